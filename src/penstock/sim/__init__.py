@@ -1,0 +1,1 @@
+"""The virtual clock, provider models, workloads, and the mock that serves them over HTTP."""

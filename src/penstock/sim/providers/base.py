@@ -1,0 +1,97 @@
+"""What every provider model answers to: the engine's virtual clock and the HTTP mock's real one.
+
+A provider is a black box that is told the time. Nothing in `core` or `policies` may look at it.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class Happening(StrEnum):
+    """What can happen to a job inside a provider."""
+
+    FIRST_TOKEN = "first_token"  # noqa: S105
+    FINISHED = "finished"
+    BROKEN = "broken"
+    """The connection was reset or an error was returned; `status` tells (0 = reset)."""
+    STALLED = "stalled"
+    """No further token will ever come; the client must give up by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt: its id, the reply's true length, and the prompt's."""
+
+    id: int
+    output_tokens: int
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An attempt refused at the door.
+
+    Attributes:
+        status: the HTTP status.
+        retry_after_s: how long the provider asks the client to wait, or None if it does not say.
+        headers: what the answer carries, `retry-after` included.
+        kind: "rate" (429 for a moment), "quota" (429, the account is spent), "overload" (503
+            or 529) or "error" (any other status); the mock words its error body after it.
+
+    """
+
+    status: int
+    retry_after_s: float | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    kind: str = "error"
+
+
+@dataclass(slots=True)
+class ProviderEvent:
+    """Something that happened to a job at a time (driver seconds)."""
+
+    at: float
+    job_id: int
+    what: Happening
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How full a provider is: what is being served, and what waits inside, hidden from clients."""
+
+    active: int
+    queued: int
+
+
+class Provider(Protocol):
+    """A hidden provider, driven by its owner's clock (never decreasing)."""
+
+    def submit(self, job: Job, *, now: float) -> Refusal | None:
+        """Take the job in, or say why not."""
+        ...
+
+    def cancel(self, job_id: int, *, now: float) -> None:
+        """Forget the job and free what it holds; unknown ids are ignored."""
+        ...
+
+    def next_event_at(self) -> float:
+        """Return when the next thing happens by itself; inf if nothing will."""
+        ...
+
+    def advance(self, *, now: float) -> list[ProviderEvent]:
+        """Return all that happened up to and including `now`, in order of time, then job id."""
+        ...
+
+    def tokens_done(self, job_id: int, *, now: float) -> int:
+        """Return how many tokens of the job have been emitted by `now` (after `advance`)."""
+        ...
+
+    def headers(self, *, now: float) -> dict[str, str]:
+        """Return the rate-limit headers that an answer would carry now; empty if none."""
+        ...
+
+    def load(self) -> Load:
+        """Return how many jobs are being served and how many wait inside."""
+        ...

@@ -1,0 +1,64 @@
+"""Capacity that changes while the provider runs: parameters replaced at given times."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+from penstock.errors import ConfigError
+from penstock.sim.providers.params import read_params
+
+_P = TypeVar("_P")
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[_P]):
+    """From `at_s` on (seconds after the provider's start) these parameters hold."""
+
+    at_s: float
+    params: _P
+
+
+def read_changes(start: _P, tables: object, *, where: str) -> tuple[Change[_P], ...]:
+    """Return the changes in order of time, each laid over the one before.
+
+    Args:
+        start: the parameters at time 0.
+        tables: a list of tables such as `{at_s = 60, slots = 4}`.
+        where: the key that holds them, for error messages.
+
+    Raises:
+        ConfigError: no list of tables, a time that is missing, negative or not growing, or a
+            parameter that is unknown or breaks its rule.
+
+    """
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        raise ConfigError(f"{where} = {tables!r}: must be a list of tables with at_s")
+    changes: list[Change[_P]] = []
+    params, last_s = start, -1.0
+    for number, table in enumerate(tables):
+        here = f"{where}[{number}]"
+        at_s = _time_of(table, after_s=last_s, where=here)
+        given: dict[str, Any] = {k: v for k, v in table.items() if k != "at_s"}
+        if not given:
+            raise ConfigError(f"{here} = {dict(table)!r}: must name at least one parameter")
+        read_params(type(start), given, where=here)
+        params = read_params(type(start), {**_plain(params), **given}, where=here)
+        changes.append(Change(at_s, params))
+        last_s = at_s
+    return tuple(changes)
+
+
+def _plain(params: Any) -> dict[str, Any]:
+    return {k: v for k, v in asdict(params).items() if v is not None}
+
+
+def _time_of(table: object, *, after_s: float, where: str) -> float:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} = {table!r}: must be a table with at_s")
+    at_s = table.get("at_s")
+    if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not math.isfinite(at_s):
+        raise ConfigError(f"{where}.at_s = {at_s!r}: must be a finite number of seconds >= 0")
+    if at_s < 0 or at_s <= after_s:
+        raise ConfigError(f"{where}.at_s = {at_s!r}: must be >= 0 and later than the one before")
+    return float(at_s)

@@ -1,0 +1,169 @@
+"""`faulty`: any provider with windows of errors, slow first bytes, stalls and resets."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+from penstock.errors import ConfigError
+from penstock.sim.chance import unit
+from penstock.sim.providers.base import Happening, Job, Load, Provider, ProviderEvent, Refusal
+from penstock.sim.providers.params import count, not_negative, one_of, positive_or_none, read_params
+
+_SHARE_STREAM = 0x4654
+_OVERLOADS = (503, 529)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultWindow:
+    """From `from_s` until `until_s`, a share of the jobs submitted meets this fault.
+
+    Attributes:
+        kind: `status` answers `status` at the door; `slow_first_token` holds the job `delay_s`
+            before it reaches the provider; `stall` sends nothing after `after_tokens`, for
+            ever; `reset` breaks the connection there.
+        share: which share of the jobs, in [0, 1], drawn per job.
+        retry_after_s: what a `status` answer asks for; None if nothing.
+
+    """
+
+    kind: str = one_of("status", "slow_first_token", "stall", "reset")
+    from_s: float = not_negative(0.0)
+    until_s: float = not_negative(1e12)
+    share: float = not_negative(1.0)
+    status: int = count(503, low=400)
+    retry_after_s: float | None = positive_or_none()
+    delay_s: float = not_negative(10.0)
+    after_tokens: int = count(1, low=0)
+
+
+def read_windows(tables: object, *, where: str) -> tuple[FaultWindow, ...]:
+    """Return the windows, in the order given; where two overlap the first one holds.
+
+    Raises:
+        ConfigError: no list of tables, an unknown key, a value against its rule.
+
+    """
+    if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
+        raise ConfigError(f"{where} = {tables!r}: must be a list of at least one table")
+    return tuple(_read_window(t, where=f"{where}[{n}]") for n, t in enumerate(tables))
+
+
+def _read_window(table: Any, *, where: str) -> FaultWindow:
+    if not isinstance(table, Mapping) or "kind" not in table:
+        raise ConfigError(f"{where} = {table!r}: must be a table with kind")
+    window = read_params(FaultWindow, table, where=where)
+    if window.share > 1:
+        raise ConfigError(f"{where}.share = {window.share!r}: must be a number in [0, 1]")
+    if window.status > 599:
+        raise ConfigError(f"{where}.status = {window.status!r}: must be a status from 400 to 599")
+    if window.until_s <= window.from_s:
+        raise ConfigError(f"{where}.until_s = {window.until_s!r}: must be later than from_s")
+    return window
+
+
+class FaultyServer:
+    """Adds trouble on the way to the inner provider."""
+
+    def __init__(self, windows: tuple[FaultWindow, ...], inner: Provider, *, seed: int = 0) -> None:
+        self._windows = windows
+        self._inner = inner
+        self._seed = seed
+        self._held: list[tuple[float, int, Job]] = []
+        self._held_ids: dict[int, float] = {}
+        self._cut: dict[int, tuple[Happening, int]] = {}
+        self._stalled: dict[int, int] = {}
+
+    def submit(self, job: Job, *, now: float) -> Refusal | None:
+        """Refuse, hold back, shorten or pass on the job, as the window says that holds now."""
+        window = self._window_for(job, now)
+        if window is None:
+            return self._inner.submit(job, now=now)
+        if window.kind == "status":
+            return _status_refusal(window)
+        if window.kind == "slow_first_token":
+            heappush(self._held, (now + window.delay_s, job.id, job))
+            self._held_ids[job.id] = now + window.delay_s
+            return None
+        kept = min(window.after_tokens, job.output_tokens)
+        refusal = self._inner.submit(Job(job.id, kept, job.prompt_tokens), now=now)
+        if refusal is None:
+            what = Happening.STALLED if window.kind == "stall" else Happening.BROKEN
+            self._cut[job.id] = (what, kept)
+        return refusal
+
+    def cancel(self, job_id: int, *, now: float) -> None:
+        """Forget the job, wherever it is."""
+        self._held_ids.pop(job_id, None)
+        self._cut.pop(job_id, None)
+        self._stalled.pop(job_id, None)
+        self._inner.cancel(job_id, now=now)
+
+    def next_event_at(self) -> float:
+        """Return when the next held job goes on or the inner provider has an event."""
+        while self._held and self._held_ids.get(self._held[0][1]) != self._held[0][0]:
+            heappop(self._held)
+        held_at = self._held[0][0] if self._held else math.inf
+        return min(held_at, self._inner.next_event_at())
+
+    def advance(self, *, now: float) -> list[ProviderEvent]:
+        """Return what happened, each end turned into the fault that was laid on its job."""
+        out: list[ProviderEvent] = []
+        while (at := self.next_event_at()) <= now:
+            out.extend(self._altered(event) for event in self._inner.advance(now=at))
+            while self._held and self._held[0][0] <= at:
+                self._release(heappop(self._held), out)
+        return out
+
+    def tokens_done(self, job_id: int, *, now: float) -> int:
+        """Return the inner provider's count; a stalled job keeps what it had."""
+        if job_id in self._stalled:
+            return self._stalled[job_id]
+        return self._inner.tokens_done(job_id, now=now)
+
+    def headers(self, *, now: float) -> dict[str, str]:
+        """Return the inner provider's headers."""
+        return self._inner.headers(now=now)
+
+    def load(self) -> Load:
+        """Return the inner load; held and stalled jobs count as being served."""
+        inner = self._inner.load()
+        return Load(inner.active + len(self._held_ids) + len(self._stalled), inner.queued)
+
+    def _window_for(self, job: Job, now: float) -> FaultWindow | None:
+        for number, window in enumerate(self._windows):
+            if not window.from_s <= now < window.until_s:
+                continue
+            draw = unit(self._seed, _SHARE_STREAM + number, job.id) if window.share < 1 else 0.0
+            if draw < window.share:
+                return window
+        return None
+
+    def _release(self, held: tuple[float, int, Job], out: list[ProviderEvent]) -> None:
+        at, job_id, job = held
+        if self._held_ids.get(job_id) != at:
+            return
+        del self._held_ids[job_id]
+        refusal = self._inner.submit(job, now=at)
+        if refusal is not None:
+            out.append(ProviderEvent(at, job_id, Happening.BROKEN, refusal.status))
+
+    def _altered(self, event: ProviderEvent) -> ProviderEvent:
+        if event.what is not Happening.FINISHED or event.job_id not in self._cut:
+            return event
+        what, kept = self._cut.pop(event.job_id)
+        if what is Happening.STALLED:
+            self._stalled[event.job_id] = kept
+        return ProviderEvent(event.at, event.job_id, what, 0)
+
+
+def _status_refusal(window: FaultWindow) -> Refusal:
+    headers = {}
+    if window.retry_after_s is not None:
+        headers["retry-after"] = str(math.ceil(window.retry_after_s))
+    if window.status == 429:
+        kind = "rate"
+    else:
+        kind = "overload" if window.status in _OVERLOADS else "error"
+    return Refusal(window.status, window.retry_after_s, headers, kind)

@@ -1,0 +1,120 @@
+"""`linear`: service time fixed at dispatch, linear in tokens, dearer when more are in flight."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from penstock.sim.chance import standard_normal
+from penstock.sim.providers.base import Happening, Job, Load, ProviderEvent, Refusal
+from penstock.sim.providers.changes import Change
+from penstock.sim.providers.params import count, not_negative, positive
+
+_JITTER_STREAM = 0x4C49
+
+
+@dataclass(frozen=True, slots=True)
+class LinearParams:
+    """(base_s + s_per_token x tokens) x (1 + gamma x max(0, in_flight/capacity - 1)) x jitter.
+
+    `in_flight` counts the request itself; `jitter` is the sigma of a lognormal factor of median 1.
+    The first token comes after the share of `base_s` in the whole.
+
+    Source:
+        The paper's mock, as reconstructed in PAPER.md; the constants are ours.
+
+    """
+
+    base_s: float = not_negative(0.15)
+    s_per_token: float = positive(0.003)
+    capacity: int = count(8)
+    gamma: float = not_negative(0.5)
+    jitter: float = not_negative(0.03)
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    job: Job
+    first_at: float
+    end_at: float
+    streaming: bool = False
+    alive: bool = True
+
+
+class LinearServer:
+    """A provider that never queues; what a request takes is settled when it comes in."""
+
+    def __init__(
+        self, params: LinearParams, changes: tuple[Change[LinearParams], ...] = (), *, seed: int = 0
+    ) -> None:
+        self._params = params
+        self._changes = deque(changes)
+        self._seed = seed
+        self._flights: dict[int, _Flight] = {}
+        self._due: list[tuple[float, int, int, _Flight]] = []
+        self._taken = 0
+
+    def submit(self, job: Job, *, now: float) -> Refusal | None:
+        """Take the job in and fix its service time; never refuses."""
+        while self._changes and self._changes[0].at_s <= now:
+            self._params = self._changes.popleft().params
+        p = self._params
+        over = max(0.0, (len(self._flights) + 1) / p.capacity - 1.0)
+        factor = 1.0 + p.gamma * over
+        if p.jitter:
+            factor *= math.exp(p.jitter * standard_normal(self._seed, _JITTER_STREAM, job.id))
+        first_at = now + p.base_s * factor
+        end_at = first_at + p.s_per_token * job.output_tokens * factor
+        flight = _Flight(job, first_at, end_at)
+        self._flights[job.id] = flight
+        self._taken += 1
+        heappush(self._due, (first_at, job.id, self._taken, flight))
+        return None
+
+    def cancel(self, job_id: int, *, now: float) -> None:  # noqa: ARG002
+        """Forget the job; unknown ids are ignored."""
+        flight = self._flights.pop(job_id, None)
+        if flight is not None:
+            flight.alive = False
+            self._drop_dead()
+
+    def next_event_at(self) -> float:
+        """Return when the next thing happens by itself; inf if nothing will."""
+        return self._due[0][0] if self._due else math.inf
+
+    def advance(self, *, now: float) -> list[ProviderEvent]:
+        """Return what happened up to and including `now`, in order of time, then job id."""
+        out: list[ProviderEvent] = []
+        while self._due and self._due[0][0] <= now:
+            at, job_id, taken, flight = heappop(self._due)
+            if not flight.streaming:
+                flight.streaming = True
+                out.append(ProviderEvent(at, job_id, Happening.FIRST_TOKEN))
+                heappush(self._due, (flight.end_at, job_id, taken, flight))
+            else:
+                del self._flights[job_id]
+                out.append(ProviderEvent(at, job_id, Happening.FINISHED))
+            self._drop_dead()
+        return out
+
+    def tokens_done(self, job_id: int, *, now: float) -> int:
+        """Return how many tokens the job has emitted; 0 if it is not in service."""
+        flight = self._flights.get(job_id)
+        if flight is None or not flight.streaming:
+            return 0
+        span_s = flight.end_at - flight.first_at
+        share = (now - flight.first_at) / span_s if span_s > 0 else 1.0
+        done = max(1, int(flight.job.output_tokens * share + 1e-9))
+        return min(flight.job.output_tokens, done)
+
+    def headers(self, *, now: float) -> dict[str, str]:  # noqa: ARG002
+        """Return no headers: this provider states no limits."""
+        return {}
+
+    def load(self) -> Load:
+        """Return how many jobs are being served; none waits inside."""
+        return Load(len(self._flights), 0)
+
+    def _drop_dead(self) -> None:
+        while self._due and not self._due[0][3].alive:
+            heappop(self._due)

@@ -1,0 +1,180 @@
+"""`rate_limited`: any provider behind requests- and tokens-per-minute buckets."""
+
+import math
+from dataclasses import dataclass
+
+from penstock.sim.providers.base import Job, Load, Provider, ProviderEvent, Refusal
+from penstock.sim.providers.changes import Change
+from penstock.sim.providers.dialects import DIALECTS, Limit, limit_headers, retry_headers
+from penstock.sim.providers.params import not_negative, one_of, positive, positive_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitedParams:
+    """Limits that the provider states and enforces; a limit left out does not hold.
+
+    Attributes:
+        rpm: requests a minute. rpd: requests a day (Groq's headers state this one).
+        tpm: tokens a minute, prompt and reply together.
+        input_tpm, output_tpm: the two apart, as Anthropic has them.
+        burst_s: how many seconds' worth of its limit a full bucket holds.
+        dialect: whose headers; `plain` states nothing but Retry-After.
+        quota_tokens: tokens until the account is spent; then 429 "quota exhausted" until
+            quota_reset_s after the start, and again every quota_reset_s.
+        unix_start_s: wall-clock time of driver second 0, for headers that give a date.
+
+    """
+
+    rpm: float | None = positive_or_none()
+    rpd: float | None = positive_or_none()
+    tpm: float | None = positive_or_none()
+    input_tpm: float | None = positive_or_none()
+    output_tpm: float | None = positive_or_none()
+    burst_s: float = positive(60.0)
+    dialect: str = one_of(*DIALECTS)
+    quota_tokens: float | None = positive_or_none()
+    quota_reset_s: float = positive(86_400.0)
+    unix_start_s: float = not_negative(0.0)
+
+
+class _Bucket:
+    """A token bucket that starts full.
+
+    A request dearer than a full bucket passes when the bucket is full and leaves a debt, as it
+    could never pass otherwise.
+    """
+
+    def __init__(self, limit: float, period_s: float, hold_s: float) -> None:
+        self.limit = limit
+        self._per_s = limit / period_s
+        self._full = max(1.0, self._per_s * hold_s)
+        self._level = self._full
+        self._at = 0.0
+
+    def wait_s(self, cost: float, now: float) -> float:
+        """Return how long until this cost may pass; 0 if at once."""
+        self._refill(now)
+        missing = min(cost, self._full) - self._level
+        # Rounding in the refill must not refuse a client that waited exactly as long as told.
+        return missing / self._per_s if missing > 1e-6 else 0.0
+
+    def take(self, cost: float) -> None:
+        """Charge the cost, after `wait_s` allowed it at the same instant."""
+        self._level -= cost
+
+    def state(self, now: float) -> Limit:
+        """Return what a header would say now."""
+        self._refill(now)
+        reset_s = (self._full - self._level) / self._per_s
+        return Limit(self.limit, max(0.0, self._level), reset_s)
+
+    def _refill(self, now: float) -> None:
+        self._level = min(self._full, self._level + (now - self._at) * self._per_s)
+        self._at = now
+
+
+class RateLimitedServer:
+    """Refuses at the door what the buckets do not allow; the inner provider sees the rest."""
+
+    def __init__(
+        self,
+        params: RateLimitedParams,
+        inner: Provider,
+        changes: tuple[Change[RateLimitedParams], ...] = (),
+    ) -> None:
+        self._inner = inner
+        self._changes = list(changes)
+        self._spent_tokens = 0.0
+        self._quota_period = 0
+        self._use(params)
+
+    def submit(self, job: Job, *, now: float) -> Refusal | None:
+        """Refuse the job with 429, or charge it and pass it on."""
+        self._catch_up(now)
+        refusal = self._quota_refusal(now)
+        if refusal is not None:
+            return refusal
+        costs = _costs(job)
+        wait_s = max((b.wait_s(costs[n], now) for n, b in self._buckets.items()), default=0.0)
+        if wait_s > 0:
+            return self._refusal(wait_s, "rate", now)
+        refusal = self._inner.submit(job, now=now)
+        if refusal is None:
+            for name, bucket in self._buckets.items():
+                bucket.take(costs[name])
+            self._spent_tokens += costs["tokens"]
+        return refusal
+
+    def cancel(self, job_id: int, *, now: float) -> None:
+        """Pass the cancellation on; what was charged stays charged."""
+        self._inner.cancel(job_id, now=now)
+
+    def next_event_at(self) -> float:
+        """Return the inner provider's next event; the limits move nothing by themselves."""
+        return self._inner.next_event_at()
+
+    def advance(self, *, now: float) -> list[ProviderEvent]:
+        """Return what happened inside."""
+        return self._inner.advance(now=now)
+
+    def tokens_done(self, job_id: int, *, now: float) -> int:
+        """Return the inner provider's count."""
+        return self._inner.tokens_done(job_id, now=now)
+
+    def headers(self, *, now: float) -> dict[str, str]:
+        """Return the limits as this dialect states them."""
+        self._catch_up(now)
+        limits = {name: bucket.state(now) for name, bucket in self._buckets.items()}
+        unix_now_s = self._params.unix_start_s + now
+        return limit_headers(self._params.dialect, limits, unix_now_s=unix_now_s)
+
+    def load(self) -> Load:
+        """Return the inner provider's load."""
+        return self._inner.load()
+
+    def _use(self, params: RateLimitedParams) -> None:
+        self._params = params
+        per_minute = {
+            "requests": params.rpm,
+            "tokens": params.tpm,
+            "input_tokens": params.input_tpm,
+            "output_tokens": params.output_tpm,
+        }
+        self._buckets = {
+            name: _Bucket(limit, 60.0, params.burst_s)
+            for name, limit in per_minute.items()
+            if limit is not None
+        }
+        if params.rpd is not None:
+            self._buckets["requests_per_day"] = _Bucket(params.rpd, 86_400.0, 86_400.0)
+
+    def _catch_up(self, now: float) -> None:
+        while self._changes and self._changes[0].at_s <= now:
+            self._use(self._changes.pop(0).params)
+            for bucket in self._buckets.values():
+                bucket.state(now)
+
+    def _quota_refusal(self, now: float) -> Refusal | None:
+        if self._params.quota_tokens is None:
+            return None
+        period = math.floor(now / self._params.quota_reset_s)
+        if period > self._quota_period:
+            self._quota_period, self._spent_tokens = period, 0.0
+        if self._spent_tokens < self._params.quota_tokens:
+            return None
+        return self._refusal((period + 1) * self._params.quota_reset_s - now, "quota", now)
+
+    def _refusal(self, wait_s: float, kind: str, now: float) -> Refusal:
+        headers = self.headers(now=now) | retry_headers(self._params.dialect, wait_s)
+        return Refusal(429, wait_s, headers, kind)
+
+
+def _costs(job: Job) -> dict[str, float]:
+    """What a job is charged; its true reply is, as the vendors settle it in the end."""
+    return {
+        "requests": 1.0,
+        "requests_per_day": 1.0,
+        "tokens": float(job.prompt_tokens + job.output_tokens),
+        "input_tokens": float(job.prompt_tokens),
+        "output_tokens": float(job.output_tokens),
+    }

@@ -1,0 +1,77 @@
+"""From a configuration table to a provider: the names and meanings of PAPER.md."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.errors import ConfigError
+from penstock.sim.providers.base import Provider
+from penstock.sim.providers.changes import read_changes
+from penstock.sim.providers.faulty import FaultyServer, read_windows
+from penstock.sim.providers.linear import LinearParams, LinearServer
+from penstock.sim.providers.params import read_params, refuse_unknown
+from penstock.sim.providers.rate_limited import RateLimitedParams, RateLimitedServer
+from penstock.sim.providers.serial import SerialParams
+from penstock.sim.providers.shared import SharedParams
+from penstock.sim.providers.sharing import SharingServer
+from penstock.sim.providers.slots import SlotsParams
+from penstock.sim.providers.thrash import ThrashParams
+
+_SHARING: dict[str, type[Any]] = {
+    "slots": SlotsParams,
+    "shared": SharedParams,
+    "thrash": ThrashParams,
+    "serial": SerialParams,
+}
+MODELS = ("linear", *_SHARING, "rate_limited", "faulty")
+"""Names that `model` may have."""
+
+
+def build_provider(table: Mapping[str, Any], *, seed: int, where: str = "provider") -> Provider:
+    """Return the provider that the table describes.
+
+    `model` names it; the rest are its parameters, plus `changes = [{at_s = 60, slots = 4}, ...]`.
+    The wrappers `rate_limited` and `faulty` take the provider behind them as the table `inner`;
+    `faulty` takes `windows`, a list of faults.
+
+    Args:
+        table: as read from TOML.
+        seed: of everything that the provider draws (jitter, shares of faults).
+        where: how errors name the table.
+
+    Raises:
+        ConfigError: a name, key or value cannot be; the text names the key, the value, the rule.
+
+    """
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} = {table!r}: must be a table")
+    rest = dict(table)
+    model = rest.pop("model", None)
+    if model not in MODELS:
+        raise ConfigError(f"{where}.model = {model!r}: must be one of {', '.join(MODELS)}")
+    if model == "faulty":
+        return _faulty(rest, seed=seed, where=where)
+    changes = rest.pop("changes", [])
+    if model == "rate_limited":
+        inner = _inner(rest, seed=seed, where=where)
+        limits = read_params(RateLimitedParams, rest, where=where)
+        limit_changes = read_changes(limits, changes, where=f"{where}.changes")
+        return RateLimitedServer(limits, inner, limit_changes)
+    if model == "linear":
+        linear = read_params(LinearParams, rest, where=where)
+        linear_changes = read_changes(linear, changes, where=f"{where}.changes")
+        return LinearServer(linear, linear_changes, seed=seed)
+    params = read_params(_SHARING[model], rest, where=where)
+    return SharingServer(params, read_changes(params, changes, where=f"{where}.changes"))
+
+
+def _inner(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
+    if "inner" not in rest:
+        raise ConfigError(f"{where}.inner: missing: it must be a table with model")
+    return build_provider(rest.pop("inner"), seed=seed, where=f"{where}.inner")
+
+
+def _faulty(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
+    inner = _inner(rest, seed=seed, where=where)
+    windows = read_windows(rest.pop("windows", None), where=f"{where}.windows")
+    refuse_unknown(rest, ("inner", "windows"), where=where)
+    return FaultyServer(windows, inner, seed=seed)

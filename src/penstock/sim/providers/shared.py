@@ -1,0 +1,31 @@
+"""`shared`: processor sharing, no queue inside; everyone slows down together."""
+
+import math
+from dataclasses import dataclass
+
+from penstock.sim.providers.params import count, not_negative, positive
+
+
+@dataclass(frozen=True, slots=True)
+class SharedParams:
+    """Each of n active requests emits tokens_per_s x min(1, capacity/n), after ttft_s.
+
+    The time to the first token stretches by the same factor: prefill shares the machine too.
+
+    Source:
+        PAPER.md's provider models; the constants are ours.
+
+    """
+
+    capacity: int = count(8)
+    tokens_per_s: float = positive(200.0)
+    ttft_s: float = not_negative(0.15)
+
+    def places(self) -> float:
+        """Return inf: nobody waits at the door."""
+        return math.inf
+
+    def speeds(self, active: int) -> tuple[float, float]:
+        """Return (prefill seconds per second, tokens per second) of each active request."""
+        share = min(1.0, self.capacity / active)
+        return share, self.tokens_per_s * share

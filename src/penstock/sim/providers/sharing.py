@@ -1,0 +1,196 @@
+"""The exact, event-driven server under `slots`, `serial`, `shared` and `thrash`.
+
+All jobs in service move at one common speed that changes only when one enters or leaves. So two
+clocks of normalised service (one for prefill, one for tokens) stand for all of them: a job's end
+is a fixed reading of a clock, and an event costs O(log n), not O(n).
+
+Source:
+    Virtual time for processor sharing: Demers, Keshav & Shenker, SIGCOMM 1989.
+
+"""
+
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Protocol
+
+from penstock.sim.providers.base import Happening, Job, Load, ProviderEvent, Refusal
+from penstock.sim.providers.changes import Change
+
+_FIRST_TOKEN = Happening.FIRST_TOKEN
+_FINISHED = Happening.FINISHED
+
+
+class Speeds(Protocol):
+    """What a model must say about itself."""
+
+    @property
+    def ttft_s(self) -> float:
+        """Prefill work, in seconds at full speed."""
+        ...
+
+    def places(self) -> float:
+        """Return how many jobs may be in service at once; inf if there is no such bound."""
+        ...
+
+    def speeds(self, active: int) -> tuple[float, float]:
+        """Return (prefill seconds per second, tokens per second) of each of `active` jobs."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A job in service; `token_start` is the token clock's reading at its first token."""
+
+    job: Job
+    token_start: float = math.nan
+    alive: bool = True
+
+
+_Entry = tuple[float, int, int, _Running]
+
+
+class SharingServer:
+    """A provider whose jobs all advance at one speed, with an FCFS queue in front."""
+
+    def __init__(self, params: Speeds, changes: tuple[Change[Speeds], ...] = ()) -> None:
+        self._params = params
+        self._changes = deque(changes)
+        self._queue: OrderedDict[int, Job] = OrderedDict()
+        self._running: dict[int, _Running] = {}
+        self._prefill: list[_Entry] = []
+        self._decode: list[_Entry] = []
+        self._entered = 0
+        self._at = 0.0
+        self._prefill_clock = 0.0
+        self._token_clock = 0.0
+        self._places = params.places()
+        self._prefill_speed, self._token_speed = params.speeds(1)
+        self._plan_next()
+
+    def submit(self, job: Job, *, now: float) -> Refusal | None:
+        """Take the job in: into service if there is a place, else into the hidden queue."""
+        if len(self._running) < self._places:
+            self._move_clocks(now)
+            self._enter(job)
+            self._set_speeds()
+            self._plan_next()
+        else:
+            self._queue[job.id] = job
+        return None
+
+    def cancel(self, job_id: int, *, now: float) -> None:
+        """Forget the job and free its place; unknown ids are ignored."""
+        running = self._running.pop(job_id, None)
+        if running is None:
+            self._queue.pop(job_id, None)
+            return
+        running.alive = False
+        self._move_clocks(now)
+        self._refill()
+        self._plan_next()
+
+    def next_event_at(self) -> float:
+        """Return when the next thing happens by itself; inf if nothing will."""
+        return self._next_at
+
+    def advance(self, *, now: float) -> list[ProviderEvent]:
+        """Return what happened up to and including `now`, in order of time, then job id."""
+        out: list[ProviderEvent] = []
+        while self._next_at <= now:
+            self._step(out)
+        if len(out) > 1:
+            out.sort(key=lambda event: (event.at, event.job_id))
+        return out
+
+    def tokens_done(self, job_id: int, *, now: float) -> int:
+        """Return how many tokens the job has emitted; 0 for a job that is not in service."""
+        running = self._running.get(job_id)
+        if running is None or math.isnan(running.token_start):
+            return 0
+        clock = self._token_clock + self._token_speed * (now - self._at)
+        # The nudge keeps a token that is due exactly now from being lost to rounding.
+        done = max(1, int(clock - running.token_start + 1e-9))
+        return min(running.job.output_tokens, done)
+
+    def headers(self, *, now: float) -> dict[str, str]:  # noqa: ARG002
+        """Return no headers: this provider states no limits."""
+        return {}
+
+    def load(self) -> Load:
+        """Return how many jobs are being served and how many wait inside."""
+        return Load(len(self._running), len(self._queue))
+
+    def _step(self, out: list[ProviderEvent]) -> None:
+        """Let the one next event happen: a change before an end, an end before a first token."""
+        at = self._next_at
+        if self._changes and self._changes[0].at_s <= at:
+            self._move_clocks(at)
+            self._params = self._changes.popleft().params
+            self._places = self._params.places()
+            self._refill()
+        elif self._decode_at <= at:
+            key, _, _, running = heappop(self._decode)
+            self._move_clocks(at)
+            self._token_clock = key
+            del self._running[running.job.id]
+            out.append(ProviderEvent(at, running.job.id, _FINISHED))
+            self._refill()
+        else:
+            key, job_id, entered, running = heappop(self._prefill)
+            self._move_clocks(at)
+            self._prefill_clock = key
+            running.token_start = self._token_clock
+            end = self._token_clock + running.job.output_tokens
+            heappush(self._decode, (end, job_id, entered, running))
+            out.append(ProviderEvent(at, job_id, _FIRST_TOKEN))
+        self._plan_next()
+
+    def _enter(self, job: Job) -> None:
+        running = _Running(job)
+        self._running[job.id] = running
+        self._entered += 1
+        end = self._prefill_clock + self._params.ttft_s
+        heappush(self._prefill, (end, job.id, self._entered, running))
+
+    def _refill(self) -> None:
+        while self._queue and len(self._running) < self._places:
+            self._enter(self._queue.popitem(last=False)[1])
+        self._set_speeds()
+
+    def _set_speeds(self) -> None:
+        active = len(self._running)
+        if active:
+            self._prefill_speed, self._token_speed = self._params.speeds(active)
+
+    def _move_clocks(self, now: float) -> None:
+        """Bring both clocks to `now`, at the speeds that held until then."""
+        if self._running:
+            elapsed_s = now - self._at
+            self._prefill_clock += self._prefill_speed * elapsed_s
+            self._token_clock += self._token_speed * elapsed_s
+        elif not self._prefill and not self._decode:
+            # Idle: start again from 0, so that a long run loses no precision.
+            self._prefill_clock = self._token_clock = 0.0
+        self._at = now
+
+    def _plan_next(self) -> None:
+        prefill, decode = self._prefill, self._decode
+        while decode and not decode[0][3].alive:
+            heappop(decode)
+        while prefill and not prefill[0][3].alive:
+            heappop(prefill)
+        at = self._at
+        self._decode_at = math.inf
+        if decode:
+            # Not before `at`: rounding may put the end a hair before the clock's last reading.
+            left = decode[0][0] - self._token_clock
+            self._decode_at = at + left / self._token_speed if left > 0 else at
+        soonest = self._decode_at
+        if prefill:
+            left = prefill[0][0] - self._prefill_clock
+            soonest = min(soonest, at + left / self._prefill_speed if left > 0 else at)
+        if self._changes:
+            soonest = min(soonest, max(at, self._changes[0].at_s))
+        self._next_at = soonest

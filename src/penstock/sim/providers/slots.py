@@ -1,0 +1,31 @@
+"""`slots`: so many concurrent places and a hidden first-come-first-served queue."""
+
+from dataclasses import dataclass
+
+from penstock.sim.providers.params import count, not_negative, positive
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsParams:
+    """What continuous batching looks like from outside.
+
+    Each of n active requests emits tokens_per_s / (1 + beta x n), after ttft_s; the time to the
+    first token does not stretch with n.
+
+    Source:
+        PAPER.md's provider models; the constants are ours.
+
+    """
+
+    slots: int = count(8)
+    tokens_per_s: float = positive(200.0)
+    ttft_s: float = not_negative(0.15)
+    beta: float = not_negative(0.0)
+
+    def places(self) -> float:
+        """Return the number of slots."""
+        return self.slots
+
+    def speeds(self, active: int) -> tuple[float, float]:
+        """Return (prefill seconds per second, tokens per second) of each active request."""
+        return 1.0, self.tokens_per_s / (1.0 + self.beta * active)

@@ -1,0 +1,33 @@
+"""`thrash`: processor sharing whose total throughput falls beyond capacity."""
+
+import math
+from dataclasses import dataclass
+
+from penstock.sim.providers.params import count, not_negative, positive
+
+
+@dataclass(frozen=True, slots=True)
+class ThrashParams:
+    """As `shared`, but beyond capacity the total falls as (capacity/n)^theta.
+
+    What preemption of the KV cache looks like from outside: work is thrown away and done again.
+    Each request thus emits tokens_per_s x (capacity/n)^(1 + theta).
+
+    Source:
+        PAPER.md's provider models; the constants are ours.
+
+    """
+
+    capacity: int = count(8)
+    tokens_per_s: float = positive(200.0)
+    ttft_s: float = not_negative(0.15)
+    theta: float = not_negative(0.5)
+
+    def places(self) -> float:
+        """Return inf: nobody waits at the door."""
+        return math.inf
+
+    def speeds(self, active: int) -> tuple[float, float]:
+        """Return (prefill seconds per second, tokens per second) of each active request."""
+        share = min(1.0, self.capacity / active) ** (1.0 + self.theta)
+        return share, self.tokens_per_s * share
