@@ -1,0 +1,58 @@
+"""The error tree. Imports nothing."""
+
+
+class PenstockError(Exception):
+    """Everything that penstock raises on its own account."""
+
+
+class ConfigError(PenstockError, ValueError):
+    """A configuration that cannot be used; the text names the key, the value and the rule."""
+
+
+class ProtocolError(PenstockError, ValueError):
+    """An event that cannot have happened: two clocks, a lost message or a driver's bug."""
+
+
+class Refused(PenstockError):  # noqa: N818 - an answer, not an error of anyone's
+    """The scheduler would not let a request through; nothing of it reached the provider now.
+
+    Attributes:
+        id: the request's id, as `penstock explain` takes it.
+        reason: "shed", "queue_full", "expired", "draining", "upstream" (the provider's last
+            answer stands) or "no_upstream".
+        rung: the cost ladder's step it stood on (its predicted bucket).
+        predicted_cost_tokens: what it was expected to cost, in output tokens.
+        severity: overload in [0, 1] at the decision.
+        retry_after_s: the earliest time at which a new try makes sense; None if never.
+        queued_s: how long it had waited.
+
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        reason: str,
+        *,
+        rung: str,
+        predicted_cost_tokens: float,
+        severity: float,
+        retry_after_s: float | None,
+        queued_s: float = 0.0,
+    ) -> None:
+        """Keep the facts; the text says them in one sentence."""
+        self.id = request_id
+        self.reason = reason
+        self.rung = rung
+        self.predicted_cost_tokens = predicted_cost_tokens
+        self.severity = severity
+        self.retry_after_s = retry_after_s
+        self.queued_s = queued_s
+        again = (
+            "a new try makes no sense"
+            if retry_after_s is None
+            else f"try again in {retry_after_s:.1f} s"
+        )
+        super().__init__(
+            f"request {request_id} was refused ({reason}): rung {rung}, predicted cost "
+            f"{predicted_cost_tokens:.0f} tokens, severity {severity:.2f}; {again}"
+        )

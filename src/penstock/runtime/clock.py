@@ -1,0 +1,88 @@
+"""Clocks that a driver can be given: the event loop itself, or one for programs without a loop."""
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """Something that was asked for and can be called off."""
+
+    def cancel(self) -> None:
+        """Call it off; harmless when it has already fired."""
+        ...
+
+
+class Clock(Protocol):
+    """Time and one way to be called back. Every asyncio event loop is one."""
+
+    def time(self) -> float:
+        """Return the driver's time in seconds; never decreasing, its zero is arbitrary."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        """Call back at `when` or soon after it."""
+        ...
+
+
+class _ThreadTimer:
+    """One entry of a `ThreadClock`."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class ThreadClock:
+    """The monotonic clock, with call-backs from one daemon thread that starts when first needed.
+
+    asyncio's loops read the same clock, so a driver may be told by loops and threads alike.
+    """
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._order = itertools.count()
+        self._heap: list[tuple[float, int, _ThreadTimer]] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def time(self) -> float:
+        """Return `time.monotonic()`, in seconds."""
+        return time.monotonic()
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        """Call back at `when`, from the clock's own thread."""
+        timer = _ThreadTimer(callback)
+        with self._changed:
+            heapq.heappush(self._heap, (when, next(self._order), timer))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="penstock-clock", daemon=True
+                )
+                self._thread.start()
+            elif self._heap[0][2] is timer:
+                self._changed.notify()
+        return timer
+
+    def _run(self) -> None:
+        while True:
+            callback = self._next_due()
+            if callback is not None:
+                callback()
+
+    def _next_due(self) -> Callable[[], object] | None:
+        with self._changed:
+            while not self._heap:
+                self._changed.wait()
+            wait_s = self._heap[0][0] - time.monotonic()
+            if wait_s > 0:
+                self._changed.wait(min(wait_s, threading.TIMEOUT_MAX))
+                return None
+            return heapq.heappop(self._heap)[2].callback

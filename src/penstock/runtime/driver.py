@@ -1,0 +1,263 @@
+"""Drives the pure scheduler: tells it what happened and when, and carries out its answers.
+
+Loops and threads may tell one driver at the same time, and it never blocks any of them: events
+go into an inbox, and whoever holds the turn works it empty. (A lock would deadlock when a
+finaliser runs in the middle of a decision; confinement to one loop would cost every sync caller
+two thread switches, about 0.1 ms.)
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Protocol
+
+from penstock.core.events import (
+    Action,
+    Arrived,
+    Cancelled,
+    Completed,
+    Defer,
+    Event,
+    Failed,
+    Reject,
+    Woke,
+)
+from penstock.core.model import Request
+from penstock.errors import ProtocolError
+from penstock.runtime.clock import Clock, Timer
+
+logger = logging.getLogger("penstock.runtime")
+
+
+class Core(Protocol):
+    """What a driver needs of the scheduler."""
+
+    def handle(self, event: Event, *, now: float) -> list[Action]:
+        """Take one event in and answer with actions."""
+        ...
+
+    def next_wakeup(self) -> float | None:
+        """Return when `Woke` is wanted, in driver seconds; None if never."""
+        ...
+
+    def snapshot(self) -> Any:
+        """Return the state for people and dashboards."""
+        ...
+
+
+class Observer(Protocol):
+    """Sees every event and every action, in order, with the scheduler's time."""
+
+    def event(self, now: float, event: Event) -> None:
+        """Be shown an event before the scheduler is."""
+        ...
+
+    def action(self, now: float, action: Action) -> None:
+        """Be shown an action before it is carried out."""
+        ...
+
+
+class Waiter(Protocol):
+    """Someone who waits for the scheduler's word about one request."""
+
+    def deliver(self, action: Action) -> bool:
+        """Take the word; return False if nobody is left to hear it."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Learn that the scheduler could not take the event."""
+        ...
+
+
+class _Tick:
+    """The timer fired; whether it is a `Woke` is decided by whoever holds the turn."""
+
+    __slots__ = ("due",)
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+
+
+class Driver:
+    """One scheduler, one clock, one timer.
+
+    Args:
+        core: the scheduler; nobody else may call its `handle`.
+        clock: where time comes from; the running event loop if None (bound at first use).
+        observers: shown every event and action; their errors are logged and go no further.
+
+    """
+
+    def __init__(
+        self, core: Core, *, clock: Clock | None = None, observers: Iterable[Observer] = ()
+    ) -> None:
+        """Wire it up; nothing runs until the first event."""
+        self._core = core
+        self._clock = clock
+        self.observers: list[Observer] = list(observers)
+        self._waiters: dict[int, Waiter] = {}
+        self._inbox: deque[Event | _Tick] = deque()
+        self._turn = threading.Lock()
+        self._last_now = float("-inf")
+        self._timer: Timer | None = None
+        self._timer_due = float("inf")
+        self._closed = False
+
+    @property
+    def clock(self) -> Clock:
+        """The clock in use.
+
+        Raises:
+            RuntimeError: none was given and no event loop is running.
+
+        """
+        if self._clock is None:
+            self._clock = asyncio.get_running_loop()
+        return self._clock
+
+    @property
+    def in_hand(self) -> int:
+        """How many requests are waiting or hold a slot."""
+        return len(self._waiters)
+
+    def now(self) -> float:
+        """Return the driver's time in seconds."""
+        return self.clock.time()
+
+    def snapshot(self) -> Any:
+        """Return the scheduler's snapshot."""
+        return self._core.snapshot()
+
+    def submit(self, request: Request, waiter: Waiter) -> None:
+        """Hand a new request to the scheduler; its word comes to the waiter, perhaps at once.
+
+        Raises:
+            ProtocolError: a request with this id is still in hand.
+
+        """
+        if request.id in self._waiters:
+            raise ProtocolError(
+                f"request {request.id} is already in hand: ids must be unique; "
+                "do two gates share one driver but not one counter?"
+            )
+        self._waiters[request.id] = waiter
+        try:
+            self.tell(Arrived(request))
+        except BaseException:
+            self._waiters.pop(request.id, None)
+            raise
+
+    def expect(self, request_id: int, waiter: Waiter) -> None:
+        """Name who is to hear the next word about a request that is already in hand."""
+        self._waiters[request_id] = waiter
+
+    def tell(self, event: Event) -> None:
+        """Tell the scheduler what happened, now.
+
+        Raises:
+            ProtocolError: the event cannot have happened.
+
+        """
+        self._inbox.append(event)
+        self._work(event)
+
+    def close(self) -> None:
+        """Call the timer off; later events are still taken, but nothing wakes by itself."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _work(self, mine: Event | _Tick) -> None:
+        """Work the inbox empty, unless someone else is at it (who will then see ours)."""
+        error: Exception | None = None
+        while self._inbox and self._turn.acquire(blocking=False):
+            try:
+                while self._inbox:
+                    event = self._inbox.popleft()
+                    try:
+                        self._carry(event)
+                    except Exception as problem:  # noqa: BLE001 - raised below or reported
+                        if event is mine:
+                            error = problem
+                        else:
+                            self._report(event, problem)
+                self._arm()
+            finally:
+                self._turn.release()
+        if error is not None:
+            raise error
+
+    def _carry(self, item: Event | _Tick) -> None:
+        now = self._last_now = max(self.clock.time(), self._last_now)
+        if isinstance(item, _Tick):
+            if item.due == self._timer_due:
+                self._timer = None
+            # Loops fire timers up to one clock resolution early; the hour has come all the same.
+            now = self._last_now = max(now, item.due)
+            due = self._core.next_wakeup()
+            if due is None or due > now:
+                return
+            event: Event = Woke()
+        else:
+            event = item
+            if isinstance(event, Completed | Cancelled) or (
+                isinstance(event, Failed) and not event.retryable
+            ):
+                self._waiters.pop(event.request_id, None)
+        for observer in self.observers:
+            self._show(observer.event, now, event)
+        for action in self._core.handle(event, now=now):
+            for observer in self.observers:
+                self._show(observer.action, now, action)
+            self._deliver(action)
+
+    def _deliver(self, action: Action) -> None:
+        request_id = action.request.id
+        if isinstance(action, Reject):
+            waiter = self._waiters.pop(request_id, None)
+        else:
+            waiter = self._waiters.get(request_id)
+        heard = waiter is not None and waiter.deliver(action)
+        if not heard and not isinstance(action, Reject | Defer):
+            # Its loop was closed under it, or a finaliser got there first: give the slot back.
+            self._waiters.pop(request_id, None)
+            self._inbox.append(Cancelled(request_id))
+
+    def _show(self, look: Any, now: float, what: Event | Action) -> None:
+        try:
+            look(now, what)
+        except Exception:
+            logger.exception("an observer failed on %s", type(what).__name__)
+
+    def _report(self, event: Event | _Tick, problem: Exception) -> None:
+        """Tell the one whom the failed event was about; the log, if there is none."""
+        request_id = getattr(event, "request_id", None)
+        if isinstance(event, Arrived):
+            request_id = event.request.id
+        waiter = self._waiters.pop(request_id, None) if request_id is not None else None
+        if waiter is not None:
+            waiter.fail(problem)
+        else:
+            logger.error("the scheduler refused %s", type(event).__name__, exc_info=problem)
+
+    def _arm(self) -> None:
+        due = self._core.next_wakeup()
+        if due is None or self._closed:
+            return
+        if self._timer is not None:
+            # A timer that is too early fires for nothing, which is cheaper than re-arming it
+            # with every request.
+            if self._timer_due <= due:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self.clock.call_at(due, partial(self._on_timer, due))
+
+    def _on_timer(self, due: float) -> None:
+        tick = _Tick(due)
+        self._inbox.append(tick)
+        self._work(tick)

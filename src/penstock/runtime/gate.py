@@ -1,0 +1,164 @@
+"""The public gate: a request goes in, and a slot comes out when it may be sent."""
+
+import random
+from types import TracebackType
+from typing import Any
+
+from penstock.core.events import Draining
+from penstock.runtime.driver import Driver
+from penstock.runtime.slot import Slot, SyncSlot
+from penstock.runtime.spec import Intake, RequestSpec
+
+
+def _spec_of(spec: RequestSpec | None, words: dict[str, Any]) -> RequestSpec:
+    if spec is None:
+        return RequestSpec(**words)
+    if words:
+        raise TypeError(f"give a RequestSpec or keywords ({', '.join(sorted(words))}), not both")
+    return spec
+
+
+class Gate:
+    """Lets coroutines through when the scheduler says so.
+
+    ```python
+    async with gate.admit(traffic_class="batch", max_tokens=500) as slot:
+        reply = await call(slot.upstream)
+        slot.settle(Usage(reply.output_tokens))
+    ```
+
+    Args:
+        driver: runs the scheduler.
+        intake: makes requests of specs.
+        chance: draws the jitter of back-offs.
+
+    """
+
+    def __init__(
+        self, driver: Driver, intake: Intake, *, chance: random.Random | None = None
+    ) -> None:
+        """Wire it up."""
+        self.driver = driver
+        self.intake = intake
+        self._chance = chance if chance is not None else random.Random()
+
+    def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> "Admission":
+        """Return a context that waits for a slot on entry and gives it back on exit.
+
+        Args:
+            spec: what is known of the request; or its fields as keywords.
+            words: fields of `RequestSpec`.
+
+        Raises:
+            Refused: on entry, if the scheduler says no.
+            ValueError: on entry, if the spec names an unknown class or an impossible time.
+
+        """
+        return Admission(self, _spec_of(spec, words))
+
+    async def enter(self, spec: RequestSpec) -> Slot:
+        """Wait for a slot that the caller will end by `settle`, `fail` or `cancel`.
+
+        For callers whose slot outlives a block, such as a streamed reply. Prefer `admit`.
+
+        Raises:
+            Refused: the scheduler says no.
+
+        """
+        slot = Slot(self.driver, self.intake, spec, self._chance)
+        await slot._submit()  # noqa: SLF001 - the gate is the only one who submits
+        return slot
+
+    def drain(self) -> None:
+        """Refuse new work and everything that waits; what flies may finish."""
+        self.driver.tell(Draining())
+
+
+class Admission:
+    """The context of one `Gate.admit`; used once."""
+
+    __slots__ = ("_gate", "_slot", "_spec")
+
+    def __init__(self, gate: Gate, spec: RequestSpec) -> None:
+        """Nothing is submitted until it is entered."""
+        self._gate = gate
+        self._spec = spec
+        self._slot: Slot | None = None
+
+    async def __aenter__(self) -> Slot:
+        """Wait for the slot."""
+        self._slot = await self._gate.enter(self._spec)
+        return self._slot
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the slot back, by what happened; there is no await here to be cancelled at."""
+        if self._slot is not None:
+            self._slot.leave(error)
+
+
+class SyncGate:
+    """Lets threads through when the scheduler says so; the twin of `Gate`.
+
+    Its driver must have a clock that does not depend on the calling thread (`ThreadClock`).
+    """
+
+    def __init__(
+        self, driver: Driver, intake: Intake, *, chance: random.Random | None = None
+    ) -> None:
+        """Wire it up."""
+        self.driver = driver
+        self.intake = intake
+        self._chance = chance if chance is not None else random.Random()
+
+    def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> "SyncAdmission":
+        """Return a context that blocks for a slot on entry and gives it back on exit.
+
+        Raises:
+            Refused: on entry, if the scheduler says no.
+            ValueError: on entry, if the spec names an unknown class or an impossible time.
+
+        """
+        return SyncAdmission(self, _spec_of(spec, words))
+
+    def enter(self, spec: RequestSpec) -> SyncSlot:
+        """Block for a slot that the caller will end by `settle`, `fail` or `cancel`.
+
+        Raises:
+            Refused: the scheduler says no.
+
+        """
+        slot = SyncSlot(self.driver, self.intake, spec, self._chance)
+        slot._submit()  # noqa: SLF001 - the gate is the only one who submits
+        return slot
+
+
+class SyncAdmission:
+    """The context of one `SyncGate.admit`; used once."""
+
+    __slots__ = ("_gate", "_slot", "_spec")
+
+    def __init__(self, gate: SyncGate, spec: RequestSpec) -> None:
+        """Nothing is submitted until it is entered."""
+        self._gate = gate
+        self._spec = spec
+        self._slot: SyncSlot | None = None
+
+    def __enter__(self) -> SyncSlot:
+        """Block for the slot."""
+        self._slot = self._gate.enter(self._spec)
+        return self._slot
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the slot back, by what happened."""
+        if self._slot is not None:
+            self._slot.leave(error)

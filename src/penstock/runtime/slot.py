@@ -1,0 +1,277 @@
+"""A place in flight: what a request holds between the scheduler's yes and its end."""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from penstock.core.events import (
+    Cancelled,
+    Completed,
+    Event,
+    Failed,
+    FirstToken,
+    RefusalCause,
+    Throttled,
+    Why,
+)
+from penstock.core.model import Request
+from penstock.errors import ProtocolError, Refused
+from penstock.runtime.driver import Driver
+from penstock.runtime.spec import Intake, RequestSpec
+from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
+
+UsageSource = Literal["reported", "estimated", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a reply really took.
+
+    Attributes:
+        output_tokens: None if unknown; never 0 for "unknown".
+        prompt_tokens: None if unknown.
+        source: "reported" by the provider, "estimated" from the text, or "unknown".
+
+    """
+
+    output_tokens: int | None = None
+    prompt_tokens: int | None = None
+    source: UsageSource = "reported"
+
+
+class Hold:
+    """What async and sync slots share. A slot ends exactly once, by whatever comes first.
+
+    Attributes:
+        request: as the scheduler sees it.
+        upstream: where the request is to be sent now.
+        why: what the last decision stood on.
+        attempts: how often it was dispatched.
+        ended: True once the slot has been given back.
+
+    """
+
+    def __init__(
+        self, driver: Driver, intake: Intake, spec: RequestSpec, chance: random.Random
+    ) -> None:
+        """Make the request; it is not submitted yet."""
+        self._driver = driver
+        self._intake = intake
+        self._spec = spec
+        self._chance = chance
+        self.request: Request = intake.request(spec, now=driver.now())
+        self.upstream = ""
+        self.attempts = 0
+        self.ended = False
+        self._why: Why | None = None
+        self._first_token = False
+
+    @property
+    def id(self) -> str:
+        """The public id, as `penstock explain` takes it."""
+        return self._intake.public_id(self.request.id)
+
+    @property
+    def why(self) -> Why:
+        """What the last decision stood on.
+
+        Raises:
+            ProtocolError: there was no decision yet.
+
+        """
+        if self._why is None:
+            raise ProtocolError(f"request {self.id} was not decided on yet")
+        return self._why
+
+    @property
+    def queued_s(self) -> float:
+        """How long it waited for its last dispatch, in seconds since submission."""
+        return self._why.waited_s if self._why is not None else 0.0
+
+    def first_token(self) -> None:
+        """Say that the first token of the reply came; further calls do nothing."""
+        if not self._first_token and not self.ended:
+            self._first_token = True
+            self._driver.tell(FirstToken(self.request.id))
+
+    def settle(self, usage: Usage | None = None) -> None:
+        """Say that the reply is complete and give the slot back at once.
+
+        Raises:
+            ProtocolError: the slot has ended already.
+
+        """
+        if self.ended:
+            raise ProtocolError(
+                f"slot {self.id} has ended already: settle it once, inside its `with`"
+            )
+        self._settle(usage or Usage(source="unknown"))
+
+    def fail(self, *, upstream_fault: bool = False) -> None:
+        """Say that the attempt broke for good and give the slot back; harmless when ended.
+
+        Args:
+            upstream_fault: True if it speaks against the upstream's health.
+
+        """
+        self._end(Failed(self.request.id, retryable=False, upstream_fault=upstream_fault))
+
+    def cancel(self) -> None:
+        """Say that the caller went away and give the slot back; harmless when ended."""
+        self._end(Cancelled(self.request.id))
+
+    def leave(self, error: BaseException | None) -> None:
+        """End the slot as the body of its `with` ended, unless it has ended already."""
+        if self.ended:
+            return
+        if error is None:
+            self._settle(Usage(source="unknown"))
+        elif isinstance(error, Exception):
+            self.fail()
+        else:  # CancelledError, GeneratorExit, KeyboardInterrupt: the caller went away
+            self.cancel()
+
+    def _settle(self, usage: Usage) -> None:
+        reported = usage.source == "reported"
+        self._end(
+            Completed(self.request.id, usage.output_tokens, usage.prompt_tokens, reported=reported)
+        )
+        if usage.output_tokens is not None and usage.source != "unknown":
+            self._intake.predictor.learn(self._spec, usage.output_tokens)
+
+    def _end(self, event: Event) -> None:
+        if not self.ended:
+            self.ended = True
+            self._driver.tell(event)
+
+    def _throttled(self, cause: RefusalCause | str, retry_after_s: float | None) -> None:
+        self._check_held("throttled")
+        jitter = self._chance.random()
+        self._driver.tell(Throttled(self.request.id, RefusalCause(cause), retry_after_s, jitter))
+
+    def _broken(self, *, upstream_fault: bool) -> None:
+        self._check_held("failed")
+        jitter = self._chance.random()
+        self._driver.tell(
+            Failed(self.request.id, retryable=True, upstream_fault=upstream_fault, jitter=jitter)
+        )
+
+    def _check_held(self, what: str) -> None:
+        if self.ended:
+            raise ProtocolError(f"slot {self.id} has ended: it cannot have {what} afterwards")
+
+    def _take(self, word: Word) -> None:
+        """Hold the slot, or raise what the refusal says."""
+        self._why = word.why
+        if hasattr(word, "upstream"):
+            self.upstream = word.upstream
+            self.attempts += 1
+            self._first_token = False
+            return
+        self.ended = True
+        raise Refused(
+            self.id,
+            word.reason,
+            rung=word.why.rung,
+            predicted_cost_tokens=self.request.cost_tokens,
+            severity=word.why.severity,
+            retry_after_s=word.retry_after_s,
+            queued_s=word.why.waited_s,
+        )
+
+
+class Slot(Hold):
+    """A slot held by a coroutine."""
+
+    _waiter: AsyncWaiter
+
+    async def throttled(
+        self, cause: RefusalCause | str, retry_after_s: float | None = None
+    ) -> None:
+        """Say that the provider refused the attempt, and wait until it may be sent again.
+
+        Args:
+            cause: "rate", "quota", "overload" or "slow_first_token".
+            retry_after_s: the provider's wish.
+
+        Raises:
+            Refused: it will not be sent again; the provider's answer stands.
+            ProtocolError: the slot has ended already.
+
+        """
+        self._throttled(cause, retry_after_s)
+        await self._next_word()
+
+    async def failed(self, *, retryable: bool = True, upstream_fault: bool = True) -> None:
+        """Say that the attempt broke; if it may be retried, wait until it may be sent again.
+
+        With `retryable=False` the slot ends and the call returns at once.
+
+        Raises:
+            Refused: it will not be sent again; the provider's answer stands.
+            ProtocolError: the slot has ended already.
+
+        """
+        if not retryable:
+            self.fail(upstream_fault=upstream_fault)
+            return
+        self._broken(upstream_fault=upstream_fault)
+        await self._next_word()
+
+    async def _submit(self) -> None:
+        self._waiter = AsyncWaiter()
+        self._driver.submit(self.request, self._waiter)
+        await self._next_word()
+
+    async def _next_word(self) -> None:
+        try:
+            word = await self._waiter.word()
+        except BaseException:
+            # Cancelled while waiting, perhaps at the very moment of the dispatch.
+            self.cancel()
+            raise
+        self._take(word)
+
+
+class SyncSlot(Hold):
+    """A slot held by a thread."""
+
+    _waiter: ThreadWaiter
+
+    def throttled(self, cause: RefusalCause | str, retry_after_s: float | None = None) -> None:
+        """Say that the provider refused the attempt, and block until it may be sent again.
+
+        Raises:
+            Refused: it will not be sent again; the provider's answer stands.
+            ProtocolError: the slot has ended already.
+
+        """
+        self._throttled(cause, retry_after_s)
+        self._next_word()
+
+    def failed(self, *, retryable: bool = True, upstream_fault: bool = True) -> None:
+        """Say that the attempt broke; if it may be retried, block until it may be sent again.
+
+        Raises:
+            Refused: it will not be sent again; the provider's answer stands.
+            ProtocolError: the slot has ended already.
+
+        """
+        if not retryable:
+            self.fail(upstream_fault=upstream_fault)
+            return
+        self._broken(upstream_fault=upstream_fault)
+        self._next_word()
+
+    def _submit(self) -> None:
+        self._waiter = ThreadWaiter()
+        self._driver.submit(self.request, self._waiter)
+        self._next_word()
+
+    def _next_word(self) -> None:
+        try:
+            word = self._waiter.word()
+        except BaseException:
+            self.cancel()
+            raise
+        self._take(word)

@@ -1,0 +1,155 @@
+"""What a caller says about a request, and how it becomes the scheduler's `Request`."""
+
+import itertools
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from penstock.core.model import Request, TokenEstimate, TrafficClass
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSpec:
+    """A request in the caller's words; everything is optional.
+
+    Attributes:
+        traffic_class: the class by name; the gate's default if None.
+        deadline_s: seconds from now until the last token is wanted; the class's if None.
+        expires_in_s: seconds from now after which it is refused if still waiting.
+        estimate: predicted output tokens, where the caller knows better.
+        max_tokens: the most that the reply may have; caps the estimate.
+        prompt_tokens: input size, if known.
+        tenant, model, session: as in `core.model.Request`.
+        prompt: the text, for the predictor only; never kept, logged or shown.
+        body: the parsed API request, for the predictor only; never kept, logged or shown.
+        route: a name for this kind of call (a prompt template, say), for the predictor.
+        endpoint: the API's path ("/v1/chat/completions"), for the predictor.
+
+    """
+
+    traffic_class: str | None = None
+    deadline_s: float | None = None
+    expires_in_s: float | None = None
+    estimate: TokenEstimate | None = None
+    max_tokens: int | None = None
+    prompt_tokens: int | None = None
+    tenant: str = ""
+    model: str = ""
+    session: str = ""
+    prompt: str | None = field(default=None, repr=False)
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    route: str = ""
+    endpoint: str = ""
+
+
+class Predictor(Protocol):
+    """Predicts output tokens at submission and learns from every reply.
+
+    Neither call may raise, wait or take longer than a few hundred microseconds.
+    """
+
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> TokenEstimate:
+        """Return the estimate for a request of that class."""
+        ...
+
+    def learn(self, spec: RequestSpec, output_tokens: int) -> None:
+        """Take in what a reply really had."""
+        ...
+
+
+class TablePredictor:
+    """The class's table, capped by `max_tokens`: what is known before anything was learnt."""
+
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> TokenEstimate:
+        """Return the class's estimate, no quantile above `max_tokens`."""
+        table = traffic_class.estimate
+        cap = spec.max_tokens
+        if cap is None or cap >= table.p90_tokens:
+            return table
+        cap = max(cap, 1)
+        return TokenEstimate(min(table.p50_tokens, cap), cap, "max_tokens")
+
+    def learn(self, spec: RequestSpec, output_tokens: int) -> None:
+        """Learn nothing: a table is a table."""
+
+
+class Intake:
+    """Turns specs into requests: class, estimate, deadline, sequence number.
+
+    One intake serves all gates of a driver, so that ids are unique. Its counter may be used
+    from any thread.
+
+    Args:
+        classes: the scheduler's classes.
+        default_class: for specs that name none; the first of `classes` if None.
+        predictor: the class's table if None.
+        ttl_s: how long a request may wait if its spec does not say.
+        run: names this process in public ids; six random characters if None.
+
+    Raises:
+        ValueError: the default class is not among the classes.
+
+    """
+
+    def __init__(
+        self,
+        classes: tuple[TrafficClass, ...],
+        *,
+        default_class: str | None = None,
+        predictor: Predictor | None = None,
+        ttl_s: float = math.inf,
+        run: str | None = None,
+    ) -> None:
+        """Remember the classes by name."""
+        self.classes = {each.name: each for each in classes}
+        self.default_class = default_class if default_class is not None else classes[0].name
+        self._class_named(self.default_class)
+        self.predictor = predictor if predictor is not None else TablePredictor()
+        self.ttl_s = ttl_s
+        self.run = run if run is not None else secrets.token_hex(3)
+        self._ids = itertools.count(1)
+
+    def request(self, spec: RequestSpec, *, now: float) -> Request:
+        """Return the request as the scheduler sees it.
+
+        Raises:
+            ValueError: an unknown class, or a time that is not a positive number.
+
+        """
+        traffic_class = self._class_named(spec.traffic_class or self.default_class)
+        deadline_s = traffic_class.deadline_s if spec.deadline_s is None else spec.deadline_s
+        expires_in_s = self.ttl_s if spec.expires_in_s is None else spec.expires_in_s
+        for name, value in (("deadline_s", deadline_s), ("expires_in_s", expires_in_s)):
+            if not value > 0:
+                raise ValueError(
+                    f"{name}={value!r} is not a time to come: it must be above 0 seconds; "
+                    "was a point in time given instead of a span?"
+                )
+        estimate = spec.estimate or self.predictor.predict(spec, traffic_class)
+        return Request(
+            id=next(self._ids),
+            traffic_class=traffic_class.name,
+            arrived_at=now,
+            estimate=estimate,
+            deadline=now + deadline_s,
+            expires_at=now + expires_in_s,
+            tenant=spec.tenant,
+            model=spec.model,
+            prompt_tokens=spec.prompt_tokens or 0,
+            session=spec.session,
+        )
+
+    def public_id(self, request_id: int) -> str:
+        """Return the id that callers, logs and `penstock explain` use: run and number."""
+        return f"{self.run}-{request_id}"
+
+    def _class_named(self, name: str) -> TrafficClass:
+        try:
+            return self.classes[name]
+        except KeyError:
+            raise ValueError(
+                f"traffic class {name!r} is not configured: known are "
+                f"{', '.join(self.classes)}; is it a typing error?"
+            ) from None

@@ -1,0 +1,104 @@
+"""How the scheduler's word reaches a coroutine or a thread, from whichever thread it comes."""
+
+import asyncio
+import threading
+
+from penstock.core.events import Action, Defer, Dispatch, Reject
+
+Word = Dispatch | Reject
+
+
+class AsyncWaiter:
+    """Waits in a coroutine. Made and awaited on one event loop; told from anywhere."""
+
+    __slots__ = ("_future", "_loop", "_thread", "_word")
+
+    def __init__(self) -> None:
+        """Belong to the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._future: asyncio.Future[None] | None = None
+        self._word: Word | BaseException | None = None
+
+    def deliver(self, action: Action) -> bool:
+        """Take the word; False if the loop is closed and the coroutine with it."""
+        if isinstance(action, Defer):
+            return True
+        return self._hand_over(action)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise in the coroutine."""
+        self._hand_over(error)
+
+    async def word(self) -> Word:
+        """Return the next word; at once, without a turn of the loop, if it is there already.
+
+        Raises:
+            ProtocolError: the scheduler could not take the event that was to be answered.
+
+        """
+        if self._word is None:
+            self._future = self._loop.create_future()
+            try:
+                await self._future
+            finally:
+                self._future = None
+        word, self._word = self._word, None
+        if isinstance(word, BaseException):
+            raise word
+        assert word is not None, "woken without a word"  # noqa: S101 - a law of this class
+        return word
+
+    def _hand_over(self, word: Word | BaseException) -> bool:
+        if threading.get_ident() == self._thread:
+            self._set(word)
+            return not self._loop.is_closed()
+        try:
+            self._loop.call_soon_threadsafe(self._set, word)
+        except RuntimeError:  # the loop was closed: nobody is left to hear
+            return False
+        return True
+
+    def _set(self, word: Word | BaseException) -> None:
+        self._word = word
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+
+class ThreadWaiter:
+    """Waits in a plain thread."""
+
+    __slots__ = ("_told", "_word")
+
+    def __init__(self) -> None:
+        """Nothing has been said yet."""
+        self._told = threading.Event()
+        self._word: Word | BaseException | None = None
+
+    def deliver(self, action: Action) -> bool:
+        """Take the word."""
+        if isinstance(action, Defer):
+            return True
+        self._word = action
+        self._told.set()
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """Raise in the thread."""
+        self._word = error
+        self._told.set()
+
+    def word(self) -> Word:
+        """Block until the next word and return it.
+
+        Raises:
+            ProtocolError: the scheduler could not take the event that was to be answered.
+
+        """
+        self._told.wait()
+        self._told.clear()
+        word, self._word = self._word, None
+        if isinstance(word, BaseException):
+            raise word
+        assert word is not None, "woken without a word"  # noqa: S101 - a law of this class
+        return word
