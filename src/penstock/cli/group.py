@@ -1,0 +1,131 @@
+"""The click group: which commands there are, loaded only when used."""
+
+import importlib
+from dataclasses import dataclass
+from importlib import metadata
+
+import click
+
+from penstock.errors import PenstockError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of `penstock --help`.
+
+    Attributes:
+        section: the heading that it stands under.
+        summary: what the command does, in one sentence.
+        extra: the extra that brings what it imports, for the message when that is missing.
+
+    """
+
+    section: str
+    summary: str
+    extra: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "demo": Entry("Try it", "Show direct calls, FIFO and penstock side by side.", "all"),
+    "serve": Entry("Run it", "Run the sidecar that schedules calls to your providers.", "proxy"),
+    "batch": Entry("Run it", "Send a file of requests as fast as the provider allows.", "proxy"),
+    "mock": Entry("Run it", "Run a provider whose hidden limits you choose.", "proxy"),
+    "explain": Entry("Understand it", "Say why a request was sent, held or refused.", "proxy"),
+    "replay": Entry("Understand it", "Run recorded traffic under another policy.", "proxy"),
+    "predict": Entry("Understand it", "Train, evaluate and report token estimates.", "predict"),
+    "simulate": Entry("Study it", "Run a scenario of your own on a virtual clock.", "experiments"),
+    "reproduce": Entry(
+        "Study it", "Run the paper's experiments and check its claims.", "experiments"
+    ),
+}
+"""Every command, in the order in which a new user meets them.
+
+The summaries stand here and not in the commands, because reading them there would import each
+command with all that it needs: `penstock --help` would take seconds.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group that imports `penstock.cli.NAME` only when NAME is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, without loading any."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of that name, or None if there is none.
+
+        Raises:
+            click.ClickException: a package that it needs is not installed.
+
+        """
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            module = importlib.import_module(f"penstock.cli.{cmd_name}")
+        except ModuleNotFoundError as missing:
+            raise _missing_package(cmd_name, missing) from missing
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings."""
+        width = max(map(len, COMMANDS))
+        for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
+            rows = [(n.ljust(width), e.summary) for n, e in COMMANDS.items() if e.section == section]
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; what the user can mend is one line, not a traceback.
+
+        Raises:
+            click.ClickException: the configuration is wrong, or a package is not installed.
+
+        """
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as missing:
+            raise _missing_package(ctx.invoked_subcommand or "", missing) from missing
+        except PenstockError as mistake:
+            raise click.ClickException(str(mistake)) from mistake
+
+
+def _missing_package(command: str, missing: ModuleNotFoundError) -> Exception:
+    """Return what to raise when `command` could not import something.
+
+    A missing module of our own is our mistake, so it stays what it was, traceback included.
+    """
+    package = (missing.name or "").partition(".")[0]
+    if package in ("", "penstock") or command not in COMMANDS:
+        return missing
+    return click.ClickException(
+        f"`penstock {command}` needs the package {package}, which is not installed. "
+        f"It comes with an extra: pip install 'penstock[{COMMANDS[command].extra}]'"
+    )
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    # Read from the installed distribution, so that there is one place to change it.
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"penstock {metadata.version('penstock')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and leave.",
+)
+def group() -> None:
+    """Schedule calls to LLM APIs whose capacity you cannot see.
+
+    penstock stands between your programs and a provider. It decides which call goes next, how
+    many may be under way, and which must wait or be refused, and it can say why.
+
+    Start with `penstock demo`. `penstock COMMAND --help` explains each command.
+    """
