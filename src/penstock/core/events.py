@@ -1,0 +1,219 @@
+"""What the core is told (events) and what it answers (actions).
+
+A list of `(now, event)` replays any production decision.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.core.model import Request
+
+
+class RefusalCause(StrEnum):
+    """Why a provider would not serve an attempt. The four are answered differently."""
+
+    RATE = "rate"
+    """429 for a moment: honour retry-after, shrink."""
+    QUOTA = "quota"
+    """429 with the account spent: stop this upstream until its reset, go elsewhere."""
+    OVERLOAD = "overload"
+    """503 or 529: shrink, back off with full jitter."""
+    SLOW_FIRST_TOKEN = "slow_first_token"
+    """No first token in time: shrink."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A caller submitted a request."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The first token of a reply came back."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A reply is complete.
+
+    Attributes:
+        output_tokens: the real count, or None if the reply did not say and nobody counted.
+        prompt_tokens: the real input count, or None.
+        reported: True if the provider said so, False if we estimated it from the text.
+
+    """
+
+    request_id: int
+    output_tokens: int | None
+    prompt_tokens: int | None = None
+    reported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The provider refused an attempt before its first byte.
+
+    Attributes:
+        retry_after_s: the provider's wish, or None.
+        jitter: a number in [0, 1) drawn by the driver (the core has no chance of its own),
+            for full-jitter back-off.
+
+    """
+
+    request_id: int
+    cause: RefusalCause
+    retry_after_s: float | None = None
+    jitter: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt broke.
+
+    Attributes:
+        retryable: False once a byte of the reply has been relayed, or where the fault is the
+            caller's (a 4xx answer is relayed as it is and frees the slot).
+        upstream_fault: True if it speaks against the upstream's health (5xx, reset, stall).
+
+    """
+
+    request_id: int
+    retryable: bool = False
+    upstream_fault: bool = True
+    jitter: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The caller went away; allowed in every state, and after the end too."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """A timer that `next_wakeup` asked for has come due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """No new work: arrivals and everything queued are rejected, what flies may finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsSeen:
+    """An upstream stated its limits, by headers.
+
+    Attributes:
+        limit_requests: requests a minute, or None if not stated; tokens likewise.
+        remaining_requests: what is left of it now.
+        reset_requests_s: seconds until it is full again.
+
+    """
+
+    upstream: str
+    limit_requests: float | None = None
+    remaining_requests: float | None = None
+    reset_requests_s: float | None = None
+    limit_tokens: float | None = None
+    remaining_tokens: float | None = None
+    reset_tokens_s: float | None = None
+    limit_input_tokens: float | None = None
+    remaining_input_tokens: float | None = None
+    reset_input_tokens_s: float | None = None
+    limit_output_tokens: float | None = None
+    remaining_output_tokens: float | None = None
+    reset_output_tokens_s: float | None = None
+
+
+Event = (
+    Arrived
+    | FirstToken
+    | Completed
+    | Throttled
+    | Failed
+    | Cancelled
+    | Woke
+    | Draining
+    | LimitsSeen
+)
+
+
+@dataclass(slots=True)
+class Why:
+    """Everything a decision stood on, for the log, the headers and `penstock explain`.
+
+    Attributes:
+        severity: overload in [0, 1] at the decision.
+        rung: the cost ladder's step that the request stands on (its predicted bucket).
+        deficit_tokens: what its class had left to spend after the decision.
+        window: how many requests the capacity policy allowed in flight (inf if no limit).
+        in_flight: how many flew before the decision.
+        backlog: how many waited, this one not counted.
+        waited_s: time since arrival.
+        deferrals: how often it was sent back so far.
+        attempts: how often it was sent upstream before.
+        slack_s: deadline minus now minus the predicted p90 service time; inf without deadline.
+        service_p50_s: predicted service time at the estimate's median.
+        waits: seconds of `waited_s` by cause: "order" (others of its class went first), "class"
+            (another class's turn, or room kept for it), "window" (no room upstream), "limits"
+            (requests or tokens per minute), "upstream" (paused after refusals), "deferral" (the
+            ladder), "backoff" (after a failed attempt).
+
+    """
+
+    severity: float
+    rung: str
+    deficit_tokens: float
+    window: float
+    in_flight: int
+    backlog: int
+    waited_s: float
+    deferrals: int
+    attempts: int
+    slack_s: float
+    service_p50_s: float
+    waits: dict[str, float]
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """Send the request to this upstream now."""
+
+    request: Request
+    upstream: str
+    why: Why
+
+
+@dataclass(slots=True)
+class Defer:
+    """Hold the request at least until then; it keeps its place."""
+
+    request: Request
+    until: float
+    reason: str
+    why: Why
+
+
+@dataclass(slots=True)
+class Reject:
+    """Refuse the request.
+
+    Attributes:
+        reason: "shed", "queue_full", "expired", "draining", "upstream" (the last attempt's
+            answer is relayed), "no_upstream".
+        retry_after_s: the earliest time at which a new try makes sense, or None if never.
+
+    """
+
+    request: Request
+    reason: str
+    retry_after_s: float | None
+    why: Why
+
+
+Action = Dispatch | Defer | Reject

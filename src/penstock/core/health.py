@@ -1,0 +1,95 @@
+"""Whether an upstream may be used now: pauses after refusals, probes after failures."""
+
+import math
+
+from penstock.core.events import RefusalCause
+
+BACKOFF_BASE_S = 1.0
+BACKOFF_CAP_S = 16.0
+LONGEST_PAUSE_S = 60.0
+FAULTS_TO_OPEN = 3
+
+
+class Health:
+    """Open, paused until a time, or on probation (one attempt at a time until one succeeds).
+
+    - rate: pause for the stated retry-after, else back off.
+    - quota, or a rate refusal with a wait beyond `LONGEST_PAUSE_S`: closed until then; requests
+      must go elsewhere or fail at once, nobody sleeps for days.
+    - overload, slow first token and repeated faults: exponential back-off with full jitter.
+    Refusals of attempts sent before the last refusal was known are the same bad news, once.
+
+    Source:
+        Full jitter: Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+        Probation: the half-open state of Nygard, "Release It!", 2007.
+
+    """
+
+    def __init__(self) -> None:
+        """Start healthy."""
+        self.paused_until = -math.inf
+        self.exhausted_until = -math.inf
+        self.probation = False
+        self._streak = 0
+        self._faults = 0
+        self._last_bad_at = -math.inf
+
+    @property
+    def troubled(self) -> bool:
+        """True from a refusal until the next success."""
+        return self._streak > 0
+
+    def open_at(self, *, now: float) -> float:
+        """Return when it may be used again; `now` if it may be now."""
+        return max(now, self.paused_until, self.exhausted_until)
+
+    def exhausted(self, *, now: float) -> bool:
+        """Say whether its quota is spent: waiting for it makes no sense."""
+        return self.exhausted_until > now
+
+    def refused(
+        self,
+        cause: RefusalCause,
+        *,
+        sent_at: float,
+        retry_after_s: float | None,
+        jitter: float,
+        now: float,
+    ) -> None:
+        """Note a refused attempt."""
+        wait_s = retry_after_s if retry_after_s is not None and retry_after_s >= 0 else None
+        if cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_PAUSE_S):
+            self.exhausted_until = max(
+                self.exhausted_until, now + (LONGEST_PAUSE_S if wait_s is None else wait_s)
+            )
+            return
+        if sent_at >= self._last_bad_at:
+            self._streak += 1
+            self._last_bad_at = now
+        if wait_s is None or cause is not RefusalCause.RATE:
+            wait_s = max(wait_s or 0.0, self._backoff_s(jitter))
+        elif self._streak > 1:  # its word was not good enough the last time
+            wait_s = max(wait_s, self._backoff_s(jitter))
+        self.paused_until = max(self.paused_until, now + wait_s)
+        self.probation = cause is not RefusalCause.RATE or self._streak > 1
+
+    def failed(self, *, sent_at: float, jitter: float, now: float) -> None:
+        """Note an attempt that broke on the upstream's side."""
+        if sent_at < self._last_bad_at:
+            return
+        self._faults += 1
+        if self._faults >= FAULTS_TO_OPEN:
+            self._streak += 1
+            self._last_bad_at = now
+            self.paused_until = max(self.paused_until, now + self._backoff_s(jitter))
+            self.probation = True
+
+    def succeeded(self, *, sent_at: float) -> None:
+        """Note a sign of life from an attempt that was sent after the last bad news."""
+        if sent_at >= self._last_bad_at:
+            self._streak = self._faults = 0
+            self.probation = False
+
+    def _backoff_s(self, jitter: float) -> float:
+        ceiling = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(self._streak - 1, 10))
+        return max(0.05, jitter * ceiling)

@@ -1,0 +1,172 @@
+"""One lane: the queues that contend for the same upstreams.
+
+Requests whose models are served by different upstreams never wait for each other, so one
+upstream's trouble does not block another's queue.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from penstock.core.policy import Allocator, OrderedQueue
+from penstock.core.retry import RetryBudget
+from penstock.core.signals import Signals
+from penstock.core.sticky import Stickiness
+from penstock.core.ticket import Stage, Ticket
+from penstock.core.upstream import Upstream
+
+PASSES_LIMIT = 16
+"""After so many requests have gone by, a request that does not fit holds the lane until it does."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """Queues by class, the allocator between them and the upstreams that they share."""
+
+    upstreams: tuple[Upstream, ...]
+    allocator: Allocator
+    make_queue: Callable[[], OrderedQueue]
+    retries: RetryBudget
+    signals: Signals = field(default_factory=Signals)
+    queues: dict[str, OrderedQueue] = field(default_factory=dict)
+    waiting_tokens: dict[str, float] = field(default_factory=dict)
+    sticky: Stickiness | None = None
+    wake_at: float = math.inf
+
+    def service_s(self, model: str, p50_tokens: float, p90_tokens: float) -> tuple[float, float]:
+        """Return predicted service times (p50, p90) at the upstream that is fastest at the median."""
+        best = (math.inf, math.inf)
+        for upstream in self.upstreams:
+            fit = upstream.service(model)
+            times = fit.predict_s(p50_tokens), fit.predict_s(p90_tokens)
+            best = min(best, times)
+        return best
+
+    def push(self, ticket: Ticket, *, now: float) -> None:
+        """Let a ticket wait for its turn."""
+        name = ticket.request.traffic_class
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = self.make_queue()
+            self.waiting_tokens[name] = 0.0
+        ticket.stage = Stage.QUEUED
+        queue.push(ticket, now=now)
+        self.waiting_tokens[name] += ticket.request.cost_tokens
+        self.signals.queued(ticket)
+        ticket.hold("order", now=now)
+
+    def take(self, ticket: Ticket, *, now: float) -> None:
+        """Remove a waiting ticket."""
+        name = ticket.request.traffic_class
+        queue = self.queues[name]
+        queue.take(ticket, now=now)
+        self.waiting_tokens[name] = (
+            self.waiting_tokens[name] - ticket.request.cost_tokens if len(queue) else 0.0
+        )
+        self.signals.unqueued(ticket)
+
+    def next(self, *, now: float) -> tuple[Ticket, Upstream] | None:
+        """Return the ticket that goes now and where to, or None; sets `wake_at`."""
+        self.wake_at = math.inf
+        signals = self.signals
+        if not signals.waiting:
+            return None
+        window = 0.0
+        opened = []
+        obstacle = ("window", math.inf)
+        for upstream in self.upstreams:
+            window += upstream.capacity.window
+            found = upstream.obstacle(None, now=now)
+            if found[0]:
+                obstacle = min(obstacle, found, key=_when)
+            else:
+                opened.append(upstream)
+        signals.window = window
+        heads: dict[str, Ticket] = {}
+        for name, queue in self.queues.items():
+            head = queue.head(now=now) if len(queue) else None
+            if head is not None:
+                heads[name] = head
+        if not opened:
+            self._hold(heads, obstacle, now=now)
+            return None
+        return self._choose(heads, opened, now=now)
+
+    def _choose(
+        self, heads: dict[str, Ticket], opened: list[Upstream], *, now: float
+    ) -> tuple[Ticket, Upstream] | None:
+        blocked: list[Ticket] = []
+        chosen = None
+        while heads:
+            name = self.allocator.choose(heads, self.signals, now=now)
+            if name is None:
+                self._hold(heads, ("class", math.inf), now=now)
+                break
+            ticket = heads.pop(name)
+            target, obstacle = self._place(ticket, opened, now=now)
+            if target is not None:
+                chosen = (ticket, target)
+                break
+            self._hold({name: ticket}, obstacle, now=now)
+            blocked.append(ticket)
+            if ticket.passes >= PASSES_LIMIT:
+                break
+        if chosen is not None:
+            for ticket in blocked:
+                ticket.passes += 1
+        return chosen
+
+    def _place(
+        self, ticket: Ticket, opened: list[Upstream], *, now: float
+    ) -> tuple[Upstream | None, tuple[str, float]]:
+        """Return the upstream where the ticket finishes first, or the obstacle that falls first.
+
+        The upstream of the same conversation comes before all others, one that has just failed
+        this very ticket after them.
+        """
+        home = self.sticky.home(ticket) if self.sticky is not None else None
+        best: Upstream | None = None
+        best_key = (2, math.inf)
+        nearest = ("window", math.inf)
+        for upstream in opened:
+            found = self._obstacle(ticket, upstream, now=now)
+            if found[0]:
+                nearest = min(nearest, found, key=_when)
+                continue
+            if len(opened) == 1:
+                return upstream, found
+            failed_here = ticket.attempts > 0 and ticket.upstream == upstream.name
+            rank = 2 if failed_here else int(upstream.name != home)
+            key = (rank, upstream.finish_s(ticket))
+            if best is None or key < best_key:
+                best, best_key = upstream, key
+        return best, nearest
+
+    def _obstacle(
+        self, ticket: Ticket, upstream: Upstream, *, now: float
+    ) -> tuple[str, float]:
+        if ticket.attempts and upstream.health.troubled:
+            retry_at = self.retries.next_at(self.signals.waiting, now=now)
+            if retry_at > now:
+                return "upstream", retry_at
+        return upstream.obstacle(ticket, now=now)
+
+    def _hold(
+        self, heads: dict[str, Ticket], obstacle: tuple[str, float], *, now: float
+    ) -> None:
+        cause, until = obstacle
+        self.wake_at = min(self.wake_at, until)
+        for ticket in heads.values():
+            ticket.hold(cause, now=now)
+
+    def exhausted(self, *, now: float) -> bool:
+        """Say whether every upstream's quota is spent."""
+        return all(upstream.health.exhausted(now=now) for upstream in self.upstreams)
+
+    def open_at(self, *, now: float) -> float:
+        """Return when the first upstream may be used again."""
+        return min(upstream.health.open_at(now=now) for upstream in self.upstreams)
+
+
+def _when(obstacle: tuple[str, float]) -> float:
+    return obstacle[1]

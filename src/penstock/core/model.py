@@ -1,0 +1,120 @@
+"""What the scheduler knows of the world: requests, classes and estimates."""
+
+import math
+from dataclasses import dataclass, field
+
+BUCKET_UPPER_TOKENS: tuple[tuple[str, float], ...] = (
+    ("short", 64),
+    ("medium", 256),
+    ("long", 1024),
+    ("xlong", math.inf),
+)
+"""Output-token buckets and their inclusive upper bounds (ours, version 1)."""
+
+
+def bucket_of(output_tokens: float) -> str:
+    """Return the name of the bucket that holds this many output tokens.
+
+    Raises:
+        ValueError: the count is negative or not a number.
+
+    Source:
+        The four buckets are the paper's, their bounds ours.
+
+    """
+    if not output_tokens >= 0:
+        raise ValueError(
+            f"output_tokens={output_tokens!r} is not a count: it must be 0 or more; "
+            "was a failed reply counted?"
+        )
+    for name, upper in BUCKET_UPPER_TOKENS:
+        if output_tokens <= upper:
+            return name
+    return BUCKET_UPPER_TOKENS[-1][0]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEstimate:
+    """A coarse prior of how many tokens a reply will have.
+
+    Attributes:
+        p50_tokens: the median; what the request is charged until its real usage is known.
+        p90_tokens: the 90th percentile; what deadlines are checked against.
+        source: where the estimate came from, for the decision log ("table", "max_tokens",
+            "oracle", "predictor:online", ...).
+
+    """
+
+    p50_tokens: float
+    p90_tokens: float
+    source: str = "table"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no quantile pair.
+
+        Raises:
+            ValueError: a quantile is below 1, not finite, or p90 is below p50.
+
+        """
+        if not 1 <= self.p50_tokens <= self.p90_tokens < math.inf:
+            raise ValueError(
+                f"p50={self.p50_tokens!r}, p90={self.p90_tokens!r} tokens is no estimate: "
+                "1 <= p50 <= p90 < inf must hold; were the two swapped?"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call, as the scheduler sees it: never its text.
+
+    Attributes:
+        id: the sequence number; unique, growing with arrival, and the last word in every tie.
+        traffic_class: name of the class that it belongs to.
+        arrived_at: driver seconds at which the caller submitted it.
+        estimate: predicted output tokens.
+        deadline: driver seconds by which the last token is wanted; inf if none.
+        expires_at: driver seconds after which it is refused if still not dispatched.
+        tenant: whom it is for; fairness inside a class and the log speak of it.
+        model: the provider's model; each has its own service-time fit.
+        prompt_tokens: input size, for limits on input tokens.
+        session: conversation, for upstreams that keep a prompt cache; empty if none.
+
+    """
+
+    id: int
+    traffic_class: str
+    arrived_at: float
+    estimate: TokenEstimate
+    deadline: float = math.inf
+    expires_at: float = math.inf
+    tenant: str = ""
+    model: str = ""
+    prompt_tokens: int = 0
+    session: str = ""
+
+    @property
+    def cost_tokens(self) -> float:
+        """What the request is expected to cost, in output tokens."""
+        return self.estimate.p50_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficClass:
+    """A kind of traffic with one share and one promise.
+
+    Attributes:
+        name: as requests name it.
+        weight: its share of tokens under contention, relative to the other classes.
+        deadline_s: given to a request that states none; inf for none.
+        estimate: given to a request of which nothing better is known.
+        queue_limit: how many requests may wait; more are refused.
+        queue_limit_tokens: how many predicted tokens may wait; more are refused.
+
+    """
+
+    name: str
+    weight: float = 1.0
+    deadline_s: float = math.inf
+    estimate: TokenEstimate = field(default_factory=lambda: TokenEstimate(256, 1024))
+    queue_limit: int = 100_000
+    queue_limit_tokens: float = math.inf

@@ -1,0 +1,48 @@
+"""How many attempts beyond the first may be made while an upstream refuses."""
+
+from collections import deque
+
+WINDOW_S = 60.0
+ALWAYS = 3
+
+
+class RetryBudget:
+    """Repeated attempts in the last minute, as a share of the requests that arrived in it.
+
+    Retries that nobody limits turn a moment of overload into a lasting one. At least `ALWAYS`
+    are allowed in a minute, or a lone request could never be tried again.
+
+    Source:
+        Retry budgets: Beyer et al., "Site Reliability Engineering", 2016, chapter 21.
+
+    """
+
+    def __init__(self, share: float) -> None:
+        """Start with nothing seen; `share` is retries per request."""
+        self._share = share
+        self._arrivals: deque[float] = deque()
+        self._retries: deque[float] = deque()
+
+    def arrived(self, *, now: float) -> None:
+        """Count a client's request."""
+        self._arrivals.append(now)
+        self._forget(now)
+
+    def next_at(self, waiting: int, *, now: float) -> float:
+        """Return when a retry may be made: `now`, or when an earlier one leaves the window.
+
+        `waiting` requests count like arrivals: they are still somebody's call.
+        """
+        self._forget(now)
+        allowed = max(ALWAYS, int(self._share * max(len(self._arrivals), waiting)))
+        spent = len(self._retries)
+        return now if spent < allowed else self._retries[spent - allowed] + WINDOW_S
+
+    def spend(self, *, now: float) -> None:
+        """Count a retry that is made now."""
+        self._retries.append(now)
+
+    def _forget(self, now: float) -> None:
+        for times in (self._arrivals, self._retries):
+            while times and times[0] <= now - WINDOW_S:
+                times.popleft()

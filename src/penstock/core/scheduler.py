@@ -1,0 +1,445 @@
+"""The scheduler: events in, actions out. It is told the time and never asks for it."""
+
+import math
+from collections.abc import Callable
+
+from penstock.core.events import (
+    Action,
+    Arrived,
+    Cancelled,
+    Completed,
+    Defer,
+    Dispatch,
+    Draining,
+    Event,
+    Failed,
+    FirstToken,
+    LimitsSeen,
+    Reject,
+    Throttled,
+    Why,
+    Woke,
+)
+from penstock.core.lane import Lane
+from penstock.core.model import Request
+from penstock.core.policy import Admit, Allocator, DeferFor, OrderedQueue, OverloadPolicy
+from penstock.core.retry import RetryBudget
+from penstock.core.settings import Settings
+from penstock.core.snapshot import Snapshot, snapshot_of
+from penstock.core.sticky import Stickiness
+from penstock.core.ticket import Stage, Ticket, ticket_of
+from penstock.core.timers import Timers
+from penstock.core.upstream import Upstream
+from penstock.errors import ProtocolError
+
+DRAIN_RETRY_S = 5.0
+LONGEST_RETRY_S = 60.0
+BACKOFF_BASE_S = 0.5
+MODELS_LIMIT = 4096
+
+
+class Scheduler:
+    """Decides, request by request, what goes next, what waits and what is refused.
+
+    Drivers call `handle` with what happened and carry out what it returns, in order; they call
+    it with `Woke` when `next_wakeup` comes due. The same events at the same times give the same
+    actions, whoever drives.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: tuple[Upstream, ...],
+        *,
+        overload: OverloadPolicy,
+        make_allocator: Callable[[], Allocator],
+        make_queue: Callable[[], OrderedQueue],
+    ) -> None:
+        """Wire the parts; `policies.registry.build_scheduler` does it from settings alone."""
+        self.settings = settings
+        self._upstreams = {u.name: u for u in upstreams}
+        self._overload = overload
+        self._make_allocator = make_allocator
+        self._make_queue = make_queue
+        self._classes = {c.name: c for c in settings.classes}
+        self._lanes: dict[tuple[str, ...], Lane] = {}
+        self._lane_of_model: dict[str, Lane | None] = {}
+        self._tickets: dict[int, Ticket] = {}
+        self._deferred = Timers()
+        self._expiry = Timers()
+        self._retries = RetryBudget(settings.retry_share)
+        self._waiting = 0
+        self._now = -math.inf
+        self._draining = False
+        self._actions: list[Action] = []
+        self._handlers: dict[type, Callable[..., None]] = {
+            Arrived: self._on_arrived,
+            FirstToken: self._on_first_token,
+            Completed: self._on_completed,
+            Throttled: self._on_throttled,
+            Failed: self._on_failed,
+            Cancelled: self._on_cancelled,
+            Woke: self._on_woke,
+            Draining: self._on_draining,
+            LimitsSeen: self._on_limits_seen,
+        }
+
+    def handle(self, event: Event, *, now: float) -> list[Action]:
+        """Take in one event and return what must be done, in order.
+
+        Raises:
+            ProtocolError: time went backwards, an id arrived twice, a class is not configured,
+                or an event speaks of a request that does not fly.
+
+        """
+        if now < self._now:
+            raise ProtocolError(
+                f"now={now!r} is before the last event ({self._now!r}): "
+                "time must not go backwards; did two clocks get mixed?"
+            )
+        self._now = now
+        actions = self._actions = []
+        if self._deferred.next_at() <= now or self._expiry.next_at() <= now:
+            self._timers(now)
+        self._handlers[type(event)](event, now)
+        return actions
+
+    def next_wakeup(self) -> float | None:
+        """Return when `Woke` is due, or None if nothing waits for time alone."""
+        at = min(self._deferred.next_at(), self._expiry.next_at())
+        for lane in self._lanes.values():
+            at = min(at, lane.wake_at)
+        return None if at == math.inf else max(at, self._now)
+
+    def snapshot(self) -> Snapshot:
+        """Return the scheduler's state, for people."""
+        return snapshot_of(
+            self._now, self._draining, self._lanes, self._upstreams, len(self._deferred)
+        )
+
+    # Events
+
+    def _on_arrived(self, event: Arrived, now: float) -> None:
+        request = event.request
+        if request.id in self._tickets:
+            raise ProtocolError(f"request {request.id} arrived twice: ids must be unique")
+        known = self._classes.get(request.traffic_class)
+        if known is None:
+            raise ProtocolError(
+                f"class {request.traffic_class!r} is not configured: "
+                f"known are {sorted(self._classes)}"
+            )
+        self._retries.arrived(now=now)
+        lane = self._lane(request.model)
+        if lane is None:
+            self._reject(ticket_of(request, 0.0, 0.0), None, "no_upstream", None, now)
+            return
+        estimate = request.estimate
+        p50_s, p90_s = lane.service_s(request.model, estimate.p50_tokens, estimate.p90_tokens)
+        ticket = ticket_of(request, p50_s, p90_s)
+        lane.signals.arrived(ticket, now=now)
+        if self._draining:
+            self._reject(ticket, lane, "draining", DRAIN_RETRY_S, now)
+            return
+        if request.expires_at <= now:
+            self._reject(ticket, lane, "expired", None, now)
+            return
+        if self._is_full(lane, ticket):
+            self._reject(ticket, lane, "queue_full", self._retry_after_s(lane, now), now)
+            return
+        self._tickets[request.id] = ticket
+        if request.expires_at < math.inf:
+            self._expiry.set(request.id, request.expires_at)
+        lane.signals.refresh(now=now)
+        self._judge(ticket, lane, now)
+        self._pump(lane, now)
+
+    def _on_first_token(self, event: FirstToken, now: float) -> None:
+        ticket = self._flying(event.request_id, "FirstToken")
+        upstream = self._upstreams[ticket.upstream]
+        troubled = upstream.health.troubled
+        upstream.first_token(ticket, now=now)
+        if troubled:
+            self._pump_sharing(ticket.upstream, now)
+
+    def _on_completed(self, event: Completed, now: float) -> None:
+        ticket = self._flying(event.request_id, "Completed")
+        lane = self._landed(ticket)
+        ratio = self._upstreams[ticket.upstream].complete(
+            ticket, event, waiting=lane.signals.waiting > 0, now=now
+        )
+        if event.output_tokens is not None:
+            request = ticket.request
+            lane.allocator.settle(
+                request.traffic_class, event.output_tokens - request.cost_tokens
+            )
+        if ratio == ratio:  # not nan
+            lane.signals.replied(ratio)
+        lane.signals.refresh(now=now)
+        self._end(ticket)
+        self._pump_sharing(ticket.upstream, now)
+
+    def _on_throttled(self, event: Throttled, now: float) -> None:
+        ticket = self._flying(event.request_id, "Throttled")
+        lane = self._landed(ticket)
+        self._upstreams[ticket.upstream].refuse(ticket, event, now=now)
+        lane.allocator.settle(ticket.request.traffic_class, -ticket.request.cost_tokens)
+        open_at = lane.open_at(now=now)
+        hopeless = open_at >= ticket.request.expires_at or lane.exhausted(now=now)
+        if hopeless or self._draining:
+            self._end(ticket)
+            self._reject(ticket, lane, "upstream", open_at - now, now)
+        else:
+            self._requeue(ticket, lane, now)
+        if lane.exhausted(now=now):
+            self._fail_fast(lane, now)
+        self._pump_sharing(ticket.upstream, now)
+
+    def _on_failed(self, event: Failed, now: float) -> None:
+        ticket = self._flying(event.request_id, "Failed")
+        lane = self._landed(ticket)
+        self._upstreams[ticket.upstream].fail(
+            ticket, upstream_fault=event.upstream_fault, jitter=event.jitter, now=now
+        )
+        lane.allocator.settle(ticket.request.traffic_class, -ticket.request.cost_tokens)
+        if event.retryable and self._may_retry(ticket, lane, now):
+            self._retries.spend(now=now)
+            ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
+            self._defer(ticket, "backoff", now + max(0.001, event.jitter * ceiling_s))
+        else:
+            self._end(ticket)
+            if event.retryable:
+                self._reject(ticket, lane, "upstream", lane.open_at(now=now) - now, now)
+        self._pump_sharing(ticket.upstream, now)
+
+    def _on_cancelled(self, event: Cancelled, now: float) -> None:
+        ticket = self._tickets.get(event.request_id)
+        if ticket is None:  # it had ended: the caller could not know
+            return
+        lane = self._lane_of(ticket)
+        if ticket.stage is Stage.IN_FLIGHT:
+            self._landed(ticket)
+            self._upstreams[ticket.upstream].fail(
+                ticket, upstream_fault=False, jitter=0.0, now=now
+            )
+        elif ticket.stage is Stage.QUEUED:
+            lane.take(ticket, now=now)
+            self._waiting -= 1
+        self._end(ticket)
+        if ticket.upstream:
+            self._pump_sharing(ticket.upstream, now)
+        self._pump(lane, now)
+
+    def _on_woke(self, _event: Woke, now: float) -> None:
+        for lane in self._lanes.values():
+            self._pump(lane, now)
+
+    def _on_draining(self, _event: Draining, now: float) -> None:
+        self._draining = True
+        for ticket in [t for t in self._tickets.values() if t.stage is not Stage.IN_FLIGHT]:
+            self._refuse_waiting(ticket, "draining", DRAIN_RETRY_S, now)
+
+    def _on_limits_seen(self, event: LimitsSeen, now: float) -> None:
+        upstream = self._upstreams.get(event.upstream)
+        if upstream is None:
+            raise ProtocolError(
+                f"upstream {event.upstream!r} is not configured: known are "
+                f"{sorted(self._upstreams)}"
+            )
+        upstream.limits.learn(event, now=now)
+        self._pump_sharing(event.upstream, now)
+
+    # Steps
+
+    def _timers(self, now: float) -> None:
+        for id_ in self._expiry.pop_due(now=now):
+            self._refuse_waiting(self._tickets[id_], "expired", None, now)
+        for id_ in self._deferred.pop_due(now=now):
+            ticket = self._tickets[id_]
+            lane = self._lane_of(ticket)
+            lane.signals.refresh(now=now)
+            if ticket.held_by == "backoff":
+                self._queue(ticket, lane, now)
+            else:
+                self._judge(ticket, lane, now)
+        for lane in self._lanes.values():
+            self._pump(lane, now)
+
+    def _judge(self, ticket: Ticket, lane: Lane, now: float) -> None:
+        verdict = self._overload.judge(ticket, lane.signals, now=now)
+        if isinstance(verdict, Admit):
+            self._queue(ticket, lane, now)
+        elif isinstance(verdict, DeferFor):
+            why = self._why(ticket, lane, now)
+            ticket.deferrals += 1
+            until = now + verdict.delay_s
+            self._defer(ticket, "deferral", until)
+            self._actions.append(Defer(ticket.request, until, verdict.reason, why))
+        else:
+            self._end(ticket)
+            self._reject(ticket, lane, verdict.reason, verdict.retry_after_s, now)
+
+    def _queue(self, ticket: Ticket, lane: Lane, now: float) -> None:
+        lane.push(ticket, now=now)
+        self._waiting += 1
+
+    def _defer(self, ticket: Ticket, cause: str, until: float) -> None:
+        ticket.stage = Stage.DEFERRED
+        ticket.hold(cause, now=self._now)
+        self._deferred.set(ticket.request.id, until)
+
+    def _pump(self, lane: Lane, now: float) -> None:
+        while (chosen := lane.next(now=now)) is not None:
+            ticket, upstream = chosen
+            lane.take(ticket, now=now)
+            self._waiting -= 1
+            ticket.hold("", now=now)
+            lane.allocator.charge(ticket.request.traffic_class, ticket.request.cost_tokens)
+            why = self._why(ticket, lane, now)
+            if ticket.attempts and upstream.health.troubled:
+                self._retries.spend(now=now)
+            upstream.depart(ticket, now=now)
+            lane.signals.departed(ticket)
+            ticket.stage = Stage.IN_FLIGHT
+            self._expiry.cancel(ticket.request.id)
+            if lane.sticky is not None:
+                lane.sticky.served(ticket)
+            self._actions.append(Dispatch(ticket.request, upstream.name, why))
+        if not lane.signals.waiting:
+            lane.allocator.rest()
+
+    def _pump_sharing(self, upstream: str, now: float) -> None:
+        """Let every lane go on that the upstream belongs to."""
+        for names, lane in self._lanes.items():
+            if upstream in names:
+                self._pump(lane, now)
+
+    def _requeue(self, ticket: Ticket, lane: Lane, now: float) -> None:
+        if ticket.request.expires_at < math.inf:
+            self._expiry.set(ticket.request.id, ticket.request.expires_at)
+        self._queue(ticket, lane, now)
+
+    def _may_retry(self, ticket: Ticket, lane: Lane, now: float) -> bool:
+        request = ticket.request
+        return (
+            not self._draining
+            and ticket.attempts < self.settings.max_attempts
+            and now < min(request.deadline, request.expires_at)
+            and self._retries.next_at(lane.signals.waiting, now=now) <= now
+        )
+
+    def _fail_fast(self, lane: Lane, now: float) -> None:
+        """Refuse what waits for upstreams whose quota is spent beyond its own patience."""
+        open_at = lane.open_at(now=now)
+        for ticket in list(self._tickets.values()):
+            if ticket.stage is Stage.IN_FLIGHT or self._lane_of(ticket) is not lane:
+                continue
+            self._refuse_waiting(ticket, "quota", open_at - now, now)
+
+    def _refuse_waiting(
+        self, ticket: Ticket, reason: str, retry_after_s: float | None, now: float
+    ) -> None:
+        lane = self._lane_of(ticket)
+        if ticket.stage is Stage.QUEUED:
+            lane.take(ticket, now=now)
+            self._waiting -= 1
+        self._end(ticket)
+        self._reject(ticket, lane, reason, retry_after_s, now)
+
+    def _reject(
+        self,
+        ticket: Ticket,
+        lane: Lane | None,
+        reason: str,
+        retry_after_s: float | None,
+        now: float,
+    ) -> None:
+        ticket.hold("", now=now)
+        why = self._why(ticket, lane, now)
+        self._actions.append(Reject(ticket.request, reason, retry_after_s, why))
+
+    # Facts
+
+    def _lane(self, model: str) -> Lane | None:
+        if model not in self._lane_of_model:
+            if len(self._lane_of_model) >= MODELS_LIMIT:  # names are the callers'
+                self._lane_of_model.clear()
+            serving = tuple(u for u in self._upstreams.values() if u.serves(model))
+            names = tuple(u.name for u in serving)
+            if serving and names not in self._lanes:
+                self._lanes[names] = Lane(
+                    serving,
+                    self._make_allocator(),
+                    self._make_queue,
+                    self._retries,
+                    sticky=Stickiness() if self.settings.sticky else None,
+                )
+                self._lanes[names].signals.window = sum(u.capacity.window for u in serving)
+            self._lane_of_model[model] = self._lanes.get(names)
+        return self._lane_of_model[model]
+
+    def _lane_of(self, ticket: Ticket) -> Lane:
+        lane = self._lane(ticket.request.model)
+        assert lane is not None  # only requests with a lane become tickets
+        return lane
+
+    def _is_full(self, lane: Lane, ticket: Ticket) -> bool:
+        known = self._classes[ticket.request.traffic_class]
+        tokens = lane.waiting_tokens.get(known.name, 0.0)
+        return (
+            self._waiting + len(self._deferred) >= self.settings.queue_limit
+            or lane.signals.classes[known.name].waiting >= known.queue_limit
+            or tokens + ticket.request.cost_tokens > known.queue_limit_tokens
+        )
+
+    def _flying(self, request_id: int, what: str) -> Ticket:
+        ticket = self._tickets.get(request_id)
+        if ticket is None or ticket.stage is not Stage.IN_FLIGHT:
+            state = "unknown" if ticket is None else ticket.stage.value
+            raise ProtocolError(
+                f"{what} of request {request_id}, which is {state}: only what flies can be "
+                "answered; was an outcome reported twice?"
+            )
+        return ticket
+
+    def _landed(self, ticket: Ticket) -> Lane:
+        lane = self._lane_of(ticket)
+        lane.signals.landed(ticket)
+        return lane
+
+    def _end(self, ticket: Ticket) -> None:
+        ticket.stage = Stage.ENDED
+        id_ = ticket.request.id
+        self._tickets.pop(id_, None)
+        self._expiry.cancel(id_)
+        self._deferred.cancel(id_)
+
+    def _retry_after_s(self, lane: Lane, now: float) -> float:
+        """Return when a full queue will have drained, as far as the fit can tell."""
+        open_s = lane.open_at(now=now) - now
+        drain_s = lane.signals.waiting_work_s / max(1.0, min(lane.signals.window, 1e9))
+        return min(LONGEST_RETRY_S, max(1.0, open_s + drain_s))
+
+    def _why(self, ticket: Ticket, lane: Lane | None, now: float) -> Why:
+        request = ticket.request
+        slack_s = ticket.latest_start - now
+        waited_s = now - request.arrived_at
+        if lane is None:
+            return Why(
+                0.0, ticket.rung, 0.0, 0.0, 0, 0, waited_s, 0, 0, slack_s, 0.0, ticket.waits
+            )
+        signals = lane.signals
+        return Why(
+            signals.severity,
+            ticket.rung,
+            lane.allocator.deficit_tokens(request.traffic_class),
+            signals.window,
+            signals.in_flight,
+            signals.waiting,
+            waited_s,
+            ticket.deferrals,
+            ticket.attempts,
+            slack_s,
+            ticket.service_p50_s,
+            ticket.waits,
+        )

@@ -1,0 +1,97 @@
+"""How a scheduler is set up; what the configuration file and the scenarios turn into."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penstock.core.model import TrafficClass
+
+Option = float | int | str | bool | Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySpec:
+    """A policy by its registry name, with its options."""
+
+    kind: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an upstream's terms allow in a minute; inf where unlimited."""
+
+    requests_per_min: float = math.inf
+    tokens_per_min: float = math.inf
+    input_tokens_per_min: float = math.inf
+    output_tokens_per_min: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """One account, region or provider.
+
+    Attributes:
+        models: what it serves; empty for anything.
+        capacity: its window policy; None for the stack's.
+        limits: stated limits; learnt ones tighten them.
+        base_s, s_per_token: first guess of its service time, replaced by what replies show.
+
+    """
+
+    name: str = "default"
+    models: tuple[str, ...] = ()
+    capacity: PolicySpec | None = None
+    limits: Limits = Limits()
+    base_s: float = 0.2
+    s_per_token: float = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The four layers' policies; the defaults are penstock's."""
+
+    allocation: PolicySpec = PolicySpec("adaptive_drr")
+    ordering: PolicySpec = PolicySpec("feasible_set")
+    overload: PolicySpec = PolicySpec("cost_ladder")
+    capacity: PolicySpec = PolicySpec("fixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a scheduler needs to know before the first event.
+
+    Attributes:
+        classes: traffic classes; a request of any other class is an error.
+        upstreams: where requests may go.
+        stack: the policies.
+        queue_limit: how many requests may wait in all.
+        sticky: keep a session on the upstream that served it last, while that one has room.
+        retry_share: attempts beyond the first, as a share of requests, while an upstream refuses.
+        max_attempts: attempts for one request, the first included.
+
+    """
+
+    classes: tuple[TrafficClass, ...]
+    upstreams: tuple[UpstreamSettings, ...] = (UpstreamSettings(),)
+    stack: Stack = Stack()
+    queue_limit: int = 100_000
+    sticky: bool = False
+    retry_share: float = 0.1
+    max_attempts: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work.
+
+        Raises:
+            ValueError: no class, no upstream, or a name used twice.
+
+        """
+        for what, names in (
+            ("classes", [c.name for c in self.classes]),
+            ("upstreams", [u.name for u in self.upstreams]),
+        ):
+            if not names:
+                raise ValueError(f"{what}=() leaves nothing to schedule: name at least one")
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what}={names} names one twice: each name must be unique")

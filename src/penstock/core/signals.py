@@ -1,0 +1,170 @@
+"""What the scheduler senses of one lane: load, pressure, slowdown, and each class's demand.
+
+Severity is the paper's word for how overloaded the provider is; its formula is ours:
+
+    load      = min(1, predicted work in flight / (window x mean predicted work per request))
+    pressure  = min(1, waiting work / (window x work-weighted mean slack of what waits))
+    slowdown  = min(1, smoothed max(0, latency / predicted service time - 1))
+    raw       = 0.15 load + 0.65 pressure + 0.20 slowdown
+    severity  = raw smoothed with time constant 2 s, in [0, 1]
+
+"Work" is predicted service time in seconds, so a long request counts for what it will hold.
+Pressure is 1 when what waits cannot be done before its own deadlines. A request without a
+deadline counts with the slack `PATIENCE_S`.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from penstock.core.ticket import Ticket
+
+LOAD_SHARE, PRESSURE_SHARE, SLOWDOWN_SHARE = 0.15, 0.65, 0.20
+SMOOTHING_S = 2.0
+DEMAND_MEMORY_S = 20.0
+PATIENCE_S = 300.0
+SLOWDOWN_WEIGHT = 0.1
+NO_WINDOW = 1e9
+
+
+@dataclass(slots=True)
+class ClassDemand:
+    """What one class asks for, as decaying means over about `DEMAND_MEMORY_S`.
+
+    Attributes:
+        in_flight: how many of its requests fly now.
+        waiting: how many of its requests wait now.
+        service_s: mean predicted (p50) service time of a request.
+        slack_s: mean time that a request could wait at its arrival and still be on time.
+
+    """
+
+    in_flight: int = 0
+    waiting: int = 0
+    service_s: float = 0.0
+    slack_s: float = math.inf
+    _count: float = 0.0
+    _service_sum: float = 0.0
+    _slack_sum: float = 0.0
+    _since: float = math.nan
+    _at: float = math.nan
+
+    def arrived(self, ticket: Ticket, *, now: float) -> None:
+        """Count one arrival."""
+        if math.isnan(self._since):
+            self._since = self._at = now
+        decay = math.exp((self._at - now) / DEMAND_MEMORY_S)
+        self._at = now
+        self._count = self._count * decay + 1.0
+        self._service_sum = self._service_sum * decay + ticket.service_p50_s
+        slack_s = min(max(0.0, ticket.latest_start - ticket.request.arrived_at), PATIENCE_S)
+        self._slack_sum = self._slack_sum * decay + slack_s
+        self.service_s = self._service_sum / self._count
+        self.slack_s = self._slack_sum / self._count
+
+    def offered(self, *, now: float) -> float:
+        """Return the offered load in requests in service (arrival rate x service time)."""
+        if not self._count:
+            return 0.0
+        span_s = now - self._since
+        # The mean has seen only `span_s` of its memory: without this it starts out too low.
+        seen = DEMAND_MEMORY_S * (1.0 - math.exp(-max(span_s, 1.0) / DEMAND_MEMORY_S))
+        return self._service_sum * math.exp((self._at - now) / DEMAND_MEMORY_S) / seen
+
+
+@dataclass(slots=True)
+class Signals:
+    """The senses of one lane; policies read them, only the scheduler writes them."""
+
+    window: float = math.inf
+    in_flight: int = 0
+    in_flight_work_s: float = 0.0
+    waiting: int = 0
+    waiting_work_s: float = 0.0
+    slowdown: float = 0.0
+    severity: float = 0.0
+    classes: dict[str, ClassDemand] = field(default_factory=dict)
+    _waiting_deadline: float = 0.0
+    _mean_work_s: float = 0.0
+    _at: float = math.nan
+
+    def demand(self, traffic_class: str) -> ClassDemand:
+        """Return the class's demand record, made when first asked for."""
+        demand = self.classes.get(traffic_class)
+        if demand is None:
+            demand = self.classes[traffic_class] = ClassDemand()
+        return demand
+
+    def arrived(self, ticket: Ticket, *, now: float) -> None:
+        """Note an arrival, before it is judged."""
+        self.demand(ticket.request.traffic_class).arrived(ticket, now=now)
+        work_s = ticket.service_p50_s
+        self._mean_work_s += 0.05 * (work_s - self._mean_work_s) if self._mean_work_s else work_s
+
+    def queued(self, ticket: Ticket) -> None:
+        """Note a ticket that waits from now on."""
+        work_s = ticket.service_p50_s
+        self.waiting += 1
+        self.waiting_work_s += work_s
+        self._waiting_deadline += work_s * _start_by(ticket)
+        self.classes[ticket.request.traffic_class].waiting += 1
+
+    def unqueued(self, ticket: Ticket) -> None:
+        """Note a ticket that no longer waits."""
+        work_s = ticket.service_p50_s
+        self.waiting -= 1
+        self.classes[ticket.request.traffic_class].waiting -= 1
+        if self.waiting:
+            self.waiting_work_s -= work_s
+            self._waiting_deadline -= work_s * _start_by(ticket)
+        else:  # rounding errors end here
+            self.waiting_work_s = self._waiting_deadline = 0.0
+
+    def departed(self, ticket: Ticket) -> None:
+        """Note a ticket sent upstream."""
+        self.in_flight += 1
+        self.in_flight_work_s += ticket.service_p50_s
+        self.classes[ticket.request.traffic_class].in_flight += 1
+
+    def landed(self, ticket: Ticket) -> None:
+        """Note a ticket that no longer flies."""
+        self.in_flight -= 1
+        self.classes[ticket.request.traffic_class].in_flight -= 1
+        if self.in_flight:
+            self.in_flight_work_s -= ticket.service_p50_s
+        else:
+            self.in_flight_work_s = 0.0
+
+    def replied(self, ratio: float) -> None:
+        """Note a reply's latency over the service time expected of its real length."""
+        excess = max(0.0, ratio - 1.0)
+        self.slowdown += SLOWDOWN_WEIGHT * (excess - self.slowdown)
+
+    def pressure(self, *, now: float) -> float:
+        """Return waiting work over what can be done before its deadlines, in [0, 1]."""
+        if self.waiting_work_s <= 0.0:
+            return 0.0
+        slack_s = self._waiting_deadline / self.waiting_work_s - now
+        room_s = min(self.window, NO_WINDOW) * slack_s
+        return 1.0 if room_s <= self.waiting_work_s else self.waiting_work_s / room_s
+
+    def refresh(self, *, now: float) -> float:
+        """Bring the severity up to `now` and return it."""
+        window_work_s = min(self.window, NO_WINDOW) * self._mean_work_s
+        load = min(1.0, self.in_flight_work_s / window_work_s) if window_work_s > 0 else 0.0
+        raw = (
+            LOAD_SHARE * load
+            + PRESSURE_SHARE * self.pressure(now=now)
+            + SLOWDOWN_SHARE * min(1.0, self.slowdown)
+        )
+        if self._at != self._at:  # nan: the first look
+            self.severity = raw
+        elif now > self._at:
+            self.severity += (raw - self.severity) * (1.0 - math.exp((self._at - now) / SMOOTHING_S))
+        self._at = now
+        return self.severity
+
+
+def _start_by(ticket: Ticket) -> float:
+    """Return the time by which the ticket's median service must start, in driver seconds."""
+    request = ticket.request
+    return min(request.deadline, request.arrived_at + PATIENCE_S) - ticket.service_p50_s

@@ -1,0 +1,117 @@
+"""The scheduler's state at one moment, as plain data for people and dashboards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock.core.lane import Lane
+from penstock.core.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSnapshot:
+    """One class in one lane."""
+
+    waiting: int
+    waiting_tokens: float
+    in_flight: int
+    deficit_tokens: float
+    offered: float
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSnapshot:
+    """One lane: the classes that contend for the same upstreams."""
+
+    upstreams: tuple[str, ...]
+    severity: float
+    pressure: float
+    slowdown: float
+    waiting: int
+    waiting_work_s: float
+    classes: dict[str, ClassSnapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSnapshot:
+    """One upstream: room, health and the fit of its service time by model."""
+
+    window: float
+    in_flight: int
+    in_flight_tokens: float
+    open_at: float
+    probation: bool
+    slowdown: float
+    service: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything, at `now`."""
+
+    now: float
+    draining: bool
+    deferred: int
+    lanes: tuple[LaneSnapshot, ...]
+    upstreams: dict[str, UpstreamSnapshot]
+
+    @property
+    def waiting(self) -> int:
+        """Return how many requests wait in all lanes, the deferred not counted."""
+        return sum(lane.waiting for lane in self.lanes)
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many requests fly to all upstreams."""
+        return sum(upstream.in_flight for upstream in self.upstreams.values())
+
+
+def snapshot_of(
+    now: float,
+    draining: bool,
+    lanes: Mapping[tuple[str, ...], Lane],
+    upstreams: Mapping[str, Upstream],
+    deferred: int,
+) -> Snapshot:
+    """Return a copy of what these hold now."""
+    return Snapshot(
+        now,
+        draining,
+        deferred,
+        tuple(_lane(names, lane, now) for names, lane in lanes.items()),
+        {name: _upstream(upstream, now) for name, upstream in upstreams.items()},
+    )
+
+
+def _lane(names: tuple[str, ...], lane: Lane, now: float) -> LaneSnapshot:
+    signals = lane.signals
+    classes = {
+        name: ClassSnapshot(
+            demand.waiting,
+            lane.waiting_tokens.get(name, 0.0),
+            demand.in_flight,
+            lane.allocator.deficit_tokens(name),
+            demand.offered(now=now),
+        )
+        for name, demand in signals.classes.items()
+    }
+    return LaneSnapshot(
+        names,
+        signals.severity,
+        signals.pressure(now=now),
+        signals.slowdown,
+        signals.waiting,
+        signals.waiting_work_s,
+        classes,
+    )
+
+
+def _upstream(upstream: Upstream, now: float) -> UpstreamSnapshot:
+    return UpstreamSnapshot(
+        upstream.capacity.window,
+        len(upstream.in_flight),
+        upstream.tokens,
+        upstream.health.open_at(now=now),
+        upstream.health.probation,
+        upstream.slowdown,
+        upstream.services(),
+    )

@@ -1,0 +1,69 @@
+"""A request on its way through the scheduler: one mutable record from arrival to outcome."""
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+from penstock.core.model import Request, bucket_of
+
+
+class Stage(Enum):
+    """Where a ticket is."""
+
+    DEFERRED = "deferred"
+    QUEUED = "queued"
+    IN_FLIGHT = "in_flight"
+    ENDED = "ended"
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request with what the scheduler has made of it so far.
+
+    Attributes:
+        service_p50_s: predicted service time at the estimate's median, fixed at arrival.
+        service_p90_s: the same at the 90th percentile.
+        latest_start: driver seconds after which the p90 no longer fits the deadline.
+        rung: its predicted bucket, which is its step on the cost ladder.
+        passes: how often another request went by while this one did not fit upstream.
+        attempts: how often it was sent upstream.
+        held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
+        upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt.
+
+    """
+
+    request: Request
+    service_p50_s: float
+    service_p90_s: float
+    latest_start: float
+    rung: str
+    stage: Stage = Stage.QUEUED
+    deferrals: int = 0
+    passes: int = 0
+    attempts: int = 0
+    held_by: str = ""
+    held_since: float = math.nan
+    waits: dict[str, float] = field(default_factory=dict)
+    upstream: str = ""
+    dispatched_at: float = math.nan
+    first_token_at: float = math.nan
+    in_flight_at_dispatch: int = 0
+
+    def hold(self, cause: str, *, now: float) -> None:
+        """Note what the request waits for from now on; "" ends the wait."""
+        if cause == self.held_by:
+            return
+        if self.held_by and now > self.held_since:
+            self.waits[self.held_by] = self.waits.get(self.held_by, 0.0) + now - self.held_since
+        self.held_by, self.held_since = cause, now
+
+
+def ticket_of(request: Request, service_p50_s: float, service_p90_s: float) -> Ticket:
+    """Return a fresh ticket for an arrived request."""
+    return Ticket(
+        request,
+        service_p50_s,
+        service_p90_s,
+        request.deadline - service_p90_s,
+        bucket_of(request.estimate.p50_tokens),
+    )

@@ -1,0 +1,149 @@
+"""One upstream as the scheduler sees it: its window, limits, health and service times."""
+
+import math
+from dataclasses import dataclass, field
+
+from penstock.core.events import Completed, RefusalCause, Throttled
+from penstock.core.health import Health
+from penstock.core.limits import MinuteLimits
+from penstock.core.policy import CapacityPolicy, Reply
+from penstock.core.service_time import ServiceTime
+from penstock.core.settings import UpstreamSettings
+from penstock.core.ticket import Ticket
+
+SLOWDOWN_WEIGHT = 0.1
+MODELS_LIMIT = 256
+
+
+@dataclass(slots=True)
+class Upstream:
+    """The in-flight ledger of one account, region or provider, and what it taught us."""
+
+    settings: UpstreamSettings
+    capacity: CapacityPolicy
+    limits: MinuteLimits
+    health: Health = field(default_factory=Health)
+    in_flight: dict[int, Ticket] = field(default_factory=dict)
+    tokens: float = 0.0
+    slowdown: float = 0.0
+    _service: dict[str, ServiceTime] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The configured name."""
+        return self.settings.name
+
+    def serves(self, model: str) -> bool:
+        """Say whether this upstream may be asked for the model."""
+        return not self.settings.models or model in self.settings.models
+
+    def service(self, model: str) -> ServiceTime:
+        """Return the service-time fit of one model here."""
+        fit = self._service.get(model)
+        if fit is None:
+            if len(self._service) >= MODELS_LIMIT:  # names are the callers': memory is bounded
+                return self.service(next(iter(self._service)))
+            fit = self._service[model] = ServiceTime(
+                self.settings.base_s, self.settings.s_per_token
+            )
+        return fit
+
+    def services(self) -> dict[str, tuple[float, float]]:
+        """Return the fitted (base_s, s_per_token) of each model seen."""
+        return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
+
+    def obstacle(self, ticket: Ticket | None, *, now: float) -> tuple[str, float]:
+        """Return what keeps the ticket out and when time alone removes it.
+
+        The cause is "" when it may go now; the time is inf when only an event can help. With
+        None: what keeps everything out.
+        """
+        open_at = self.health.open_at(now=now)
+        if open_at > now:
+            return "upstream", open_at
+        flying = len(self.in_flight)
+        if self.health.probation and flying:
+            return "upstream", math.inf
+        if not self.capacity.has_room(ticket, flying, self.tokens, now=now):
+            return "window", math.inf
+        if ticket is not None:
+            fits_at = self.limits.room_at(ticket, now=now)
+            if fits_at > now:
+                return "limits", fits_at
+        return "", now
+
+    def finish_s(self, ticket: Ticket) -> float:
+        """Return the predicted time from dispatch here to the last token, in seconds."""
+        request = ticket.request
+        service_s = self.service(request.model).predict_s(request.estimate.p50_tokens)
+        return service_s * (1.0 + self.slowdown)
+
+    def depart(self, ticket: Ticket, *, now: float) -> None:
+        """Enter an attempt into the ledger."""
+        self.in_flight[ticket.request.id] = ticket
+        self.tokens += ticket.request.cost_tokens
+        ticket.upstream = self.settings.name
+        ticket.dispatched_at = now
+        ticket.first_token_at = math.nan
+        ticket.attempts += 1
+        ticket.in_flight_at_dispatch = len(self.in_flight)
+        self.limits.reserve(ticket, now=now)
+        self.capacity.on_dispatch(ticket, len(self.in_flight), now=now)
+
+    def _land(self, ticket: Ticket) -> None:
+        del self.in_flight[ticket.request.id]
+        self.tokens = self.tokens - ticket.request.cost_tokens if self.in_flight else 0.0
+
+    def first_token(self, ticket: Ticket, *, now: float) -> None:
+        """Note the first token of a reply."""
+        if math.isnan(ticket.first_token_at):
+            ticket.first_token_at = now
+            self.health.succeeded(sent_at=ticket.dispatched_at)
+            self.capacity.on_first_token(ticket, now=now)
+
+    def complete(self, ticket: Ticket, event: Completed, *, waiting: bool, now: float) -> float:
+        """Take a finished attempt out of the ledger; return latency over expectation, nan if unknown."""
+        self._land(ticket)
+        self.limits.settle(ticket, event.output_tokens, event.prompt_tokens)
+        self.health.succeeded(sent_at=ticket.dispatched_at)
+        latency_s = now - ticket.dispatched_at
+        first_token_s = ticket.first_token_at - ticket.dispatched_at
+        self.capacity.on_reply(
+            Reply(
+                ticket,
+                event.output_tokens,
+                latency_s,
+                first_token_s,
+                ticket.in_flight_at_dispatch,
+                waiting,
+            ),
+            now=now,
+        )
+        if not event.output_tokens:
+            return math.nan
+        fit = self.service(ticket.request.model)
+        fit.observe(event.output_tokens, latency_s)
+        ratio = latency_s / max(1e-9, fit.predict_s(event.output_tokens))
+        self.slowdown += SLOWDOWN_WEIGHT * (max(0.0, ratio - 1.0) - self.slowdown)
+        return ratio
+
+    def refuse(self, ticket: Ticket, event: Throttled, *, now: float) -> None:
+        """Take a refused attempt out of the ledger and heed the refusal."""
+        self._land(ticket)
+        self.limits.settle(ticket, 0, 0)
+        self.health.refused(
+            event.cause,
+            sent_at=ticket.dispatched_at,
+            retry_after_s=event.retry_after_s,
+            jitter=event.jitter,
+            now=now,
+        )
+        if event.cause is not RefusalCause.QUOTA:
+            self.capacity.on_refusal(ticket, event.cause, now=now)
+
+    def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
+        """Take a broken or cancelled attempt out of the ledger."""
+        self._land(ticket)
+        self.limits.settle(ticket, None, None)
+        if upstream_fault:
+            self.health.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)

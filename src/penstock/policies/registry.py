@@ -1,0 +1,113 @@
+"""Which policies there are, by the names that configurations use."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from penstock.core.limits import MinuteLimits
+from penstock.core.scheduler import Scheduler
+from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
+from penstock.core.upstream import Upstream
+from penstock.errors import ConfigError
+from penstock.policies.allocation.adaptive_drr import AdaptiveDrr
+from penstock.policies.allocation.drr import Drr
+from penstock.policies.allocation.fair_queuing import FairQueuing
+from penstock.policies.allocation.fifo import Fifo as FifoAllocation
+from penstock.policies.allocation.quota_tiered import QuotaTiered
+from penstock.policies.allocation.short_priority import ShortPriority
+from penstock.policies.capacity.fixed import Fixed
+from penstock.policies.capacity.unlimited import Unlimited
+from penstock.policies.ordering.edf import EarliestDeadlineFirst
+from penstock.policies.ordering.feasible_set import FeasibleSet
+from penstock.policies.ordering.fifo import Fifo as FifoOrdering
+from penstock.policies.ordering.shortest_first import ShortestFirst
+from penstock.policies.overload.always_admit import AlwaysAdmit
+from penstock.policies.overload.cost_ladder import cost_ladder
+from penstock.policies.overload.reverse_ladder import reverse_ladder
+from penstock.policies.overload.uniform_harsh import uniform_harsh
+from penstock.policies.overload.uniform_mild import uniform_mild
+
+Factory = Callable[..., Any]
+
+POLICIES: dict[str, dict[str, Factory]] = {
+    "allocation": {
+        "adaptive_drr": AdaptiveDrr,
+        "drr": Drr,
+        "fair_queuing": FairQueuing,
+        "short_priority": ShortPriority,
+        "quota_tiered": QuotaTiered,
+        "fifo": FifoAllocation,
+    },
+    "ordering": {
+        "feasible_set": FeasibleSet,
+        "edf": EarliestDeadlineFirst,
+        "shortest_first": ShortestFirst,
+        "fifo": FifoOrdering,
+    },
+    "overload": {
+        "cost_ladder": cost_ladder,
+        "uniform_mild": uniform_mild,
+        "uniform_harsh": uniform_harsh,
+        "reverse_ladder": reverse_ladder,
+        "always_admit": AlwaysAdmit,
+    },
+    "capacity": {
+        "fixed": Fixed,
+        "unlimited": Unlimited,
+    },
+}
+
+
+def make(layer: str, spec: PolicySpec, *args: object) -> Any:
+    """Return a new policy of a layer.
+
+    Raises:
+        ConfigError: no such kind in the layer, an option that the kind does not have, or a value
+            that it refuses.
+
+    """
+    kinds = POLICIES[layer]
+    factory = kinds.get(spec.kind)
+    if factory is None:
+        raise ConfigError(f"{layer}.kind={spec.kind!r} is not known: choose one of {sorted(kinds)}")
+    known = options_of(layer, spec.kind)
+    for name in spec.options:
+        if name not in known:
+            raise ConfigError(
+                f"{layer}.{name}={spec.options[name]!r} is not an option of {spec.kind!r}: "
+                f"it has {sorted(known) or 'none'}"
+            )
+    try:
+        return factory(*args, **spec.options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{layer} {spec.kind!r}: {error}") from error
+
+
+def options_of(layer: str, kind: str) -> dict[str, object]:
+    """Return a kind's options and their defaults."""
+    parameters = inspect.signature(POLICIES[layer][kind]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def build_scheduler(settings: Settings) -> Scheduler:
+    """Return a scheduler with everything wired as the settings say.
+
+    Raises:
+        ConfigError: a policy or one of its options is not known or impossible.
+
+    """
+    stack = settings.stack
+    for layer, args in (("allocation", (settings.classes,)), ("ordering", ())):
+        make(layer, getattr(stack, layer), *args)  # fail now, not at the first request
+    return Scheduler(
+        settings,
+        tuple(_upstream(upstream, settings) for upstream in settings.upstreams),
+        overload=make("overload", stack.overload),
+        make_allocator=lambda: make("allocation", stack.allocation, settings.classes),
+        make_queue=lambda: make("ordering", stack.ordering),
+    )
+
+
+def _upstream(upstream: UpstreamSettings, settings: Settings) -> Upstream:
+    capacity = make("capacity", upstream.capacity or settings.stack.capacity)
+    return Upstream(upstream, capacity, MinuteLimits(upstream.limits))
