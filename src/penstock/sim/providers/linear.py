@@ -71,7 +71,7 @@ class LinearServer:
         heappush(self._due, (first_at, job.id, self._taken, flight))
         return None
 
-    def cancel(self, job_id: int, *, now: float) -> None:  # noqa: ARG002
+    def cancel(self, job_id: int, *, now: float) -> None:
         """Forget the job; unknown ids are ignored."""
         flight = self._flights.pop(job_id, None)
         if flight is not None:
@@ -107,7 +107,7 @@ class LinearServer:
         done = max(1, int(flight.job.output_tokens * share + 1e-9))
         return min(flight.job.output_tokens, done)
 
-    def headers(self, *, now: float) -> dict[str, str]:  # noqa: ARG002
+    def headers(self, *, now: float) -> dict[str, str]:
         """Return no headers: this provider states no limits."""
         return {}
 

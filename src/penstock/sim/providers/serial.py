@@ -16,6 +16,6 @@ class SerialParams:
         """Return 1."""
         return 1
 
-    def speeds(self, active: int) -> tuple[float, float]:  # noqa: ARG002
+    def speeds(self, active: int) -> tuple[float, float]:
         """Return (prefill seconds per second, tokens per second) of the one active request."""
         return 1.0, self.tokens_per_s

@@ -114,7 +114,7 @@ class SharingServer:
         done = max(1, int(clock - running.token_start + 1e-9))
         return min(running.job.output_tokens, done)
 
-    def headers(self, *, now: float) -> dict[str, str]:  # noqa: ARG002
+    def headers(self, *, now: float) -> dict[str, str]:
         """Return no headers: this provider states no limits."""
         return {}
 

@@ -1,0 +1,90 @@
+"""`penstock mock`: parse, wire, print."""
+
+import asyncio
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from penstock.errors import ConfigError
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _provider_table(config: Path | None, model: str | None, pairs: tuple[str, ...]) -> Any:
+    table: dict[str, Any] = {"model": "slots"}
+    if config is not None:
+        document = tomllib.loads(config.read_text("utf-8"))
+        given = document.get("provider", document)
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"provider = {given!r}: must be a table")
+        table = dict(given)
+    if model is not None:
+        table["model"] = model
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair}: must be NAME=VALUE, such as slots=4")
+        table[name.strip()] = _value(text.strip())
+    return table
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
+@click.option("--port", default=8001, show_default=True, help="Listen here; 0 takes a free port.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read the [provider] table of this TOML file, as in a scenario of `penstock simulate`.",
+)
+@click.option("--model", help="Be this provider: slots, shared, thrash, linear, serial, ...")
+@click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a parameter of the provider, such as slots=4; may be given several times.",
+)
+@click.option("--seed", default=0, show_default=True, help="Draw texts, lengths and jitter by it.")
+@click.option("--api-key", "api_keys", multiple=True, help="Refuse callers without this key.")
+@click.option("--serve-model", "models", multiple=True, help="Answer 404 for any other model name.")
+def command(
+    host: str,
+    port: int,
+    config: Path | None,
+    model: str | None,
+    pairs: tuple[str, ...],
+    seed: int,
+    api_keys: tuple[str, ...],
+    models: tuple[str, ...],
+) -> None:
+    """Run a black-box LLM provider that speaks the OpenAI and Anthropic APIs.
+
+    Its capacity is hidden, as a real one's is. Replies are as long as the header
+    `x-mock-output-tokens` says, else a length drawn from the request itself. The header
+    `x-mock-fault` makes it misbehave: reset, reset_at_once, stall, truncate, bad_sse, not_json,
+    slow_first_token:SECONDS, status:CODE, quota. What it has seen: GET /mock/stats.
+    """
+    from penstock.sim.mock.app import MockApp
+    from penstock.sim.mock.server import listen, serve
+    from penstock.sim.mock.settings import MockSettings
+
+    try:
+        table = _provider_table(config, model, pairs)
+        app = MockApp(MockSettings(table, seed=seed, api_keys=api_keys, models=models))
+        sock = listen(host, port)
+    except tomllib.TOMLDecodeError as error:
+        raise click.ClickException(f"{config}: no valid TOML: {error}") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error}") from error
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{sock.getsockname()[1]}"
+    click.echo(f"penstock mock: {table['model']} listening on {url}")
+    asyncio.run(serve(app, sock))

@@ -1,0 +1,162 @@
+"""OpenAI's POST /v1/chat/completions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.sim.mock import reading, sse
+from penstock.sim.mock.call import BodyError, Call, Reply
+
+
+class ChatCompletions:
+    """Text, tools, images, structured output, several choices; whole or streamed."""
+
+    vendor = "openai"
+
+    def read(self, body: Mapping[str, Any]) -> Call:
+        """Return the call, or raise BodyError."""
+        messages = reading.messages_of(body)
+        prompt = sum(
+            reading.content_tokens(m.get("content"), f"messages[{n}].content")
+            for n, m in enumerate(messages)
+        )
+        options = body.get("stream_options")
+        if options is not None and not isinstance(options, Mapping):
+            raise BodyError(
+                "Invalid type for 'stream_options': expected an object", "stream_options"
+            )
+        return Call(
+            model=reading.text_of(body, "model"),
+            prompt_tokens=prompt,
+            stream=reading.flag_of(body, "stream"),
+            include_usage=bool(options and options.get("include_usage")),
+            max_tokens=reading.count_of(body, "max_completion_tokens", "max_tokens"),
+            replies=reading.count_of(body, "n") or 1,
+            tool=_tool_to_call(body, messages),
+            schema=_schema(body),
+            body=body,
+        )
+
+    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+        """Return the chat.completion object."""
+        choices = [
+            {
+                "index": index,
+                "message": _message(call, reply),
+                "logprobs": None,
+                "finish_reason": _finish_reason(call, reply),
+            }
+            for index in range(call.replies)
+        ]
+        return _head(call, reply, "chat.completion") | {
+            "choices": choices,
+            "usage": usage(call, reply),
+        }
+
+    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+        """Return the chunks that give each choice its role (and its tool)."""
+        delta: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+        if call.tool is not None:
+            named = {"name": call.tool[0], "arguments": ""}
+            head = {"index": 0, "id": _tool_id(reply), "type": "function", "function": named}
+            delta = {"role": "assistant", "content": None, "tool_calls": [head]}
+        return [_chunk(call, reply, index, delta) for index in range(call.replies)]
+
+    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
+        """Return the chunk that carries this piece of text or of a tool's arguments."""
+        if call.tool is not None:
+            piece = {"index": 0, "function": {"arguments": text}}
+            return _chunk(call, reply, choice, {"tool_calls": [piece]})
+        return _chunk(call, reply, choice, {"content": text})
+
+    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+        """Return each choice's end, the usage if asked for, and [DONE]."""
+        reason = _finish_reason(call, reply)
+        events = [_chunk(call, reply, i, {}, finish_reason=reason) for i in range(call.replies)]
+        if call.include_usage:
+            last = _head(call, reply, "chat.completion.chunk")
+            events.append(sse.data(last | {"choices": [], "usage": usage(call, reply)}))
+        return [*events, sse.DONE]
+
+
+def usage(call: Call, reply: Reply) -> dict[str, Any]:
+    """Return OpenAI's usage object for a call and its reply."""
+    completion = reply.tokens * call.replies
+    return {
+        "prompt_tokens": call.prompt_tokens,
+        "completion_tokens": completion,
+        "total_tokens": call.prompt_tokens + completion,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }
+
+
+def _head(call: Call, reply: Reply, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-mock{reply.number:08d}",
+        "object": kind,
+        "created": reply.created,
+        "model": call.model,
+        "system_fingerprint": "fp_mock",
+    }
+
+
+def _chunk(
+    call: Call, reply: Reply, index: int, delta: dict[str, Any], finish_reason: str | None = None
+) -> bytes:
+    choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    chunk = _head(call, reply, "chat.completion.chunk") | {"choices": [choice]}
+    if call.include_usage:
+        chunk["usage"] = None
+    return sse.data(chunk)
+
+
+def _message(call: Call, reply: Reply) -> dict[str, Any]:
+    if call.tool is None:
+        return {"role": "assistant", "content": reply.text, "refusal": None}
+    function = {"name": call.tool[0], "arguments": reply.text}
+    called = {"id": _tool_id(reply), "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [called]}
+
+
+def _finish_reason(call: Call, reply: Reply) -> str:
+    if call.tool is not None:
+        return "tool_calls"
+    return "length" if reply.cut else "stop"
+
+
+def _tool_id(reply: Reply) -> str:
+    return f"call_mock{reply.number:08d}"
+
+
+def _tool_to_call(
+    body: Mapping[str, Any], messages: list[Mapping[str, Any]]
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the tool to call: the one asked for, else the first; none after a tool's result."""
+    functions: list[Mapping[str, Any]] = []
+    for number, tool in enumerate(reading.tools_of(body)):
+        function = tool.get("function")
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            where = f"tools[{number}].function"
+            raise BodyError(f"Missing required parameter: '{where}.name'", where)
+        functions.append(function)
+    wanted = reading.tool_choice_name(body)
+    if not functions or wanted is None or messages[-1]["role"] == "tool":
+        return None
+    for function in functions:
+        if wanted in ("", function["name"]):
+            return function["name"], function.get("parameters") or {"type": "object"}
+    raise BodyError(f"tool_choice names {wanted!r}, which is not among the tools", "tool_choice")
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    asked = body.get("response_format")
+    if asked is None:
+        return None
+    if not isinstance(asked, Mapping):
+        raise BodyError("Invalid type for 'response_format': expected an object", "response_format")
+    if asked.get("type") == "json_schema" and isinstance(asked.get("json_schema"), Mapping):
+        schema = asked["json_schema"].get("schema")
+        return schema if isinstance(schema, Mapping) else {"type": "object"}
+    if asked.get("type") == "json_object":
+        return {"type": "object", "properties": {"text": {"type": "string"}}}
+    return None

@@ -1,0 +1,77 @@
+"""OpenAI's POST /v1/completions, the old one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.sim.mock import reading, sse
+from penstock.sim.mock.call import BodyError, Call, Reply
+from penstock.sim.mock.openai_chat import usage
+from penstock.sim.mock.words import count_tokens
+
+
+class Completions:
+    """A prompt in, text out; whole or streamed."""
+
+    vendor = "openai"
+
+    def read(self, body: Mapping[str, Any]) -> Call:
+        """Return the call, or raise BodyError; each prompt of a list gets `n` replies."""
+        prompt = body.get("prompt", "")
+        prompts = prompt if isinstance(prompt, list) and prompt else [prompt]
+        if all(isinstance(p, str) for p in prompts):
+            tokens = sum(count_tokens(p) for p in prompts)
+        elif all(isinstance(p, int) for p in prompts):
+            tokens, prompts = len(prompts), [""]
+        else:
+            raise BodyError("'prompt' must be a string, or an array of strings or tokens", "prompt")
+        options = body.get("stream_options")
+        return Call(
+            model=reading.text_of(body, "model"),
+            prompt_tokens=tokens,
+            stream=reading.flag_of(body, "stream"),
+            include_usage=isinstance(options, Mapping) and bool(options.get("include_usage")),
+            # The API's own default, which surprises everyone once.
+            max_tokens=reading.count_of(body, "max_tokens") or 16,
+            replies=(reading.count_of(body, "n") or 1) * len(prompts),
+            body=body,
+        )
+
+    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+        """Return the text_completion object."""
+        reason = "length" if reply.cut else "stop"
+        choices = [_choice(index, reply.text, reason) for index in range(call.replies)]
+        return _head(call, reply) | {"choices": choices, "usage": usage(call, reply)}
+
+    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+        """Return nothing: this stream has no opening."""
+        return []
+
+    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
+        """Return the chunk that carries this piece of text."""
+        return sse.data(_head(call, reply) | {"choices": [_choice(choice, text, None)]})
+
+    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+        """Return each choice's end, the usage if asked for, and [DONE]."""
+        reason = "length" if reply.cut else "stop"
+        head = _head(call, reply)
+        events = [
+            sse.data(head | {"choices": [_choice(index, "", reason)]})
+            for index in range(call.replies)
+        ]
+        if call.include_usage:
+            events.append(sse.data(head | {"choices": [], "usage": usage(call, reply)}))
+        return [*events, sse.DONE]
+
+
+def _head(call: Call, reply: Reply) -> dict[str, Any]:
+    return {
+        "id": f"cmpl-mock{reply.number:08d}",
+        "object": "text_completion",
+        "created": reply.created,
+        "model": call.model,
+        "system_fingerprint": "fp_mock",
+    }
+
+
+def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}

@@ -1,0 +1,171 @@
+"""OpenAI's POST /v1/responses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.sim.mock import reading, sse
+from penstock.sim.mock.call import BodyError, Call, Reply
+
+
+class Responses:
+    """Text, tools and images; whole or streamed."""
+
+    vendor = "openai"
+
+    def read(self, body: Mapping[str, Any]) -> Call:
+        """Return the call, or raise BodyError."""
+        given = body.get("input")
+        items: Any = [given] if isinstance(given, str) else given
+        if not isinstance(items, list) or not items:
+            raise BodyError("'input' must be a string or a non-empty array", "input")
+        prompt = reading.content_tokens(body.get("instructions"), "instructions")
+        for number, item in enumerate(items):
+            where = f"input[{number}]"
+            if isinstance(item, str):
+                prompt += reading.content_tokens(item, where)
+            elif isinstance(item, Mapping):
+                prompt += reading.content_tokens(item.get("content"), f"{where}.content")
+            else:
+                raise BodyError(f"'{where}' must be an object", where)
+        return Call(
+            model=reading.text_of(body, "model"),
+            prompt_tokens=prompt,
+            stream=reading.flag_of(body, "stream"),
+            max_tokens=reading.count_of(body, "max_output_tokens"),
+            tool=_tool_to_call(body, items),
+            schema=_schema(body),
+            body=body,
+        )
+
+    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+        """Return the response object."""
+        return _response(call, reply, "incomplete" if reply.cut else "completed")
+
+    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+        """Return response.created to response.content_part.added."""
+        begun = _response(call, reply, "in_progress")
+        item = _item(call, reply, "in_progress", "")
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "response": begun},
+            {"type": "response.in_progress", "response": begun},
+            {"type": "response.output_item.added", "output_index": 0, "item": item},
+        ]
+        if call.tool is None:
+            at = _place(reply)
+            events.append({"type": "response.content_part.added", **at, "part": _part("")})
+        return [sse.named(e | {"sequence_number": n}) for n, e in enumerate(events)]
+
+    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
+        """Return the event that carries this piece of text or of a tool's arguments."""
+        # The numbers only have to grow; leaving room keeps this function free of state.
+        return sse.named(_delta(call, reply, text) | {"sequence_number": 4})
+
+    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+        """Return the events from the text's end to response.completed."""
+        state = "incomplete" if reply.cut else "completed"
+        item = _item(call, reply, state, reply.text)
+        events: list[dict[str, Any]] = []
+        if call.tool is None:
+            at = _place(reply)
+            text = {"text": reply.text, "logprobs": []}
+            events.append({"type": "response.output_text.done", **at, **text})
+            part = _part(reply.text)
+            events.append({"type": "response.content_part.done", **at, "part": part})
+        else:
+            at = {"item_id": _item_id(call, reply), "output_index": 0}
+            done = {"name": call.tool[0], "arguments": reply.text}
+            events.append({"type": "response.function_call_arguments.done", **at, **done})
+        events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
+        events.append({"type": f"response.{state}", "response": _response(call, reply, state)})
+        first = 5 + reply.tokens
+        return [sse.named(e | {"sequence_number": first + n}) for n, e in enumerate(events)]
+
+
+def _delta(call: Call, reply: Reply, text: str) -> dict[str, Any]:
+    if call.tool is not None:
+        at = {"item_id": _item_id(call, reply), "output_index": 0}
+        return {"type": "response.function_call_arguments.delta", **at, "delta": text}
+    delta = {"delta": text, "logprobs": []}
+    return {"type": "response.output_text.delta", **_place(reply), **delta}
+
+
+def _response(call: Call, reply: Reply, state: str) -> dict[str, Any]:
+    done = state != "in_progress"
+    counts = {
+        "input_tokens": call.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": reply.tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": call.prompt_tokens + reply.tokens,
+    }
+    return {
+        "id": f"resp_mock{reply.number:08d}",
+        "object": "response",
+        "created_at": reply.created,
+        "status": state,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if state == "incomplete" else None,
+        "instructions": call.body.get("instructions"),
+        "max_output_tokens": call.max_tokens,
+        "model": call.model,
+        "output": [_item(call, reply, state, reply.text)] if done else [],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "temperature": 1.0,
+        "text": call.body.get("text") or {"format": {"type": "text"}},
+        "tool_choice": call.body.get("tool_choice", "auto"),
+        "tools": call.body.get("tools") or [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "usage": counts if done else None,
+        "metadata": {},
+    }
+
+
+def _item_id(call: Call, reply: Reply) -> str:
+    return f"{'msg' if call.tool is None else 'fc'}_mock{reply.number:08d}"
+
+
+def _item(call: Call, reply: Reply, state: str, text: str) -> dict[str, Any]:
+    base = {"id": _item_id(call, reply), "status": state}
+    if call.tool is None:
+        content = [_part(text)] if state != "in_progress" else []
+        return base | {"type": "message", "role": "assistant", "content": content}
+    called = {"call_id": f"call_mock{reply.number:08d}", "name": call.tool[0], "arguments": text}
+    return base | {"type": "function_call"} | called
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _place(reply: Reply) -> dict[str, Any]:
+    return {"item_id": f"msg_mock{reply.number:08d}", "output_index": 0, "content_index": 0}
+
+
+def _tool_to_call(
+    body: Mapping[str, Any], items: list[Any]
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the tool to call: the one asked for, else the first; none after a tool's result."""
+    functions = [t for t in reading.tools_of(body) if t.get("type") == "function"]
+    wanted = reading.tool_choice_name(body)
+    last = items[-1]
+    answered = isinstance(last, Mapping) and last.get("type") == "function_call_output"
+    if not functions or wanted is None or answered:
+        return None
+    for function in functions:
+        if not isinstance(function.get("name"), str):
+            raise BodyError("Missing required parameter: 'tools[0].name'", "tools")
+        if wanted in ("", function["name"]):
+            return function["name"], function.get("parameters") or {"type": "object"}
+    raise BodyError(f"tool_choice names {wanted!r}, which is not among the tools", "tool_choice")
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    text = body.get("text")
+    asked = text.get("format") if isinstance(text, Mapping) else None
+    if isinstance(asked, Mapping) and asked.get("type") == "json_schema":
+        schema = asked.get("schema")
+        return schema if isinstance(schema, Mapping) else {"type": "object"}
+    return None
