@@ -131,15 +131,7 @@ class LimitsSeen:
 
 
 Event = (
-    Arrived
-    | FirstToken
-    | Completed
-    | Throttled
-    | Failed
-    | Cancelled
-    | Woke
-    | Draining
-    | LimitsSeen
+    Arrived | FirstToken | Completed | Throttled | Failed | Cancelled | Woke | Draining | LimitsSeen
 )
 
 

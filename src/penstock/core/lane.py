@@ -142,18 +142,14 @@ class Lane:
                 best, best_key = upstream, key
         return best, nearest
 
-    def _obstacle(
-        self, ticket: Ticket, upstream: Upstream, *, now: float
-    ) -> tuple[str, float]:
+    def _obstacle(self, ticket: Ticket, upstream: Upstream, *, now: float) -> tuple[str, float]:
         if ticket.attempts and upstream.health.troubled:
             retry_at = self.retries.next_at(self.signals.waiting, now=now)
             if retry_at > now:
                 return "upstream", retry_at
         return upstream.obstacle(ticket, now=now)
 
-    def _hold(
-        self, heads: dict[str, Ticket], obstacle: tuple[str, float], *, now: float
-    ) -> None:
+    def _hold(self, heads: dict[str, Ticket], obstacle: tuple[str, float], *, now: float) -> None:
         cause, until = obstacle
         self.wake_at = min(self.wake_at, until)
         for ticket in heads.values():

@@ -21,7 +21,6 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.lane import Lane
-from penstock.core.model import Request
 from penstock.core.policy import Admit, Allocator, DeferFor, OrderedQueue, OverloadPolicy
 from penstock.core.retry import RetryBudget
 from penstock.core.settings import Settings
@@ -170,9 +169,7 @@ class Scheduler:
         )
         if event.output_tokens is not None:
             request = ticket.request
-            lane.allocator.settle(
-                request.traffic_class, event.output_tokens - request.cost_tokens
-            )
+            lane.allocator.settle(request.traffic_class, event.output_tokens - request.cost_tokens)
         if ratio == ratio:  # not nan
             lane.signals.replied(ratio)
         lane.signals.refresh(now=now)
@@ -219,9 +216,7 @@ class Scheduler:
         lane = self._lane_of(ticket)
         if ticket.stage is Stage.IN_FLIGHT:
             self._landed(ticket)
-            self._upstreams[ticket.upstream].fail(
-                ticket, upstream_fault=False, jitter=0.0, now=now
-            )
+            self._upstreams[ticket.upstream].fail(ticket, upstream_fault=False, jitter=0.0, now=now)
         elif ticket.stage is Stage.QUEUED:
             lane.take(ticket, now=now)
             self._waiting -= 1
@@ -425,9 +420,7 @@ class Scheduler:
         slack_s = ticket.latest_start - now
         waited_s = now - request.arrived_at
         if lane is None:
-            return Why(
-                0.0, ticket.rung, 0.0, 0.0, 0, 0, waited_s, 0, 0, slack_s, 0.0, ticket.waits
-            )
+            return Why(0.0, ticket.rung, 0.0, 0.0, 0, 0, waited_s, 0, 0, slack_s, 0.0, ticket.waits)
         signals = lane.signals
         return Why(
             signals.severity,

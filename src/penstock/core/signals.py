@@ -159,7 +159,9 @@ class Signals:
         if self._at != self._at:  # nan: the first look
             self.severity = raw
         elif now > self._at:
-            self.severity += (raw - self.severity) * (1.0 - math.exp((self._at - now) / SMOOTHING_S))
+            self.severity += (raw - self.severity) * (
+                1.0 - math.exp((self._at - now) / SMOOTHING_S)
+            )
         self._at = now
         return self.severity
 

@@ -102,7 +102,7 @@ class Upstream:
             self.capacity.on_first_token(ticket, now=now)
 
     def complete(self, ticket: Ticket, event: Completed, *, waiting: bool, now: float) -> float:
-        """Take a finished attempt out of the ledger; return latency over expectation, nan if unknown."""
+        """Take a finished attempt out; return latency over expectation, nan if unknown."""
         self._land(ticket)
         self.limits.settle(ticket, event.output_tokens, event.prompt_tokens)
         self.health.succeeded(sent_at=ticket.dispatched_at)

@@ -1,0 +1,1 @@
+"""The algorithms behind each decision: pure, one a file, listed in `registry`."""

@@ -1,0 +1,1 @@
+"""Which traffic class sends next."""

@@ -51,9 +51,7 @@ class AdaptiveDrr:
         """Return the most urgent class that can pay and has room."""
         if len(signals.classes) > 1:
             heads = {
-                name: head
-                for name, head in heads.items()
-                if self._has_room(name, signals, now=now)
+                name: head for name, head in heads.items() if self._has_room(name, signals, now=now)
             }
         if not heads:
             return None

@@ -16,9 +16,7 @@ class Drr:
 
     """
 
-    def __init__(
-        self, classes: tuple[TrafficClass, ...], *, quantum_tokens: float = 256.0
-    ) -> None:
+    def __init__(self, classes: tuple[TrafficClass, ...], *, quantum_tokens: float = 256.0) -> None:
         """Start with no debts."""
         self._weights = {c.name: c.weight for c in classes}
         self._ring = [c.name for c in classes]

@@ -1,0 +1,1 @@
+"""Which request of a class goes first."""

@@ -1,0 +1,1 @@
+"""Whether a request is admitted, deferred or shed."""

@@ -15,7 +15,7 @@ def cost_ladder(
     delay_s: float = 0.5,
     returns: int = 3,
 ) -> Ladder:
-    """Return the ladder: severities by rung; the cheapest rung is on neither list, so it is never shed.
+    """Return the ladder; its cheapest rung is on neither list, so it is never shed.
 
     Source:
         The paper's cost ladder; its rungs are the paper's buckets, the thresholds ours.
