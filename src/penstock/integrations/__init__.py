@@ -1,0 +1,1 @@
+"""Where penstock meets the SDKs: HTTP transports, the vendors' wire formats, batch files."""

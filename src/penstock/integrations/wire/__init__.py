@@ -1,0 +1,1 @@
+"""Readers and writers of the vendors' wire formats. No I/O: bytes in, facts out."""

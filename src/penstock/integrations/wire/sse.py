@@ -1,0 +1,49 @@
+"""Splits a stream of bytes into server-sent events, wherever the chunks were cut."""
+
+from collections.abc import Iterator
+
+MAX_EVENT_BYTES = 1 << 20
+"""An event larger than this is not read (the relay passes it on all the same)."""
+
+
+class SseSplitter:
+    """Feeds on chunks, yields each event's data.
+
+    Understands LF, CRLF and CR line ends, comments and data on several lines; the other fields
+    are left alone, since both vendors repeat the event's name inside its data.
+
+    Source:
+        WHATWG HTML Living Standard, section 9.2.6, "Interpreting an event stream".
+    """
+
+    __slots__ = ("_data", "_rest", "_skip_lf")
+
+    def __init__(self) -> None:
+        """Start at the beginning of a stream."""
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._skip_lf = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the data of every event that this chunk completes."""
+        if not chunk:
+            return
+        whole, chunk = chunk, chunk[1:] if self._skip_lf and chunk[0] == 10 else chunk
+        # A CR at the chunk's end may be half of a CRLF.
+        self._skip_lf = whole.endswith(b"\r")
+        text = self._rest + chunk
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, self._rest = text.split(b"\n")
+        if len(self._rest) > MAX_EVENT_BYTES:
+            self._rest = b""
+        for line in lines:
+            if line:
+                self._take(line)
+            elif self._data:
+                yield b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
+                self._data.clear()
+
+    def _take(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line[5:6] == b" " else line[5:])

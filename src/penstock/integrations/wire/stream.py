@@ -1,0 +1,147 @@
+"""Follows a streamed reply while it is relayed: first token, usage, end, error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.integrations.wire import jsonio
+from penstock.integrations.wire.endpoint import Kind
+from penstock.integrations.wire.sse import SseSplitter
+from penstock.integrations.wire.usage import usage_of_object
+from penstock.runtime.slot import Usage
+
+BYTES_PER_TOKEN = 4.0
+"""For replies that were cut before they said their usage: English text has about 4.4 bytes a
+token with today's vocabularies, code about 3.3, Chinese about 3 (ours, version 1)."""
+
+
+class StreamReader:
+    """Reads along; give it every chunk that is relayed.
+
+    Attributes:
+        started: True once a token (text, tool call, reasoning) has come.
+        finished: True once the vendor's own end mark has come: a stream that stops without it
+            was cut.
+        error: True if the stream carried an error event.
+
+    """
+
+    __slots__ = ("_kind", "_output", "_prompt", "_reported", "_splitter", "_text_bytes", "error",
+                 "finished", "started")  # fmt: skip
+
+    def __init__(self, kind: Kind) -> None:
+        """Start at the beginning of a reply."""
+        self._kind = kind
+        self._splitter = SseSplitter()
+        self._output: int | None = None
+        self._prompt: int | None = None
+        self._reported = False
+        self._text_bytes = 0
+        self.started = False
+        self.finished = False
+        self.error = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Read one chunk; broken events are passed over, as the client will judge them."""
+        for data in self._splitter.feed(chunk):
+            if data == b"[DONE]":
+                self.finished = True
+                continue
+            event = jsonio.loads_object(data)
+            if event is not None:
+                _READERS.get(self._kind, _read_chat)(self, event)
+
+    def usage(self) -> Usage:
+        """Return the best that is known now: reported, else estimated, else unknown."""
+        if self._reported:
+            return Usage(self._output, self._prompt, "reported")
+        if self.started:
+            guess = max(1, round(self._text_bytes / BYTES_PER_TOKEN))
+            return Usage(guess, self._prompt, "estimated")
+        return Usage(None, self._prompt, "unknown")
+
+    def text(self, *pieces: object) -> None:
+        """Count what was written; anything but text is passed over."""
+        for piece in pieces:
+            if isinstance(piece, str) and piece:
+                self.started = True
+                self._text_bytes += len(piece) if piece.isascii() else len(piece.encode())
+
+    def report(self, holder: Mapping[str, Any], *, final: bool) -> None:
+        """Take in a usage; a count that is not final says nothing about the output."""
+        found = usage_of_object(self._kind, holder)
+        if found.prompt_tokens is not None:
+            self._prompt = found.prompt_tokens
+        if final and found.output_tokens is not None:
+            self._output = found.output_tokens
+            self._reported = True
+
+
+def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
+    """Chat completions and legacy completions."""
+    if "error" in event:
+        reader.error = True
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            _read_choice(reader, choice)
+    reader.report(event, final=True)
+
+
+def _read_choice(reader: StreamReader, choice: dict[str, Any]) -> None:
+    delta = choice.get("delta")
+    if isinstance(delta, dict):
+        reader.text(
+            delta.get("content"),
+            delta.get("reasoning_content"),
+            delta.get("reasoning"),
+            delta.get("refusal"),
+        )
+        calls = delta.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict):
+                reader.text(function.get("name"), function.get("arguments"))
+    else:
+        reader.text(choice.get("text"))
+
+
+def _read_responses(reader: StreamReader, event: dict[str, Any]) -> None:
+    kind = event.get("type")
+    kind = kind if isinstance(kind, str) else ""
+    if kind.endswith(".delta"):
+        reader.text(event.get("delta"))
+    elif kind in ("response.completed", "response.incomplete", "response.failed"):
+        reader.finished = True
+        reader.error = reader.error or kind == "response.failed"
+        response = event.get("response")
+        if isinstance(response, dict):
+            reader.report(response, final=True)
+    elif kind == "error":
+        reader.error = True
+
+
+def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
+    kind = event.get("type")
+    if kind == "message_start":
+        message = event.get("message")
+        if isinstance(message, dict):
+            # Its output count is a first instalment (1 to 8), not the reply's.
+            reader.report(message, final=False)
+    elif kind == "content_block_delta":
+        delta = event.get("delta")
+        if isinstance(delta, dict):
+            reader.text(delta.get("text"), delta.get("partial_json"), delta.get("thinking"))
+    elif kind == "message_delta":
+        reader.report(event, final=True)
+    elif kind == "message_stop":
+        reader.finished = True
+    elif kind == "error":
+        reader.error = True
+
+
+_READERS = {
+    Kind.CHAT: _read_chat,
+    Kind.COMPLETIONS: _read_chat,
+    Kind.RESPONSES: _read_responses,
+    Kind.MESSAGES: _read_messages,
+}

@@ -1,0 +1,190 @@
+"""A relayed stream is read along: first token, usage, end and error, however it is cut."""
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.integrations.wire.endpoint import Kind
+from penstock.integrations.wire.sse import SseSplitter
+from penstock.integrations.wire.stream import StreamReader
+from penstock.integrations.wire.usage import usage_of_reply
+from penstock.runtime.slot import Usage
+
+
+def sse(*events: object, end: str = "\n") -> bytes:
+    parts = [e if isinstance(e, str) else json.dumps(e) for e in events]
+    return "".join(f"data: {part}{end}{end}" for part in parts).encode()
+
+
+def chunk(text: str) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": {"content": text}}]}
+
+
+CHAT_USAGE = {"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 42}}
+ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+CHAT = sse(ROLE, chunk("Grüß"), chunk(" Gott"), CHAT_USAGE, "[DONE]")
+MESSAGES = sse(
+    {"type": "message_start", "message": {"usage": {
+        "input_tokens": 5, "cache_read_input_tokens": 20, "output_tokens": 1}}},
+    {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hello"}},
+    {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 17}},
+    {"type": "message_stop"},
+)  # fmt: skip
+RESPONSES = sse(
+    {"type": "response.created", "response": {"usage": None}},
+    {"type": "response.output_text.delta", "delta": "Hello"},
+    {"type": "response.completed",
+     "response": {"usage": {"input_tokens": 3, "output_tokens": 9}}},
+)  # fmt: skip
+
+
+def cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
+    def split(points: list[int]) -> list[bytes]:
+        edges = [0, *sorted(points), len(data)]
+        return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+    return st.lists(st.integers(0, len(data)), max_size=12).map(split)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "usage"),
+    [
+        (Kind.CHAT, CHAT, Usage(42, 11)),
+        (Kind.MESSAGES, MESSAGES, Usage(17, 25)),
+        (Kind.RESPONSES, RESPONSES, Usage(9, 3)),
+    ],
+)
+def test_a_whole_stream_reports_its_usage(kind: Kind, data: bytes, usage: Usage) -> None:
+    reader = StreamReader(kind)
+    reader.feed(data)
+    assert (reader.started, reader.finished, reader.error) == (True, True, False)
+    assert reader.usage() == usage
+
+
+@given(st.data())
+def test_where_the_chunks_are_cut_makes_no_difference(data: st.DataObject) -> None:
+    kind, whole, usage = data.draw(
+        st.sampled_from(
+            [
+                (Kind.CHAT, CHAT, Usage(42, 11)),
+                (Kind.CHAT, CHAT.replace(b"\n", b"\r\n"), Usage(42, 11)),
+                (Kind.CHAT, CHAT.replace(b"\n", b"\r"), Usage(42, 11)),
+                (Kind.MESSAGES, MESSAGES, Usage(17, 25)),
+            ]
+        )
+    )
+    reader = StreamReader(kind)
+    for piece in data.draw(cuts(whole)):
+        reader.feed(piece)
+    assert reader.finished
+    assert reader.usage() == usage
+
+
+def test_the_first_token_is_text_not_the_opening_role() -> None:
+    reader = StreamReader(Kind.CHAT)
+    reader.feed(sse(ROLE))
+    assert not reader.started
+    reader.feed(sse(chunk("H")))
+    assert reader.started
+
+
+def test_a_tool_call_counts_as_a_token() -> None:
+    reader = StreamReader(Kind.CHAT)
+    call = {"function": {"name": "look_up", "arguments": ""}}
+    reader.feed(sse({"choices": [{"delta": {"tool_calls": [call]}}]}))
+    assert reader.started
+
+
+def test_a_cut_stream_is_estimated_from_its_text_and_says_so() -> None:
+    reader = StreamReader(Kind.CHAT)
+    reader.feed(sse(ROLE, chunk("x" * 400)))
+    assert not reader.finished
+    assert reader.usage() == Usage(100, None, "estimated")
+
+
+def test_a_cut_anthropic_stream_does_not_take_the_first_instalment_for_the_count() -> None:
+    reader = StreamReader(Kind.MESSAGES)
+    reader.feed(MESSAGES[: MESSAGES.index(b'{"type": "message_delta"')])
+    assert reader.usage() == Usage(1, 25, "estimated")
+
+
+def test_a_stream_without_a_token_is_unknown_never_zero() -> None:
+    reader = StreamReader(Kind.CHAT)
+    reader.feed(sse(ROLE))
+    assert reader.usage() == Usage(None, None, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        (Kind.CHAT, {"error": {"message": "no"}}),
+        (Kind.MESSAGES, {"type": "error", "error": {"type": "overloaded_error"}}),
+        (Kind.RESPONSES, {"type": "response.failed", "response": {}}),
+        (Kind.RESPONSES, {"type": "error", "code": "x"}),
+    ],
+)
+def test_an_error_inside_a_stream_is_seen(kind: Kind, event: dict[str, object]) -> None:
+    reader = StreamReader(kind)
+    reader.feed(sse(event))
+    assert reader.error
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8), st.sampled_from(Kind))
+def test_broken_streams_are_passed_over(chunks: list[bytes], kind: Kind) -> None:
+    reader = StreamReader(kind)
+    for piece in chunks:
+        reader.feed(piece)
+    assert reader.usage().output_tokens is None or reader.started
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["choices", "delta", "usage", "type", "message", "tool_calls",
+                                 "function", "content", "response", "output_tokens"]),
+                inner,
+            )
+        ),
+    ),
+    st.sampled_from(Kind),
+)  # fmt: skip
+def test_odd_events_are_passed_over(event: object, kind: Kind) -> None:
+    reader = StreamReader(kind)
+    reader.feed(sse(event))
+    usage = reader.usage()
+    assert (usage.output_tokens is None) == (usage.source == "unknown")
+
+
+def test_an_event_of_several_data_lines_is_one_and_comments_are_none() -> None:
+    events = list(SseSplitter().feed(b": hi\nevent: x\ndata: a\ndata:b\nid: 3\n\n: bye\n\n"))
+    assert events == [b"a\nb"]
+
+
+def test_a_monstrous_event_is_forgotten_not_kept() -> None:
+    splitter = SseSplitter()
+    for _ in range(40):
+        assert list(splitter.feed(b"x" * 50_000)) == []
+    assert list(splitter.feed(b"\n\ndata: y\n\n")) == [b"y"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "usage"),
+    [
+        (Kind.CHAT, b'{"usage":{"prompt_tokens":3,"completion_tokens":0}}', Usage(0, 3)),
+        (Kind.EMBEDDINGS, b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', Usage(0, 3)),
+        (Kind.CHAT, b'{"usage":{"prompt_tokens":3}}', Usage(None, 3)),
+        (Kind.CHAT, b'{"usage":{"prompt_tokens":-3,"completion_tokens":true}}',
+         Usage(source="unknown")),
+        (Kind.CHAT, b'{"usage":null}', Usage(source="unknown")),
+        (Kind.CHAT, b"<html>", Usage(source="unknown")),
+        (Kind.CHAT, b"[1]", Usage(source="unknown")),
+    ],
+)  # fmt: skip
+def test_usage_of_a_whole_reply(kind: Kind, body: bytes, usage: Usage) -> None:
+    assert usage_of_reply(kind, body) == usage
