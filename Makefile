@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 WORKERS ?= auto
+# Pages into which --help and formulas are pasted from the code.
+COG_PAGES = $$(grep -rl --include='*.md' '\[\[\[cog' docs README.md)
 
 # The first interpreter that is new enough. Override with `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -80,14 +82,14 @@ check: $(STAMPS)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	PATH="$(BIN):$$PATH" $(BIN)/cog --check --check-fail-msg "run: make docs" docs/reference/cli.md
+	$(BIN)/cog --check --check-fail-msg "run: make docs" $(COG_PAGES)
 
 format: $(STAMPS)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(STAMPS)/dev
-	PATH="$(BIN):$$PATH" $(BIN)/cog -r docs/reference/cli.md
+	$(BIN)/cog -r $(COG_PAGES)
 
 bench: $(STAMPS)/dev
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done

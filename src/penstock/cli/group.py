@@ -72,7 +72,8 @@ class LazyGroup(click.Group):
         """Write the commands under their headings."""
         width = max(map(len, COMMANDS))
         for section in dict.fromkeys(entry.section for entry in COMMANDS.values()):
-            rows = [(n.ljust(width), e.summary) for n, e in COMMANDS.items() if e.section == section]
+            entries = [(name, e) for name, e in COMMANDS.items() if e.section == section]
+            rows = [(name.ljust(width), e.summary) for name, e in entries]
             with formatter.section(section):
                 formatter.write_dl(rows)
 

@@ -1,0 +1,33 @@
+"""What every test may lean on."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+
+# Shared machines stall, and a stall is no counterexample; and the same examples every time, so
+# that a red build is the change's doing. `--hypothesis-profile=search` looks further afield.
+settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("search", deadline=None, max_examples=1_000)
+settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the top of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def public_data() -> Path | None:
+    """Return the folder of public traces and prompts, or None where this machine has none.
+
+    It is `$PENSTOCK_DATA`, or `../shared/data` beside the checkout. The project's own tests run
+    without it; the ones that use it also say what they check when it is missing.
+    """
+    named = os.environ.get("PENSTOCK_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    return folder if folder.is_dir() else None

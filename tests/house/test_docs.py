@@ -1,0 +1,82 @@
+"""The pages are true: their snippets run, their links lead somewhere, their help is current."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.house.pages import all_pages, anchors, blocks, links, script
+
+BIN = Path(sys.executable).parent
+PAGES = all_pages(ROOT)
+RUNNABLE = [page for page in PAGES if any(block.mark == "run" for block in blocks(page))]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+def test_a_reader_who_types_what_the_page_says_gets_through(page: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+    run = subprocess.run(
+        ["bash", "-c", script(page)],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+    assert run.returncode == 0, run.stdout[-4_000:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_snippet_says_whether_it_is_run(page: Path) -> None:
+    unmarked = [
+        block.text.splitlines()[0]
+        for block in blocks(page)
+        if block.language in ("python", "sh", "toml")
+        and not (block.mark in ("run", "shown") or re.fullmatch(r"[\w\-]+\.\w+", block.mark))
+    ]
+
+    assert unmarked == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(target)
+
+    assert broken == []
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = ROOT / "docs" / "index.md"
+    reached = {(index.parent / target.partition("#")[0]).resolve() for target in links(index)}
+
+    assert [name(p) for p in PAGES if "docs" in p.parts and p not in {index, *reached}] == []
+
+
+def test_what_is_pasted_into_pages_is_what_the_code_says() -> None:
+    pasted = [page for page in PAGES if "[[[cog" in page.read_text()]
+
+    check = subprocess.run(
+        [BIN / "cog", "--check", *pasted], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert ROOT / "docs/reference/cli.md" in pasted
+    assert check.returncode == 0, check.stdout + check.stderr + "\nTo paste anew: make docs"

@@ -1,0 +1,71 @@
+"""What every file of the house must be: small, at home anywhere, and honestly pinned."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FOLDERS = ("src", "tests", "docs", "paper", "examples", "benchmarks", "requirements", ".ci")
+TEXT = {".py", ".md", ".toml", ".txt", ".in", ".json", ".jsonl", ".csv", ".svg", ".cfg", ".sh", ""}
+LINES_AT_MOST = 500
+
+SOMEBODYS_FOLDER = re.compile(r"(?<![\w.~-])/(home|Users|root|work|workspace|mnt|opt)/\w")
+
+
+def files(root: Path) -> Iterator[Path]:
+    """Walk the house's own text files in a stable order."""
+    yield from sorted(file for file in root.iterdir() if file.is_file() and file.suffix in TEXT)
+    for folder in FOLDERS:
+        for file in sorted((root / folder).rglob("*")):
+            ours = "__pycache__" not in file.parts and file.suffix in TEXT
+            if file.is_file() and ours:
+                yield file
+
+
+def test_no_room_is_too_large(root: Path) -> None:
+    lengths = {
+        str(file.relative_to(root)): len(file.read_text().splitlines())
+        for file in files(root)
+        if file.suffix == ".py"
+    }
+
+    assert lengths
+    assert {name: n for name, n in lengths.items() if n > LINES_AT_MOST} == {}
+
+
+def test_no_file_knows_the_machine_it_was_written_on(root: Path) -> None:
+    found = [
+        f"{file.relative_to(root)}:{number}: {line.strip()[:100]}"
+        for file in files(root)
+        for number, line in enumerate(file.read_text().splitlines(), start=1)
+        if SOMEBODYS_FOLDER.search(line)
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize("folder", ["home", "root", "mnt", "Users"])
+def test_a_machines_folder_would_be_noticed(folder: str) -> None:
+    assert SOMEBODYS_FOLDER.search(f"open('/{folder}/ada/data.csv')")
+    assert not SOMEBODYS_FOLDER.search(f"the tree's src/{folder}/data.csv")
+
+
+def test_every_lock_pins_each_package_by_hash_and_names_no_address(root: Path) -> None:
+    locks = sorted((root / "requirements").glob("*.txt"))
+
+    assert [lock.stem for lock in locks] == ["bootstrap", "build", "dev", "examples", "ray", "run"]
+    for lock in locks:
+        text = lock.read_text()
+        assert "://" not in text, lock.name
+        for package in re.split(r"\n(?=[a-z0-9])", text.strip()):
+            assert re.match(r"[a-z0-9.\-]+==\S+", package), f"{lock.name}: {package[:60]}"
+            assert "--hash=sha256:" in package, f"{lock.name}: {package[:60]}"
+
+
+def test_what_runs_in_a_demo_runs_in_the_tests_at_the_same_version(root: Path) -> None:
+    def versions(name: str) -> set[str]:
+        text = (root / "requirements" / f"{name}.txt").read_text()
+        return set(re.findall(r"^([a-z0-9.\-]+==\S+)", text, flags=re.MULTILINE))
+
+    assert versions("run") <= versions("dev")
