@@ -33,11 +33,11 @@ define install
 		|| $(PIP) --python $(2)/bin/python install --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: help setup setup-dev setup-examples demo test test-quick check format docs bench lock clean distclean
+.PHONY: help setup setup-dev setup-examples demo test test-quick coverage check format docs bench lock clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "also: setup setup-dev setup-examples test-quick format docs bench lock clean distclean"
+	@echo "also: setup setup-dev setup-examples test-quick coverage format docs bench lock clean distclean"
 
 $(STAMPS)/base: requirements/bootstrap.txt
 	@test -n "$(PYTHON)" || { \
@@ -76,6 +76,12 @@ test: $(STAMPS)/dev
 
 test-quick: $(STAMPS)/dev
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow"
+
+# Branches of the pure parts that no story reaches yet.
+coverage: $(STAMPS)/dev
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --cov=penstock.core --cov=penstock.policies \
+		--cov=penstock.metrics --cov-branch --cov-report=term-missing:skip-covered \
+		tests/core tests/policies tests/properties
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
