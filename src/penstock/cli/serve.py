@@ -1,0 +1,59 @@
+"""`penstock serve`: the sidecar."""
+
+import asyncio
+import sys
+
+import click
+
+
+@click.command()
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(dir_okay=False),
+    default="penstock.toml",
+    show_default=True,
+    help="The configuration; see docs/reference/configuration.md.",
+)
+@click.option("--check", is_flag=True, help="Check the configuration, say what is wrong, and end.")
+def command(path: str, check: bool) -> None:
+    """Run the sidecar: point your SDK's base_url at it, and change nothing else.
+
+    It listens for callers on one port and shows operators /healthz, /readyz, /metrics, /snapshot
+    and /decisions on another. SIGTERM or Ctrl-C drains it: nothing new is taken, replies under
+    way may finish. A second signal cuts them off.
+    """
+    from penstock.proxy.config import load
+
+    loaded = load(path)
+    if check:
+        click.echo(f"{path}: good.")
+        return
+    from penstock.proxy.server import Running
+    from penstock.proxy.stderr import log_to_stderr
+
+    log_to_stderr(loaded.config.log.level)
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_serve(Running, loaded))
+
+
+async def _serve(running_type: type, loaded: object) -> None:
+    running = running_type(loaded)
+    await running.run(started=lambda: _announce(running, loaded))
+
+
+def _announce(running: object, loaded: object) -> None:
+    config = loaded.config  # type: ignore[attr-defined]
+    lines = [f"penstock listens on http://{config.server.host}:{running.port}/v1"]  # type: ignore[attr-defined]
+    if running.admin_port:  # type: ignore[attr-defined]
+        lines.append(f"admin pages on http://{config.admin.host}:{running.admin_port}")  # type: ignore[attr-defined]
+    click.echo("\n".join(lines), file=sys.stderr)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # Windows has none
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

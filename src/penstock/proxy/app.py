@@ -1,0 +1,135 @@
+"""The ASGI application: pure ASGI, no middleware, so that a caller's going away is seen."""
+
+import asyncio
+import contextlib
+import logging
+import traceback
+from typing import Any
+
+from penstock.integrations.wire.endpoint import Vendor
+from penstock.integrations.wire.errors import error_answer
+from penstock.proxy import routes
+from penstock.proxy.declined import Declined
+from penstock.proxy.exchange import Exchange
+from penstock.proxy.headers import Header, one
+from penstock.proxy.intake import CallerGone, Prepared, Receive, Scope
+from penstock.proxy.listing import relay_listing
+from penstock.proxy.reply import Send, send_answer
+from penstock.proxy.sidecar import Sidecar
+
+logger = logging.getLogger("penstock.proxy")
+
+
+class App:
+    """What callers talk to."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        """Serve this sidecar."""
+        self._sidecar = sidecar
+        self._count = sidecar.metrics.requests.add
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
+        path: str = scope["path"]
+        route = routes.find(path)
+        try:
+            if route is None:
+                raise Declined(404, "unknown_path", f"There is nothing at this path.{_HINT}")
+            if scope["method"] != route.method:
+                raise Declined(
+                    405, "method_not_allowed", f"{route.path} takes {route.method} only."
+                )
+            await self._serve(route, scope, receive, send)
+        except Declined as declined:
+            vendor = route.vendor if route is not None else _vendor_of(scope["headers"])
+            answer = error_answer(vendor, declined.status, declined.code, declined.message)
+            await send_answer(send, answer)
+            self._count(route.path if route else "other", "", str(declined.status))
+        except CallerGone:
+            self._count(route.path if route else "other", "", "gone")
+        except Exception as error:
+            # Ours to mend. The text of an unknown exception may quote the body, so only its type
+            # and the places it passed are logged.
+            places = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("%s while serving %s\n%s", type(error).__name__, path, places)
+            await self._apologise(route, scope, send)
+
+    async def _apologise(self, route: routes.Route | None, scope: Scope, send: Send) -> None:
+        self._count(route.path if route else "other", "", "500")
+        vendor = route.vendor if route is not None else _vendor_of(scope["headers"])
+        answer = error_answer(vendor, 500, "internal", "penstock failed; its log says where.")
+        # Where the answer had begun there is nothing to say: the server cuts the connection.
+        with contextlib.suppress(RuntimeError):
+            await send_answer(send, answer)
+
+    async def _serve(self, route: routes.Route, scope: Scope, receive: Receive, send: Send) -> None:
+        sidecar = self._sidecar
+        if not route.scheduled:
+            status = await _while_caller_listens(receive, relay_listing(sidecar, scope, send))
+            self._count(route.path, "", str(status or "gone"))
+            return
+        prepared = await sidecar.front.prepare(route, scope["headers"], receive)
+        exchange = Exchange(sidecar, prepared, scope["headers"], scope["query_string"], send)
+        arrived = sidecar.gate.driver.now()
+        try:
+            await _while_caller_listens(receive, exchange.run())
+        finally:
+            self._account(prepared, exchange, arrived)
+
+    def _account(self, prepared: Prepared, exchange: Exchange, arrived: float) -> None:
+        metrics = self._sidecar.metrics
+        name = prepared.spec.traffic_class or ""
+        metrics.outcomes.add(name, exchange.outcome)
+        self._count(prepared.route.path, name, str(exchange.status or "gone"))
+        if exchange.outcome == "completed":
+            metrics.duration.add(self._sidecar.gate.driver.now() - arrived, name)
+
+
+_HINT = " Penstock serves " + ", ".join(routes.ROUTES) + "."
+
+
+def _vendor_of(headers: list[Header]) -> Vendor:
+    return Vendor.ANTHROPIC if one(headers, b"anthropic-version") else Vendor.OPENAI
+
+
+async def _while_caller_listens(receive: Receive, work: Any) -> Any:
+    """Run `work`, and cancel it when the caller goes away; None then.
+
+    Cancellation reaches whatever the work waits for (a place in the queue, a connection, the
+    next bytes), and its own clean-up frees the slot and closes the upstream call.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    watch = _Watch(task)
+    watcher = asyncio.ensure_future(watch.listen(receive))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not watch.gone:
+            raise
+        task.uncancel()
+        return None
+    finally:
+        watch.task = None
+        watcher.cancel()
+
+
+class _Watch:
+    """Waits for the caller to go away."""
+
+    __slots__ = ("gone", "task")
+
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
+        self.task: asyncio.Task[Any] | None = task
+        self.gone = False
+
+    async def listen(self, receive: Receive) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                if self.task is not None:
+                    self.gone = True
+                    self.task.cancel()
+                return

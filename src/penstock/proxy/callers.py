@@ -1,0 +1,216 @@
+"""Who calls, and what they may ask for: worse treatment, never better, unless configured."""
+
+import hmac
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from penstock.proxy.config.load import Loaded
+from penstock.proxy.config.models import Caller
+from penstock.proxy.declined import Declined
+from penstock.proxy.headers import Header, credential
+
+_WORD = re.compile(rb"[A-Za-z0-9_.:@/-]{1,128}\Z")
+_NUMBER = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,6})?\Z")
+_HINTS = (
+    b"x-penstock-class",
+    b"x-penstock-deadline-ms",
+    b"x-penstock-tenant",
+    b"x-penstock-session",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What one caller is and may ask for.
+
+    Attributes:
+        name: the key's name; empty for anonymous callers.
+        traffic_class: its class, or None to go by the predicted bucket.
+        may_ask: classes that it may always ask for.
+        shortest_deadline_s: the tightest deadline it may ask for; None for its class's.
+        may_name_tenant: whether it may speak for tenants.
+
+    """
+
+    name: str
+    traffic_class: str | None
+    may_ask: frozenset[str]
+    shortest_deadline_s: float | None
+    may_name_tenant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a caller asked for by header, checked for form only."""
+
+    traffic_class: str | None = None
+    deadline_s: float | None = None
+    tenant: str | None = None
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """How a request will be treated."""
+
+    traffic_class: str
+    deadline_s: float
+    tenant: str
+    session: str
+
+
+class Callers:
+    """Knows every caller's rights."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """Take over the configuration's keys and classes."""
+        config = loaded.config
+        # From the best treated to the worst: the order of the file.
+        self._rank = {item.name: rank for rank, item in enumerate(config.classes)}
+        self._deadline_s = {
+            item.name: math.inf if item.deadline_s is None else item.deadline_s
+            for item in config.classes
+        }
+        self._by_bucket: dict[str, str] = {
+            bucket: item.name for item in config.classes for bucket in item.buckets
+        }
+        self._only = config.classes[0].name if len(config.classes) == 1 else None
+        everything = frozenset(self._rank)
+
+        def rights(name: str, table: Caller) -> Rights:
+            asks = everything if "*" in table.may_ask else frozenset(table.may_ask)
+            return Rights(
+                name, table.traffic_class, asks, table.shortest_deadline_s, table.may_name_tenant
+            )
+
+        self._anonymous = rights("", config.anonymous)
+        self._keys = [
+            (loaded.caller_keys[key.name].reveal().encode(), rights(key.name, key))
+            for key in config.keys
+        ]
+
+    def identify(self, headers: Iterable[Header]) -> Rights:
+        """Return the caller's rights.
+
+        Raises:
+            Declined: 401, no key or an unknown one (where keys are configured).
+
+        """
+        if not self._keys:
+            return self._anonymous
+        presented = credential(headers)
+        if presented is None:
+            raise Declined(
+                401,
+                "missing_api_key",
+                "No API key was sent: put it into the Authorization or x-api-key header.",
+            )
+        found: Rights | None = None
+        for key, rights in self._keys:
+            # Every key is compared, in constant time: timing tells nothing about any of them.
+            if hmac.compare_digest(key, presented):
+                found = rights
+        if found is None:
+            raise Declined(401, "invalid_api_key", "The API key is not known here.")
+        return found
+
+    def treat(self, rights: Rights, hints: Hints, bucket: str) -> Treatment:
+        """Return how the request will be treated.
+
+        Raises:
+            Declined: 400 for a class that does not exist, 403 for asking for more than allowed.
+
+        """
+        own = rights.traffic_class or self._by_bucket.get(bucket) or self._only
+        assert own is not None, "the configuration's check lets no bucket go without a class"
+        name = own
+        if hints.traffic_class is not None:
+            name = self._asked_class(rights, hints.traffic_class, own)
+        deadline_s = self._deadline_s[name]
+        if hints.deadline_s is not None:
+            shortest = rights.shortest_deadline_s
+            floor = deadline_s if shortest is None else shortest
+            if hints.deadline_s < floor:
+                least = "any" if math.isinf(floor) else f"one below {floor * 1000:g} ms"
+                raise Declined(
+                    403,
+                    "deadline_not_allowed",
+                    f"x-penstock-deadline-ms: this caller may not ask for {least}; "
+                    "shortest_deadline_s in the configuration allows it.",
+                )
+            deadline_s = hints.deadline_s
+        if hints.tenant is not None and not rights.may_name_tenant:
+            raise Declined(
+                403,
+                "tenant_not_allowed",
+                "x-penstock-tenant: this caller may not name a tenant; "
+                "may_name_tenant in the configuration allows it.",
+            )
+        return Treatment(name, deadline_s, hints.tenant or rights.name, hints.session)
+
+    def _asked_class(self, rights: Rights, asked: str, own: str) -> str:
+        rank = self._rank.get(asked)
+        if rank is None:
+            raise Declined(
+                400,
+                "unknown_class",
+                f"x-penstock-class: there is no such class; there are {', '.join(self._rank)}.",
+            )
+        if rank < self._rank[own] and asked not in rights.may_ask:
+            raise Declined(
+                403,
+                "class_not_allowed",
+                f"x-penstock-class: this caller may not ask for {asked}, only for {own} or a "
+                "class listed after it; may_ask in the configuration allows it.",
+            )
+        return asked
+
+
+def hints_of(headers: Iterable[Header]) -> Hints:
+    """Read the hint headers.
+
+    Raises:
+        Declined: 400, a hint is malformed or stands twice.
+
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _HINTS:
+            if name in found:
+                raise _bad(name, "must not stand twice")
+            found[name] = value
+    if not found:
+        return NO_HINTS
+    return Hints(
+        _word(found, b"x-penstock-class"),
+        _milliseconds(found, b"x-penstock-deadline-ms"),
+        _word(found, b"x-penstock-tenant"),
+        _word(found, b"x-penstock-session") or "",
+    )
+
+
+NO_HINTS = Hints()
+
+
+def _word(found: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    if not _WORD.match(value):
+        raise _bad(name, "must be 1 to 128 letters, digits or _.:@/-")
+    return value.decode("ascii")
+
+
+def _milliseconds(found: Mapping[bytes, bytes], name: bytes) -> float | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    if not _NUMBER.match(value) or float(value) <= 0:
+        raise _bad(name, "must be a number of milliseconds above 0")
+    return float(value) / 1000.0
+
+
+def _bad(name: bytes, rule: str) -> Declined:
+    return Declined(400, "invalid_header", f"{name.decode()}: {rule}.")

@@ -1,0 +1,144 @@
+"""Rules that no single key can break alone, and the keys that the environment holds."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from penstock.proxy.config.models import BUCKETS, Caller, Config
+from penstock.proxy.config.problems import Problem
+from penstock.proxy.config.secret import Secret
+
+
+def cross_check(config: Config) -> list[Problem]:
+    """Return what is wrong between the tables."""
+    problems: list[Problem] = []
+    for table, names in (
+        ("upstreams", [u.name for u in config.upstreams]),
+        ("classes", [c.name for c in config.classes]),
+        ("keys", [k.name for k in config.keys]),
+    ):
+        problems += _twice(table, names)
+    problems += _buckets(config)
+    for place, caller in _callers(config):
+        problems += _caller(place, caller, config)
+    if config.keys:
+        problems += _leaks(config)
+    if (
+        config.admin.enabled
+        and config.admin.port
+        and ((config.admin.host, config.admin.port) == (config.server.host, config.server.port))
+    ):
+        problems.append(
+            Problem("admin.port", str(config.admin.port), "must differ from server.port",
+                    "callers must not reach the admin pages")
+        )  # fmt: skip
+    return problems
+
+
+def _twice(table: str, names: Iterable[str]) -> list[Problem]:
+    seen: dict[str, int] = {}
+    problems = []
+    for index, name in enumerate(names):
+        if name in seen:
+            problems.append(
+                Problem(f"{table}[{index}].name", repr(name), "must be unique",
+                        f"{table}[{seen[name]}] has it already")
+            )  # fmt: skip
+        seen.setdefault(name, index)
+    return problems
+
+
+def _buckets(config: Config) -> list[Problem]:
+    owner: dict[str, str] = {}
+    problems = []
+    for index, item in enumerate(config.classes):
+        for bucket in item.buckets:
+            if bucket in owner:
+                problems.append(
+                    Problem(f"classes[{index}].buckets", repr(bucket), "must have one owner",
+                            f"class {owner[bucket]} lists it too")
+                )  # fmt: skip
+            owner.setdefault(bucket, item.name)
+    missing = [bucket for bucket in BUCKETS if bucket not in owner]
+    needs = [place for place, caller in _callers(config) if caller.traffic_class is None]
+    if missing and needs and len(config.classes) > 1:
+        problems.append(
+            Problem("classes", "", f"no class lists the bucket(s) {', '.join(missing)}",
+                    f"{needs[0]} has no traffic_class, so its requests are sorted by bucket")
+        )  # fmt: skip
+    return problems
+
+
+def _callers(config: Config) -> list[tuple[str, Caller]]:
+    if config.keys:
+        return [(f"keys[{index}]", key) for index, key in enumerate(config.keys)]
+    return [("anonymous", config.anonymous)]
+
+
+def _caller(place: str, caller: Caller, config: Config) -> list[Problem]:
+    known = [item.name for item in config.classes]
+    asked = [("traffic_class", caller.traffic_class)] if caller.traffic_class else []
+    asked += [("may_ask", name) for name in caller.may_ask if name != "*"]
+    problems = []
+    for key, name in asked:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            cause = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            problems.append(Problem(f"{place}.{key}", repr(name), "is no class", cause))
+    return problems
+
+
+def _leaks(config: Config) -> list[Problem]:
+    return [
+        Problem(f"upstreams[{index}].auth", "'caller'",
+                "must be 'env' or 'none' where [[keys]] are configured",
+                "callers' penstock keys would be sent to the provider")
+        for index, upstream in enumerate(config.upstreams)
+        if upstream.key_from == "caller"
+    ]  # fmt: skip
+
+
+def resolve_keys(
+    config: Config, env: Mapping[str, str], problems: list[Problem]
+) -> tuple[dict[str, Secret], dict[str, Secret]]:
+    """Return the upstreams' keys and the callers' keys; what is missing joins `problems`."""
+    upstreams: dict[str, Secret] = {}
+    for index, upstream in enumerate(config.upstreams):
+        if upstream.api_key_env is not None:
+            place = f"upstreams[{index}].api_key_env"
+            secret = _from_env(place, upstream.api_key_env, env, problems)
+            if secret is not None:
+                upstreams[upstream.name] = secret
+    callers: dict[str, Secret] = {}
+    owner: dict[str, str] = {}
+    for index, key in enumerate(config.keys):
+        place = f"keys[{index}].key_env"
+        secret = _from_env(place, key.key_env, env, problems)
+        if secret is None:
+            continue
+        if secret.reveal() in owner:
+            problems.append(
+                Problem(place, repr(key.key_env), "must hold a key of its own",
+                        f"{owner[secret.reveal()]} has the same one")
+            )  # fmt: skip
+        owner.setdefault(secret.reveal(), key.name)
+        callers[key.name] = secret
+    return upstreams, callers
+
+
+def _from_env(
+    place: str, name: str, env: Mapping[str, str], problems: list[Problem]
+) -> Secret | None:
+    value = env.get(name, "").strip()
+    if not value:
+        problems.append(
+            Problem(place, repr(name), "names an environment variable that is not set or empty",
+                    "is it exported where penstock starts?")
+        )  # fmt: skip
+        return None
+    if not value.isascii() or not value.isprintable() or " " in value:
+        problems.append(
+            Problem(place, repr(name), "must hold a key of printable ASCII without spaces",
+                    "did a line break or a quote get in?")
+        )  # fmt: skip
+        return None
+    return Secret(value)

@@ -1,0 +1,106 @@
+"""How long a reply will be, as far as anybody can tell at submission."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.model import TokenEstimate
+from penstock.proxy.call import Call
+from penstock.proxy.config.models import Config
+from penstock.proxy.config.to_core import estimate_of
+from penstock.proxy.routes import Route
+from penstock.proxy.routing import fits
+
+if TYPE_CHECKING:
+    from penstock.predict import CallFeatures, GuardedPredictor
+
+MEDIAN_OF_TRUSTED_CAP = 0.6
+"""Callers who set max_tokens to what they need leave some room (ours, version 1)."""
+
+_ROWS_KEPT = 1000
+_NOTHING = TokenEstimate(1.0, 1.0, "table")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """An estimate, and what the predictor wants back with the reply's real count."""
+
+    estimate: TokenEstimate
+    features: "CallFeatures | None" = None
+
+
+class Estimator:
+    """The configured table, or a predictor with the table behind it."""
+
+    def __init__(self, config: Config, predictor: "GuardedPredictor | None" = None) -> None:
+        """Turn the configuration's tables into estimates once."""
+        table = config.estimates
+        self._default = estimate_of(table.default, "default")
+        self._rows = [(row, estimate_of(row, "table")) for row in table.table]
+        self._trust = table.trust_max_tokens
+        self._of_class = {
+            item.name: estimate_of(item.estimate, "class")
+            for item in config.classes
+            if item.estimate is not None
+        }
+        self._row_of: dict[tuple[str, bytes], TokenEstimate | None] = {}
+        self.predictor = predictor
+
+    def estimate(
+        self, route: Route, call: Call, body: Mapping[str, Any], traffic_class: str | None
+    ) -> Estimated:
+        """Return the best estimate for a call.
+
+        Args:
+            route: its path.
+            call: its facts.
+            body: the parsed body, for the predictor; not kept.
+            traffic_class: its class where that is certain already.
+
+        """
+        prior = self._prior(route, call, traffic_class)
+        if self.predictor is None or not route.streams:
+            return Estimated(prior)
+        from penstock.predict import CallFeatures
+
+        features = CallFeatures.from_body(body, endpoint=route.kind)
+        return Estimated(self.predictor.predict(features, fallback=prior), features)
+
+    def learn(self, estimated: Estimated, output_tokens: int) -> None:
+        """Tell the predictor what a reply really had."""
+        if self.predictor is not None and estimated.features is not None:
+            self.predictor.learn(estimated.features, output_tokens)
+
+    def _prior(self, route: Route, call: Call, traffic_class: str | None) -> TokenEstimate:
+        if not route.streams:
+            return _NOTHING  # embeddings write nothing
+        cap = call.max_tokens
+        row = self._row(route, call.model) if self._rows else None
+        if row is not None:
+            prior = row
+        elif self._trust and cap is not None:
+            prior = TokenEstimate(max(1.0, cap * MEDIAN_OF_TRUSTED_CAP), float(cap), "max_tokens")
+        else:
+            prior = self._of_class.get(traffic_class or "", self._default)
+        return _scaled(prior, cap, call.replies)
+
+    def _row(self, route: Route, model: str) -> TokenEstimate | None:
+        key = (model, route.tail)
+        if key in self._row_of:
+            return self._row_of[key]
+        tail = route.tail.decode()
+        found = next(
+            (e for row, e in self._rows if fits(row.model, model) and fits(row.path, tail)), None
+        )
+        if len(self._row_of) < _ROWS_KEPT:
+            self._row_of[key] = found
+        return found
+
+
+def _scaled(prior: TokenEstimate, cap: int | None, replies: int) -> TokenEstimate:
+    p50, p90 = prior.p50_tokens, prior.p90_tokens
+    if cap is not None and cap < p90:
+        p50, p90 = min(p50, cap), float(cap)
+    elif replies == 1:
+        return prior
+    return TokenEstimate(p50 * replies, p90 * replies, prior.source)

@@ -1,0 +1,1 @@
+"""What operators see: counts, distributions, recent decisions."""

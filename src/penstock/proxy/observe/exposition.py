@@ -1,0 +1,115 @@
+"""The /metrics page: our tallies and the scheduler's state in Prometheus' text format."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from penstock.core.snapshot import Snapshot
+from penstock.proxy.observe.metrics import Metrics
+from penstock.proxy.observe.tally import Spread, Tally
+
+
+class _Everything(Collector):
+    def __init__(
+        self,
+        metrics: Metrics,
+        snapshot: Callable[[], Snapshot],
+        gauges: Callable[[], Iterable[tuple[str, str, float]]],
+    ) -> None:
+        self._metrics = metrics
+        self._snapshot = snapshot
+        self._gauges = gauges
+
+    def collect(self) -> Iterable[Metric]:
+        for tally in self._metrics.tallies:
+            yield _counter(tally)
+        for spread in self._metrics.spreads:
+            yield _histogram(spread)
+        yield from _state(self._snapshot())
+        for name, text, value in self._gauges():
+            yield GaugeMetricFamily(name, text, value=value)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+class Exposition:
+    """Renders the page on demand."""
+
+    content_type = b"text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        snapshot: Callable[[], Snapshot],
+        gauges: Callable[[], Iterable[tuple[str, str, float]]],
+    ) -> None:
+        """Register with a registry of our own: nothing global, so that tests run side by side."""
+        self._registry = CollectorRegistry()
+        self._registry.register(_Everything(metrics, snapshot, gauges))
+        ProcessCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """Return the page."""
+        return generate_latest(self._registry)
+
+
+def _counter(tally: Tally) -> Metric:
+    family = CounterMetricFamily(tally.name, tally.help, labels=tally.labels)
+    for labels, count in sorted(tally.counts.items()):
+        family.add_metric(labels, count)
+    return family
+
+
+def _histogram(spread: Spread) -> Metric:
+    family = HistogramMetricFamily(spread.name, spread.help, labels=spread.labels)
+    for labels in sorted(spread.rows):
+        buckets, total = spread.buckets(labels)
+        family.add_metric(labels, buckets=buckets, sum_value=total)
+    return family
+
+
+def _state(state: Snapshot) -> Iterable[Metric]:
+    yield GaugeMetricFamily("penstock_draining", "1 while draining.", value=state.draining)
+    yield GaugeMetricFamily(
+        "penstock_deferred", "Requests held back by the cost ladder.", value=state.deferred
+    )
+    window = GaugeMetricFamily(
+        "penstock_window", "Requests allowed in flight.", labels=["upstream"]
+    )
+    flying = GaugeMetricFamily("penstock_in_flight", "Requests in flight.", labels=["upstream"])
+    tokens = GaugeMetricFamily(
+        "penstock_in_flight_tokens", "Predicted tokens in flight.", labels=["upstream"]
+    )
+    slowdown = GaugeMetricFamily(
+        "penstock_slowdown", "Latency over predicted service time.", labels=["upstream"]
+    )
+    for name, upstream in state.upstreams.items():
+        window.add_metric([name], upstream.window)
+        flying.add_metric([name], upstream.in_flight)
+        tokens.add_metric([name], upstream.in_flight_tokens)
+        slowdown.add_metric([name], upstream.slowdown)
+    yield from (window, flying, tokens, slowdown)
+    severity = GaugeMetricFamily("penstock_severity", "Overload in [0, 1].", labels=["upstreams"])
+    backlog = GaugeMetricFamily(
+        "penstock_backlog", "Requests waiting.", labels=["upstreams", "traffic_class"]
+    )
+    backlog_tokens = GaugeMetricFamily(
+        "penstock_backlog_tokens",
+        "Predicted tokens waiting.",
+        labels=["upstreams", "traffic_class"],
+    )
+    for lane in state.lanes:
+        names = "+".join(lane.upstreams)
+        severity.add_metric([names], lane.severity)
+        for kind, each in lane.classes.items():
+            backlog.add_metric([names, kind], each.waiting)
+            backlog_tokens.add_metric([names, kind], each.waiting_tokens)
+    yield from (severity, backlog, backlog_tokens)

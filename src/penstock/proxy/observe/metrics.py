@@ -1,0 +1,76 @@
+"""What the sidecar counts. Labels come from the configuration or from us, never from callers."""
+
+from penstock.core.events import Action, Defer, Dispatch, Event, Reject
+from penstock.proxy.observe.tally import Spread, Tally
+
+SECONDS = (
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """All counters; an observer of the driver for the decisions among them."""
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self.requests = Tally(
+            "penstock_requests", "Requests answered.", ("path", "traffic_class", "status")
+        )
+        self.outcomes = Tally(
+            "penstock_outcomes", "How scheduled requests ended.", ("traffic_class", "outcome")
+        )
+        self.decisions = Tally(
+            "penstock_decisions",
+            "What the scheduler decided.",
+            ("traffic_class", "rung", "decision", "reason"),
+        )
+        self.attempts = Tally(
+            "penstock_upstream_attempts", "Attempts by how they ended.", ("upstream", "outcome")
+        )
+        self.tokens = Tally(
+            "penstock_output_tokens",
+            "Output tokens of complete replies: predicted (p50) and real.",
+            ("traffic_class", "kind"),
+        )
+        self.usage = Tally("penstock_usage_source", "Where real counts came from.", ("source",))
+        self.queue = Spread(
+            "penstock_queue_seconds", "From arrival to dispatch.", ("traffic_class",), SECONDS
+        )
+        self.first_token = Spread(
+            "penstock_first_token_seconds", "From dispatch to first byte.", ("upstream",), SECONDS
+        )
+        self.duration = Spread(
+            "penstock_request_seconds", "From arrival to the end.", ("traffic_class",), SECONDS
+        )
+
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """All counters."""
+        return (
+            self.requests, self.outcomes, self.decisions, self.attempts, self.tokens, self.usage,
+        )  # fmt: skip
+
+    @property
+    def spreads(self) -> tuple[Spread, ...]:
+        """All histograms."""
+        return (self.queue, self.first_token, self.duration)
+
+    def event(self, now: float, event: Event) -> None:
+        """Take no note: the relay counts outcomes itself."""
+
+    def action(self, now: float, action: Action) -> None:
+        """Count a decision."""
+        name = action.request.traffic_class
+        if isinstance(action, Dispatch):
+            why = action.why
+            self.decisions.add(name, why.rung, "dispatch", _longest(why.waits))
+            self.queue.add(why.waited_s, name)
+        elif isinstance(action, Defer):
+            self.decisions.add(name, action.why.rung, "defer", "overload")
+        elif isinstance(action, Reject):
+            self.decisions.add(name, action.why.rung, "reject", action.reason)
+
+
+def _longest(waits: dict[str, float]) -> str:
+    """Return what a request waited for longest; "nothing" if it did not wait."""
+    return max(waits, key=waits.__getitem__) if waits else "nothing"

@@ -1,0 +1,71 @@
+"""The last decisions, kept for `/decisions` and `penstock explain`; no text, no keys."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from penstock.core.events import Action, Arrived, Event
+from penstock.runtime import jsonio
+from penstock.runtime.log_format import VERSION, line_of, veiled
+
+Note = tuple[float, Event | Action]
+
+
+class Recent:
+    """Remembers what was decided about the last requests, up to a bound.
+
+    It speaks the decision log's format, so that whatever reads the log reads this.
+    """
+
+    def __init__(self, requests_kept: int, *, run: str, started_at: float, wall_now: float) -> None:
+        """Remember nothing yet."""
+        self._kept = requests_kept
+        self._run = run
+        self._header = jsonio.dumps(
+            {
+                "penstock_decision_log": VERSION,
+                "run": run,
+                "started_unix_s": wall_now,
+                "started_at": started_at,
+                "settings": None,
+            }
+        )
+        self._by_id: OrderedDict[int, list[Note]] = OrderedDict()
+
+    def event(self, now: float, event: Event) -> None:
+        """Note an event about a request; wake-ups and limits are nobody's."""
+        if type(event) is Arrived:
+            self._by_id[event.request.id] = [(now, event)]
+            if len(self._by_id) > self._kept:
+                self._by_id.popitem(last=False)
+            return
+        id_ = getattr(event, "request_id", None)
+        notes = self._by_id.get(id_) if id_ is not None else None
+        if notes is not None:
+            notes.append((now, event))
+
+    def action(self, now: float, action: Action) -> None:
+        """Note an action."""
+        notes = self._by_id.get(action.request.id)
+        if notes is not None:
+            notes.append((now, action))
+
+    def of(self, public_id: str) -> bytes | None:
+        """Return one request's lines; None if nothing is kept of it."""
+        run, _, number = public_id.rpartition("-")
+        if run != self._run or not number.isascii() or not number.isdigit():
+            return None
+        notes = self._by_id.get(int(number))
+        return None if notes is None else self._lines([notes])
+
+    def latest(self, limit: int) -> bytes:
+        """Return the lines of the newest requests, newest request first."""
+        newest = list(reversed(self._by_id.values()))[:limit]
+        return self._lines(newest)
+
+    def _lines(self, stories: Iterable[list[Note]]) -> bytes:
+        lines = [self._header]
+        for notes in stories:
+            for now, what in notes:
+                shown = Arrived(veiled(what.request)) if type(what) is Arrived else what
+                lines.append(jsonio.dumps(line_of(now, shown, None)))
+        return b"\n".join(lines) + b"\n"

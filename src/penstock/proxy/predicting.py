@@ -1,0 +1,62 @@
+"""Brings the learning predictor in beside a running sidecar: numpy is too slow to wait for."""
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.proxy.config.models import PredictorTable
+from penstock.proxy.estimating import Estimator
+
+if TYPE_CHECKING:
+    from penstock.predict import Predictor
+
+logger = logging.getLogger("penstock.proxy")
+
+
+class Attached:
+    """A predictor on its way or at work; close it at the end to keep what it learnt."""
+
+    def __init__(self, estimator: Estimator, table: PredictorTable) -> None:
+        """Load in a thread of its own; until then the table's estimates stand."""
+        self._estimator = estimator
+        self._path = Path(table.state_path) if table.state_path else None
+        self._predictor: Predictor | None = None
+        self._thread: threading.Thread | None = None
+        if table.kind == "online":
+            self._thread = threading.Thread(target=self._load, name="penstock-load", daemon=True)
+            self._thread.start()
+
+    def _load(self) -> None:
+        from penstock.predict import GuardedPredictor, Predictor
+
+        try:
+            if self._path is not None and self._path.exists():
+                predictor = Predictor.load(self._path)
+            else:
+                predictor = Predictor.shipped()
+        except (OSError, ValueError, KeyError) as error:
+            logger.warning(
+                "predictor: %s cannot be used (%s); starting anew", self._path, type(error).__name__
+            )
+            predictor = Predictor.cold()
+        self._predictor = predictor
+        self._estimator.predictor = GuardedPredictor(predictor)
+
+    def close(self) -> None:
+        """Save what was learnt, if the configuration says where."""
+        if self._thread is None:
+            return
+        self._thread.join()
+        guarded, self._estimator.predictor = self._estimator.predictor, None
+        if guarded is None:
+            return
+        guarded.flush()
+        guarded.close()
+        if self._path is not None and self._predictor is not None:
+            self._predictor.save(self._path)
+
+
+def attach_predictor(estimator: Estimator, table: PredictorTable) -> Attached:
+    """Begin loading the predictor that the configuration asks for, if it asks for one."""
+    return Attached(estimator, table)

@@ -1,0 +1,92 @@
+"""Which upstreams may serve which model, for a scheduler that only knows names."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MOST_NAMES = 500
+"""Distinct model names that get a service-time fit of their own; callers choose the names, so
+without a bound they would choose how much memory we use."""
+
+
+class Patterns(tuple[str, ...]):
+    """Model patterns that answer `in` by matching: what the core's settings ask them.
+
+    Names stand as `dialect/model`, because one model name may be served in either dialect and a
+    request must not go to an upstream that does not speak its own.
+    """
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(_regex(pattern).match(name) for pattern in self)
+
+
+def patterns(dialect: str, models: Iterable[str]) -> Patterns:
+    """Return the core's `models` for one upstream."""
+    return Patterns(f"{dialect}/{model}" for model in models)
+
+
+_COMPILED: dict[str, re.Pattern[str]] = {}
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    """Compile `*` as any text; everything else stands for itself (model names hold [ and ?)."""
+    found = _COMPILED.get(pattern)
+    if found is None:
+        text = ".*".join(re.escape(part) for part in pattern.split("*"))
+        found = _COMPILED[pattern] = re.compile(text + r"\Z", re.DOTALL)
+    return found
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Say whether the text fits a pattern of the configuration."""
+    return _regex(pattern).match(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model as the scheduler knows it.
+
+    Attributes:
+        name: the scheduler's name of it.
+        needs_caller_key: whether an upstream that may get the request uses the caller's key.
+
+    """
+
+    name: str
+    needs_caller_key: bool
+
+
+class Routing:
+    """Turns a caller's model into the name that the scheduler knows."""
+
+    def __init__(self, served: Iterable[tuple[Patterns, bool]]) -> None:
+        """Take every upstream's patterns, and whether it wants the caller's key."""
+        self._served = tuple(served)
+        self._known: dict[tuple[str, str], Target] = {}
+
+    def resolve(self, dialect: str, model: str) -> Target | None:
+        """Return the model's target, or None if no upstream serves it."""
+        known = self._known.get((dialect, model))
+        if known is not None:
+            return known
+        name = f"{dialect}/{model}"
+        fitting = [(served, wants) for served, wants in self._served if name in served]
+        if not fitting:
+            return None
+        needs_key = any(wants for _, wants in fitting)
+        if len(self._known) >= MOST_NAMES:
+            # No fit of its own any more: it shares that of the pattern it falls under, unless
+            # other upstreams serve that pattern's text.
+            shared = _shared_name(name, fitting)
+            return Target(shared if self._same_upstreams(shared, fitting) else name, needs_key)
+        target = self._known[dialect, model] = Target(name, needs_key)
+        return target
+
+    def _same_upstreams(self, name: str, fitting: list[tuple[Patterns, bool]]) -> bool:
+        return [served for served, _ in self._served if name in served] == [s for s, _ in fitting]
+
+
+def _shared_name(name: str, fitting: list[tuple[Patterns, bool]]) -> str:
+    return next(pattern for pattern in fitting[0][0] if _regex(pattern).match(name))

@@ -1,0 +1,102 @@
+"""Everything that one sidecar holds, wired from a configuration."""
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from penstock.core.snapshot import Snapshot
+from penstock.policies.registry import build_scheduler
+from penstock.proxy.callers import Callers
+from penstock.proxy.config import Loaded
+from penstock.proxy.estimating import Estimator
+from penstock.proxy.intake import Front
+from penstock.proxy.link import Link
+from penstock.proxy.observe.metrics import Metrics
+from penstock.proxy.routing import Routing
+from penstock.runtime.driver import Driver, Observer
+from penstock.runtime.gate import Gate
+from penstock.runtime.spec import Intake
+
+if TYPE_CHECKING:
+    from penstock.predict import GuardedPredictor
+
+
+class Sidecar:
+    """The parts that requests share.
+
+    Attributes:
+        gate: where requests wait for their slot.
+        links: the upstreams, by name.
+        front: checks requests.
+        estimator: predicts output tokens.
+        metrics: what is counted.
+        draining: True from `drain` on.
+
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        predictor: "GuardedPredictor | None" = None,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        """Wire the parts; nothing is dialled and nothing listens yet."""
+        config = loaded.config
+        self.metrics = Metrics()
+        self.links = {
+            table.name: Link(table, loaded.upstream_keys.get(table.name))
+            for table in config.upstreams
+        }
+        scheduler = build_scheduler(loaded.settings)
+        self.driver = Driver(scheduler, observers=[self.metrics, *observers])
+        self.intake = Intake(loaded.settings.classes)
+        self.gate = Gate(self.driver, self.intake)
+        self.estimator = Estimator(config, predictor)
+        routing = Routing((link.serves, link.wants_caller_key) for link in self.links.values())
+        self.front = Front(
+            Callers(loaded),
+            routing,
+            self.estimator,
+            max_body_bytes=config.server.max_body_bytes,
+            body_timeout_s=config.server.body_timeout_s,
+            ttl_s={c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},
+        )
+        self.draining = False
+
+    @property
+    def in_hand(self) -> int:
+        """How many requests wait or fly."""
+        return self.driver.in_hand
+
+    def snapshot(self) -> Snapshot:
+        """Return the scheduler's state."""
+        state = self.driver.snapshot()
+        assert isinstance(state, Snapshot)
+        return state
+
+    def gauges(self) -> Iterable[tuple[str, str, float]]:
+        """Yield (name, help, value) of what only needs reading when somebody looks."""
+        yield "penstock_in_hand", "Requests waiting or in flight.", float(self.in_hand)
+        connections = sum(link.open_connections for link in self.links.values())
+        yield "penstock_upstream_connections", "Open connections.", float(connections)
+        predictor = self.estimator.predictor
+        if predictor is not None:
+            counts = predictor.counts
+            fallbacks = float(sum(counts.fallbacks.values()))
+            yield "penstock_predictor_predicted", "Estimates it gave.", float(counts.predicted)
+            yield "penstock_predictor_fallbacks", "Estimates it did not give.", fallbacks
+            yield "penstock_predictor_learned", "Replies it learnt from.", float(counts.learned)
+            yield "penstock_predictor_failures", "Replies it failed on.", counts.learn_failures
+
+    def drain(self) -> None:
+        """Refuse new work and everything that waits; what flies may finish."""
+        if not self.draining:
+            self.draining = True
+            self.gate.drain()
+
+    def close(self) -> None:
+        """Close every upstream connection and stop the timer."""
+        for link in self.links.values():
+            link.close()
+        self.driver.close()

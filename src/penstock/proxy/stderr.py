@@ -1,0 +1,16 @@
+"""What the sidecar says while it runs."""
+
+import logging
+
+
+def log_to_stderr(level: str) -> None:
+    """Send penstock's own log to stderr. uvicorn's is left out: it may quote what callers send."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("penstock")
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.addHandler(logging.NullHandler())
+    uvicorn.propagate = False

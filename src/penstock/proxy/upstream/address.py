@@ -1,0 +1,60 @@
+"""Where an upstream lives, taken apart once at start."""
+
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A base URL taken apart.
+
+    Attributes:
+        host: name or address to dial.
+        port: TCP port to dial.
+        tls: True for https.
+        host_header: what the Host header says, port included unless it is the scheme's own.
+        prefix: the path in front of the API's own paths, without a slash at the end.
+
+    """
+
+    host: str
+    port: int
+    tls: bool
+    host_header: bytes
+    prefix: bytes
+
+    @classmethod
+    def parse(cls, base_url: str) -> "Address":
+        """Take a base URL apart.
+
+        Raises:
+            ValueError: not an http(s) URL with a host, or with a part that cannot be kept
+                (user information, query, fragment).
+
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an http:// or https:// URL with a host")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user name or password: use api_key_env")
+        if parts.query or parts.fragment:
+            raise ValueError("must end with its path: a query or fragment is not kept")
+        if not base_url.isascii() or any(c.isspace() for c in base_url):
+            raise ValueError("must be plain ASCII without spaces (percent-encode the rest)")
+        tls = parts.scheme == "https"
+        usual = 443 if tls else 80
+        port = parts.port or usual
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        shown = host if port == usual else f"{host}:{port}"
+        return cls(
+            parts.hostname, port, tls, shown.encode("ascii"), parts.path.rstrip("/").encode("ascii")
+        )
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return a verifying TLS context that offers HTTP/1.1 only, or None for plain http."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
