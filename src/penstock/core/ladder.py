@@ -15,29 +15,41 @@ ADMIT = Admit()
 class Ladder:
     """For each rung, the severities from which its requests are deferred and shed.
 
+    Between the two a request is deferred at most `returns` times and then admitted. At or above
+    the second it is deferred first as well, and shed only if the overload outlasts its returns:
+    a burst that ends in time costs nobody. A request that cannot bear another deferral is judged
+    as if it had used all of them.
+
     Attributes:
         defer_at, shed_at: severity by rung (bucket); a rung that is absent is never deferred
             or shed.
-        delay_s: the first deferral; each further one is twice as long.
-        returns: how often a request may be deferred; after that it is admitted or shed.
+        returns: how often a request may be deferred.
+        delay_share: a deferral's length as a share of the request's slack.
+        min_delay_s, max_delay_s: bounds of that length.
 
     """
 
     defer_at: Mapping[str, float]
     shed_at: Mapping[str, float]
-    delay_s: float = 0.5
     returns: int = 3
+    delay_share: float = 0.15
+    min_delay_s: float = 0.5
+    max_delay_s: float = 10.0
 
     def judge(self, ticket: Ticket, signals: Signals, *, now: float) -> Verdict:
         """Return what the rung's thresholds say at this severity."""
         severity = signals.severity
+        if severity < self.defer_at.get(ticket.rung, NEVER):
+            return ADMIT
+        slack_s = ticket.latest_start - now
+        delay_s = max(self.min_delay_s, min(self.max_delay_s, self.delay_share * slack_s))
+        if ticket.deferrals < self.returns and delay_s < slack_s:
+            return DeferFor(delay_s, "overload")
         if severity >= self.shed_at.get(ticket.rung, NEVER):
-            return Shed("shed", self._retry_after_s(signals))
-        if severity >= self.defer_at.get(ticket.rung, NEVER) and ticket.deferrals < self.returns:
-            return DeferFor(self.delay_s * 2.0**ticket.deferrals, "overload")
+            return Shed("shed", retry_after_s(signals))
         return ADMIT
 
-    @staticmethod
-    def _retry_after_s(signals: Signals) -> float:
-        """Return when what waits now will have been served, within 1 to 60 s."""
-        return min(60.0, max(1.0, signals.waiting_work_s / max(1.0, min(signals.window, 1e9))))
+
+def retry_after_s(signals: Signals) -> float:
+    """Return when what waits now will have been served, within 1 to 60 s."""
+    return min(60.0, max(1.0, signals.waiting_work_s / max(1.0, min(signals.window, 1e9))))

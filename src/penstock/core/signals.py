@@ -3,20 +3,22 @@
 Severity is the paper's word for how overloaded the provider is; its formula is ours:
 
     load      = min(1, predicted work in flight / (window x mean predicted work per request))
-    pressure  = min(1, waiting work / (window x work-weighted mean slack of what waits))
+    pressure  = min(1, hopeful work / (window x work-weighted mean slack of the hopeful))
     slowdown  = min(1, smoothed max(0, latency / predicted service time - 1))
     raw       = 0.15 load + 0.65 pressure + 0.20 slowdown
     severity  = raw smoothed with time constant 2 s, in [0, 1]
 
 "Work" is predicted service time in seconds, so a long request counts for what it will hold.
-Pressure is 1 when what waits cannot be done before its own deadlines. A request without a
-deadline counts with the slack `PATIENCE_S`.
+The hopeful are those that wait and could still be on time if they started now; pressure is 1
+when they cannot all be. What is late already does not count: shedding others would not save it.
+A request without a deadline counts with the slack `PATIENCE_S`.
 """
 
 import math
 from dataclasses import dataclass, field
 
 from penstock.core.ticket import Ticket
+from penstock.core.timers import Timers
 
 LOAD_SHARE, PRESSURE_SHARE, SLOWDOWN_SHARE = 0.15, 0.65, 0.20
 SMOOTHING_S = 2.0
@@ -83,7 +85,10 @@ class Signals:
     slowdown: float = 0.0
     severity: float = 0.0
     classes: dict[str, ClassDemand] = field(default_factory=dict)
-    _waiting_deadline: float = 0.0
+    _hopeful: Timers = field(default_factory=Timers)
+    _hopeful_work_s: float = 0.0
+    _hopeful_deadline: float = 0.0
+    _work_s: dict[int, float] = field(default_factory=dict)
     _mean_work_s: float = 0.0
     _at: float = math.nan
 
@@ -105,19 +110,29 @@ class Signals:
         work_s = ticket.service_p50_s
         self.waiting += 1
         self.waiting_work_s += work_s
-        self._waiting_deadline += work_s * _start_by(ticket)
         self.classes[ticket.request.traffic_class].waiting += 1
+        start_by = _start_by(ticket)
+        self._hopeful.set(ticket.request.id, start_by)
+        self._hopeful_work_s += work_s
+        self._hopeful_deadline += work_s * start_by
+        self._work_s[ticket.request.id] = work_s
 
     def unqueued(self, ticket: Ticket) -> None:
         """Note a ticket that no longer waits."""
         work_s = ticket.service_p50_s
         self.waiting -= 1
         self.classes[ticket.request.traffic_class].waiting -= 1
-        if self.waiting:
-            self.waiting_work_s -= work_s
-            self._waiting_deadline -= work_s * _start_by(ticket)
+        self.waiting_work_s = self.waiting_work_s - work_s if self.waiting else 0.0
+        if self._hopeful.cancel(ticket.request.id):
+            self._forget(ticket.request.id, _start_by(ticket))
+
+    def _forget(self, request_id: int, start_by: float) -> None:
+        work_s = self._work_s.pop(request_id)
+        if self._work_s:
+            self._hopeful_work_s -= work_s
+            self._hopeful_deadline -= work_s * start_by
         else:  # rounding errors end here
-            self.waiting_work_s = self._waiting_deadline = 0.0
+            self._hopeful_work_s = self._hopeful_deadline = 0.0
 
     def departed(self, ticket: Ticket) -> None:
         """Note a ticket sent upstream."""
@@ -140,12 +155,15 @@ class Signals:
         self.slowdown += SLOWDOWN_WEIGHT * (excess - self.slowdown)
 
     def pressure(self, *, now: float) -> float:
-        """Return waiting work over what can be done before its deadlines, in [0, 1]."""
-        if self.waiting_work_s <= 0.0:
+        """Return hopeful work over what can be done before its deadlines, in [0, 1]."""
+        while (start_by := self._hopeful.next_at()) < now:
+            for id_ in self._hopeful.pop_due(now=start_by):
+                self._forget(id_, start_by)
+        if self._hopeful_work_s <= 0.0:
             return 0.0
-        slack_s = self._waiting_deadline / self.waiting_work_s - now
+        slack_s = self._hopeful_deadline / self._hopeful_work_s - now
         room_s = min(self.window, NO_WINDOW) * slack_s
-        return 1.0 if room_s <= self.waiting_work_s else self.waiting_work_s / room_s
+        return 1.0 if room_s <= self._hopeful_work_s else self._hopeful_work_s / room_s
 
     def refresh(self, *, now: float) -> float:
         """Bring the severity up to `now` and return it."""

@@ -21,13 +21,14 @@ class Timers:
         self._due[request_id] = at
         heapq.heappush(self._heap, (at, request_id))
 
-    def cancel(self, request_id: int) -> None:
-        """Forget the request; unknown ids are ignored."""
+    def cancel(self, request_id: int) -> bool:
+        """Forget the request; say whether it was set."""
         if self._due.pop(request_id, None) is None:
-            return
+            return False
         if len(self._heap) > 2 * len(self._due) + 64:
             self._heap = [(at, id_) for id_, at in self._due.items()]
             heapq.heapify(self._heap)
+        return True
 
     def next_at(self) -> float:
         """Return the earliest due time, inf if none."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from statistics import NormalDist
 
 from penstock.core.deficits import Deficits
 from penstock.core.model import TrafficClass
@@ -9,6 +10,8 @@ from penstock.core.signals import ClassDemand, Signals
 from penstock.core.ticket import Ticket
 
 URGENCY_RATIO = 2.0
+RARE = 0.125
+"""Below this offered load times window an idle slot costs more than the class gains by it."""
 
 
 class AdaptiveDrr:
@@ -19,16 +22,16 @@ class AdaptiveDrr:
 
     Room: a slot that a long request holds cannot be taken back, so turns alone do not protect
     short requests. A class leaves free the room that more urgent classes (those whose requests
-    can bear less than half its wait) are expected to need beyond what they hold already:
-    offered load plus `margin` standard deviations of a Poisson number, rounded up, at most
-    `share` of the window. With one slot nothing can be kept.
+    can bear less than half its wait) are expected to need beyond what they hold already: the
+    `room_quantile` of a Poisson number whose mean is their offered load, at least one slot
+    unless they are rare, at most `room_share` of the window. With one slot nothing is kept.
 
     Among classes that can pay for their head the most urgent goes first.
 
     Source:
         The paper's adaptive DRR; its formula is not public. Deficits: Shreedhar & Varghese,
-        1996. Weights, room and urgency: ours. The square-root rule of the room: Erlang's
-        staffing, Whitt, Management Science 38(5), 1992.
+        1996. Weights, room and urgency: ours. A Poisson number of requests in service is that of
+        the M/G/inf queue, as in Erlang's staffing of trunks.
 
     """
 
@@ -37,15 +40,15 @@ class AdaptiveDrr:
         classes: tuple[TrafficClass, ...],
         *,
         quantum_tokens: float = 256.0,
-        margin: float = 1.0,
-        share: float = 0.5,
+        room_quantile: float = 0.95,
+        room_share: float = 0.5,
     ) -> None:
         """Start with no debts; `classes` give names and weights."""
         self._weights = {c.name: c.weight for c in classes}
         self._rank = {c.name: i for i, c in enumerate(classes)}
         self._deficits = Deficits(quantum_tokens)
-        self._margin = margin
-        self._share = share
+        self._room_quantile = room_quantile
+        self._room_share = room_share
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the most urgent class that can pay and has room."""
@@ -99,10 +102,29 @@ class AdaptiveDrr:
         kept = 0
         for other, demand in signals.classes.items():
             if other != name and demand.slack_s * URGENCY_RATIO < own.slack_s:
-                kept += max(0, self._wanted(demand, now=now) - demand.in_flight)
-        kept = min(kept, int(self._share * window))
+                wanted = self._wanted(demand, window, now=now)
+                kept += max(min(1, wanted), wanted - demand.in_flight)
+        kept = min(kept, int(self._room_share * window))
         return signals.in_flight + kept < window
 
-    def _wanted(self, demand: ClassDemand, *, now: float) -> int:
+    def _wanted(self, demand: ClassDemand, window: float, *, now: float) -> int:
         offered = demand.offered(now=now)
-        return math.ceil(offered + self._margin * math.sqrt(offered))
+        if offered * window < RARE:
+            return 0
+        return max(1, poisson_quantile(offered, self._room_quantile))
+
+
+def poisson_quantile(mean: float, quantile: float) -> int:
+    """Return the smallest number that a Poisson variable does not exceed with that probability.
+
+    Above a mean of 30 the normal approximation serves.
+    """
+    if mean > 30.0:
+        return math.ceil(mean + NormalDist().inv_cdf(quantile) * math.sqrt(mean))
+    probability = below = math.exp(-mean)
+    number = 0
+    while below < quantile:
+        number += 1
+        probability *= mean / number
+        below += probability
+    return number

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 from penstock.core.ladder import Ladder
 
-DEFER_AT = {"short": 0.60, "medium": 0.80, "long": 0.95}
-SHED_AT = {"short": 0.75, "medium": 0.90}
+DEFER_AT = {"short": 0.65, "medium": 0.85, "long": 0.95}
+SHED_AT = {"short": 0.75, "medium": 0.92, "long": 0.98}
 
 
 def reverse_ladder(
     *,
     defer_at: Mapping[str, float] | None = None,
     shed_at: Mapping[str, float] | None = None,
-    delay_s: float = 0.5,
-    returns: int = 3,
+    returns: int = 4,
+    delay_share: float = 0.3,
 ) -> Ladder:
     """Return the cost ladder with its rungs mirrored.
 
@@ -24,6 +24,6 @@ def reverse_ladder(
     return Ladder(
         DEFER_AT if defer_at is None else defer_at,
         SHED_AT if shed_at is None else shed_at,
-        delay_s,
         returns,
+        delay_share,
     )
