@@ -5,7 +5,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from tests.runtime.window import Window
 
 from penstock.core.events import Cancelled, Completed, Failed, FirstToken
 from penstock.core.model import TokenEstimate, TrafficClass
@@ -15,6 +14,7 @@ from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Usage
 from penstock.runtime.spec import Intake, RequestSpec
 from penstock.runtime.virtual_loop import run_virtual
+from tests.runtime.window import Window
 
 CLASSES = (
     TrafficClass("interactive", deadline_s=2.0, estimate=TokenEstimate(30, 60)),

@@ -1,5 +1,6 @@
 """A place in flight: what a request holds between the scheduler's yes and its end."""
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Literal
@@ -57,9 +58,9 @@ class Hold:
         """Make the request; it is not submitted yet."""
         self._driver = driver
         self._intake = intake
-        self._spec = spec
         self._chance = chance
-        self.request: Request = intake.request(spec, now=driver.now())
+        self.request: Request
+        self.request, self._learn = intake.request(spec, now=driver.now())
         self.upstream = ""
         self.attempts = 0
         self.ended = False
@@ -136,8 +137,8 @@ class Hold:
         self._end(
             Completed(self.request.id, usage.output_tokens, usage.prompt_tokens, reported=reported)
         )
-        if usage.output_tokens is not None and usage.source != "unknown":
-            self._intake.predictor.learn(self._spec, usage.output_tokens)
+        if self._learn is not None and reported and usage.output_tokens is not None:
+            self._learn(usage.output_tokens)
 
     def _end(self, event: Event) -> None:
         if not self.ended:
@@ -175,9 +176,13 @@ class Hold:
             rung=word.why.rung,
             predicted_cost_tokens=self.request.cost_tokens,
             severity=word.why.severity,
-            retry_after_s=word.retry_after_s,
+            retry_after_s=_finite(word.retry_after_s),
             queued_s=word.why.waited_s,
         )
+
+
+def _finite(wait_s: float | None) -> float | None:
+    return wait_s if wait_s is not None and math.isfinite(wait_s) else None
 
 
 class Slot(Hold):

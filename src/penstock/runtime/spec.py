@@ -3,7 +3,7 @@
 import itertools
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,35 +44,36 @@ class RequestSpec:
     endpoint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An estimate, and who wants to hear how long the reply really was."""
+
+    estimate: TokenEstimate
+    learn: Callable[[int], None] | None = None
+
+
 class Predictor(Protocol):
     """Predicts output tokens at submission and learns from every reply.
 
-    Neither call may raise, wait or take longer than a few hundred microseconds.
+    Neither may raise, wait or take longer than a few milliseconds.
     """
 
-    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> TokenEstimate:
-        """Return the estimate for a request of that class."""
-        ...
-
-    def learn(self, spec: RequestSpec, output_tokens: int) -> None:
-        """Take in what a reply really had."""
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
+        """Return the estimate for a request of that class; it keeps nothing of the spec's text."""
         ...
 
 
 class TablePredictor:
     """The class's table, capped by `max_tokens`: what is known before anything was learnt."""
 
-    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> TokenEstimate:
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the class's estimate, no quantile above `max_tokens`."""
         table = traffic_class.estimate
         cap = spec.max_tokens
         if cap is None or cap >= table.p90_tokens:
-            return table
+            return Prediction(table)
         cap = max(cap, 1)
-        return TokenEstimate(min(table.p50_tokens, cap), cap, "max_tokens")
-
-    def learn(self, spec: RequestSpec, output_tokens: int) -> None:
-        """Learn nothing: a table is a table."""
+        return Prediction(TokenEstimate(min(table.p50_tokens, cap), cap, "max_tokens"))
 
 
 class Intake:
@@ -111,8 +112,10 @@ class Intake:
         self.run = run if run is not None else secrets.token_hex(3)
         self._ids = itertools.count(1)
 
-    def request(self, spec: RequestSpec, *, now: float) -> Request:
-        """Return the request as the scheduler sees it.
+    def request(
+        self, spec: RequestSpec, *, now: float
+    ) -> tuple[Request, Callable[[int], None] | None]:
+        """Return the request as the scheduler sees it, and who learns from its real length.
 
         Raises:
             ValueError: an unknown class, or a time that is not a positive number.
@@ -127,12 +130,15 @@ class Intake:
                     f"{name}={value!r} is not a time to come: it must be above 0 seconds; "
                     "was a point in time given instead of a span?"
                 )
-        estimate = spec.estimate or self.predictor.predict(spec, traffic_class)
-        return Request(
+        if spec.estimate is not None:
+            prediction = Prediction(spec.estimate)
+        else:
+            prediction = self.predictor.predict(spec, traffic_class)
+        request = Request(
             id=next(self._ids),
             traffic_class=traffic_class.name,
             arrived_at=now,
-            estimate=estimate,
+            estimate=prediction.estimate,
             deadline=now + deadline_s,
             expires_at=now + expires_in_s,
             tenant=spec.tenant,
@@ -140,6 +146,7 @@ class Intake:
             prompt_tokens=spec.prompt_tokens or 0,
             session=spec.session,
         )
+        return request, prediction.learn
 
     def public_id(self, request_id: int) -> str:
         """Return the id that callers, logs and `penstock explain` use: run and number."""

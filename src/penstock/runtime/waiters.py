@@ -46,7 +46,7 @@ class AsyncWaiter:
         word, self._word = self._word, None
         if isinstance(word, BaseException):
             raise word
-        assert word is not None, "woken without a word"  # noqa: S101 - a law of this class
+        assert word is not None, "woken without a word"
         return word
 
     def _hand_over(self, word: Word | BaseException) -> bool:
@@ -100,5 +100,5 @@ class ThreadWaiter:
         word, self._word = self._word, None
         if isinstance(word, BaseException):
             raise word
-        assert word is not None, "woken without a word"  # noqa: S101 - a law of this class
+        assert word is not None, "woken without a word"
         return word

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import Refused
-from penstock.integrations.wire import jsonio
+from penstock.runtime import jsonio
 from penstock.integrations.wire.endpoint import Vendor
 
 MAX_RETRY_AFTER_S = 60.0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.integrations.wire import jsonio
+from penstock.runtime import jsonio
 from penstock.integrations.wire.endpoint import Kind
 from penstock.integrations.wire.sse import SseSplitter
 from penstock.integrations.wire.usage import usage_of_object

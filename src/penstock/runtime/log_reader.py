@@ -1,0 +1,165 @@
+"""Reads decision logs again: for explanations, for yesterday's traffic, for exact replays."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from penstock.core.events import Action, Arrived, Event
+from penstock.core.model import Request
+from penstock.errors import PenstockError
+from penstock.policies.registry import build_scheduler
+from penstock.runtime import jsonio
+from penstock.runtime.log_format import (
+    ACTIONS,
+    EVENTS,
+    VERSION,
+    Header,
+    Outcome,
+    Record,
+    decode,
+)
+
+
+class LogError(PenstockError, ValueError):
+    """A decision log that cannot be read; the text names the file, the line and the rule."""
+
+
+def log_files(path: Path) -> list[Path]:
+    """Return a log and its rotated elders, oldest first, as far as they exist."""
+    elders = (
+        (int(each.suffix[1:]), each)
+        for each in path.parent.glob(f"{path.name}.*")
+        if each.suffix[1:].isdigit()
+    )
+    files = [each for _, each in sorted(elders, reverse=True)]
+    return [*files, path] if path.exists() else files
+
+
+def read_log(path: Path | str) -> Iterator[Record]:
+    """Yield a log's records in order, its rotated elders first. Memory does not grow.
+
+    A last line that was cut by a crash is passed over. Actions whose request arrived before the
+    oldest file that is kept are passed over too: nothing is known of it any more.
+
+    Raises:
+        FileNotFoundError: there is no such log.
+        LogError: a line that is no record, or a version that is not ours.
+
+    """
+    path = Path(path)
+    files = log_files(path)
+    if not files:
+        raise FileNotFoundError(f"no decision log at {path}: was the service told to write one?")
+    reader = _Reader()
+    for file in files:
+        yield from reader.read(file)
+
+
+def replayed(records: Iterable[Record]) -> Iterator[tuple[float, list[Action], list[Action]]]:
+    """Feed the recorded events to a fresh scheduler; yield (now, recorded, decided now).
+
+    For one whole run: from its first event, with the settings of its header.
+
+    Raises:
+        LogError: the header has no settings, or the records are of several runs.
+
+    """
+    scheduler = None
+    run = ""
+    now = 0.0
+    decided: list[Action] = []
+    recorded: list[Action] = []
+    for record in records:
+        if scheduler is None:
+            if record.header.settings is None:
+                raise LogError("the log's header has no settings: nothing can decide again")
+            scheduler = build_scheduler(record.header.settings)
+            run = record.header.run
+        elif record.header.run != run:
+            raise LogError(f"records of two runs ({run}, {record.header.run}): replay one")
+        if type(record.what) in _ACTION_KINDS:
+            recorded.append(record.what)  # type: ignore[arg-type]
+            continue
+        if recorded or decided:
+            yield now, recorded, decided
+        now, recorded = record.now, []
+        decided = scheduler.handle(record.what, now=now)  # type: ignore[arg-type]
+    if recorded or decided:
+        yield now, recorded, decided
+
+
+_ACTION_KINDS = frozenset(ACTIONS.values())
+
+
+class _Reader:
+    """Keeps what later lines refer to: the header, and the requests that have not ended."""
+
+    def __init__(self) -> None:
+        self._header: Header | None = None
+        self._requests: dict[int, Request] = {}
+
+    def read(self, file: Path) -> Iterator[Record]:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    return  # cut by a crash; the next file, if any, starts anew
+                parsed = jsonio.loads_object(line)
+                if parsed is None:
+                    raise LogError(f"{file}:{number} is no JSON object: is it a decision log?")
+                try:
+                    record = self._record(parsed)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise LogError(f"{file}:{number}: {error}") from error
+                if record is not None:
+                    yield record
+
+    def _record(self, line: dict[str, Any]) -> Record | None:
+        if "penstock_decision_log" in line:
+            self._take_header(line)
+            return None
+        if self._header is None:
+            raise ValueError("the file does not start with a header")
+        if "lost" in line:
+            return None
+        outcome = line.pop("outcome", None)
+        now = float(line.pop("now"))
+        what = self._action(line) if "action" in line else self._event(line)
+        if what is None:
+            return None
+        read = None if outcome is None else decode(Outcome, outcome)
+        record = Record(self._header, now, what, read)
+        if outcome is not None and record.request_id is not None:
+            self._requests.pop(record.request_id, None)
+        return record
+
+    def _take_header(self, line: dict[str, Any]) -> None:
+        version = line.pop("penstock_decision_log")
+        if version != VERSION:
+            raise ValueError(f"version {version!r} of the format: this penstock reads {VERSION}")
+        header: Header = decode(Header, {"version": version, **line})
+        if self._header is None or header.run != self._header.run:
+            self._requests.clear()
+        self._header = header
+
+    def _event(self, line: dict[str, Any]) -> Event | None:
+        event: Event = decode(EVENTS[line.pop("event")], line)
+        if isinstance(event, Arrived):
+            self._requests[event.request.id] = event.request
+        return event
+
+    def _action(self, line: dict[str, Any]) -> Action | None:
+        kind = ACTIONS[line.pop("action")]
+        request = self._requests.get(line.pop("request_id"))
+        if request is None:
+            return None
+        hints = {"request": request}
+        body = decode_action(kind, line)
+        return kind(**hints, **body)  # type: ignore[no-any-return]
+
+
+def decode_action(kind: type, line: dict[str, Any]) -> dict[str, Any]:
+    """Return an action's fields but its request."""
+    import typing
+
+    hints = typing.get_type_hints(kind)
+    return {name: decode(hints[name], value) for name, value in line.items()}
