@@ -1,0 +1,403 @@
+"""What the sidecar costs beside nginx as a plain reverse proxy, in the same run.
+
+    python benchmarks/bench_proxy.py [--requests 20000] [--json result.json]
+
+Both stand in front of the same upstream, which answers at once; one process each, the proxy under
+test pinned to one core, load and upstream to the other. CPU is what the kernel charged the proxy
+(user and system) divided by the requests. Needs Linux and nginx (`apt-get install nginx-light`);
+without nginx it says so and measures penstock alone.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+BODY = json.dumps(
+    {
+        "model": "bench",
+        "max_tokens": 64,
+        "messages": [
+            {"role": "system", "content": "You are brief. " * 20},
+            {"role": "user", "content": "Tell me about penstocks. " * 64},
+        ],
+    }
+).encode()
+STREAM_BODY = BODY[:-1] + b', "stream": true, "stream_options": {"include_usage": true}}'
+REPLY = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "bench",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "water " * 280},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 400, "completion_tokens": 40, "total_tokens": 440},
+    }
+).encode()
+EVENTS = 20
+LIMITS = {"cpu_ratio": 12.0, "rss_mb": 60.0, "start_s": 0.6}
+
+
+# The upstream: as cheap as Python can make it, so that it is never the bottleneck.
+
+
+def _event(text: str, *, usage: bool = False) -> bytes:
+    chunk: dict[str, object] = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "bench",
+        "choices": [] if usage else [{"index": 0, "delta": {"content": text}}],
+    }
+    if usage:
+        chunk["usage"] = {"prompt_tokens": 400, "completion_tokens": EVENTS, "total_tokens": 420}
+    data = b"data: " + json.dumps(chunk).encode() + b"\n\n"
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class Upstream(asyncio.Protocol):
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\n"
+    whole = (
+        head % b"application/json" + b"content-length: %d\r\n\r\n" % len(REPLY) + REPLY
+    )
+    stream_head = head % b"text/event-stream" + b"transfer-encoding: chunked\r\n\r\n"
+    pieces = [_event("water ") for _ in range(EVENTS)] + [
+        _event("", usage=True) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+    ]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while True:
+            head, mark, rest = self.buffer.partition(b"\r\n\r\n")
+            if not mark:
+                return
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            if len(rest) < length:
+                return
+            body, self.buffer = rest[:length], rest[length:]
+            if b'"stream": true' in body[-120:]:
+                self.transport.write(self.stream_head)
+                asyncio.get_running_loop().call_soon(self._piece, 0)
+            else:
+                self.transport.write(self.whole)
+
+    def _piece(self, number: int) -> None:
+        self.transport.write(self.pieces[number])
+        if number + 1 < len(self.pieces):
+            # One event a turn of the loop: they arrive one by one, as tokens do.
+            asyncio.get_running_loop().call_later(0.001, self._piece, number + 1)
+
+
+async def run_upstream(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port)
+    await server.serve_forever()
+
+
+# The load: keep-alive connections that send the same request again and again.
+
+
+class Client(asyncio.Protocol):
+    def __init__(self, request: bytes, *, chunked: bool) -> None:
+        self.request = request
+        self.chunked = chunked
+        self.reply = b""
+        self.done: asyncio.Future[None] | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    async def once(self) -> float:
+        assert self.transport is not None
+        begun = time.perf_counter()
+        self.reply = b""
+        self.done = asyncio.get_running_loop().create_future()
+        self.transport.write(self.request)
+        await self.done
+        return time.perf_counter() - begun
+
+    def data_received(self, data: bytes) -> None:
+        self.reply += data
+        if self.chunked:
+            complete = self.reply.endswith(b"0\r\n\r\n")
+        else:
+            complete = self.reply.endswith(REPLY[-40:])
+        if complete and self.done is not None and not self.done.done():
+            if not self.reply.startswith(b"HTTP/1.1 200"):
+                self.done.set_exception(RuntimeError(self.reply[:200].decode()))
+                return
+            self.done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.done is not None and not self.done.done():
+            self.done.set_exception(RuntimeError(f"connection lost: {self.reply[:200]!r}"))
+
+
+def _request(body: bytes) -> bytes:
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        b"accept: application/json\r\nuser-agent: bench/1\r\nauthorization: Bearer none\r\n"
+        b"x-stainless-lang: python\r\ncontent-length: %d\r\n\r\n" % len(body)
+    ) + body
+
+
+async def _load(port: int, *, requests: int, lanes: int, stream: bool, rate: float) -> list[float]:
+    loop = asyncio.get_running_loop()
+    latencies: list[float] = []
+    left = iter(range(requests))
+    begun = loop.time()
+
+    async def lane() -> None:
+        request = _request(STREAM_BODY if stream else BODY)
+        _, client = await loop.create_connection(
+            lambda: Client(request, chunked=stream), "127.0.0.1", port
+        )
+        for number in left:
+            if rate:
+                await asyncio.sleep(max(0.0, begun + number / rate - loop.time()))
+            latencies.append(await client.once())
+        assert client.transport is not None
+        client.transport.close()
+
+    await asyncio.gather(*(lane() for _ in range(lanes)))
+    return latencies
+
+
+def load(port: int, *, requests: int, lanes: int = 32, stream: bool = False, rate: float = 0.0) -> list[float]:  # fmt: skip
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_load(port, requests=requests, lanes=lanes, stream=stream, rate=rate))
+
+
+# The proxies
+
+
+@dataclass
+class Measured:
+    cpu_us: float = 0.0
+    stream_cpu_us: float = 0.0
+    p50_ms: float = 0.0
+    rss_mb: float = 0.0
+    start_s: float = 0.0
+    per_second: float = 0.0
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def cpu_s(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mb(pids: list[int]) -> float:
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _first_reply_s(port: int, begun: float) -> float:
+    request = _request(BODY)
+    while time.perf_counter() - begun < 30:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as sock:
+            sock.sendall(request)
+            reply = b""
+            while not reply.endswith(REPLY[-40:]):
+                data = sock.recv(65536)
+                if not data:
+                    raise RuntimeError(f"no good first reply: {reply[:200]!r}")
+                reply += data
+            return time.perf_counter() - begun
+        time.sleep(0.005)
+    raise RuntimeError("the proxy did not start within 30 s")
+
+
+@contextlib.contextmanager
+def penstock(upstream: int, folder: Path) -> Iterator[tuple[int, list[int], float]]:
+    port = free_port()
+    config = folder / "penstock.toml"
+    config.write_text(
+        f"""
+[server]
+port = {port}
+[admin]
+port = 0
+[[upstreams]]
+name = "bench"
+base_url = "http://127.0.0.1:{upstream}/v1"
+auth = "none"
+[scheduler.capacity]
+kind = "fixed"
+window = 64
+"""
+    )
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
+    )
+    try:
+        first_s = _first_reply_s(port, begun)
+        yield port, [process.pid], first_s
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextlib.contextmanager
+def nginx(upstream: int, folder: Path) -> Iterator[tuple[int, list[int], float]]:
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"""
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+daemon off;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  keepalive_requests 1000000;
+  client_body_buffer_size 64k;
+  upstream up {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 1000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://up;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+    }}
+  }}
+}}
+"""
+    )
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        ["nginx", "-p", str(folder), "-c", str(config)],
+        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        first_s = _first_reply_s(port, begun)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield port, [process.pid, *map(int, children)], first_s
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(20)
+
+
+Proxy = Callable[[int, Path], contextlib.AbstractContextManager[tuple[int, list[int], float]]]
+
+
+def measure(proxy: Proxy, upstream: int, requests: int) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        with proxy(upstream, Path(folder)) as (port, pids, first_s):
+            found = Measured(start_s=first_s)
+            load(port, requests=500)
+            before, begun = cpu_s(pids), time.perf_counter()
+            load(port, requests=requests)
+            found.per_second = requests / (time.perf_counter() - begun)
+            found.cpu_us = 1e6 * (cpu_s(pids) - before) / requests
+            streams = max(200, requests // 10)
+            before = cpu_s(pids)
+            load(port, requests=streams, stream=True)
+            found.stream_cpu_us = 1e6 * (cpu_s(pids) - before) / streams
+            calm = load(port, requests=600, rate=200.0, lanes=8)
+            found.p50_ms = 1e3 * statistics.median(calm)
+            found.rss_mb = rss_mb(pids)
+            return found
+
+
+PROXY_CORE = 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.upstream:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run_upstream(options.upstream))
+        return 0
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, set(cores[1:]))
+    port = free_port()
+    upstream = subprocess.Popen([sys.executable, __file__, "--upstream", str(port)])
+    try:
+        _first_reply_s(port, time.perf_counter())
+        results = {"penstock": measure(penstock, port, options.requests)}
+        if shutil.which("nginx"):
+            results["nginx"] = measure(nginx, port, options.requests)
+        else:
+            print("nginx is not installed (apt-get install nginx-light): no ratios")
+    finally:
+        upstream.terminate()
+        upstream.wait(10)
+    return report(results, options.json)
+
+
+def report(results: dict[str, Measured], out: Path | None) -> int:
+    print(f"{'':10}{'CPU us':>9}{'stream us':>11}{'p50 ms':>8}{'RSS MB':>8}{'start s':>9}{'req/s':>8}")
+    for name, m in results.items():
+        print(
+            f"{name:10}{m.cpu_us:9.1f}{m.stream_cpu_us:11.1f}{m.p50_ms:8.2f}{m.rss_mb:8.1f}"
+            f"{m.start_s:9.2f}{m.per_second:8.0f}"
+        )
+    ours, theirs = results["penstock"], results.get("nginx")
+    checks = {"rss_mb": ours.rss_mb, "start_s": ours.start_s}
+    if theirs is not None:
+        checks["cpu_ratio"] = ours.cpu_us / theirs.cpu_us
+        checks["stream_cpu_ratio"] = ours.stream_cpu_us / theirs.stream_cpu_us
+        print(f"added median: {ours.p50_ms - theirs.p50_ms:+.2f} ms")
+    worst = 0
+    for name, value in checks.items():
+        limit = LIMITS[name.removeprefix("stream_")]
+        good = value <= limit
+        worst |= not good
+        print(f"{name:18}{value:8.2f}  {'within' if good else 'ABOVE'} {limit:g}")
+    if out is not None:
+        out.write_text(json.dumps({k: asdict(m) for k, m in results.items()}, indent=2) + "\n")
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
