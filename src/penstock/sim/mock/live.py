@@ -3,7 +3,7 @@
 import asyncio
 import math
 
-from penstock.sim.providers.base import Happening, Job, Load, Provider, ProviderEvent, Refusal
+from penstock.sim.providers.base import Happening, Job, Occupancy, Provider, ProviderEvent, Refusal
 
 
 class Ticket:
@@ -108,7 +108,7 @@ class LiveProvider:
         """Return the rate-limit headers that an answer carries now."""
         return self._provider.headers(now=self._catch_up())
 
-    def load(self) -> Load:
+    def load(self) -> Occupancy:
         """Return how many jobs are being served and how many wait inside."""
         self._catch_up()
         return self._provider.load()

@@ -7,11 +7,12 @@ from typing import Any
 
 from penstock.sim.chance import unit
 
-_WORDS = (
+_TEXT = (
     "the water runs down from a high lake and turns one wheel after another while we count "
     "every turn it takes so nobody waits for more than his share of the stream when rain comes "
     "or goes and each gate opens just as far as that mill below can use now"
-).split()  # noqa: SIM905
+)
+_WORDS = _TEXT.split()
 _LENGTH_STREAM = 0x4C54
 _SHORTEST, _LONGEST = 16, 1024
 

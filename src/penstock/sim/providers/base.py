@@ -3,6 +3,7 @@
 A provider is a black box that is told the time. Nothing in `core` or `policies` may look at it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -11,7 +12,7 @@ from typing import Protocol
 class Happening(StrEnum):
     """What can happen to a job inside a provider."""
 
-    FIRST_TOKEN = "first_token"  # noqa: S105
+    FIRST_TOKEN = "first_token"
     FINISHED = "finished"
     BROKEN = "broken"
     """The connection was reset or an error was returned; `status` tells (0 = reset)."""
@@ -58,7 +59,16 @@ class ProviderEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Limit:
+    """One limit as it stands: what it allows, what is left, and when it will be full again."""
+
+    limit: float
+    remaining: float
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
     """How full a provider is: what is being served, and what waits inside, hidden from clients."""
 
     active: int
@@ -92,6 +102,13 @@ class Provider(Protocol):
         """Return the rate-limit headers that an answer would carry now; empty if none."""
         ...
 
-    def load(self) -> Load:
+    def limits(self, *, now: float) -> Mapping[str, Limit]:
+        """Return the limits that the provider states, by name; empty if it states none.
+
+        Names: requests, tokens, input_tokens, output_tokens (a minute), requests_per_day.
+        """
+        ...
+
+    def load(self) -> Occupancy:
         """Return how many jobs are being served and how many wait inside."""
         ...

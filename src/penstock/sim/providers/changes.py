@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from penstock.errors import ConfigError
-from penstock.sim.providers.params import read_params
+from penstock.sim.params import read_params
 
 _P = TypeVar("_P")
 

@@ -8,19 +8,11 @@ Sources:
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from penstock.sim.providers.base import Limit
+
 DIALECTS = ("openai", "azure", "anthropic", "groq", "plain")
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One limit as it stands: what it allows, what is left, and when it will be full again."""
-
-    limit: float
-    remaining: float
-    reset_s: float
 
 
 Limits = Mapping[str, Limit]

@@ -8,8 +8,16 @@ from typing import Any
 
 from penstock.errors import ConfigError
 from penstock.sim.chance import unit
-from penstock.sim.providers.base import Happening, Job, Load, Provider, ProviderEvent, Refusal
-from penstock.sim.providers.params import count, not_negative, one_of, positive_or_none, read_params
+from penstock.sim.params import count, not_negative, one_of, positive_or_none, read_params
+from penstock.sim.providers.base import (
+    Happening,
+    Job,
+    Limit,
+    Occupancy,
+    Provider,
+    ProviderEvent,
+    Refusal,
+)
 
 _SHARE_STREAM = 0x4654
 _OVERLOADS = (503, 529)
@@ -126,10 +134,14 @@ class FaultyServer:
         """Return the inner provider's headers."""
         return self._inner.headers(now=now)
 
-    def load(self) -> Load:
+    def limits(self, *, now: float) -> Mapping[str, Limit]:
+        """Return the inner provider's limits."""
+        return self._inner.limits(now=now)
+
+    def load(self) -> Occupancy:
         """Return the inner load; held and stalled jobs count as being served."""
         inner = self._inner.load()
-        return Load(inner.active + len(self._held_ids) + len(self._stalled), inner.queued)
+        return Occupancy(inner.active + len(self._held_ids) + len(self._stalled), inner.queued)
 
     def _window_for(self, job: Job, now: float) -> FaultWindow | None:
         for number, window in enumerate(self._windows):

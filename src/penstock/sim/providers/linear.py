@@ -2,13 +2,14 @@
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from penstock.sim.chance import standard_normal
-from penstock.sim.providers.base import Happening, Job, Load, ProviderEvent, Refusal
+from penstock.sim.params import count, not_negative, positive
+from penstock.sim.providers.base import Happening, Job, Limit, Occupancy, ProviderEvent, Refusal
 from penstock.sim.providers.changes import Change
-from penstock.sim.providers.params import count, not_negative, positive
 
 _JITTER_STREAM = 0x4C49
 
@@ -111,9 +112,13 @@ class LinearServer:
         """Return no headers: this provider states no limits."""
         return {}
 
-    def load(self) -> Load:
+    def limits(self, *, now: float) -> Mapping[str, Limit]:
+        """Return none."""
+        return {}
+
+    def load(self) -> Occupancy:
         """Return how many jobs are being served; none waits inside."""
-        return Load(len(self._flights), 0)
+        return Occupancy(len(self._flights), 0)
 
     def _drop_dead(self) -> None:
         while self._due and not self._due[0][3].alive:

@@ -1,12 +1,13 @@
 """`rate_limited`: any provider behind requests- and tokens-per-minute buckets."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penstock.sim.providers.base import Job, Load, Provider, ProviderEvent, Refusal
+from penstock.sim.params import not_negative, one_of, positive, positive_or_none
+from penstock.sim.providers.base import Job, Limit, Occupancy, Provider, ProviderEvent, Refusal
 from penstock.sim.providers.changes import Change
-from penstock.sim.providers.dialects import DIALECTS, Limit, limit_headers, retry_headers
-from penstock.sim.providers.params import not_negative, one_of, positive, positive_or_none
+from penstock.sim.providers.dialects import DIALECTS, limit_headers, retry_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +124,17 @@ class RateLimitedServer:
 
     def headers(self, *, now: float) -> dict[str, str]:
         """Return the limits as this dialect states them."""
-        self._catch_up(now)
-        limits = {name: bucket.state(now) for name, bucket in self._buckets.items()}
         unix_now_s = self._params.unix_start_s + now
-        return limit_headers(self._params.dialect, limits, unix_now_s=unix_now_s)
+        return limit_headers(self._params.dialect, self.limits(now=now), unix_now_s=unix_now_s)
 
-    def load(self) -> Load:
+    def limits(self, *, now: float) -> Mapping[str, Limit]:
+        """Return the limits as they stand; none where the dialect states none."""
+        self._catch_up(now)
+        if self._params.dialect == "plain":
+            return {}
+        return {name: bucket.state(now) for name, bucket in self._buckets.items()}
+
+    def load(self) -> Occupancy:
         """Return the inner provider's load."""
         return self._inner.load()
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.errors import ConfigError
+from penstock.sim.params import read_params, refuse_unknown
 from penstock.sim.providers.base import Provider
 from penstock.sim.providers.changes import read_changes
 from penstock.sim.providers.faulty import FaultyServer, read_windows
 from penstock.sim.providers.linear import LinearParams, LinearServer
-from penstock.sim.providers.params import read_params, refuse_unknown
 from penstock.sim.providers.rate_limited import RateLimitedParams, RateLimitedServer
 from penstock.sim.providers.serial import SerialParams
 from penstock.sim.providers.shared import SharedParams

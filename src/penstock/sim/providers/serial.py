@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from penstock.sim.providers.params import not_negative, positive
+from penstock.sim.params import not_negative, positive
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ Source:
 
 import math
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
-from penstock.sim.providers.base import Happening, Job, Load, ProviderEvent, Refusal
+from penstock.sim.providers.base import Happening, Job, Limit, Occupancy, ProviderEvent, Refusal
 from penstock.sim.providers.changes import Change
 
 _FIRST_TOKEN = Happening.FIRST_TOKEN
@@ -118,9 +119,13 @@ class SharingServer:
         """Return no headers: this provider states no limits."""
         return {}
 
-    def load(self) -> Load:
+    def limits(self, *, now: float) -> Mapping[str, Limit]:
+        """Return none."""
+        return {}
+
+    def load(self) -> Occupancy:
         """Return how many jobs are being served and how many wait inside."""
-        return Load(len(self._running), len(self._queue))
+        return Occupancy(len(self._running), len(self._queue))
 
     def _step(self, out: list[ProviderEvent]) -> None:
         """Let the one next event happen: a change before an end, an end before a first token."""

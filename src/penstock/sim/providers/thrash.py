@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from penstock.sim.providers.params import count, not_negative, positive
+from penstock.sim.params import count, not_negative, positive
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""How a provider's parameters are declared and checked: one rule beside each default."""
+"""How parameters are declared and checked: one rule beside each default.
+
+For providers and scenarios alike. Standard library only, so that a simulation installs nothing
+and its worker processes start at once; the errors name the key, the value and the rule.
+"""
 
 import difflib
 import math
@@ -52,6 +56,11 @@ def count(default: int, *, low: int = 1) -> int:
     return field(default=default, metadata={"rule": Rule(low=low, whole=True)})
 
 
+def count_or_none() -> int | None:
+    """Declare a whole number of at least 1 that may be left out."""
+    return field(default=None, metadata={"rule": Rule(low=1, whole=True, optional=True)})
+
+
 def positive(default: float) -> float:
     """Declare a number above 0."""
     rule = Rule(low=0.0, low_is_allowed=False)
@@ -103,7 +112,7 @@ def read_params(kind: type[_P], table: Mapping[str, Any], *, where: str) -> _P:
         rule: Rule = declared[name].metadata["rule"]
         if not rule.allows(value):
             raise ConfigError(f"{where}.{name} = {value!r}: {rule}")
-        values[name] = int(value) if rule.whole else value
+        values[name] = int(value) if rule.whole and value is not None else value
     missing = [n for n, f in declared.items() if f.default is MISSING and n not in values]
     if missing:
         rule = declared[missing[0]].metadata["rule"]

@@ -1,0 +1,309 @@
+"""Drives the same scheduler as the runtime does, on a virtual clock against provider models.
+
+One instant's order: completions, then arrivals, then timers; within each, the request's sequence
+number (DESIGN.md).
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Protocol
+
+from penstock.core.events import (
+    Action,
+    Arrived,
+    Completed,
+    Defer,
+    Dispatch,
+    Event,
+    Failed,
+    FirstToken,
+    LimitsSeen,
+    RefusalCause,
+    Reject,
+    Throttled,
+    Woke,
+)
+from penstock.errors import ProtocolError
+from penstock.metrics import Outcome, Record
+from penstock.sim.chance import unit
+from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent, Refusal
+from penstock.sim.workload import Load, Workload
+
+_JITTER_STREAM = 0x4A49
+_IDLE_WAKES_LIMIT = 10_000
+_CAUSES = {
+    "rate": RefusalCause.RATE,
+    "quota": RefusalCause.QUOTA,
+    "overload": RefusalCause.OVERLOAD,
+}
+
+
+class Core(Protocol):
+    """What the engine needs of a scheduler."""
+
+    def handle(self, event: Event, *, now: float) -> list[Action]:
+        """Take one event in and answer with actions."""
+        ...
+
+    def next_wakeup(self) -> float | None:
+        """Return when `Woke` is wanted, in driver seconds; None if never."""
+        ...
+
+
+Watch = Callable[[float, Event, list[Action]], None]
+"""Shown every event with its time and what the scheduler answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How the simulated client reads replies.
+
+    Attributes:
+        stream: it reads tokens as they come, so the scheduler hears of first tokens.
+        patience_s: how long it waits for a reply that has stopped before it gives up.
+
+    """
+
+    stream: bool = False
+    patience_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One refusal with what the scheduler gave as its grounds.
+
+    Attributes:
+        bucket: by the true length. rung: by the predicted one.
+
+    """
+
+    request_id: int
+    at: float
+    bucket: str
+    reason: str
+    rung: str
+    cost_tokens: float
+    severity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What happened.
+
+    Attributes:
+        records: one for each request, by sequence number.
+        refusals: in order of time.
+        attempts: jobs handed to providers, refused ones included.
+
+    """
+
+    records: list[Record]
+    refusals: list[Refused]
+    attempts: int
+
+
+class Engine:
+    """One run of one scheduler against one or several providers."""
+
+    def __init__(
+        self,
+        scheduler: Core,
+        providers: Mapping[str, Provider],
+        *,
+        habits: Habits | None = None,
+        seed: int = 0,
+        watch: Watch | None = None,
+    ) -> None:
+        self._scheduler = scheduler
+        self._providers = dict(providers)
+        self._habits = habits or Habits()
+        self._seed = seed
+        self._watch = watch
+        self._stating = {n for n, p in self._providers.items() if p.limits(now=0.0)}
+        self._upstream_of: dict[int, str] = {}
+        self._given_up_at: list[tuple[float, int]] = []
+        self._started: dict[int, bool] = {}
+        self._told: deque[Event] = deque()
+        self._loads: tuple[Load, ...] = ()
+        self._ended: dict[int, tuple[float, Outcome]] = {}
+        self._deferrals: dict[int, int] = {}
+        self._refusals: list[Refused] = []
+        self._attempts = 0
+
+    def run(self, workload: Workload) -> Run:
+        """Run until every request has ended.
+
+        Raises:
+            ProtocolError: requests are left that nothing will ever end, or the scheduler asks to
+                be woken again and again at one instant: both are bugs of a policy.
+
+        """
+        self._loads = workload.loads
+        loads, arrived, wakes = workload.loads, 0, 0
+        scheduler = self._scheduler
+        while True:
+            happens_at = self._next_happening()
+            arrives_at = loads[arrived].request.arrived_at if arrived < len(loads) else math.inf
+            wakeup = scheduler.next_wakeup()
+            wakes_at = math.inf if wakeup is None else wakeup
+            if happens_at <= arrives_at and happens_at <= wakes_at:
+                if happens_at == math.inf:
+                    break
+                wakes = 0
+                self._happen(happens_at)
+            elif arrives_at <= wakes_at:
+                wakes = 0
+                self._tell(Arrived(loads[arrived].request), arrives_at)
+                arrived += 1
+            else:
+                wakes += 1
+                if wakes > _IDLE_WAKES_LIMIT:
+                    raise ProtocolError(f"woken {wakes} times at {wakes_at} s to no effect")
+                self._tell(Woke(), wakes_at)
+        return self._finished()
+
+    def _next_happening(self) -> float:
+        at = self._given_up_at[0][0] if self._given_up_at else math.inf
+        for provider in self._providers.values():
+            at = min(at, provider.next_event_at())
+        return at
+
+    def _happen(self, now: float) -> None:
+        for name, provider in self._providers.items():
+            if provider.next_event_at() <= now:
+                for event in provider.advance(now=now):
+                    self._report(name, event, now)
+        while self._given_up_at and self._given_up_at[0][0] <= now:
+            _, request_id = heappop(self._given_up_at)
+            self._providers[self._upstream_of[request_id]].cancel(request_id, now=now)
+            self._break(request_id, now)
+
+    def _report(self, name: str, event: ProviderEvent, now: float) -> None:
+        """Tell the scheduler what its provider did, as a client would notice it."""
+        request_id = event.job_id
+        if event.what is Happening.FINISHED:
+            load = self._loads[request_id - 1]
+            self._ended[request_id] = (now, Outcome.COMPLETED)
+            done = Completed(request_id, load.output_tokens, load.request.prompt_tokens)
+            self._see_limits(name, now)
+            self._tell(done, now)
+        elif event.what is Happening.FIRST_TOKEN:
+            if self._habits.stream:
+                self._started[request_id] = True
+                self._tell(FirstToken(request_id), now)
+        elif event.what is Happening.STALLED:
+            heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
+        elif event.status in (429, 503, 529):
+            kind = "rate" if event.status == 429 else "overload"
+            self._tell(self._refusal_event(request_id, Refusal(event.status, kind=kind), now), now)
+        else:
+            self._break(request_id, now)
+
+    def _break(self, request_id: int, now: float) -> None:
+        """Tell of a broken attempt; what has begun to stream cannot be tried again."""
+        retryable = not self._started.pop(request_id, False)
+        self._ended[request_id] = (now, Outcome.FAILED)
+        jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
+        self._tell(Failed(request_id, retryable=retryable, jitter=jitter), now)
+
+    def _tell(self, event: Event, now: float) -> None:
+        """Tell the scheduler and carry out its answers, and what these bring about at once."""
+        told = self._told
+        told.append(event)
+        while told:
+            event = told.popleft()
+            actions = self._scheduler.handle(event, now=now)
+            if self._watch is not None:
+                self._watch(now, event, actions)
+            for action in actions:
+                if isinstance(action, Dispatch):
+                    self._dispatch(action, now)
+                elif isinstance(action, Reject):
+                    self._refuse(action, now)
+                else:
+                    self._defer(action)
+
+    def _dispatch(self, action: Dispatch, now: float) -> None:
+        request = action.request
+        load = self._loads[request.id - 1]
+        self._attempts += 1
+        self._ended.pop(request.id, None)
+        self._upstream_of[request.id] = action.upstream
+        job = Job(request.id, load.output_tokens, request.prompt_tokens)
+        refusal = self._providers[action.upstream].submit(job, now=now)
+        if refusal is not None:
+            self._queue_limits(action.upstream, now)
+            self._told.append(self._refusal_event(request.id, refusal, now))
+
+    def _refusal_event(self, request_id: int, refusal: Refusal, now: float) -> Event:
+        jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
+        cause = _CAUSES.get(refusal.kind)
+        if cause is not None:
+            return Throttled(request_id, cause, refusal.retry_after_s, jitter)
+        self._ended[request_id] = (now, Outcome.FAILED)
+        theirs = refusal.status >= 500
+        return Failed(request_id, retryable=theirs, upstream_fault=theirs, jitter=jitter)
+
+    def _refuse(self, action: Reject, now: float) -> None:
+        request, why = action.request, action.why
+        bucket = self._loads[request.id - 1].bucket
+        # "upstream" relays the last attempt's answer: the provider failed, nobody was shed.
+        outcome = Outcome.FAILED if action.reason == "upstream" else Outcome.SHED
+        self._ended[request.id] = (now, outcome)
+        self._refusals.append(
+            Refused(
+                request.id,
+                now,
+                bucket,
+                action.reason,
+                why.rung,
+                request.cost_tokens,
+                why.severity,
+            )
+        )
+
+    def _defer(self, action: Defer) -> None:
+        request_id = action.request.id
+        self._deferrals[request_id] = self._deferrals.get(request_id, 0) + 1
+
+    def _see_limits(self, name: str, now: float) -> None:
+        if name in self._stating:
+            self._tell(self._limits_event(name, now), now)
+
+    def _queue_limits(self, name: str, now: float) -> None:
+        if name in self._stating:
+            self._told.append(self._limits_event(name, now))
+
+    def _limits_event(self, name: str, now: float) -> LimitsSeen:
+        said: dict[str, float] = {}
+        for what, limit in self._providers[name].limits(now=now).items():
+            if what != "requests_per_day":
+                said[f"limit_{what}"] = limit.limit
+                said[f"remaining_{what}"] = limit.remaining
+                said[f"reset_{what}_s"] = limit.reset_s
+        return LimitsSeen(name, **said)
+
+    def _finished(self) -> Run:
+        records: list[Record] = []
+        for load in self._loads:
+            request = load.request
+            if request.id not in self._ended:
+                raise ProtocolError(
+                    f"request {request.id} never ended although nothing more can happen: "
+                    "a policy holds it back for ever"
+                )
+            ended_at, outcome = self._ended[request.id]
+            records.append(
+                Record(
+                    load.bucket,
+                    request.arrived_at,
+                    load.deadline,
+                    ended_at,
+                    outcome,
+                    self._deferrals.get(request.id, 0),
+                )
+            )
+        return Run(records, self._refusals, self._attempts)

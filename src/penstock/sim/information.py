@@ -1,0 +1,155 @@
+"""What the scheduler is told about each request: the paper's information ladder, and noise.
+
+The truth stays in `Job`; here it becomes a class, a prior and a deadline. Trap (a) of PAPER.md:
+deadlines are set per bucket, so at the rungs `none` and `class` the loosest deadline of the class
+(of all, at `none`) is told, or slack would give the size away.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from penstock.core.model import TokenEstimate, TrafficClass
+from penstock.predict.sampled_errors import SampledErrors
+
+LEVELS = ("none", "class", "coarse", "oracle", "predicted")
+EVERYTHING = "everything"
+"""The one class that there is when nothing is known."""
+
+BUCKET_RANGE_TOKENS: Mapping[str, tuple[int, int]] = {
+    "short": (16, 64),
+    "medium": (65, 256),
+    "long": (257, 1024),
+    "xlong": (1025, 4096),
+}
+"""From which lengths are drawn; ours, version 1 (PAPER.md's buckets with ends)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPlan:
+    """A traffic class and the buckets whose requests belong to it."""
+
+    name: str
+    buckets: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the scheduler learns of one request at its arrival."""
+
+    traffic_class: str
+    estimate: TokenEstimate
+    deadline_s: float
+
+
+class Teller:
+    """Tells the scheduler what its information level allows.
+
+    Args:
+        level: one of LEVELS. `none`: one class, one constant prior for all; `class`: the class,
+            one constant prior; `coarse`: the class and the bucket's p50 and p90; `oracle`: the
+            exact count; `predicted`: errors that a real predictor made.
+        noise: L; the prior is multiplied by a draw from U(1-L, 1+L).
+        classes: which buckets make which class.
+        deadline_s: by bucket.
+        constant: the prior of the levels `none` and `class`.
+        sampled: recorded predictions, for `predicted`.
+
+    """
+
+    def __init__(
+        self,
+        level: str,
+        *,
+        noise: float,
+        classes: Sequence[ClassPlan],
+        deadline_s: Mapping[str, float],
+        constant: TokenEstimate,
+        sampled: SampledErrors | None = None,
+    ) -> None:
+        self._level = level
+        self._noise = noise
+        self._plans = tuple(classes)
+        self._deadline_s = dict(deadline_s)
+        self._constant = constant
+        self._sampled = sampled
+        self._class_of = {b: plan.name for plan in classes for b in plan.buckets}
+        self._loosest_s = {
+            plan.name: max(self._deadline_s[b] for b in plan.buckets) for plan in classes
+        }
+        self._coarse = {b: coarse_estimate(b) for b in self._class_of}
+
+    def classes(self) -> tuple[TrafficClass, ...]:
+        """Return the scheduler's classes at this level."""
+        if self._level == "none":
+            loosest_s = max(self._deadline_s.values())
+            return (TrafficClass(EVERYTHING, deadline_s=loosest_s, estimate=self._constant),)
+        return tuple(
+            TrafficClass(
+                plan.name,
+                weight=plan.weight,
+                deadline_s=self._loosest_s[plan.name],
+                estimate=self._constant,
+            )
+            for plan in self._plans
+        )
+
+    def tell(self, bucket: str, output_tokens: int, chance: Random) -> Told:
+        """Return what is told of a request; draws twice, whatever the level."""
+        factor = 1.0 + self._noise * (2.0 * chance.random() - 1.0)
+        u = chance.random()
+        if self._level == "none":
+            loosest_s = max(self._deadline_s.values())
+            return Told(EVERYTHING, _scaled(self._constant, factor), loosest_s)
+        name = self._class_of[bucket]
+        if self._level == "class":
+            return Told(name, _scaled(self._constant, factor), self._loosest_s[name])
+        return Told(
+            name, _scaled(self._prior(bucket, output_tokens, u), factor), self._due_s(bucket)
+        )
+
+    def _prior(self, bucket: str, output_tokens: int, u: float) -> TokenEstimate:
+        if self._level == "coarse":
+            return self._coarse[bucket]
+        if self._level == "predicted" and self._sampled is not None:
+            return self._sampled.estimate(output_tokens, u=u)
+        exact = float(max(1, output_tokens))
+        return TokenEstimate(exact, exact, "oracle")
+
+    def _due_s(self, bucket: str) -> float:
+        return self._deadline_s[bucket]
+
+
+def coarse_estimate(bucket: str) -> TokenEstimate:
+    """Return the p50 and p90 of a loguniform draw from the bucket's range."""
+    low, high = BUCKET_RANGE_TOKENS[bucket]
+    ratio = high / low
+    return TokenEstimate(low * ratio**0.5, low * ratio**0.9, "coarse")
+
+
+def constant_estimate(mix: Mapping[str, float]) -> TokenEstimate:
+    """Return the p50 and p90 over a whole mix of buckets: all that is known without magnitude."""
+    return TokenEstimate(_mix_quantile(mix, 0.5), _mix_quantile(mix, 0.9), "constant")
+
+
+def _mix_quantile(mix: Mapping[str, float], share: float) -> float:
+    total = math.fsum(mix.values())
+    left = share * total
+    low, high = BUCKET_RANGE_TOKENS["short"]
+    for bucket, part in ((b, mix.get(b, 0.0)) for b in BUCKET_RANGE_TOKENS):
+        if part <= 0:
+            continue
+        low, high = BUCKET_RANGE_TOKENS[bucket]
+        if left <= part:
+            return float(low * (high / low) ** (left / part))
+        left -= part
+    return float(high)
+
+
+def _scaled(estimate: TokenEstimate, factor: float) -> TokenEstimate:
+    if factor == 1.0:
+        return estimate
+    p50 = max(1.0, estimate.p50_tokens * factor)
+    return TokenEstimate(p50, max(p50, estimate.p90_tokens * factor), estimate.source)

@@ -1,0 +1,94 @@
+"""Runs scenarios: every policy with every seed, each run on its own."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.metrics import Metrics, measure
+from penstock.policies.registry import build_scheduler
+from penstock.sim.engine import Engine, Run, Watch
+from penstock.sim.providers.registry import build_provider
+from penstock.sim.scenario import Scenario, settings_of
+
+UPSTREAM = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One policy's run with one seed."""
+
+    policy: str
+    seed: int
+    metrics: Metrics
+
+    def row(self) -> dict[str, Any]:
+        """Return the JSON object of the interface."""
+        m = self.metrics
+        return {
+            "policy": self.policy,
+            "seed": self.seed,
+            "short_p95_s": m.short_p95_s,
+            "short_p90_s": m.short_p90_s,
+            "long_p90_s": m.long_p90_s,
+            "p95_s": m.p95_s,
+            "makespan_s": m.makespan_s,
+            "completion_rate": m.completion_rate,
+            "deadline_satisfaction": m.deadline_satisfaction,
+            "useful_goodput_per_s": m.useful_goodput_per_s,
+            "deferrals": m.deferrals,
+            "shed": dict(m.shed),
+        }
+
+
+def run_one(scenario: Scenario, policy: str, seed: int, *, watch: Watch | None = None) -> Run:
+    """Run one policy with one seed and return everything that happened.
+
+    Raises:
+        KeyError: the scenario has no policy of that name.
+
+    """
+    workload = scenario.workload.build(seed, scenario.classes)
+    scheduler = build_scheduler(settings_of(scenario.policies[policy], workload.classes))
+    providers = {UPSTREAM: build_provider(scenario.provider, seed=seed)}
+    engine = Engine(scheduler, providers, habits=scenario.workload.habits(), seed=seed, watch=watch)
+    return engine.run(workload)
+
+
+def measure_one(scenario: Scenario, policy: str, seed: int) -> Result:
+    """Run one policy with one seed and return its metrics."""
+    return Result(policy, seed, measure(run_one(scenario, policy, seed).records))
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Result]:
+    """Run every policy with every seed; the order and the bytes do not depend on `processes`.
+
+    Args:
+        scenario: what to run.
+        processes: how many to use; 1 stays in this one.
+        progress: told (done, of how many) after each run.
+
+    """
+    jobs = [(policy, seed) for policy in scenario.policies for seed in scenario.seeds]
+    results: list[Result] = []
+    for result in _results(scenario, jobs, processes):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(jobs))
+    return results
+
+
+def _results(scenario: Scenario, jobs: list[tuple[str, int]], processes: int) -> Iterator[Result]:
+    if processes <= 1 or len(jobs) <= 1:
+        for policy, seed in jobs:
+            yield measure_one(scenario, policy, seed)
+        return
+    with ProcessPoolExecutor(min(processes, len(jobs))) as pool:
+        futures = [pool.submit(measure_one, scenario, policy, seed) for policy, seed in jobs]
+        for future in futures:
+            yield future.result()

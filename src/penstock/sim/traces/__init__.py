@@ -1,0 +1,1 @@
+"""Recorded traffic: the public formats, and penstock's own decision log."""

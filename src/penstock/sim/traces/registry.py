@@ -1,0 +1,34 @@
+"""Which recording a file is: told by its columns, not by its name."""
+
+import csv
+from pathlib import Path
+
+from penstock.errors import ConfigError
+from penstock.sim.traces.rows import read_rows
+from penstock.sim.traces.servegen import read_servegen
+from penstock.sim.traces.tables import read_lines
+from penstock.sim.traces.trace import Trace
+
+
+def read_trace(path: Path) -> Trace:
+    """Return the recording in a file.
+
+    Known: CSV with `output_tokens` and optionally `t` and `input_tokens` (Azure, Mooncake,
+    Vidur), ServeGen's rates, penstock's decision log (JSON lines). Gzip is unpacked.
+
+    Raises:
+        ConfigError: the file cannot be read or is none of these.
+
+    """
+    lines = [line for line in read_lines(path) if line.strip()]
+    if not lines:
+        raise ConfigError(f"trace {path}: must not be empty")
+    columns = next(csv.reader(lines[:1]))
+    if {"client", "t", "rate", "pat", "p1"} <= set(columns):
+        return read_servegen(lines, path)
+    if "output_tokens" in columns:
+        return read_rows(lines, path)
+    raise ConfigError(
+        f"trace {path}: first line {lines[0][:60]!r}: must be the header of a CSV with the column "
+        "output_tokens (and t, if timed), or of ServeGen's rates"
+    )

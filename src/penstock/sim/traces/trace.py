@@ -1,0 +1,93 @@
+"""What every recording answers to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from penstock.sim.workload import Item
+
+
+class Trace(Protocol):
+    """A recording from which workloads are made."""
+
+    @property
+    def timed(self) -> bool:
+        """True if it has arrival times of its own."""
+        ...
+
+    def lengths(self) -> Sequence[int]:
+        """Return output lengths that stand for the whole, in tokens."""
+        ...
+
+    def items(
+        self,
+        chance: Random,
+        *,
+        count: int | None,
+        rate_per_s: float | None,
+        times: Iterator[float] | None,
+    ) -> Iterator[Item]:
+        """Yield the calls in order of time, from 0.
+
+        Args:
+            chance: for what the recording leaves open (jitter, draws).
+            count: how many will be taken; None for all.
+            rate_per_s: stretch time to this mean rate; None for as recorded.
+            times: arrival times for a recording without its own.
+
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowTrace:
+    """A recording of one row per call.
+
+    Attributes:
+        rows: in order of time; `at` is 0 throughout if the recording has no times.
+        jitter_s: the recording's times are rounded down to this; spread evenly over it.
+
+    """
+
+    rows: tuple[Item, ...]
+    timed: bool = True
+    jitter_s: float = 0.0
+
+    def lengths(self) -> Sequence[int]:
+        """Return the output lengths, in tokens."""
+        return [row.output_tokens for row in self.rows]
+
+    def items(
+        self,
+        chance: Random,
+        *,
+        count: int | None,
+        rate_per_s: float | None,
+        times: Iterator[float] | None,
+    ) -> Iterator[Item]:
+        """Yield the rows; with times given, from a random start, as often as needed."""
+        if times is not None:
+            yield from self._on_times(chance, times, count)
+            return
+        rows = self.rows[:count]
+        at = [row.at + self.jitter_s * chance.random() for row in rows]
+        first = min(at, default=0.0)
+        span_s = max(at, default=0.0) - first
+        stretch = len(rows) / span_s / rate_per_s if rate_per_s and span_s > 0 else 1.0
+        placed = sorted(((t - first) * stretch, n) for n, t in enumerate(at))
+        for t, n in placed:
+            yield _moved(rows[n], t)
+
+    def _on_times(
+        self, chance: Random, times: Iterator[float], count: int | None
+    ) -> Iterator[Item]:
+        start = chance.randrange(len(self.rows))
+        for n, at in zip(range(count or len(self.rows)), times, strict=False):
+            yield _moved(self.rows[(start + n) % len(self.rows)], at)
+
+
+def _moved(item: Item, at: float) -> Item:
+    return Item(
+        at, item.output_tokens, item.prompt_tokens, item.session, item.deadline_s, item.tenant
+    )

@@ -1,0 +1,115 @@
+"""What is asked of the provider: a list of requests with their truth and what is told of them."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+
+from penstock.core.model import Request, TrafficClass, bucket_of
+from penstock.sim.information import BUCKET_RANGE_TOKENS, Teller
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One call of a workload before anyone has seen it.
+
+    Attributes:
+        at: seconds from the start.
+        output_tokens: the reply's true length.
+        session: conversation; empty if none.
+        deadline_s: its own, from submission; None for its bucket's.
+        tenant: whom it is for.
+
+    """
+
+    at: float
+    output_tokens: int
+    prompt_tokens: int = 0
+    session: str = ""
+    deadline_s: float | None = None
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One request as it will be: what the scheduler sees, and the truth."""
+
+    request: Request
+    output_tokens: int
+    bucket: str
+    deadline: float
+    """Driver seconds: the true deadline, which the metrics keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Everything that arrives in one run, in order of arrival, and the classes it belongs to."""
+
+    loads: tuple[Load, ...]
+    classes: tuple[TrafficClass, ...]
+
+
+def stream_of(seed: int, name: str) -> Random:
+    """Return the random stream of that name: changing one thing leaves the other draws alone."""
+    return Random(f"{seed}/{name}")
+
+
+def drawn_items(
+    times: Iterable[float],
+    *,
+    count: int,
+    mix: Mapping[str, float],
+    seed: int,
+    prompt_tokens: tuple[int, int] = (0, 0),
+) -> Iterator[Item]:
+    """Yield `count` calls: a bucket by the mix, then a length loguniform within the bucket."""
+    which, length, prompt = (stream_of(seed, n) for n in ("buckets", "tokens", "prompts"))
+    buckets = [b for b in BUCKET_RANGE_TOKENS if mix.get(b, 0.0) > 0]
+    total = math.fsum(mix[b] for b in buckets)
+    for at in islice(times, count):
+        bucket = _pick(buckets, mix, which.random() * total)
+        tokens = _loguniform(*BUCKET_RANGE_TOKENS[bucket], length.random())
+        yield Item(at, tokens, _loguniform(*prompt_tokens, prompt.random()))
+
+
+def build_workload(
+    items: Iterable[Item], teller: Teller, *, deadline_s: Mapping[str, float], seed: int
+) -> Workload:
+    """Return the workload: ids by arrival, each request as the teller lets it be seen."""
+    chance = stream_of(seed, "information")
+    loads: list[Load] = []
+    ordered = sorted(items, key=lambda item: item.at)
+    for number, item in enumerate(ordered, start=1):
+        bucket = bucket_of(item.output_tokens)
+        told = teller.tell(bucket, item.output_tokens, chance)
+        true_s = deadline_s[bucket] if item.deadline_s is None else item.deadline_s
+        told_s = told.deadline_s if item.deadline_s is None else item.deadline_s
+        request = Request(
+            id=number,
+            traffic_class=told.traffic_class,
+            arrived_at=item.at,
+            estimate=told.estimate,
+            deadline=item.at + told_s,
+            tenant=item.tenant,
+            prompt_tokens=item.prompt_tokens,
+            session=item.session,
+        )
+        loads.append(Load(request, item.output_tokens, bucket, item.at + true_s))
+    return Workload(tuple(loads), teller.classes())
+
+
+def _pick(buckets: list[str], mix: Mapping[str, float], mark: float) -> str:
+    for bucket in buckets:
+        mark -= mix[bucket]
+        if mark < 0:
+            return bucket
+    return buckets[-1]
+
+
+def _loguniform(low: int, high: int, u: float) -> int:
+    """Return a whole number in [low, high] whose logarithm is uniform; 0 for the range (0, 0)."""
+    if high <= 0:
+        return 0
+    low = max(low, 1)
+    return min(high, int(low * ((high + 1) / low) ** u))

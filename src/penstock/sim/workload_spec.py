@@ -1,0 +1,280 @@
+"""The `[workload]` table of a scenario: its keys, their rules, and the workload it makes."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from penstock.core.model import TokenEstimate
+from penstock.errors import ConfigError
+from penstock.metrics import nearest_rank
+from penstock.predict.sampled_errors import SampledErrors
+from penstock.sim import arrivals
+from penstock.sim.engine import Habits
+from penstock.sim.information import (
+    BUCKET_RANGE_TOKENS,
+    LEVELS,
+    ClassPlan,
+    Teller,
+    constant_estimate,
+)
+from penstock.sim.params import (
+    count_or_none,
+    not_negative,
+    one_of,
+    positive,
+    positive_or_none,
+    read_params,
+    refuse_unknown,
+)
+from penstock.sim.traces.registry import read_trace
+from penstock.sim.traces.trace import Trace
+from penstock.sim.workload import Item, Workload, build_workload, drawn_items, stream_of
+
+DEFAULT_REQUESTS = 400
+DEFAULT_MIX = {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
+DEFAULT_DEADLINE_S = {"short": 1.0, "medium": 4.0, "long": 15.0, "xlong": 60.0}
+_SHAPE_KEYS: dict[str, tuple[str, ...]] = {
+    "poisson": (),
+    "gamma": ("cv",),
+    "bursts": ("on_s", "off_s"),
+    "diurnal": ("period_s", "amplitude"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The keys that hold one number or word each."""
+
+    requests: int | None = count_or_none()
+    rate_per_s: float | None = positive_or_none()
+    arrivals: str = one_of(*_SHAPE_KEYS)
+    cv: float | None = positive_or_none()
+    on_s: float | None = positive_or_none()
+    off_s: float | None = positive_or_none()
+    period_s: float | None = positive_or_none()
+    amplitude: float | None = positive_or_none()
+    tokens: str = one_of("loguniform")
+    information: str = one_of("coarse", *(level for level in LEVELS if level != "coarse"))
+    noise: float = not_negative(0.0)
+    patience_s: float = positive(60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSpec:
+    """What arrives, in every seed's own draw.
+
+    Attributes:
+        requests: how many; None takes a whole trace.
+        rate_per_s: mean arrivals a second; a trace is stretched to it.
+        arrivals: poisson, gamma (with `cv`), bursts (with `on_s`, `off_s`: mean lengths of the
+            phases) or diurnal (with `period_s`, `amplitude` in (0, 1]).
+        mix: share of each bucket. deadline_s: seconds from submission, by bucket.
+        information, noise: what the scheduler is told (`sim.information`).
+        prompt_tokens: range of the prompts' lengths, loguniform; (0, 0) for none.
+        trace: arrivals and lengths from a recording, in place of generators.
+        predictions: recorded predictions, for the information level `predicted`.
+        stream: clients read replies as they come, so first tokens are seen.
+        patience_s: how long clients wait on a reply that has stopped.
+
+    """
+
+    requests: int | None = DEFAULT_REQUESTS
+    rate_per_s: float | None = None
+    arrivals: str = "poisson"
+    cv: float | None = None
+    on_s: float | None = None
+    off_s: float | None = None
+    period_s: float | None = None
+    amplitude: float | None = None
+    tokens: str = "loguniform"
+    information: str = "coarse"
+    noise: float = 0.0
+    patience_s: float = 60.0
+    mix: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MIX))
+    deadline_s: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
+    prompt_tokens: tuple[int, int] = (0, 0)
+    trace: Trace | None = None
+    predictions: SampledErrors | None = None
+    stream: bool = False
+
+    def habits(self) -> Habits:
+        """Return how the clients read."""
+        return Habits(stream=self.stream, patience_s=self.patience_s)
+
+    def teller(self, classes: Sequence[ClassPlan]) -> Teller:
+        """Return what tells the scheduler about each request."""
+        return Teller(
+            self.information,
+            noise=self.noise,
+            classes=classes,
+            deadline_s=self.deadline_s,
+            constant=self._constant(),
+            sampled=self.predictions,
+        )
+
+    def build(self, seed: int, classes: Sequence[ClassPlan]) -> Workload:
+        """Return the workload of this seed; the same one for every policy."""
+        return build_workload(
+            self._items(seed), self.teller(classes), deadline_s=self.deadline_s, seed=seed
+        )
+
+    def _items(self, seed: int) -> Iterator[Item]:
+        if self.trace is not None:
+            times = self._times(seed) if not self.trace.timed else None
+            items = self.trace.items(
+                stream_of(seed, "trace"),
+                count=self.requests,
+                rate_per_s=self.rate_per_s,
+                times=times,
+            )
+            return islice(items, self.requests)
+        return drawn_items(
+            self._times(seed),
+            count=self.requests or DEFAULT_REQUESTS,
+            mix=self.mix,
+            seed=seed,
+            prompt_tokens=self.prompt_tokens,
+        )
+
+    def _times(self, seed: int) -> Iterator[float]:
+        return _generator(self, stream_of(seed, "arrivals"))
+
+    def _constant(self) -> TokenEstimate:
+        if self.trace is None:
+            return constant_estimate(self.mix)
+        lengths = sorted(max(1, n) for n in self.trace.lengths())
+        p50, p90 = nearest_rank(lengths, 50), nearest_rank(lengths, 90)
+        return TokenEstimate(p50 or 1.0, p90 or 1.0, "constant")
+
+
+def read_workload(table: Mapping[str, Any], *, folder: Path) -> WorkloadSpec:
+    """Return the workload that the table describes; files are taken from `folder`.
+
+    Raises:
+        ConfigError: a key is unknown, missing, of no use here, or has an impossible value.
+
+    """
+    readers: dict[str, Callable[[object], Any]] = {
+        "mix": _mix,
+        "deadline_s": _deadlines,
+        "prompt_tokens": _token_range,
+        "stream": _flag,
+        "trace": lambda value: read_trace(_file(value, "trace", folder)),
+        "predictions": lambda value: SampledErrors.load(_file(value, "predictions", folder)),
+    }
+    _refuse_unknown(table, readers)
+    simple = {k: v for k, v in table.items() if k not in readers}
+    numbers = read_params(_Numbers, simple, where="workload")
+    values: dict[str, Any] = asdict(numbers)
+    values |= {key: read(table[key]) for key, read in readers.items() if key in table}
+    if "trace" not in table and values["requests"] is None:
+        values["requests"] = DEFAULT_REQUESTS
+    spec = WorkloadSpec(**values)
+    _check_together(spec, table)
+    return spec
+
+
+def _refuse_unknown(table: Mapping[str, Any], readers: Mapping[str, Any]) -> None:
+    known = [f.name for f in fields(_Numbers)] + list(readers)
+    refuse_unknown(table, known, where="workload")
+
+
+def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
+    """Refuse keys that contradict each other or would do nothing."""
+    for shape, keys in _SHAPE_KEYS.items():
+        for key in keys:
+            if shape == spec.arrivals and getattr(spec, key) is None:
+                raise ConfigError(f"workload.{key}: missing: arrivals = {shape!r} needs it")
+            if shape != spec.arrivals and key in table:
+                given = table[key]
+                raise ConfigError(
+                    f"workload.{key} = {given!r}: only for arrivals = {shape!r}, "
+                    f"not {spec.arrivals!r}"
+                )
+    if spec.amplitude is not None and spec.amplitude > 1:
+        raise ConfigError(f"workload.amplitude = {spec.amplitude!r}: must be above 0, at most 1")
+    if spec.noise >= 1:
+        raise ConfigError(f"workload.noise = {spec.noise!r}: must be at least 0 and below 1")
+    if spec.rate_per_s is None and (spec.trace is None or not spec.trace.timed):
+        raise ConfigError("workload.rate_per_s: missing: it must be a finite number > 0")
+    if spec.trace is not None and spec.trace.timed and "arrivals" in table:
+        raise ConfigError(
+            f"workload.arrivals = {spec.arrivals!r}: the trace has its own arrival times"
+        )
+    if spec.trace is not None and "mix" in table:
+        raise ConfigError("workload.mix: the trace has its own lengths")
+    if (spec.information == "predicted") != (spec.predictions is not None):
+        raise ConfigError(
+            "workload.predictions: must name a file of recorded predictions if information is "
+            f"'predicted', and only then (it is {spec.information!r})"
+        )
+
+
+def _generator(spec: WorkloadSpec, chance: Random) -> Iterator[float]:
+    rate = spec.rate_per_s or 1.0
+    if spec.arrivals == "gamma":
+        return arrivals.gamma(rate, spec.cv or 1.0, chance)
+    if spec.arrivals == "bursts":
+        return arrivals.bursts(rate, spec.on_s or 1.0, spec.off_s or 0.0, chance)
+    if spec.arrivals == "diurnal":
+        return arrivals.diurnal(rate, spec.period_s or 1.0, spec.amplitude or 0.0, chance)
+    return arrivals.poisson(rate, chance)
+
+
+def _mix(value: object) -> dict[str, float]:
+    mix = _by_bucket(value, "mix", above_zero=False)
+    total = math.fsum(mix.values())
+    if abs(total - 1.0) > 1e-6:
+        raise ConfigError(f"workload.mix = {mix!r}: shares must sum to 1, not {total:g}")
+    return mix
+
+
+def _deadlines(value: object) -> dict[str, float]:
+    return DEFAULT_DEADLINE_S | _by_bucket(value, "deadline_s", above_zero=True)
+
+
+def _by_bucket(value: object, key: str, *, above_zero: bool) -> dict[str, float]:
+    if not isinstance(value, Mapping) or not value:
+        raise ConfigError(f"workload.{key} = {value!r}: must be a table of numbers by bucket")
+    for bucket, number in value.items():
+        if bucket not in BUCKET_RANGE_TOKENS:
+            known = ", ".join(BUCKET_RANGE_TOKENS)
+            raise ConfigError(f"workload.{key}.{bucket}: unknown bucket: must be one of {known}")
+        good = isinstance(number, int | float) and not isinstance(number, bool)
+        if not good or not math.isfinite(number) or number < 0 or (above_zero and number == 0):
+            rule = "> 0" if above_zero else ">= 0"
+            raise ConfigError(
+                f"workload.{key}.{bucket} = {number!r}: must be a finite number {rule}"
+            )
+    return {bucket: float(number) for bucket, number in value.items()}
+
+
+def _token_range(value: object) -> tuple[int, int]:
+    pair = [value, value] if type(value) is int else value
+    if not isinstance(pair, list) or len(pair) != 2 or not all(type(n) is int for n in pair):
+        raise ConfigError(
+            f"workload.prompt_tokens = {value!r}: must be a whole number or [lowest, highest]"
+        )
+    low, high = pair
+    if not 0 <= low <= high:
+        raise ConfigError(f"workload.prompt_tokens = {value!r}: must have 0 <= lowest <= highest")
+    return low, high
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"workload.stream = {value!r}: must be true or false")
+    return value
+
+
+def _file(value: object, key: str, folder: Path) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"workload.{key} = {value!r}: must be the path of a file")
+    path = folder / value
+    if not path.is_file():
+        raise ConfigError(f"workload.{key} = {value!r}: there is no such file at {path}")
+    return path
