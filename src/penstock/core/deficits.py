@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 
+from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
 
@@ -32,12 +33,24 @@ class Deficits:
         """Say whether the class can pay for its head."""
         return self.tokens.get(name, 0.0) >= head.request.cost_tokens
 
-    def top_up(self, heads: Mapping[str, Ticket], weights: Mapping[str, float]) -> None:
-        """Give whole rounds to all heads until at least one is affordable."""
-        rounds = min(
-            math.ceil(
-                (head.request.cost_tokens - self.tokens.get(name, 0.0))
-                / (self.quantum_tokens * weights[name])
+    def top_up(
+        self, heads: Mapping[str, Ticket], weights: Mapping[str, float], signals: Signals
+    ) -> None:
+        """Give whole rounds to all heads until at least one is affordable.
+
+        Unspent credit of classes that wait for nothing is taken first, as in the source; debts
+        stay.
+        """
+        for name, tokens in self.tokens.items():
+            if tokens > 0 and not signals.classes[name].waiting:
+                self.tokens[name] = 0.0
+        rounds, first = min(
+            (
+                math.ceil(
+                    (head.request.cost_tokens - self.tokens.get(name, 0.0))
+                    / (self.quantum_tokens * weights[name])
+                ),
+                name,
             )
             for name, head in heads.items()
         )
@@ -45,16 +58,12 @@ class Deficits:
             for name in heads:
                 grant = rounds * self.quantum_tokens * weights[name]
                 self.tokens[name] = self.tokens.get(name, 0.0) + grant
+            # The sum may round to just below the cost, and then nobody could go.
+            self.tokens[first] = max(self.tokens[first], heads[first].request.cost_tokens)
 
     def charge(self, name: str, tokens: float) -> None:
         """Take tokens from a class (negative: give them back)."""
         self.tokens[name] = self.tokens.get(name, 0.0) - tokens
-
-    def forfeit(self, heads: Mapping[str, Ticket]) -> None:
-        """Take the unspent credit of classes that wait for nothing; debts stay."""
-        for name, tokens in self.tokens.items():
-            if tokens > 0 and name not in heads:
-                self.tokens[name] = 0.0
 
     def clear(self) -> None:
         """Forget credits and debts."""

@@ -196,8 +196,8 @@ class Reject:
     """Refuse the request.
 
     Attributes:
-        reason: "shed", "queue_full", "expired", "draining", "upstream" (the last attempt's
-            answer is relayed), "no_upstream".
+        reason: "shed", "queue_full", "expired", "draining", "quota" (every upstream's is
+            spent), "upstream" (the last attempt's answer is relayed), "no_upstream".
         retry_after_s: the earliest time at which a new try makes sense, or None if never.
 
     """

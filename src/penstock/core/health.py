@@ -41,7 +41,9 @@ class Health:
 
     def open_at(self, *, now: float) -> float:
         """Return when it may be used again; `now` if it may be now."""
-        return max(now, self.paused_until, self.exhausted_until)
+        if self.paused_until <= now and self.exhausted_until <= now:
+            return now
+        return max(self.paused_until, self.exhausted_until)
 
     def exhausted(self, *, now: float) -> bool:
         """Say whether its quota is spent: waiting for it makes no sense."""

@@ -34,7 +34,7 @@ class Lane:
     wake_at: float = math.inf
 
     def service_s(self, model: str, p50_tokens: float, p90_tokens: float) -> tuple[float, float]:
-        """Return predicted service times (p50, p90) at the upstream that is fastest at the median."""
+        """Return predicted service times (p50, p90) where the median is served fastest."""
         best = (math.inf, math.inf)
         for upstream in self.upstreams:
             fit = upstream.service(model)
@@ -71,29 +71,43 @@ class Lane:
         signals = self.signals
         if not signals.waiting:
             return None
-        window = 0.0
-        opened = []
-        obstacle = ("window", math.inf)
-        for upstream in self.upstreams:
-            window += upstream.capacity.window
-            found = upstream.obstacle(None, now=now)
-            if found[0]:
-                obstacle = min(obstacle, found, key=_when)
-            else:
-                opened.append(upstream)
-        signals.window = window
+        opened, obstacle = self._opened(now=now)
         heads: dict[str, Ticket] = {}
         for name, queue in self.queues.items():
-            head = queue.head(now=now) if len(queue) else None
-            if head is not None:
-                heads[name] = head
+            if signals.classes[name].waiting:
+                head = queue.head(now=now)
+                if head is not None:
+                    heads[name] = head
         if not opened:
             self._hold(heads, obstacle, now=now)
             return None
-        return self._choose(heads, opened, now=now)
+        return self._choose(heads, opened, obstacle, now=now)
+
+    def _opened(self, *, now: float) -> tuple[list[Upstream], tuple[str, float]]:
+        """Return the upstreams with room, and the obstacle that falls first at the others."""
+        window, occupied = 0.0, 0
+        opened = []
+        obstacle = ("", math.inf)
+        for upstream in self.upstreams:
+            found = upstream.obstacle(None, now=now)
+            if found[0] != "upstream":  # what is paused has no room to share out
+                window += upstream.capacity.window
+                occupied += len(upstream.in_flight)
+            if not found[0]:
+                opened.append(upstream)
+            elif not obstacle[0] or found[1] < obstacle[1]:
+                obstacle = found
+        if window > 0:
+            self.signals.window, self.signals.occupied = window, occupied
+        return opened, obstacle
 
     def _choose(
-        self, heads: dict[str, Ticket], opened: list[Upstream], *, now: float
+        self,
+        heads: dict[str, Ticket],
+        opened: list[Upstream],
+        elsewhere: tuple[str, float],
+        *,
+        now: float,
     ) -> tuple[Ticket, Upstream] | None:
         blocked: list[Ticket] = []
         chosen = None
@@ -103,11 +117,13 @@ class Lane:
                 self._hold(heads, ("class", math.inf), now=now)
                 break
             ticket = heads.pop(name)
-            target, obstacle = self._place(ticket, opened, now=now)
+            target, obstacle = self._place(ticket, opened, elsewhere, now=now)
             if target is not None:
                 chosen = (ticket, target)
                 break
             self._hold({name: ticket}, obstacle, now=now)
+            if obstacle[0] == "upstream":  # waits for its retry, which others must not
+                continue
             blocked.append(ticket)
             if ticket.passes >= PASSES_LIMIT:
                 break
@@ -117,17 +133,18 @@ class Lane:
         return chosen
 
     def _place(
-        self, ticket: Ticket, opened: list[Upstream], *, now: float
+        self, ticket: Ticket, opened: list[Upstream], elsewhere: tuple[str, float], *, now: float
     ) -> tuple[Upstream | None, tuple[str, float]]:
         """Return the upstream where the ticket finishes first, or the obstacle that falls first.
 
+        `elsewhere` is the first obstacle to fall at the upstreams that are closed to everything.
         The upstream of the same conversation comes before all others, one that has just failed
         this very ticket after them.
         """
         home = self.sticky.home(ticket) if self.sticky is not None else None
         best: Upstream | None = None
         best_key = (2, math.inf)
-        nearest = ("window", math.inf)
+        nearest = elsewhere
         for upstream in opened:
             found = self._obstacle(ticket, upstream, now=now)
             if found[0]:
@@ -143,7 +160,7 @@ class Lane:
         return best, nearest
 
     def _obstacle(self, ticket: Ticket, upstream: Upstream, *, now: float) -> tuple[str, float]:
-        if ticket.attempts and upstream.health.troubled:
+        if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:
             retry_at = self.retries.next_at(self.signals.waiting, now=now)
             if retry_at > now:
                 return "upstream", retry_at
@@ -151,7 +168,8 @@ class Lane:
 
     def _hold(self, heads: dict[str, Ticket], obstacle: tuple[str, float], *, now: float) -> None:
         cause, until = obstacle
-        self.wake_at = min(self.wake_at, until)
+        if until < self.wake_at:
+            self.wake_at = until
         for ticket in heads.values():
             ticket.hold(cause, now=now)
 

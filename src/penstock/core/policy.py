@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.core.events import RefusalCause
+from penstock.core.service_time import ServiceTime
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
@@ -95,6 +96,7 @@ class Reply:
         first_token_s: from dispatch to the first token, nan if not streamed.
         in_flight: how many flew to this upstream at its dispatch, itself included.
         waiting: True if requests wait that could use more room: growth has a purpose.
+        service: the upstream's fit for the request's model, this reply not yet in it.
 
     """
 
@@ -104,6 +106,7 @@ class Reply:
     first_token_s: float
     in_flight: int
     waiting: bool
+    service: ServiceTime
 
 
 class CapacityPolicy(Protocol):
@@ -125,8 +128,12 @@ class CapacityPolicy(Protocol):
         """Note an attempt sent; `in_flight` includes it."""
         ...
 
-    def on_first_token(self, ticket: Ticket, *, now: float) -> None:
-        """Note the first token of a reply."""
+    def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
+        """Note an attempt that no longer flies, however it ended; `in_flight` are left."""
+        ...
+
+    def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
+        """Note the first token of a reply; `service` is the fit of its model."""
         ...
 
     def on_reply(self, reply: Reply, *, now: float) -> None:

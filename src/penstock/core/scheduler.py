@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from penstock.core.backlog import Backlog
 from penstock.core.events import (
     Action,
     Arrived,
@@ -35,6 +36,7 @@ DRAIN_RETRY_S = 5.0
 LONGEST_RETRY_S = 60.0
 BACKOFF_BASE_S = 0.5
 MODELS_LIMIT = 4096
+HELD_BACK = (Stage.QUEUED, Stage.DEFERRED)
 
 
 class Scheduler:
@@ -67,7 +69,7 @@ class Scheduler:
         self._deferred = Timers()
         self._expiry = Timers()
         self._retries = RetryBudget(settings.retry_share)
-        self._waiting = 0
+        self._backlog = Backlog(self._classes, settings.queue_limit)
         self._now = -math.inf
         self._draining = False
         self._actions: list[Action] = []
@@ -88,7 +90,8 @@ class Scheduler:
 
         Raises:
             ProtocolError: time went backwards, an id arrived twice, a class is not configured,
-                or an event speaks of a request that does not fly.
+                or an event speaks of a request that does not fly. What timers had decided
+                by then is returned by the next call, for which `next_wakeup` asks at once.
 
         """
         if now < self._now:
@@ -97,17 +100,23 @@ class Scheduler:
                 "time must not go backwards; did two clocks get mixed?"
             )
         self._now = now
-        actions = self._actions = []
-        if self._deferred.next_at() <= now or self._expiry.next_at() <= now:
-            self._timers(now)
+        if self._deferred.earliest <= now or self._expiry.earliest <= now:
+            # At one instant timers come last: those due exactly now wait for `Woke`.
+            self._timers(now if isinstance(event, Woke) else math.nextafter(now, -math.inf), now)
         self._handlers[type(event)](event, now)
+        actions, self._actions = self._actions, []
         return actions
 
     def next_wakeup(self) -> float | None:
         """Return when `Woke` is due, or None if nothing waits for time alone."""
-        at = min(self._deferred.next_at(), self._expiry.next_at())
+        if self._actions:  # an event was refused after the timers had been heard
+            return self._now
+        at = self._deferred.next_at()
+        if self._expiry.earliest < at:
+            at = min(at, self._expiry.next_at())
         for lane in self._lanes.values():
-            at = min(at, lane.wake_at)
+            if lane.wake_at < at:
+                at = lane.wake_at
         return None if at == math.inf else max(at, self._now)
 
     def snapshot(self) -> Snapshot:
@@ -143,12 +152,17 @@ class Scheduler:
         if request.expires_at <= now:
             self._reject(ticket, lane, "expired", None, now)
             return
-        if self._is_full(lane, ticket):
+        if lane.exhausted(now=now):
+            self._reject(ticket, lane, "quota", lane.open_at(now=now) - now, now)
+            return
+        if lane.exhausted(now=now):
+            self._reject(ticket, lane, "quota", lane.open_at(now=now) - now, now)
+            return
+        if self._backlog.is_full_for(ticket):
             self._reject(ticket, lane, "queue_full", self._retry_after_s(lane, now), now)
             return
         self._tickets[request.id] = ticket
-        if request.expires_at < math.inf:
-            self._expiry.set(request.id, request.expires_at)
+        self._hold_back(ticket)
         lane.signals.refresh(now=now)
         self._judge(ticket, lane, now)
         self._pump(lane, now)
@@ -188,8 +202,9 @@ class Scheduler:
             self._reject(ticket, lane, "upstream", open_at - now, now)
         else:
             self._requeue(ticket, lane, now)
-        if lane.exhausted(now=now):
-            self._fail_fast(lane, now)
+        for names, sharing in self._lanes.items():
+            if ticket.upstream in names and sharing.exhausted(now=now):
+                self._fail_fast(sharing, now)
         self._pump_sharing(ticket.upstream, now)
 
     def _on_failed(self, event: Failed, now: float) -> None:
@@ -201,6 +216,8 @@ class Scheduler:
         lane.allocator.settle(ticket.request.traffic_class, -ticket.request.cost_tokens)
         if event.retryable and self._may_retry(ticket, lane, now):
             self._retries.spend(now=now)
+            ticket.retry_paid = True
+            self._hold_back(ticket)
             ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
             self._defer(ticket, "backoff", now + max(0.001, event.jitter * ceiling_s))
         else:
@@ -219,7 +236,6 @@ class Scheduler:
             self._upstreams[ticket.upstream].fail(ticket, upstream_fault=False, jitter=0.0, now=now)
         elif ticket.stage is Stage.QUEUED:
             lane.take(ticket, now=now)
-            self._waiting -= 1
         self._end(ticket)
         if ticket.upstream:
             self._pump_sharing(ticket.upstream, now)
@@ -233,6 +249,8 @@ class Scheduler:
         self._draining = True
         for ticket in [t for t in self._tickets.values() if t.stage is not Stage.IN_FLIGHT]:
             self._refuse_waiting(ticket, "draining", DRAIN_RETRY_S, now)
+        for lane in self._lanes.values():
+            self._pump(lane, now)
 
     def _on_limits_seen(self, event: LimitsSeen, now: float) -> None:
         upstream = self._upstreams.get(event.upstream)
@@ -246,10 +264,11 @@ class Scheduler:
 
     # Steps
 
-    def _timers(self, now: float) -> None:
-        for id_ in self._expiry.pop_due(now=now):
+    def _timers(self, due: float, now: float) -> None:
+        """Hear the timers that were due by `due`."""
+        for id_ in self._expiry.pop_due(now=due):
             self._refuse_waiting(self._tickets[id_], "expired", None, now)
-        for id_ in self._deferred.pop_due(now=now):
+        for id_ in self._deferred.pop_due(now=due):
             ticket = self._tickets[id_]
             lane = self._lane_of(ticket)
             lane.signals.refresh(now=now)
@@ -276,7 +295,6 @@ class Scheduler:
 
     def _queue(self, ticket: Ticket, lane: Lane, now: float) -> None:
         lane.push(ticket, now=now)
-        self._waiting += 1
 
     def _defer(self, ticket: Ticket, cause: str, until: float) -> None:
         ticket.stage = Stage.DEFERRED
@@ -287,12 +305,13 @@ class Scheduler:
         while (chosen := lane.next(now=now)) is not None:
             ticket, upstream = chosen
             lane.take(ticket, now=now)
-            self._waiting -= 1
+            self._backlog.leave(ticket)
             ticket.hold("", now=now)
             lane.allocator.charge(ticket.request.traffic_class, ticket.request.cost_tokens)
             why = self._why(ticket, lane, now)
-            if ticket.attempts and upstream.health.troubled:
+            if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:
                 self._retries.spend(now=now)
+            ticket.retry_paid = False
             upstream.depart(ticket, now=now)
             lane.signals.departed(ticket)
             ticket.stage = Stage.IN_FLIGHT
@@ -300,7 +319,7 @@ class Scheduler:
             if lane.sticky is not None:
                 lane.sticky.served(ticket)
             self._actions.append(Dispatch(ticket.request, upstream.name, why))
-        if not lane.signals.waiting:
+        if not lane.signals.waiting and not lane.signals.in_flight:
             lane.allocator.rest()
 
     def _pump_sharing(self, upstream: str, now: float) -> None:
@@ -310,9 +329,13 @@ class Scheduler:
                 self._pump(lane, now)
 
     def _requeue(self, ticket: Ticket, lane: Lane, now: float) -> None:
+        self._hold_back(ticket)
+        self._queue(ticket, lane, now)
+
+    def _hold_back(self, ticket: Ticket) -> None:
+        self._backlog.enter(ticket)
         if ticket.request.expires_at < math.inf:
             self._expiry.set(ticket.request.id, ticket.request.expires_at)
-        self._queue(ticket, lane, now)
 
     def _may_retry(self, ticket: Ticket, lane: Lane, now: float) -> bool:
         request = ticket.request
@@ -320,6 +343,7 @@ class Scheduler:
             not self._draining
             and ticket.attempts < self.settings.max_attempts
             and now < min(request.deadline, request.expires_at)
+            and not lane.exhausted(now=now)
             and self._retries.next_at(lane.signals.waiting, now=now) <= now
         )
 
@@ -337,7 +361,6 @@ class Scheduler:
         lane = self._lane_of(ticket)
         if ticket.stage is Stage.QUEUED:
             lane.take(ticket, now=now)
-            self._waiting -= 1
         self._end(ticket)
         self._reject(ticket, lane, reason, retry_after_s, now)
 
@@ -378,15 +401,6 @@ class Scheduler:
         assert lane is not None  # only requests with a lane become tickets
         return lane
 
-    def _is_full(self, lane: Lane, ticket: Ticket) -> bool:
-        known = self._classes[ticket.request.traffic_class]
-        tokens = lane.waiting_tokens.get(known.name, 0.0)
-        return (
-            self._waiting + len(self._deferred) >= self.settings.queue_limit
-            or lane.signals.classes[known.name].waiting >= known.queue_limit
-            or tokens + ticket.request.cost_tokens > known.queue_limit_tokens
-        )
-
     def _flying(self, request_id: int, what: str) -> Ticket:
         ticket = self._tickets.get(request_id)
         if ticket is None or ticket.stage is not Stage.IN_FLIGHT:
@@ -403,6 +417,8 @@ class Scheduler:
         return lane
 
     def _end(self, ticket: Ticket) -> None:
+        if ticket.stage in HELD_BACK:
+            self._backlog.leave(ticket)
         ticket.stage = Stage.ENDED
         id_ = ticket.request.id
         self._tickets.pop(id_, None)
@@ -427,12 +443,12 @@ class Scheduler:
             ticket.rung,
             lane.allocator.deficit_tokens(request.traffic_class),
             signals.window,
-            signals.in_flight,
+            signals.occupied,
             signals.waiting,
             waited_s,
             ticket.deferrals,
             ticket.attempts,
             slack_s,
             ticket.service_p50_s,
-            ticket.waits,
+            ticket.waits.copy(),
         )

@@ -50,6 +50,7 @@ class ServiceTime:
     base_s: float = 0.2
     s_per_token: float = 0.005
     keep: int = 32
+    replies: int = 0
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:
@@ -60,6 +61,7 @@ class ServiceTime:
         """Learn from a complete reply of `tokens` that took `latency_s` from dispatch."""
         if tokens < 1 or latency_s <= 0:
             return
+        self.replies += 1
         index = (tokens * tokens).bit_length()  # half-octave bins
         bin_ = self._bins.get(index)
         if bin_ is None:

@@ -68,7 +68,8 @@ class Settings:
         queue_limit: how many requests may wait in all.
         sticky: keep a session on the upstream that served it last, while that one has room.
         retry_share: attempts beyond the first, as a share of requests, while an upstream refuses.
-        max_attempts: attempts for one request, the first included.
+        max_attempts: after so many attempts, the first included, a fault is final. Refusals at
+            the upstream's door are not: the request waits as long as its time-to-live allows.
 
     """
 

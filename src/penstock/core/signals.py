@@ -75,9 +75,21 @@ class ClassDemand:
 
 @dataclass(slots=True)
 class Signals:
-    """The senses of one lane; policies read them, only the scheduler writes them."""
+    """The senses of one lane; policies read them, only the scheduler writes them.
+
+    Attributes:
+        window: how many requests may fly to the lane's usable upstreams, all together.
+        occupied: how many fly there, those of other lanes included.
+        in_flight, in_flight_work_s: this lane's own, and their predicted service times.
+        waiting, waiting_work_s: what waits in this lane, the deferred not counted.
+        slowdown: smoothed excess of latency over predicted service time; 1 is twice as slow.
+        severity: see the module.
+        classes: demand by class.
+
+    """
 
     window: float = math.inf
+    occupied: int = 0
     in_flight: int = 0
     in_flight_work_s: float = 0.0
     waiting: int = 0
@@ -137,6 +149,7 @@ class Signals:
     def departed(self, ticket: Ticket) -> None:
         """Note a ticket sent upstream."""
         self.in_flight += 1
+        self.occupied += 1
         self.in_flight_work_s += ticket.service_p50_s
         self.classes[ticket.request.traffic_class].in_flight += 1
 
@@ -156,23 +169,26 @@ class Signals:
 
     def pressure(self, *, now: float) -> float:
         """Return hopeful work over what can be done before its deadlines, in [0, 1]."""
-        while (start_by := self._hopeful.next_at()) < now:
-            for id_ in self._hopeful.pop_due(now=start_by):
-                self._forget(id_, start_by)
+        hopeful = self._hopeful
+        if hopeful.earliest < now:
+            while (start_by := hopeful.next_at()) < now:
+                for id_ in hopeful.pop_due(now=start_by):
+                    self._forget(id_, start_by)
         if self._hopeful_work_s <= 0.0:
             return 0.0
         slack_s = self._hopeful_deadline / self._hopeful_work_s - now
-        room_s = min(self.window, NO_WINDOW) * slack_s
+        room_s = (min(NO_WINDOW, self.window)) * slack_s
         return 1.0 if room_s <= self._hopeful_work_s else self._hopeful_work_s / room_s
 
     def refresh(self, *, now: float) -> float:
         """Bring the severity up to `now` and return it."""
-        window_work_s = min(self.window, NO_WINDOW) * self._mean_work_s
-        load = min(1.0, self.in_flight_work_s / window_work_s) if window_work_s > 0 else 0.0
+        window_work_s = (min(NO_WINDOW, self.window)) * self._mean_work_s
+        flying_s, slowdown = self.in_flight_work_s, self.slowdown
+        load = flying_s / window_work_s if flying_s < window_work_s else float(flying_s > 0)
         raw = (
             LOAD_SHARE * load
             + PRESSURE_SHARE * self.pressure(now=now)
-            + SLOWDOWN_SHARE * min(1.0, self.slowdown)
+            + SLOWDOWN_SHARE * (min(1.0, slowdown))
         )
         if self._at != self._at:  # nan: the first look
             self.severity = raw

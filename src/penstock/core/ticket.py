@@ -26,7 +26,8 @@ class Ticket:
         latest_start: driver seconds after which the p90 no longer fits the deadline.
         rung: its predicted bucket, which is its step on the cost ladder.
         passes: how often another request went by while this one did not fit upstream.
-        attempts: how often it was sent upstream.
+        attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
+            from the retry budget already.
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
         upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt.
 
@@ -41,6 +42,7 @@ class Ticket:
     deferrals: int = 0
     passes: int = 0
     attempts: int = 0
+    retry_paid: bool = False
     held_by: str = ""
     held_since: float = math.nan
     waits: dict[str, float] = field(default_factory=dict)

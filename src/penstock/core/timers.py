@@ -13,6 +13,8 @@ class Timers:
 
     def __init__(self) -> None:
         """Start empty."""
+        self.earliest = math.inf
+        """Nothing is due before; something cancelled may stand here still."""
         self._due: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
 
@@ -20,6 +22,8 @@ class Timers:
         """Make the request due at `at`, instead of whatever was set before."""
         self._due[request_id] = at
         heapq.heappush(self._heap, (at, request_id))
+        if at < self.earliest:
+            self.earliest = at
 
     def cancel(self, request_id: int) -> bool:
         """Forget the request; say whether it was set."""
@@ -36,13 +40,17 @@ class Timers:
         while heap:
             at, id_ = heap[0]
             if due.get(id_) == at:
+                self.earliest = at
                 return at
             heapq.heappop(heap)
+        self.earliest = math.inf
         return math.inf
 
     def pop_due(self, *, now: float) -> list[int]:
         """Remove and return all ids due by `now`, in order of time, then id."""
-        ids = []
+        ids: list[int] = []
+        if self.earliest > now:
+            return ids
         while self.next_at() <= now:
             _, id_ = heapq.heappop(self._heap)
             del self._due[id_]

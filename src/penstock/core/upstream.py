@@ -90,8 +90,9 @@ class Upstream:
         self.limits.reserve(ticket, now=now)
         self.capacity.on_dispatch(ticket, len(self.in_flight), now=now)
 
-    def _land(self, ticket: Ticket) -> None:
+    def _land(self, ticket: Ticket, *, now: float) -> None:
         del self.in_flight[ticket.request.id]
+        self.capacity.on_landing(ticket, len(self.in_flight), now=now)
         self.tokens = self.tokens - ticket.request.cost_tokens if self.in_flight else 0.0
 
     def first_token(self, ticket: Ticket, *, now: float) -> None:
@@ -99,15 +100,15 @@ class Upstream:
         if math.isnan(ticket.first_token_at):
             ticket.first_token_at = now
             self.health.succeeded(sent_at=ticket.dispatched_at)
-            self.capacity.on_first_token(ticket, now=now)
+            self.capacity.on_first_token(ticket, self.service(ticket.request.model), now=now)
 
     def complete(self, ticket: Ticket, event: Completed, *, waiting: bool, now: float) -> float:
         """Take a finished attempt out; return latency over expectation, nan if unknown."""
-        self._land(ticket)
         self.limits.settle(ticket, event.output_tokens, event.prompt_tokens)
         self.health.succeeded(sent_at=ticket.dispatched_at)
         latency_s = now - ticket.dispatched_at
         first_token_s = ticket.first_token_at - ticket.dispatched_at
+        fit = self.service(ticket.request.model)
         self.capacity.on_reply(
             Reply(
                 ticket,
@@ -116,12 +117,13 @@ class Upstream:
                 first_token_s,
                 ticket.in_flight_at_dispatch,
                 waiting,
+                fit,
             ),
             now=now,
         )
+        self._land(ticket, now=now)
         if not event.output_tokens:
             return math.nan
-        fit = self.service(ticket.request.model)
         fit.observe(event.output_tokens, latency_s)
         ratio = latency_s / max(1e-9, fit.predict_s(event.output_tokens))
         self.slowdown += SLOWDOWN_WEIGHT * (max(0.0, ratio - 1.0) - self.slowdown)
@@ -129,7 +131,7 @@ class Upstream:
 
     def refuse(self, ticket: Ticket, event: Throttled, *, now: float) -> None:
         """Take a refused attempt out of the ledger and heed the refusal."""
-        self._land(ticket)
+        self._land(ticket, now=now)
         self.limits.settle(ticket, 0, 0)
         self.health.refused(
             event.cause,
@@ -143,7 +145,7 @@ class Upstream:
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken or cancelled attempt out of the ledger."""
-        self._land(ticket)
+        self._land(ticket, now=now)
         self.limits.settle(ticket, None, None)
         if upstream_fault:
             self.health.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)

@@ -16,6 +16,7 @@ from penstock.policies.allocation.fifo import Fifo as FifoAllocation
 from penstock.policies.allocation.quota_tiered import QuotaTiered
 from penstock.policies.allocation.short_priority import ShortPriority
 from penstock.policies.capacity.fixed import Fixed
+from penstock.policies.capacity.residual import Residual
 from penstock.policies.capacity.unlimited import Unlimited
 from penstock.policies.ordering.edf import EarliestDeadlineFirst
 from penstock.policies.ordering.feasible_set import FeasibleSet
@@ -53,6 +54,7 @@ POLICIES: dict[str, dict[str, Factory]] = {
     },
     "capacity": {
         "fixed": Fixed,
+        "residual": Residual,
         "unlimited": Unlimited,
     },
 }

@@ -10,6 +10,7 @@ from penstock.core.signals import ClassDemand, Signals
 from penstock.core.ticket import Ticket
 
 URGENCY_RATIO = 2.0
+REVIEW_S = 0.25
 RARE = 0.125
 """Below this offered load times window an idle slot costs more than the class gains by it."""
 
@@ -43,12 +44,23 @@ class AdaptiveDrr:
         room_quantile: float = 0.95,
         room_share: float = 0.5,
     ) -> None:
-        """Start with no debts; `classes` give names and weights."""
+        """Start with no debts; `classes` give names and weights.
+
+        Raises:
+            ValueError: `room_quantile` or `room_share` would keep all room, or less than none.
+
+        """
+        if not 0 <= room_quantile < 1 or not 0 <= room_share < 1:
+            raise ValueError(
+                f"room_quantile={room_quantile!r}, room_share={room_share!r}: both must be at "
+                "least 0 and below 1, or room would be kept for requests that never come"
+            )
         self._weights = {c.name: c.weight for c in classes}
         self._rank = {c.name: i for i, c in enumerate(classes)}
         self._deficits = Deficits(quantum_tokens)
         self._room_quantile = room_quantile
         self._room_share = room_share
+        self._wants: dict[str, tuple[float, float, int]] = {}
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the most urgent class that can pay and has room."""
@@ -61,12 +73,12 @@ class AdaptiveDrr:
         if len(heads) == 1:
             (name,) = heads
             if not self._deficits.affordable(name, heads[name]):
-                self._deficits.top_up(heads, self._weights)
+                self._deficits.top_up(heads, self._weights, signals)
             return name
         deficits = self._deficits
         able = [name for name, head in heads.items() if deficits.affordable(name, head)]
         if not able:
-            deficits.top_up(heads, self._moved_weights(heads, signals))
+            deficits.top_up(heads, self._moved_weights(heads, signals), signals)
             able = [name for name, head in heads.items() if deficits.affordable(name, head)]
         return min(able, key=lambda name: (signals.classes[name].slack_s, self._rank[name]))
 
@@ -99,19 +111,27 @@ class AdaptiveDrr:
         if math.isinf(window) or window < 2:
             return True
         own = signals.classes[name]
+        most = int(self._room_share * window)
         kept = 0
         for other, demand in signals.classes.items():
             if other != name and demand.slack_s * URGENCY_RATIO < own.slack_s:
-                wanted = self._wanted(demand, window, now=now)
-                kept += max(min(1, wanted), wanted - demand.in_flight)
-        kept = min(kept, int(self._room_share * window))
-        return signals.in_flight + kept < window
+                wanted = self._wanted(other, demand, window, now=now)
+                free = max(min(1, wanted), wanted - demand.in_flight)
+                # What it holds counts: an urgent flood gets no more kept, deficits decide there.
+                kept += max(0, min(free, most - demand.in_flight))
+        kept = min(kept, most)
+        return not kept or signals.occupied + kept < window
 
-    def _wanted(self, demand: ClassDemand, window: float, *, now: float) -> int:
+    def _wanted(self, name: str, demand: ClassDemand, window: float, *, now: float) -> int:
+        known = self._wants.get(name)
+        if known is not None and known[0] == window and now < known[1]:
+            return known[2]
         offered = demand.offered(now=now)
-        if offered * window < RARE:
-            return 0
-        return max(1, poisson_quantile(offered, self._room_quantile))
+        wanted = 0
+        if offered * window >= RARE:
+            wanted = max(1, poisson_quantile(offered, self._room_quantile))
+        self._wants[name] = (window, now + REVIEW_S, wanted)
+        return wanted
 
 
 def poisson_quantile(mean: float, quantile: float) -> int:

@@ -25,13 +25,12 @@ class Drr:
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the class whose turn it is."""
-        self._deficits.forfeit(heads)
         current = self._ring[self._turn]
         if current in heads and self._deficits.affordable(current, heads[current]):
             return current
         name = self._next_able(heads)
         if name is None:
-            self._deficits.top_up(heads, self._weights)
+            self._deficits.top_up(heads, self._weights, signals)
             name = self._next_able(heads)
         if name is not None:
             self._turn = self._ring.index(name)

@@ -4,6 +4,7 @@ import math
 
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
+from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket
 
 
@@ -24,7 +25,10 @@ class Unlimited:
     def on_dispatch(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
         """Learn nothing."""
 
-    def on_first_token(self, ticket: Ticket, *, now: float) -> None:
+    def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
+        """Learn nothing."""
+
+    def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
         """Learn nothing."""
 
     def on_reply(self, reply: Reply, *, now: float) -> None:
