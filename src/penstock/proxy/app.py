@@ -49,7 +49,7 @@ class App:
             self._count(route.path if route else "other", "", str(declined.status))
         except CallerGone:
             self._count(route.path if route else "other", "", "gone")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last line of defence
             # Ours to mend. The text of an unknown exception may quote the body, so only its type
             # and the places it passed are logged.
             places = "".join(traceback.format_tb(error.__traceback__))

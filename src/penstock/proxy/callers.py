@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from penstock.proxy.config.load import Loaded
-from penstock.proxy.config.models import Caller
+from penstock.proxy.config.models import Caller, Key
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential
 
@@ -79,7 +79,7 @@ class Callers:
         self._only = config.classes[0].name if len(config.classes) == 1 else None
         everything = frozenset(self._rank)
 
-        def rights(name: str, table: Caller) -> Rights:
+        def rights(name: str, table: Caller | Key) -> Rights:
             asks = everything if "*" in table.may_ask else frozenset(table.may_ask)
             return Rights(
                 name, table.traffic_class, asks, table.shortest_deadline_s, table.may_name_tenant

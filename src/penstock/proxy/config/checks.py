@@ -1,10 +1,9 @@
 """Rules that no single key can break alone, and the keys that the environment holds."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 
-from penstock.proxy.config.models import BUCKETS, Caller, Config
-from penstock.proxy.config.problems import Problem
+from penstock.proxy.config.models import BUCKETS, Caller, Config, Key
+from penstock.proxy.config.problem import Problem, close_to
 from penstock.proxy.config.secret import Secret
 
 
@@ -68,21 +67,20 @@ def _buckets(config: Config) -> list[Problem]:
     return problems
 
 
-def _callers(config: Config) -> list[tuple[str, Caller]]:
+def _callers(config: Config) -> list[tuple[str, Caller | Key]]:
     if config.keys:
         return [(f"keys[{index}]", key) for index, key in enumerate(config.keys)]
     return [("anonymous", config.anonymous)]
 
 
-def _caller(place: str, caller: Caller, config: Config) -> list[Problem]:
+def _caller(place: str, caller: Caller | Key, config: Config) -> list[Problem]:
     known = [item.name for item in config.classes]
     asked = [("traffic_class", caller.traffic_class)] if caller.traffic_class else []
     asked += [("may_ask", name) for name in caller.may_ask if name != "*"]
     problems = []
     for key, name in asked:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            cause = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            cause = close_to(str(name), known)
             problems.append(Problem(f"{place}.{key}", repr(name), "is no class", cause))
     return problems
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from penstock.core.settings import Settings
 from penstock.errors import ConfigError
 from penstock.proxy.config.checks import cross_check, resolve_keys
 from penstock.proxy.config.models import Config
-from penstock.proxy.config.problems import Problem, problems_of
+from penstock.proxy.config.problem import Problem
+from penstock.proxy.config.schema import read_table
 from penstock.proxy.config.secret import Secret
 from penstock.proxy.config.to_core import core_settings
 
@@ -66,11 +65,11 @@ def loads(
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: is not TOML: {error}") from None
-    try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        raise _refusal(where, problems_of(error, data)) from None
-    problems = cross_check(config)
+    problems: list[Problem] = []
+    config: Config | None = read_table(Config, data, "", problems)
+    if config is None:
+        raise _refusal(where, problems)
+    problems += cross_check(config)
     keys = resolve_keys(config, os.environ if env is None else env, problems)
     settings = core_settings(config, problems) if not problems else None
     if problems or settings is None:

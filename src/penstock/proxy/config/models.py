@@ -3,281 +3,280 @@
 The descriptions are the reference manual: docs/reference/configuration.md is made from them.
 """
 
-import re
-from typing import Annotated, Any, Literal
+# ruff: noqa: RUF009 - `key` makes the dataclass fields
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from penstock.core.model import BUCKET_UPPER_TOKENS
+from penstock.proxy.config.schema import (
+    Items,
+    PolicyRule,
+    PolicyTable,
+    Table,
+    env_name,
+    flag,
+    key,
+    label,
+    number,
+    one_of,
+    text,
+    url,
+    whole,
+)
 from penstock.proxy.upstream.address import Address
 
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"
-Bucket = Literal["short", "medium", "long", "xlong"]
-Positive = Annotated[float, Field(gt=0)]
-PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+BUCKETS = tuple(bucket for bucket, _ in BUCKET_UPPER_TOKENS)
+PORT = whole(0, 65535)
+SPAN_S = number(above=0)
 
 
-def _env_name(value: object) -> object:
-    if isinstance(value, str) and not ENV_NAME.match(value):
-        raise ValueError(
-            "must be the name of an environment variable (letters, digits, _), not a key itself"
-        )
-    return value
-
-
-EnvName = Annotated[str, BeforeValidator(_env_name)]
-
-
-class Table(BaseModel):
-    """A TOML table: unknown keys are refused, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class Server(Table):
+@dataclass(frozen=True, slots=True)
+class Server:
     """Where callers connect."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8787, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    max_body_bytes: int = Field(
-        10_485_760, ge=1024, description="Larger request bodies are refused with 413."
+    host: str = key(text(), "Address to listen on.", "127.0.0.1")
+    port: int = key(PORT, "Port to listen on; 0 takes a free one.", 8787)
+    max_body_bytes: int = key(
+        whole(1024), "Larger request bodies are refused with 413.", 10_485_760
     )
-    body_timeout_s: PositiveFinite = Field(
-        60.0, description="How long a caller may take to send its body, in seconds."
-    )
-    drain_grace_s: float = Field(
-        600.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="After SIGTERM: how long streams may go on, in seconds.",
-    )
+    body_timeout_s: float = key(SPAN_S, "How long a caller may take to send its body.", 60.0)
+    drain_grace_s: float = key(number(), "After SIGTERM: how long replies may go on.", 600.0)
 
 
-class Admin(Table):
+@dataclass(frozen=True, slots=True)
+class Admin:
     """Where operators look: /healthz, /readyz, /metrics, /snapshot, /decisions."""
 
-    enabled: bool = Field(True, description="Whether the admin listener runs.")
-    host: str = Field(
-        "127.0.0.1", description="Address to listen on. It has no login: keep it on loopback."
+    enabled: bool = key(flag(), "Whether the admin listener runs.", True)
+    host: str = key(
+        text(), "Address to listen on. It has no login: keep it on loopback.", "127.0.0.1"
     )
-    port: int = Field(8788, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    decisions_kept: int = Field(
-        2_000, ge=0, le=1_000_000, description="How many requests /decisions remembers."
+    port: int = key(PORT, "Port to listen on; 0 takes a free one.", 8788)
+    decisions_kept: int = key(
+        whole(0, 1_000_000), "How many requests /decisions remembers; 0 for none.", 2_000
     )
 
 
-class Policy(BaseModel):
-    """A policy by name, with its own options beside it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
-
-    kind: str = Field(description="The policy's name in the registry.")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
-
-
-class LimitsTable(Table):
+@dataclass(frozen=True, slots=True)
+class LimitsTable:
     """Limits that the upstream's terms state; left out means unlimited or learnt from headers."""
 
-    requests_per_min: Positive | None = Field(None, description="Requests in any 60 s.")
-    tokens_per_min: Positive | None = Field(
-        None, description="Input and output tokens in any 60 s."
-    )
-    input_tokens_per_min: Positive | None = Field(None, description="Input tokens in any 60 s.")
-    output_tokens_per_min: Positive | None = Field(None, description="Output tokens in any 60 s.")
+    requests_per_min: float | None = key(SPAN_S, "Requests in any 60 s.", None)
+    tokens_per_min: float | None = key(SPAN_S, "Input and output tokens in any 60 s.", None)
+    input_tokens_per_min: float | None = key(SPAN_S, "Input tokens in any 60 s.", None)
+    output_tokens_per_min: float | None = key(SPAN_S, "Output tokens in any 60 s.", None)
 
 
-class Upstream(Table):
+@dataclass(frozen=True, slots=True)
+class Upstream:
     """One account, region or provider. Requests go nowhere else."""
 
-    name: str = Field("default", pattern=NAME, description="Its name in logs and metrics.")
-    base_url: str = Field(
-        description="What stands before /chat/completions, such as https://api.openai.com/v1."
+    base_url: str = key(
+        url(Address.parse),
+        "What stands before /chat/completions, such as https://api.openai.com/v1.",
     )
-    dialect: Literal["openai", "anthropic"] = Field(
-        "openai", description="Which API it speaks: decides paths and how its key is sent."
+    name: str = key(label(), "Its name in logs and metrics.", "default")
+    dialect: str = key(
+        one_of("openai", "anthropic"),
+        "Which API it speaks: decides paths and how its key is sent.",
+        "openai",
     )
-    models: list[Annotated[str, Field(min_length=1, max_length=256)]] = Field(
-        default=["*"], min_length=1, description="Models it serves; * stands for any text."
+    models: tuple[str, ...] = key(
+        Items(text("be 1 to 256 characters", r".{1,256}"), least=1),
+        "Models it serves; * stands for any text.",
+        ("*",),
     )
-    auth: Literal["caller", "env", "none"] | None = Field(
-        None,
-        description="Whose key it gets: the caller's, the one in api_key_env, or none. "
+    auth: str | None = key(
+        one_of("caller", "env", "none"),
+        "Whose key it gets: the caller's, the one in api_key_env, or none. "
         "Left out: env if api_key_env is set, else caller.",
+        None,
     )
-    api_key_env: EnvName | None = Field(
-        None, description="Environment variable that holds its key."
-    )
-    capacity: Policy | None = Field(None, description="Its own window policy.")
-    limits: LimitsTable = Field(LimitsTable(), description="Its stated limits.")
-    connect_timeout_s: PositiveFinite = Field(10.0, description="For a connection, TLS included.")
-    first_byte_timeout_s: PositiveFinite = Field(
-        600.0, description="From the request to the answer's headers."
-    )
-    idle_timeout_s: PositiveFinite = Field(300.0, description="Between two pieces of an answer.")
-    keep_alive_s: PositiveFinite = Field(
-        4.0, description="How long an unused connection is kept open."
-    )
-    base_s: PositiveFinite = Field(0.2, description="First guess of its fixed service time.")
-    s_per_token: PositiveFinite = Field(0.005, description="First guess of its time per token.")
+    api_key_env: str | None = key(env_name(), "Environment variable that holds its key.", None)
+    capacity: PolicyTable | None = key(PolicyRule(), "Its own window policy.", None)
+    limits: LimitsTable = key(Table(LimitsTable), "Its stated limits.", LimitsTable())
+    connect_timeout_s: float = key(SPAN_S, "For a connection, TLS included.", 10.0)
+    first_byte_timeout_s: float = key(SPAN_S, "From the request to the answer's headers.", 600.0)
+    idle_timeout_s: float = key(SPAN_S, "Between two pieces of an answer.", 300.0)
+    keep_alive_s: float = key(SPAN_S, "How long an unused connection is kept open.", 4.0)
+    base_s: float = key(SPAN_S, "First guess of its fixed service time.", 0.2)
+    s_per_token: float = key(SPAN_S, "First guess of its time per output token.", 0.005)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Upstream":
-        Address.parse(self.base_url)
+    def complaints(self) -> Iterator[tuple[str, str]]:
+        """Yield what contradicts itself."""
         if self.auth == "env" and self.api_key_env is None:
-            raise ValueError("auth = 'env' needs api_key_env to name the variable")
+            yield "auth", "needs api_key_env to name the variable"
         if self.auth in ("caller", "none") and self.api_key_env is not None:
-            raise ValueError(f"auth = {self.auth!r} leaves api_key_env without use: drop one")
-        return self
+            yield "auth", "leaves api_key_env without use: drop one of the two"
 
     @property
     def key_from(self) -> Literal["caller", "env", "none"]:
         """Whose key the upstream gets, the default worked out."""
-        return self.auth or ("env" if self.api_key_env else "caller")
+        if self.auth is None:
+            return "env" if self.api_key_env else "caller"
+        return "env" if self.auth == "env" else "none" if self.auth == "none" else "caller"
 
 
-class EstimateTable(Table):
+@dataclass(frozen=True, slots=True)
+class EstimateTable:
     """A prior of how many tokens a reply has."""
 
-    p50_tokens: float = Field(ge=1, allow_inf_nan=False, description="The median.")
-    p90_tokens: float = Field(ge=1, allow_inf_nan=False, description="The 90th percentile.")
+    p50_tokens: float = key(number(least=1), "The median.")
+    p90_tokens: float = key(number(least=1), "The 90th percentile.")
 
-    @model_validator(mode="after")
-    def _ordered(self) -> "EstimateTable":
+    def complaints(self) -> Iterator[tuple[str, str]]:
+        """Yield what contradicts itself."""
         if self.p90_tokens < self.p50_tokens:
-            raise ValueError("p90_tokens must not be below p50_tokens: were the two swapped?")
-        return self
+            yield "p90_tokens", "must not be below p50_tokens: were the two swapped?"
 
 
-class ClassTable(Table):
+@dataclass(frozen=True, slots=True)
+class ClassTable:
     """A kind of traffic. Listed from the best treated to the worst."""
 
-    name: str = Field(pattern=NAME, description="As `x-penstock-class` names it.")
-    weight: PositiveFinite = Field(1.0, description="Its share of tokens under contention.")
-    buckets: list[Bucket] = Field(
-        default=[],
-        description="Requests predicted to be of these sizes fall into it by themselves.",
+    name: str = key(label(), "As `x-penstock-class` names it.")
+    weight: float = key(SPAN_S, "Its share of tokens under contention.", 1.0)
+    buckets: tuple[str, ...] = key(
+        Items(one_of(*BUCKETS)),
+        "Requests predicted to be of these sizes fall into it by themselves.",
+        (),
     )
-    deadline_s: PositiveFinite | None = Field(
-        None, description="Deadline of requests that state none; left out: none."
+    deadline_s: float | None = key(
+        SPAN_S, "Deadline of requests that state none; left out: none.", None
     )
-    estimate: EstimateTable | None = Field(
-        None, description="Prior for its requests where nothing better is known."
+    estimate: EstimateTable | None = key(
+        Table(EstimateTable), "Prior for its requests where nothing better is known.", None
     )
-    queue_limit: Count = Field(100_000, description="How many may wait; more are refused.")
-    queue_limit_tokens: Positive | None = Field(
-        None, description="How many predicted tokens may wait; more are refused."
+    queue_limit: int = key(whole(1), "How many may wait; more are refused.", 100_000)
+    queue_limit_tokens: float | None = key(
+        SPAN_S, "How many predicted tokens may wait; more are refused.", None
     )
-    ttl_s: PositiveFinite | None = Field(
-        None, description="How long a request may wait before it is refused as expired."
+    ttl_s: float | None = key(
+        SPAN_S, "How long a request may wait before it is refused as expired.", None
     )
 
 
-class Caller(Table):
-    """What a caller may ask for by header. By default: worse treatment only."""
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What callers may ask for by header: worse treatment always, better only if said here."""
 
-    traffic_class: str | None = Field(
-        None,
-        description="Its class. Left out: the class that lists the request's predicted bucket.",
+    traffic_class: str | None = key(
+        label(), "Its class. Left out: the class that lists the predicted bucket.", None
     )
-    may_ask: list[str] = Field(
-        default=[],
-        description="Classes it may ask for beyond its own and those listed after it; * for all.",
+    may_ask: tuple[str, ...] = key(
+        Items(text()),
+        "Classes it may ask for beyond its own and those listed after it; * for all.",
+        (),
     )
-    shortest_deadline_s: PositiveFinite | None = Field(
-        None,
-        description="Tightest deadline it may ask for. Left out: its class's; 0.001 frees it.",
+    shortest_deadline_s: float | None = key(
+        SPAN_S, "Tightest deadline it may ask for. Left out: its class's.", None
     )
-    may_name_tenant: bool = Field(False, description="Whether `x-penstock-tenant` is accepted.")
+    may_name_tenant: bool = key(flag(), "Whether `x-penstock-tenant` is accepted.", False)
 
 
-class Key(Caller):
-    """A key that penstock itself hands out; the provider never sees it."""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that penstock itself hands out, and what its holder may ask for."""
 
-    name: str = Field(pattern=NAME, description="Its name in logs and metrics; also its tenant.")
-    key_env: EnvName = Field(description="Environment variable that holds the key.")
+    name: str = key(label(), "Its name in logs and metrics; also its tenant.")
+    key_env: str = key(env_name(), "Environment variable that holds the key.")
+    traffic_class: str | None = key(label(), "As in [anonymous].", None)
+    may_ask: tuple[str, ...] = key(Items(text()), "As in [anonymous].", ())
+    shortest_deadline_s: float | None = key(SPAN_S, "As in [anonymous].", None)
+    may_name_tenant: bool = key(flag(), "As in [anonymous].", False)
 
 
-class EstimateRow(EstimateTable):
+@dataclass(frozen=True, slots=True)
+class EstimateRow:
     """A row of the estimate table; the first that fits counts."""
 
-    model: str = Field("*", min_length=1, description="Model; * stands for any text.")
-    path: str = Field("*", min_length=1, description="API path after /v1, such as /embeddings.")
+    p50_tokens: float = key(number(least=1), "The median.")
+    p90_tokens: float = key(number(least=1), "The 90th percentile.")
+    model: str = key(text(), "Model; * stands for any text.", "*")
+    path: str = key(text(), "API path after /v1, such as /chat/completions; * for any.", "*")
+
+    def complaints(self) -> Iterator[tuple[str, str]]:
+        """Yield what contradicts itself."""
+        if self.p90_tokens < self.p50_tokens:
+            yield "p90_tokens", "must not be below p50_tokens: were the two swapped?"
 
 
-class Estimates(Table):
-    """Where the predicted output lengths come from while no predictor is configured."""
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Where predicted output lengths come from; with a predictor, what stands behind it."""
 
-    default: EstimateTable = Field(
-        EstimateTable(p50_tokens=256, p90_tokens=1024), description="When nothing else is known."
+    default: EstimateTable = key(
+        Table(EstimateTable), "When nothing else is known.", EstimateTable(256.0, 1024.0)
     )
-    trust_max_tokens: bool = Field(
+    trust_max_tokens: bool = key(
+        flag(),
+        "Whether callers set max_tokens to what they need: then it is taken as the p90, and "
+        "0.6 of it as the median. Otherwise it only caps the prior.",
         False,
-        description="Whether callers set max_tokens to what they need: then it is taken as the "
-        "p90, and 0.6 of it as the median. Otherwise it only caps the prior.",
     )
-    table: list[EstimateRow] = Field(default=[], description="Priors by model and path.")
+    table: tuple[EstimateRow, ...] = key(Items(Table(EstimateRow)), "Priors by model and path.", ())
 
 
-class PredictorTable(Table):
+@dataclass(frozen=True, slots=True)
+class PredictorTable:
     """The learning predictor of output lengths."""
 
-    kind: Literal["off", "online"] = Field(
-        "off", description="online: learns from every reply's usage while it runs."
+    kind: str = key(
+        one_of("off", "online"), "online: learns from every reply's usage while it runs.", "off"
     )
-    state_path: str | None = Field(None, description="File that keeps what it learnt.")
+    state_path: str | None = key(text(), "File that keeps what it learnt.", None)
 
 
-class SchedulerTable(Table):
+@dataclass(frozen=True, slots=True)
+class SchedulerTable:
     """The four layers and the queue's bounds."""
 
-    allocation: Policy | None = Field(None, description="Which class sends next.")
-    ordering: Policy | None = Field(None, description="Which request within a class.")
-    overload: Policy | None = Field(None, description="Admit, defer or shed.")
-    capacity: Policy | None = Field(None, description="How much may be in flight.")
-    queue_limit: Count = Field(100_000, description="How many requests may wait in all.")
-    sticky: bool = Field(
-        False, description="Keep a conversation on one upstream (x-penstock-session)."
+    allocation: PolicyTable | None = key(PolicyRule(), "Which class sends next.", None)
+    ordering: PolicyTable | None = key(PolicyRule(), "Which request within a class.", None)
+    overload: PolicyTable | None = key(PolicyRule(), "Admit, defer or shed.", None)
+    capacity: PolicyTable | None = key(PolicyRule(), "How much may be in flight.", None)
+    queue_limit: int = key(whole(1), "How many requests may wait in all.", 100_000)
+    sticky: bool = key(flag(), "Keep a conversation on one upstream (`x-penstock-session`).", False)
+    retry_share: float = key(
+        number(most=1.0), "Attempts beyond the first, as a share of requests.", 0.1
     )
-    retry_share: float = Field(
-        0.1, ge=0, le=1, description="Attempts beyond the first, as a share of requests."
-    )
-    max_attempts: Count = Field(8, description="Attempts for one request, the first included.")
+    max_attempts: int = key(whole(1), "Attempts for one request, the first included.", 8)
 
 
-class Log(Table):
+@dataclass(frozen=True, slots=True)
+class Log:
     """The decision log: who waited for what and why; never a prompt, never a key."""
 
-    decisions_path: str | None = Field(None, description="File (JSON lines); left out: none.")
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="How much the sidecar says on stderr."
+    decisions_path: str | None = key(text(), "File (JSON lines); left out: none.", None)
+    level: str = key(
+        one_of("debug", "info", "warning", "error"), "How much is said on stderr.", "info"
     )
 
 
-class Config(Table):
+@dataclass(frozen=True, slots=True)
+class Config:
     """The whole file."""
 
-    server: Server = Server()
-    admin: Admin = Admin()
-    upstreams: list[Upstream] = Field(min_length=1)
-    classes: list[ClassTable] = Field(
-        default=[
-            ClassTable(name="interactive", weight=4.0, buckets=["short"]),
-            ClassTable(name="heavy", weight=1.0, buckets=["medium", "long", "xlong"]),
-        ],
-        min_length=1,
+    upstreams: tuple[Upstream, ...] = key(Items(Table(Upstream), least=1), "Where requests may go.")
+    server: Server = key(Table(Server), "Where callers connect.", Server())
+    admin: Admin = key(Table(Admin), "Where operators look.", Admin())
+    classes: tuple[ClassTable, ...] = key(
+        Items(Table(ClassTable), least=1),
+        "Kinds of traffic, the best treated first.",
+        (
+            ClassTable("interactive", 4.0, ("short",)),
+            ClassTable("heavy", 1.0, ("medium", "long", "xlong")),
+        ),
     )
-    anonymous: Caller = Caller()
-    keys: list[Key] = []
-    estimates: Estimates = Estimates()
-    predictor: PredictorTable = PredictorTable()
-    scheduler: SchedulerTable = SchedulerTable()
-    log: Log = Log()
-
-
-BUCKETS = tuple(name for name, _ in BUCKET_UPPER_TOKENS)
+    anonymous: Caller = key(Table(Caller), "Callers, while there are no [[keys]].", Caller())
+    keys: tuple[Key, ...] = key(
+        Items(Table(Key)), "Keys that callers must present; the provider never sees them.", ()
+    )
+    estimates: Estimates = key(Table(Estimates), "Predicted output lengths.", Estimates())
+    predictor: PredictorTable = key(
+        Table(PredictorTable), "The learning predictor.", PredictorTable()
+    )
+    scheduler: SchedulerTable = key(Table(SchedulerTable), "The scheduler.", SchedulerTable())
+    log: Log = key(Table(Log), "What is written down.", Log())

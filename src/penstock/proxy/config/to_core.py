@@ -7,12 +7,13 @@ from penstock.core.settings import Limits, PolicySpec, Settings, Stack, Upstream
 from penstock.proxy.config.models import (
     ClassTable,
     Config,
+    EstimateRow,
     EstimateTable,
     LimitsTable,
-    Policy,
     Upstream,
 )
-from penstock.proxy.config.problems import Problem
+from penstock.proxy.config.problem import Problem
+from penstock.proxy.config.schema import PolicyTable
 from penstock.proxy.routing import patterns
 
 
@@ -50,11 +51,11 @@ def _buildable(settings: Settings, problems: list[Problem]) -> bool:
     return True
 
 
-def _policy(policy: Policy | None, default: PolicySpec) -> PolicySpec:
+def _policy(policy: PolicyTable | None, default: PolicySpec) -> PolicySpec:
     return default if policy is None else PolicySpec(policy.kind, policy.options)
 
 
-def estimate_of(table: EstimateTable, source: str) -> TokenEstimate:
+def estimate_of(table: EstimateTable | EstimateRow, source: str) -> TokenEstimate:
     """Return a table's prior as the scheduler's."""
     return TokenEstimate(table.p50_tokens, table.p90_tokens, source)
 

@@ -1,0 +1,47 @@
+"""What is wrong with a configuration, in sentences: key, value, rule, likely cause."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SECRETIVE = re.compile(r"key|token|secret|password|auth|credential", re.IGNORECASE)
+_KEY_LIKE = re.compile(r"\b(sk|pk|gsk|key|Bearer)[-_ ][\w-]{6,}|[A-Za-z0-9_-]{40,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, as a person needs to hear it."""
+
+    key: str
+    value: str
+    rule: str
+    cause: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.key} = {self.value}" if self.value else self.key
+        tail = f" ({self.cause})" if self.cause else ""
+        return f"{head}: {self.rule}{tail}"
+
+
+def shown(key: str, value: Any) -> str:
+    """Return a value for an error text; hidden where it may be a key that strayed in here."""
+    if isinstance(value, Mapping | list):
+        return "a table" if isinstance(value, Mapping) else "a list"
+    last = key.rsplit(".", 1)[-1]
+    if isinstance(value, str):
+        named = last.endswith("_env") and ENV_NAME.match(value)
+        strange = _KEY_LIKE.search(value) or ("@" in value and "://" in value)
+        if strange or (_SECRETIVE.search(last) and not named):
+            return "(hidden)"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def close_to(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the known word that was probably meant."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
