@@ -54,7 +54,7 @@ class Stack:
     allocation: PolicySpec = PolicySpec("adaptive_drr")
     ordering: PolicySpec = PolicySpec("feasible_set")
     overload: PolicySpec = PolicySpec("cost_ladder")
-    capacity: PolicySpec = PolicySpec("fixed")
+    capacity: PolicySpec = PolicySpec("residual")
 
 
 @dataclass(frozen=True, slots=True)
