@@ -6,11 +6,17 @@ from typing import Any
 
 from penstock.core.events import Draining
 from penstock.runtime.driver import Driver
-from penstock.runtime.slot import Slot, SyncSlot
+from penstock.runtime.slot import Slot
 from penstock.runtime.spec import Intake, RequestSpec
 
 
-def _spec_of(spec: RequestSpec | None, words: dict[str, Any]) -> RequestSpec:
+def spec_of(spec: RequestSpec | None, words: dict[str, Any]) -> RequestSpec:
+    """Return the spec that was given as such or as keywords.
+
+    Raises:
+        TypeError: both were given, or a keyword is no field of `RequestSpec`.
+
+    """
     if spec is None:
         return RequestSpec(**words)
     if words:
@@ -54,7 +60,7 @@ class Gate:
             ValueError: on entry, if the spec names an unknown class or an impossible time.
 
         """
-        return Admission(self, _spec_of(spec, words))
+        return Admission(self, spec_of(spec, words))
 
     async def enter(self, spec: RequestSpec) -> Slot:
         """Wait for a slot that the caller will end by `settle`, `fail` or `cancel`.
@@ -97,68 +103,5 @@ class Admission:
         trace: TracebackType | None,
     ) -> None:
         """Give the slot back, by what happened; there is no await here to be cancelled at."""
-        if self._slot is not None:
-            self._slot.leave(error)
-
-
-class SyncGate:
-    """Lets threads through when the scheduler says so; the twin of `Gate`.
-
-    Its driver must have a clock that does not depend on the calling thread (`ThreadClock`).
-    """
-
-    def __init__(
-        self, driver: Driver, intake: Intake, *, chance: random.Random | None = None
-    ) -> None:
-        """Wire it up."""
-        self.driver = driver
-        self.intake = intake
-        self._chance = chance if chance is not None else random.Random()
-
-    def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> "SyncAdmission":
-        """Return a context that blocks for a slot on entry and gives it back on exit.
-
-        Raises:
-            Refused: on entry, if the scheduler says no.
-            ValueError: on entry, if the spec names an unknown class or an impossible time.
-
-        """
-        return SyncAdmission(self, _spec_of(spec, words))
-
-    def enter(self, spec: RequestSpec) -> SyncSlot:
-        """Block for a slot that the caller will end by `settle`, `fail` or `cancel`.
-
-        Raises:
-            Refused: the scheduler says no.
-
-        """
-        slot = SyncSlot(self.driver, self.intake, spec, self._chance)
-        slot._submit()  # noqa: SLF001 - the gate is the only one who submits
-        return slot
-
-
-class SyncAdmission:
-    """The context of one `SyncGate.admit`; used once."""
-
-    __slots__ = ("_gate", "_slot", "_spec")
-
-    def __init__(self, gate: SyncGate, spec: RequestSpec) -> None:
-        """Nothing is submitted until it is entered."""
-        self._gate = gate
-        self._spec = spec
-        self._slot: SyncSlot | None = None
-
-    def __enter__(self) -> SyncSlot:
-        """Block for the slot."""
-        self._slot = self._gate.enter(self._spec)
-        return self._slot
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the slot back, by what happened."""
         if self._slot is not None:
             self._slot.leave(error)

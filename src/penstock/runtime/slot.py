@@ -8,6 +8,7 @@ from typing import Literal
 from penstock.core.events import (
     Cancelled,
     Completed,
+    Dispatch,
     Event,
     Failed,
     FirstToken,
@@ -61,6 +62,7 @@ class Hold:
         self._chance = chance
         self.request: Request
         self.request, self._learn = intake.request(spec, now=driver.now())
+        self._trace = intake.trace(spec, self.request)
         self.upstream = ""
         self.attempts = 0
         self.ended = False
@@ -93,6 +95,8 @@ class Hold:
         """Say that the first token of the reply came; further calls do nothing."""
         if not self._first_token and not self.ended:
             self._first_token = True
+            if self._trace is not None:
+                self._trace.first_token()
             self._driver.tell(FirstToken(self.request.id))
 
     def settle(self, usage: Usage | None = None) -> None:
@@ -141,9 +145,19 @@ class Hold:
             self._learn(usage.output_tokens)
 
     def _end(self, event: Event) -> None:
-        if not self.ended:
-            self.ended = True
-            self._driver.tell(event)
+        if self.ended:
+            return
+        self.ended = True
+        if self._trace is not None:
+            self._close_trace(event)
+        self._driver.tell(event)
+
+    def _close_trace(self, event: Event) -> None:
+        assert self._trace is not None
+        if isinstance(event, Completed):
+            self._trace.ended("completed", event.output_tokens, event.prompt_tokens)
+        else:
+            self._trace.ended("failed" if isinstance(event, Failed) else "cancelled", None, None)
 
     def _throttled(self, cause: RefusalCause | str, retry_after_s: float | None) -> None:
         self._check_held("throttled")
@@ -164,12 +178,16 @@ class Hold:
     def _take(self, word: Word) -> None:
         """Hold the slot, or raise what the refusal says."""
         self._why = word.why
-        if hasattr(word, "upstream"):
+        if self._trace is not None:
+            self._trace.decided(word)
+        if isinstance(word, Dispatch):
             self.upstream = word.upstream
             self.attempts += 1
             self._first_token = False
             return
         self.ended = True
+        if self._trace is not None:
+            self._trace.ended("refused", None, None)
         raise Refused(
             self.id,
             word.reason,

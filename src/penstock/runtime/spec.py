@@ -8,6 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.core.model import Request, TokenEstimate, TrafficClass
+from penstock.runtime.telemetry import Trace, Tracer
+
+_OPERATIONS = {
+    "chat": "chat",
+    "messages": "chat",
+    "responses": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+"""What the GenAI semantic conventions call the endpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,9 @@ class RequestSpec:
         prompt: the text, for the predictor only; never kept, logged or shown.
         body: the parsed API request, for the predictor only; never kept, logged or shown.
         route: a name for this kind of call (a prompt template, say), for the predictor.
-        endpoint: the API's path ("/v1/chat/completions"), for the predictor.
+        endpoint: "chat", "completions", "responses", "embeddings" or "messages", for the
+            predictor and the trace.
+        vendor: "openai" or "anthropic", for the trace.
 
     """
 
@@ -42,6 +54,7 @@ class RequestSpec:
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     route: str = ""
     endpoint: str = ""
+    vendor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,7 @@ class Intake:
         predictor: the class's table if None.
         ttl_s: how long a request may wait if its spec does not say.
         run: names this process in public ids; six random characters if None.
+        tracer: traces each request; nobody does if None.
 
     Raises:
         ValueError: the default class is not among the classes.
@@ -102,6 +116,7 @@ class Intake:
         predictor: Predictor | None = None,
         ttl_s: float = math.inf,
         run: str | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Remember the classes by name."""
         self.classes = {each.name: each for each in classes}
@@ -111,6 +126,7 @@ class Intake:
         self.ttl_s = ttl_s
         self.run = run if run is not None else secrets.token_hex(3)
         self._ids = itertools.count(1)
+        self.tracer = tracer
 
     def request(
         self, spec: RequestSpec, *, now: float
@@ -147,6 +163,14 @@ class Intake:
             session=spec.session,
         )
         return request, prediction.learn
+
+    def trace(self, spec: RequestSpec, request: Request) -> Trace | None:
+        """Begin the request's trace, as a child of the caller's."""
+        if self.tracer is None:
+            return None
+        operation = _OPERATIONS.get(spec.endpoint, "")
+        public_id = self.public_id(request.id)
+        return self.tracer.begin(public_id, request, operation=operation, vendor=spec.vendor)
 
     def public_id(self, request_id: int) -> str:
         """Return the id that callers, logs and `penstock explain` use: run and number."""

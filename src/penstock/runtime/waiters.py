@@ -50,12 +50,14 @@ class AsyncWaiter:
         return word
 
     def _hand_over(self, word: Word | BaseException) -> bool:
+        if self._loop.is_closed():
+            return False
         if threading.get_ident() == self._thread:
             self._set(word)
-            return not self._loop.is_closed()
+            return True
         try:
             self._loop.call_soon_threadsafe(self._set, word)
-        except RuntimeError:  # the loop was closed: nobody is left to hear
+        except RuntimeError:  # closed in this moment
             return False
         return True
 
