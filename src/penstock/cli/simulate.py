@@ -74,10 +74,12 @@ def command(scenario: Path, json_file: Path | None, processes: int | None) -> No
 
 def table_of(results: Sequence["Result"]) -> "Table":
     """Return the means over the seeds, a row per policy."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     seeds = len({r.seed for r in results})
-    table = Table(title=f"Means over {seeds} seeds; latencies in seconds", title_justify="left")
+    title = f"Means over {seeds} seeds; latencies in seconds"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("policy", no_wrap=True)
     for heading in (
         "short\nP95",

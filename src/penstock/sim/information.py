@@ -12,18 +12,11 @@ from random import Random
 
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.predict.sampled_errors import SampledErrors
+from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item, Told
 
-LEVELS = ("none", "class", "coarse", "oracle", "predicted")
+LEVELS = ("none", "class", "coarse", "oracle", "predicted", "recorded")
 EVERYTHING = "everything"
 """The one class that there is when nothing is known."""
-
-BUCKET_RANGE_TOKENS: Mapping[str, tuple[int, int]] = {
-    "short": (16, 64),
-    "medium": (65, 256),
-    "long": (257, 1024),
-    "xlong": (1025, 4096),
-}
-"""From which lengths are drawn; ours, version 1 (PAPER.md's buckets with ends)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +28,20 @@ class ClassPlan:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What the scheduler learns of one request at its arrival."""
-
-    traffic_class: str
-    estimate: TokenEstimate
-    deadline_s: float
-
-
 class Teller:
     """Tells the scheduler what its information level allows.
 
     Args:
         level: one of LEVELS. `none`: one class, one constant prior for all; `class`: the class,
             one constant prior; `coarse`: the class and the bucket's p50 and p90; `oracle`: the
-            exact count; `predicted`: errors that a real predictor made.
+            exact count; `predicted`: errors that a real predictor made; `recorded`: what a
+            decision log says was told at the time.
         noise: L; the prior is multiplied by a draw from U(1-L, 1+L).
         classes: which buckets make which class.
         deadline_s: by bucket.
         constant: the prior of the levels `none` and `class`.
         sampled: recorded predictions, for `predicted`.
+        recorded: the classes of the decision log, for `recorded`.
 
     """
 
@@ -68,6 +54,7 @@ class Teller:
         deadline_s: Mapping[str, float],
         constant: TokenEstimate,
         sampled: SampledErrors | None = None,
+        recorded: Sequence[TrafficClass] = (),
     ) -> None:
         self._level = level
         self._noise = noise
@@ -75,6 +62,7 @@ class Teller:
         self._deadline_s = dict(deadline_s)
         self._constant = constant
         self._sampled = sampled
+        self._recorded = tuple(recorded)
         self._class_of = {b: plan.name for plan in classes for b in plan.buckets}
         self._loosest_s = {
             plan.name: max(self._deadline_s[b] for b in plan.buckets) for plan in classes
@@ -86,6 +74,8 @@ class Teller:
         if self._level == "none":
             loosest_s = max(self._deadline_s.values())
             return (TrafficClass(EVERYTHING, deadline_s=loosest_s, estimate=self._constant),)
+        if self._level == "recorded":
+            return self._recorded
         return tuple(
             TrafficClass(
                 plan.name,
@@ -96,18 +86,32 @@ class Teller:
             for plan in self._plans
         )
 
-    def tell(self, bucket: str, output_tokens: int, chance: Random) -> Told:
-        """Return what is told of a request; draws twice, whatever the level."""
+    def tell(self, item: Item, bucket: str, chance: Random) -> Told:
+        """Return what is told of a request; draws twice, whatever the level.
+
+        A call with a deadline of its own keeps it: it is the caller's, not the bucket's.
+        """
+        told = self._told(item, bucket, chance)
+        if item.deadline_s is None:
+            return told
+        return Told(told.traffic_class, told.estimate, item.deadline_s)
+
+    def _told(self, item: Item, bucket: str, chance: Random) -> Told:
         factor = 1.0 + self._noise * (2.0 * chance.random() - 1.0)
         u = chance.random()
         if self._level == "none":
             loosest_s = max(self._deadline_s.values())
             return Told(EVERYTHING, _scaled(self._constant, factor), loosest_s)
+        if self._level == "recorded" and item.recorded is not None:
+            given = item.recorded
+            return Told(given.traffic_class, _scaled(given.estimate, factor), given.deadline_s)
         name = self._class_of[bucket]
         if self._level == "class":
             return Told(name, _scaled(self._constant, factor), self._loosest_s[name])
         return Told(
-            name, _scaled(self._prior(bucket, output_tokens, u), factor), self._due_s(bucket)
+            name,
+            _scaled(self._prior(bucket, item.output_tokens, u), factor),
+            self._deadline_s[bucket],
         )
 
     def _prior(self, bucket: str, output_tokens: int, u: float) -> TokenEstimate:
@@ -117,9 +121,6 @@ class Teller:
             return self._sampled.estimate(output_tokens, u=u)
         exact = float(max(1, output_tokens))
         return TokenEstimate(exact, exact, "oracle")
-
-    def _due_s(self, bucket: str) -> float:
-        return self._deadline_s[bucket]
 
 
 def coarse_estimate(bucket: str) -> TokenEstimate:

@@ -14,7 +14,8 @@ from typing import Any
 from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
 from penstock.errors import ConfigError
 from penstock.policies.registry import build_scheduler
-from penstock.sim.information import BUCKET_RANGE_TOKENS, ClassPlan
+from penstock.sim.calls import BUCKET_RANGE_TOKENS
+from penstock.sim.information import ClassPlan
 from penstock.sim.params import (
     count,
     positive,

@@ -7,28 +7,8 @@ from itertools import islice
 from random import Random
 
 from penstock.core.model import Request, TrafficClass, bucket_of
-from penstock.sim.information import BUCKET_RANGE_TOKENS, Teller
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One call of a workload before anyone has seen it.
-
-    Attributes:
-        at: seconds from the start.
-        output_tokens: the reply's true length.
-        session: conversation; empty if none.
-        deadline_s: its own, from submission; None for its bucket's.
-        tenant: whom it is for.
-
-    """
-
-    at: float
-    output_tokens: int
-    prompt_tokens: int = 0
-    session: str = ""
-    deadline_s: float | None = None
-    tenant: str = ""
+from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
+from penstock.sim.information import Teller
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +62,14 @@ def build_workload(
     ordered = sorted(items, key=lambda item: item.at)
     for number, item in enumerate(ordered, start=1):
         bucket = bucket_of(item.output_tokens)
-        told = teller.tell(bucket, item.output_tokens, chance)
+        told = teller.tell(item, bucket, chance)
         true_s = deadline_s[bucket] if item.deadline_s is None else item.deadline_s
-        told_s = told.deadline_s if item.deadline_s is None else item.deadline_s
         request = Request(
             id=number,
             traffic_class=told.traffic_class,
             arrived_at=item.at,
             estimate=told.estimate,
-            deadline=item.at + told_s,
+            deadline=item.at + told.deadline_s,
             tenant=item.tenant,
             prompt_tokens=item.prompt_tokens,
             session=item.session,

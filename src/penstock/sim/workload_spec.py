@@ -13,9 +13,9 @@ from penstock.errors import ConfigError
 from penstock.metrics import nearest_rank
 from penstock.predict.sampled_errors import SampledErrors
 from penstock.sim import arrivals
+from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
 from penstock.sim.engine import Habits
 from penstock.sim.information import (
-    BUCKET_RANGE_TOKENS,
     LEVELS,
     ClassPlan,
     Teller,
@@ -32,7 +32,7 @@ from penstock.sim.params import (
 )
 from penstock.sim.traces.registry import read_trace
 from penstock.sim.traces.trace import Trace
-from penstock.sim.workload import Item, Workload, build_workload, drawn_items, stream_of
+from penstock.sim.workload import Workload, build_workload, drawn_items, stream_of
 
 DEFAULT_REQUESTS = 400
 DEFAULT_MIX = {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
@@ -114,6 +114,7 @@ class WorkloadSpec:
             deadline_s=self.deadline_s,
             constant=self._constant(),
             sampled=self.predictions,
+            recorded=() if self.trace is None else self.trace.classes,
         )
 
     def build(self, seed: int, classes: Sequence[ClassPlan]) -> Workload:
@@ -207,6 +208,11 @@ def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
         )
     if spec.trace is not None and "mix" in table:
         raise ConfigError("workload.mix: the trace has its own lengths")
+    if spec.information == "recorded" and (spec.trace is None or not spec.trace.classes):
+        raise ConfigError(
+            "workload.information = 'recorded': must have a decision log as trace: no other file "
+            "says what was told"
+        )
     if (spec.information == "predicted") != (spec.predictions is not None):
         raise ConfigError(
             "workload.predictions: must name a file of recorded predictions if information is "

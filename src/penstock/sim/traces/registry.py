@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 from penstock.errors import ConfigError
+from penstock.sim.traces.decision_log import read_decision_log
 from penstock.sim.traces.rows import read_rows
 from penstock.sim.traces.servegen import read_servegen
 from penstock.sim.traces.tables import read_lines
@@ -23,6 +24,8 @@ def read_trace(path: Path) -> Trace:
     lines = [line for line in read_lines(path) if line.strip()]
     if not lines:
         raise ConfigError(f"trace {path}: must not be empty")
+    if lines[0].startswith("{"):
+        return read_decision_log(lines, path)
     columns = next(csv.reader(lines[:1]))
     if {"client", "t", "rate", "pat", "p1"} <= set(columns):
         return read_servegen(lines, path)

@@ -9,9 +9,9 @@ Sources:
 from pathlib import Path
 
 from penstock.errors import ConfigError
+from penstock.sim.calls import Item
 from penstock.sim.traces.tables import number_in, rows_of
 from penstock.sim.traces.trace import RowTrace
-from penstock.sim.workload import Item
 
 MOONCAKE_STEP_S = 3.0
 """Mooncake's conversation arrivals are rounded to this; its own column tells the file."""

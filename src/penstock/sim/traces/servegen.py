@@ -16,10 +16,11 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from penstock.core.model import TrafficClass
 from penstock.errors import ConfigError
 from penstock.sim import arrivals
+from penstock.sim.calls import Item
 from penstock.sim.traces.tables import number_in, read_lines, rows_of
-from penstock.sim.workload import Item
 
 RATE_WINDOW_S = 600.0
 LENGTH_WINDOW_S = 21_600.0
@@ -57,6 +58,11 @@ class ServeGenTrace:
     def timed(self) -> bool:
         """True: the rates say when."""
         return True
+
+    @property
+    def classes(self) -> tuple[TrafficClass, ...]:
+        """None: ServeGen knows clients, not classes."""
+        return ()
 
     def lengths(self) -> Sequence[int]:
         """Return the medians and upper quantiles of the clients, each once."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from penstock.sim.workload import Item
+from penstock.core.model import TrafficClass
+from penstock.sim.calls import Item
 
 
 class Trace(Protocol):
@@ -14,6 +15,11 @@ class Trace(Protocol):
     @property
     def timed(self) -> bool:
         """True if it has arrival times of its own."""
+        ...
+
+    @property
+    def classes(self) -> tuple[TrafficClass, ...]:
+        """Traffic classes that the recording itself speaks of; empty if none."""
         ...
 
     def lengths(self) -> Sequence[int]:
@@ -47,12 +53,14 @@ class RowTrace:
     Attributes:
         rows: in order of time; `at` is 0 throughout if the recording has no times.
         jitter_s: the recording's times are rounded down to this; spread evenly over it.
+        classes: traffic classes that the recording itself speaks of.
 
     """
 
     rows: tuple[Item, ...]
     timed: bool = True
     jitter_s: float = 0.0
+    classes: tuple[TrafficClass, ...] = ()
 
     def lengths(self) -> Sequence[int]:
         """Return the output lengths, in tokens."""
@@ -77,17 +85,11 @@ class RowTrace:
         stretch = len(rows) / span_s / rate_per_s if rate_per_s and span_s > 0 else 1.0
         placed = sorted(((t - first) * stretch, n) for n, t in enumerate(at))
         for t, n in placed:
-            yield _moved(rows[n], t)
+            yield rows[n].moved_to(t)
 
     def _on_times(
         self, chance: Random, times: Iterator[float], count: int | None
     ) -> Iterator[Item]:
         start = chance.randrange(len(self.rows))
         for n, at in zip(range(count or len(self.rows)), times, strict=False):
-            yield _moved(self.rows[(start + n) % len(self.rows)], at)
-
-
-def _moved(item: Item, at: float) -> Item:
-    return Item(
-        at, item.output_tokens, item.prompt_tokens, item.session, item.deadline_s, item.tenant
-    )
+            yield self.rows[(start + n) % len(self.rows)].moved_to(at)
