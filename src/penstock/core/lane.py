@@ -39,7 +39,8 @@ class Lane:
         for upstream in self.upstreams:
             fit = upstream.service(model)
             times = fit.predict_s(p50_tokens), fit.predict_s(p90_tokens)
-            best = min(best, times)
+            if times < best:
+                best = times
         return best
 
     def push(self, ticket: Ticket, *, now: float) -> None:
@@ -148,7 +149,8 @@ class Lane:
         for upstream in opened:
             found = self._obstacle(ticket, upstream, now=now)
             if found[0]:
-                nearest = min(nearest, found, key=_when)
+                if not nearest[0] or found[1] < nearest[1]:
+                    nearest = found
                 continue
             if len(opened) == 1:
                 return upstream, found
@@ -175,12 +177,11 @@ class Lane:
 
     def exhausted(self, *, now: float) -> bool:
         """Say whether every upstream's quota is spent."""
-        return all(upstream.health.exhausted(now=now) for upstream in self.upstreams)
+        for upstream in self.upstreams:  # a loop, as this is asked at every arrival
+            if not upstream.health.exhausted(now=now):
+                return False
+        return True
 
     def open_at(self, *, now: float) -> float:
         """Return when the first upstream may be used again."""
         return min(upstream.health.open_at(now=now) for upstream in self.upstreams)
-
-
-def _when(obstacle: tuple[str, float]) -> float:
-    return obstacle[1]

@@ -155,9 +155,6 @@ class Scheduler:
         if lane.exhausted(now=now):
             self._reject(ticket, lane, "quota", lane.open_at(now=now) - now, now)
             return
-        if lane.exhausted(now=now):
-            self._reject(ticket, lane, "quota", lane.open_at(now=now) - now, now)
-            return
         if self._backlog.is_full_for(ticket):
             self._reject(ticket, lane, "queue_full", self._retry_after_s(lane, now), now)
             return
