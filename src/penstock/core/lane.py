@@ -177,10 +177,7 @@ class Lane:
 
     def exhausted(self, *, now: float) -> bool:
         """Say whether every upstream's quota is spent."""
-        for upstream in self.upstreams:  # a loop, as this is asked at every arrival
-            if not upstream.health.exhausted(now=now):
-                return False
-        return True
+        return all(upstream.health.exhausted(now=now) for upstream in self.upstreams)
 
     def open_at(self, *, now: float) -> float:
         """Return when the first upstream may be used again."""

@@ -10,7 +10,7 @@ from penstock.core.signals import ClassDemand, Signals
 from penstock.core.ticket import Ticket
 
 URGENCY_RATIO = 2.0
-REVIEW_S = 0.25
+REVIEW_S = 0.5
 RARE = 0.125
 """Below this offered load times window an idle slot costs more than the class gains by it."""
 
@@ -58,16 +58,13 @@ class AdaptiveDrr:
         self._weights = {c.name: c.weight for c in classes}
         self._rank = {c.name: i for i, c in enumerate(classes)}
         self._deficits = Deficits(quantum_tokens)
-        self._room_quantile = room_quantile
-        self._room_share = room_share
-        self._wants: dict[str, tuple[float, float, int]] = {}
+        self._room = _Room(room_quantile, room_share)
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the most urgent class that can pay and has room."""
         if len(signals.classes) > 1:
-            heads = {
-                name: head for name, head in heads.items() if self._has_room(name, signals, now=now)
-            }
+            room = self._room
+            heads = {n: head for n, head in heads.items() if room.allows(n, signals, now=now)}
         if not heads:
             return None
         if len(heads) == 1:
@@ -106,32 +103,60 @@ class AdaptiveDrr:
             for name in heads
         }
 
-    def _has_room(self, name: str, signals: Signals, *, now: float) -> bool:
-        window = signals.window
-        if math.isinf(window) or window < 2:
-            return True
-        own = signals.classes[name]
-        most = int(self._room_share * window)
-        kept = 0
-        for other, demand in signals.classes.items():
-            if other != name and demand.slack_s * URGENCY_RATIO < own.slack_s:
-                wanted = self._wanted(other, demand, window, now=now)
-                free = max(min(1, wanted), wanted - demand.in_flight)
-                # What it holds counts: an urgent flood gets no more kept, deficits decide there.
-                kept += max(0, min(free, most - demand.in_flight))
-        kept = min(kept, most)
-        return not kept or signals.occupied + kept < window
 
-    def _wanted(self, name: str, demand: ClassDemand, window: float, *, now: float) -> int:
-        known = self._wants.get(name)
-        if known is not None and known[0] == window and now < known[1]:
-            return known[2]
-        offered = demand.offered(now=now)
-        wanted = 0
-        if offered * window >= RARE:
-            wanted = max(1, poisson_quantile(offered, self._room_quantile))
-        self._wants[name] = (window, now + REVIEW_S, wanted)
-        return wanted
+class _Room:
+    """How much room each class must leave to more urgent ones."""
+
+    def __init__(self, quantile: float, share: float) -> None:
+        self._quantile = quantile
+        self._share = share
+        self._window = 0.0
+        self._most = 0
+        self._review_at = -math.inf
+        self._urgent: dict[str, list[tuple[ClassDemand, int]]] = {}
+
+    def allows(self, name: str, signals: Signals, *, now: float) -> bool:
+        """Say whether the class may take a slot now."""
+        window = signals.window
+        if window < 2 or math.isinf(window):
+            return True
+        if window == self._window and window - signals.occupied > self._most:
+            return True  # with this much free, nothing that could be kept is touched
+        if (
+            now >= self._review_at
+            or window != self._window
+            or len(self._urgent) != len(signals.classes)
+        ):
+            self._review(signals, now=now)
+        kept = 0
+        for demand, wanted in self._urgent[name]:
+            held = demand.in_flight
+            free = wanted - held if wanted - held > 1 else 1
+            # What it holds counts: an urgent flood gets no more kept, deficits decide there.
+            if free > self._most - held:
+                free = self._most - held
+            if free > 0:
+                kept += free
+        return not kept or signals.occupied + (kept if kept < self._most else self._most) < window
+
+    def _review(self, signals: Signals, *, now: float) -> None:
+        """Look at the demand anew: who is more urgent than whom, and how much they want."""
+        window = self._window = signals.window
+        self._most = int(self._share * window)
+        self._review_at = now + REVIEW_S
+        wants = []
+        for name, demand in signals.classes.items():
+            offered = demand.offered(now=now)
+            if offered * window >= RARE:
+                wants.append((name, demand, max(1, poisson_quantile(offered, self._quantile))))
+        self._urgent = {
+            name: [
+                (demand, wanted)
+                for other, demand, wanted in wants
+                if other != name and demand.slack_s * URGENCY_RATIO < own.slack_s
+            ]
+            for name, own in signals.classes.items()
+        }
 
 
 def poisson_quantile(mean: float, quantile: float) -> int:
