@@ -6,7 +6,8 @@ from urllib.parse import parse_qs
 import orjson
 
 from penstock.proxy.headers import Header
-from penstock.proxy.intake import Receive, Scope
+from penstock.proxy.intake import Scope
+from penstock.proxy.listening import Receive
 from penstock.proxy.observe.recent import Recent
 from penstock.proxy.reply import Send, send_whole
 from penstock.proxy.sidecar import Sidecar

@@ -1,10 +1,8 @@
 """The ASGI application: pure ASGI, no middleware, so that a caller's going away is seen."""
 
-import asyncio
 import contextlib
 import logging
 import traceback
-from typing import Any
 
 from penstock.integrations.wire.endpoint import Vendor
 from penstock.integrations.wire.errors import error_answer
@@ -12,7 +10,8 @@ from penstock.proxy import routes
 from penstock.proxy.declined import Declined
 from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, one
-from penstock.proxy.intake import CallerGone, Prepared, Receive, Scope
+from penstock.proxy.intake import CallerGone, Prepared, Scope
+from penstock.proxy.listening import Receive, while_caller_listens
 from penstock.proxy.listing import relay_listing
 from penstock.proxy.reply import Send, send_answer
 from penstock.proxy.sidecar import Sidecar
@@ -67,14 +66,14 @@ class App:
     async def _serve(self, route: routes.Route, scope: Scope, receive: Receive, send: Send) -> None:
         sidecar = self._sidecar
         if not route.scheduled:
-            status = await _while_caller_listens(receive, relay_listing(sidecar, scope, send))
+            status = await while_caller_listens(receive, relay_listing(sidecar, scope, send))
             self._count(route.path, "", str(status or "gone"))
             return
         prepared = await sidecar.front.prepare(route, scope["headers"], receive)
         exchange = Exchange(sidecar, prepared, scope["headers"], scope["query_string"], send)
         arrived = sidecar.gate.driver.now()
         try:
-            await _while_caller_listens(receive, exchange.run())
+            await while_caller_listens(receive, exchange.run())
         finally:
             self._account(prepared, exchange, arrived)
 
@@ -92,44 +91,3 @@ _HINT = " Penstock serves " + ", ".join(routes.ROUTES) + "."
 
 def _vendor_of(headers: list[Header]) -> Vendor:
     return Vendor.ANTHROPIC if one(headers, b"anthropic-version") else Vendor.OPENAI
-
-
-async def _while_caller_listens(receive: Receive, work: Any) -> Any:
-    """Run `work`, and cancel it when the caller goes away; None then.
-
-    Cancellation reaches whatever the work waits for (a place in the queue, a connection, the
-    next bytes), and its own clean-up frees the slot and closes the upstream call.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    watch = _Watch(task)
-    watcher = asyncio.ensure_future(watch.listen(receive))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not watch.gone:
-            raise
-        task.uncancel()
-        return None
-    finally:
-        watch.task = None
-        watcher.cancel()
-
-
-class _Watch:
-    """Waits for the caller to go away."""
-
-    __slots__ = ("gone", "task")
-
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self.task: asyncio.Task[Any] | None = task
-        self.gone = False
-
-    async def listen(self, receive: Receive) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                if self.task is not None:
-                    self.gone = True
-                    self.task.cancel()
-                return

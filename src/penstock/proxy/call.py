@@ -16,6 +16,7 @@ IMAGE_TOKENS = 1000
 
 _LIMIT_FIELDS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _MAX_MODEL_LENGTH = 256
+_SURELY_TEXT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def parse(route: Route, body: bytes) -> tuple[Call, dict[str, Any]]:
         model,
         bool(stream) and route.streams,
         _limit(data),
-        1 + _weigh(prompt) + _weigh(data.get("system")) + _weigh(data.get("instructions")),
+        _prompt_tokens(body, data, prompt),
         _positive(data, "n") or 1,
     )
     return call, data
@@ -99,6 +100,14 @@ def _positive(data: dict[str, Any], field: str) -> int | None:
 
 def _wrong_type(field: str, rule: str) -> Declined:
     return Declined(400, "invalid_type", f"{field} must be {rule}.")
+
+
+def _prompt_tokens(body: bytes, data: dict[str, Any], prompt: Any) -> int:
+    """Return roughly how many tokens go in."""
+    if len(body) < _SURELY_TEXT_BYTES:
+        # Nearly all of a small body is its prompt: not worth a walk through it.
+        return 1 + len(body) // CHARACTERS_PER_TOKEN
+    return 1 + _weigh(prompt) + _weigh(data.get("system")) + _weigh(data.get("instructions"))
 
 
 def _weigh(value: Any) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,12 @@ from penstock.proxy.callers import Callers, hints_of
 from penstock.proxy.declined import Declined
 from penstock.proxy.estimating import Estimated, Estimator
 from penstock.proxy.headers import Header, credential, one
+from penstock.proxy.listening import Patience, Receive
 from penstock.proxy.routes import Route
 from penstock.proxy.routing import Routing
 from penstock.runtime.spec import RequestSpec
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class CallerGone(Exception):
@@ -64,7 +64,7 @@ class Front:
         self._routing = routing
         self._estimator = estimator
         self._max_body_bytes = max_body_bytes
-        self._body_timeout_s = body_timeout_s
+        self._patience = Patience(body_timeout_s)
         self._ttl_s = ttl_s
 
     def authorise(self, headers: list[Header]) -> None:
@@ -121,21 +121,29 @@ class Front:
         # The server has checked its form: digits only.
         if stated is not None and int(stated) > self._max_body_bytes:
             raise self._too_large()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an ASGI application runs in a task: which server is this?")
+        self._patience.begin(task)
+        late = False
         try:
-            async with asyncio.timeout(self._body_timeout_s):
-                message = await receive()
-                if message["type"] == "http.request" and not message.get("more_body"):
-                    body: bytes = message["body"]
-                    if len(body) > self._max_body_bytes:
-                        raise self._too_large()
-                    return body
-                return await self._pieces(message, receive)
-        except TimeoutError:
-            raise Declined(
-                408,
-                "body_timeout",
-                f"The request's body did not arrive within {self._body_timeout_s:g} s.",
-            ) from None
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                body: bytes = message["body"]
+            else:
+                body = await self._pieces(message, receive)
+        except asyncio.CancelledError:
+            late = self._patience.end(task)
+            if not late:
+                raise
+            task.uncancel()
+        finally:
+            self._patience.end(task)
+        if late:
+            raise Declined(408, "body_timeout", "The request's body did not arrive in time.")
+        if len(body) > self._max_body_bytes:
+            raise self._too_large()
+        return body
 
     async def _pieces(self, message: MutableMapping[str, Any], receive: Receive) -> bytes:
         pieces: list[bytes] = []

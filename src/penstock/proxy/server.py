@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
@@ -14,7 +14,6 @@ from penstock.errors import ConfigError
 from penstock.proxy.admin import AdminApp
 from penstock.proxy.app import App
 from penstock.proxy.config import Loaded
-from penstock.proxy.observe.recent import Recent
 from penstock.proxy.predicting import attach_predictor
 from penstock.proxy.sidecar import Sidecar
 from penstock.runtime.decision_log import DecisionLog
@@ -63,10 +62,7 @@ class Running:
         self._grace_s = config.server.drain_grace_s
         self.sidecar = Sidecar(loaded)
         driver, run = self.sidecar.driver, self.sidecar.intake.run
-        kept = config.admin.decisions_kept if config.admin.enabled else 0
-        self._recent = Recent(kept, run=run, started_at=driver.now(), wall_now=time.time())
-        if kept:
-            driver.observers.append(self._recent)
+        self._recent = self.sidecar.recent
         self._log = _decision_log(loaded, run, driver.now())
         if self._log is not None:
             driver.observers.append(self._log)
@@ -100,6 +96,9 @@ class Running:
         try:
             for server, _ in servers:
                 await server.ready.wait()
+            # What the start made stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             started()
             await self._stop.wait()
             await self._drain()

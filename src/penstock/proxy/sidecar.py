@@ -1,6 +1,7 @@
 """Everything that one sidecar holds, wired from a configuration."""
 
 import math
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from penstock.proxy.estimating import Estimator
 from penstock.proxy.intake import Front
 from penstock.proxy.link import Link
 from penstock.proxy.observe.metrics import Metrics
+from penstock.proxy.observe.recent import Recent
 from penstock.proxy.routing import Routing
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.gate import Gate
@@ -49,8 +51,16 @@ class Sidecar:
             for table in config.upstreams
         }
         scheduler = build_scheduler(loaded.settings)
-        self.driver = Driver(scheduler, observers=[self.metrics, *observers])
         self.intake = Intake(loaded.settings.classes)
+        self.driver = Driver(scheduler, observers=observers)
+        self.recent = Recent(
+            config.admin.decisions_kept if config.admin.enabled else 0,
+            self.metrics,
+            run=self.intake.run,
+            started_at=self.driver.now(),
+            wall_now=time.time(),
+        )
+        self.driver.observers.append(self.recent)
         self.gate = Gate(self.driver, self.intake)
         self.estimator = Estimator(config, predictor)
         routing = Routing((link.serves, link.wants_caller_key) for link in self.links.values())

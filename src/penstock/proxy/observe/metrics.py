@@ -1,6 +1,6 @@
 """What the sidecar counts. Labels come from the configuration or from us, never from callers."""
 
-from penstock.core.events import Action, Defer, Dispatch, Event, Reject
+from penstock.core.events import Action, Defer, Dispatch, Reject
 from penstock.proxy.observe.tally import Spread, Tally
 
 SECONDS = (
@@ -9,7 +9,7 @@ SECONDS = (
 
 
 class Metrics:
-    """All counters; an observer of the driver for the decisions among them."""
+    """All counters."""
 
     def __init__(self) -> None:
         """Start at nothing."""
@@ -54,9 +54,6 @@ class Metrics:
     def spreads(self) -> tuple[Spread, ...]:
         """All histograms."""
         return (self.queue, self.first_token, self.duration)
-
-    def event(self, now: float, event: Event) -> None:
-        """Take no note: the relay counts outcomes itself."""
 
     def action(self, now: float, action: Action) -> None:
         """Count a decision."""

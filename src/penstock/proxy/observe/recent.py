@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from penstock.core.events import Action, Arrived, Event
+from penstock.proxy.observe.metrics import Metrics
 from penstock.runtime import jsonio
 from penstock.runtime.log_format import VERSION, line_of, veiled
 
@@ -11,14 +12,24 @@ Note = tuple[float, Event | Action]
 
 
 class Recent:
-    """Remembers what was decided about the last requests, up to a bound.
+    """Remembers what was decided about the last requests, up to a bound, and has it counted.
 
-    It speaks the decision log's format, so that whatever reads the log reads this.
+    It speaks the decision log's format, so that whatever reads the log reads this. It passes
+    decisions on to the metrics itself: a second observer would cost 4 us on every request.
     """
 
-    def __init__(self, requests_kept: int, *, run: str, started_at: float, wall_now: float) -> None:
+    def __init__(
+        self,
+        requests_kept: int,
+        metrics: Metrics,
+        *,
+        run: str,
+        started_at: float,
+        wall_now: float,
+    ) -> None:
         """Remember nothing yet."""
         self._kept = requests_kept
+        self._count = metrics.action
         self._run = run
         self._header = jsonio.dumps(
             {
@@ -34,6 +45,8 @@ class Recent:
     def event(self, now: float, event: Event) -> None:
         """Note an event about a request; wake-ups and limits are nobody's."""
         if type(event) is Arrived:
+            if not self._kept:
+                return
             self._by_id[event.request.id] = [(now, event)]
             if len(self._by_id) > self._kept:
                 self._by_id.popitem(last=False)
@@ -45,6 +58,7 @@ class Recent:
 
     def action(self, now: float, action: Action) -> None:
         """Note an action."""
+        self._count(now, action)
         notes = self._by_id.get(action.request.id)
         if notes is not None:
             notes.append((now, action))
