@@ -76,7 +76,11 @@ class Occupancy:
 
 
 class Provider(Protocol):
-    """A hidden provider, driven by its owner's clock (never decreasing)."""
+    """A hidden provider, driven by its owner's clock (never decreasing).
+
+    The owner calls `advance` up to `now` before it submits or cancels at `now`: a provider is not
+    asked to catch up by itself.
+    """
 
     def submit(self, job: Job, *, now: float) -> Refusal | None:
         """Take the job in, or say why not."""

@@ -1,0 +1,84 @@
+"""Tables become providers, or are refused with the key, the value and the rule."""
+
+from typing import Any
+
+import pytest
+
+from penstock.errors import ConfigError
+from penstock.sim.providers.registry import MODELS, build_provider
+
+SLOTS = {"model": "slots"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_defaults(model: str) -> None:
+    table: dict[str, Any] = {"model": model}
+    if model in ("rate_limited", "faulty"):
+        table["inner"] = SLOTS
+    if model == "faulty":
+        table["windows"] = [{"kind": "status"}]
+
+    assert build_provider(table, seed=0).load().active == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([], "provider = []: must be a table"),
+        ({}, "provider.model = None: must be one of linear, slots"),
+        ({"model": "slotz"}, "provider.model = 'slotz': must be one of"),
+        ({**SLOTS, "slotz": 1}, "provider.slotz: unknown key: provider takes slots"),
+        ({**SLOTS, "slotz": 1}, "did you mean slots?"),
+        ({**SLOTS, "slots": 0}, "provider.slots = 0: must be a whole number >= 1"),
+        ({**SLOTS, "slots": 1.5}, "provider.slots = 1.5: must be a whole number >= 1"),
+        ({**SLOTS, "slots": True}, "provider.slots = True: must be a whole number >= 1"),
+        ({**SLOTS, "slots": "8"}, "provider.slots = '8': must be a whole number >= 1"),
+        ({**SLOTS, "tokens_per_s": 0}, "provider.tokens_per_s = 0: must be a finite number > 0"),
+        ({**SLOTS, "ttft_s": -1}, "provider.ttft_s = -1: must be a finite number >= 0"),
+        ({**SLOTS, "ttft_s": float("nan")}, "provider.ttft_s = nan: must be a finite number"),
+        ({**SLOTS, "changes": 5}, "provider.changes = 5: must be a list of tables with at_s"),
+        ({**SLOTS, "changes": [{"slots": 4}]}, "provider.changes[0].at_s = None: must be a finite"),
+        ({**SLOTS, "changes": [{"at_s": 1}]}, "must name at least one parameter"),
+        ({**SLOTS, "changes": ["x"]}, "provider.changes[0] = 'x': must be a table"),
+        (
+            {**SLOTS, "changes": [{"at_s": 2, "slots": 4}, {"at_s": 1, "slots": 2}]},
+            "provider.changes[1].at_s = 1: must be >= 0 and later than the one before",
+        ),
+        (
+            {**SLOTS, "changes": [{"at_s": 1, "slots": 0}]},
+            "provider.changes[0].slots = 0: must be a whole number >= 1",
+        ),
+        ({"model": "rate_limited"}, "provider.inner: missing"),
+        (
+            {"model": "rate_limited", "inner": {"model": "slots", "slots": 0}},
+            "provider.inner.slots = 0",
+        ),
+        (
+            {"model": "rate_limited", "inner": SLOTS, "dialect": "x"},
+            "provider.dialect = 'x': must be one of openai, azure, anthropic, groq, plain",
+        ),
+        ({"model": "faulty", "inner": SLOTS}, "provider.windows = None: must be a list"),
+        ({"model": "faulty", "inner": SLOTS, "windows": [{}]}, "must be a table with kind"),
+        (
+            {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "status", "share": 2}]},
+            "provider.windows[0].share = 2: must be a number in [0, 1]",
+        ),
+        (
+            {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "status", "status": 600}]},
+            "provider.windows[0].status = 600: must be a status from 400 to 599",
+        ),
+        (
+            {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "stall", "until_s": 0}]},
+            "provider.windows[0].until_s = 0: must be later than from_s",
+        ),
+        (
+            {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "status"}], "slots": 1},
+            "provider.slots: unknown key",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_key_value_and_rule(table: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_provider(table, seed=0)
+
+    assert message in str(refused.value)
