@@ -5,7 +5,7 @@ upstream's trouble does not block another's queue.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from penstock.core.policy import Allocator, OrderedQueue
@@ -32,6 +32,10 @@ class Lane:
     waiting_tokens: dict[str, float] = field(default_factory=dict)
     sticky: Stickiness | None = None
     wake_at: float = math.inf
+    closed: bool = False
+    """No upstream has room, and only an event there can make some: arrivals need not look."""
+    _cause: str = ""
+    _touched: list[str] = field(default_factory=list)
 
     def service_s(self, model: str, p50_tokens: float, p90_tokens: float) -> tuple[float, float]:
         """Return predicted service times (p50, p90) where the median is served fastest."""
@@ -55,6 +59,7 @@ class Lane:
         self.waiting_tokens[name] += ticket.request.cost_tokens
         self.signals.queued(ticket)
         ticket.hold("order", now=now)
+        self._touch(name)
 
     def take(self, ticket: Ticket, *, now: float) -> None:
         """Remove a waiting ticket."""
@@ -65,24 +70,37 @@ class Lane:
             self.waiting_tokens[name] - ticket.request.cost_tokens if len(queue) else 0.0
         )
         self.signals.unqueued(ticket)
+        self._touch(name)
+
+    def _touch(self, name: str) -> None:
+        if name not in self._touched:
+            self._touched.append(name)
 
     def next(self, *, now: float) -> tuple[Ticket, Upstream] | None:
         """Return the ticket that goes now and where to, or None; sets `wake_at`."""
         self.wake_at = math.inf
-        signals = self.signals
-        if not signals.waiting:
+        self.closed = False
+        if not self.signals.waiting:
             return None
         opened, obstacle = self._opened(now=now)
+        if not opened:
+            self.closed = obstacle[1] == math.inf
+            names = self._touched if obstacle[0] == self._cause else self.queues
+            self._hold(self._heads(names, now=now), obstacle, now=now)
+            self._cause = obstacle[0]
+            self._touched.clear()
+            return None
+        self._cause = ""
+        return self._choose(self._heads(self.queues, now=now), opened, obstacle, now=now)
+
+    def _heads(self, names: Iterable[str], *, now: float) -> dict[str, Ticket]:
         heads: dict[str, Ticket] = {}
-        for name, queue in self.queues.items():
-            if signals.classes[name].waiting:
-                head = queue.head(now=now)
+        for name in names:
+            if self.signals.classes[name].waiting:
+                head = self.queues[name].head(now=now)
                 if head is not None:
                     heads[name] = head
-        if not opened:
-            self._hold(heads, obstacle, now=now)
-            return None
-        return self._choose(heads, opened, obstacle, now=now)
+        return heads
 
     def _opened(self, *, now: float) -> tuple[list[Upstream], tuple[str, float]]:
         """Return the upstreams with room, and the obstacle that falls first at the others."""

@@ -162,7 +162,8 @@ class Scheduler:
         self._hold_back(ticket)
         lane.signals.refresh(now=now)
         self._judge(ticket, lane, now)
-        self._pump(lane, now)
+        if not lane.closed or len(lane.upstreams) > 1:
+            self._pump(lane, now)
 
     def _on_first_token(self, event: FirstToken, now: float) -> None:
         ticket = self._flying(event.request_id, "FirstToken")

@@ -51,6 +51,7 @@ class ServiceTime:
     s_per_token: float = 0.005
     keep: int = 32
     replies: int = 0
+    tolerance: float = 0.1
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:
