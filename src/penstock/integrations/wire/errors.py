@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import Refused
-from penstock.runtime import jsonio
 from penstock.integrations.wire.endpoint import Vendor
+from penstock.runtime import jsonio
 
 MAX_RETRY_AFTER_S = 60.0
 """The longest wait that we ever tell a client (openai's SDK gives up above 120 s, anthropic's
@@ -15,6 +15,7 @@ sleeps however long it is told; so a provider's days-long value is never passed 
 _STATUS = {
     "shed": 429,
     "queue_full": 429,
+    "quota": 429,
     "draining": 503,
     "expired": 504,
     "upstream": 503,

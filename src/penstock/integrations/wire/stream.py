@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.runtime import jsonio
 from penstock.integrations.wire.endpoint import Kind
 from penstock.integrations.wire.sse import SseSplitter
 from penstock.integrations.wire.usage import usage_of_object
+from penstock.runtime import jsonio
 from penstock.runtime.slot import Usage
 
 BYTES_PER_TOKEN = 4.0

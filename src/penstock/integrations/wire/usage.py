@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.runtime import jsonio
 from penstock.integrations.wire.endpoint import Kind
+from penstock.runtime import jsonio
 from penstock.runtime.slot import Usage
 
 UNKNOWN = Usage(source="unknown")

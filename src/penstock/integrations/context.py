@@ -1,0 +1,74 @@
+"""What the calls inside a block ask for: class, deadline, tenant, session, route.
+
+Set in a context variable, so it follows awaits and tasks; `threads` carries it into threads.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+from penstock.integrations import threads
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a block asks for; None where it does not say."""
+
+    traffic_class: str | None = None
+    deadline_s: float | None = None
+    tenant: str | None = None
+    session: str | None = None
+    route: str | None = None
+
+
+NOTHING = Asked()
+CURRENT: ContextVar[Asked] = ContextVar("penstock_request", default=NOTHING)
+
+
+@contextmanager
+def request(
+    *,
+    class_: str | None = None,
+    deadline_s: float | None = None,
+    tenant: str | None = None,
+    session: str | None = None,
+    route: str | None = None,
+) -> Iterator[Asked]:
+    """Set what the calls inside the block ask for; inner blocks override outer ones.
+
+    Follows awaits, tasks, and threads and thread-pool jobs started inside the block. Headers on
+    a single call (`x-penstock-class`, `x-penstock-deadline-ms`, `x-penstock-tenant`) win.
+
+    Args:
+        class_: the traffic class, by name.
+        deadline_s: seconds from each call's submission until its last token is wanted; a call
+            that still waits then is refused.
+        tenant: whom it is for.
+        session: the conversation, for upstreams with a prompt cache.
+        route: a name for this kind of call, for the predictor.
+
+    Raises:
+        ValueError: a deadline that is not above 0.
+
+    """
+    if deadline_s is not None and not deadline_s > 0:
+        raise ValueError(
+            f"deadline_s={deadline_s!r} is not a time to come: it must be above 0 seconds; "
+            "was a point in time given instead of a span?"
+        )
+    said: dict[str, Any] = {
+        "traffic_class": class_,
+        "deadline_s": deadline_s,
+        "tenant": tenant,
+        "session": session,
+        "route": route,
+    }
+    asked = replace(CURRENT.get(), **{k: v for k, v in said.items() if v is not None})
+    threads.carry(CURRENT, NOTHING)
+    token = CURRENT.set(asked)
+    try:
+        yield asked
+    finally:
+        CURRENT.reset(token)

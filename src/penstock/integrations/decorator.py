@@ -1,0 +1,82 @@
+"""Schedules any function that calls a model."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from penstock.integrations import default
+from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
+from penstock.runtime.slot import Usage
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def scheduled(
+    *,
+    usage: Callable[[Any], Usage | None] | None = None,
+    upstream: str = DEFAULT_UPSTREAM,
+    penstock: Penstock | None = None,
+    **words: Any,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let each call of the decorated function wait for a slot and hold it while it runs.
+
+    ```python
+    @penstock.scheduled(class_="batch", max_tokens=300)
+    async def summarise(text: str) -> Reply: ...
+    ```
+
+    Args:
+        usage: gets the usage out of what the function returns; by default its `usage` attribute
+            is read, as OpenAI's and Anthropic's objects have it.
+        upstream: which provider the calls go to, by a name of your choice.
+        penstock: the program's if None.
+        words: fields of `RequestSpec`, for each call; `class_` is `traffic_class`.
+
+    Raises:
+        Refused: from the decorated function, if the scheduler says no.
+
+    """
+    read = usage or usage_of_result
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                gate = (penstock or default.default()).gate(upstream)
+                async with gate.admit(**words) as slot:
+                    result = await function(*args, **kwargs)
+                    slot.settle(read(result))
+                    return result
+
+            return cast("Callable[P, R]", call_async)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            gate = (penstock or default.default()).sync_gate(upstream)
+            with gate.admit(**words) as slot:
+                result = function(*args, **kwargs)
+                slot.settle(read(result))
+                return result
+
+        return call
+
+    return decorate
+
+
+def usage_of_result(result: Any) -> Usage | None:
+    """Return the usage that an SDK's result object carries; None if it has none."""
+    usage = getattr(result, "usage", None)
+    output = _count(usage, "completion_tokens", "output_tokens")
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    return None if output is None and prompt is None else Usage(output, prompt)
+
+
+def _count(usage: Any, *names: str) -> int | None:
+    for name in names:
+        value = getattr(usage, name, None)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None

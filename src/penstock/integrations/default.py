@@ -1,0 +1,70 @@
+"""The penstock that a program gets without making one, and the functions that use it."""
+
+import os
+import threading
+from typing import Any
+
+from penstock.core.snapshot import Snapshot
+from penstock.integrations.gates import ProgramGate, ProgramSyncGate
+from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
+
+_default: Penstock | None = None
+_making = threading.Lock()
+
+
+def configure(**options: Any) -> Penstock:
+    """Make the program's penstock with these options, once, before the first call.
+
+    Args:
+        options: those of `Penstock`.
+
+    Raises:
+        RuntimeError: the program's penstock exists already.
+        ConfigError, ValueError: as `Penstock` does.
+
+    """
+    global _default  # noqa: PLW0603 - the program has one
+    with _making:
+        if _default is not None:
+            raise RuntimeError(
+                "this program's penstock is in use already: call configure() once and before "
+                "the first client, gate or call; for a second one make a Penstock(...)"
+            )
+        _default = Penstock(**options)
+        return _default
+
+
+def default() -> Penstock:
+    """Return the program's penstock; made with the defaults if nobody configured it."""
+    global _default  # noqa: PLW0603 - the program has one
+    if _default is None:
+        with _making:
+            if _default is None:
+                _default = Penstock()
+    return _default
+
+
+def gate(name: str = DEFAULT_UPSTREAM) -> ProgramGate:
+    """Return the gate for coroutines in front of a provider, by a name of your choice."""
+    return default().gate(name)
+
+
+def sync_gate(name: str = DEFAULT_UPSTREAM) -> ProgramSyncGate:
+    """Return the gate for threads in front of a provider, by a name of your choice."""
+    return default().sync_gate(name)
+
+
+def snapshot() -> dict[str, Snapshot]:
+    """Return the state of each provider's scheduler, by name."""
+    return default().snapshot()
+
+
+def _forget() -> None:
+    """Start afresh in a forked child: the parent's calls are not ours, its threads are gone."""
+    global _default, _making  # noqa: PLW0603
+    _default = None
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,93 @@
+"""What an attempt's answer or error means, in words that async and sync transports share."""
+
+import time
+from typing import Any
+
+from penstock.integrations.http.plan import Plan
+from penstock.integrations.program import DEFAULT_UPSTREAM
+from penstock.integrations.wire.errors import MAX_RETRY_AFTER_S
+from penstock.integrations.wire.limits import limits_of
+from penstock.integrations.wire.refusal import (
+    RELAY,
+    Meaning,
+    meaning_of,
+    needs_body,
+    retry_after_s,
+)
+from penstock.runtime.slot import Hold
+
+_BODY = "penstock_body"
+
+
+def wants_body(response: Any) -> bool:
+    """Say whether the answer is kept until it is known whether another attempt is made."""
+    status: int = response.status_code
+    return needs_body(status) or meaning_of(status, {}, wall_now=0.0) != RELAY
+
+
+def with_body(library: Any, response: Any, body: bytes) -> Any:
+    """Return the same answer with its body (as it came over the wire) at hand."""
+    return library.Response(
+        response.status_code,
+        headers=response.headers.raw,
+        stream=library.ByteStream(body),
+        extensions={**response.extensions, _BODY: body},
+    )
+
+
+def judge(library: Any, response: Any) -> Meaning:
+    """Return what an answer that `with_body` made means."""
+    body = decoded(library, response.headers, response.extensions.pop(_BODY))
+    return meaning_of(response.status_code, response.headers, body, wall_now=time.time())
+
+
+def decoded(library: Any, headers: Any, body: bytes) -> bytes:
+    """Return a body without its content encoding; empty if it is broken."""
+    encoding = headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        return body
+    try:
+        content: bytes = library.Response(
+            200, headers={"content-encoding": encoding}, content=body
+        ).content
+    except library.DecodingError:  # the client will find it and complain
+        return b""
+    return content
+
+
+def note_limits(plan: Plan, response: Any) -> None:
+    """Tell the scheduler what limits the answer's headers state, if any."""
+    seen = limits_of(DEFAULT_UPSTREAM, response.headers, wall_now=time.time())
+    if seen is not None:
+        plan.outlet.driver.tell(seen)
+
+
+def may_try_again(library: Any, error: Exception) -> bool:
+    """Say whether a transport's error may be answered by another attempt.
+
+    The caller's own timeouts are the caller's to see. A connection that could not be made, or
+    that broke before the first byte of the answer, is what the SDKs would try again too.
+    """
+    broken = (library.ConnectError, library.ReadError, library.WriteError,
+              library.RemoteProtocolError)  # fmt: skip
+    return isinstance(error, broken)
+
+
+def is_upstreams_fault(library: Any, error: BaseException) -> bool:
+    """Say whether an error speaks against the upstream; a full pool of our own does not."""
+    return isinstance(error, library.TransportError) and not isinstance(
+        error, library.PoolTimeout | library.UnsupportedProtocol | library.LocalProtocolError
+    )
+
+
+def mark(response: Any, slot: Hold) -> None:
+    """Put the request's id and its waiting time into the answer's headers."""
+    response.headers["x-penstock-id"] = slot.id
+    response.headers["x-penstock-queue-ms"] = f"{slot.queued_s * 1000:.0f}"
+
+
+def bound_wait(response: Any) -> None:
+    """Keep the SDK from sleeping on a wait of hours or days that an upstream asked for."""
+    wait_s = retry_after_s(response.headers, wall_now=time.time())
+    if wait_s is not None and wait_s > MAX_RETRY_AFTER_S:
+        response.headers.setdefault("x-should-retry", "false")

@@ -1,0 +1,169 @@
+"""The sync transport, for whichever library it is mixed into."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from penstock.errors import Refused
+from penstock.integrations import default
+from penstock.integrations.http import attempt
+from penstock.integrations.http.plan import Plan, endpoint_for, plan_of
+from penstock.integrations.http.refusing import refusal
+from penstock.integrations.http.reply import ReplyFollower
+from penstock.integrations.program import Penstock
+from penstock.integrations.wire.refusal import Backoff, Relay
+from penstock.runtime.slot import SyncSlot
+
+
+class SyncScheduling:
+    """Waits for a slot, sends through the inner transport, holds the slot until the body's end.
+
+    Attributes:
+        library: `httpx2` or `httpx`; set by the class that mixes this in.
+        stream_class: the library's base class of sync bodies, likewise.
+
+    """
+
+    library: Any
+    stream_class: Any
+
+    def __init__(
+        self,
+        inner: Any = None,
+        *,
+        penstock: Penstock | None = None,
+        upstream: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Wrap a transport.
+
+        Args:
+            inner: sends what is let through; the library's own if None.
+            penstock: schedules; the program's if None.
+            upstream: a name for the provider; its host if None.
+            options: for the library's own transport (`verify`, `limits`, `proxy`, ...).
+
+        """
+        self._inner = self.library.HTTPTransport(**options) if inner is None else inner
+        self._penstock = penstock or default.default()
+        self._upstream = upstream
+
+    def handle_request(self, request: Any) -> Any:
+        """Send one request when the scheduler says so.
+
+        Raises:
+            ValueError: a hint that cannot be, such as an unknown class.
+
+        """
+        endpoint = endpoint_for(request)
+        if endpoint is None:
+            return self._inner.handle_request(request)
+        content = request.read()
+        plan = plan_of(self._penstock, request, endpoint, content, self._upstream)
+        began = time.monotonic()
+        try:
+            slot = plan.outlet.sync_gate.enter(plan.spec)
+            try:
+                return self._send(request, plan, slot)
+            except BaseException as error:
+                if attempt.is_upstreams_fault(self.library, error):
+                    slot.fail(upstream_fault=True)
+                slot.leave(error)
+                raise
+        except Refused as refused:
+            spent_s = time.monotonic() - began
+            return refusal(self.library, request, plan, refused, spent_s=spent_s)
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+    def _send(self, request: Any, plan: Plan, slot: SyncSlot) -> Any:
+        """Send until there is an answer for the caller."""
+        while True:
+            try:
+                response = self._inner.handle_request(request)
+            except self.library.TransportError as error:
+                if attempt.may_try_again(self.library, error) and _again(slot.failed):
+                    continue
+                raise
+            attempt.note_limits(plan, response)
+            if attempt.wants_body(response):
+                response = self._whole(response)
+                if self._try_again(response, slot):
+                    continue
+            attempt.mark(response, slot)
+            if not slot.ended:
+                follower = ReplyFollower(slot, plan, response, self.library)
+                response.stream = self.stream_class(response.stream, follower)
+            return response
+
+    def _whole(self, response: Any) -> Any:
+        """Return an error answer with its body at hand, and give its connection back."""
+        try:
+            body = b"".join(response.stream)
+        finally:
+            response.stream.close()
+        return attempt.with_body(self.library, response, body)
+
+    def _try_again(self, response: Any, slot: SyncSlot) -> bool:
+        """Tell the scheduler what the answer means; say whether to send once more."""
+        meaning = attempt.judge(self.library, response)
+        if isinstance(meaning, Relay):
+            return False
+        if isinstance(meaning, Backoff):
+            again = _again(lambda: slot.throttled(meaning.cause, meaning.retry_after_s))
+        else:
+            again = _again(slot.failed)
+        if not again:
+            attempt.bound_wait(response)
+        return again
+
+
+def _again(tell: Callable[[], None]) -> bool:
+    """Wait for the scheduler's word; False if the upstream's answer is to stand.
+
+    Raises:
+        Refused: for another reason than the upstream's answer.
+
+    """
+    try:
+        tell()
+    except Refused as refused:
+        if refused.reason != "upstream":
+            raise
+        return False
+    return True
+
+
+class SyncFollowed:
+    """A sync body that is followed; mixed into the library's base class of such."""
+
+    library: Any
+
+    def __init__(self, inner: Any, follower: ReplyFollower) -> None:
+        """Pass `inner` on, chunk by chunk."""
+        self._inner = inner
+        self._follower = follower
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the chunks as they come."""
+        try:
+            for chunk in self._inner:
+                self._follower.chunk(chunk)
+                yield chunk
+        except self.library.TransportError:
+            self._follower.broke()
+            raise
+        self._follower.complete()
+
+    def close(self) -> None:
+        """Close the inner body and end the slot, whatever happens."""
+        try:
+            self._inner.close()
+        finally:
+            self._follower.closed()
+
+    def __del__(self) -> None:
+        """Give the slot back when a caller drops the response without closing it."""
+        self._follower.closed()

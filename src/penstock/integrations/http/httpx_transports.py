@@ -1,0 +1,28 @@
+"""The transports for httpx."""
+
+import httpx
+
+from penstock.integrations.http.aio import AsyncFollowed, AsyncScheduling
+from penstock.integrations.http.blocking import SyncFollowed, SyncScheduling
+
+
+class _AsyncBody(AsyncFollowed, httpx.AsyncByteStream):
+    library = httpx
+
+
+class _SyncBody(SyncFollowed, httpx.SyncByteStream):
+    library = httpx
+
+
+class AsyncTransport(AsyncScheduling, httpx.AsyncBaseTransport):
+    """Schedules every model call that an `httpx.AsyncClient` sends; the rest passes through."""
+
+    library = httpx
+    stream_class = _AsyncBody
+
+
+class Transport(SyncScheduling, httpx.BaseTransport):
+    """Schedules every model call that an `httpx.Client` sends; the rest passes through."""
+
+    library = httpx
+    stream_class = _SyncBody

@@ -1,0 +1,92 @@
+"""What a transport does with a request: schedule it, and as what."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.integrations.context import CURRENT, Asked
+from penstock.integrations.gates import completed
+from penstock.integrations.program import Outlet, Penstock
+from penstock.integrations.wire.call import HINT_HEADERS, Call, call_of, hints_of
+from penstock.integrations.wire.endpoint import Endpoint, endpoint_like
+from penstock.runtime import jsonio
+from penstock.runtime.spec import RequestSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one HTTP request is scheduled.
+
+    Attributes:
+        endpoint: what it asks for.
+        call: the facts of its body.
+        spec: as the gate takes it.
+        outlet: the way to its provider.
+        deadline_s: the caller's explicit deadline; inf if there is none.
+
+    """
+
+    endpoint: Endpoint
+    call: Call
+    spec: RequestSpec
+    outlet: Outlet
+    deadline_s: float
+
+
+def endpoint_for(request: Any) -> Endpoint | None:
+    """Return the endpoint of a request that is to be scheduled; None to let it pass."""
+    if request.method != "POST":
+        return None
+    endpoint = endpoint_like(request.url.path)
+    return endpoint if endpoint is not None and endpoint.scheduled else None
+
+
+def plan_of(
+    penstock: Penstock, request: Any, endpoint: Endpoint, content: bytes, upstream: str | None
+) -> Plan:
+    """Return the plan for a request.
+
+    The hints' headers are taken off: they are ours, and no business of the provider.
+
+    Raises:
+        ValueError: a hint that cannot be, such as an unknown class.
+
+    """
+    body = jsonio.loads_object(content) or {}
+    call = call_of(endpoint.kind, body)
+    asked = _asked(request.headers)
+    words = completed(
+        {
+            "max_tokens": call.max_tokens,
+            "model": call.model,
+            "body": body,
+            "endpoint": endpoint.kind.value,
+            "vendor": endpoint.vendor.value,
+        },
+        asked,
+    )
+    url = request.url
+    name = upstream or (url.host if url.port is None else f"{url.host}:{url.port}")
+    deadline_s = asked.deadline_s if asked.deadline_s is not None else math.inf
+    return Plan(endpoint, call, RequestSpec(**words), penstock.outlet(name), deadline_s)
+
+
+def _asked(headers: Any) -> Asked:
+    asked = CURRENT.get()
+    said = {name: headers[name] for name in HINT_HEADERS if name in headers}
+    if not said:
+        return asked
+    for name in said:
+        del headers[name]
+    hints = hints_of(said)
+
+    def first(hint: Any, block: Any) -> Any:
+        return block if hint is None else hint
+
+    return Asked(
+        first(hints.traffic_class, asked.traffic_class),
+        first(hints.deadline_s, asked.deadline_s),
+        first(hints.tenant, asked.tenant),
+        first(hints.session, asked.session),
+        first(hints.route, asked.route),
+    )

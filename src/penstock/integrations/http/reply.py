@@ -1,0 +1,95 @@
+"""Follows a reply's bytes on their way to the caller, and ends the slot by what they say."""
+
+import zlib
+from typing import Any
+
+from penstock.integrations.http.attempt import decoded
+from penstock.integrations.http.plan import Plan
+from penstock.integrations.wire.stream import StreamReader
+from penstock.integrations.wire.usage import usage_of_reply
+from penstock.runtime.slot import Hold, Usage
+
+MAX_KEPT_BYTES = 64 << 20
+"""A longer reply is passed on all the same, but its usage is not read."""
+
+
+class ReplyFollower:
+    """Told each chunk, and the end; ends the slot exactly once.
+
+    Args:
+        slot: held while the reply comes.
+        plan: of the request.
+        response: the library's response, for its headers.
+        library: `httpx2` or `httpx`.
+
+    """
+
+    def __init__(self, slot: Hold, plan: Plan, response: Any, library: Any) -> None:
+        """Choose how to read: as events, as one JSON object, or not at all."""
+        headers = response.headers
+        encoding = headers.get("content-encoding", "identity").lower()
+        self._slot = slot
+        self._kind = plan.endpoint.kind
+        self._ok = response.status_code < 400
+        self._library = library
+        self._response_headers = headers
+        self._events: StreamReader | None = None
+        self._unzip: Any = None
+        self._kept: list[bytes] | None = None
+        self._kept_bytes = 0
+        if headers.get("content-type", "").startswith("text/event-stream"):
+            if encoding in ("identity", "gzip"):
+                self._events = StreamReader(self._kind)
+                self._unzip = zlib.decompressobj(47) if encoding == "gzip" else None
+        elif self._ok:
+            self._kept = []
+
+    def chunk(self, chunk: bytes) -> None:
+        """Read one chunk of the body, as it came over the wire."""
+        if self._events is not None:
+            if self._unzip is not None:
+                try:
+                    chunk = self._unzip.decompress(chunk)
+                except zlib.error:  # the client will complain of it; we only stop reading
+                    self._events = None
+                    return
+            self._events.feed(chunk)
+            if self._events.started:
+                self._slot.first_token()
+        elif self._kept is not None:
+            self._kept_bytes += len(chunk)
+            if self._kept_bytes > MAX_KEPT_BYTES:
+                self._kept = None
+            else:
+                self._kept.append(chunk)
+
+    def complete(self) -> None:
+        """The body has ended by itself."""
+        if self._slot.ended:
+            return
+        if not self._ok:
+            self._slot.fail(upstream_fault=False)
+        else:
+            self._slot.settle(self._usage())
+
+    def broke(self) -> None:
+        """The upstream broke in the middle of the body."""
+        self._slot.fail(upstream_fault=True)
+
+    def closed(self) -> None:
+        """The caller closed the body, perhaps before its end; harmless after it."""
+        if self._slot.ended:
+            return
+        if self._events is not None and self._events.finished:
+            # SDKs stop reading at the vendor's end mark and close before the last byte.
+            self._slot.settle(self._events.usage())
+        else:
+            self._slot.cancel()
+
+    def _usage(self) -> Usage | None:
+        if self._events is not None:
+            return self._events.usage()
+        if self._kept is None:
+            return None
+        body = decoded(self._library, self._response_headers, b"".join(self._kept))
+        return usage_of_reply(self._kind, body)
