@@ -82,10 +82,18 @@ class Running:
             self._force.set()
         self._stop.set()
 
-    async def run(self, *, started: Callable[[], None] = lambda: None) -> None:
-        """Serve until `stop`, then drain."""
+    async def run(
+        self, *, started: Callable[[], None] = lambda: None, signals: bool = True
+    ) -> None:
+        """Serve until `stop`, then drain.
+
+        Args:
+            started: called once callers are answered.
+            signals: whether SIGTERM and SIGINT mean `stop`; only the main thread may say yes.
+
+        """
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in (signal.SIGTERM, signal.SIGINT) if signals else ():
             loop.add_signal_handler(signum, self.stop)
         main = _server(App(self.sidecar))
         servers = [(main, self._socket)]
@@ -111,7 +119,7 @@ class Running:
             predictor.close()
             if self._log is not None:
                 self._log.close()
-            for signum in (signal.SIGTERM, signal.SIGINT):
+            for signum in (signal.SIGTERM, signal.SIGINT) if signals else ():
                 loop.remove_signal_handler(signum)
 
     async def _drain(self) -> None:
