@@ -51,12 +51,27 @@ class ServiceTime:
     s_per_token: float = 0.005
     keep: int = 32
     replies: int = 0
-    tolerance: float = 0.1
+    quiet_excess: float = 0.03
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:
         """Return the predicted service time in seconds for this many output tokens."""
         return self.base_s + self.s_per_token * tokens
+
+    @property
+    def tolerance(self) -> float:
+        """Return the relative excess over the prediction that is no sign of waiting yet."""
+        return min(0.5, 0.03 + 4.0 * self.quiet_excess)
+
+    def observe_quiet(self, excess: float) -> None:
+        """Learn from the relative excess of a reply that had no reason to wait.
+
+        A stochastic approximation of the lower quartile: waiting does not move it much.
+        """
+        step = 0.05 * max(0.01, self.quiet_excess)
+        self.quiet_excess = max(
+            0.0, self.quiet_excess + (0.25 if excess > self.quiet_excess else -0.75) * step
+        )
 
     def observe(self, tokens: int, latency_s: float) -> None:
         """Learn from a complete reply of `tokens` that took `latency_s` from dispatch."""

@@ -9,8 +9,7 @@ from penstock.core.policy import Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket
 
-TOLERANCE = 0.1
-TOLERANCE_S = 0.02
+ABSOLUTE_S = 0.01
 
 
 @dataclass(slots=True)
@@ -18,22 +17,23 @@ class _Flight:
     sent_at: float
     in_flight: int
     share: float
-    probe: bool
 
 
 class Residual:
-    """First version: estimates the capacity from each reply that waited.
+    """Second version: every reply bounds the capacity from below and perhaps from above.
 
     Source:
         Ours.
 
     """
 
-    def __init__(self, *, start: float = 16, growth: float = 2.0) -> None:
-        """Start with a guess and double while nothing waits."""
-        self.window = start
+    def __init__(self, *, start: float = 16, growth: float = 1.5, floor: float = 4) -> None:
+        """Start with a guess."""
+        self.window = float(start)
         self._growth = growth
+        self._floor = floor
         self._ramping = True
+        self._confirmed = 0.0
         self._flights: dict[int, _Flight] = {}
         self._done: list[float] = []
         self._share = 0.0  # integral of dt / in flight
@@ -42,8 +42,9 @@ class Residual:
         self._probe_at = 0.0
         self._probe_wait_s = 1.0
         self._latency_s = 1.0
-        self._logs: list[tuple[float, float]] = []
-        self._shrunk_at = -math.inf
+        self._samples: list[tuple[float, float]] = []
+        self._strikes = 0
+        self._last_wait_at = -math.inf
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Say whether one more fits, or may probe."""
@@ -59,9 +60,7 @@ class Residual:
     def on_dispatch(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
         """Remember what flew."""
         self._move(in_flight, now)
-        self._flights[ticket.request.id] = _Flight(
-            now, in_flight, self._share, in_flight > int(self.window)
-        )
+        self._flights[ticket.request.id] = _Flight(now, in_flight, self._share)
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
         """Forget the flight."""
@@ -82,58 +81,77 @@ class Residual:
         if not reply.output_tokens or fit.replies < 3:
             return
         service_s = fit.predict_s(reply.output_tokens)
+        slop_s = fit.tolerance * service_s + ABSOLUTE_S
         waited_s = reply.latency_s - service_s
-        if waited_s <= TOLERANCE * service_s + TOLERANCE_S:
-            self._quiet(flight, reply.waiting, now)
+        n = flight.in_flight
+        mean_n = (now - flight.sent_at) / (self._share_now(now) - flight.share)
+        queue_lo = n - self._finished(flight.sent_at, waited_s + slop_s)
+        if 2 * n <= self.window or (self._ramping and 2 * n <= self._confirmed):
+            fit.observe_quiet(waited_s / service_s)
+        if waited_s <= slop_s:
+            self._quiet(min(queue_lo, math.ceil(mean_n - 0.5)), now)
             return
-        done = self._done
-        first = bisect_right(done, flight.sent_at)
-        start = flight.sent_at + waited_s
-        last = bisect_right(done, start)
-        if last < len(done) and done[last] - start < start - done[last - 1]:
-            last += 1
-        queue = max(1.0, flight.in_flight - max(1, last - first))
-        share_s = self._share_now(now) - flight.share
-        sharing = max(1.0, service_s / share_s)
-        self._waited(flight, queue, sharing, now)
+        self._strikes += 2 if waited_s > 3.0 * slop_s else 1
+        queue = n - max(1, self._finished(flight.sent_at, waited_s))
+        sharing = math.ceil(service_s * mean_n / reply.latency_s - 0.1)
+        self._waited(flight, max(1, queue), max(1, sharing), now)
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
         """Shrink."""
         self.window = max(1.0, 0.7 * self.window)
 
-    def _quiet(self, flight: _Flight, waiting: bool, now: float) -> None:
-        n = flight.in_flight
+    def _finished(self, since: float, span_s: float) -> int:
+        """Return how many replies ended in the span, the one nearest to its end included."""
+        done = self._done
+        first = bisect_right(done, since)
+        end = since + span_s
+        last = bisect_right(done, end)
+        if 0 < last < len(done) and done[last] - end < end - done[last - 1]:
+            last += 1
+        return max(0, last - first)
+
+    def _quiet(self, level: float, now: float) -> None:
+        if level >= self.window:
+            self._strikes = 0
         if self._ramping:
-            self.window = max(self.window, self._growth * n)
-        elif n > self.window:
-            self.window = float(n)
+            self._confirmed = max(self._confirmed, level)
+            c = self._confirmed
+            self.window = max(self._floor, c + 2, self._growth * c)
+        elif level > self.window:
+            self.window = float(level)
             self._probe_wait_s = 1.0
+            self._probe_at = now
 
     def _waited(self, flight: _Flight, queue: float, sharing: float, now: float) -> None:
-        self._logs.append((queue, sharing))
-        del self._logs[:-8]
-        self._ramping = False
+        self._samples.append((queue, sharing))
+        del self._samples[:-8]
         estimate = self._pick()
-        if estimate < self.window or flight.in_flight > self.window:
-            if estimate < self.window:
-                self.window = estimate
-            if flight.sent_at > self._shrunk_at:
-                self._shrunk_at = now
-                self._probe_wait_s = min(8.0, 2.0 * self._probe_wait_s)
-                self._probe_at = now + self._probe_wait_s
+        if self._strikes < 2:
+            return
+        self._strikes = 0
+        if self._ramping:
+            self._ramping = False
+            estimate = max(estimate, self._confirmed)
+        if estimate < self.window:
+            self.window = float(estimate)
+        elif flight.in_flight <= self.window:
+            return
+        if flight.sent_at > self._last_wait_at:
+            self._last_wait_at = now
+            self._probe_wait_s = min(8.0, 2.0 * self._probe_wait_s)
+            self._probe_at = now + self._probe_wait_s
 
     def _pick(self) -> float:
-        queue, sharing = self._logs[-1]
-        if len(self._logs) < 4:
+        samples = self._samples
+        queue, sharing = samples[-1]
+        if len(samples) < 3:
             return max(queue, sharing)
-        spread = [0.0, 0.0]
-        mean = [0.0, 0.0]
+        spreads = []
         for k in (0, 1):
-            values = [math.log(log[k]) for log in self._logs]
-            mean[k] = sum(values) / len(values)
-            spread[k] = sum((v - mean[k]) ** 2 for v in values)
-        k = 0 if spread[0] <= spread[1] else 1
-        return self._logs[-1][k]
+            logs = [math.log(sample[k]) for sample in samples]
+            mean = sum(logs) / len(logs)
+            spreads.append(sum((x - mean) ** 2 for x in logs))
+        return queue if spreads[0] <= spreads[1] else sharing
 
     def _share_now(self, now: float) -> float:
         if self._in_flight:
