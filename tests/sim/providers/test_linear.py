@@ -40,7 +40,9 @@ def test_jitter_depends_on_the_request_and_the_seed_not_on_the_order_of_dispatch
 def test_jitter_is_lognormal_with_the_given_sigma() -> None:
     provider = linear(jitter=0.2, gamma=0.0)
 
-    logs = [math.log(at) for at in ends(run(provider, [(0.0, n, 90) for n in range(4000)])).values()]
+    logs = [
+        math.log(at) for at in ends(run(provider, [(0.0, n, 90) for n in range(4000)])).values()
+    ]
 
     mean = sum(logs) / len(logs)
     sigma = math.sqrt(sum((x - mean) ** 2 for x in logs) / len(logs))

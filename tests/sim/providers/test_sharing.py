@@ -93,11 +93,7 @@ def small_steps(
     ],
     ids=["shared", "thrash"],
 )
-@given(
-    gaps=st.lists(
-        st.tuples(st.floats(0.0, 3.0), st.integers(1, 400)), min_size=1, max_size=12
-    )
-)
+@given(gaps=st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(1, 400)), min_size=1, max_size=12))
 def test_virtual_time_agrees_with_moving_every_job_at_every_event(
     table: dict[str, object], speed: Callable[[int], float], gaps: list[Arrival]
 ) -> None:

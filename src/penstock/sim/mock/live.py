@@ -62,8 +62,9 @@ class LiveProvider:
         self._tickets: dict[int, Ticket] = {}
         self._streams: dict[int, Ticket] = {}
         self._last_id = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._ticker: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = math.inf
+        self._ticker: asyncio.Handle | None = None
         self.peak_active = 0
         self.peak_queued = 0
 
@@ -141,9 +142,11 @@ class LiveProvider:
     def _set_timer(self) -> None:
         at = self._provider.next_event_at()
         if self._timer is not None:
-            if self._timer.when() == self._zero + at:
+            if self._timer_at == at:
                 return
             self._timer.cancel()
             self._timer = None
         if at < math.inf:
+            # Kept here, because uvloop's handle of a time that has passed cannot tell it.
+            self._timer_at = at
             self._timer = self._loop.call_at(self._zero + at, self._wake)

@@ -20,7 +20,7 @@ class Completions:
         prompts = prompt if isinstance(prompt, list) and prompt else [prompt]
         if all(isinstance(p, str) for p in prompts):
             tokens = sum(count_tokens(p) for p in prompts)
-        elif all(isinstance(p, int) for p in prompts):
+        elif isinstance(prompt, list) and all(isinstance(p, int) for p in prompts):
             tokens, prompts = len(prompts), [""]
         else:
             raise BodyError("'prompt' must be a string, or an array of strings or tokens", "prompt")
