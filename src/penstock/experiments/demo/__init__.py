@@ -1,0 +1,1 @@
+"""`penstock demo`: the same load, directly, through a FIFO and through penstock, on real sockets."""

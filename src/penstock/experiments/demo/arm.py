@@ -1,0 +1,98 @@
+"""Plays the plan against one base URL with the official openai SDK, and notes how each call ended."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from penstock.experiments.demo.workload import Shot
+from penstock.metrics import Outcome, Record
+
+TAIL_S = 30.0
+"""How long after the last arrival replies are waited for; what is late by then has failed."""
+
+
+@dataclass(slots=True)
+class ArmResult:
+    """What one arm gave.
+
+    Attributes:
+        name: of the arm.
+        records: one per request, in the plan's order.
+        queue_ms: what the sidecar said it held requests back, where it said so.
+
+    """
+
+    name: str
+    records: list[Record]
+    queue_ms: list[float] = field(default_factory=list)
+
+
+async def play(
+    name: str, url: str, shots: list[Shot], *, progress: Callable[[Record], None]
+) -> ArmResult:
+    """Send every shot at its time; return when all have ended."""
+    from openai import AsyncOpenAI
+
+    result = ArmResult(name, [])
+    # Without retries of its own: each request counts once, as it was answered first.
+    async with AsyncOpenAI(
+        base_url=url + "/v1", api_key="demo", max_retries=0, timeout=120.0
+    ) as client:
+        await client.models.list()  # the first connection is not the load's to pay
+        begun = time.monotonic()
+
+        async def one(shot: Shot) -> Record:
+            await asyncio.sleep(max(0.0, begun + shot.at_s - time.monotonic()))
+            arrived = time.monotonic() - begun
+            outcome = await _send(client, shot, result)
+            ended = time.monotonic() - begun
+            record = Record(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
+            progress(record)
+            return record
+
+        tasks = [asyncio.create_task(one(shot)) for shot in shots]
+        try:
+            _, late = await asyncio.wait(tasks, timeout=shots[-1].at_s + TAIL_S)
+        finally:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for shot, task in zip(shots, tasks, strict=True):
+            if task in late or task.cancelled():
+                ended = shots[-1].at_s + TAIL_S
+                due = shot.at_s + shot.deadline_s
+                result.records.append(Record(shot.bucket, shot.at_s, due, ended, Outcome.CANCELLED))
+            else:
+                result.records.append(task.result())
+    return result
+
+
+async def _send(client: object, shot: Shot, result: ArmResult) -> Outcome:
+    import openai
+
+    assert isinstance(client, openai.AsyncOpenAI)
+    try:
+        raw = await client.chat.completions.with_raw_response.create(
+            model="demo",
+            messages=[{"role": "user", "content": "Tell me of water, wheels and gates."}],
+            max_tokens=shot.max_tokens,
+            stream=shot.stream,
+            extra_headers={
+                "x-mock-output-tokens": str(shot.output_tokens),
+                "x-penstock-deadline-ms": str(round(shot.deadline_s * 1000)),
+            },
+        )
+        waited = raw.headers.get("x-penstock-queue-ms")
+        if waited is not None:
+            result.queue_ms.append(float(waited))
+        reply = raw.parse()
+        if isinstance(reply, openai.AsyncStream):
+            async for _ in reply:
+                pass
+    except openai.APIStatusError as error:
+        refused = error.response.headers.get("x-penstock-decision", "").startswith("refused")
+        return Outcome.SHED if refused else Outcome.FAILED
+    except openai.APIError:
+        return Outcome.FAILED
+    return Outcome.COMPLETED

@@ -1,0 +1,121 @@
+"""The demo's one-file HTML report: the table, the plots, and how to read them."""
+
+from html import escape
+from pathlib import Path
+
+from penstock.experiments.demo.arm import ArmResult
+from penstock.experiments.demo.show import rows
+from penstock.experiments.demo.verdict import Verdict
+from penstock.experiments.demo.workload import LOAD, SLOTS
+from penstock.metrics import Metrics, Outcome, Record
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
+svg { max-width: 100%; height: auto; }
+"""
+
+
+def write(path: Path, arms: list[ArmResult], results: dict[str, Metrics], verdict: Verdict) -> None:
+    """Write the report.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    """
+    body = "\n".join(
+        [
+            "<h1>penstock demo</h1>",
+            f"<p>A provider with {SLOTS} hidden slots got the same {len(arms[0].records)} chat "
+            f"completions three times, at {LOAD:g} times what it can do, from the openai SDK over "
+            "real sockets. What differs is only who stood between.</p>",
+            _table(results),
+            *(f"<p>{escape(line)}.</p>" for line in verdict.lines()),
+            "<h2>How long each request took</h2>",
+            _latencies(arms),
+            "<p>Each dot is a request, at the time it was sent; crosses were refused. Called "
+            "directly, requests queue inside the provider, where a short one waits behind every "
+            "long one.</p>",
+            "<h2>Who met its deadline</h2>",
+            _deadlines(arms),
+        ]
+    )
+    path.write_text(
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>penstock demo</title>"
+        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n",
+        encoding="utf-8",
+    )
+
+
+def _table(results: dict[str, Metrics]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in results)
+    lines = "".join(
+        f"<tr><td>{escape(label)}</td>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>"
+        for label, cells in rows(results)
+    )
+    return f"<table><tr><th></th>{head}</tr>{lines}</table>"
+
+
+_BUCKETS = ("short", "medium", "long", "xlong")
+
+
+def _latencies(arms: list[ArmResult]) -> str:
+    from penstock.experiments.plots.style import COLOURS, sheet, svg
+
+    with sheet(len(arms), width=11.0, height=3.2) as (figure, axes):
+        top = max((r.latency_s for arm in arms for r in arm.records), default=1.0) * 1.3
+        for axis, arm in zip(axes, arms, strict=True):
+            axis.set_title(arm.name)
+            for colour, bucket in zip(COLOURS, _BUCKETS, strict=False):
+                done = _of(arm, bucket, Outcome.COMPLETED)
+                shed = _of(arm, bucket, Outcome.SHED)
+                axis.scatter(
+                    [r.arrived_at for r in done],
+                    [r.latency_s for r in done],
+                    s=7,
+                    color=colour,
+                    label=bucket,
+                    alpha=0.8,
+                    linewidths=0,
+                )
+                axis.scatter(
+                    [r.arrived_at for r in shed],
+                    [max(r.latency_s, 0.01) for r in shed],
+                    s=14,
+                    marker="x",
+                    color=colour,
+                    linewidths=0.9,
+                )
+            axis.set_yscale("log")
+            axis.set_ylim(0.01, top)
+            axis.set_xlabel("sent at, s")
+        axes[0].set_ylabel("latency, s")
+        axes[0].legend(loc="lower right", ncols=2, markerscale=2)
+        return svg(figure, describe="Latency of every request over the time it was sent, by arm")
+
+
+def _deadlines(arms: list[ArmResult]) -> str:
+    from penstock.experiments.plots.style import COLOURS, sheet, svg
+
+    with sheet(1, width=8.0, height=2.8) as (figure, axes):
+        axis = axes[0]
+        width = 0.8 / len(arms)
+        for number, (colour, arm) in enumerate(zip(COLOURS, arms, strict=False)):
+            shares = []
+            for bucket in _BUCKETS:
+                every = [r for r in arm.records if r.bucket == bucket]
+                shares.append(100 * sum(r.in_time for r in every) / max(1, len(every)))
+            places = [place + (number - (len(arms) - 1) / 2) * width for place in range(4)]
+            axis.bar(places, shares, width * 0.92, color=colour, label=arm.name)
+        axis.set_xticks(range(4), _BUCKETS)
+        axis.set_ylabel("in time, %")
+        axis.set_ylim(0, 105)
+        axis.legend(loc="upper left", ncols=len(arms), bbox_to_anchor=(0, 1.18))
+        return svg(figure, describe="Share of requests that met their deadline, by size and arm")
+
+
+def _of(arm: ArmResult, bucket: str, outcome: Outcome) -> list[Record]:
+    return [r for r in arm.records if r.bucket == bucket and r.outcome is outcome]

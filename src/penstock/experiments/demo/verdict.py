@@ -1,0 +1,44 @@
+"""What the demo promises, and whether this run kept it."""
+
+from dataclasses import dataclass
+
+from penstock.metrics import Metrics
+
+LEAST_DEADLINE_RATIO = 1.8
+MOST_SHORT_RATIO = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The two ratios of one run.
+
+    Attributes:
+        deadline_ratio: penstock's deadline satisfaction over that of direct calls.
+        short_ratio: penstock's short P95 over that of direct calls.
+
+    """
+
+    deadline_ratio: float
+    short_ratio: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether both promises hold."""
+        return self.deadline_ratio >= LEAST_DEADLINE_RATIO and self.short_ratio < MOST_SHORT_RATIO
+
+    def lines(self) -> list[str]:
+        """Return the promises, each with its figure."""
+        return [
+            f"deadlines met: {self.deadline_ratio:.2f} times as many as with direct calls "
+            f"(promised: at least {LEAST_DEADLINE_RATIO})",
+            f"P95 of short requests: {self.short_ratio:.2f} of that of direct calls "
+            f"(promised: below {MOST_SHORT_RATIO})",
+        ]
+
+
+def judge(direct: Metrics, penstock: Metrics) -> Verdict:
+    """Compare two arms of one run."""
+    deadline = penstock.deadline_satisfaction / max(direct.deadline_satisfaction, 1e-9)
+    if penstock.short_p95_s is None or not direct.short_p95_s:
+        return Verdict(deadline, float("inf"))
+    return Verdict(deadline, penstock.short_p95_s / direct.short_p95_s)
