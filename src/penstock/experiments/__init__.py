@@ -1,0 +1,1 @@
+"""The paper's evaluation: specification -> runs -> statistics -> tables, plots and claims."""

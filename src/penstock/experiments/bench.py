@@ -1,0 +1,58 @@
+"""Where a study's runs come from: the store if it has them, else the workers."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+from penstock.experiments.code_version import code_version
+from penstock.experiments.job import Job
+from penstock.experiments.outcome import RunOutcome
+from penstock.experiments.pool import Workers
+from penstock.experiments.store import Store
+
+Progress = Callable[[str, int, int], None]
+"""Told a label, how many runs are done, and how many there are."""
+
+
+def quiet(label: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+class Bench:
+    """Answers jobs with runs, each made at most once."""
+
+    def __init__(self, store: Store, workers: Workers, progress: Progress = quiet) -> None:
+        self._store = store
+        self._workers = workers
+        self._progress = progress
+        self._version = code_version()
+        self.made = 0
+        """How many runs were made, not found."""
+
+    def run(self, jobs: Iterable[Job], *, label: str) -> dict[str, RunOutcome]:
+        """Return the outcome of every job by `Job.text()`.
+
+        The result does not depend on how many workers there are, nor on the order in which they
+        finish.
+        """
+        keys = {job.text(): (job, job.key(self._version)) for job in jobs}
+        missing = [job for job, key in keys.values() if self._store.get(key) is None]
+        total, done = len(keys), len(keys) - len(missing)
+        self._progress(label, done, total)
+        for batch in self._workers.run(missing):
+            for job, outcome in batch:
+                self._store.put(keys[job.text()][1], outcome)
+                self.made += 1
+                done += 1
+            self._progress(label, done, total)
+        found = {text: self._store.get(key) for text, (_, key) in keys.items()}
+        return {text: outcome for text, outcome in found.items() if outcome is not None}
+
+    def once(self, name: str, make: Callable[[Progress], RunOutcome]) -> RunOutcome:
+        """Return the run of that name, made here and now unless the store has it."""
+        key = hashlib.sha256(f"{self._version}\n{name}".encode()).hexdigest()[:32]
+        outcome = self._store.get(key)
+        if outcome is None:
+            outcome = make(self._progress)
+            self._store.put(key, outcome)
+            self.made += 1
+        return outcome

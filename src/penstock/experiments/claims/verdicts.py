@@ -1,0 +1,76 @@
+"""All claims over one study, and the share of perturbed worlds in which each holds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.experiments.claims.allocation import P6
+from penstock.experiments.claims.finding import Claim, Finding
+from penstock.experiments.claims.information import P3, P4
+from penstock.experiments.claims.isolation import P1, P2
+from penstock.experiments.claims.overload import P5, P7
+from penstock.experiments.job import Table
+from penstock.experiments.results import Results
+
+CLAIMS: tuple[Claim, ...] = (P1, P2, P3, P4, P5, P6, P7)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One claim: what was published, what we found, the band, and in how many worlds it holds.
+
+    Attributes:
+        paper: its table in published.toml.
+        worlds: whether it holds, world by world; empty if none was asked for.
+
+    """
+
+    claim: str
+    paper: Table
+    finding: Finding
+    worlds: tuple[bool, ...] = ()
+
+    @property
+    def worlds_share(self) -> float | None:
+        """The share of perturbed worlds in which the claim holds; None without worlds."""
+        return sum(self.worlds) / len(self.worlds) if self.worlds else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the claim in the form that the command promises."""
+        return {
+            "claim": self.claim,
+            "published": self.paper["published"],
+            "measured": dict(self.finding.measured),
+            "band": self.paper["band"],
+            "holds": self.finding.holds,
+            "worlds_share": self.worlds_share,
+        }
+
+
+def needs(claims: Iterable[Claim] = CLAIMS) -> dict[str, set[str]]:
+    """Return the variants that the claims look at, by experiment."""
+    wanted: dict[str, set[str]] = {}
+    for claim in claims:
+        for experiment, variants in claim.needs.items():
+            wanted.setdefault(experiment, set()).update(variants)
+    return wanted
+
+
+def examinable(results: Results) -> list[Claim]:
+    """Return the claims whose experiments were run."""
+    return [claim for claim in CLAIMS if claim.needs.keys() <= results.experiments.keys()]
+
+
+def verdicts(
+    results: Results, published: Mapping[str, Table], worlds: Sequence[Results] = ()
+) -> list[Verdict]:
+    """Return a verdict on every claim whose experiments were run."""
+    return [
+        Verdict(
+            claim.id,
+            published[claim.id],
+            claim.examine(results, published[claim.id]["band"]),
+            tuple(claim.examine(w, published[claim.id]["band"]).holds for w in worlds),
+        )
+        for claim in examinable(results)
+    ]

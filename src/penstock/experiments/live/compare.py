@@ -1,0 +1,89 @@
+"""The same scenario live and simulated, side by side."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.experiments.job import Job, Table
+from penstock.experiments.measure import outcome_of_records
+from penstock.experiments.outcome import RunOutcome
+from penstock.experiments.tables import SHOWN, Column, number
+from penstock.experiments.tables import Table as Shown
+from penstock.sim.scenario import read_scenario
+
+Told = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One policy's two runs."""
+
+    policy: str
+    live: RunOutcome
+    simulated: RunOutcome
+
+    def agree(self, limits: Table) -> bool:
+        """Say whether the two are as near each other as live.toml asks."""
+        satisfied, p95_s = "deadline_satisfaction", "short_p95_s"
+        live, simulated = self.live.figures, self.simulated.figures
+        lives_s, simulated_s = live[p95_s], simulated[p95_s]
+        if lives_s is None or simulated_s is None:
+            return False
+        apart = abs((live[satisfied] or 0.0) - (simulated[satisfied] or 0.0))
+        allowed_s = max(
+            limits["short_p95_difference_s"], limits["short_p95_difference_share"] * simulated_s
+        )
+        # A thousandth of slack: 2 points of 200 requests are 4 requests, not 3.99.
+        return bool(
+            apart <= limits["deadline_difference_max"] + 1e-9
+            and abs(lives_s - simulated_s) <= allowed_s
+        )
+
+
+def run_live(settings: Table, policy: str, told: Told) -> RunOutcome:
+    """Run one policy of live.toml through the sidecar, in real time."""
+    from penstock.experiments.live.client import send_workload
+    from penstock.experiments.live.processes import sidecar_and_mock
+
+    job = live_job(settings, policy)
+    scenario = read_scenario(job.scenario)
+    workload = scenario.workload.build(job.seed, scenario.classes)
+
+    async def both() -> RunOutcome:
+        with tempfile.TemporaryDirectory(prefix="penstock-live-") as folder:
+            processes = sidecar_and_mock(job.scenario["provider"], job.policy, Path(folder))
+            async with processes as url:
+                label = f"live: {policy}"
+                records = await send_workload(
+                    url, workload, lambda done, total: told(label, done, total)
+                )
+        return outcome_of_records(records)
+
+    return asyncio.run(both())
+
+
+def live_job(settings: Table, policy: str) -> Job:
+    """Return the job that a policy of live.toml simulates."""
+    return Job(settings["scenario"], settings["policies"][policy], int(settings["seed"]))
+
+
+def live_table(pairs: tuple[Pair, ...], limits: Table) -> Shown:
+    """Return both runs of each policy, one under the other."""
+    rows, cells, groups = [], [], []
+    for pair in pairs:
+        agree = pair.agree(limits)
+        for kind, outcome in (("live", pair.live), ("simulated", pair.simulated)):
+            rows.append(
+                {"policy": pair.policy, "run": kind, "agree": agree} | dict(outcome.figures)
+            )
+            shown = [number(outcome.figures[name] or 0.0) for name, _ in SHOWN]
+            cells.append((kind, *shown, "yes" if agree else "NO"))
+            groups.append(f"{pair.policy}")
+    columns = (
+        Column("run", "", text=True),
+        *(Column(name, heading) for name, heading in SHOWN),
+        Column("agree", "agree", text=True),
+    )
+    return Shown("live", columns, tuple(rows), tuple(cells), tuple(groups))

@@ -1,0 +1,69 @@
+"""Make one run: a pure function of the job."""
+
+from collections import Counter
+from dataclasses import asdict, replace
+
+from penstock.experiments.job import Job
+from penstock.experiments.outcome import GROUPS, RunOutcome, Shed
+from penstock.metrics import BUCKETS, Outcome, Record, measure, nearest_rank
+from penstock.sim.engine import Run
+from penstock.sim.scenario import read_scenario
+from penstock.sim.simulate import run_one
+
+FIGURES = (
+    "short_p95_s",
+    "short_p90_s",
+    "long_p90_s",
+    "p95_s",
+    "makespan_s",
+    "completion_rate",
+    "deadline_satisfaction",
+    "useful_goodput_per_s",
+    "deferrals",
+)
+"""The names of the metrics, in the order of the tables."""
+
+
+def run_job(job: Job) -> RunOutcome:
+    """Simulate the job and return what it left.
+
+    Raises:
+        ConfigError: the scenario or the policy cannot be.
+
+    """
+    document = {**job.scenario, "seeds": [job.seed], "policies": {"it": job.policy}}
+    outcome = outcome_of(run_one(read_scenario(document), "it", job.seed))
+    return outcome if job.detail else replace(outcome, latencies_s={}, refusals=())
+
+
+def outcome_of(run: Run) -> RunOutcome:
+    """Return the figures of a simulated run."""
+    refusals = tuple(
+        Shed(r.at, r.bucket, r.reason, r.rung, r.cost_tokens, r.severity) for r in run.refusals
+    )
+    return outcome_of_records(run.records, refusals)
+
+
+def outcome_of_records(records: list[Record], refusals: tuple[Shed, ...] = ()) -> RunOutcome:
+    """Return the figures of any run, simulated or live."""
+    metrics = asdict(measure(records))
+    submitted = Counter(r.bucket for r in records)
+    in_time = Counter(r.bucket for r in records if r.in_time)
+    return RunOutcome(
+        figures={name: metrics[name] for name in FIGURES},
+        shed=metrics["shed"],
+        submitted={bucket: submitted[bucket] for bucket in BUCKETS},
+        in_time={bucket: in_time[bucket] for bucket in BUCKETS},
+        latencies_s={name: _quantiles(records, members) for name, members in GROUPS.items()},
+        refusals=refusals,
+    )
+
+
+def _quantiles(records: list[Record], buckets: tuple[str, ...]) -> list[float]:
+    ordered = sorted(
+        r.latency_s for r in records if r.outcome is Outcome.COMPLETED and r.bucket in buckets
+    )
+    if not ordered:
+        return []
+    ranked = (nearest_rank(ordered, percent) for percent in range(1, 101))
+    return [ordered[0], *(value for value in ranked if value is not None)]

@@ -1,0 +1,1 @@
+"""Plots as SVG text, to stand inside one HTML file."""

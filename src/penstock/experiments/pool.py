@@ -1,0 +1,83 @@
+"""Make many runs at once: over processes here, or over a Ray cluster."""
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from typing import Protocol
+
+from penstock.experiments.job import Job
+from penstock.experiments.measure import run_job
+from penstock.experiments.outcome import RunOutcome
+
+CHUNK = 8
+"""Jobs in one message: a run takes about 40 ms, a message about one."""
+
+Batch = list[tuple[Job, RunOutcome]]
+
+
+class Workers(Protocol):
+    """Something that makes runs; the order of the results is nobody's promise."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Batch]:
+        """Yield finished runs in batches, as they come."""
+        ...
+
+    def close(self) -> None:
+        """Stop; what has not begun is dropped."""
+        ...
+
+
+def chunks(jobs: Sequence[Job], size: int = CHUNK) -> Iterable[Sequence[Job]]:
+    """Return the jobs in groups of at most `size`."""
+    return (jobs[start : start + size] for start in range(0, len(jobs), size))
+
+
+def run_chunk(jobs: Sequence[Job]) -> Batch:
+    """Make some runs, one after the other."""
+    return [(job, run_job(job)) for job in jobs]
+
+
+class Here:
+    """Makes the runs in this process."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Batch]:
+        """Yield each run as soon as it is made."""
+        for job in jobs:
+            yield run_chunk([job])
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+
+
+class Processes:
+    """Makes the runs in several processes on this machine."""
+
+    def __init__(self, count: int) -> None:
+        """Prepare `count` processes; they start with the first runs."""
+        # spawn: the same on every system, and no half-copied locks of the parent's threads.
+        self._pool = ProcessPoolExecutor(
+            count, mp_context=get_context("spawn"), initializer=_leave_ctrl_c_to_the_parent
+        )
+        self._count = count
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Batch]:
+        """Yield batches as processes finish them; at most two per process are under way."""
+        todo = iter(chunks(jobs))
+        flying: set[Future[Batch]] = set()
+        while True:
+            while len(flying) < 2 * self._count and (chunk := next(todo, None)) is not None:
+                flying.add(self._pool.submit(run_chunk, chunk))
+            if not flying:
+                return
+            done, flying = wait(flying, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+    def close(self) -> None:
+        """Drop what has not begun and wait for the rest."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_ctrl_c_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""The study as Markdown, as one HTML file, and as JSON."""

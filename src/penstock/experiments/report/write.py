@@ -1,0 +1,52 @@
+"""Write everything that a study leaves: report.html, report.md, its plots, and the JSON."""
+
+from pathlib import Path
+
+from penstock.experiments.report.content import sections
+from penstock.experiments.report.html import to_html
+from penstock.experiments.report.json_report import to_json
+from penstock.experiments.report.markdown import to_markdown
+from penstock.experiments.study import Study
+
+
+def write_report(study: Study, out: Path, json_file: Path | None) -> list[Path]:
+    """Write the reports and return the files that a reader would open."""
+    parts = sections(study)
+    intro = introduction(study)
+    plots = out / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    for section in parts:
+        for plot in section.plots:
+            (plots / f"{plot.name}.svg").write_text(_standing_alone(plot.svg), "utf-8")
+    html, markdown = out / "report.html", out / "report.md"
+    html.write_text(to_html(study, parts, intro=intro), "utf-8")
+    markdown.write_text(to_markdown(study, parts, intro=intro), "utf-8")
+    written = [html, markdown]
+    if json_file is not None:
+        json_file.write_text(to_json(study, parts), "utf-8")
+        written.append(json_file)
+    return written
+
+
+def introduction(study: Study) -> str:
+    """Return what a reader must know before the first figure."""
+    worlds = (
+        f"Each claim was also tried in {study.worlds} perturbed worlds."
+        if study.worlds
+        else "Perturbed worlds were not asked for (`--worlds N`)."
+    )
+    return (
+        f"penstock is a reconstruction of *Scheduling the Unschedulable: Taming Black-Box LLM "
+        "Inference at Scale* (arXiv 2604.06970) from its abstract and published remarks; constants "
+        "that are not published are ours, and claims are checked as relations. Every figure is a "
+        f"mean over {study.seeds} seeds with its 95 % bootstrap interval, from one default "
+        f"configuration of the stack unless the row says otherwise. {worlds}\n\n"
+        "Deadlines met counts a refused request as missed. Percentiles are nearest rank over "
+        "completed requests, so a policy that refuses much may show a good one: read all columns "
+        "together. The column *shed* counts refusals by true bucket (short/medium/long/xlong) "
+        "over all seeds."
+    )
+
+
+def _standing_alone(svg: str) -> str:
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg

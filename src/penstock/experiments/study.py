@@ -1,0 +1,148 @@
+"""The whole study: grids, worlds, regrets and the live run, as one result to report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from penstock.errors import ConfigError
+from penstock.experiments.bench import Bench
+from penstock.experiments.claims.verdicts import Verdict, examinable, needs, verdicts
+from penstock.experiments.job import Job
+from penstock.experiments.live.compare import Pair, live_job, run_live
+from penstock.experiments.outcome import RunOutcome
+from penstock.experiments.paper import Paper, read_paper
+from penstock.experiments.regret import CellRegret, search_cells
+from penstock.experiments.results import Cell, Results
+from penstock.experiments.worlds import narrowed, seeds_of, with_seeds, world_of
+
+REGRET = "regret"
+LIVE = "live"
+
+Plan = Mapping[tuple[str, str, str], list[Job]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be reproduced.
+
+    Attributes:
+        names: experiments; empty for all. The live run takes as long as its scenario lasts.
+        seeds: for each cell; None for base.toml's.
+        worlds: how many perturbed worlds.
+
+    """
+
+    names: tuple[str, ...] = ()
+    seeds: int | None = None
+    worlds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All that was found."""
+
+    paper: Paper
+    results: Results
+    verdicts: tuple[Verdict, ...]
+    worlds: int = 0
+    regrets: tuple[CellRegret, ...] = ()
+    live: tuple[Pair, ...] = ()
+    seeds: int = 5
+
+
+def make_study(directory: Path, wish: Wish, bench: Bench) -> Study:
+    """Run what the wish names and return what was found.
+
+    Raises:
+        ConfigError: a name is not an experiment, or a specification cannot be.
+
+    """
+    paper = read_paper(directory)
+    seeds = wish.seeds or int(paper.base["statistics"]["seeds"])
+    grids = chosen(paper, wish.names)
+    live: tuple[Pair, ...] = ()
+    if not wish.names or LIVE in wish.names:
+        live = run_lives(paper, bench)  # first: nothing else may use the machine meanwhile
+    results = run_grids(paper, grids, seeds, bench)
+    worlds = [
+        run_world(directory, results, paper, number, bench, of=wish.worlds)
+        for number in range(1, wish.worlds + 1)
+    ]
+    regrets: tuple[CellRegret, ...] = ()
+    if not wish.names or REGRET in wish.names:
+        regrets = search_cells(paper, seeds, bench)
+    return Study(
+        paper,
+        results,
+        tuple(verdicts(results, paper.published, worlds)),
+        wish.worlds,
+        regrets,
+        live,
+        seeds,
+    )
+
+
+def chosen(paper: Paper, names: Sequence[str]) -> list[str]:
+    """Return the grid experiments that are named, all if none is.
+
+    Raises:
+        ConfigError: a name is not known.
+
+    """
+    known = [*paper.experiments, *(n for n in paper.special if n != "worlds")]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{name!r} is not an experiment: choose from {', '.join(known)}")
+    return [name for name in paper.experiments if not names or name in names]
+
+
+def run_grids(paper: Paper, names: Sequence[str], seeds: int, bench: Bench) -> Results:
+    """Run grid experiments and return their cells."""
+    experiments = {name: paper.experiments[name] for name in names}
+    plan = {
+        (name, *place): jobs
+        for name, experiment in experiments.items()
+        for place, jobs in experiment.jobs(seeds).items()
+    }
+    runs = bench.run(_all_jobs(plan), label="experiments")
+    return Results(experiments, _cells(plan, runs))
+
+
+def run_lives(paper: Paper, bench: Bench) -> tuple[Pair, ...]:
+    """Run live.toml's policies through the sidecar and on the virtual clock."""
+    settings = paper.special[LIVE]
+    pairs = []
+    for policy in settings["policies"]:
+        job = live_job(settings, policy)
+        real = bench.once(f"live {job.text()}", partial(run_live, settings, policy))
+        simulated = bench.run([job], label=f"simulated: {policy}")[job.text()]
+        pairs.append(Pair(policy, real, simulated))
+    return tuple(pairs)
+
+
+def run_world(
+    directory: Path, results: Results, paper: Paper, world: int, bench: Bench, *, of: int
+) -> Results:
+    """Run what the claims look at in a perturbed world."""
+    settings = paper.special["worlds"]
+    there = read_paper(directory, world_of(paper.base, world, settings))
+    wanted = needs(examinable(results))
+    experiments = narrowed(there.experiments, wanted)
+    seeds = seeds_of(world, int(settings["seeds"]))
+    plan = {
+        (name, *place): jobs
+        for name, experiment in experiments.items()
+        for place, jobs in with_seeds(experiment.jobs(len(seeds)), seeds).items()
+    }
+    return Results(
+        experiments, _cells(plan, bench.run(_all_jobs(plan), label=f"world {world} of {of}"))
+    )
+
+
+def _all_jobs(plan: Plan) -> list[Job]:
+    return [job for jobs in plan.values() for job in jobs]
+
+
+def _cells(plan: Plan, runs: Mapping[str, RunOutcome]) -> dict[tuple[str, str, str], Cell]:
+    return {place: Cell(tuple(runs[job.text()] for job in jobs)) for place, jobs in plan.items()}
