@@ -31,7 +31,7 @@ class CallFeatures:
         cap_tokens: most output tokens that the body allows, over all choices; inf if unlimited.
         choices: how many replies are asked for at once.
         prompt_tokens: estimated size of the whole prompt.
-        dense: features named by `features.DENSE_NAMES`, float64.
+        dense: features named by `features.DENSE_NAMES`, scaled, float32.
         grams: places of the last turn's hashed n-grams, uint16, sorted and unique.
 
     """
@@ -42,7 +42,7 @@ class CallFeatures:
     cap_tokens: float
     choices: int
     prompt_tokens: int
-    dense: NDArray[np.float64]
+    dense: NDArray[np.float32]
     grams: NDArray[np.uint16]
 
     @classmethod

@@ -24,21 +24,66 @@ _TOKENS_EACH = {
 _TOKENS_PER_ITEM = 30.0
 _EFFORT = {"none": -1.0, "minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0, "xhigh": 3.0}
 
-DENSE_NAMES: tuple[str, ...] = (
-    "user_tokens", "rest_tokens", "system_chars", "history_chars", "turns", "replies",
-    "reply_chars", "has_reply", "images", "tool_results", "tools", "tool_forced", "cap",
-    "has_cap", "choices", "json_mode", "stops", "effort", "thinking", "temperature",
-    "words", "word_chars", "unique_share", "lines", "line_chars", "last_line_chars",
-    "first_line_chars", "asked_tokens", "has_asked", "questions", "fences", "equals_json",
-    *(f"share_{name}" for name in KINDS),
-)  # fmt: skip
+_SCALES: tuple[tuple[str, float, float], ...] = (
+    ("user_tokens", 4.27, 0.9),
+    ("rest_tokens", 0.0, 3.0),
+    ("system_chars", 0.0, 3.0),
+    ("history_chars", 0.0, 3.0),
+    ("turns", 0.69, 0.7),
+    ("replies", 0.0, 0.7),
+    ("reply_chars", 0.0, 3.0),
+    ("has_reply", 0.0, 0.5),
+    ("images", 0.0, 0.7),
+    ("tool_results", 0.0, 0.7),
+    ("tools", 0.0, 1.0),
+    ("tool_forced", 0.0, 0.5),
+    ("cap", 0.0, 4.0),
+    ("has_cap", 0.0, 0.5),
+    ("choices", 0.69, 0.5),
+    ("json_mode", 0.0, 0.5),
+    ("stops", 0.0, 0.7),
+    ("effort", 0.0, 1.0),
+    ("thinking", 0.0, 4.0),
+    ("temperature", 1.0, 0.5),
+    ("words", 4.27, 0.9),
+    ("word_chars", 4.5, 0.8),
+    ("unique_share", 0.75, 0.14),
+    ("lines", 1.68, 1.36),
+    ("line_chars", 4.1, 0.8),
+    ("last_line_chars", 2.8, 2.0),
+    ("first_line_chars", 1.5, 1.8),
+    ("asked_tokens", 0.06, 0.65),
+    ("has_asked", 0.0, 0.2),
+    ("questions", 0.43, 0.43),
+    ("fences", 0.43, 0.54),
+    ("names_json", 0.4, 0.5),
+    ("share_lower", 0.72, 0.08),
+    ("share_upper", 0.026, 0.025),
+    ("share_digit", 0.011, 0.02),
+    ("share_space", 0.16, 0.023),
+    ("share_newline", 0.018, 0.016),
+    ("share_stop", 0.026, 0.013),
+    ("share_bracket", 0.01, 0.016),
+    ("share_operator", 0.016, 0.02),
+    ("share_quote", 0.017, 0.02),
+    ("share_accented", 0.0, 0.02),
+    ("share_wide", 0.0, 0.1),
+    ("share_rest", 0.0, 0.02),
+)
+"""Name, centre and scale of each dense feature. Centres and scales are ours, rounded from the
+prompts of the shipped prior; where those have no example (tools, turns), set by hand."""
+
+DENSE_NAMES: tuple[str, ...] = tuple(name for name, _, _ in _SCALES)
 """Names of the dense features, in order; a saved state names their count."""
+_CENTRE = np.array([centre for _, centre, _ in _SCALES])
+_SCALE = np.array([scale for _, _, scale in _SCALES])
+_LIMIT = 4.0  # scales; beyond, a feature says no more than "very"
 
 
 def dense_features(
     facts: BodyFacts, text: TextNumbers, *, user_tokens: float, rest_tokens: float
-) -> NDArray[np.float64]:
-    """Return the dense features in the order of `DENSE_NAMES`. Always finite."""
+) -> NDArray[np.float32]:
+    """Return the dense features in the order of `DENSE_NAMES`, scaled, within +-4."""
     user = facts.last_user
     total = max(1.0, float(text.kind_counts.sum()))
     newlines = float(text.kind_counts[KINDS.index("newline")])
@@ -59,7 +104,8 @@ def dense_features(
     out = np.empty(len(DENSE_NAMES))
     out[: len(values)] = values
     np.divide(text.kind_counts, total, out=out[len(values) :])
-    return out
+    scaled = ((out - _CENTRE) / _SCALE).astype(np.float32)
+    return np.clip(scaled, -_LIMIT, _LIMIT, out=scaled)
 
 
 def asked_tokens(text: str) -> float:

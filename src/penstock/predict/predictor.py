@@ -2,73 +2,95 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Self
 
 from penstock.core.model import TokenEstimate
 from penstock.predict.call import CallFeatures
-from penstock.predict.window import Window
-
-_WINDOW = 200
-_ENOUGH = 5
+from penstock.predict.conformal import at_least_one
+from penstock.predict.online import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
+from penstock.predict.prior import LogTokens
+from penstock.predict.prior_file import shipped_prior
+from penstock.predict.state_file import read_state, write_state
 
 
 class Predictor:
-    """Estimates a call's output tokens and learns from what the reply really had."""
+    """Estimates a call's output tokens and learns from what the reply really had.
 
-    def __init__(self) -> None:
-        self._windows: dict[str, Window] = {}
+    Not safe to use from two threads at once; `GuardedPredictor` sees to that.
+    """
+
+    def __init__(self, model: OnlineModel, *, source: str) -> None:
+        """Wrap a model; use `cold`, `shipped`, `with_prior` or `load` to get one."""
+        self.model = model
+        self.source = source
 
     @classmethod
     def cold(cls) -> Self:
-        """Return a predictor that knows nothing."""
-        return cls()
+        """Return a predictor that knows nothing yet."""
+        return cls(OnlineModel(None, NO_PRIOR), source="predictor:online")
 
     @classmethod
     def shipped(cls) -> Self:
-        """Return a predictor with the shipped prior."""
-        return cls()
+        """Return a predictor that starts from the prior shipped with penstock.
+
+        Raises:
+            StateError: the installation's prior file is damaged.
+
+        """
+        return cls.from_prior(shipped_prior())
+
+    @classmethod
+    def from_prior(cls, prior: LogTokens) -> Self:
+        """Return a predictor that starts from a prior that knows no routes of the user's."""
+        return cls(OnlineModel(prior, SHIPPED), source="predictor:shipped")
+
+    @classmethod
+    def with_prior(cls, prior: LogTokens) -> Self:
+        """Return a predictor that starts from a prior trained on the user's own records."""
+        return cls(OnlineModel(prior, TRAINED), source="predictor:trained")
 
     def predict(self, call: CallFeatures) -> TokenEstimate:
         """Return p50 and p90 of all output tokens of the call, at most what it allows."""
-        for key in _groups(call):
-            window = self._windows.get(key)
-            if window is not None and len(window) >= _ENOUGH:
-                p50 = math.exp(window.quantile(0.5)) * call.choices
-                p90 = math.exp(window.quantile(0.9)) * call.choices
-                break
-        else:
-            p50, p90 = 256.0 * call.choices, 1024.0 * call.choices
-        p50 = max(1.0, min(p50, call.cap_tokens))
-        p90 = max(p50, min(p90, call.cap_tokens))
-        return TokenEstimate(p50, p90, "predictor:online")
+        seen = self.model.outlook(call)
+        p50 = at_least_one(seen.middle) * call.choices
+        p90 = at_least_one(seen.middle + seen.above) * call.choices
+        cap = max(1.0, call.cap_tokens)
+        p50 = min(p50, cap)
+        return TokenEstimate(p50, max(p50, min(p90, cap)), self.source)
 
     def learn(self, call: CallFeatures, output_tokens: int) -> None:
-        """Take note of the real output tokens; 0 counts as 1."""
-        value = math.log(max(1.0, output_tokens / call.choices))
-        for key in _groups(call):
-            self._windows.setdefault(key, Window(_WINDOW)).add(value)
+        """Take note of the real output tokens over all choices; 0 counts as 1.
+
+        Raises:
+            ValueError: the count is negative.
+
+        """
+        if output_tokens < 0:
+            raise ValueError(
+                f"output_tokens={output_tokens} is not a count: was a reply without usage "
+                "handed over? Leave it out instead."
+            )
+        self.model.learn(call, math.log(max(1.0, output_tokens / call.choices)))
 
     def save(self, path: Path) -> None:
-        """Write the learned state, atomically."""
-        state = {key: window.values() for key, window in self._windows.items()}
-        part = path.with_suffix(path.suffix + ".part")
-        part.write_text(json.dumps(state))
-        part.replace(path)
+        """Write what was learned; the file appears whole or not at all. Holds no prompt text.
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Return the predictor that was saved at `path`."""
-        predictor = cls()
-        for key, values in json.loads(path.read_text()).items():
-            window = Window(_WINDOW)
-            for value in values:
-                window.add(value)
-            predictor._windows[key] = window
-        return predictor
+        Raises:
+            OSError: the place cannot be written.
 
+        """
+        write_state(path, self.model, source=self.source)
 
-def _groups(call: CallFeatures) -> tuple[str, ...]:
-    return (f"{call.model}|{call.route}", f"|{call.route}", f"{call.model}|", "|")
+    def load(self, path: Path) -> None:
+        """Take over what was saved at `path`; unchanged if that fails.
+
+        A prior is not part of the state: load into a predictor that started from the same.
+
+        Raises:
+            StateError: the file is damaged, of another version, or no state at all.
+            OSError: it cannot be read.
+
+        """
+        self.model = read_state(path, prior=self.model.prior)

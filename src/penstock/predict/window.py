@@ -42,6 +42,12 @@ class Window:
         low, high = self._sorted[below], self._sorted[below + 1]
         return low + (place - below) * (high - low)
 
+    def keep_last(self, count: int) -> None:
+        """Forget all but the last `count` numbers."""
+        while len(self._arrived) > count:
+            oldest = self._arrived.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+
     def values(self) -> list[float]:
         """Return the numbers in order of arrival."""
         return list(self._arrived)

@@ -1,0 +1,65 @@
+"""Which of several experts to believe, by how they did lately on this route."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+
+class ExpertMix:
+    """Weights experts by their discounted absolute errors, per group and over all groups.
+
+    Source:
+        Exponentially weighted forecasters; Cesa-Bianchi & Lugosi 2006, with discounting.
+
+    """
+
+    def __init__(
+        self,
+        start_losses: Sequence[float],
+        *,
+        eagerness: float = 2.0,
+        fade: float = 0.98,
+        limit: int = 400,
+        everywhere: float = 0.2,
+    ) -> None:
+        """Start with losses already on the books, which say whom to believe at first.
+
+        Args:
+            start_losses: one per expert, in summed log error.
+            eagerness: how decisive a difference in summed losses is.
+            fade: what an old loss keeps per reply of its group.
+            limit: groups kept; the one longest unused goes first.
+            everywhere: how much of the losses over all groups a group takes as its own.
+
+        """
+        self._start = list(start_losses)
+        self._eagerness = eagerness
+        self._fade = fade
+        self._limit = limit
+        self._everywhere = everywhere
+        self.total = [0.0] * len(self._start)
+        self.groups: OrderedDict[str, list[float]] = OrderedDict()
+
+    def weights(self, group: str) -> list[float]:
+        """Return the experts' weights, which add up to one."""
+        own = self.groups.get(group, self._start)
+        losses = [a + self._everywhere * b for a, b in zip(own, self.total, strict=True)]
+        least = min(losses)
+        raw = [math.exp(-self._eagerness * (loss - least)) for loss in losses]
+        total = sum(raw)
+        return [weight / total for weight in raw]
+
+    def learn(self, group: str, errors: Sequence[float]) -> None:
+        """Book each expert's absolute error, at most 2 each."""
+        own = self.groups.get(group)
+        if own is None:
+            own = self.groups[group] = list(self._start)
+            if len(self.groups) > self._limit:
+                self.groups.popitem(last=False)
+        else:
+            self.groups.move_to_end(group)
+        for losses in (own, self.total):
+            for number, error in enumerate(errors):
+                losses[number] = self._fade * losses[number] + min(2.0, error)

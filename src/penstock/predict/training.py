@@ -1,0 +1,178 @@
+"""Train a prior from recorded replies, and set the online model up on top of it."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.predict.call import CallFeatures
+from penstock.predict.gram_ridge import GramMatrix, fit_ridge
+from penstock.predict.gram_weights import PLACES
+from penstock.predict.predictor import Predictor
+from penstock.predict.prior import LogTokens, PriorModel, Regressor, inputs, route_places
+from penstock.predict.trees import TreeOptions, grow
+
+_FOLDS = 5
+_REPLAYED = 4000
+_RIDGE = 1.0
+_RIDGE_LABELLED = 0.5  # two halves share the work
+_CLIP = 2.0  # log tokens; a reply that ran into its cap is no better known for it
+
+Grow = Callable[[NDArray[np.float32], NDArray[np.float64]], Regressor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """A recorded reply: its call, the log of its tokens per choice, and its prompt's fold."""
+
+    call: CallFeatures
+    log_tokens: float
+    fold: int
+
+
+def lesson(call: CallFeatures, output_tokens: float) -> Lesson:
+    """Return a lesson. Prompts with the same n-grams fall into the same fold."""
+    total = int(call.grams.astype(np.int64).sum()) * 2654435761 + call.grams.size
+    value = math.log(max(1.0, output_tokens / call.choices))
+    return Lesson(call, value, (total >> 7) % _FOLDS)
+
+
+def grow_trees(rows: NDArray[np.float32], targets: NDArray[np.float64]) -> Regressor:
+    """Fit the default last stage: oblivious trees, numpy only."""
+    return grow(rows, targets, TreeOptions())
+
+
+def fit_prior(
+    lessons: Sequence[Lesson],
+    *,
+    labelled: bool,
+    wider: LogTokens | None = None,
+    last_stage: Grow = grow_trees,
+) -> PriorModel:
+    """Fit a prior to recorded replies.
+
+    The trees are shown what n-gram weights fitted to the other folds say, so that they learn
+    how far to trust them on prompts never seen.
+
+    Args:
+        lessons: at least one.
+        labelled: whether routes and models are those of the calls to come; a shipped prior
+            must do without.
+        wider: a prior that is asked as well.
+        last_stage: fits the corrections.
+
+    """
+    calls = [item.call for item in lessons]
+    log_tokens = np.array([item.log_tokens for item in lessons])
+    prior = PriorModel(start=float(np.median(log_tokens)), wider=wider)
+    if labelled:
+        prior.bases = _group_medians(lessons)
+        prior.grams = np.zeros(2 * PLACES, np.float32)
+    wide = np.array([prior.wide(call) for call in calls])
+    base = np.array([prior.base(call, w) for call, w in zip(calls, wide, strict=True)])
+    targets = np.clip(log_tokens - base, -_CLIP, _CLIP)
+    texts = [_places(call, labelled=labelled) for call in calls]
+    ridge = _RIDGE_LABELLED if labelled else _RIDGE
+    folds = np.array([item.fold for item in lessons])
+    told = np.zeros(len(lessons))
+    for fold in range(_FOLDS):
+        rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        if rest.size and held.size:
+            weights = _fit(texts, rest, targets, prior.grams.size, ridge)
+            told[held] = GramMatrix([texts[i] for i in held], prior.grams.size).times(weights)
+    everyone = np.arange(len(lessons))
+    prior.grams = _fit(texts, everyone, targets, prior.grams.size, ridge).astype(np.float32)
+    rows = np.stack(
+        [inputs(call, b, t, w) for call, b, t, w in zip(calls, base, told, wide, strict=True)]
+    )
+    prior.trees = last_stage(rows, targets - told)
+    return prior
+
+
+def out_of_fold(
+    lessons: Sequence[Lesson],
+    fit: Callable[[Sequence[Lesson]], PriorModel],
+) -> NDArray[np.float64]:
+    """Return what priors fitted to the other folds say of each lesson."""
+    out = np.zeros(len(lessons))
+    for fold in range(_FOLDS):
+        rest = [item for item in lessons if item.fold != fold]
+        held = [number for number, item in enumerate(lessons) if item.fold == fold]
+        if not held:
+            continue
+        prior = fit(rest or lessons)
+        for number in held:
+            out[number] = prior.log_tokens(lessons[number].call)
+    return out
+
+
+def _group_medians(lessons: Sequence[Lesson]) -> dict[str, float]:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for item in lessons:
+        groups[item.call.route].append(item.log_tokens)
+    routes = {route: float(np.median(values)) for route, values in groups.items()}
+    narrow: dict[str, list[float]] = defaultdict(list)
+    for item in lessons:
+        narrow[f"{item.call.model}\0{item.call.route}"].append(item.log_tokens)
+    bases = dict(routes)
+    for key, values in narrow.items():
+        wide = routes[key.split("\0", 1)[1]]
+        bases[key] = wide + len(values) / (len(values) + 1.0) * (float(np.median(values)) - wide)
+    return bases
+
+
+def _places(call: CallFeatures, *, labelled: bool) -> NDArray[np.int64]:
+    places = call.grams.astype(np.int64)
+    return np.concatenate((places, route_places(call))) if labelled else places
+
+
+def _fit(
+    texts: Sequence[NDArray[np.int64]],
+    chosen: NDArray[np.int64],
+    targets: NDArray[np.float64],
+    places: int,
+    ridge: float,
+) -> NDArray[np.float64]:
+    return fit_ridge(GramMatrix([texts[i] for i in chosen], places), targets[chosen], ridge=ridge)
+
+
+class _Recorded:
+    """A prior that says what it is told to: for replaying out-of-fold predictions."""
+
+    value = 0.0
+
+    def log_tokens(self, call: CallFeatures) -> float:
+        return self.value
+
+
+def train_predictor(
+    lessons: Sequence[Lesson],
+    *,
+    wider: LogTokens | None = None,
+    last_stage: Grow = grow_trees,
+    seed: int = 0,
+) -> Predictor:
+    """Return a predictor trained on recorded replies of the routes and models to come.
+
+    The online part sees the lessons as a stream in which the prior says what a prior fitted
+    without that prompt would have said. So its errors, and with them p90, are those of
+    prompts never seen.
+    """
+
+    def fit(part: Sequence[Lesson]) -> PriorModel:
+        return fit_prior(part, labelled=True, wider=wider, last_stage=last_stage)
+
+    said = out_of_fold(lessons, fit)
+    recorded = _Recorded()
+    predictor = Predictor.with_prior(recorded)
+    order = np.random.default_rng(seed).permutation(len(lessons))[-_REPLAYED:]
+    for number in order:
+        recorded.value = float(said[number])
+        predictor.model.learn(lessons[number].call, lessons[number].log_tokens)
+    predictor.model.prior = fit(lessons)
+    return predictor
