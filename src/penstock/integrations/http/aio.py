@@ -95,7 +95,10 @@ class AsyncScheduling:
             attempt.mark(response, slot)
             if not slot.ended:
                 follower = ReplyFollower(slot, plan, response, self.library)
-                response.stream = self.stream_class(response.stream, follower)
+                if response.is_closed:
+                    follower.whole(response.content)
+                else:
+                    response.stream = self.stream_class(response.stream, follower)
             return response
 
     async def _whole(self, response: Any) -> Any:

@@ -84,11 +84,14 @@ def _sdk_error(request: Any, response: Any, refused: Refused) -> BaseException |
     return error
 
 
+class _Quiet(Refused):
+    """`Refused` with an initialiser that an SDK's chain of `super()` can call."""
+
+    def __init__(self, *args: object) -> None:
+        Exception.__init__(self, *args)
+
+
 @cache
 def _both(sdk_error: Any) -> Any:
     """Return a class that is the SDK's error and `Refused`."""
-
-    def init(self: Any, message: str, *, response: Any, body: Any) -> None:
-        sdk_error.__init__(self, message, response=response, body=body)
-
-    return type(f"Refused{sdk_error.__name__}", (sdk_error, Refused), {"__init__": init})
+    return type(f"Refused{sdk_error.__name__}", (sdk_error, _Quiet), {})

@@ -32,7 +32,7 @@ class ReplyFollower:
         self._kind = plan.endpoint.kind
         self._ok = response.status_code < 400
         self._library = library
-        self._response_headers = headers
+        self._response_headers: Any = headers
         self._events: StreamReader | None = None
         self._unzip: Any = None
         self._kept: list[bytes] | None = None
@@ -62,6 +62,13 @@ class ReplyFollower:
                 self._kept = None
             else:
                 self._kept.append(chunk)
+
+    def whole(self, content: bytes) -> None:
+        """Take a body that the inner transport has read and decoded already (a cache, a mock)."""
+        self._response_headers = {}
+        self._unzip = None
+        self.chunk(content)
+        self.complete()
 
     def complete(self) -> None:
         """The body has ended by itself."""
