@@ -78,6 +78,7 @@ async def _send(client: object, shot: Shot, result: ArmResult) -> Outcome:
             messages=[{"role": "user", "content": "Tell me of water, wheels and gates."}],
             max_tokens=shot.max_tokens,
             stream=shot.stream,
+            stream_options={"include_usage": True} if shot.stream else None,
             extra_headers={
                 "x-mock-output-tokens": str(shot.output_tokens),
                 "x-penstock-deadline-ms": str(round(shot.deadline_s * 1000)),

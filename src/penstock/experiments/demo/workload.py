@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from penstock.core.model import bucket_of
 
 SLOTS = 8
-TOKENS_PER_S = 1200.0
-"""Of each slot: about ten times a real model's, so that minutes of congestion fit into seconds."""
+TOKENS_PER_S = 500.0
+"""Of each slot: some five times a real model's, so that minutes of congestion fit into seconds."""
 FIRST_TOKEN_S = 0.02
 LOAD = 1.2
 """Work offered, as a multiple of what the provider can do."""
@@ -31,10 +31,10 @@ class Kind:
 
 
 KINDS = (
-    Kind(0.45, 8, 60, 0.4),
-    Kind(0.27, 70, 250, 0.8),
-    Kind(0.18, 280, 1000, 2.0),
-    Kind(0.10, 1100, 2400, 5.0),
+    Kind(0.45, 8, 60, 0.5),
+    Kind(0.27, 70, 250, 1.2),
+    Kind(0.18, 280, 1000, 3.0),
+    Kind(0.10, 1100, 2400, 8.0),
 )
 """A balanced mix: short questions beside a few long reports (ours, version 1)."""
 
