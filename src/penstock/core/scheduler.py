@@ -263,15 +263,24 @@ class Scheduler:
     # Steps
 
     def _timers(self, due: float, now: float) -> None:
-        """Hear the timers that were due by `due`."""
-        for id_ in self._expiry.pop_due(now=due):
+        """Hear the timers that were due by `due`; without any, change nothing.
+
+        `earliest` may be that of a cancelled timer, and going on because of it would make
+        decisions depend on how often `next_wakeup` was asked.
+        """
+        expired, returning = self._expiry.pop_due(now=due), self._deferred.pop_due(now=due)
+        if not expired and not returning:
+            return
+        for id_ in expired:
             self._refuse_waiting(self._tickets[id_], "expired", None, now)
-        for id_ in self._deferred.pop_due(now=due):
-            ticket = self._tickets[id_]
+        for id_ in returning:
+            ticket = self._tickets.get(id_)
+            if ticket is None:  # expired at the same time
+                continue
             lane = self._lane_of(ticket)
             lane.signals.refresh(now=now)
             if ticket.held_by == "backoff":
-                self._queue(ticket, lane, now)
+                lane.push(ticket, now=now)
             else:
                 self._judge(ticket, lane, now)
         for lane in self._lanes.values():
@@ -280,7 +289,7 @@ class Scheduler:
     def _judge(self, ticket: Ticket, lane: Lane, now: float) -> None:
         verdict = self._overload.judge(ticket, lane.signals, now=now)
         if isinstance(verdict, Admit):
-            self._queue(ticket, lane, now)
+            lane.push(ticket, now=now)
         elif isinstance(verdict, DeferFor):
             why = self._why(ticket, lane, now)
             ticket.deferrals += 1
@@ -290,9 +299,6 @@ class Scheduler:
         else:
             self._end(ticket)
             self._reject(ticket, lane, verdict.reason, verdict.retry_after_s, now)
-
-    def _queue(self, ticket: Ticket, lane: Lane, now: float) -> None:
-        lane.push(ticket, now=now)
 
     def _defer(self, ticket: Ticket, cause: str, until: float) -> None:
         ticket.stage = Stage.DEFERRED
@@ -328,7 +334,7 @@ class Scheduler:
 
     def _requeue(self, ticket: Ticket, lane: Lane, now: float) -> None:
         self._hold_back(ticket)
-        self._queue(ticket, lane, now)
+        lane.push(ticket, now=now)
 
     def _hold_back(self, ticket: Ticket) -> None:
         self._backlog.enter(ticket)

@@ -83,7 +83,8 @@ class Signals:
         in_flight, in_flight_work_s: this lane's own, and their predicted service times.
         waiting, waiting_work_s: what waits in this lane, the deferred not counted.
         slowdown: smoothed excess of latency over predicted service time; 1 is twice as slow.
-        severity: see the module.
+        pressure, severity: see the module; as of the last `refresh`, so that looking at them
+            changes nothing.
         classes: demand by class.
 
     """
@@ -95,7 +96,9 @@ class Signals:
     waiting: int = 0
     waiting_work_s: float = 0.0
     slowdown: float = 0.0
+    pressure: float = 0.0
     severity: float = 0.0
+    pressure: float = 0.0
     classes: dict[str, ClassDemand] = field(default_factory=dict)
     _hopeful: Timers = field(default_factory=Timers)
     _hopeful_work_s: float = 0.0
@@ -144,7 +147,7 @@ class Signals:
             self._hopeful_work_s -= work_s
             self._hopeful_deadline -= work_s * start_by
         else:  # rounding errors end here
-            self._hopeful_work_s = self._hopeful_deadline = 0.0
+            self._hopeful_work_s = self._hopeful_deadline = self.pressure = 0.0
 
     def departed(self, ticket: Ticket) -> None:
         """Note a ticket sent upstream."""
@@ -167,7 +170,7 @@ class Signals:
         excess = max(0.0, ratio - 1.0)
         self.slowdown += SLOWDOWN_WEIGHT * (excess - self.slowdown)
 
-    def pressure(self, *, now: float) -> float:
+    def _pressed(self, now: float) -> float:
         """Return hopeful work over what can be done before its deadlines, in [0, 1]."""
         hopeful = self._hopeful
         if hopeful.earliest < now:
@@ -183,11 +186,13 @@ class Signals:
     def refresh(self, *, now: float) -> float:
         """Bring the severity up to `now` and return it."""
         window_work_s = (min(NO_WINDOW, self.window)) * self._mean_work_s
+        self.pressure = self._press(now=now)
         flying_s, slowdown = self.in_flight_work_s, self.slowdown
         load = flying_s / window_work_s if flying_s < window_work_s else float(flying_s > 0)
+        self.pressure = self._pressed(now)
         raw = (
             LOAD_SHARE * load
-            + PRESSURE_SHARE * self.pressure(now=now)
+            + PRESSURE_SHARE * self.pressure
             + SLOWDOWN_SHARE * (min(1.0, slowdown))
         )
         if self._at != self._at:  # nan: the first look

@@ -97,7 +97,7 @@ def _lane(names: tuple[str, ...], lane: Lane, now: float) -> LaneSnapshot:
     return LaneSnapshot(
         names,
         signals.severity,
-        signals.pressure(now=now),
+        signals.pressure,
         signals.slowdown,
         signals.waiting,
         signals.waiting_work_s,
