@@ -27,7 +27,7 @@ class Backlog:
         known, count = self._classes[name], self._counts[name]
         if self._count >= self._limit or count >= known.queue_limit:
             return True
-        cost_tokens = ticket.request.cost_tokens
+        cost_tokens = ticket.cost_tokens
         return count > 0 and self._tokens[name] + cost_tokens > known.queue_limit_tokens
 
     def enter(self, ticket: Ticket) -> None:
@@ -35,14 +35,14 @@ class Backlog:
         name = ticket.request.traffic_class
         self._count += 1
         self._counts[name] += 1
-        self._tokens[name] += ticket.request.cost_tokens
+        self._tokens[name] += ticket.cost_tokens
 
     def leave(self, ticket: Ticket) -> None:
         """Count out a ticket that goes upstream or ends."""
         name = ticket.request.traffic_class
         self._count -= 1
         self._counts[name] -= 1
-        self._tokens[name] -= ticket.request.cost_tokens
+        self._tokens[name] -= ticket.cost_tokens
         if not self._counts[name]:  # rounding errors end here
             self._tokens[name] = 0.0
 

@@ -31,7 +31,7 @@ class Deficits:
 
     def affordable(self, name: str, head: Ticket) -> bool:
         """Say whether the class can pay for its head."""
-        return self.tokens.get(name, 0.0) >= head.request.cost_tokens
+        return self.tokens.get(name, 0.0) >= head.cost_tokens
 
     def top_up(
         self, heads: Mapping[str, Ticket], weights: Mapping[str, float], signals: Signals
@@ -47,7 +47,7 @@ class Deficits:
         rounds, first = min(
             (
                 math.ceil(
-                    (head.request.cost_tokens - self.tokens.get(name, 0.0))
+                    (head.cost_tokens - self.tokens.get(name, 0.0))
                     / (self.quantum_tokens * weights[name])
                 ),
                 name,

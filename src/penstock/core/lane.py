@@ -34,6 +34,8 @@ class Lane:
     wake_at: float = math.inf
     closed: bool = False
     """No upstream has room, and only an event there can make some: arrivals need not look."""
+    barred: tuple[str, ...] = ()
+    """Classes whose heads the allocator holds back: one more of them changes nothing."""
     _cause: str = ""
     _touched: list[str] = field(default_factory=list)
 
@@ -56,7 +58,7 @@ class Lane:
             self.waiting_tokens[name] = 0.0
         ticket.stage = Stage.QUEUED
         queue.push(ticket, now=now)
-        self.waiting_tokens[name] += ticket.request.cost_tokens
+        self.waiting_tokens[name] += ticket.cost_tokens
         self.signals.queued(ticket)
         ticket.hold("order", now=now)
         self._touch(name)
@@ -67,7 +69,7 @@ class Lane:
         queue = self.queues[name]
         queue.take(ticket, now=now)
         self.waiting_tokens[name] = (
-            self.waiting_tokens[name] - ticket.request.cost_tokens if len(queue) else 0.0
+            self.waiting_tokens[name] - ticket.cost_tokens if len(queue) else 0.0
         )
         self.signals.unqueued(ticket)
         self._touch(name)
@@ -80,6 +82,7 @@ class Lane:
         """Return the ticket that goes now and where to, or None; sets `wake_at`."""
         self.wake_at = math.inf
         self.closed = False
+        self.barred = ()
         if not self.signals.waiting:
             return None
         opened, obstacle = self._opened(now=now)
@@ -104,6 +107,13 @@ class Lane:
 
     def _opened(self, *, now: float) -> tuple[list[Upstream], tuple[str, float]]:
         """Return the upstreams with room, and the obstacle that falls first at the others."""
+        if len(self.upstreams) == 1:
+            (upstream,) = self.upstreams
+            found = upstream.obstacle(None, now=now)
+            if found[0] != "upstream":
+                self.signals.window = upstream.capacity.window
+                self.signals.occupied = len(upstream.in_flight)
+            return ([] if found[0] else [upstream]), found
         window, occupied = 0.0, 0
         opened = []
         obstacle = ("", math.inf)
@@ -134,6 +144,7 @@ class Lane:
             name = self.allocator.choose(heads, self.signals, now=now)
             if name is None:
                 self._hold(heads, ("class", math.inf), now=now)
+                self.barred = tuple(heads)
                 break
             ticket = heads.pop(name)
             target, obstacle = self._place(ticket, opened, elsewhere, now=now)

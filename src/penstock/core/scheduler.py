@@ -162,7 +162,7 @@ class Scheduler:
         self._hold_back(ticket)
         lane.signals.refresh(now=now)
         self._judge(ticket, lane, now)
-        if not lane.closed or len(lane.upstreams) > 1:
+        if not lane.closed and request.traffic_class not in lane.barred:
             self._pump(lane, now)
 
     def _on_first_token(self, event: FirstToken, now: float) -> None:
@@ -192,7 +192,7 @@ class Scheduler:
         ticket = self._flying(event.request_id, "Throttled")
         lane = self._landed(ticket)
         self._upstreams[ticket.upstream].refuse(ticket, event, now=now)
-        lane.allocator.settle(ticket.request.traffic_class, -ticket.request.cost_tokens)
+        lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
         open_at = lane.open_at(now=now)
         hopeless = open_at >= ticket.request.expires_at or lane.exhausted(now=now)
         if hopeless or self._draining:
@@ -211,7 +211,7 @@ class Scheduler:
         self._upstreams[ticket.upstream].fail(
             ticket, upstream_fault=event.upstream_fault, jitter=event.jitter, now=now
         )
-        lane.allocator.settle(ticket.request.traffic_class, -ticket.request.cost_tokens)
+        lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
         if event.retryable and self._may_retry(ticket, lane, now):
             self._retries.spend(now=now)
             ticket.retry_paid = True
@@ -311,7 +311,7 @@ class Scheduler:
             lane.take(ticket, now=now)
             self._backlog.leave(ticket)
             ticket.hold("", now=now)
-            lane.allocator.charge(ticket.request.traffic_class, ticket.request.cost_tokens)
+            lane.allocator.charge(ticket.request.traffic_class, ticket.cost_tokens)
             why = self._why(ticket, lane, now)
             if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:
                 self._retries.spend(now=now)

@@ -25,6 +25,7 @@ class Ticket:
         service_p90_s: the same at the 90th percentile.
         latest_start: driver seconds after which the p90 no longer fits the deadline.
         rung: its predicted bucket, which is its step on the cost ladder.
+        cost_tokens: what it is charged until its real usage is known.
         passes: how often another request went by while this one did not fit upstream.
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
             from the retry budget already.
@@ -38,6 +39,7 @@ class Ticket:
     service_p90_s: float
     latest_start: float
     rung: str
+    cost_tokens: float
     stage: Stage = Stage.QUEUED
     deferrals: int = 0
     passes: int = 0
@@ -68,4 +70,5 @@ def ticket_of(request: Request, service_p50_s: float, service_p90_s: float) -> T
         service_p90_s,
         request.deadline - service_p90_s,
         bucket_of(request.estimate.p50_tokens),
+        request.estimate.p50_tokens,
     )
