@@ -70,6 +70,7 @@ async def test_a_tool_is_used_whole_and_streamed(client: anthropic.AsyncAnthropi
         streamed = await stream.get_final_message()
 
     for reply in (whole, streamed):
+        block: Any
         (block,) = reply.content
         assert block.type == "tool_use"
         assert block.name == "weather"

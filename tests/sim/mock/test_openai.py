@@ -12,8 +12,8 @@ from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.sim.mock.world import QUICK
 
-ASK = [{"role": "user", "content": "count to ten"}]
-TOOL = {
+ASK: Any = [{"role": "user", "content": "count to ten"}]
+TOOL: Any = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -74,7 +74,7 @@ async def test_a_stream_carries_the_same_text_as_the_whole(client: openai.AsyncO
     parts: list[str] = []
     reasons: list[str] = []
     usages = []
-    stream = await client.chat.completions.create(
+    stream: Any = await client.chat.completions.create(
         model="m", messages=ASK, stream=True, stream_options={"include_usage": True}, **asked(50)
     )
     async for chunk in stream:
@@ -93,7 +93,9 @@ async def test_a_stream_carries_the_same_text_as_the_whole(client: openai.AsyncO
 async def test_without_include_usage_a_stream_says_nothing_of_it(
     client: openai.AsyncOpenAI,
 ) -> None:
-    stream = await client.chat.completions.create(model="m", messages=ASK, stream=True, **asked(5))
+    stream: Any = await client.chat.completions.create(
+        model="m", messages=ASK, stream=True, **asked(5)
+    )
 
     assert [chunk.usage async for chunk in stream if chunk.usage is not None] == []
 
@@ -101,7 +103,7 @@ async def test_without_include_usage_a_stream_says_nothing_of_it(
 async def test_n_choices_come_whole_and_streamed(client: openai.AsyncOpenAI) -> None:
     whole = await client.chat.completions.create(model="m", messages=ASK, n=3, **asked(7))
     texts = {0: "", 1: "", 2: ""}
-    stream = await client.chat.completions.create(
+    stream: Any = await client.chat.completions.create(
         model="m", messages=ASK, n=3, stream=True, **asked(7)
     )
     async for chunk in stream:
@@ -181,7 +183,7 @@ async def test_completions_whole_and_streamed(client: openai.AsyncOpenAI) -> Non
     whole = await client.completions.create(
         model="m", prompt=["a b", "c"], max_tokens=9, **asked(9)
     )
-    stream = await client.completions.create(
+    stream: Any = await client.completions.create(
         model="m", prompt="a b", max_tokens=9, stream=True, **asked(9)
     )
     text = "".join([chunk.choices[0].text async for chunk in stream])
@@ -219,7 +221,7 @@ async def test_a_response_that_is_cut_is_incomplete(client: openai.AsyncOpenAI) 
 
 
 async def test_a_response_calls_a_function(client: openai.AsyncOpenAI) -> None:
-    tool: Any = {"type": "function", **TOOL["function"], "strict": False}  # type: ignore[dict-item]
+    tool: Any = {"type": "function", **TOOL["function"], "strict": False}
     async with client.responses.stream(model="m", input="hi", tools=[tool], **asked(8)) as stream:
         final = await stream.get_final_response()
 

@@ -21,8 +21,8 @@ def run(
 def drain(provider: Provider, *, until: float) -> list[Seen]:
     seen: list[Seen] = []
     while (at := provider.next_event_at()) <= until:
-        for event in provider.advance(now=at):
-            seen.append((round(event.at, 6), event.job_id, str(event.what)))
+        events = provider.advance(now=at)
+        seen += [(round(event.at, 6), event.job_id, str(event.what)) for event in events]
     return seen
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from penstock.sim.providers.base import Job
+from penstock.sim.providers.base import Job, Provider
 from penstock.sim.providers.registry import build_provider
 from tests.sim.providers.story import drain, run
 
 INNER = {"model": "slots", "slots": 1, "tokens_per_s": 10.0, "ttft_s": 1.0}
 
 
-def faulty(*windows: dict[str, object]):
+def faulty(*windows: dict[str, object]) -> Provider:
     table = {"model": "faulty", "inner": INNER, "windows": list(windows)}
     return build_provider(table, seed=5)
 

@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from penstock.sim.providers.base import Job
+from penstock.sim.providers.base import Job, Provider
 from penstock.sim.providers.registry import build_provider
 from tests.sim.providers.story import drain, ends, firsts, run
 
 LINEAR = {"model": "linear", "base_s": 0.1, "s_per_token": 0.01, "capacity": 2, "gamma": 0.5}
 
 
-def linear(**params: object):
+def linear(**params: object) -> Provider:
     return build_provider({**LINEAR, "jitter": 0.0, **params}, seed=3)
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from penstock.sim.providers.base import Job
+from penstock.sim.providers.base import Job, Provider
 from penstock.sim.providers.dialects import go_duration
 from penstock.sim.providers.registry import build_provider
 
 INNER = {"model": "slots", "slots": 100, "tokens_per_s": 1000.0, "ttft_s": 0.0}
 
 
-def limited(**params: object):
+def limited(**params: object) -> Provider:
     return build_provider({"model": "rate_limited", "inner": INNER, **params}, seed=0)
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from penstock.sim.providers.base import Job
+from penstock.sim.providers.base import Job, Provider
 from penstock.sim.providers.registry import build_provider
 from tests.sim.providers.story import drain, ends, firsts, run
 
 
-def slots(**params: object):
+def slots(**params: object) -> Provider:
     table = {"model": "slots", "slots": 2, "tokens_per_s": 100.0, "ttft_s": 0.5, **params}
     return build_provider(table, seed=0)
 

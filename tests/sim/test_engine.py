@@ -1,0 +1,242 @@
+"""The engine: whose turn it is at one instant, and what a client notices of a provider."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from penstock.core.events import (
+    Action,
+    Arrived,
+    Completed,
+    Defer,
+    Dispatch,
+    Event,
+    Failed,
+    LimitsSeen,
+    RefusalCause,
+    Reject,
+    Throttled,
+    Woke,
+)
+from penstock.errors import ProtocolError
+from penstock.metrics import Outcome
+from penstock.sim.engine import Engine, Habits
+from penstock.sim.providers.registry import build_provider
+from tests.sim.scripted import UPSTREAM, Answering, Direct, why, workload
+
+SLOT = {"model": "slots", "slots": 1, "tokens_per_s": 10.0, "ttft_s": 1.0}
+
+
+def engine(
+    scheduler: Direct | Answering,
+    provider: Mapping[str, object] = SLOT,
+    *,
+    habits: Habits | None = None,
+) -> Engine:
+    return Engine(scheduler, {UPSTREAM: build_provider(provider, seed=0)}, habits=habits)
+
+
+def test_a_request_is_timed_from_its_submission_to_its_last_token() -> None:
+    run = engine(Direct()).run(workload((1.0, 10), (1.5, 10)))
+
+    assert [(r.ended_at, r.latency_s) for r in run.records] == [(3.0, 2.0), (5.0, 3.5)]
+    assert [r.outcome for r in run.records] == [Outcome.COMPLETED] * 2
+    assert run.attempts == 2
+
+
+def test_at_one_instant_completions_come_before_arrivals_and_those_before_timers() -> None:
+    seen: list[tuple[float, str]] = []
+
+    def answer(event: Event, now: float) -> list[Action]:
+        seen.append((now, type(event).__name__))
+        return [Dispatch(event.request, UPSTREAM, why())] if isinstance(event, Arrived) else []
+
+    engine(Answering(answer, wakes=[2.0])).run(workload((0.0, 10), (2.0, 10)))
+
+    assert seen == [
+        (0.0, "Arrived"),
+        (2.0, "Completed"),
+        (2.0, "Arrived"),
+        (2.0, "Woke"),
+        (4.0, "Completed"),
+    ]
+
+
+def test_completions_of_one_instant_come_in_order_of_their_numbers() -> None:
+    wide = {**SLOT, "slots": 8}
+    scheduler = Direct()
+
+    engine(scheduler, wide).run(workload((0.0, 10), (0.0, 10), (0.0, 10)))
+
+    ended = [e.request_id for _, e in scheduler.told if isinstance(e, Completed)]
+    assert ended == [1, 2, 3]
+
+
+def test_a_reply_tells_its_real_length_only_when_it_is_complete() -> None:
+    scheduler = Direct()
+
+    engine(scheduler).run(workload((0.0, 17)))
+
+    assert [e.output_tokens for _, e in scheduler.told if isinstance(e, Completed)] == [17]
+
+
+def test_first_tokens_are_heard_of_only_by_clients_that_stream() -> None:
+    blind, seeing = Direct(), Direct()
+
+    engine(blind).run(workload((0.0, 10)))
+    engine(seeing, habits=Habits(stream=True)).run(workload((0.0, 10)))
+
+    assert blind.kinds() == [(0.0, "Arrived"), (2.0, "Completed")]
+    assert seeing.kinds() == [(0.0, "Arrived"), (1.0, "FirstToken"), (2.0, "Completed")]
+
+
+def test_a_refusal_is_told_at_once_with_its_cause_and_its_wish() -> None:
+    limited = {"model": "rate_limited", "rpm": 60, "burst_s": 1.0, "dialect": "plain"}
+    scheduler = Direct()
+
+    run = engine(scheduler, {**limited, "inner": SLOT}).run(workload((0.0, 10), (0.0, 10)))
+
+    (told,) = [e for _, e in scheduler.told if isinstance(e, Throttled)]
+    assert (told.request_id, told.cause) == (2, RefusalCause.RATE)
+    assert told.retry_after_s == pytest.approx(1.0)
+    assert 0 <= told.jitter < 1
+    assert [r.outcome for r in run.records] == [Outcome.COMPLETED, Outcome.FAILED]
+    assert run.attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"), [(503, RefusalCause.OVERLOAD), (529, RefusalCause.OVERLOAD)]
+)
+def test_overload_is_no_rate_limit(status: int, cause: RefusalCause) -> None:
+    windows = [{"kind": "status", "status": status}]
+    scheduler = Direct()
+
+    engine(scheduler, {"model": "faulty", "inner": SLOT, "windows": windows}).run(
+        workload((0.0, 10))
+    )
+
+    assert [e.cause for _, e in scheduler.told if isinstance(e, Throttled)] == [cause]
+
+
+def test_a_spent_quota_is_told_as_such() -> None:
+    limited = {"model": "rate_limited", "quota_tokens": 5, "dialect": "plain", "inner": SLOT}
+    scheduler = Direct()
+
+    engine(scheduler, limited).run(workload((0.0, 10), (0.0, 10)))
+
+    causes = [e.cause for _, e in scheduler.told if isinstance(e, Throttled)]
+    assert causes == [RefusalCause.QUOTA]
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(500, True), (502, True), (400, False)])
+def test_an_error_speaks_against_the_provider_unless_it_is_the_callers(
+    status: int, retryable: bool
+) -> None:
+    windows = [{"kind": "status", "status": status}]
+    scheduler = Direct()
+
+    run = engine(scheduler, {"model": "faulty", "inner": SLOT, "windows": windows}).run(
+        workload((0.0, 10))
+    )
+
+    (told,) = [e for _, e in scheduler.told if isinstance(e, Failed)]
+    assert (told.retryable, told.upstream_fault) == (retryable, retryable)
+    assert run.records[0].outcome is Outcome.FAILED
+
+
+def test_a_retry_that_succeeds_counts_as_completed() -> None:
+    windows = [{"kind": "status", "status": 500, "until_s": 0.5}]
+    faulty = {"model": "faulty", "inner": SLOT, "windows": windows}
+    pending: list[Dispatch] = []
+
+    def answer(event: Event, now: float) -> list[Action]:
+        if isinstance(event, Arrived):
+            pending.append(Dispatch(event.request, UPSTREAM, why()))
+            return [pending[0]]
+        return [pending[0]] if isinstance(event, Woke) else []
+
+    run = engine(Answering(answer, wakes=[1.0]), faulty).run(workload((0.0, 10)))
+
+    assert (run.records[0].outcome, run.records[0].ended_at) == (Outcome.COMPLETED, 3.0)
+    assert run.attempts == 2
+
+
+def test_what_broke_after_its_first_token_cannot_be_tried_again() -> None:
+    windows = [{"kind": "reset", "after_tokens": 5}]
+    faulty = {"model": "faulty", "inner": SLOT, "windows": windows}
+    blind, seeing = Direct(), Direct()
+
+    engine(blind, faulty).run(workload((0.0, 10)))
+    engine(seeing, faulty, habits=Habits(stream=True)).run(workload((0.0, 10)))
+
+    assert [e.retryable for _, e in blind.told if isinstance(e, Failed)] == [True]
+    assert [e.retryable for _, e in seeing.told if isinstance(e, Failed)] == [False]
+
+
+def test_a_stalled_reply_is_given_up_after_the_clients_patience() -> None:
+    windows = [{"kind": "stall", "after_tokens": 5}]
+    faulty = {"model": "faulty", "inner": SLOT, "windows": windows}
+    scheduler = Direct()
+
+    run = engine(scheduler, faulty, habits=Habits(patience_s=30.0)).run(workload((0.0, 10)))
+
+    assert scheduler.kinds()[-1] == (31.5, "Failed")
+    assert (run.records[0].outcome, run.records[0].ended_at) == (Outcome.FAILED, 31.5)
+
+
+def test_stated_limits_are_passed_on_before_the_completion_that_carried_them() -> None:
+    limited = {"model": "rate_limited", "rpm": 60, "tpm": 6000, "inner": SLOT}
+    scheduler = Direct()
+
+    engine(scheduler, limited).run(workload((0.0, 10)))
+
+    assert scheduler.kinds() == [(0.0, "Arrived"), (2.0, "LimitsSeen"), (2.0, "Completed")]
+    seen = scheduler.told[1][1]
+    assert isinstance(seen, LimitsSeen)
+    assert (seen.limit_requests, seen.limit_tokens) == (60, 6000)
+    assert seen.remaining_requests == 60
+
+
+def test_a_refused_request_keeps_the_grounds_that_it_was_refused_on() -> None:
+    def answer(event: Event, now: float) -> list[Action]:
+        if not isinstance(event, Arrived):
+            return []
+        grounds = why()
+        grounds.severity, grounds.rung = 0.8, "xlong"
+        return [
+            Defer(event.request, now + 1, "overload", grounds),
+            Reject(event.request, "shed", 5.0, grounds),
+        ]
+
+    run = engine(Answering(answer)).run(workload((3.0, 200)))
+
+    (refused,) = run.refusals
+    assert (refused.request_id, refused.at, refused.bucket) == (1, 3.0, "medium")
+    assert (refused.reason, refused.rung, refused.severity) == ("shed", "xlong", 0.8)
+    assert refused.cost_tokens == 200
+    assert (run.records[0].outcome, run.records[0].deferrals) == (Outcome.SHED, 1)
+
+
+def test_a_scheduler_that_holds_a_request_for_ever_is_found_out() -> None:
+    with pytest.raises(ProtocolError, match="request 1 never ended"):
+        engine(Answering(lambda _event, _now: [])).run(workload((0.0, 10)))
+
+
+def test_a_scheduler_that_wakes_for_nothing_for_ever_is_found_out() -> None:
+    class Restless(Answering):
+        def next_wakeup(self) -> float | None:
+            return 1.0
+
+    with pytest.raises(ProtocolError, match="woken"):
+        engine(Restless(lambda _event, _now: [])).run(workload((0.0, 10)))
+
+
+def test_a_watcher_sees_every_event_with_its_answers() -> None:
+    seen: list[tuple[float, str, int]] = []
+    provider = {UPSTREAM: build_provider(SLOT, seed=0)}
+
+    Engine(
+        Direct(), provider, watch=lambda now, e, a: seen.append((now, type(e).__name__, len(a)))
+    ).run(workload((0.0, 10)))
+
+    assert seen == [(0.0, "Arrived", 1), (2.0, "Completed", 0)]

@@ -1,0 +1,273 @@
+"""The scenario format: what it says by default, what it refuses, and with which words."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.core.settings import PolicySpec, Stack
+from penstock.errors import ConfigError
+from penstock.sim.scenario import load_scenario, read_scenario
+from penstock.sim.simulate import run_one, simulate
+
+ISSUE = """
+seeds = [1, 2]
+[provider]
+model = "slots"
+slots = 8
+tokens_per_s = 200.0
+ttft_s = 0.15
+[workload]
+requests = 60
+rate_per_s = 3.0
+arrivals = "poisson"
+mix = { short = 0.4, medium = 0.3, long = 0.2, xlong = 0.1 }
+tokens = "loguniform"
+deadline_s = { short = 1.0, medium = 4.0, long = 15.0, xlong = 60.0 }
+information = "coarse"
+noise = 0.0
+[policies.default]
+[policies.fifo]
+allocation = "fifo"
+ordering = "fifo"
+overload = "always_admit"
+capacity = { kind = "fixed", window = 8 }
+"""
+
+
+def scenario_file(folder: Path, text: str = ISSUE) -> Path:
+    path = folder / "scenario.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def tables(**workload: Any) -> dict[str, Any]:
+    return {"provider": {"model": "slots"}, "workload": {"rate_per_s": 3.0, **workload}}
+
+
+def test_the_published_example_is_understood(tmp_path: Path) -> None:
+    found = load_scenario(scenario_file(tmp_path))
+
+    assert found.seeds == (1, 2)
+    assert list(found.policies) == ["default", "fifo"]
+    assert found.policies["default"].stack == Stack()
+    assert found.policies["fifo"].stack == Stack(
+        PolicySpec("fifo"),
+        PolicySpec("fifo"),
+        PolicySpec("always_admit"),
+        PolicySpec("fixed", {"window": 8}),
+    )
+
+
+def test_what_is_left_out_is_the_papers_setting() -> None:
+    found = read_scenario(tables())
+
+    assert found.seeds == (1, 2, 3, 4, 5)
+    assert found.workload.requests == 400
+    assert found.workload.mix == {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
+    assert found.workload.deadline_s["xlong"] == 60.0
+    assert list(found.policies) == ["default"]
+    assert [plan.name for plan in found.classes] == ["interactive", "heavy"]
+
+
+def test_rows_have_exactly_the_keys_of_the_interface(tmp_path: Path) -> None:
+    results = simulate(load_scenario(scenario_file(tmp_path)))
+
+    assert [(r.policy, r.seed) for r in results] == [
+        ("default", 1),
+        ("default", 2),
+        ("fifo", 1),
+        ("fifo", 2),
+    ]
+    assert set(results[0].row()) == {
+        "policy",
+        "seed",
+        "short_p95_s",
+        "short_p90_s",
+        "long_p90_s",
+        "p95_s",
+        "makespan_s",
+        "completion_rate",
+        "deadline_satisfaction",
+        "useful_goodput_per_s",
+        "deferrals",
+        "shed",
+    }
+    assert set(results[0].row()["shed"]) == {"short", "medium", "long", "xlong"}
+
+
+def test_several_processes_give_the_same_results_in_the_same_order(tmp_path: Path) -> None:
+    plan = load_scenario(scenario_file(tmp_path))
+    told: list[tuple[int, int]] = []
+
+    alone = simulate(plan)
+    together = simulate(plan, processes=2, progress=lambda done, of: told.append((done, of)))
+
+    assert together == alone
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_results_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
+    path = scenario_file(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from penstock.sim.scenario import load_scenario; "
+        "from penstock.sim.simulate import simulate; "
+        "print([r.row() for r in simulate(load_scenario(Path(sys.argv[1])))])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(path)],
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("0", "1", "4242")
+    }
+
+    assert len(outputs) == 1
+
+
+def test_every_policy_meets_the_same_world(tmp_path: Path) -> None:
+    plan = load_scenario(scenario_file(tmp_path))
+
+    one, other = (run_one(plan, policy, 1).records for policy in ("default", "fifo"))
+
+    assert [(r.arrived_at, r.bucket) for r in one] == [(r.arrived_at, r.bucket) for r in other]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"arrivals": "gamma", "cv": 3.0},
+        {"arrivals": "bursts", "on_s": 5.0, "off_s": 10.0},
+        {"arrivals": "diurnal", "period_s": 60.0, "amplitude": 0.9},
+    ],
+    ids=lambda shape: str(shape["arrivals"]),
+)
+@pytest.mark.parametrize("information", ["none", "class", "coarse", "oracle"])
+def test_every_arrival_process_runs_at_every_level(shape: dict[str, Any], information: str) -> None:
+    plan = read_scenario(tables(requests=30, information=information, **shape))
+
+    records = run_one(plan, "default", 1).records
+
+    assert len(records) == 30
+
+
+def test_classes_may_be_any_partition_of_the_buckets() -> None:
+    document = tables(requests=30)
+    document["classes"] = {
+        "chat": {"buckets": ["short", "medium"], "weight": 2.0},
+        "reports": {"buckets": ["long"]},
+        "batch": {"buckets": ["xlong"]},
+    }
+
+    plan = read_scenario(document)
+
+    assert len(run_one(plan, "default", 1).records) == 30
+
+
+def test_capacity_that_changes_in_mid_run_shows() -> None:
+    document = tables(requests=200, mix={"long": 1.0})
+    calm = simulate(read_scenario(document))[0].metrics
+    document["provider"] = {"model": "slots", "changes": [{"at_s": 5.0, "slots": 1}]}
+    choked = simulate(read_scenario(document))[0].metrics
+
+    assert calm.makespan_s is not None
+    assert choked.makespan_s is not None
+    assert choked.makespan_s > 2 * calm.makespan_s
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"extra": 1}, "scenario.extra: unknown key: scenario takes seeds, provider"),
+    ({"provider": 5}, "provider = 5: must be a table"),
+    ({"provider": {"model": "slots", "slots": 0}}, "provider.slots = 0: must be a whole number"),
+    ({"workload": None}, "workload = None: must be a table"),
+    ({"seeds": []}, "seeds = []: must be a list of different whole numbers >= 0"),
+    ({"seeds": [1, 1]}, "seeds = [1, 1]: must be a list of different"),
+    ({"seeds": [-1]}, "seeds = [-1]: must be a list"),
+    ({"seeds": [True]}, "seeds = [True]: must be a list"),
+    ({"seeds": 5}, "seeds = 5: must be a list"),
+    ({"policies": {}}, "policies = {}: must be tables"),
+    ({"policies": {"a": 1}}, "policies.a = 1: must be a table"),
+    ({"policies": {"a": {"allocation": "x"}}}, "policies.a.allocation"),
+    ({"policies": {"a": {"allocation": 5}}}, "policies.a.allocation = 5: must be a policy's name"),
+    ({"policies": {"a": {"alocation": "fifo"}}}, "did you mean allocation?"),
+    ({"policies": {"a": {"capacity": {"window": 8}}}}, "policies.a.capacity = {'window': 8}"),
+    (
+        {"policies": {"a": {"capacity": {"kind": "fixed", "windw": 8}}}},
+        "policies.a.capacity.windw=8 is not an option of 'fixed'",
+    ),
+    ({"policies": {"a": {"queue_limit": 0}}}, "policies.a.queue_limit = 0: must be a whole"),
+    ({"policies": {"a": {"limits": 5}}}, "policies.a.limits = 5: must be a table"),
+    (
+        {"policies": {"a": {"limits": {"requests_per_min": 0}}}},
+        "policies.a.limits.requests_per_min = 0: must be a finite number > 0",
+    ),
+    ({"classes": {}}, "classes = {}: must be tables"),
+    ({"classes": {"a": 5}}, "classes.a = 5: must be a table"),
+    ({"classes": {"a": {"buckets": ["short"]}}}, "each of short, medium, long, xlong must be in"),
+    ({"classes": {"a": {"buckets": ["tiny"]}}}, "classes.a.buckets = ['tiny']: must be a list"),
+    ({"classes": {"a": {"buckets": [], "wait": 1}}}, "classes.a.wait: unknown key"),
+]
+REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
+    ({"request": 5}, "workload.request: unknown key"),
+    ({"requests": 0}, "workload.requests = 0: must be a whole number >= 1"),
+    ({"rate_per_s": 0}, "workload.rate_per_s = 0: must be a finite number > 0"),
+    ({"rate_per_s": "3"}, "workload.rate_per_s = '3': must be a finite number > 0"),
+    ({"rate_per_s": None}, "workload.rate_per_s: missing"),
+    ({"arrivals": "poison"}, "workload.arrivals = 'poison': must be one of poisson, gamma"),
+    ({"arrivals": "gamma"}, "workload.cv: missing: arrivals = 'gamma' needs it"),
+    ({"cv": 2.0}, "workload.cv = 2.0: only for arrivals = 'gamma', not 'poisson'"),
+    (
+        {"arrivals": "diurnal", "period_s": 9, "amplitude": 1.5},
+        "workload.amplitude = 1.5: must be above 0, at most 1",
+    ),
+    ({"mix": {"short": 0.5}}, "shares must sum to 1, not 0.5"),
+    ({"mix": {"short": 1.5, "long": -0.5}}, "workload.mix.long = -0.5: must be a finite number"),
+    ({"mix": {"tiny": 1.0}}, "workload.mix.tiny: unknown bucket: must be one of short"),
+    ({"mix": 5}, "workload.mix = 5: must be a table of numbers by bucket"),
+    ({"tokens": "normal"}, "workload.tokens = 'normal': must be one of loguniform"),
+    ({"deadline_s": {"short": 0}}, "workload.deadline_s.short = 0: must be a finite number > 0"),
+    ({"deadline_s": {"short": True}}, "workload.deadline_s.short = True: must be a finite"),
+    ({"information": "all"}, "workload.information = 'all': must be one of coarse, none"),
+    ({"information": "predicted"}, "workload.predictions: must name a file"),
+    ({"information": "recorded"}, "must have a decision log as trace"),
+    ({"noise": -0.1}, "workload.noise = -0.1: must be a finite number >= 0"),
+    ({"noise": 1.0}, "workload.noise = 1.0: must be at least 0 and below 1"),
+    ({"prompt_tokens": [5]}, "workload.prompt_tokens = [5]: must be a whole number or"),
+    ({"prompt_tokens": [5, 1]}, "must have 0 <= lowest <= highest"),
+    ({"stream": "yes"}, "workload.stream = 'yes': must be true or false"),
+    ({"trace": 5}, "workload.trace = 5: must be the path of a file"),
+    ({"trace": "nowhere.csv"}, "workload.trace = 'nowhere.csv': there is no such file"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED)
+def test_what_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_scenario({**tables(), **change})
+
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED_WORKLOADS)
+def test_a_workload_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
+    given = {k: v for k, v in {**tables()["workload"], **change}.items() if v is not None}
+
+    with pytest.raises(ConfigError) as refused:
+        read_scenario({**tables(), "workload": given})
+
+    assert message in str(refused.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_scenario(tmp_path / "nowhere.toml")
+
+
+def test_a_file_that_is_no_toml_is_refused_with_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no valid TOML: .*line 2"):
+        load_scenario(scenario_file(tmp_path, "seeds = [1]\n[provider\n[workload]\n"))

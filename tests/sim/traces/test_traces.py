@@ -1,0 +1,253 @@
+"""Recordings become workloads: by their columns, in their time, or with times lent to them."""
+
+import gzip
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from penstock.errors import ConfigError
+from penstock.sim.calls import Item
+from penstock.sim.scenario import read_scenario
+from penstock.sim.simulate import run_one
+from penstock.sim.traces.registry import read_trace
+
+AZURE = "t,input_tokens,output_tokens\n0.0,4808,10\n1.0,3180,8\n3.0,110,600\n"
+MOONCAKE = (
+    "t,input_tokens,output_tokens,prefix_hit_tokens,first_block\n"
+    "0.0,6758,500,0,17\n0.0,7322,490,512,17\n3.0,100,20,0,99\n"
+)
+VIDUR = "input_tokens,output_tokens\n3772,54\n2015,156\n100,20\n"
+RATES = (
+    "client,t,rate,cv,pat,p1,p2\n"
+    "0,600,0.2,1.0,Gamma,1.0,5.0\n0,1200,2.0,0.5,Gamma,4.0,0.125\n"
+    "7,1200,1.0,1.5,Weibull,0.7,0.8\n7,1800,0,0,,,\n"
+)
+QUANTILES = (
+    "client,window,field,mean,q01,q05,q10,q25,q50,q75,q90,q95,q99,max\n"
+    "0,0,input_tokens,50,10,20,30,40,50,60,70,80,90,100\n"
+    "0,0,output_tokens,50,100,110,120,130,140,150,160,170,180,190\n"
+)
+
+
+def written(folder: Path, text: str, name: str = "trace.csv") -> Path:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def items(path: Path, *, seed: int = 1, **more: Any) -> list[Item]:
+    asked = {"count": None, "rate_per_s": None, "times": None, **more}
+    return list(read_trace(path).items(Random(seed), **asked))
+
+
+def test_azures_rows_come_at_their_times(tmp_path: Path) -> None:
+    found = items(written(tmp_path, AZURE))
+
+    assert [(i.at, i.prompt_tokens, i.output_tokens) for i in found] == [
+        (0.0, 4808, 10),
+        (1.0, 3180, 8),
+        (3.0, 110, 600),
+    ]
+
+
+def test_a_gzipped_file_reads_the_same(tmp_path: Path) -> None:
+    plain = written(tmp_path, AZURE)
+    packed = tmp_path / "trace.csv.gz"
+    packed.write_bytes(gzip.compress(AZURE.encode()))
+
+    assert items(packed) == items(plain)
+
+
+def test_a_wanted_rate_stretches_time(tmp_path: Path) -> None:
+    found = items(written(tmp_path, AZURE), rate_per_s=10.0)
+
+    assert [i.at for i in found] == pytest.approx([0.0, 0.1, 0.3])
+
+
+def test_mooncakes_rounded_times_are_spread_over_their_three_seconds(tmp_path: Path) -> None:
+    rows = "".join(f"{3 * (n // 50)}.0,1,1,0,{n}\n" for n in range(1000))
+    path = written(tmp_path, MOONCAKE.splitlines()[0] + "\n" + rows)
+
+    times = [i.at for i in items(path)]
+
+    assert times == sorted(times)
+    assert times[0] == 0.0
+    assert max(b - a for a, b in pairwise(times)) < 1.5
+    assert [i.at for i in items(path, seed=2)] != times
+
+
+def test_mooncakes_first_block_is_the_conversation(tmp_path: Path) -> None:
+    found = items(written(tmp_path, MOONCAKE))
+
+    assert sorted(i.session for i in found) == ["17", "17", "99"]
+
+
+def test_lengths_without_times_take_lent_times_and_start_anywhere(tmp_path: Path) -> None:
+    path = written(tmp_path, VIDUR)
+    assert not read_trace(path).timed
+
+    found = items(path, count=5, times=iter([0.5, 1.0, 1.5, 2.0, 2.5]))
+
+    assert [i.at for i in found] == [0.5, 1.0, 1.5, 2.0, 2.5]
+    lengths = [i.output_tokens for i in found]
+    assert lengths[0:2] == lengths[3:5]
+    assert set(lengths) == {54, 156, 20}
+
+
+def test_servegens_clients_send_at_their_own_rates_with_their_own_lengths(tmp_path: Path) -> None:
+    written(tmp_path, QUANTILES, "x_length_quantiles.csv")
+    found = items(written(tmp_path, RATES, "x_rates.csv"))
+
+    first = [i for i in found if i.at < 600]
+    second = [i for i in found if i.at >= 600]
+    assert len(first) / 600 == pytest.approx(0.2, abs=4 * math.sqrt(0.2 / 600))
+    assert len(second) / 600 == pytest.approx(3.0, rel=0.15)
+    assert {i.tenant for i in first} == {"0"}
+    assert {i.tenant for i in second} == {"0", "7"}
+    assert all(100 <= i.output_tokens <= 190 and 10 <= i.prompt_tokens <= 100 for i in found)
+    middle = sorted(i.output_tokens for i in found)[len(found) // 2]
+    assert middle == pytest.approx(140, abs=3)
+
+
+def test_of_servegen_a_few_requests_come_from_its_busiest_time(tmp_path: Path) -> None:
+    written(tmp_path, QUANTILES, "x_length_quantiles.csv")
+
+    found = items(written(tmp_path, RATES, "x_rates.csv"), count=300)
+
+    assert len(found) == 300
+    assert found[-1].at < 200
+
+
+def request(id_: int, at: float, p50: float, deadline: float | None) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "traffic_class": "batch" if p50 > 64 else "chat",
+        "arrived_at": at,
+        "estimate": {"p50_tokens": p50, "p90_tokens": 2 * p50, "source": "table"},
+        "deadline": deadline,
+        "expires_at": None,
+        "tenant": "t1",
+        "model": "m",
+        "prompt_tokens": 7,
+        "session": "s",
+    }
+
+
+def decision_log(*lines: dict[str, Any]) -> str:
+    classes = [{"name": "chat", "weight": 3.0, "deadline_s": 2.0}]
+    header = {"penstock_decision_log": 1, "run": "r", "settings": {"classes": classes}}
+    return "".join(json.dumps(line) + "\n" for line in (header, *lines))
+
+
+YESTERDAY = decision_log(
+    {"now": 100.0, "event": "arrived", "request": request(1, 100.0, 30, 102.0)},
+    {"now": 100.0, "action": "dispatch", "request_id": 1},
+    {"now": 101.0, "event": "arrived", "request": request(2, 101.0, 500, None)},
+    {"now": 101.5, "event": "completed", "request_id": 1, "output_tokens": 44},
+    {"now": 102.0, "action": "reject", "request_id": 2},
+)
+
+
+def test_a_decision_log_is_yesterdays_traffic_from_zero(tmp_path: Path) -> None:
+    one, two = items(written(tmp_path, YESTERDAY, "log.jsonl"))
+
+    assert (one.at, one.output_tokens, one.deadline_s) == (0.0, 44, 2.0)
+    assert (one.prompt_tokens, one.session, one.tenant) == (7, "s", "t1")
+    assert (two.at, two.output_tokens, two.deadline_s) == (1.0, 500, math.inf)
+
+
+def test_a_logs_second_run_is_left_out_because_its_numbers_start_anew(tmp_path: Path) -> None:
+    found = items(written(tmp_path, YESTERDAY + YESTERDAY, "log.jsonl"))
+
+    assert len(found) == 2
+
+
+def test_yesterdays_traffic_runs_with_what_was_told_at_the_time(tmp_path: Path) -> None:
+    path = written(tmp_path, YESTERDAY, "log.jsonl")
+    workload = {"trace": path.name, "information": "recorded"}
+    plan = read_scenario({"provider": {"model": "slots"}, "workload": workload}, folder=tmp_path)
+
+    loads = plan.workload.build(1, plan.classes).loads
+
+    assert [(x.request.traffic_class, x.request.estimate.p50_tokens) for x in loads] == [
+        ("chat", 30),
+        ("batch", 500),
+    ]
+    assert [c.name for c in plan.workload.teller(plan.classes).classes()] == ["chat", "batch"]
+    assert len(run_one(plan, "default", 1).records) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must not be empty"),
+        ("a,b\n1,2\n", "must be the header of a CSV with the column output_tokens"),
+        ("t,output_tokens\n", "must have at least one row"),
+        ("t,output_tokens\n0.0,x\n", "line 2: output_tokens = 'x': must be a finite number >= 0"),
+        ("t,output_tokens\n0.0,-1\n", "line 2: output_tokens = '-1': must be a finite"),
+        ("t,output_tokens\nnan,1\n", "line 2: t = 'nan': must be a finite number >= 0"),
+        ("t,output_tokens\n0.0\n", "line 2: must have a value for each column"),
+        (RATES, "must be called *_rates.csv[.gz]"),
+        ("{oops\n", "line 1: must be JSON"),
+        ('{"a": 1}\n', "line 1: penstock_decision_log: must be 1"),
+        (decision_log(), "must have at least one request that arrived"),
+        (decision_log() + "[]\n", "line 2: must be a JSON object"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_file_line_and_rule(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_trace(written(tmp_path, text))
+
+    assert message in str(refused.value)
+    assert "trace.csv" in str(refused.value)
+
+
+def test_a_broken_gzip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv.gz"
+    path.write_bytes(gzip.compress(AZURE.encode())[:20])
+
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_trace(path)
+
+
+def test_a_timed_trace_wants_no_arrival_process_and_no_mix(tmp_path: Path) -> None:
+    written(tmp_path, AZURE)
+    for extra in ({"arrivals": "poisson"}, {"mix": {"short": 1.0}}):
+        with pytest.raises(ConfigError, match="the trace has its own"):
+            read_scenario(
+                {
+                    "provider": {"model": "slots"},
+                    "workload": {"trace": "trace.csv", "rate_per_s": 1.0, **extra},
+                },
+                folder=tmp_path,
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("azure2023_code.csv.gz", 200),
+        ("azure2023_conv.csv.gz", 200),
+        ("mooncake_fast25_conversation.csv.gz", 200),
+        ("mooncake_fast25_synthetic_POISSON.csv.gz", 200),
+        ("servegen_deepseek-r1_rates.csv.gz", 200),
+        ("vidur_arxiv_summarization_lengths_only.csv.gz", 200),
+    ],
+)
+def test_the_public_traces_run(public_data: Path | None, name: str, rows: int) -> None:
+    if public_data is None:
+        pytest.skip(f"public data is not here: {name} was NOT read; see docs for PENSTOCK_DATA")
+    workload = {"trace": f"traces/{name}", "rate_per_s": 3.0, "requests": rows}
+    plan = read_scenario({"provider": {"model": "slots"}, "workload": workload}, folder=public_data)
+
+    records = run_one(plan, "default", 1).records
+
+    assert len(records) == rows
+    assert all(r.ended_at >= r.arrived_at for r in records)
