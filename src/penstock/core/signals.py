@@ -98,7 +98,6 @@ class Signals:
     slowdown: float = 0.0
     pressure: float = 0.0
     severity: float = 0.0
-    pressure: float = 0.0
     classes: dict[str, ClassDemand] = field(default_factory=dict)
     _hopeful: Timers = field(default_factory=Timers)
     _hopeful_work_s: float = 0.0
@@ -186,7 +185,6 @@ class Signals:
     def refresh(self, *, now: float) -> float:
         """Bring the severity up to `now` and return it."""
         window_work_s = (min(NO_WINDOW, self.window)) * self._mean_work_s
-        self.pressure = self._press(now=now)
         flying_s, slowdown = self.in_flight_work_s, self.slowdown
         load = flying_s / window_work_s if flying_s < window_work_s else float(flying_s > 0)
         self.pressure = self._pressed(now)
