@@ -1,0 +1,235 @@
+"""Whatever callers send, they get a clear error of the right status, and the sidecar lives on."""
+
+import json
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.proxy.call import parse
+from penstock.proxy.declined import Declined
+from penstock.proxy.routes import ROUTES
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import (
+    CHAT,
+    HELLO,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    sidecar,
+)
+
+MESSAGES = "/v1/messages"
+
+
+def _still_works(proxy: SidecarThread) -> None:
+    assert call(proxy.port).status == 200
+    assert proxy.idle()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[1]", b'"text"', b"null", b"\xff\xfe", b'{"model":"m"', b"{}" * 3],
+)
+def test_a_body_that_is_no_json_object_is_a_400(shared: SidecarThread, body: bytes) -> None:
+    reply = call(shared.port, body=body)
+
+    assert reply.status == 400
+    assert reply.json()["error"]["code"] == "invalid_json"
+    _still_works(shared)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": None},
+        {"model": ""},
+        {"model": 7},
+        {"model": "m" * 300},
+        {"stream": "yes"},
+        {"stream": 1},
+        {"messages": "hi"},
+        {"messages": {"role": "user"}},
+        {"messages": None},
+        {"max_tokens": "many"},
+        {"max_tokens": 0},
+        {"max_tokens": -3},
+        {"max_tokens": 1.5},
+        {"max_tokens": True},
+        {"max_completion_tokens": []},
+        {"n": "two"},
+    ],
+    ids=str,
+)
+def test_a_field_of_a_wrong_type_is_a_400_that_names_it(
+    shared: SidecarThread, change: dict[str, Any]
+) -> None:
+    reply = call(shared.port, body={**HELLO, **change})
+
+    assert reply.status == 400
+    assert next(iter(change)) in reply.json()["error"]["message"]
+    _still_works(shared)
+
+
+def test_an_error_to_an_anthropic_client_has_its_shape(shared: SidecarThread) -> None:
+    reply = call(shared.port, MESSAGES, body=b"{")
+
+    assert reply.status == 400
+    assert reply.json()["type"] == "error"
+    assert reply.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 404),
+        ("/v1", 404),
+        ("/v1/chat", 404),
+        ("/v1/chat/completions/", 404),
+        ("/v1/files", 404),
+        ("//v1/chat/completions", 404),
+        ("/metrics", 404),
+        ("/snapshot", 404),
+        ("/v1/models/../chat/completions", 404),
+        ("/v1/models/%2e%2e/chat/completions", 404),
+    ],
+)
+def test_other_paths_are_refused(shared: SidecarThread, path: str, status: int) -> None:
+    method = "GET" if "models" in path else "POST"
+    assert call(shared.port, path, method=method).status == status
+
+
+def test_a_wrong_method_is_refused(shared: SidecarThread) -> None:
+    assert call(shared.port, CHAT, method="GET", body=None).status == 405
+    assert call(shared.port, "/v1/models", method="DELETE", body=None).status == 405
+
+
+def test_an_unknown_model_is_a_404_of_the_vendor(mock: MockServer) -> None:
+    only = 'models = ["gpt-*", "o3"]'
+    with sidecar(in_front_of(mock.url, upstream=only)) as proxy:
+        known = call(proxy.port, body={**HELLO, "model": "gpt-5.2"})
+        unknown = call(proxy.port, body={**HELLO, "model": "o3-mini"})
+        claude = call(proxy.port, MESSAGES, body={**HELLO, "model": "claude", "max_tokens": 5})
+
+    assert known.status == 200
+    assert unknown.status == 404
+    assert unknown.json()["error"]["code"] == "model_not_found"
+    assert claude.status == 404
+    assert claude.json()["error"]["type"] == "not_found_error"
+
+
+def test_a_body_above_the_limit_is_a_413_before_it_is_read(shared: SidecarThread) -> None:
+    with connect(shared.port) as sock:
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
+    _still_works(shared)
+
+
+def test_a_chunked_body_above_the_limit_is_a_413(mock: MockServer) -> None:
+    small = "[server]\nport = 0\nmax_body_bytes = 2000\n"
+    toml = in_front_of(mock.url).replace("[server]\nport = 0\n", small)
+    with sidecar(toml) as proxy:
+        with connect(proxy.port) as sock:
+            sock.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+            )
+            sock.sendall(b"800\r\n" + b" " * 2048 + b"\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
+        assert call(proxy.port, body=HELLO).status == 200
+
+
+def test_a_body_of_ten_megabytes_goes_through_when_allowed(mock: MockServer) -> None:
+    large = "[server]\nport = 0\nmax_body_bytes = 20_000_000\n"
+    toml = in_front_of(mock.url).replace("[server]\nport = 0\n", large)
+    body = {**HELLO, "messages": [{"role": "user", "content": "water " * 1_700_000}]}
+    before = mock.stats()["bytes_in"]
+    with sidecar(toml) as proxy:
+        reply = call(proxy.port, body=body, headers={"x-mock-output-tokens": "3"})
+
+    assert reply.status == 200
+    assert mock.stats()["bytes_in"] - before == len(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-penstock-deadline-ms": "soon"},
+        {"x-penstock-deadline-ms": "-5"},
+        {"x-penstock-deadline-ms": "0"},
+        {"x-penstock-deadline-ms": "nan"},
+        {"x-penstock-deadline-ms": "1e999"},
+        {"x-penstock-class": "no such class!"},
+        {"x-penstock-class": ""},
+        {"x-penstock-class": "unknown"},
+        {"x-penstock-tenant": "a" * 200},
+        {"x-penstock-session": "a b"},
+    ],
+    ids=str,
+)
+def test_a_bad_hint_is_a_400_that_names_the_header(
+    shared: SidecarThread, headers: dict[str, str]
+) -> None:
+    reply = call(shared.port, headers=headers)
+
+    assert reply.status == 400
+    assert next(iter(headers)) in reply.json()["error"]["message"]
+    _still_works(shared)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: -4\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcd",
+        b"POST /v1/chat/completions HTTP/1.1\r\nbad header\r\n\r\n",
+    ],
+)
+def test_bytes_that_are_no_http_do_no_harm(shared: SidecarThread, garbage: bytes) -> None:
+    with connect(shared.port) as sock:
+        sock.sendall(garbage)
+        sock.shutdown(socket.SHUT_WR)
+        answer = sock.recv(65536)
+    assert not answer or answer.startswith(b"HTTP/1.1 400")
+    _still_works(shared)
+
+
+def test_a_body_that_never_comes_is_given_up(mock: MockServer) -> None:
+    hasty = "[server]\nport = 0\nbody_timeout_s = 0.2\n"
+    toml = in_front_of(mock.url).replace("[server]\nport = 0\n", hasty)
+    with sidecar(toml) as proxy:
+        with connect(proxy.port) as sock:
+            sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 408 ")
+        eventually(proxy.idle)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+_FIELDS = st.sampled_from(
+    ["model", "messages", "input", "prompt", "stream", "max_tokens", "n", "system", "content"]
+)
+
+
+@given(
+    route=st.sampled_from(sorted(ROUTES)),
+    body=st.binary(max_size=40)
+    | st.dictionaries(_FIELDS, _JSON, max_size=6).map(lambda d: json.dumps(d).encode()),
+)
+def test_any_body_is_either_understood_or_declined_with_a_400(route: str, body: bytes) -> None:
+    try:
+        found, _ = parse(ROUTES[route], body)
+    except Declined as declined:
+        assert declined.status == 400
+    else:
+        assert found.model
+        assert found.prompt_tokens >= 1
+        assert found.replies >= 1
