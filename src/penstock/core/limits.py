@@ -80,7 +80,7 @@ class MinuteLimits:
         """Return the earliest time at which the ticket fits all limits."""
         if self.unlimited:
             return now
-        prompt, reply = ticket.request.prompt_tokens, ticket.request.cost_tokens
+        prompt, reply = ticket.request.prompt_tokens, ticket.cost_tokens
         return max(
             self._requests.room_at(1.0, now=now),
             self._tokens.room_at(prompt + reply, now=now),
@@ -92,7 +92,7 @@ class MinuteLimits:
         """Charge an attempt that is sent now."""
         if self.unlimited:
             return
-        prompt, reply = ticket.request.prompt_tokens, ticket.request.cost_tokens
+        prompt, reply = ticket.request.prompt_tokens, ticket.cost_tokens
         self._requests.add(1.0, now=now)
         self._reserved[ticket.request.id] = (
             self._tokens.add(prompt + reply, now=now),

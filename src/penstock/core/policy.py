@@ -124,8 +124,10 @@ class CapacityPolicy(Protocol):
         """
         ...
 
-    def on_dispatch(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
-        """Note an attempt sent; `in_flight` includes it."""
+    def on_dispatch(
+        self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
+    ) -> None:
+        """Note an attempt sent; `in_flight` includes it, `service` is its model's fit."""
         ...
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:

@@ -1,5 +1,6 @@
 """How long a provider needs for a reply of so many tokens, once it has started."""
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -34,6 +35,23 @@ class _Bin:
 
 
 @dataclass(slots=True)
+class FirstToken:
+    """Time to the first token of a reply that did not wait."""
+
+    base_s: float = math.inf
+    _current: float = math.inf
+    count: int = 0
+
+    def observe(self, first_token_s: float) -> None:
+        """Learn from one first token."""
+        self.count += 1
+        self._current = min(self._current, first_token_s)
+        self.base_s = min(self.base_s, first_token_s)
+        if self.count >= 64:
+            self.base_s, self._current, self.count = self._current, math.inf, 0
+
+
+@dataclass(slots=True)
 class ServiceTime:
     """Service time as intercept + slope x tokens, from the lower envelope of recent replies.
 
@@ -52,6 +70,7 @@ class ServiceTime:
     keep: int = 32
     replies: int = 0
     quiet_excess: float = 0.03
+    first: FirstToken = field(default_factory=FirstToken)
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:

@@ -81,26 +81,29 @@ class Upstream:
     def depart(self, ticket: Ticket, *, now: float) -> None:
         """Enter an attempt into the ledger."""
         self.in_flight[ticket.request.id] = ticket
-        self.tokens += ticket.request.cost_tokens
+        self.tokens += ticket.cost_tokens
         ticket.upstream = self.settings.name
         ticket.dispatched_at = now
         ticket.first_token_at = math.nan
         ticket.attempts += 1
         ticket.in_flight_at_dispatch = len(self.in_flight)
         self.limits.reserve(ticket, now=now)
-        self.capacity.on_dispatch(ticket, len(self.in_flight), now=now)
+        service = self.service(ticket.request.model)
+        self.capacity.on_dispatch(ticket, service, len(self.in_flight), now=now)
 
     def _land(self, ticket: Ticket, *, now: float) -> None:
         del self.in_flight[ticket.request.id]
         self.capacity.on_landing(ticket, len(self.in_flight), now=now)
-        self.tokens = self.tokens - ticket.request.cost_tokens if self.in_flight else 0.0
+        self.tokens = self.tokens - ticket.cost_tokens if self.in_flight else 0.0
 
     def first_token(self, ticket: Ticket, *, now: float) -> None:
         """Note the first token of a reply."""
         if math.isnan(ticket.first_token_at):
             ticket.first_token_at = now
             self.health.succeeded(sent_at=ticket.dispatched_at)
-            self.capacity.on_first_token(ticket, self.service(ticket.request.model), now=now)
+            fit = self.service(ticket.request.model)
+            fit.first.observe(now - ticket.dispatched_at)
+            self.capacity.on_first_token(ticket, fit, now=now)
 
     def complete(self, ticket: Ticket, event: Completed, *, waiting: bool, now: float) -> float:
         """Take a finished attempt out; return latency over expectation, nan if unknown."""

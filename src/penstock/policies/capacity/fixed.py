@@ -38,9 +38,11 @@ class Fixed:
             return False
         if ticket is None or not in_flight:
             return True
-        return tokens + ticket.request.cost_tokens <= self._window_tokens
+        return tokens + ticket.cost_tokens <= self._window_tokens
 
-    def on_dispatch(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
+    def on_dispatch(
+        self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
+    ) -> None:
         """Learn nothing."""
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:

@@ -22,7 +22,9 @@ class Unlimited:
         """Say yes."""
         return True
 
-    def on_dispatch(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
+    def on_dispatch(
+        self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
+    ) -> None:
         """Learn nothing."""
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
