@@ -66,4 +66,4 @@ def _quantiles(records: list[Record], buckets: tuple[str, ...]) -> list[float]:
     if not ordered:
         return []
     ranked = (nearest_rank(ordered, percent) for percent in range(1, 101))
-    return [ordered[0], *(value for value in ranked if value is not None)]
+    return [round(v, 6) for v in (ordered[0], *ranked) if v is not None]
