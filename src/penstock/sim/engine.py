@@ -127,6 +127,7 @@ class Engine:
         self._given_up_at: list[tuple[float, int]] = []
         self._started: dict[int, bool] = {}
         self._told: deque[Event] = deque()
+        self._stale = True
         self._loads: tuple[Load, ...] = ()
         self._ended: dict[int, tuple[float, Outcome]] = {}
         self._deferrals: dict[int, int] = {}
@@ -142,22 +143,26 @@ class Engine:
 
         """
         self._loads = workload.loads
-        loads, arrived, wakes = workload.loads, 0, 0
-        scheduler = self._scheduler
+        arrivals = iter(workload.loads)
+        coming = next(arrivals, None)
+        wakes, wakes_at = 0, math.inf
         while True:
             happens_at = self._next_happening()
-            arrives_at = loads[arrived].request.arrived_at if arrived < len(loads) else math.inf
-            wakeup = scheduler.next_wakeup()
-            wakes_at = math.inf if wakeup is None else wakeup
+            arrives_at = math.inf if coming is None else coming.request.arrived_at
+            if self._stale:
+                # Asked once after each event and not at each turn: it is not free.
+                self._stale = False
+                wakeup = self._scheduler.next_wakeup()
+                wakes_at = math.inf if wakeup is None else wakeup
             if happens_at <= arrives_at and happens_at <= wakes_at:
                 if happens_at == math.inf:
                     break
                 wakes = 0
                 self._happen(happens_at)
-            elif arrives_at <= wakes_at:
+            elif coming is not None and arrives_at <= wakes_at:
                 wakes = 0
-                self._tell(Arrived(loads[arrived].request), arrives_at)
-                arrived += 1
+                self._tell(Arrived(coming.request), arrives_at)
+                coming = next(arrivals, None)
             else:
                 wakes += 1
                 if wakes > _IDLE_WAKES_LIMIT:
@@ -184,16 +189,16 @@ class Engine:
     def _report(self, name: str, event: ProviderEvent, now: float) -> None:
         """Tell the scheduler what its provider did, as a client would notice it."""
         request_id = event.job_id
-        if event.what is Happening.FINISHED:
+        if event.what is Happening.FIRST_TOKEN:
+            if self._habits.stream:
+                self._started[request_id] = True
+                self._tell(FirstToken(request_id), now)
+        elif event.what is Happening.FINISHED:
             load = self._loads[request_id - 1]
             self._ended[request_id] = (now, Outcome.COMPLETED)
             done = Completed(request_id, load.output_tokens, load.request.prompt_tokens)
             self._see_limits(name, now)
             self._tell(done, now)
-        elif event.what is Happening.FIRST_TOKEN:
-            if self._habits.stream:
-                self._started[request_id] = True
-                self._tell(FirstToken(request_id), now)
         elif event.what is Happening.STALLED:
             heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
         elif event.status in (429, 503, 529):
@@ -211,6 +216,7 @@ class Engine:
 
     def _tell(self, event: Event, now: float) -> None:
         """Tell the scheduler and carry out its answers, and what these bring about at once."""
+        self._stale = True
         told = self._told
         told.append(event)
         while told:
