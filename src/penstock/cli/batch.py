@@ -1,0 +1,225 @@
+"""`penstock batch`: parse, wire, print."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from penstock.integrations.batch.checkpoint import Checkpoint
+    from penstock.integrations.program import Penstock
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS_S else (text, "s")
+    try:
+        seconds = float(number) * _UNITS_S[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise click.BadParameter(f"{text!r} must be a time above 0, such as 90s, 30m, 2h or 1d")
+    return seconds
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Write the answers to this file."
+)
+@click.option(
+    "--errors",
+    type=click.Path(path_type=Path),
+    help="Write what failed to this file.  [default: OUT with .errors before its ending]",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Keep what is done in this file.  [default: OUT.checkpoint]",
+)
+@click.option(
+    "--base-url",
+    envvar="OPENAI_BASE_URL",
+    default="https://api.openai.com/v1",
+    show_default=True,
+    help="Send to this provider or sidecar.",
+)
+@click.option(
+    "--api-key-env",
+    default="OPENAI_API_KEY",
+    show_default=True,
+    help="Take the key from this environment variable.",
+)
+@click.option(
+    "--deadline",
+    "deadline_s",
+    callback=_seconds,
+    help="Let what is not done after this time expire, counted from the first start: 90s, 30m, 2h.",
+)
+@click.option(
+    "--sidecar",
+    is_flag=True,
+    help="The base URL is a penstock sidecar: let it schedule, beside its other traffic.",
+)
+@click.option(
+    "--class", "traffic_class", default="batch", show_default=True, help="Its class at the sidecar."
+)
+@click.option("--tenant", help="Whom it is for, at the sidecar.")
+@click.option(
+    "--max-in-flight",
+    default=256,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Never have more calls in hand at once.",
+)
+@click.option("--price-in", default=0.0, help="USD per million input tokens, for the cost shown.")
+@click.option("--price-out", default=0.0, help="USD per million output tokens, for the cost shown.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def command(**options: Any) -> None:
+    """Send SOURCE, a file in OpenAI's batch format, as fast as the provider allows.
+
+    Run the same command again to go on after a stop, a crash or a kill: nothing is lost, and only
+    calls that were in flight are repeated. Ctrl-C lets what flies finish; twice stops at once.
+    """
+    sys.exit(asyncio.run(_run(**options)))
+
+
+async def _run(
+    *,
+    source: Path,
+    out: Path,
+    errors: Path | None,
+    checkpoint: Path | None,
+    base_url: str,
+    api_key_env: str,
+    deadline_s: float | None,
+    sidecar: bool,
+    traffic_class: str,
+    tenant: str | None,
+    max_in_flight: int,
+    price_in: float,
+    price_out: float,
+    quiet: bool,
+) -> int:
+    from penstock.integrations.batch.checkpoint import Checkpoint
+    from penstock.integrations.batch.lines import inspect
+    from penstock.integrations.batch.runner import Batch
+    from penstock.integrations.batch.sending import HttpSend
+
+    errors = errors or out.with_suffix(f".errors{out.suffix}")
+    checkpoint = checkpoint or out.with_name(f"{out.name}.checkpoint")
+    inspection = inspect(source)
+    store = Checkpoint(checkpoint, out, errors, inspection, now_unix_s=time.time())
+    penstock = _penstock(sidecar)
+    send = HttpSend(
+        base_url,
+        os.environ.get(api_key_env),
+        penstock,
+        traffic_class=traffic_class if sidecar else None,
+        tenant=tenant if sidecar else None,
+    )
+    loop = asyncio.get_running_loop()
+    deadline_at = None
+    if deadline_s is not None:
+        deadline_at = loop.time() + store.started_unix_s + deadline_s - time.time()
+    with store, _shown(store, quiet, price_in, price_out) as shown:
+        batch = Batch(
+            source, store, send, ahead=max_in_flight, deadline_at=deadline_at, on_result=shown
+        )
+        _stop_on_signals(loop, batch.stop, penstock)
+        try:
+            await batch.run()
+        finally:
+            await send.close()
+            penstock.close()
+        return _report(store, out, errors, quiet)
+
+
+def _penstock(sidecar: bool) -> "Penstock":
+    """Return what schedules: nothing here where a sidecar does, or two would hold back."""
+    from penstock.core.settings import PolicySpec, Stack
+    from penstock.integrations.program import Penstock
+
+    capacity = PolicySpec("unlimited") if sidecar else Stack().capacity
+    stack = Stack(overload=PolicySpec("always_admit"), capacity=capacity)
+    return Penstock(default_class="batch", stack=stack, queue_ttl_s=0)
+
+
+def _stop_on_signals(
+    loop: asyncio.AbstractEventLoop, stop: Callable[[], None], penstock: "Penstock"
+) -> None:
+    """Drain at the first signal; the second has its usual effect."""
+
+    def drain() -> None:
+        stop()
+        penstock.drain()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
+        click.echo("Stopping: what flies may finish; once more to stop at once.", err=True)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, drain)
+
+
+def _report(store: "Checkpoint", out: Path, errors: Path, quiet: bool) -> int:
+    totals = store.totals
+    left = store.requests - totals.done
+    if left:
+        click.echo(f"{left} of {store.requests} are left: run the same command to go on.", err=True)
+        return 130
+    if not quiet:
+        click.echo(f"{totals.succeeded} answers in {out}", err=True)
+    if totals.failed:
+        click.echo(f"{totals.failed} failures in {errors}", err=True)
+        return 1
+    return 0
+
+
+@contextmanager
+def _shown(
+    store: "Checkpoint", quiet: bool, price_in: float, price_out: float
+) -> "Iterator[Callable[[], None]]":
+    """Show a progress bar with the time left and the cost; yield what each result calls."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        disable=quiet,
+    )
+    task = bar.add_task("batch", total=store.requests, note="")
+    totals = store.totals
+
+    def show() -> None:
+        cost_usd = (totals.prompt_tokens * price_in + totals.output_tokens * price_out) / 1e6
+        note = f"{totals.output_tokens:,} tokens"
+        if price_in or price_out:
+            note += f", ${cost_usd:,.2f}"
+        if totals.failed:
+            note += f", {totals.failed} failed"
+        bar.update(task, completed=totals.done, note=note)
+
+    show()
+    with bar:
+        yield show

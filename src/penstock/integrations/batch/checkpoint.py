@@ -1,0 +1,197 @@
+"""What of a batch is done, in SQLite, so that a killed run goes on where it was.
+
+A result is written to its file first, then the line's number and the file's new length are
+committed in one transaction. On resume the files are cut to the committed lengths: what was
+written but not committed is forgotten and its request repeated. So no line is lost and none
+stands twice, and only calls that were in flight are repeated.
+"""
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from penstock.integrations.batch.lines import BatchError, Inspection
+
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (
+    version INTEGER, fingerprint TEXT, requests INTEGER, started_unix_s REAL,
+    out_bytes INTEGER, error_bytes INTEGER, succeeded INTEGER, failed INTEGER,
+    prompt_tokens INTEGER, output_tokens INTEGER
+);
+CREATE TABLE IF NOT EXISTS done (line INTEGER PRIMARY KEY);
+"""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What has been done so far, resumed runs included."""
+
+    succeeded: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def done(self) -> int:
+        """Lines that have an answer or a final failure."""
+        return self.succeeded + self.failed
+
+
+class Checkpoint:
+    """The checkpoint of one batch, and its two answer files. One process at a time.
+
+    Args:
+        path: the SQLite file.
+        out: the output file.
+        errors: the error file.
+        inspection: of the input, which must be the one that the checkpoint was made for.
+        now_unix_s: when the run starts, seconds since 1970; kept on resume.
+
+    Raises:
+        BatchError: it belongs to another input, another process runs it, or an answer file
+            exists although the run is new, or is shorter than the checkpoint knows.
+
+    """
+
+    def __init__(
+        self, path: Path, out: Path, errors: Path, inspection: Inspection, *, now_unix_s: float
+    ) -> None:
+        """Open or create it, and cut the answer files to what was committed."""
+        self.path = path
+        self.requests = inspection.requests
+        self._database = _open(path)
+        row = self._database.execute("SELECT * FROM run").fetchone()
+        if row is None:
+            row = self._begin(out, errors, inspection, now_unix_s)
+        version, fingerprint, _, self.started_unix_s, out_bytes, error_bytes, *totals = row
+        if version != VERSION or fingerprint != inspection.fingerprint:
+            raise BatchError(
+                f"{path} is the checkpoint of another input file (or of a changed one): "
+                "name another --checkpoint, or remove it to start again"
+            )
+        self.totals = Totals(*totals)
+        self._out = _cut(out, out_bytes)
+        self._errors = _cut(errors, error_bytes)
+        self._out_bytes: int = out_bytes
+        self._error_bytes: int = error_bytes
+        self._done = bytearray(inspection.last_line // 8 + 1)
+        for (line,) in self._database.execute("SELECT line FROM done"):
+            self._done[line >> 3] |= 1 << (line & 7)
+
+    def is_done(self, line: int) -> bool:
+        """Say whether a line has its answer."""
+        return bool(self._done[line >> 3] & (1 << (line & 7)))
+
+    def succeeded(
+        self, line: int, answer: bytes, *, prompt: int | None, output: int | None
+    ) -> None:
+        """Write an answer; it is safe when this returns."""
+        _append(self._out, answer)
+        self._out_bytes += len(answer)
+        self.totals.succeeded += 1
+        self.totals.prompt_tokens += prompt or 0
+        self.totals.output_tokens += output or 0
+        self._commit(line)
+
+    def failed(self, line: int, answer: bytes) -> None:
+        """Write a final failure; it is safe when this returns."""
+        _append(self._errors, answer)
+        self._error_bytes += len(answer)
+        self.totals.failed += 1
+        self._commit(line)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._out.close()
+        self._errors.close()
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _begin(
+        self, out: Path, errors: Path, inspection: Inspection, now_unix_s: float
+    ) -> tuple[object, ...]:
+        for file in (out, errors):
+            if file.exists() and file.stat().st_size:
+                raise BatchError(
+                    f"{file} exists and {self.path} knows nothing of it: it would be "
+                    "overwritten; move it away or name another file"
+                )
+        row = (VERSION, inspection.fingerprint, inspection.requests, now_unix_s, *([0] * 6))
+        marks = ",".join("?" * len(row))
+        self._database.execute("BEGIN")
+        self._database.execute(f"INSERT INTO run VALUES ({marks})", row)  # noqa: S608 - marks only
+        self._database.execute("COMMIT")
+        return row
+
+    def _commit(self, line: int) -> None:
+        totals = self.totals
+        self._database.execute("BEGIN")
+        self._database.execute("INSERT INTO done VALUES (?)", (line,))
+        self._database.execute(
+            "UPDATE run SET out_bytes=?, error_bytes=?, succeeded=?, failed=?, "
+            "prompt_tokens=?, output_tokens=?",
+            (
+                self._out_bytes,
+                self._error_bytes,
+                totals.succeeded,
+                totals.failed,
+                totals.prompt_tokens,
+                totals.output_tokens,
+            ),
+        )
+        self._database.execute("COMMIT")
+        self._done[line >> 3] |= 1 << (line & 7)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, timeout=0.5, check_same_thread=False)
+    try:
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        database.execute("PRAGMA journal_mode=WAL")
+        # A killed process loses nothing that it wrote. After a power cut an answer file may be
+        # shorter than what was committed; then the run refuses to go on (see `_cut`).
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.executescript(_SCHEMA)
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        database.close()
+        raise BatchError(f"{path} is in use: does another penstock run this batch?") from error
+    except sqlite3.DatabaseError as error:
+        database.close()
+        raise BatchError(f"{path} is no checkpoint of a batch: {error}") from error
+    return database
+
+
+def _cut(path: Path, length: int) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("ab", buffering=0)
+    size = os.fstat(file.fileno()).st_size
+    if size < length:
+        file.close()
+        raise BatchError(
+            f"{path} has {size} bytes, but {length} were written: was it changed or moved? "
+            "Put it back, or remove the checkpoint to start again"
+        )
+    file.truncate(length)
+    return file  # unbuffered, so that a write is a write
+
+
+def _append(file: BinaryIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

@@ -1,0 +1,180 @@
+"""The lines of a batch file, and of the files that answer it.
+
+Source:
+    OpenAI's Batch API: input lines with `custom_id`, `method`, `url`, `body`; output lines with
+    `id`, `custom_id`, `response` and `error`; failures in a file of their own.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from penstock.errors import PenstockError
+from penstock.integrations.wire.endpoint import Endpoint, endpoint_of
+from penstock.runtime import jsonio
+
+PROBLEMS_SHOWN = 10
+
+
+class BatchError(PenstockError, ValueError):
+    """A batch file that cannot be run, or a checkpoint that does not belong to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One request of the file.
+
+    Attributes:
+        number: of the line in the file, from 1.
+        custom_id: the caller's name for it, unique in the file.
+        endpoint: what its `url` asks for.
+        body: to be sent as it is.
+
+    """
+
+    number: int
+    custom_id: str
+    endpoint: Endpoint
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a look through the whole file has found.
+
+    Attributes:
+        requests: how many lines hold a request.
+        last_line: number of the last line.
+        fingerprint: SHA-256 of the file, in hex.
+
+    """
+
+    requests: int
+    last_line: int
+    fingerprint: str
+
+
+def parse_line(number: int, text: bytes) -> Line:
+    """Return the request on a line.
+
+    Raises:
+        BatchError: it is none; the text says what is wrong, with the line's number.
+
+    """
+    parsed = jsonio.loads_object(text)
+    if parsed is None:
+        raise BatchError(f"line {number}: no JSON object")
+    custom_id = parsed.get("custom_id")
+    if not isinstance(custom_id, str) or not custom_id:
+        raise BatchError(f"line {number}: custom_id={custom_id!r} must be a string, not empty")
+    if parsed.get("method", "POST") != "POST":
+        raise BatchError(f"line {number}: method={parsed['method']!r} must be POST")
+    url = parsed.get("url")
+    endpoint = endpoint_of(url) if isinstance(url, str) else None
+    if endpoint is None or not endpoint.scheduled:
+        raise BatchError(f"line {number}: url={url!r} is no endpoint such as /v1/chat/completions")
+    body = parsed.get("body")
+    if not isinstance(body, dict):
+        raise BatchError(f"line {number}: body must be an object")
+    if body.get("stream"):
+        raise BatchError(f"line {number}: body.stream must not be set: a file cannot be streamed")
+    return Line(number, custom_id, endpoint, body)
+
+
+def inspect(path: Path) -> Inspection:
+    """Read the whole file once and refuse it if any line is wrong.
+
+    Nothing is sent for a file that would fail in its middle. Memory: 8 bytes a line.
+
+    Raises:
+        BatchError: wrong lines, or a custom_id that stands twice; the first ten are listed.
+        OSError: the file cannot be read.
+
+    """
+    problems: list[str] = []
+    digests = array("Q")
+    whole = hashlib.sha256()
+    number = 0
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            whole.update(text)
+            if not text.strip():
+                continue
+            try:
+                line = parse_line(number, text)
+            except BatchError as error:
+                problems.append(str(error))
+                if len(problems) >= PROBLEMS_SHOWN:
+                    break
+                continue
+            digests.append(_digest(line.custom_id))
+    if not problems and not digests:
+        problems.append("the file holds no request")
+    if not problems:
+        problems = _repeated(path, digests)
+    if problems:
+        raise BatchError(f"{path} cannot be run:\n  " + "\n  ".join(problems))
+    return Inspection(len(digests), number, whole.hexdigest())
+
+
+def requests_in(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that hold a request, with their numbers."""
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            if text.strip():
+                yield number, text
+
+
+def output_line(line: Line, status: int, request_id: str, body: Any) -> bytes:
+    """Return the output file's line for an answered request."""
+    response = {"status_code": status, "request_id": request_id, "body": body}
+    return _answer(line, response, None)
+
+
+def error_line(line: Line, code: str, message: str) -> bytes:
+    """Return the error file's line for a request that got no answer."""
+    return _answer(line, None, {"code": code, "message": message})
+
+
+def _answer(line: Line, response: Any, error: Any) -> bytes:
+    return (
+        jsonio.dumps(
+            {
+                "id": f"batch_req_{line.number}",
+                "custom_id": line.custom_id,
+                "response": response,
+                "error": error,
+            }
+        )
+        + b"\n"
+    )
+
+
+def _digest(custom_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(custom_id.encode(), digest_size=8).digest(), "big")
+
+
+def _repeated(path: Path, digests: "array[int]") -> list[str]:
+    """Return a complaint for each custom_id that stands twice (equal digests are looked at)."""
+    ordered = sorted(digests)
+    suspects = {a for a, b in pairwise(ordered) if a == b}
+    if not suspects:
+        return []
+    first_seen: dict[str, int] = {}
+    problems: list[str] = []
+    for number, text in requests_in(path):
+        name = parse_line(number, text).custom_id
+        if _digest(name) not in suspects:
+            continue
+        if name in first_seen:
+            problems.append(
+                f"line {number}: custom_id={name!r} stands on line {first_seen[name]} already"
+            )
+            if len(problems) >= PROBLEMS_SHOWN:
+                break
+        first_seen.setdefault(name, number)
+    return problems

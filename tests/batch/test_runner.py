@@ -1,0 +1,188 @@
+"""A batch is worked off: failures are tried again, deadlines kept, every end written."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from penstock.integrations.batch.checkpoint import Checkpoint
+from penstock.integrations.batch.lines import BatchError, Line
+from penstock.integrations.batch.runner import Batch
+from penstock.integrations.batch.sending import Reply, Unreachable
+from penstock.runtime.virtual_loop import run_virtual
+from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in
+
+OK = Reply(200, "q", {"ok": True}, 3, 5)
+
+
+class Provider:
+    """Answers by a function of (line number, how often it was sent)."""
+
+    def __init__(self, answer: Callable[[int, int], Reply | Exception], takes_s: float = 1.0):
+        self.answer = answer
+        self.takes_s = takes_s
+        self.sent: list[int] = []
+        self.flying = 0
+        self.most = 0
+
+    async def __call__(self, line: Line, *, deadline_s: float | None) -> Reply:
+        self.sent.append(line.number)
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        try:
+            await asyncio.sleep(self.takes_s)
+        finally:
+            self.flying -= 1
+        answer = self.answer(line.number, self.sent.count(line.number))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def work(
+    source: Path,
+    provider: Provider,
+    *,
+    ahead: int = 3,
+    deadline_at: float | None = None,
+    stop_at: float | None = None,
+) -> Checkpoint:
+    async def main() -> Checkpoint:
+        with checkpoint_of(source) as store:
+            batch = Batch(
+                source,
+                store,
+                provider,
+                ahead=ahead,
+                deadline_at=deadline_at,
+                chance=random.Random(1),
+            )
+            if stop_at is not None:
+                asyncio.get_running_loop().call_at(stop_at, batch.stop)
+            await batch.run()
+            return store
+
+    return run_virtual(main())
+
+
+def test_every_line_is_answered_and_so_many_fly(tmp_path: Path) -> None:
+    provider = Provider(lambda _line, _try: OK)
+    store = work(batch_file(tmp_path, 10), provider)
+    assert sorted(ids_in(tmp_path / "out.jsonl")) == sorted(f"r{n}" for n in range(10))
+    assert provider.most == 3
+    assert (store.totals.succeeded, store.totals.output_tokens) == (10, 50)
+    answer = lines_in(tmp_path / "out.jsonl")[0]
+    assert answer["response"] == {"status_code": 200, "request_id": "q", "body": {"ok": True}}
+    assert answer["error"] is None
+
+
+def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
+    answers: list[Reply | Exception] = [Reply(429, retry_after_s=5.0), Reply(500)]
+    answers += [Unreachable("reset"), OK]
+    provider = Provider(lambda _line, tries: answers[tries - 1])
+    work(batch_file(tmp_path, 1), provider)
+    assert provider.sent == [1, 1, 1, 1]
+    assert ids_in(tmp_path / "out.jsonl") == ["r0"]
+
+
+def test_the_callers_mistake_fails_at_once_with_the_providers_words(tmp_path: Path) -> None:
+    provider = Provider(lambda _line, _try: Reply(400, "q", {"error": {"message": "bad"}}))
+    store = work(batch_file(tmp_path, 1), provider)
+    (failure,) = lines_in(tmp_path / "errors.jsonl")
+    assert provider.sent == [1]
+    assert failure["response"]["body"] == {"error": {"message": "bad"}}
+    assert store.totals.failed == 1
+
+
+def test_what_never_answers_is_given_up(tmp_path: Path) -> None:
+    provider = Provider(lambda _line, _try: Unreachable("ConnectError: refused"))
+    work(batch_file(tmp_path, 1), provider)
+    (failure,) = lines_in(tmp_path / "errors.jsonl")
+    assert len(provider.sent) == 6
+    assert failure["error"] == {"code": "unreachable", "message": "ConnectError: refused"}
+
+
+def test_what_is_not_done_by_the_deadline_expires(tmp_path: Path) -> None:
+    provider = Provider(lambda _line, _try: OK, takes_s=1.0)
+    work(batch_file(tmp_path, 10), provider, ahead=2, deadline_at=2.5)
+    failures = lines_in(tmp_path / "errors.jsonl")
+    assert len(ids_in(tmp_path / "out.jsonl")) == 4
+    assert {f["error"]["code"] for f in failures} == {"batch_expired"}
+    assert len(failures) == 6
+
+
+def test_a_wait_beyond_the_deadline_is_not_waited(tmp_path: Path) -> None:
+    provider = Provider(lambda _line, _try: Reply(429, "q", {"error": {}}, retry_after_s=50.0))
+    work(batch_file(tmp_path, 1), provider, deadline_at=10.0)
+    (failure,) = lines_in(tmp_path / "errors.jsonl")
+    assert (provider.sent, failure["response"]["status_code"]) == ([1], 429)
+
+
+def test_a_stop_lets_what_flies_finish_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 10)
+    first = Provider(lambda _line, _try: OK)
+    store = work(source, first, ahead=2, stop_at=1.5)
+    assert (store.totals.done, first.sent) == (4, [1, 2, 3, 4])
+
+    second = Provider(lambda _line, _try: OK)
+    store = work(source, second)
+    assert second.sent == [5, 6, 7, 8, 9, 10]
+    assert (store.totals.done, store.totals.output_tokens) == (10, 50)
+
+
+def test_a_closed_gate_leaves_the_line_for_the_next_run(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 2)
+    store = work(source, Provider(lambda _line, _try: Reply(503, draining=True)))
+    assert store.totals.done == 0
+
+
+def test_a_full_disk_stops_the_batch_with_its_reason(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 3)
+
+    full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+
+    async def main() -> None:
+        with checkpoint_of(source) as store:
+            store._out.close()
+            store._out = full
+            await Batch(source, store, Provider(lambda _line, _try: OK)).run()
+
+    with pytest.raises(OSError, match="No space left"):
+        run_virtual(main())
+
+
+def test_the_checkpoint_knows_its_input(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 2)
+    checkpoint_of(source).close()
+    batch_file(tmp_path, 3)
+    with pytest.raises(BatchError, match="checkpoint of another input"):
+        checkpoint_of(source)
+
+
+def test_two_processes_cannot_share_a_checkpoint(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 2)
+    with checkpoint_of(source), pytest.raises(BatchError, match="in use"):
+        checkpoint_of(source)
+
+
+def test_an_output_file_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("precious\n")
+    with pytest.raises(BatchError, match="would be overwritten"):
+        checkpoint_of(batch_file(tmp_path, 1))
+    assert (tmp_path / "out.jsonl").read_text() == "precious\n"
+
+
+def test_an_output_file_that_lost_answers_is_noticed(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 2)
+    work(source, Provider(lambda _line, _try: OK))
+    (tmp_path / "out.jsonl").write_text("")
+    with pytest.raises(BatchError, match="has 0 bytes"):
+        checkpoint_of(source)
+
+
+def test_a_checkpoint_that_is_none_says_so(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_text("not a database, by no means" * 50)
+    with pytest.raises(BatchError, match="no checkpoint"):
+        checkpoint_of(batch_file(tmp_path, 1))
