@@ -149,6 +149,15 @@ def test_time_must_not_go_backwards() -> None:
         penstock.handle(Woke(), now=4.9)
 
 
+@pytest.mark.parametrize("now", [math.inf, math.nan, -math.inf])
+def test_a_time_that_is_none_is_refused(now: float) -> None:
+    penstock = scheduler()
+    tell(penstock, (0.0, Woke()))
+
+    with pytest.raises(ProtocolError, match="time must not go backwards"):
+        penstock.handle(Woke(), now=now)
+
+
 def test_a_bad_event_does_not_swallow_what_the_timers_decided_before_it() -> None:
     penstock = scheduler(window=1)
     arrive(penstock, request(1), request(2, expires_at=5.0))

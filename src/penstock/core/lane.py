@@ -152,7 +152,7 @@ class Lane:
                 chosen = (ticket, target)
                 break
             self._hold({name: ticket}, obstacle, now=now)
-            if obstacle[0] == "upstream":  # waits for its retry, which others must not
+            if obstacle[0] == "backoff":  # waits for its retry, which others must not
                 continue
             blocked.append(ticket)
             if ticket.passes >= PASSES_LIMIT:
@@ -178,8 +178,7 @@ class Lane:
         for upstream in opened:
             found = self._obstacle(ticket, upstream, now=now)
             if found[0]:
-                if not nearest[0] or found[1] < nearest[1]:
-                    nearest = found
+                nearest = _nearer(nearest, found)
                 continue
             if len(opened) == 1:
                 return upstream, found
@@ -194,7 +193,7 @@ class Lane:
         if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:
             retry_at = self.retries.next_at(self.signals.waiting, now=now)
             if retry_at > now:
-                return "upstream", retry_at
+                return "backoff", retry_at
         return upstream.obstacle(ticket, now=now)
 
     def _hold(self, heads: dict[str, Ticket], obstacle: tuple[str, float], *, now: float) -> None:
@@ -211,3 +210,9 @@ class Lane:
     def open_at(self, *, now: float) -> float:
         """Return when the first upstream may be used again."""
         return min(upstream.health.open_at(now=now) for upstream in self.upstreams)
+
+
+def _nearer(one: tuple[str, float], other: tuple[str, float]) -> tuple[str, float]:
+    """Return the obstacle that falls first; a wait for the retry budget keeps its name."""
+    first = other if not one[0] or other[1] < one[1] else one
+    return ("backoff", first[1]) if "backoff" in (one[0], other[0]) else first

@@ -94,7 +94,7 @@ class Scheduler:
                 by then is returned by the next call, for which `next_wakeup` asks at once.
 
         """
-        if now < self._now:
+        if not self._now <= now < math.inf:
             raise ProtocolError(
                 f"now={now!r} is before the last event ({self._now!r}): "
                 "time must not go backwards; did two clocks get mixed?"
@@ -194,7 +194,11 @@ class Scheduler:
         self._upstreams[ticket.upstream].refuse(ticket, event, now=now)
         lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
         open_at = lane.open_at(now=now)
-        hopeless = open_at >= ticket.request.expires_at or lane.exhausted(now=now)
+        hopeless = (
+            open_at >= ticket.request.expires_at
+            or lane.exhausted(now=now)
+            or ticket.attempts >= self.settings.max_attempts
+        )
         if hopeless or self._draining:
             self._end(ticket)
             self._reject(ticket, lane, "upstream", open_at - now, now)

@@ -1,0 +1,253 @@
+"""An attempt goes wrong: it is retried, passed on, or its request ends."""
+
+import pytest
+
+from penstock.core.events import (
+    Completed,
+    Failed,
+    FirstToken,
+    LimitsSeen,
+    RefusalCause,
+    Reject,
+    Throttled,
+    Woke,
+)
+from penstock.errors import ProtocolError
+from tests.core.story import (
+    arrive,
+    complete,
+    is_at_rest,
+    request,
+    scheduler,
+    tell,
+    upstream,
+)
+
+
+def test_a_refusal_pauses_the_upstream_and_keeps_the_place_in_line() -> None:
+    penstock = scheduler(window=1)
+    arrive(penstock, request(1), request(2))
+
+    assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 3.0))) == []
+    assert penstock.next_wakeup() == 4.0
+    assert tell(penstock, (4.0, Woke())) == [("dispatch", 1, "default")]
+    assert complete(penstock, 1, now=5.0) == [("dispatch", 2, "default")]
+
+
+def test_a_refusal_that_outlasts_the_request_ends_it() -> None:
+    penstock = scheduler()
+    arrive(penstock, request(1, expires_at=3.0))
+
+    (refusal,) = penstock.handle(Throttled(1, RefusalCause.RATE, 3.0), now=1.0)
+
+    assert isinstance(refusal, Reject)
+    assert (refusal.reason, refusal.retry_after_s) == ("upstream", 3.0)
+    assert refusal.why.attempts == 1
+
+
+def test_a_spent_quota_refuses_all_at_once_that_could_only_wait_for_it() -> None:
+    penstock = scheduler(window=2)
+    arrive(penstock, *(request(id_) for id_ in (1, 2, 3, 4)))
+
+    assert tell(penstock, (1.0, Throttled(1, RefusalCause.QUOTA, 86_400.0))) == [
+        ("reject", 1, "upstream"),
+        ("reject", 3, "quota"),
+        ("reject", 4, "quota"),
+    ]
+    assert arrive(penstock, request(5, at=2.0)) == [("reject", 5, "quota")]
+    assert tell(penstock, (3.0, Failed(2, retryable=True))) == [("reject", 2, "upstream")]
+    assert is_at_rest(penstock)
+    assert arrive(penstock, request(6, at=86_401.0)) == [("dispatch", 6, "default")]
+
+
+def test_a_spent_quota_is_no_matter_while_another_upstream_has_some() -> None:
+    penstock = scheduler(upstream("a"), upstream("b", base_s=9.0))
+    arrive(penstock, request(1), request(2))
+
+    assert tell(penstock, (1.0, Throttled(1, RefusalCause.QUOTA))) == []
+    assert complete(penstock, 2, now=2.0) == [("dispatch", 1, "b")]
+
+
+def test_a_spent_quota_reaches_every_lane_of_its_upstream() -> None:
+    penstock = scheduler(upstream("a"), upstream("b", models=("m",)))
+    arrive(penstock, request(1, model="m"), request(2, model="x"), request(3, model="x"))
+
+    # 1 found b busy with nobody, so a or b; whichever refuses, only x's lane hangs on a alone.
+    first = penstock.snapshot().upstreams["a"].in_flight
+    assert first == 1
+    flying_at_a = 1 if arrive(penstock, request(4, model="m")) else 2
+    assert tell(penstock, (1.0, Throttled(flying_at_a, RefusalCause.QUOTA)))[-1][2] in (
+        "quota",
+        "upstream",
+    )
+    assert arrive(penstock, request(9, model="x", at=2.0)) == [("reject", 9, "quota")]
+
+
+def test_a_broken_attempt_is_made_again_after_a_jittered_back_off() -> None:
+    penstock = scheduler()
+    arrive(penstock, request(1))
+
+    assert tell(penstock, (1.0, Failed(1, retryable=True, jitter=0.5))) == []
+    assert penstock.next_wakeup() == 1.25  # half of half a second
+    assert tell(penstock, (1.25, Woke())) == [("dispatch", 1, "default")]
+    assert tell(penstock, (2.0, Failed(1, retryable=True, jitter=0.5))) == []
+    assert penstock.next_wakeup() == 2.5  # half of a second: it doubles
+
+
+def test_others_go_while_one_backs_off() -> None:
+    penstock = scheduler(window=1)
+    arrive(penstock, request(1), request(2))
+
+    assert tell(penstock, (1.0, Failed(1, retryable=True))) == [("dispatch", 2, "default")]
+    assert tell(penstock, (1.5, Woke())) == []
+    assert complete(penstock, 2, now=2.0) == [("dispatch", 1, "default")]
+
+
+def test_after_the_last_attempt_the_answer_stands() -> None:
+    penstock = scheduler(max_attempts=2)
+    arrive(penstock, request(1))
+    tell(penstock, (1.0, Failed(1, retryable=True)), (2.0, Woke()))
+
+    assert tell(penstock, (3.0, Failed(1, retryable=True))) == [("reject", 1, "upstream")]
+    assert is_at_rest(penstock)
+
+
+def test_what_is_late_already_is_not_tried_again() -> None:
+    penstock = scheduler()
+    arrive(penstock, request(1, deadline=2.0))
+
+    assert tell(penstock, (2.0, Failed(1, retryable=True))) == [("reject", 1, "upstream")]
+
+
+def test_a_fault_of_the_caller_just_frees_the_place() -> None:
+    penstock = scheduler(window=1)
+    arrive(penstock, request(1), request(2))
+
+    assert tell(penstock, (1.0, Failed(1, retryable=False, upstream_fault=False))) == [
+        ("dispatch", 2, "default")
+    ]
+    assert complete(penstock, 2, now=2.0) == []
+    assert is_at_rest(penstock)
+
+
+def test_three_faults_in_a_row_close_the_upstream_for_a_while() -> None:
+    penstock = scheduler(window=1)
+    arrive(penstock, *(request(id_) for id_ in (1, 2, 3, 4)))
+
+    assert tell(
+        penstock, (1.0, Failed(1, jitter=0.5)), (2.0, Failed(2, jitter=0.5))
+    ) == [("dispatch", 2, "default"), ("dispatch", 3, "default")]
+    assert tell(penstock, (3.0, Failed(3, jitter=0.5))) == []
+    assert penstock.next_wakeup() == 3.5
+    assert tell(penstock, (3.5, Woke())) == [("dispatch", 4, "default")]
+
+
+def test_after_a_pause_for_overload_one_probe_goes_first() -> None:
+    penstock = scheduler(window=3)
+    arrive(penstock, request(1), request(2))
+    tell(penstock, (1.0, Throttled(1, RefusalCause.OVERLOAD, 2.0)), (1.5, Completed(2, 100)))
+    arrive(penstock, request(3, at=2.0), request(4, at=2.0))
+
+    assert tell(penstock, (3.0, Woke())) == [("dispatch", 1, "default")]
+    assert penstock.next_wakeup() is None  # the probe's answer is awaited
+    assert tell(penstock, (3.5, FirstToken(1))) == [
+        ("dispatch", 3, "default"),
+        ("dispatch", 4, "default"),
+    ]
+
+
+def test_a_first_token_counts_once() -> None:
+    penstock = scheduler()
+    arrive(penstock, request(1))
+
+    assert tell(penstock, (0.5, FirstToken(1)), (0.6, FirstToken(1))) == []
+    assert complete(penstock, 1, now=1.0) == []
+
+
+def test_retries_beyond_the_budget_are_not_made() -> None:
+    penstock = scheduler(window=10, retry_share=0.0)  # three a minute are always allowed
+    arrive(penstock, *(request(id_) for id_ in range(1, 6)))
+
+    told = tell(
+        penstock,
+        *((1.0, Failed(id_, retryable=True, upstream_fault=False)) for id_ in range(1, 6)),
+    )
+
+    assert told == [("reject", 4, "upstream"), ("reject", 5, "upstream")]
+
+
+def test_a_throttled_request_waits_for_the_retry_budget_and_lets_others_go() -> None:
+    penstock = scheduler(window=1, retry_share=0.0)
+    arrive(penstock, request(1))
+    now = 0.0
+    for _ in range(3):
+        now += 1.0
+        tell(penstock, (now, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)))
+        now += 1.0
+        assert tell(penstock, (now, Woke())) == [("dispatch", 1, "default")]
+    tell(penstock, (7.0, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)))
+
+    assert tell(penstock, (8.0, Woke())) == []  # the pause is over, the budget is spent
+    assert arrive(penstock, request(2, "interactive", at=9.0)) == [("dispatch", 2, "default")]
+    tell(penstock, (9.5, Throttled(2, RefusalCause.RATE, 1.0, jitter=0.0)))
+    tell(penstock, (10.5, Woke()))
+    assert penstock.next_wakeup() == 62.0  # a minute after the first retry
+    assert tell(penstock, (62.0, Woke())) == [("dispatch", 1, "default")]
+
+
+def test_a_success_elsewhere_lifts_the_retry_budget() -> None:
+    penstock = scheduler(window=1, retry_share=0.0)
+    arrive(penstock, request(1))
+    for now in (1.0, 3.0, 5.0, 7.0):
+        tell(penstock, (now, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)), (now + 1.0, Woke()))
+    arrive(penstock, request(2, "interactive", at=9.0))
+
+    assert tell(penstock, (9.5, Completed(2, 100))) == [("dispatch", 1, "default")]
+
+
+def test_a_permanent_refusal_ends_even_a_request_with_endless_patience() -> None:
+    penstock = scheduler(max_attempts=3)
+    told = arrive(penstock, request(1))
+    for now in (0.0, 10.0, 20.0):
+        told += tell(penstock, (now, Throttled(1, RefusalCause.RATE, 1.0)), (now + 5.0, Woke()))
+
+    assert told == [("dispatch", 1, "default")] * 3 + [("reject", 1, "upstream")]
+    assert is_at_rest(penstock)
+
+
+@pytest.mark.parametrize(
+    "event", [FirstToken(1), Completed(1, 5), Throttled(1, RefusalCause.RATE), Failed(1)]
+)
+def test_only_what_flies_can_be_answered(
+    event: FirstToken | Completed | Throttled | Failed,
+) -> None:
+    penstock = scheduler(window=1)
+    with pytest.raises(ProtocolError, match="request 1, which is unknown"):
+        penstock.handle(event, now=0.0)
+    arrive(penstock, request(0), request(1))
+
+    with pytest.raises(ProtocolError, match="request 1, which is queued: only what flies can be"):
+        penstock.handle(event, now=0.0)
+
+
+def test_limits_that_an_upstream_states_are_kept_from_then_on() -> None:
+    penstock = scheduler(window=10)
+    tell(penstock, (0.0, LimitsSeen("default", limit_requests=2.0)))
+    arrive(penstock, *(request(id_) for id_ in (1, 2, 3)))
+
+    assert penstock.snapshot().in_flight == 2
+    assert penstock.next_wakeup() == 60.0
+    assert tell(penstock, (60.0, Woke())) == [("dispatch", 3, "default")]
+
+
+def test_limits_of_an_unknown_upstream_are_a_mistake() -> None:
+    with pytest.raises(ProtocolError, match=r"upstream 'x' is not configured: known are \['def"):
+        scheduler().handle(LimitsSeen("x"), now=0.0)
+
+
+def test_a_reply_of_unknown_length_settles_nothing() -> None:
+    penstock = scheduler(window=1)
+    arrive(penstock, request(1))
+
+    assert complete(penstock, 1, now=2.0, tokens=None) == []
+    assert is_at_rest(penstock)
