@@ -37,9 +37,10 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool) -> None:
     prior holds numbers only, no text. The shipped prior was made with --unlabelled.
     """
     from penstock.predict.datasets import read_replies
+    from penstock.predict.lessons import lesson
     from penstock.predict.prior_file import write_prior
     from penstock.predict.shared_training import train_shared
-    from penstock.predict.training import fit_prior, lesson
+    from penstock.predict.training import fit_prior
 
     replies = [reply for file in files for reply in read_replies(file)]
     if labelled:
@@ -131,14 +132,15 @@ def _predictor(
     train_file: Path | None, prior: PriorModel | None, learner: str, seed: int
 ) -> Predictor:
     from penstock.predict.datasets import read_replies
-    from penstock.predict.learners import last_stage
+    from penstock.predict.learners import learner as fit_of
+    from penstock.predict.lessons import lesson
     from penstock.predict.predictor import Predictor
-    from penstock.predict.training import lesson, train_predictor
+    from penstock.predict.training import train_predictor
 
     if train_file is None:
         return Predictor.cold() if prior is None else Predictor.from_prior(prior)
     lessons = [lesson(row.call, row.output_tokens) for row in read_replies(train_file)]
-    return train_predictor(lessons, wider=prior, last_stage=last_stage(learner), seed=seed)
+    return train_predictor(lessons, fit_of(learner, wider=prior), seed=seed)
 
 
 _SHOWN = (

@@ -38,7 +38,7 @@ class ConformalP90:
 
     """
 
-    def __init__(self, *, window: int = 150, shrink: float = 10.0, limit: int = 400) -> None:
+    def __init__(self, *, window: int = 200, shrink: float = 10.0, limit: int = 400) -> None:
         """Remember `window` residuals per group; see `GroupMedians` for the rest."""
         self._window = window
         self._shrink = shrink
@@ -83,6 +83,11 @@ class ConformalP90:
             narrow.residuals.keep_last(_RECENT)
             self.alarms += 1
         return alarm
+
+    def settle(self) -> None:
+        """Put all levels back to 0.90: what they follow by chance is no use to a frozen model."""
+        for group in self._groups.values():
+            group.level = _COVERAGE
 
     def export(self) -> dict[str, tuple[float, list[bool], list[float]]]:
         """Return level, recent hits and residuals of each group, longest unused first."""

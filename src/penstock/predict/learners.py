@@ -1,17 +1,20 @@
-"""Which last stage a trained prior gets: numpy's own trees, or LightGBM where installed."""
+"""Which model is fitted to recorded replies: numpy alone, or LightGBM where installed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from penstock.errors import ConfigError
-from penstock.predict.training import Grow, grow_trees
+from penstock.predict.lessons import Lesson
+from penstock.predict.prior import LogTokens
+from penstock.predict.training import Fit, fit_prior
 
 LEARNERS = ("auto", "numpy", "boosted")
 
 
-def last_stage(name: str) -> Grow:
-    """Return the fitting function for a learner.
+def learner(name: str, *, wider: LogTokens | None) -> Fit:
+    """Return the fitting function of a learner.
 
     Raises:
         ConfigError: no such learner, or LightGBM is wanted and not installed.
@@ -20,10 +23,17 @@ def last_stage(name: str) -> Grow:
     if name not in LEARNERS:
         raise ConfigError(f"learner={name!r} is none of {', '.join(LEARNERS)}")
     installed = find_spec("lightgbm") is not None
-    if name == "numpy" or (name == "auto" and not installed):
-        return grow_trees
-    if not installed:
-        raise ConfigError("learner='boosted' needs LightGBM; install penstock[predict-boosted]")
-    from penstock.predict.boosted import grow_boosted
+    if name == "boosted" and not installed:
+        raise ConfigError("learner='boosted' needs LightGBM: pip install lightgbm")
+    if name == "numpy" or not installed:
 
-    return grow_boosted
+        def fit_numpy(lessons: Sequence[Lesson]) -> LogTokens:
+            return fit_prior(lessons, labelled=True, wider=wider)
+
+        return fit_numpy
+    from penstock.predict.boosted import fit_boosted
+
+    def fit_with_trees(lessons: Sequence[Lesson]) -> LogTokens:
+        return fit_boosted(lessons, wider=wider)
+
+    return fit_with_trees

@@ -47,7 +47,8 @@ class PriorModel:
         verbosity: by how much a model's replies are longer than the others', in log tokens.
         grams: weights of n-grams; with labels, a second half is for n-grams on their route.
         trees: corrections from dense features, base and n-grams.
-        wider: a prior without labels that is asked as well, and alone for an unknown route.
+        wider: a prior without labels, which gives the base of an unknown route. It is no input
+            of the trees: it may have seen the very prompts that they are trained on.
 
     """
 
@@ -60,21 +61,18 @@ class PriorModel:
 
     def log_tokens(self, call: CallFeatures) -> float:
         """Return the expected logarithm of output tokens per choice."""
-        wide = self.wide(call)
-        base = self.base(call, wide)
+        base = self.base(call)
         told = self.from_grams(call)
         value = base + told
         if self.trees is not None:
-            value += self.trees.value(inputs(call, base, told, wide))
+            value += self.trees.value(inputs(call, base, told))
         return value
 
-    def wide(self, call: CallFeatures) -> float:
-        """Return what the wider prior says; the start without one."""
-        return self.start if self.wider is None else self.wider.log_tokens(call)
-
-    def base(self, call: CallFeatures, wide: float) -> float:
-        """Return the group's median, the narrowest known; else what the wider prior says."""
-        base = self.bases.get(f"{call.model}\0{call.route}", self.bases.get(call.route, wide))
+    def base(self, call: CallFeatures) -> float:
+        """Return the median of the narrowest group known; else what the wider prior says."""
+        base = self.bases.get(f"{call.model}\0{call.route}", self.bases.get(call.route))
+        if base is None:
+            base = self.start if self.wider is None else self.wider.log_tokens(call)
         return base + self.verbosity.get(call.model, 0.0)
 
     def from_grams(self, call: CallFeatures) -> float:
@@ -89,11 +87,11 @@ class PriorModel:
         return total / math.sqrt(size)
 
 
-def inputs(call: CallFeatures, base: float, told: float, wide: float) -> NDArray[np.float32]:
+def inputs(call: CallFeatures, base: float, told: float) -> NDArray[np.float32]:
     """Return what the trees see of a call."""
-    out = np.empty(call.dense.size + 4, np.float32)
-    out[:4] = base, told, base + told, wide
-    out[4:] = call.dense
+    out = np.empty(call.dense.size + 3, np.float32)
+    out[:3] = base, told, base + told
+    out[3:] = call.dense
     return out
 
 

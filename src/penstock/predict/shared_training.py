@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from penstock.predict.datasets import Reply
+from penstock.predict.lessons import Lesson, lesson
 from penstock.predict.prior import PriorModel
-from penstock.predict.training import Lesson, fit_prior, lesson
+from penstock.predict.training import fit_prior
 
 _ROUNDS = 3
 _MODELS_MIN = 3  # of which a prompt needs replies before it says who is verbose

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,33 +11,18 @@ from numpy.typing import NDArray
 from penstock.predict.call import CallFeatures
 from penstock.predict.gram_ridge import GramMatrix, fit_ridge
 from penstock.predict.gram_weights import PLACES
+from penstock.predict.lessons import FOLDS, Lesson
 from penstock.predict.predictor import Predictor
 from penstock.predict.prior import LogTokens, PriorModel, Regressor, inputs, route_places
 from penstock.predict.trees import TreeOptions, grow
 
-_FOLDS = 5
 _REPLAYED = 4000
 _RIDGE = 1.0
 _RIDGE_LABELLED = 0.5  # two halves share the work
 _CLIP = 2.0  # log tokens; a reply that ran into its cap is no better known for it
 
+Fit = Callable[[Sequence["Lesson"]], LogTokens]
 Grow = Callable[[NDArray[np.float32], NDArray[np.float64]], Regressor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
-    """A recorded reply: its call, the log of its tokens per choice, and its prompt's fold."""
-
-    call: CallFeatures
-    log_tokens: float
-    fold: int
-
-
-def lesson(call: CallFeatures, output_tokens: float) -> Lesson:
-    """Return a lesson. Prompts with the same n-grams fall into the same fold."""
-    total = int(call.grams.astype(np.int64).sum()) * 2654435761 + call.grams.size
-    value = math.log(max(1.0, output_tokens / call.choices))
-    return Lesson(call, value, (total >> 7) % _FOLDS)
 
 
 def grow_trees(rows: NDArray[np.float32], targets: NDArray[np.float64]) -> Regressor:
@@ -52,7 +35,7 @@ def fit_prior(
     *,
     labelled: bool,
     wider: LogTokens | None = None,
-    last_stage: Grow = grow_trees,
+    last_stage: Grow | None = grow_trees,
 ) -> PriorModel:
     """Fit a prior to recorded replies.
 
@@ -64,7 +47,7 @@ def fit_prior(
         labelled: whether routes and models are those of the calls to come; a shipped prior
             must do without.
         wider: a prior that is asked as well.
-        last_stage: fits the corrections.
+        last_stage: fits the corrections; None leaves them out.
 
     """
     calls = [item.call for item in lessons]
@@ -73,34 +56,43 @@ def fit_prior(
     if labelled:
         prior.bases = _group_medians(lessons)
         prior.grams = np.zeros(2 * PLACES, np.float32)
-    wide = np.array([prior.wide(call) for call in calls])
-    base = np.array([prior.base(call, w) for call, w in zip(calls, wide, strict=True)])
+    base = np.array([prior.base(call) for call in calls])
     targets = np.clip(log_tokens - base, -_CLIP, _CLIP)
     texts = [_places(call, labelled=labelled) for call in calls]
     ridge = _RIDGE_LABELLED if labelled else _RIDGE
-    folds = np.array([item.fold for item in lessons])
-    told = np.zeros(len(lessons))
-    for fold in range(_FOLDS):
-        rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        if rest.size and held.size:
-            weights = _fit(texts, rest, targets, prior.grams.size, ridge)
-            told[held] = GramMatrix([texts[i] for i in held], prior.grams.size).times(weights)
     everyone = np.arange(len(lessons))
     prior.grams = _fit(texts, everyone, targets, prior.grams.size, ridge).astype(np.float32)
-    rows = np.stack(
-        [inputs(call, b, t, w) for call, b, t, w in zip(calls, base, told, wide, strict=True)]
-    )
-    prior.trees = last_stage(rows, targets - told)
+    if last_stage is not None:
+        told = linear_out_of_fold(lessons, targets, labelled=labelled)
+        rows = np.stack([inputs(c, b, t) for c, b, t in zip(calls, base, told, strict=True)])
+        prior.trees = last_stage(rows, targets - told)
     return prior
+
+
+def linear_out_of_fold(
+    lessons: Sequence[Lesson], targets: NDArray[np.float64], *, labelled: bool
+) -> NDArray[np.float64]:
+    """Return what n-gram weights fitted to the other folds say of each lesson."""
+    texts = [_places(item.call, labelled=labelled) for item in lessons]
+    ridge = _RIDGE_LABELLED if labelled else _RIDGE
+    places = 2 * PLACES if labelled else PLACES
+    folds = np.array([item.fold for item in lessons])
+    told = np.zeros(len(lessons))
+    for fold in range(FOLDS):
+        rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        if rest.size and held.size:
+            weights = _fit(texts, rest, targets, places, ridge)
+            told[held] = GramMatrix([texts[i] for i in held], places).times(weights)
+    return told
 
 
 def out_of_fold(
     lessons: Sequence[Lesson],
-    fit: Callable[[Sequence[Lesson]], PriorModel],
+    fit: Fit,
 ) -> NDArray[np.float64]:
     """Return what priors fitted to the other folds say of each lesson."""
     out = np.zeros(len(lessons))
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         rest = [item for item in lessons if item.fold != fold]
         held = [number for number, item in enumerate(lessons) if item.fold == fold]
         if not held:
@@ -150,23 +142,13 @@ class _Recorded:
         return self.value
 
 
-def train_predictor(
-    lessons: Sequence[Lesson],
-    *,
-    wider: LogTokens | None = None,
-    last_stage: Grow = grow_trees,
-    seed: int = 0,
-) -> Predictor:
+def train_predictor(lessons: Sequence[Lesson], fit: Fit, *, seed: int = 0) -> Predictor:
     """Return a predictor trained on recorded replies of the routes and models to come.
 
     The online part sees the lessons as a stream in which the prior says what a prior fitted
     without that prompt would have said. So its errors, and with them p90, are those of
     prompts never seen.
     """
-
-    def fit(part: Sequence[Lesson]) -> PriorModel:
-        return fit_prior(part, labelled=True, wider=wider, last_stage=last_stage)
-
     said = out_of_fold(lessons, fit)
     recorded = _Recorded()
     predictor = Predictor.with_prior(recorded)
@@ -174,5 +156,6 @@ def train_predictor(
     for number in order:
         recorded.value = float(said[number])
         predictor.model.learn(lessons[number].call, lessons[number].log_tokens)
+    predictor.model.p90.settle()
     predictor.model.prior = fit(lessons)
     return predictor
