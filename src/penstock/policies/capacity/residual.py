@@ -33,6 +33,8 @@ class Residual:
         step: float = 2,
         base: float = 2,
         frac: float = 4,
+        wide: float = 8,
+        brief: float = 0.5,
     ) -> None:
         """Start with a guess."""
         self.window = float(start)
@@ -41,6 +43,8 @@ class Residual:
         self._floor = floor
         self._step = step
         self._base = base
+        self._wide_s = wide
+        self._brief = brief
         self._frac = frac
         self._ramp_room = 0.0
         self._ramping = True
@@ -64,10 +68,14 @@ class Residual:
         if ticket is None:
             if self._due and self._due[0][0] <= now:
                 self._look_for_overdue(now)
-            if not self._ramping and not self._probing and now >= self._probe_at:
+            if not self._ramping and now >= self._probe_at:
                 self._probing = True
+                if now >= self._probe_at + self._wide_s:
+                    self.window = self._limit + 1
             return in_flight < self.window + self._room()
         if in_flight < self.window:
+            if self.window > self._limit and in_flight > self._limit - 2:
+                return ticket.service_p50_s <= self._brief * self._latency_s
             return True
         if in_flight >= self.window + self._room():
             return False
@@ -193,6 +201,7 @@ class Residual:
                 self._set(level, now)
                 self._probe_wait_s = 1.0
                 self._probe_at = now
+                self._samples.clear()
                 self._successes += 1
                 if self._successes >= 2:
                     self._ramping, self._confirmed, self._ramp_room = True, self._limit, 0.0
@@ -202,6 +211,7 @@ class Residual:
     ) -> None:
         if whole:
             self._samples.append((queue, sharing))
+            self._vote()
         estimate = self._pick(queue, sharing)
         if self._strikes < 2 or flight.sent_at < self._quiet_sent_at:
             return
@@ -226,12 +236,15 @@ class Residual:
             return sharing
         if self._sharing < 0.3:
             return queue
+        return max(queue, sharing)
+
+    def _vote(self) -> None:
         samples = self._samples
-        if len(samples) < KNOWN_REPLIES:
-            return max(queue, sharing)
+        if self._streaming or len(samples) < 4:
+            return
         spreads = []
         for k in (0, 1):
             logs = [math.log(sample[k]) for sample in samples]
             mean = sum(logs) / len(logs)
             spreads.append(sum((x - mean) ** 2 for x in logs))
-        return queue if spreads[0] <= spreads[1] else sharing
+        self._sharing += 0.25 * (float(spreads[1] < spreads[0]) - self._sharing)
