@@ -1,0 +1,112 @@
+"""Every decision says what it stood on, and a recorded one does not change afterwards."""
+
+from penstock.core.events import Arrived, Completed, Dispatch, RefusalCause, Throttled, Woke
+from penstock.core.settings import Limits, PolicySpec
+from tests.core.story import DEAR_TOKENS, Bouncer, guarded, request, scheduler, tell, upstream
+
+
+def dispatched(penstock: object, event: object, now: float) -> Dispatch:
+    (action,) = penstock.handle(event, now=now)  # type: ignore[attr-defined]
+    assert isinstance(action, Dispatch)
+    return action
+
+
+def test_a_dispatch_says_what_flew_what_waited_and_for_how_long() -> None:
+    penstock = scheduler(upstream(window=2.0, base_s=3.0))
+    for id_ in (1, 2, 3, 4):
+        penstock.handle(Arrived(request(id_, deadline=20.0)), now=0.0)
+
+    why = dispatched(penstock, Completed(1, 100), 3.0).why
+
+    assert (why.window, why.in_flight, why.backlog) == (2.0, 1, 1)
+    assert (why.waited_s, why.deferrals, why.attempts) == (3.0, 0, 0)
+    assert (why.service_p50_s, why.slack_s) == (3.0, 14.0)
+    assert why.rung == "medium"
+
+
+def test_the_slack_is_reckoned_with_the_p90() -> None:
+    penstock = scheduler(upstream(base_s=1.0, s_per_token=0.01))
+
+    why = dispatched(penstock, Arrived(request(1, cost=100, p90=300, deadline=10.0)), 0.0).why
+
+    assert (why.service_p50_s, why.slack_s) == (2.0, 6.0)
+
+
+def test_waiting_for_the_window_is_told_apart_from_waiting_for_ones_turn() -> None:
+    penstock = scheduler(window=1)
+    for id_ in (1, 2, 3):
+        penstock.handle(Arrived(request(id_)), now=0.0)
+
+    second = dispatched(penstock, Completed(1, 100), 2.0)
+    third = dispatched(penstock, Completed(2, 100), 5.0)
+
+    assert second.why.waits == {"window": 2.0}
+    assert third.why.waits == {"order": 2.0, "window": 3.0}
+
+
+def test_a_wait_for_a_limit_a_minute_is_named_so() -> None:
+    penstock = scheduler(upstream(window=9.0, limits=Limits(requests_per_min=1.0)))
+    penstock.handle(Arrived(request(1)), now=0.0)
+    penstock.handle(Arrived(request(2, at=10.0)), now=10.0)
+
+    assert dispatched(penstock, Woke(), 60.0).why.waits == {"limits": 50.0}
+
+
+def test_a_wait_for_a_paused_upstream_is_named_so() -> None:
+    penstock = scheduler()
+    penstock.handle(Arrived(request(1)), now=0.0)
+    penstock.handle(Throttled(1, RefusalCause.RATE, 4.0), now=1.0)
+
+    why = dispatched(penstock, Woke(), 5.0).why
+
+    assert why.waits == {"upstream": 4.0}
+    assert (why.attempts, why.waited_s) == (1, 5.0)
+
+
+def test_a_wait_for_the_token_window_is_named_so() -> None:
+    penstock = scheduler(upstream(window=9.0, window_tokens=150.0))
+    penstock.handle(Arrived(request(1)), now=0.0)
+    penstock.handle(Arrived(request(2)), now=0.0)
+
+    assert dispatched(penstock, Completed(1, 100), 3.0).why.waits == {"window": 3.0}
+
+
+def test_a_wait_for_another_class_is_named_so() -> None:
+    quarter = PolicySpec("quota_tiered", {"quotas": {"batch": 0.25, "interactive": 0.75}})
+    penstock = scheduler(window=4, allocation=quarter)
+    penstock.handle(Arrived(request(1)), now=0.0)
+    penstock.handle(Arrived(request(2)), now=0.0)
+
+    assert dispatched(penstock, Completed(1, 100), 3.0).why.waits == {"class": 3.0}
+
+
+def test_a_deferral_is_named_so() -> None:
+    penstock = guarded(Bouncer(delay_s=2.0, until=2.0))
+    penstock.handle(Arrived(request(1, cost=DEAR_TOKENS)), now=0.0)
+
+    why = dispatched(penstock, Woke(), 2.0).why
+
+    assert (why.waits, why.deferrals) == ({"deferral": 2.0}, 1)
+
+
+def test_a_decision_on_record_stays_as_it_was() -> None:
+    penstock = scheduler(window=1)
+    penstock.handle(Arrived(request(1)), now=0.0)
+    penstock.handle(Arrived(request(2)), now=0.0)
+    first = dispatched(penstock, Completed(1, 100), 2.0)
+    on_record = repr(first)
+
+    tell(penstock, (3.0, Throttled(2, RefusalCause.RATE, 4.0)))
+    again = dispatched(penstock, Woke(), 7.0)
+
+    assert repr(first) == on_record
+    assert again.why.waits == {"window": 2.0, "upstream": 4.0}
+
+
+def test_the_deficit_shown_is_what_is_left_after_the_decision() -> None:
+    drr = PolicySpec("drr", {"quantum_tokens": 300.0})
+    penstock = scheduler(window=1, allocation=drr)
+
+    why = dispatched(penstock, Arrived(request(1, cost=100)), 0.0).why
+
+    assert why.deficit_tokens == 200.0  # batch has the weight 1: one round, less its cost
