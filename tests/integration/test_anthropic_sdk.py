@@ -1,6 +1,7 @@
 """The official anthropic SDK behaves through the sidecar as it does against the provider."""
 
 import base64
+from typing import Any
 
 import anthropic
 import pytest
@@ -8,9 +9,9 @@ from anthropic import Anthropic, AsyncAnthropic
 
 from tests.integration.conftest import Way
 
-ASK = [{"role": "user", "content": "Say something about mills."}]
+ASK: Any = [{"role": "user", "content": "Say something about mills."}]
 TOKENS = {"x-mock-output-tokens": "12"}
-TOOL = {
+TOOL: Any = {
     "name": "open_gate",
     "input_schema": {"type": "object", "properties": {"width": {"type": "number"}}},
 }
@@ -27,9 +28,7 @@ def aclient(way: Way) -> AsyncAnthropic:
 
 
 def test_a_message_comes_whole(client: Anthropic) -> None:
-    reply = client.messages.create(
-        model="m", max_tokens=50, messages=ASK, extra_headers=TOKENS
-    )
+    reply = client.messages.create(model="m", max_tokens=50, messages=ASK, extra_headers=TOKENS)
     assert reply.content[0].type == "text"
     assert reply.usage.output_tokens == 12
 
@@ -69,17 +68,16 @@ def test_a_tool_is_called_and_its_result_goes_back(client: Anthropic) -> None:
     use = next(block for block in reply.content if block.type == "tool_use")
     assert use.name == "open_gate"
 
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "done"}
+    follow_up: Any = [
+        *ASK,
+        {"role": "assistant", "content": [use.model_dump()]},
+        {"role": "user", "content": [result]},
+    ]
     final = client.messages.create(
         model="m",
         max_tokens=50,
-        messages=[
-            *ASK,
-            {"role": "assistant", "content": [use.model_dump()]},
-            {
-                "role": "user",
-                "content": [{"type": "tool_result", "tool_use_id": use.id, "content": "done"}],
-            },
-        ],
+        messages=follow_up,
         tools=[TOOL],
         extra_headers=TOKENS,
     )

@@ -1,6 +1,7 @@
 """The official openai SDK behaves through the sidecar as it does against the provider."""
 
 import base64
+from typing import Any
 
 import openai
 import pytest
@@ -8,9 +9,9 @@ from openai import AsyncOpenAI, OpenAI
 
 from tests.integration.conftest import Way
 
-ASK = [{"role": "user", "content": "Say something about mills."}]
+ASK: Any = [{"role": "user", "content": "Say something about mills."}]
 TOKENS = {"x-mock-output-tokens": "12"}
-TOOL = {
+TOOL: Any = {
     "type": "function",
     "function": {
         "name": "open_gate",
@@ -56,7 +57,9 @@ def test_a_stream_comes_in_pieces_and_ends_with_its_usage(client: OpenAI) -> Non
 
     chunks = list(stream)
 
-    pieces = [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content]
+    pieces = [
+        c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content
+    ]
     assert len(pieces) > 2
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 200
@@ -86,12 +89,12 @@ def test_a_tool_is_called_and_its_result_goes_back(client: OpenAI) -> None:
     reply = client.chat.completions.create(
         model="m", messages=ASK, tools=[TOOL], extra_headers=TOKENS
     )
-    calls = reply.choices[0].message.tool_calls
+    calls: Any = reply.choices[0].message.tool_calls
     assert reply.choices[0].finish_reason == "tool_calls"
     assert calls is not None
     assert calls[0].function.name == "open_gate"
 
-    follow_up = [
+    follow_up: Any = [
         *ASK,
         reply.choices[0].message.model_dump(exclude_none=True),
         {"role": "tool", "tool_call_id": calls[0].id, "content": "done"},
@@ -103,7 +106,7 @@ def test_a_tool_is_called_and_its_result_goes_back(client: OpenAI) -> None:
 
 
 def test_a_tool_call_can_be_streamed(client: OpenAI) -> None:
-    stream = client.chat.completions.create(
+    stream: Any = client.chat.completions.create(
         model="m", messages=ASK, tools=[TOOL], stream=True, extra_headers=TOKENS
     )
     names = [

@@ -219,8 +219,9 @@ class Exchange:
     async def _refuse(self, refused: Refused) -> None:
         kept = self._kept
         if refused.reason == "upstream" and kept is not None:
+            bounded, wait = with_bounded_wait(kept)
             ours = self._ours(refused.id, "refused:upstream", refused.queued_s)
-            await self._relay_kept(with_bounded_wait(kept), ours)
+            await self._relay_kept(bounded, ours + wait)
             self._ended("upstream_error", kept.status)
             return
         prepared = self._prepared

@@ -30,16 +30,17 @@ class Attached:
     def _load(self) -> None:
         from penstock.predict import GuardedPredictor, Predictor
 
-        try:
-            if self._path is not None and self._path.exists():
-                predictor = Predictor.load(self._path)
-            else:
+        predictor = Predictor.shipped()
+        if self._path is not None and self._path.exists():
+            try:
+                predictor.load(self._path)
+            except (OSError, ValueError, KeyError) as error:
+                logger.warning(
+                    "predictor: %s cannot be used (%s); starting without what it had learnt",
+                    self._path,
+                    type(error).__name__,
+                )
                 predictor = Predictor.shipped()
-        except (OSError, ValueError, KeyError) as error:
-            logger.warning(
-                "predictor: %s cannot be used (%s); starting anew", self._path, type(error).__name__
-            )
-            predictor = Predictor.cold()
         self._predictor = predictor
         self._estimator.predictor = GuardedPredictor(predictor)
 

@@ -58,16 +58,18 @@ def relayed(headers: list[Header], ours: list[Header]) -> list[Header]:
     return kept
 
 
-def with_bounded_wait(kept: Kept) -> Kept:
-    """Return an upstream's refusal without a wait that would stop a client for days.
+def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:
+    """Return an upstream's refusal without a wait that would stop a client for days, and our word.
 
     A wait beyond the bound is left out and `x-should-retry: false` says what it means; the
     provider's own wish stays readable in `x-penstock-upstream-retry-after-s`.
     """
     wait_s = retry_after_s(text_headers(kept.headers), wall_now=time.time())
     if wait_s is None or wait_s <= MAX_RETRY_AFTER_S:
-        return kept
+        return kept, []
     headers = [item for item in kept.headers if item[0] not in _WAITS]
-    headers.append((b"x-should-retry", b"false"))
-    headers.append((b"x-penstock-upstream-retry-after-s", b"%d" % math.ceil(wait_s)))
-    return Kept(kept.status, headers, kept.body)
+    ours = [
+        (b"x-should-retry", b"false"),
+        (b"x-penstock-upstream-retry-after-s", b"%d" % math.ceil(wait_s)),
+    ]
+    return Kept(kept.status, headers, kept.body), ours

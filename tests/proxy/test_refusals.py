@@ -1,0 +1,115 @@
+"""What a refused caller is told, and that it is told in its vendor's words."""
+
+import anthropic
+import openai
+import pytest
+
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import (
+    CHAT,
+    HELLO,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
+
+LONG = {"x-mock-output-tokens": "100000"}
+ONE_MAY_WAIT = """
+[[classes]]
+name = "all"
+queue_limit = 1
+"""
+
+
+def _occupy(proxy: SidecarThread, path: str = CHAT) -> None:
+    """Fill the one slot with a reply that does not end."""
+    body = {**HELLO, "stream": True, "max_tokens": 100_000}
+    proxy.holder = connect(proxy.port)  # type: ignore[attr-defined]
+    proxy.holder.sendall(raw_request(body, path=path, headers=LONG))  # type: ignore[attr-defined]
+    eventually(lambda: proxy.snapshot().in_flight == 1)
+
+
+def test_a_full_queue_is_a_429_with_everything_a_program_needs(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url, window=1, classes=ONE_MAY_WAIT)) as proxy:
+        _occupy(proxy)
+        waiter = connect(proxy.port)
+        waiter.sendall(raw_request())
+        eventually(lambda: proxy.snapshot().waiting == 1)
+
+        reply = call(proxy.port)
+
+        waiter.close()
+        proxy.holder.close()  # type: ignore[attr-defined]
+
+    assert reply.status == 429
+    facts = reply.json()["error"]["penstock"]
+    assert facts["reason"] == "queue_full"
+    assert facts["rung"] == "medium"
+    assert facts["predicted_cost_tokens"] == 256
+    assert 0 <= facts["severity"] <= 1
+    assert facts["id"] == reply.headers["x-penstock-id"]
+    assert reply.headers["x-penstock-decision"] == "refused:queue_full"
+    assert 1 <= int(reply.headers["retry-after"]) <= 60
+    assert 1 <= int(reply.headers["retry-after-ms"]) <= 60_000
+    assert reply.headers["x-should-retry"] == "true"
+
+
+def test_a_request_that_waited_too_long_is_a_504_that_need_not_be_retried(
+    mock: MockServer,
+) -> None:
+    brief = '[[classes]]\nname = "all"\nttl_s = 0.2\n'
+    with sidecar(in_front_of(mock.url, window=1, classes=brief)) as proxy:
+        _occupy(proxy)
+        reply = call(proxy.port)
+        proxy.holder.close()  # type: ignore[attr-defined]
+
+    assert reply.status == 504
+    assert reply.json()["error"]["penstock"]["reason"] == "expired"
+    assert int(reply.headers["x-penstock-queue-ms"]) >= 200
+    assert reply.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+def test_the_sdks_raise_their_usual_exceptions(mock: MockServer, vendor: str) -> None:
+    full = '[[classes]]\nname = "all"\nqueue_limit = 1\nqueue_limit_tokens = 1\n'
+    path = CHAT if vendor == "openai" else "/v1/messages"
+    with sidecar(in_front_of(mock.url, window=1, classes=full)) as proxy:
+        _occupy(proxy, path)
+        waiter = connect(proxy.port)
+        waiter.sendall(raw_request({**HELLO, "max_tokens": 50}, path=path))
+        eventually(lambda: proxy.snapshot().waiting == 1)
+        if vendor == "openai":
+            client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k", max_retries=0)
+            with pytest.raises(openai.RateLimitError) as raised:
+                client.chat.completions.create(model="m", messages=HELLO["messages"])
+            assert raised.value.code == "penstock_queue_full"
+        else:
+            other = anthropic.Anthropic(base_url=proxy.url, api_key="k", max_retries=0)
+            with pytest.raises(anthropic.RateLimitError) as limited:
+                other.messages.create(model="m", max_tokens=50, messages=HELLO["messages"])
+            assert limited.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]
+        waiter.close()
+        proxy.holder.close()  # type: ignore[attr-defined]
+
+
+def test_the_queue_time_is_told_to_the_one_who_waited(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url, window=1)) as proxy:
+        with connect(proxy.port) as first:
+            first.sendall(raw_request(headers={"x-mock-output-tokens": "1000"}))
+            eventually(lambda: proxy.snapshot().in_flight == 1)
+            reply = call(proxy.port, headers={"x-mock-output-tokens": "2"})
+
+    assert reply.status == 200
+    assert int(reply.headers["x-penstock-queue-ms"]) > 50
+
+
+def test_with_room_nobody_waits(proxy: SidecarThread) -> None:
+    waits = [
+        int(call(proxy.port, headers={"x-mock-output-tokens": "2"}).headers["x-penstock-queue-ms"])
+        for _ in range(20)
+    ]
+    assert waits == [0] * 20

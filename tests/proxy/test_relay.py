@@ -1,0 +1,215 @@
+"""What goes through the sidecar goes through unchanged, piece by piece."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import pytest
+
+from tests.proxy.sidecars import CHAT, HELLO, call, connect, in_front_of, raw_request, sidecar
+
+SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Scripted:
+    """An upstream that writes the given pieces, each only when the test says so."""
+
+    def __init__(self, pieces: list[bytes], *, close: bool = False) -> None:
+        self.pieces = pieces
+        self.close = close
+        self.requests: list[bytes] = []
+        self.port = 0
+        self._go = threading.Semaphore(0)
+        self._up = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def go(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._go.release()
+
+    def _wait(self) -> None:
+        self._go.acquire()
+
+    def left(self) -> int:
+        """Return how many pieces the test allowed and the upstream has not written yet."""
+        return self._go._value
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._up.set()
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            length = 0
+            for line in head.lower().split(b"\r\n"):
+                if line.startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            self.requests.append(head + await reader.readexactly(length))
+            for piece in self.pieces:
+                await self._loop.run_in_executor(None, self._wait)
+                writer.write(piece)
+                await writer.drain()
+            if self.close:
+                writer.close()
+                return
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._up.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go(1000)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+@contextmanager
+def scripted(pieces: list[bytes], *, close: bool = False) -> Iterator[Scripted]:
+    with Scripted(pieces, close=close) as upstream:
+        yield upstream
+
+
+def _whole(body: bytes, head: bytes = b"content-type: application/json\r\n") -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + head + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+def _to(upstream: Scripted) -> str:
+    return in_front_of(f"http://127.0.0.1:{upstream.port}")
+
+
+def test_both_bodies_are_byte_identical() -> None:
+    odd = b' {"model" :\t"m","messages":[ ],  "x":1e2,"x":"\\u00e9\\ud83d\\ude00"} '
+    reply = b'{"usage" : {"completion_tokens":3},  "k":[1,2,\n3]}\n'
+    with scripted([_whole(reply)]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        found = call(proxy.port, body=odd)
+
+    assert found.body == reply
+    assert upstream.requests[0].endswith(b"\r\n\r\n" + odd)
+
+
+def test_headers_travel_except_those_of_one_connection_and_ours() -> None:
+    head = b"x-request-id: r1\r\nkeep-alive: timeout=5\r\nconnection: x-private\r\nx-private: 1\r\n"
+    with scripted([_whole(b"{}", head)]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        found = call(
+            proxy.port,
+            CHAT + "?api-version=7",
+            headers={
+                "openai-organization": "org",
+                "connection": "x-mine",
+                "x-mine": "1",
+                "te": "trailers",
+                "x-penstock-class": "interactive",
+                "accept-encoding": "gzip",
+                "authorization": "Bearer callers-own",
+            },
+        )
+
+    sent = upstream.requests[0].lower()
+    assert sent.startswith(b"post /v1/chat/completions?api-version=7 http/1.1\r\n")
+    assert b"openai-organization: org" in sent
+    assert b"accept-encoding: identity" in sent
+    assert f"host: 127.0.0.1:{upstream.port}".encode() in sent
+    for gone in (b"x-mine", b"te:", b"x-penstock", b"gzip", b"callers-own", b"connection"):
+        assert gone not in sent
+    assert found.headers["x-request-id"] == "r1"
+    assert found.headers["x-penstock-decision"] == "dispatched"
+    assert found.headers["x-penstock-queue-ms"].isdigit()
+    assert found.headers["x-penstock-id"]
+    assert "keep-alive" not in found.headers
+    assert "x-private" not in found.headers
+
+
+def test_a_stream_is_relayed_as_it_comes() -> None:
+    events = [b'data: {"n":%d}\n\n' % n for n in range(4)]
+    pieces = [SSE, *(b"%x\r\n%s\r\n" % (len(e), e) for e in events), b"0\r\n\r\n"]
+    with scripted(pieces) as upstream, sidecar(_to(upstream)) as proxy:
+        with connect(proxy.port) as caller:
+            caller.sendall(raw_request({**HELLO, "stream": True}))
+            upstream.go()  # the head alone
+            for event in events:
+                upstream.go()
+                seen = b""
+                while event not in seen:  # it is here before the next one was even sent
+                    seen += caller.recv(65536)
+            upstream.go()
+            assert caller.recv(65536).endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("cut", [b"\n\n", b"data", b":", b"}"])
+def test_a_stream_cut_anywhere_arrives_with_the_same_bytes(cut: bytes) -> None:
+    text = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: [DONE]\n\n'
+    parts = [part for part in text.replace(cut, cut + b"\0").split(b"\0") if part]
+    pieces = [SSE, *(b"%x\r\n%s\r\n" % (len(p), p) for p in parts), b"0\r\n\r\n"]
+    with scripted(pieces) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(len(pieces))
+        assert call(proxy.port, body={**HELLO, "stream": True}).body == text
+
+
+def test_a_reply_that_ends_with_its_connection_is_whole() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"
+    with scripted([head, b'{"a":', b"1}"], close=True) as upstream:
+        with sidecar(_to(upstream)) as proxy:
+            upstream.go(3)
+            assert call(proxy.port).body == b'{"a":1}'
+
+
+def test_an_interim_answer_is_passed_over() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
+    with scripted([early, _whole(b"{}")]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(2)
+        found = call(proxy.port)
+    assert found.status == 200
+    assert "link" not in found.headers
+
+
+def test_a_reply_of_many_megabytes_comes_through() -> None:
+    body = b'{"data":"' + b"x" * 5_000_000 + b'"}'
+    with scripted([_whole(body)]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        assert call(proxy.port).body == body
+        assert proxy.idle()
+
+
+def test_a_redirect_is_relayed_not_followed() -> None:
+    moved = b"HTTP/1.1 307 Elsewhere\r\nlocation: http://evil.test/\r\ncontent-length: 0\r\n\r\n"
+    with scripted([moved]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        found = call(proxy.port)
+    assert found.status == 307
+    assert len(upstream.requests) == 1
+
+
+def test_a_slow_reader_slows_the_upstream_down() -> None:
+    flood = b"data: " + b"x" * 65_000 + b"\n\n"
+    pieces = [SSE] + [b"%x\r\n%s\r\n" % (len(flood), flood)] * 600 + [b"0\r\n\r\n"]
+    with scripted(pieces) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(len(pieces))
+        with connect(proxy.port) as caller:
+            caller.sendall(raw_request({**HELLO, "stream": True}))
+            caller.recv(10)
+            left = [upstream.left()]
+            while len(left) < 20 or left[-1] != left[-20]:  # until it has come to a standstill
+                time.sleep(0.02)
+                left.append(upstream.left())
+            assert left[-1] > 200  # most of the 39 MB were not read ahead of the caller
+            seen = 0
+            while True:
+                data = caller.recv(1 << 20)
+                seen += len(data)
+                if data.endswith(b"0\r\n\r\n"):
+                    break
+        assert seen > 600 * len(flood)

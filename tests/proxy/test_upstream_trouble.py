@@ -1,0 +1,230 @@
+"""An upstream that refuses, breaks, stalls or lies: who learns what, and what is tried again."""
+
+import socket
+import time
+
+import pytest
+
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import (
+    CHAT,
+    HELLO,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
+from tests.proxy.test_relay import scripted
+
+STREAM = {**HELLO, "stream": True}
+SHORT_LIVED = """
+[[classes]]
+name = "all"
+ttl_s = 0.5
+"""
+
+
+def _seen(mock: MockServer) -> int:
+    return int(mock.stats()["requests"].get(CHAT, 0))
+
+
+def test_a_reset_before_the_first_byte_is_tried_again_and_then_told(
+    proxy: SidecarThread, mock: MockServer
+) -> None:
+    before = _seen(mock)
+
+    reply = call(proxy.port, headers={"x-mock-fault": "reset_at_once"})
+
+    assert reply.status == 502
+    assert reply.json()["error"]["code"] == "upstream_broken"
+    assert reply.headers["x-penstock-decision"] == "refused:upstream"
+    assert _seen(mock) > before + 1
+    assert proxy.idle()
+
+
+def test_a_reset_in_mid_stream_is_never_sent_twice_and_seen_by_the_caller(
+    proxy: SidecarThread, mock: MockServer
+) -> None:
+    before = _seen(mock)
+    with connect(proxy.port) as caller:
+        caller.sendall(
+            raw_request(STREAM, headers={"x-mock-fault": "reset", "x-mock-output-tokens": "500"})
+        )
+        got = b""
+        while data := caller.recv(65536):
+            got += data
+
+    assert b"data:" in got
+    assert not got.endswith(b"0\r\n\r\n")
+    assert _seen(mock) == before + 1
+    eventually(proxy.idle)
+
+
+def test_a_stream_that_stalls_is_cut_after_the_configured_silence(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url, upstream="idle_timeout_s = 0.3")) as proxy:
+        with connect(proxy.port) as caller:
+            caller.sendall(
+                raw_request(STREAM, headers={"x-mock-fault": "stall", "x-mock-output-tokens": "99"})
+            )
+            got = b""
+            while data := caller.recv(65536):
+                got += data
+        assert b"data:" in got
+        assert not got.endswith(b"0\r\n\r\n")
+        eventually(proxy.idle)
+
+
+def test_a_first_byte_that_never_comes_is_a_504(mock: MockServer) -> None:
+    more = "[scheduler]\nmax_attempts = 1\n"
+    hasty = "first_byte_timeout_s = 0.3\nidle_timeout_s = 0.3"
+    with sidecar(in_front_of(mock.url, upstream=hasty, more=more, classes=SHORT_LIVED)) as proxy:
+        reply = call(proxy.port, headers={"x-mock-fault": "slow_first_token:60"})
+        assert reply.status == 504
+        eventually(proxy.idle)
+
+
+def test_broken_events_are_relayed_as_they_are(proxy: SidecarThread) -> None:
+    reply = call(proxy.port, body=STREAM, headers={"x-mock-fault": "bad_sse"})
+
+    assert reply.status == 200
+    assert b"data:" in reply.body
+    assert proxy.idle()
+
+
+def test_a_reply_that_is_no_json_is_relayed_and_its_usage_is_unknown(
+    proxy: SidecarThread,
+) -> None:
+    reply = call(proxy.port, headers={"x-mock-fault": "not_json"})
+
+    assert reply.status == 200
+    assert reply.body.startswith(b"<html>")
+    page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+    assert 'penstock_usage_source_total{source="unknown"} 1.0' in page
+    assert "penstock_output_tokens_total{" not in page  # unknown is not zero
+
+
+def test_bytes_that_are_no_http_are_a_502() -> None:
+    with scripted([b"SSH-2.0-OpenSSH\r\n"]) as upstream:
+        upstream.go(50)
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            assert call(proxy.port).status == 502
+            assert proxy.idle()
+
+
+def test_nobody_listening_is_a_502() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with sidecar(in_front_of(f"http://127.0.0.1:{port}")) as proxy:
+        reply = call(proxy.port)
+        assert reply.status == 502
+        assert reply.json()["error"]["code"] == "upstream_unreachable"
+        assert proxy.idle()
+
+
+def test_an_upstream_that_recovers_serves_the_retry() -> None:
+    ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    down = b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+    pieces = [down, ok]
+    with scripted([]) as upstream:
+        upstream.pieces = pieces[:1]
+        upstream.go()
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            with connect(proxy.port) as caller:
+                caller.sendall(raw_request())
+                eventually(lambda: len(upstream.requests) == 1)
+                upstream.pieces = pieces[1:]
+                upstream.go(10)
+                assert caller.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    assert len(upstream.requests) == 2
+    assert upstream.requests[0] == upstream.requests[1]
+
+
+def test_a_caller_with_time_never_sees_the_429() -> None:
+    ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    busy = b"HTTP/1.1 429 No\r\nretry-after-ms: 150\r\ncontent-length: 2\r\n\r\n{}"
+    with scripted([busy]) as upstream:
+        upstream.go()
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            with connect(proxy.port) as caller:
+                caller.sendall(raw_request())
+                eventually(lambda: len(upstream.requests) == 1)
+                upstream.pieces = [ok]
+                upstream.go(5)
+                answer = caller.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    waited_ms = int(answer.split(b"x-penstock-queue-ms: ")[1].split(b"\r\n")[0])
+    assert waited_ms >= 150  # it waited as long as the provider asked, in the queue
+
+
+def test_a_refusal_that_outlasts_the_caller_is_relayed_with_a_bounded_wait() -> None:
+    days = (
+        b"HTTP/1.1 429 No\r\ncontent-type: application/json\r\nretry-after: 172800\r\n"
+        b"retry-after-ms: 172800000\r\nx-should-retry: true\r\ncontent-length: 2\r\n\r\n{}"
+    )
+    with scripted([days]) as upstream:
+        upstream.go(10)
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            reply = call(proxy.port)
+
+    assert reply.status == 429
+    assert reply.body == b"{}"
+    assert "retry-after" not in reply.headers
+    assert "retry-after-ms" not in reply.headers
+    assert reply.headers["x-should-retry"] == "false"
+    assert reply.headers["x-penstock-upstream-retry-after-s"] == "172800"
+    assert len(upstream.requests) == 1
+
+
+def test_one_upstreams_trouble_does_not_stop_the_others(mock: MockServer) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = free.getsockname()[1]
+    toml = f"""
+[server]
+port = 0
+[admin]
+port = 0
+[scheduler.capacity]
+kind = "fixed"
+window = 4
+[[upstreams]]
+name = "dead"
+base_url = "http://127.0.0.1:{dead}/v1"
+auth = "none"
+[[upstreams]]
+name = "alive"
+base_url = "{mock.url}/v1"
+auth = "none"
+"""
+    with sidecar(toml) as proxy:
+        statuses = [
+            call(proxy.port, headers={"x-mock-output-tokens": "2"}).status for _ in range(20)
+        ]
+        assert statuses == [200] * 20
+        assert proxy.idle()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
+def test_the_callers_own_mistake_is_relayed_once(
+    proxy: SidecarThread, mock: MockServer, status: int
+) -> None:
+    before = _seen(mock)
+    reply = call(proxy.port, headers={"x-mock-fault": f"status:{status}"})
+    assert reply.status == status
+    assert _seen(mock) == before + 1
+    assert proxy.idle()
+
+
+def test_a_connection_closed_while_idle_is_not_the_callers_problem() -> None:
+    ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    with scripted([ok], close=True) as upstream:
+        upstream.go(10)
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            for _ in range(5):
+                assert call(proxy.port).status == 200
+                time.sleep(0.01)  # some closes are seen before the next request, some are not
+    assert len(upstream.requests) == 5
