@@ -15,9 +15,12 @@ from penstock.policies.allocation.fair_queuing import FairQueuing
 from penstock.policies.allocation.fifo import Fifo as FifoAllocation
 from penstock.policies.allocation.quota_tiered import QuotaTiered
 from penstock.policies.allocation.short_priority import ShortPriority
+from penstock.policies.capacity.aimd import Aimd
 from penstock.policies.capacity.fixed import Fixed
+from penstock.policies.capacity.gradient2 import Gradient2
 from penstock.policies.capacity.residual import Residual
 from penstock.policies.capacity.unlimited import Unlimited
+from penstock.policies.capacity.vegas import Vegas
 from penstock.policies.ordering.edf import EarliestDeadlineFirst
 from penstock.policies.ordering.feasible_set import FeasibleSet
 from penstock.policies.ordering.fifo import Fifo as FifoOrdering
@@ -53,9 +56,12 @@ POLICIES: dict[str, dict[str, Factory]] = {
         "always_admit": AlwaysAdmit,
     },
     "capacity": {
-        "fixed": Fixed,
         "residual": Residual,
+        "fixed": Fixed,
         "unlimited": Unlimited,
+        "aimd": Aimd,
+        "gradient2": Gradient2,
+        "vegas": Vegas,
     },
 }
 

@@ -2,13 +2,11 @@
 
 import math
 
-from penstock.core.events import RefusalCause
-from penstock.core.policy import Reply
-from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket
+from penstock.core.window import CountingWindow
 
 
-class Fixed:
+class Fixed(CountingWindow):
     """At most `window` requests, and `window_tokens` predicted tokens, in flight.
 
     A request above the whole token window goes when nothing else flies, or it would never go.
@@ -39,20 +37,3 @@ class Fixed:
         if ticket is None or not in_flight:
             return True
         return tokens + ticket.cost_tokens <= self._window_tokens
-
-    def on_dispatch(
-        self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
-    ) -> None:
-        """Learn nothing."""
-
-    def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
-        """Learn nothing."""
-
-    def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
-        """Learn nothing."""
-
-    def on_reply(self, reply: Reply, *, now: float) -> None:
-        """Learn nothing."""
-
-    def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
-        """Learn nothing."""

@@ -2,13 +2,10 @@
 
 import math
 
-from penstock.core.events import RefusalCause
-from penstock.core.policy import Reply
-from penstock.core.service_time import ServiceTime
-from penstock.core.ticket import Ticket
+from penstock.core.window import CountingWindow
 
 
-class Unlimited:
+class Unlimited(CountingWindow):
     """What a program without penstock does; the "direct" row of every table.
 
     Source:
@@ -17,24 +14,3 @@ class Unlimited:
     """
 
     window = math.inf
-
-    def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
-        """Say yes."""
-        return True
-
-    def on_dispatch(
-        self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
-    ) -> None:
-        """Learn nothing."""
-
-    def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
-        """Learn nothing."""
-
-    def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
-        """Learn nothing."""
-
-    def on_reply(self, reply: Reply, *, now: float) -> None:
-        """Learn nothing."""
-
-    def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
-        """Learn nothing."""

@@ -1,0 +1,58 @@
+"""Additive increase, multiplicative decrease on refusals and slow replies."""
+
+from penstock.core.events import RefusalCause
+from penstock.core.policy import Reply
+from penstock.core.ticket import Ticket
+from penstock.core.window import CountingWindow
+
+
+class Aimd(CountingWindow):
+    """One more per good reply while at least half the window is used; `backoff` times on a bad one.
+
+    A reply is bad when it took longer than `timeout_s`, whatever its length: the policy does not
+    know that long replies take long.
+
+    Source:
+        Chiu & Jain, Computer Networks and ISDN Systems 17(1), 1989; constants of AIMDLimit in
+        Netflix's concurrency-limits, except that the window may fall to 1 (there: 20).
+
+    """
+
+    def __init__(
+        self,
+        *,
+        initial: float = 20,
+        backoff: float = 0.9,
+        timeout_s: float = 5.0,
+        largest: float = 200,
+    ) -> None:
+        """Start at `initial`.
+
+        Raises:
+            ValueError: an option that cannot work.
+
+        """
+        if not 1 <= initial <= largest or not 0 < backoff < 1 or not timeout_s > 0:
+            raise ValueError(
+                f"initial={initial!r}, largest={largest!r}, backoff={backoff!r}, "
+                f"timeout_s={timeout_s!r}: 1 <= initial <= largest, 0 < backoff < 1 and "
+                "timeout_s > 0 must hold"
+            )
+        self.window = float(initial)
+        self._backoff = backoff
+        self._timeout_s = timeout_s
+        self._largest = largest
+
+    def on_reply(self, reply: Reply, *, now: float) -> None:
+        """Grow on a quick reply, shrink on a slow one."""
+        if reply.latency_s > self._timeout_s:
+            self._shrink()
+        elif reply.in_flight * 2 >= self.window:
+            self.window = min(self._largest, self.window + 1.0)
+
+    def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
+        """Shrink."""
+        self._shrink()
+
+    def _shrink(self) -> None:
+        self.window = max(1.0, self.window * self._backoff)

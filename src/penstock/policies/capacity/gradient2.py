@@ -1,0 +1,81 @@
+"""Netflix's Gradient2: the long-term mean latency over the latency now."""
+
+from penstock.core.events import RefusalCause
+from penstock.core.policy import Reply
+from penstock.core.ticket import Ticket
+from penstock.core.window import CountingWindow
+
+WARM_UP = 10
+DRIFT = 0.95
+
+
+class Gradient2(CountingWindow):
+    """The window follows window x gradient + queue, smoothed.
+
+        gradient = tolerance x long-term mean latency / latency of this reply, in [0.5, 1]
+
+    Latencies are taken as they are: a long reply looks like a slow provider.
+
+    Source:
+        Gradient2Limit in Netflix's concurrency-limits (Apache-2.0), read as a specification and
+        written anew; its constants, except that the window may fall to 1 (there: 20).
+
+    """
+
+    def __init__(
+        self,
+        *,
+        initial: float = 20,
+        largest: float = 200,
+        queue: float = 4,
+        tolerance: float = 1.5,
+        smoothing: float = 0.2,
+        memory: float = 600,
+    ) -> None:
+        """Start at `initial`.
+
+        Raises:
+            ValueError: an option that cannot work.
+
+        """
+        if not 1 <= initial <= largest or not 0 < smoothing <= 1 or not tolerance >= 1:
+            raise ValueError(
+                f"initial={initial!r}, largest={largest!r}, smoothing={smoothing!r}, "
+                f"tolerance={tolerance!r}: 1 <= initial <= largest, 0 < smoothing <= 1 and "
+                "tolerance >= 1 must hold"
+            )
+        self.window = float(initial)
+        self._largest = largest
+        self._queue = queue
+        self._tolerance = tolerance
+        self._smoothing = smoothing
+        self._memory = memory
+        self._long_s = 0.0
+        self._sum_s = 0.0
+        self._count = 0
+
+    def on_reply(self, reply: Reply, *, now: float) -> None:
+        """Move towards what the gradient says."""
+        long_s = self._long_term_s(reply.latency_s)
+        if long_s / reply.latency_s > 2.0:
+            self._long_s *= DRIFT
+        if reply.in_flight < self.window / 2.0:
+            return
+        gradient = max(0.5, min(1.0, self._tolerance * long_s / reply.latency_s))
+        wanted = self.window * gradient + self._queue
+        smoothed = self.window * (1.0 - self._smoothing) + wanted * self._smoothing
+        self.window = max(1.0, min(self._largest, smoothed))
+
+    def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
+        """Halve what the smoothing lets through; the original leaves refusals to its caller."""
+        self.window = max(1.0, self.window * (1.0 - self._smoothing / 2.0))
+
+    def _long_term_s(self, latency_s: float) -> float:
+        """Return the mean latency: plain for the first replies, then exponential."""
+        if self._count < WARM_UP:
+            self._count += 1
+            self._sum_s += latency_s
+            self._long_s = self._sum_s / self._count
+        else:
+            self._long_s += (latency_s - self._long_s) * 2.0 / (self._memory + 1.0)
+        return self._long_s
