@@ -25,7 +25,7 @@ class Outcome(Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One request, from the caller's side.
 
@@ -118,7 +118,8 @@ def measure(records: Iterable[Record]) -> Metrics:
     every = list(records)
     if not every:
         raise ValueError("no requests to measure: was the run cut before the first arrival?")
-    done = [r for r in every if r.outcome is Outcome.COMPLETED]
+    completed = Outcome.COMPLETED
+    done = [r for r in every if r.outcome is completed]
     in_time = sum(1 for r in done if r.ended_at <= r.deadline)
     makespan_s = None
     if done:

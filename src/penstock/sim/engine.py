@@ -171,10 +171,12 @@ class Engine:
         return self._finished()
 
     def _next_happening(self) -> float:
-        at = self._given_up_at[0][0] if self._given_up_at else math.inf
+        soonest = self._given_up_at[0][0] if self._given_up_at else math.inf
         for provider in self._providers.values():
-            at = min(at, provider.next_event_at())
-        return at
+            at = provider.next_event_at()
+            if at < soonest:
+                soonest = at
+        return soonest
 
     def _happen(self, now: float) -> None:
         for name, provider in self._providers.items():

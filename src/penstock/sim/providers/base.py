@@ -20,7 +20,7 @@ class Happening(StrEnum):
     """No further token will ever come; the client must give up by itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
     """One attempt: its id, the reply's true length, and the prompt's."""
 

@@ -1,0 +1,179 @@
+"""How fast a simulation runs, and how the cost of a decision grows with the queue.
+
+    python benchmarks/bench_sim.py [--requests 8000] [--plot FILE.svg] [--json FILE.json]
+
+Speed: the default stack on eight slots at load 1.0, with 100 requests waiting from the start, so
+that about 100 wait throughout; workload, run and metrics included. Growth: a queue held at a
+given length, each step one completion and one arrival. The ladder is off there, or it would not
+let such a queue come to be. CPU time of this process, best of several runs: other processes on
+the machine make a run slower, never faster.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from penstock.core.events import Arrived, Completed, Dispatch
+from penstock.core.model import Request, TokenEstimate, TrafficClass
+from penstock.core.settings import PolicySpec, Settings, Stack
+from penstock.metrics import measure
+from penstock.policies.registry import build_scheduler
+from penstock.sim.engine import Engine
+from penstock.sim.providers.registry import build_provider
+from penstock.sim.scenario import read_scenario, settings_of
+from penstock.sim.workload import Workload
+
+BACKLOG = 100
+SLOTS = 8
+LOAD_1_PER_S = 3.5
+"""Near what eight slots can serve of the balanced mix, in requests a second."""
+LENGTHS = (100, 1_000, 10_000, 100_000)
+STEPS = 4_000
+BUCKETS = (("interactive", 32.0), ("heavy", 129.0), ("heavy", 513.0), ("heavy", 2050.0))
+
+
+def best_cpu_s(work: Callable[[], object], repeats: int) -> float:
+    """Return the least CPU time of several runs, in seconds."""
+    found = math.inf
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        found = min(found, time.process_time() - start)
+    return found
+
+
+def speed(requests: int, repeats: int) -> dict[str, float]:
+    """Return simulated requests a second and core, and the backlog that they met."""
+    plan = read_scenario(
+        {
+            "provider": {"model": "slots", "slots": SLOTS},
+            "workload": {"rate_per_s": LOAD_1_PER_S, "requests": requests},
+        }
+    )
+    settings = plan.policies["default"]
+
+    def built() -> Workload:
+        """Return the workload with the first arrivals all at once."""
+        work = plan.workload.build(1, plan.classes)
+        early = [
+            replace(load, request=replace(load.request, arrived_at=0.0))
+            for load in work.loads[: BACKLOG + SLOTS]
+        ]
+        return Workload((*early, *work.loads[BACKLOG + SLOTS :]), work.classes)
+
+    def run(watch: Any = None) -> None:
+        work = built()
+        scheduler = build_scheduler(settings_of(settings, work.classes))
+        provider = build_provider(plan.provider, seed=1)
+        measure(Engine(scheduler, {"default": provider}, watch=watch).run(work).records)
+
+    backlogs: list[int] = []
+    run(lambda _now, _event, actions: backlogs.extend(a.why.backlog for a in actions))
+    cpu_s = best_cpu_s(run, repeats)
+    return {
+        "requests_per_s": requests / cpu_s,
+        "us_per_request": cpu_s / requests * 1e6,
+        "mean_backlog": sum(backlogs) / len(backlogs),
+    }
+
+
+def step_us(queued: int, *, deadline_s: float, repeats: int) -> float:
+    """Return the CPU time of one completion and one arrival while so many wait, in us."""
+    chance = Random(queued)
+    classes = (TrafficClass("interactive", weight=4.0), TrafficClass("heavy"))
+    stack = Stack(
+        overload=PolicySpec("always_admit"), capacity=PolicySpec("fixed", {"window": SLOTS})
+    )
+    scheduler = build_scheduler(Settings(classes, stack=stack, queue_limit=10 * queued))
+    flying: list[int] = []
+    lengths: dict[int, int] = {}
+    now, last_id = 0.0, 0
+
+    def tell(event: Arrived | Completed) -> None:
+        actions = scheduler.handle(event, now=now)
+        flying.extend(action.request.id for action in actions if isinstance(action, Dispatch))
+
+    def arrive() -> None:
+        nonlocal last_id
+        last_id += 1
+        name, p50 = BUCKETS[chance.randrange(4)]
+        due = now + deadline_s * (0.5 + chance.random())
+        lengths[last_id] = int(p50)
+        tell(Arrived(Request(last_id, name, now, TokenEstimate(p50, 1.7 * p50), due)))
+
+    def steps() -> None:
+        nonlocal now
+        for _ in range(STEPS):
+            now += 0.01
+            done = flying.pop(0)
+            tell(Completed(done, lengths.pop(done)))
+            arrive()
+
+    for _ in range(queued + SLOTS):
+        arrive()
+    return best_cpu_s(steps, repeats) / STEPS * 1e6
+
+
+def growth(repeats: int) -> dict[str, dict[int, float]]:
+    """Return the cost of a step by queue length, for queues that can and cannot be in time."""
+    return {
+        "deadlines far away": {n: step_us(n, deadline_s=1e7, repeats=repeats) for n in LENGTHS},
+        "most already hopeless": {n: step_us(n, deadline_s=5.0, repeats=repeats) for n in LENGTHS},
+    }
+
+
+def plot(series: dict[str, dict[int, float]], path: Path) -> None:
+    """Draw cost over length, with a logarithm through the first and the last point of each."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "penstock"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for number, (label, points) in enumerate(series.items()):
+        x, y = list(points), list(points.values())
+        axes.plot(x, y, "o-", color=f"C{number}", label=label)
+        slope = (y[-1] - y[0]) / math.log(x[-1] / x[0])
+        line = [y[0] + slope * math.log(n / x[0]) for n in x]
+        axes.plot(x, line, ":", color=f"C{number}", label="a + b log n")
+    axes.set(xscale="log", xlabel="requests waiting", ylabel="us per completion + arrival")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--requests", type=int, default=8_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--plot", type=Path, help="write the growth as an SVG")
+    parser.add_argument("--json", type=Path, help="write the figures")
+    args = parser.parse_args()
+
+    fast = speed(args.requests, args.repeats)
+    print(
+        f"{fast['requests_per_s']:,.0f} simulated requests/s/core "
+        f"({fast['us_per_request']:.1f} us each, mean backlog {fast['mean_backlog']:.0f}; "
+        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)"
+    )
+    series = growth(args.repeats)
+    print(f"{'waiting':>10}  " + "  ".join(f"{name:>22}" for name in series))
+    for n in LENGTHS:
+        print(f"{n:>10,}  " + "  ".join(f"{points[n]:>19.1f} us" for points in series.values()))
+    if args.plot:
+        plot(series, args.plot)
+    if args.json:
+        args.json.write_text(json.dumps({"speed": fast, "growth": series}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
