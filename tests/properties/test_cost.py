@@ -1,0 +1,109 @@
+"""A decision costs O(log n) in the backlog's length: counted in calls and comparisons, not seconds."""
+
+import math
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import pytest
+
+from penstock.core.events import Arrived, Cancelled, Completed, Event
+from penstock.core.scheduler import Scheduler
+from penstock.core.settings import PolicySpec
+from penstock.policies.registry import POLICIES
+from tests.core.story import request, scheduler
+
+SHORT, LONG = 2**8, 2**14
+
+
+class Counted(float):
+    """A deadline that counts how often it is compared, and so do the keys made from it."""
+
+    compared = 0
+
+    def __lt__(self, other: float) -> bool:
+        Counted.compared += 1
+        return float.__lt__(self, other)
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return float.__eq__(self, other)
+
+    __hash__ = float.__hash__
+
+    def __sub__(self, other: float) -> "Counted":
+        return Counted(float.__sub__(self, other))
+
+    def __add__(self, other: float) -> "Counted":
+        return Counted(float.__add__(self, other))
+
+
+def cost_of(work: Callable[[], object]) -> int:
+    """Return calls, lines are not counted, plus comparisons of keys."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    Counted.compared = 0
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls + Counted.compared
+
+
+def backlogged(n: int, spec: dict[str, PolicySpec]) -> Scheduler:
+    penstock = scheduler(window=2, queue_limit=10**6, **spec)
+    for id_ in range(n):
+        deadline = Counted(10_000.0 + (id_ * 7919) % 1000)
+        name = ("interactive", "batch")[id_ % 2]
+        penstock.handle(
+            Arrived(request(id_, name, deadline=deadline, expires_at=deadline)), now=0.0
+        )
+    return penstock
+
+
+def mean_cost(n: int, spec: dict[str, PolicySpec]) -> float:
+    """Return the mean cost of an arrival, a completion and a cancellation with n waiting."""
+    penstock = backlogged(n, spec)
+    flying: list[int] = [0, 1]
+    total, events, now = 0, 0, 0.0
+
+    def tell(event: Event) -> None:
+        flying.extend(
+            a.request.id for a in penstock.handle(event, now=now) if hasattr(a, "upstream")
+        )
+
+    for k in range(60):
+        now += 0.01
+        deadline = Counted(10_000.0 + (k * 7919) % 1000)
+        story: list[Event] = [
+            Arrived(request(n + k, "batch", at=now, deadline=deadline, expires_at=deadline)),
+            Completed(flying.pop(0), 100),
+            Cancelled(n // 2 + 2 * k),
+        ]
+        for event in story:
+            if isinstance(event, Cancelled) and event.request_id in flying:
+                continue
+            total += cost_of(lambda event=event: tell(event))  # type: ignore[misc]
+            events += 1
+    return total / events
+
+
+@pytest.mark.parametrize("allocation", ["adaptive_drr", "drr"])
+@pytest.mark.parametrize("ordering", sorted(POLICIES["ordering"]))
+def test_a_decision_among_16_thousand_costs_little_more_than_among_256(
+    allocation: str, ordering: str
+) -> None:
+    spec = {
+        "allocation": PolicySpec(allocation),
+        "ordering": PolicySpec(ordering),
+        "overload": PolicySpec("cost_ladder", {"defer_at": {}, "shed_at": {}}),
+    }
+    few, many = mean_cost(SHORT, spec), mean_cost(LONG, spec)
+
+    # 64 times the backlog may add the depth that its heaps gain: 6 levels, a few compares each.
+    assert many - few <= 6 * 4 * math.log2(LONG / SHORT)
