@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.errors import PenstockError
 from penstock.proxy.config.models import PredictorTable
 from penstock.proxy.estimating import Estimator
 
@@ -34,7 +35,7 @@ class Attached:
         if self._path is not None and self._path.exists():
             try:
                 predictor.load(self._path)
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, PenstockError) as error:
                 logger.warning(
                     "predictor: %s cannot be used (%s); starting without what it had learnt",
                     self._path,
