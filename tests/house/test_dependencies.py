@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 IMPLIED = {
-    # The SDKs are the caller's; a transport imports what the caller's SDK already brought.
-    "httpx",
-    "httpx2",
+    "httpx",  # a transport for it imports what the caller's SDK already brought
     # Used where they happen to be installed, each with a fallback that is tested.
     "opentelemetry",
     "lightgbm",
     "tiktoken",
+    "markupsafe",  # jinja2 cannot be without it
 }
 NOT_IMPORTED_BY_NAME = {
     "uvloop",  # named to asyncio
