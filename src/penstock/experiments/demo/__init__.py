@@ -1,1 +1,1 @@
-"""`penstock demo`: the same load, directly, through a FIFO and through penstock, on real sockets."""
+"""`penstock demo`: one load, called directly, through a FIFO and through penstock."""

@@ -1,4 +1,4 @@
-"""Plays the plan against one base URL with the official openai SDK, and notes how each call ended."""
+"""Plays the plan against one base URL with the openai SDK, and notes how each call ended."""
 
 import asyncio
 import time

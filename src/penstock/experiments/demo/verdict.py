@@ -29,10 +29,14 @@ class Verdict:
     def lines(self) -> list[str]:
         """Return the promises, each with its figure."""
         return [
-            f"deadlines met: {self.deadline_ratio:.2f} times as many as with direct calls "
-            f"(promised: at least {LEAST_DEADLINE_RATIO})",
-            f"P95 of short requests: {self.short_ratio:.2f} of that of direct calls "
-            f"(promised: below {MOST_SHORT_RATIO})",
+            (
+                f"deadlines met: {self.deadline_ratio:.2f} times as many as with direct calls "
+                f"(promised: at least {LEAST_DEADLINE_RATIO})"
+            ),
+            (
+                f"P95 of short requests: {self.short_ratio:.2f} of that of direct calls "
+                f"(promised: below {MOST_SHORT_RATIO})"
+            ),
         ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SECRETIVE = re.compile(r"key|token|secret|password|auth|credential", re.IGNORECASE)
+_SECRETIVE = re.compile(r"key|token|secret|password|authoriz|credential", re.IGNORECASE)
 _KEY_LIKE = re.compile(r"\b(sk|pk|gsk|key|Bearer)[-_ ][\w-]{6,}|[A-Za-z0-9_-]{40,}")
 
 

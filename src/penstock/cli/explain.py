@@ -1,0 +1,83 @@
+"""`penstock explain`: parse, wire, print."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from penstock.runtime.log_format import Record
+
+
+@click.command()
+@click.argument("request_id", metavar="ID")
+@click.option(
+    "--log",
+    "log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Read this decision log (log.decisions_path in the configuration).",
+)
+@click.option(
+    "--admin",
+    default="http://127.0.0.1:8788",
+    show_default=True,
+    help="Without --log: ask the running sidecar's admin listener.",
+)
+def command(request_id: str, log: Path | None, admin: str) -> None:
+    """Say why a request was sent, held or refused when it was.
+
+    ID is what the answer's header x-penstock-id says. Tells its class, its estimate and where
+    that came from, how long it waited for what, and the severity, rung, window and deficit at
+    each decision.
+    """
+    from penstock.proxy.explain import explain
+
+    lines = explain(
+        _from_log(log) if log is not None else _from_sidecar(admin, request_id), request_id
+    )
+    if not lines:
+        click.echo(
+            f"Nothing is known of request {request_id}. Ids look like 3f2a1c-42; the sidecar "
+            "remembers the latest admin.decisions_kept requests, the decision log more.",
+            err=True,
+        )
+        sys.exit(1)
+    click.echo("\n".join(lines))
+
+
+def _from_log(path: Path) -> Iterator["Record"]:
+    from penstock.runtime.log_reader import read_log
+
+    try:
+        yield from read_log(path)
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _from_sidecar(admin: str, request_id: str) -> Iterator["Record"]:
+    import tempfile
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
+    if not admin.startswith(("http://", "https://")):
+        raise click.ClickException(f"--admin {admin}: must be an http:// or https:// address")
+    url = f"{admin.rstrip('/')}/decisions?id={urllib.parse.quote(request_id)}"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the scheme is checked
+            lines = answer.read()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return
+        raise click.ClickException(f"{url} answered {error.code}") from None
+    except OSError as error:
+        raise click.ClickException(
+            f"no sidecar's admin listener at {admin} ({error}): is it running, and on that port?"
+        ) from None
+    # The answer is in the log's own format, so the log's own reader reads it.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "decisions.jsonl"
+        path.write_bytes(lines)
+        yield from _from_log(path)

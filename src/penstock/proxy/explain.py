@@ -1,0 +1,200 @@
+"""Says in words why a request was sent, held or refused when it was."""
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from penstock.core.events import (
+    Arrived,
+    Cancelled,
+    Completed,
+    Defer,
+    Dispatch,
+    Failed,
+    FirstToken,
+    Reject,
+    Throttled,
+    Why,
+)
+from penstock.core.model import Request
+from penstock.runtime.log_format import Record
+
+_WAITS = {
+    "order": "others of its class went first",
+    "class": "another class had its turn, or room was kept for one",
+    "window": "no room upstream",
+    "limits": "the requests or tokens per minute were used up",
+    "upstream": "the upstream was paused after refusals or failures",
+    "deferral": "the cost ladder held it back",
+    "backoff": "a pause before the next attempt",
+}
+_CAUSES = {
+    "rate": "too many requests or tokens for the moment",
+    "quota": "the account is spent",
+    "overload": "the provider is overloaded",
+    "slow_first_token": "no first token in time",
+}
+_REASONS = {
+    "shed": "the cost ladder refuses this rung at such a severity",
+    "queue_full": "the queue is full",
+    "expired": "it waited longer than its time to live",
+    "draining": "the sidecar is shutting down",
+    "quota": "the upstreams' accounts are spent",
+    "upstream": "the upstream's last answer stands",
+    "no_upstream": "no upstream serves its model",
+}
+
+
+def explain(records: Iterable[Record], public_id: str) -> list[str]:
+    """Return the story of one request, a line for each thing that happened; empty if unknown.
+
+    Args:
+        records: of a decision log, or of the sidecar's memory; other requests are passed over.
+        public_id: as the header `x-penstock-id` says it.
+
+    """
+    story = [record for record in records if record.id == public_id]
+    arrival = next((r for r in story if isinstance(r.what, Arrived)), None)
+    if arrival is None or not isinstance(arrival.what, Arrived):
+        return []
+    request = arrival.what.request
+    lines = _opening(arrival, request, public_id)
+    seen_dispatch = False
+    for record in story:
+        words = _words(record, request, again=seen_dispatch)
+        seen_dispatch = seen_dispatch or isinstance(record.what, Dispatch)
+        for number, text in enumerate(words):
+            since = f"+{record.now - request.arrived_at:.3f} s" if number == 0 else ""
+            lines.append(f"{since:>12}  {text}")
+    if not _ended(story):
+        lines.append(f"{'':12}  It has not ended yet.")
+    return lines
+
+
+def _ended(story: Sequence[Record]) -> bool:
+    last = story[-1].what
+    if isinstance(last, Failed):
+        return not last.retryable
+    return isinstance(last, Completed | Cancelled | Reject)
+
+
+def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
+    header = arrival.header
+    wall = header.started_unix_s + (request.arrived_at - header.started_at)
+    moment = datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    tenant = f", tenant {request.tenant}" if request.tenant else ""
+    estimate = request.estimate
+    limit = "no deadline"
+    if math.isfinite(request.deadline):
+        limit = f"deadline after {request.deadline - request.arrived_at:.3f} s"
+    return [
+        f"Request {public_id}: class {request.traffic_class}{tenant}, model {request.model}",
+        f"Arrived {moment} UTC, {limit}.",
+        (
+            f"Estimate: {estimate.p50_tokens:.0f} output tokens (p50), "
+            f"{estimate.p90_tokens:.0f} (p90), from {estimate.source}; "
+            f"{request.prompt_tokens} input tokens."
+        ),
+        "",
+    ]
+
+
+def _words(record: Record, request: Request, *, again: bool) -> list[str]:
+    what = record.what
+    if isinstance(what, Dispatch):
+        return _dispatched(what, again=again)
+    if isinstance(what, Defer):
+        return _deferred(what, record.now)
+    if isinstance(what, Reject):
+        return _refused(what)
+    if isinstance(what, FirstToken):
+        return ["The first token came."]
+    if isinstance(what, Completed):
+        return [_completed(what, record, request)]
+    if isinstance(what, Throttled):
+        wish = "" if what.retry_after_s is None else f"; it asked for {what.retry_after_s:.1f} s"
+        return [f"The upstream refused it: {_CAUSES[what.cause.value]}{wish}."]
+    if isinstance(what, Failed):
+        then = "it may be tried again" if what.retryable else "it is not tried again"
+        fault = "the upstream failed" if what.upstream_fault else "no fault of the upstream's"
+        return [f"The attempt ended without a reply ({fault}); {then}."]
+    if isinstance(what, Cancelled):
+        return ["The caller went away; whatever it held was freed."]
+    return []
+
+
+def _dispatched(what: Dispatch, *, again: bool) -> list[str]:
+    why = what.why
+    head = "Dispatched again" if again else "Dispatched"
+    return [f"{head} to {what.upstream}: {_waited(why)}", _state(why), _slack(why)]
+
+
+def _deferred(what: Defer, now: float) -> list[str]:
+    why = what.why
+    return [
+        (
+            f"Deferred for {what.until - now:.3f} s ({what.reason}; time {why.deferrals + 1}): "
+            f"it stands on rung {why.rung}."
+        ),
+        _state(why),
+    ]
+
+
+def _refused(what: Reject) -> list[str]:
+    why = what.why
+    again = "a new try makes no sense"
+    if what.retry_after_s is not None:
+        again = f"a new try makes sense after {what.retry_after_s:.1f} s"
+    reason = _REASONS.get(what.reason, what.reason)
+    return [
+        (
+            f"Refused ({what.reason}): {reason}. Rung {why.rung}, predicted cost "
+            f"{what.request.cost_tokens:.0f} tokens; {again}."
+        ),
+        f"{_waited(why)}".capitalize(),
+        _state(why),
+    ]
+
+
+def _completed(what: Completed, record: Record, request: Request) -> str:
+    in_time = ""
+    if math.isfinite(request.deadline):
+        late_s = record.now - request.deadline
+        in_time = ", in time" if late_s <= 0 else f", {late_s:.3f} s late"
+    if what.output_tokens is None:
+        return f"Completed{in_time}; how many tokens it had is unknown."
+    source = "reported by the provider" if what.reported else "estimated from the text"
+    ratio = what.output_tokens / request.cost_tokens
+    return (
+        f"Completed{in_time}: {what.output_tokens} output tokens ({source}), "
+        f"{ratio:.2f} times the predicted."
+    )
+
+
+def _waited(why: Why) -> str:
+    if why.waited_s < 0.0005 or not why.waits:
+        return f"it had waited {why.waited_s:.3f} s." if why.waited_s >= 0.0005 else "at once."
+    parts = [
+        f"{seconds:.3f} s because {_WAITS.get(cause, cause)}"
+        for cause, seconds in sorted(why.waits.items(), key=lambda item: -item[1])
+        if seconds >= 0.0005
+    ]
+    return f"it had waited {why.waited_s:.3f} s: {', '.join(parts) or 'no cause was noted'}."
+
+
+def _state(why: Why) -> str:
+    window = "no limit" if math.isinf(why.window) else f"a window of {why.window:g}"
+    return (
+        f"At that moment: severity {why.severity:.2f}, rung {why.rung}, {why.in_flight} in flight "
+        f"under {window}, {why.backlog} waiting, deficit of its class "
+        f"{why.deficit_tokens:.0f} tokens."
+    )
+
+
+def _slack(why: Why) -> str:
+    service = f"service predicted at {why.service_p50_s:.3f} s (p50)"
+    if math.isinf(why.slack_s):
+        return f"No deadline pressed; {service}."
+    if why.slack_s < 0:
+        return f"By the p90 it was {-why.slack_s:.3f} s too late for its deadline; {service}."
+    return f"By the p90 it had {why.slack_s:.3f} s to spare; {service}."

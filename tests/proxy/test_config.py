@@ -1,0 +1,177 @@
+"""The configuration is checked whole, and every error names key, value, rule and likely cause."""
+
+import math
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.errors import ConfigError
+from penstock.proxy.config import load, loads
+from penstock.proxy.config.models import Config
+from penstock.proxy.config.schema import Table
+
+LEAST = '[[upstreams]]\nbase_url = "http://127.0.0.1:9/v1"\n'
+
+
+def errors(text: str, **env: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        loads(text, env=env)
+    return [line.strip() for line in str(raised.value).splitlines()[1:]]
+
+
+def test_one_line_is_enough() -> None:
+    loaded = loads(LEAST, env={})
+
+    assert [c.name for c in loaded.settings.classes] == ["interactive", "heavy"]
+    assert loaded.settings.upstreams[0].limits.requests_per_min == math.inf
+    assert loaded.config.server.drain_grace_s == 600
+    assert loaded.config.admin.host == "127.0.0.1"
+
+
+def test_every_problem_is_told_at_once() -> None:
+    found = errors(
+        """
+        [server]
+        port = "8790"
+        hots = "x"
+        [admin]
+        port = 99999
+        [[upstreams]]
+        base_url = "ftp://h/"
+        [[classes]]
+        name = "a b"
+        weight = 0
+        """
+    )
+    keys = {line.split(" = ")[0].split(":")[0] for line in found}
+    assert keys == {
+        "server.port",
+        "server.hots",
+        "admin.port",
+        "upstreams[0].base_url",
+        "classes[0].name",
+        "classes[0].weight",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "upstreams: is missing"),
+        ("upstreams = []", "upstreams = a list: must be a list of 1 or more"),
+        (LEAST + "modles = []", "modles = a list: is no key of this table (did you mean models?)"),
+        (LEAST + "keep_alive_s = 0", "upstreams[0].keep_alive_s = 0.0: must be a number, above 0"),
+        (LEAST + "keep_alive_s = inf", "leave the key out"),
+        (LEAST + "auth = 'env'", "upstreams[0].auth = 'env': needs api_key_env"),
+        (LEAST + "[server]\nport = 1.5", "server.port = 1.5: must be a whole number"),
+        (LEAST + "[admin]\nenabled = 'no'", "true and false stand without quotes"),
+        (LEAST + "[upstreams.limits]\nrequests_per_min = -1",
+         "upstreams[0].limits.requests_per_min = -1.0: must be a number, above 0"),
+        (LEAST + "[server]\nport=80\n[admin]\nport=80", "must differ from server.port"),
+        (LEAST + LEAST, "upstreams[1].name = 'default': must be unique"),
+        (LEAST + "[anonymous]\nmay_ask=['interactiv']", "did you mean interactive?"),
+        (LEAST + "[[classes]]\nname='a'\n[[classes]]\nname='b'\nbuckets=['short']",
+         "no class lists the bucket(s) medium, long, xlong"),
+        (LEAST + "[[classes]]\nname='a'\nbuckets=['short','short']", "must have one owner"),
+        (LEAST + "[[keys]]\nname='k'\nkey_env='K'", "must be 'env' or 'none'"),
+        (LEAST + "auth='none'\n[[keys]]\nname='k'\nkey_env='K'", "is not set or empty"),
+        (LEAST + "[scheduler.overload]\nkind='cost_laddr'", "cost_laddr"),
+        (LEAST + "[scheduler.overload]\nkind='cost_ladder'\nno_such_option=1", "no_such_option"),
+        (LEAST + "[scheduler]\noverload='cost_ladder'", "must be a table with a kind"),
+        (LEAST + "[estimates]\ndefault={p50_tokens=9,p90_tokens=3}", "were the two swapped?"),
+        ("x = [", "is not TOML"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_to_mend(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        loads(text, env={})
+    assert said in str(raised.value)
+
+
+def test_keys_come_from_the_environment_alone() -> None:
+    text = (
+        LEAST
+        + "api_key_env = 'UP'\n[[keys]]\nname='a'\nkey_env='A'\n[[keys]]\nname='b'\nkey_env='B'"
+    )
+
+    loaded = loads(text, env={"UP": "u" * 9, "A": "a" * 9, "B": "b" * 9})
+
+    assert loaded.upstream_keys["default"].reveal() == "u" * 9
+    assert {name: key.reveal()[0] for name, key in loaded.caller_keys.items()} == {
+        "a": "a",
+        "b": "b",
+    }
+    assert "must hold a key of its own" in errors(text, UP="u", A="same", B="same")[0]
+    assert "printable ASCII" in errors(text, UP="two words", A="a", B="b")[0]
+
+
+def test_a_file_that_is_not_there_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(tmp_path / "binary.toml")
+
+
+def test_policies_and_limits_reach_the_scheduler() -> None:
+    loaded = loads(
+        LEAST
+        + """
+        [upstreams.capacity]
+        kind = "fixed"
+        window = 3
+        [upstreams.limits]
+        tokens_per_min = 1000
+        [scheduler]
+        retry_share = 0.25
+        [scheduler.ordering]
+        kind = "edf"
+        """,
+        env={},
+    )
+    upstream = loaded.settings.upstreams[0]
+    assert upstream.capacity is not None
+    assert (upstream.capacity.kind, dict(upstream.capacity.options)) == ("fixed", {"window": 3})
+    assert upstream.limits.tokens_per_min == 1000
+    assert loaded.settings.retry_share == 0.25
+    assert loaded.settings.stack.ordering.kind == "edf"
+
+
+def test_every_key_has_a_rule_and_a_meaning() -> None:
+    def walk(kind: Any) -> None:
+        for field in fields(kind):
+            assert field.metadata["description"].endswith("."), (kind, field.name)
+            rule = field.metadata["rule"]
+            rule = getattr(rule, "item", rule)
+            if isinstance(rule, Table):
+                walk(rule.kind)
+
+    walk(Config)
+    assert all(f.default is not MISSING for f in fields(Config) if f.name != "upstreams")
+
+
+_VALUES = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+
+
+@given(table=st.sampled_from(["server", "admin", "log", "anonymous"]), data=st.data())
+def test_no_value_at_all_brings_the_check_down(table: str, data: st.DataObject) -> None:
+    from penstock.proxy.config.schema import read_table
+
+    kind = type(getattr(loads(LEAST, env={}).config, table))
+    names = [field.name for field in fields(kind)]
+    given_table = data.draw(st.dictionaries(st.sampled_from([*names, "odd"]), _VALUES))
+    problems: list[Any] = []
+
+    found = read_table(kind, given_table, table, problems)
+
+    assert (found is None) == bool(problems)
+    for problem in problems:
+        assert str(problem).startswith(f"{table}.")
