@@ -97,14 +97,12 @@ def scheduler(
 
 
 class Bouncer:
-    """Defers requests of the top rung by `delay_s` until `until`, at most `returns` times, then sheds.
+    """Defers the top rung by `delay_s` until `until`, at most `returns` times, then sheds it.
 
     An overload policy of the tests' own, so that the core's stories do not hang on tuned numbers.
     """
 
-    def __init__(
-        self, *, delay_s: float = 0.5, returns: int = 2, until: float = math.inf
-    ) -> None:
+    def __init__(self, *, delay_s: float = 0.5, returns: int = 2, until: float = math.inf) -> None:
         """Start with nobody at the door."""
         self._delay_s, self._returns, self._until = delay_s, returns, until
 
@@ -159,9 +157,7 @@ def tell(penstock: Scheduler, *story: tuple[float, Event]) -> list[Told]:
 def arrive(penstock: Scheduler, *requests: Request) -> list[Told]:
     """Let requests arrive, each at its own time, and return what was decided."""
     return [
-        word
-        for one in requests
-        for word in told(penstock.handle(Arrived(one), now=one.arrived_at))
+        word for one in requests for word in told(penstock.handle(Arrived(one), now=one.arrived_at))
     ]
 
 

@@ -36,9 +36,7 @@ def test_no_round_is_given_while_somebody_can_pay() -> None:
     deficits = Deficits(100.0)
     deficits.charge("a", -250.0)
 
-    deficits.top_up(
-        {"a": head(250), "b": head(900)}, {"a": 1.0, "b": 1.0}, waiting("a", "b")
-    )
+    deficits.top_up({"a": head(250), "b": head(900)}, {"a": 1.0, "b": 1.0}, waiting("a", "b"))
 
     assert deficits.tokens == {"a": 250.0}
 

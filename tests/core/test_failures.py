@@ -134,9 +134,10 @@ def test_three_faults_in_a_row_close_the_upstream_for_a_while() -> None:
     penstock = scheduler(window=1)
     arrive(penstock, *(request(id_) for id_ in (1, 2, 3, 4)))
 
-    assert tell(
-        penstock, (1.0, Failed(1, jitter=0.5)), (2.0, Failed(2, jitter=0.5))
-    ) == [("dispatch", 2, "default"), ("dispatch", 3, "default")]
+    assert tell(penstock, (1.0, Failed(1, jitter=0.5)), (2.0, Failed(2, jitter=0.5))) == [
+        ("dispatch", 2, "default"),
+        ("dispatch", 3, "default"),
+    ]
     assert tell(penstock, (3.0, Failed(3, jitter=0.5))) == []
     assert penstock.next_wakeup() == 3.5
     assert tell(penstock, (3.5, Woke())) == [("dispatch", 4, "default")]

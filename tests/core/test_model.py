@@ -11,8 +11,10 @@ from tests.core.story import BATCH, request
 
 @pytest.mark.parametrize(
     ("tokens", "bucket"),
-    [(0, "short"), (64, "short"), (65, "medium"), (256, "medium"), (257, "long"), (1024, "long")]
-    + [(1025, "xlong"), (1e9, "xlong"), (math.inf, "xlong")],
+    [
+        *((0, "short"), (64, "short"), (65, "medium"), (256, "medium"), (257, "long")),
+        *((1024, "long"), (1025, "xlong"), (1e9, "xlong"), (math.inf, "xlong")),
+    ],
 )
 def test_a_bucket_includes_its_upper_bound(tokens: float, bucket: str) -> None:
     assert bucket_of(tokens) == bucket

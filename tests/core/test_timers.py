@@ -48,9 +48,7 @@ def test_cancelling_what_was_never_set_is_no_matter() -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(["set", "cancel", "pop"]), st.integers(0, 5), st.integers(0, 20)
-        ),
+        st.tuples(st.sampled_from(["set", "cancel", "pop"]), st.integers(0, 5), st.integers(0, 20)),
         max_size=400,
     )
 )

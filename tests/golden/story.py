@@ -3,8 +3,7 @@
 import random
 import sys
 
-from penstock.core.model import TokenEstimate, TrafficClass
-from penstock.core.model import Request
+from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
 from tests.properties.world import Caller, Fate, World, finish
 
@@ -88,7 +87,10 @@ def steady_lines() -> list[str]:
 def full_lines() -> list[str]:
     """Return the whole log of penstock's own stack and of one with everything else in it."""
     other = Stack(
-        PolicySpec("quota_tiered"), PolicySpec("edf"), PolicySpec("uniform_harsh"), PolicySpec("fixed")
+        PolicySpec("quota_tiered"),
+        PolicySpec("edf"),
+        PolicySpec("uniform_harsh"),
+        PolicySpec("fixed"),
     )
     return [
         line

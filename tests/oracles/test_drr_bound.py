@@ -57,11 +57,12 @@ def served(
     return order
 
 
-def worst_gap(order: list[tuple[str, float]], first: str, w1: float, other: str, w2: float) -> float:
+def worst_gap(
+    order: list[tuple[str, float]], first: str, w1: float, other: str, w2: float
+) -> float:
     """Return the largest |sent_i / w_i - sent_j / w_j| over all intervals."""
     steps = [
-        cost / w1 if name == first else -cost / w2 if name == other else 0.0
-        for name, cost in order
+        cost / w1 if name == first else -cost / w2 if name == other else 0.0 for name, cost in order
     ]
     sums = list(itertools.accumulate(steps, initial=0.0))
     return max(sums) - min(sums)

@@ -1,4 +1,4 @@
-"""A decision costs O(log n) in the backlog's length: counted in calls and comparisons, not seconds."""
+"""A decision costs O(log n) in the backlog: counted in calls and comparisons, not in seconds."""
 
 import math
 import sys
@@ -39,7 +39,7 @@ class Counted(float):
 
 
 def cost_of(work: Callable[[], object]) -> int:
-    """Return calls, lines are not counted, plus comparisons of keys."""
+    """Return the calls made and the keys compared."""
     calls = 0
 
     def count(frame: FrameType, event: str, arg: object) -> None:
@@ -105,5 +105,5 @@ def test_a_decision_among_16_thousand_costs_little_more_than_among_256(
     }
     few, many = mean_cost(SHORT, spec), mean_cost(LONG, spec)
 
-    # 64 times the backlog may add the depth that its heaps gain: 6 levels, a few compares each.
-    assert many - few <= 6 * 4 * math.log2(LONG / SHORT)
+    # 64 times the backlog may add the depth that its heaps gain: 6 levels, six steps each.
+    assert many - few <= 6 * math.log2(LONG / SHORT)
