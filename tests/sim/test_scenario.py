@@ -169,6 +169,24 @@ def test_classes_may_be_any_partition_of_the_buckets() -> None:
     assert len(run_one(plan, "default", 1).records) == 30
 
 
+def test_recorded_errors_of_a_predictor_are_told_in_place_of_the_bucket(tmp_path: Path) -> None:
+    (tmp_path / "errors.csv").write_text("actual,p50,p90\n100,200,400\n", "utf-8")
+    document = tables(requests=20, information="predicted", predictions="errors.csv")
+
+    plan = read_scenario(document, folder=tmp_path)
+
+    for load in plan.workload.build(1, plan.classes).loads:
+        assert load.request.estimate.p50_tokens == pytest.approx(2 * load.output_tokens)
+
+
+@pytest.mark.parametrize("text", ["", "actual,p50,p90\nx,1,2\n", "actual,p50,p90\n9,8\n", "a\n1\n"])
+def test_predictions_that_cannot_be_used_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "errors.csv").write_text(text, "utf-8")
+
+    with pytest.raises(ConfigError, match=r"workload\.predictions: .*errors\.csv: cannot be used"):
+        read_scenario(tables(information="predicted", predictions="errors.csv"), folder=tmp_path)
+
+
 def test_capacity_that_changes_in_mid_run_shows() -> None:
     document = tables(requests=200, mix={"long": 1.0})
     calm = simulate(read_scenario(document))[0].metrics

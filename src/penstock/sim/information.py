@@ -9,10 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from penstock.core.model import TokenEstimate, TrafficClass
-from penstock.predict.sampled_errors import SampledErrors
 from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item, Told
+
+if TYPE_CHECKING:
+    from penstock.predict.sampled_errors import SampledErrors
 
 LEVELS = ("none", "class", "coarse", "oracle", "predicted", "recorded")
 EVERYTHING = "everything"
@@ -53,7 +56,7 @@ class Teller:
         classes: Sequence[ClassPlan],
         deadline_s: Mapping[str, float],
         constant: TokenEstimate,
-        sampled: SampledErrors | None = None,
+        sampled: "SampledErrors | None" = None,
         recorded: Sequence[TrafficClass] = (),
     ) -> None:
         self._level = level

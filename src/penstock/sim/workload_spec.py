@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.model import TokenEstimate
 from penstock.errors import ConfigError
 from penstock.metrics import nearest_rank
-from penstock.predict.sampled_errors import SampledErrors
 from penstock.sim import arrivals
 from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
 from penstock.sim.engine import Habits
@@ -33,6 +32,9 @@ from penstock.sim.params import (
 from penstock.sim.traces.registry import read_trace
 from penstock.sim.traces.trace import Trace
 from penstock.sim.workload import Workload, build_workload, drawn_items, stream_of
+
+if TYPE_CHECKING:
+    from penstock.predict.sampled_errors import SampledErrors
 
 DEFAULT_REQUESTS = 400
 DEFAULT_MIX = {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
@@ -98,7 +100,7 @@ class WorkloadSpec:
     deadline_s: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
     prompt_tokens: tuple[int, int] = (0, 0)
     trace: Trace | None = None
-    predictions: SampledErrors | None = None
+    predictions: "SampledErrors | None" = None
     stream: bool = False
 
     def habits(self) -> Habits:
@@ -165,7 +167,7 @@ def read_workload(table: Mapping[str, Any], *, folder: Path) -> WorkloadSpec:
         "prompt_tokens": _token_range,
         "stream": _flag,
         "trace": lambda value: read_trace(_file(value, "trace", folder)),
-        "predictions": lambda value: SampledErrors.load(_file(value, "predictions", folder)),
+        "predictions": lambda value: _predictions(_file(value, "predictions", folder)),
     }
     _refuse_unknown(table, readers)
     simple = {k: v for k, v in table.items() if k not in readers}
@@ -275,6 +277,16 @@ def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"workload.stream = {value!r}: must be true or false")
     return value
+
+
+def _predictions(path: Path) -> "SampledErrors":
+    # Imported here, because a scenario seldom needs it and it brings the predictor's packages.
+    from penstock.predict.sampled_errors import SampledErrors
+
+    try:
+        return SampledErrors.load(path)
+    except (OSError, EOFError, TypeError, ValueError) as error:
+        raise ConfigError(f"workload.predictions: {path}: cannot be used: {error}") from error
 
 
 def _file(value: object, key: str, folder: Path) -> Path:

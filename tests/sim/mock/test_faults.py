@@ -125,3 +125,12 @@ async def test_one_connection_serves_many_calls(
         assert answer.content
 
     assert quick.stats()["in_flight"] == 0
+
+
+async def test_one_call_after_another_never_counts_as_two() -> None:
+    async with MockServer(MockSettings(QUICK)) as mock, httpx2.AsyncClient() as http:
+        for n in range(50):
+            await http.post(f"{mock.url}{CHAT}", json=chat_body(stream=n % 2 == 0))
+        stats = mock.stats()
+
+    assert (stats["peak_in_flight"], stats["provider_peak_active"]) == (1, 1)

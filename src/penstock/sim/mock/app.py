@@ -63,13 +63,12 @@ class MockApp:
         exchange.request_id = f"req_mock{self._number:08d}"
         seen = self._stats.requests
         seen[exchange.path] = seen.get(exchange.path, 0) + 1
-        self._stats.enter()
         try:
             await self._route(exchange)
         except ClientLeftError:
             self._stats.cancelled += 1
         finally:
-            self._stats.in_flight -= 1
+            exchange.leave()
 
     @property
     def live(self) -> LiveProvider:
@@ -81,7 +80,7 @@ class MockApp:
     async def _route(self, exchange: Exchange) -> None:
         endpoint = _ENDPOINTS.get(exchange.path)
         vendor = endpoint.vendor if endpoint else _vendor_of(exchange.headers)
-        if exchange.path == "/mock/stats":
+        if exchange.path == STATS_PATH:
             await exchange.answer_json(200, self._stats_document())
         elif not self._key_is_good(exchange.headers):
             await self._fail(exchange, vendor, 401, "Incorrect or missing API key.")
@@ -146,8 +145,6 @@ class MockApp:
     def _stats_document(self) -> dict[str, Any]:
         load = self.live.load()
         return self._stats.as_dict() | {
-            # This very question is in flight too, and is not counted.
-            "in_flight": self._stats.in_flight - 1,
             "provider_active": load.active,
             "provider_queued": load.queued,
             "provider_peak_active": self.live.peak_active,

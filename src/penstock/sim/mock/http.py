@@ -14,6 +14,10 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = Mapping[str, str]
 
 
+STATS_PATH = "/mock/stats"
+"""Asking for the counters changes none of them but the count of its own path."""
+
+
 class BodyTooLargeError(Exception):
     """The body passed the limit."""
 
@@ -57,6 +61,19 @@ class Exchange:
         self.request_id = ""
         self._stats = stats
         self._watch: asyncio.Task[None] | None = None
+        self._inside = self.path != STATS_PATH
+        if self._inside:
+            stats.enter()
+
+    def leave(self) -> None:
+        """Count the call out; the first time counts.
+
+        Done before the last byte is sent: a client that has its answer may send its next call
+        before this one's handler has returned, and two would be counted where one was.
+        """
+        if self._inside:
+            self._inside = False
+            self._stats.leave()
 
     def watch(self, on_leave: Callable[[], None]) -> None:
         """Call `on_leave` when the client closes its connection."""
@@ -104,4 +121,6 @@ class Exchange:
     async def write(self, body: bytes, *, last: bool = False) -> None:
         """Send a piece of the answer's body."""
         self._stats.bytes_out += len(body)
+        if last:
+            self.leave()
         await self.send({"type": "http.response.body", "body": body, "more_body": not last})

@@ -32,6 +32,10 @@ class MockStats:
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
+    def leave(self) -> None:
+        """Count a call out."""
+        self.in_flight -= 1
+
     def refuse(self, status: int) -> None:
         """Count an answer that is an error."""
         self.refused[str(status)] = self.refused.get(str(status), 0) + 1
