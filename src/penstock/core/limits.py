@@ -1,62 +1,20 @@
 """Stated limits: requests and tokens in any window of a minute."""
 
-import math
-from collections import deque
+from dataclasses import dataclass
 
 from penstock.core.events import LimitsSeen
+from penstock.core.meter import Entry, Meter
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket
 
-WINDOW_S = 60.0
 
-
-class _Meter:
-    """How much was used in the last minute, against one limit; corrections go to their entry."""
-
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.used = 0.0
-        self._entries: deque[list[float]] = deque()
-
-    def add(self, amount: float, *, now: float) -> list[float]:
-        if math.isinf(self.limit):
-            return [now, -1.0]
-        entry = [now, amount]
-        self._entries.append(entry)
-        self.used += amount
-        return entry
-
-    def correct(self, entry: list[float], amount: float) -> None:
-        if entry[1] >= 0:  # still inside the window
-            self.used += amount - entry[1]
-            entry[1] = amount
-
-    def forget(self, *, now: float) -> None:
-        entries = self._entries
-        while entries and entries[0][0] <= now - WINDOW_S:
-            entry = entries.popleft()
-            self.used -= entry[1]
-            entry[1] = -1.0
-        if not entries:
-            self.used = 0.0
-
-    def room_at(self, amount: float, *, now: float) -> float:
-        """Return when `amount` fits: `now`, or when enough of the past has left the window.
-
-        A single request above the whole limit is let through when nothing else is in the
-        window: the provider's answer then says what the limit really means.
-        """
-        if math.isinf(self.limit):
-            return now
-        self.forget(now=now)
-        excess = self.used + min(amount, self.limit) - self.limit
-        if excess <= 1e-9:
-            return now
-        for at, used in self._entries:
-            excess -= used
-            if excess <= 1e-9:
-                return at + WINDOW_S
-        return now + WINDOW_S
+@dataclass(slots=True)
+class _Reservation:
+    prompt: float
+    reply: float
+    tokens: Entry
+    input: Entry
+    output: Entry
 
 
 class MinuteLimits:
@@ -68,16 +26,16 @@ class MinuteLimits:
 
     def __init__(self, limits: Limits) -> None:
         """Start with an empty past."""
-        self._requests = _Meter(limits.requests_per_min)
-        self._tokens = _Meter(limits.tokens_per_min)
-        self._input = _Meter(limits.input_tokens_per_min)
-        self._output = _Meter(limits.output_tokens_per_min)
+        self._requests = Meter(limits.requests_per_min)
+        self._tokens = Meter(limits.tokens_per_min)
+        self._input = Meter(limits.input_tokens_per_min)
+        self._output = Meter(limits.output_tokens_per_min)
         self._stated = limits
         self.unlimited = limits == Limits()
-        self._reserved: dict[int, tuple[list[float], list[float], list[float]]] = {}
+        self._reserved: dict[int, _Reservation] = {}
 
     def room_at(self, ticket: Ticket, *, now: float) -> float:
-        """Return the earliest time at which the ticket fits all limits."""
+        """Return when to ask again; `now` if the ticket fits all limits."""
         if self.unlimited:
             return now
         prompt, reply = ticket.request.prompt_tokens, ticket.cost_tokens
@@ -94,7 +52,9 @@ class MinuteLimits:
             return
         prompt, reply = ticket.request.prompt_tokens, ticket.cost_tokens
         self._requests.add(1.0, now=now)
-        self._reserved[ticket.request.id] = (
+        self._reserved[ticket.request.id] = _Reservation(
+            prompt,
+            reply,
             self._tokens.add(prompt + reply, now=now),
             self._input.add(prompt, now=now),
             self._output.add(reply, now=now),
@@ -102,27 +62,59 @@ class MinuteLimits:
 
     def settle(self, ticket: Ticket, output_tokens: int | None, prompt_tokens: int | None) -> None:
         """Replace the reservation by the real usage, where it is known."""
-        reserved = self._reserved.pop(ticket.request.id, None)
-        if reserved is None:  # sent while nothing was limited
+        held = self._reserved.pop(ticket.request.id, None)
+        if held is None:  # sent while nothing was limited
             return
-        tokens, input_, output = reserved
-        request = ticket.request
-        prompt = request.prompt_tokens if prompt_tokens is None else prompt_tokens
-        reply = request.cost_tokens if output_tokens is None else output_tokens
-        self._tokens.correct(tokens, prompt + reply)
-        self._input.correct(input_, prompt)
-        self._output.correct(output, reply)
+        prompt = held.prompt if prompt_tokens is None else prompt_tokens
+        reply = held.reply if output_tokens is None else output_tokens
+        self._tokens.correct(held.tokens, held.prompt + held.reply, prompt + reply)
+        self._input.correct(held.input, held.prompt, prompt)
+        self._output.correct(held.output, held.reply, reply)
+
+    def provoked(self) -> None:
+        """Note a refusal for the rate: what passed our limits was too much at once."""
+        for meter in (self._requests, self._tokens, self._input, self._output):
+            meter.provoked()
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:
         """Adopt limits that the upstream states, never looser than the configured ones."""
-        pairs = (
-            (self._requests, seen.limit_requests, self._stated.requests_per_min),
-            (self._tokens, seen.limit_tokens, self._stated.tokens_per_min),
-            (self._input, seen.limit_input_tokens, self._stated.input_tokens_per_min),
-            (self._output, seen.limit_output_tokens, self._stated.output_tokens_per_min),
+        stated = self._stated
+        self._adopt(
+            self._requests,
+            stated.requests_per_min,
+            (seen.limit_requests, seen.remaining_requests, seen.reset_requests_s),
+            now,
         )
-        for meter, limit, stated in pairs:
-            if limit is not None and limit > 0:
-                self.unlimited = False
-                meter.limit = min(limit, stated)
-                meter.forget(now=now)
+        self._adopt(
+            self._tokens,
+            stated.tokens_per_min,
+            (seen.limit_tokens, seen.remaining_tokens, seen.reset_tokens_s),
+            now,
+        )
+        self._adopt(
+            self._input,
+            stated.input_tokens_per_min,
+            (seen.limit_input_tokens, seen.remaining_input_tokens, seen.reset_input_tokens_s),
+            now,
+        )
+        self._adopt(
+            self._output,
+            stated.output_tokens_per_min,
+            (seen.limit_output_tokens, seen.remaining_output_tokens, seen.reset_output_tokens_s),
+            now,
+        )
+
+    def _adopt(
+        self,
+        meter: Meter,
+        stated: float,
+        said: tuple[float | None, float | None, float | None],
+        now: float,
+    ) -> None:
+        limit, remaining, reset_s = said
+        if limit is None or limit <= 0:
+            return
+        self.unlimited = False
+        if stated < limit:  # ours is the tighter: what remains of theirs says nothing
+            remaining = None
+        meter.learn(min(limit, stated), remaining, reset_s, now)

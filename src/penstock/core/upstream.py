@@ -134,6 +134,8 @@ class Upstream:
 
     def refuse(self, ticket: Ticket, event: Throttled, *, now: float) -> None:
         """Take a refused attempt out of the ledger and heed the refusal."""
+        if event.cause is not RefusalCause.QUOTA:
+            self.capacity.on_refusal(ticket, event.cause, now=now)
         self._land(ticket, now=now)
         self.limits.settle(ticket, 0, 0)
         self.health.refused(
@@ -143,8 +145,8 @@ class Upstream:
             jitter=event.jitter,
             now=now,
         )
-        if event.cause is not RefusalCause.QUOTA:
-            self.capacity.on_refusal(ticket, event.cause, now=now)
+        if event.cause is RefusalCause.RATE:
+            self.limits.provoked()
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken or cancelled attempt out of the ledger."""

@@ -59,6 +59,7 @@ class Residual:
         self._sharing = 0.5
         self._quiet_sent_at = -math.inf
         self._waited_sent_at = -math.inf
+        self._refused_at = -math.inf
         self._strikes = 0
         self._streaming = 0
         self._successes = 0
@@ -74,7 +75,8 @@ class Residual:
                     self.window = self._limit + 1
             return in_flight < self.window + self._room()
         if in_flight < self.window:
-            if self.window > self._limit and in_flight > self._limit - 2:
+            # Never with nothing in flight: no event would come to let the request go later.
+            if self.window > self._limit and in_flight > max(0, self._limit - 2):
                 return ticket.service_p50_s <= self._brief * self._latency_s
             return True
         if in_flight >= self.window + self._room():
@@ -138,8 +140,10 @@ class Residual:
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
         """Shrink, once per flight."""
         flight = self._log.get(ticket.request.id)
-        if flight is not None and flight.sent_at > self._waited_sent_at:
-            self._waited_sent_at = now
+        if flight is None or flight.sent_at <= self._refused_at:
+            return
+        self._refused_at = now
+        if 2 * flight.in_flight >= self._limit:
             self._set(max(1.0, 0.7 * self._limit), now)
             self._ramping, self._confirmed, self._ramp_room = True, self._limit, 0.0
 
