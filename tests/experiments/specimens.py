@@ -11,13 +11,7 @@ from penstock.experiments.paper import paper_directory
 from penstock.experiments.pool import Batch, Here, Workers
 from penstock.experiments.results import Cell
 from penstock.experiments.store import Store
-
-PROVIDER = {"model": "slots", "slots": 4, "tokens_per_s": 200.0, "ttft_s": 0.1}
-WORKLOAD = {"requests": 40, "rate_per_s": 3.0}
-
-
-def job(seed: int = 1, **policy: Any) -> Job:
-    return Job({"provider": PROVIDER, "workload": WORKLOAD}, policy, seed)
+from tests.experiments.jobs import job
 
 
 def bench(out: Path, workers: Workers | None = None) -> Bench:

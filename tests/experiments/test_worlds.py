@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,14 +20,24 @@ def numbers(value: Any, path: str = "") -> dict[str, float]:
 
 @given(st.integers(1, 10_000))
 def test_every_constant_of_a_world_is_within_a_quarter_of_its_value(world: int) -> None:
-    before = numbers({k: base()[k] for k in ("provider", "workload", "mixes", "regimes")})
+    before = numbers({k: base()[k] for k in ("provider", "workload", "regimes")})
     there = world_of(base(), world, SETTINGS)
-    after = numbers({k: there[k] for k in ("provider", "workload", "mixes", "regimes")})
+    after = numbers({k: there[k] for k in ("provider", "workload", "regimes")})
 
     assert before.keys() == after.keys()
     for name, value in before.items():
         slack = 0.5 if isinstance(value, int) else 1e-9
         assert abs(after[name] - value) <= 0.25 * value + slack, name
+
+
+@given(st.integers(1, 10_000))
+def test_a_mix_keeps_its_drawn_proportions_and_sums_to_one(world: int) -> None:
+    there = world_of(base(), world, SETTINGS)["mixes"]
+
+    for name, mix in base()["mixes"].items():
+        moved = [there[name][bucket] / share for bucket, share in mix.items()]
+        assert sum(there[name].values()) == pytest.approx(1.0)
+        assert max(moved) / min(moved) <= 1.25 / 0.75 + 1e-9
 
 
 def test_no_two_constants_move_together() -> None:

@@ -1,7 +1,7 @@
 """Where a study's runs come from: the store if it has them, else the workers."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from penstock.experiments.code_version import code_version
 from penstock.experiments.job import Job
@@ -47,12 +47,24 @@ class Bench:
         found = {text: self._store.get(key) for text, (_, key) in keys.items()}
         return {text: outcome for text, outcome in found.items() if outcome is not None}
 
-    def once(self, name: str, make: Callable[[Progress], RunOutcome]) -> RunOutcome:
-        """Return the run of that name, made here and now unless the store has it."""
-        key = hashlib.sha256(f"{self._version}\n{name}".encode()).hexdigest()[:32]
-        outcome = self._store.get(key)
-        if outcome is None:
-            outcome = make(self._progress)
-            self._store.put(key, outcome)
-            self.made += 1
-        return outcome
+    def all_of(
+        self, names: Sequence[str], make: Callable[[Sequence[str], Progress], Sequence[RunOutcome]]
+    ) -> list[RunOutcome]:
+        """Return the runs of these names; those that the store lacks are made here, together.
+
+        Args:
+            names: what tells the runs apart.
+            make: makes the runs of the names that it is given.
+
+        """
+        keys = {
+            name: hashlib.sha256(f"{self._version}\n{name}".encode()).hexdigest()[:32]
+            for name in names
+        }
+        missing = [name for name in names if self._store.get(keys[name]) is None]
+        if missing:
+            for name, outcome in zip(missing, make(missing, self._progress), strict=True):
+                self._store.put(keys[name], outcome)
+                self.made += 1
+        found = [self._store.get(keys[name]) for name in names]
+        return [outcome for outcome in found if outcome is not None]

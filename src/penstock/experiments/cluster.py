@@ -1,5 +1,6 @@
 """Make many runs over a Ray cluster."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from penstock.experiments.job import Job
 from penstock.experiments.pool import Batch, chunks, run_chunk
 
 _FLYING_PER_CPU = 2
+_KNOCK_S = 5.0
 
 
 class RayCluster:
@@ -25,10 +27,11 @@ class RayCluster:
 
         self._ray: Any = ray
         try:
+            _knock(address)
             ray.init(
                 address=address, ignore_reinit_error=True, log_to_driver=False, logging_level=30
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(f"--ray {address}: no cluster answers there: {error}") from error
         self._task = ray.remote(run_chunk)
 
@@ -49,3 +52,10 @@ class RayCluster:
     def close(self) -> None:
         """Disconnect; a cluster that was started here ends."""
         self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Try the address first: by itself, Ray tries for minutes and then ends the whole process."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from penstock.errors import ConfigError
-from penstock.experiments.bench import Bench
+from penstock.experiments.bench import Bench, Progress
 from penstock.experiments.claims.verdicts import Verdict, examinable, needs, verdicts
 from penstock.experiments.job import Job
 from penstock.experiments.live.compare import Pair, live_job, run_live
@@ -112,13 +111,18 @@ def run_grids(paper: Paper, names: Sequence[str], seeds: int, bench: Bench) -> R
 def run_lives(paper: Paper, bench: Bench) -> tuple[Pair, ...]:
     """Run live.toml's policies through the sidecar and on the virtual clock."""
     settings = paper.special[LIVE]
-    pairs = []
-    for policy in settings["policies"]:
-        job = live_job(settings, policy)
-        real = bench.once(f"live {job.text()}", partial(run_live, settings, policy))
-        simulated = bench.run([job], label=f"simulated: {policy}")[job.text()]
-        pairs.append(Pair(policy, real, simulated))
-    return tuple(pairs)
+    jobs = {policy: live_job(settings, policy) for policy in settings["policies"]}
+    names = {f"live {job.text()}": policy for policy, job in jobs.items()}
+
+    def make(missing: Sequence[str], told: Progress) -> list[RunOutcome]:
+        return run_live(settings, [names[name] for name in missing], told)
+
+    lives = bench.all_of(list(names), make)
+    simulated = bench.run(jobs.values(), label="live: simulated")
+    return tuple(
+        Pair(policy, live, simulated[jobs[policy].text()])
+        for policy, live in zip(jobs, lives, strict=True)
+    )
 
 
 def run_world(

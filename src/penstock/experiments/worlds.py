@@ -1,5 +1,6 @@
 """Perturbed worlds: every constant of the provider and the workload drawn anew around its value."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -57,7 +58,14 @@ def world_of(base: Table, world: int, settings: Table) -> dict[str, Any]:
         name: perturbed(base[name], draws, fixed=fixed)
         for name in ("provider", "workload", "mixes", "regimes")
     }
-    return {**base, **moved}
+    mixes = {name: _to_one(mix) for name, mix in moved["mixes"].items()}
+    return {**base, **moved, "mixes": mixes}
+
+
+def _to_one(mix: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares scaled to a sum of 1 again, which keeps their drawn proportions."""
+    total = math.fsum(mix.values())
+    return {bucket: share / total for bucket, share in mix.items()}
 
 
 def narrowed(

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,26 +42,34 @@ class Pair:
         )
 
 
-def run_live(settings: Table, policy: str, told: Told) -> RunOutcome:
-    """Run one policy of live.toml through the sidecar, in real time."""
+def run_live(settings: Table, policies: Sequence[str], told: Told) -> list[RunOutcome]:
+    """Run policies of live.toml in real time, each through a sidecar and a mock of its own.
+
+    All at once: the load of one is nothing to a machine, and the time it takes is the scenario's.
+    """
+
+    async def together() -> list[RunOutcome]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_live(settings, policy, told)) for policy in policies]
+        return [task.result() for task in tasks]
+
+    return asyncio.run(together())
+
+
+async def _live(settings: Table, policy: str, told: Told) -> RunOutcome:
     from penstock.experiments.live.client import send_workload
     from penstock.experiments.live.processes import sidecar_and_mock
 
     job = live_job(settings, policy)
     scenario = read_scenario(job.scenario)
     workload = scenario.workload.build(job.seed, scenario.classes)
-
-    async def both() -> RunOutcome:
-        with tempfile.TemporaryDirectory(prefix="penstock-live-") as folder:
-            processes = sidecar_and_mock(job.scenario["provider"], job.policy, Path(folder))
-            async with processes as url:
-                label = f"live: {policy}"
-                records = await send_workload(
-                    url, workload, lambda done, total: told(label, done, total)
-                )
-        return outcome_of_records(records)
-
-    return asyncio.run(both())
+    with tempfile.TemporaryDirectory(prefix="penstock-live-") as folder:
+        async with sidecar_and_mock(job.scenario["provider"], job.policy, Path(folder)) as url:
+            label = f"live: {policy}"
+            records = await send_workload(
+                url, workload, lambda done, total: told(label, done, total)
+            )
+    return outcome_of_records(records)
 
 
 def live_job(settings: Table, policy: str) -> Job:

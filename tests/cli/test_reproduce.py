@@ -1,0 +1,123 @@
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from penstock.cli.reproduce import command
+
+
+def reproduce(*arguments: str, exit_code: int = 0) -> str:
+    result = CliRunner().invoke(command, list(arguments), catch_exceptions=False)
+    assert result.exit_code == exit_code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small study with worlds, for all tests that only read."""
+    out = tmp_path_factory.mktemp("study")
+    reproduce(
+        *("noise", "overload", "--seeds", "1", "--worlds", "2", "--jobs", "2"),
+        *("--out", str(out), "--json", str(out / "study.json")),
+    )
+    return out
+
+
+@pytest.mark.slow
+def test_the_json_has_the_form_that_the_issue_promises(done: Path) -> None:
+    document = json.loads((done / "study.json").read_text("utf-8"))
+
+    assert set(document) == {"claims", "tables"}
+    assert [claim["claim"] for claim in document["claims"]] == ["P4", "P7"]
+    for claim in document["claims"]:
+        assert list(claim) == ["claim", "published", "measured", "band", "holds", "worlds_share"]
+        assert isinstance(claim["holds"], bool)
+        assert claim["worlds_share"] in (0.0, 0.5, 1.0)
+    assert {"noise", "overload", "worlds"} == set(document["tables"])
+    row = document["tables"]["noise"][0]
+    assert row["regime"] == "balanced/medium"
+    assert row["short_p95_s_low"] <= row["short_p95_s"] <= row["short_p95_s_high"]
+
+
+@pytest.mark.slow
+def test_the_report_is_one_file_that_fetches_nothing(done: Path) -> None:
+    html = (done / "report.html").read_text("utf-8")
+
+    assert html.count("<svg ") >= 3
+    fetched = re.findall(
+        r"""(?:src|href)\s*=\s*["'](?!#|data:)[^"']*|url\((?!#)[^)]*|@import""", html
+    )
+    assert fetched == []
+    for heading in ("Claims", "Predictor noise", "Overload policies", "Perturbed worlds"):
+        assert f"<h2>{heading}</h2>" in html
+    assert "<script" not in html
+
+
+@pytest.mark.slow
+def test_the_markdown_links_only_plots_that_stand_beside_it(done: Path) -> None:
+    text = (done / "report.md").read_text("utf-8")
+    linked = re.findall(r"\]\((plots/[^)]+)\)", text)
+
+    assert linked
+    assert all((done / name).read_text("utf-8").startswith("<?xml") for name in linked)
+
+
+@pytest.mark.slow
+def test_a_second_time_nothing_is_run_and_every_byte_is_the_same(
+    done: Path, tmp_path: Path
+) -> None:
+    shutil.copy(done / "runs.jsonl", tmp_path / "runs.jsonl")
+
+    said = reproduce(
+        *("noise", "overload", "--seeds", "1", "--worlds", "2", "--jobs", "1"),
+        *("--out", str(tmp_path), "--json", str(tmp_path / "study.json")),
+    )
+
+    assert "0 runs made" in said
+    for name in ("study.json", "report.html", "report.md"):
+        assert (tmp_path / name).read_bytes() == (done / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_no_byte(done: Path, tmp_path: Path) -> None:
+    reproduce("noise", "--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "one"))
+    reproduce("noise", "--seeds", "1", "--jobs", "2", "--out", str(tmp_path / "two"))
+
+    one, two = ((tmp_path / n / "report.html").read_bytes() for n in ("one", "two"))
+    assert one == two
+
+
+def test_an_experiment_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
+    from penstock.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="'nois' is not an experiment: choose from policies"):
+        reproduce("nois", "--out", str(tmp_path))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    arguments: list[Any] = [sys.executable, "-m", "penstock.cli.main", "reproduce", "policies"]
+    arguments += ["--jobs", "2", "--out", tmp_path]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    runs = tmp_path / "runs.jsonl"
+    while process.poll() is None and not (runs.exists() and runs.stat().st_size):
+        pass
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Stopped." in said
+    assert "Traceback" not in said
+    kept = len(runs.read_text("utf-8").splitlines())
+    assert kept > 0
+
+    after = reproduce("policies", "--jobs", "2", "--out", str(tmp_path))
+    assert f"{140 - kept} runs made" in after
