@@ -10,6 +10,7 @@ from penstock.sim.mock.call import BodyError, Endpoint
 from penstock.sim.mock.embeddings import Embeddings
 from penstock.sim.mock.faults import read_fault
 from penstock.sim.mock.http import (
+    STATS_PATH,
     BodyTooLargeError,
     ClientLeftError,
     Exchange,
