@@ -32,6 +32,7 @@ from penstock.sim.chance import unit
 from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent, Refusal
 from penstock.sim.workload import Load, Workload
 
+_FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
 _JITTER_STREAM = 0x4A49
 _IDLE_WAKES_LIMIT = 10_000
 _CAUSES = {
@@ -191,15 +192,16 @@ class Engine:
     def _report(self, name: str, event: ProviderEvent, now: float) -> None:
         """Tell the scheduler what its provider did, as a client would notice it."""
         request_id = event.job_id
-        if event.what is Happening.FIRST_TOKEN:
+        if event.what is _FIRST_TOKEN:
             if self._habits.stream:
                 self._started[request_id] = True
                 self._tell(FirstToken(request_id), now)
-        elif event.what is Happening.FINISHED:
+        elif event.what is _FINISHED:
             load = self._loads[request_id - 1]
             self._ended[request_id] = (now, Outcome.COMPLETED)
             done = Completed(request_id, load.output_tokens, load.request.prompt_tokens)
-            self._see_limits(name, now)
+            if name in self._stating:
+                self._tell(self._limits_event(name, now), now)
             self._tell(done, now)
         elif event.what is Happening.STALLED:
             heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
@@ -276,10 +278,6 @@ class Engine:
     def _defer(self, action: Defer) -> None:
         request_id = action.request.id
         self._deferrals[request_id] = self._deferrals.get(request_id, 0) + 1
-
-    def _see_limits(self, name: str, now: float) -> None:
-        if name in self._stating:
-            self._tell(self._limits_event(name, now), now)
 
     def _queue_limits(self, name: str, now: float) -> None:
         if name in self._stating:

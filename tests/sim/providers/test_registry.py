@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import ConfigError
+from penstock.sim.providers.base import Job
 from penstock.sim.providers.registry import MODELS, build_provider
 
 SLOTS = {"model": "slots"}
@@ -48,6 +49,10 @@ def test_every_model_has_defaults(model: str) -> None:
             {**SLOTS, "changes": [{"at_s": 1, "slots": 0}]},
             "provider.changes[0].slots = 0: must be a whole number >= 1",
         ),
+        ({**SLOTS, "limits": 5}, "provider.limits = 5: must be a table"),
+        ({**SLOTS, "limits": {"rpm": 0}}, "provider.limits.rpm = 0: must be a finite number > 0"),
+        ({**SLOTS, "faults": []}, "provider.faults = []: must be a list of at least one table"),
+        ({**SLOTS, "faults": [{"kind": "x"}]}, "provider.faults[0].kind = 'x': must be one of"),
         ({"model": "rate_limited"}, "provider.inner: missing"),
         (
             {"model": "rate_limited", "inner": {"model": "slots", "slots": 0}},
@@ -82,3 +87,18 @@ def test_what_cannot_be_is_refused_with_key_value_and_rule(table: Any, message: 
         build_provider(table, seed=0)
 
     assert message in str(refused.value)
+
+
+def test_any_provider_may_have_limits_and_before_them_faults() -> None:
+    provider = build_provider(
+        {
+            **SLOTS,
+            "limits": {"rpm": 60, "burst_s": 1.0},
+            "faults": [{"kind": "status", "status": 503, "until_s": 5}],
+        },
+        seed=0,
+    )
+
+    answers = [provider.submit(Job(n, 1), now=at) for n, at in enumerate((0.0, 5.0, 5.0))]
+
+    assert [None if a is None else a.status for a in answers] == [503, None, 429]

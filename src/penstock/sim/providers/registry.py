@@ -31,7 +31,8 @@ def build_provider(table: Mapping[str, Any], *, seed: int, where: str = "provide
 
     `model` names it; the rest are its parameters, plus `changes = [{at_s = 60, slots = 4}, ...]`.
     The wrappers `rate_limited` and `faulty` take the provider behind them as the table `inner`;
-    `faulty` takes `windows`, a list of faults.
+    `faulty` takes `windows`, a list of faults. Short for these, any table may have `limits` (the
+    parameters of `rate_limited`) and `faults` (the windows of `faulty`, which come before).
 
     Args:
         table: as read from TOML.
@@ -45,17 +46,28 @@ def build_provider(table: Mapping[str, Any], *, seed: int, where: str = "provide
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where} = {table!r}: must be a table")
     rest = dict(table)
+    limits, faults = rest.pop("limits", None), rest.pop("faults", None)
+    if limits is not None and not isinstance(limits, Mapping):
+        raise ConfigError(f"{where}.limits = {limits!r}: must be a table")
+    provider = _model(rest, seed=seed, where=where)
+    if limits is not None:
+        provider = _limited(dict(limits), provider, where=f"{where}.limits")
+    if faults is not None:
+        windows = read_windows(faults, where=f"{where}.faults")
+        provider = FaultyServer(windows, provider, seed=seed)
+    return provider
+
+
+def _model(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
     model = rest.pop("model", None)
     if model not in MODELS:
         raise ConfigError(f"{where}.model = {model!r}: must be one of {', '.join(MODELS)}")
     if model == "faulty":
         return _faulty(rest, seed=seed, where=where)
-    changes = rest.pop("changes", [])
     if model == "rate_limited":
         inner = _inner(rest, seed=seed, where=where)
-        limits = read_params(RateLimitedParams, rest, where=where)
-        limit_changes = read_changes(limits, changes, where=f"{where}.changes")
-        return RateLimitedServer(limits, inner, limit_changes)
+        return _limited(rest, inner, where=where)
+    changes = rest.pop("changes", [])
     if model == "linear":
         linear = read_params(LinearParams, rest, where=where)
         linear_changes = read_changes(linear, changes, where=f"{where}.changes")
@@ -68,6 +80,12 @@ def _inner(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
     if "inner" not in rest:
         raise ConfigError(f"{where}.inner: missing: it must be a table with model")
     return build_provider(rest.pop("inner"), seed=seed, where=f"{where}.inner")
+
+
+def _limited(rest: dict[str, Any], inner: Provider, *, where: str) -> Provider:
+    changes = rest.pop("changes", [])
+    limits = read_params(RateLimitedParams, rest, where=where)
+    return RateLimitedServer(limits, inner, read_changes(limits, changes, where=f"{where}.changes"))
 
 
 def _faulty(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
