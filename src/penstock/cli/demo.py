@@ -10,7 +10,7 @@ import click
 @click.option(
     "--seconds",
     type=click.FloatRange(2, 600),
-    default=11.0,
+    default=9.0,
     show_default=True,
     help="How long each of the three loads lasts.",
 )

@@ -67,7 +67,7 @@ def sidecar(url: str, more: str, folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def _child(command: str, *arguments: str) -> Iterator[str]:
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(  # noqa: S603 - our own command, our own words
+        process = subprocess.Popen(
             [sys.executable, "-m", "penstock.cli.main", command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=said,

@@ -31,8 +31,8 @@ def write(path: Path, arms: list[ArmResult], results: dict[str, Metrics], verdic
             "<h1>penstock demo</h1>",
             (
                 f"<p>A provider with {SLOTS} hidden slots got the same {len(arms[0].records)} chat "
-                f"completions three times, at {LOAD:g} times what it can do, from the openai SDK over "
-                "real sockets. What differs is only who stood between.</p>"
+                f"completions three times, at {LOAD:g} times what it can do, from the openai SDK "
+                "over real sockets. What differs is only who stood between.</p>"
             ),
             _table(results),
             *(f"<p>{escape(line)}.</p>" for line in verdict.lines()),
@@ -40,8 +40,8 @@ def write(path: Path, arms: list[ArmResult], results: dict[str, Metrics], verdic
             _latencies(arms),
             (
                 "<p>Each dot is a request, at the time it was sent; crosses were refused. Called "
-                "directly, requests queue inside the provider, where a short one waits behind every "
-                "long one.</p>"
+                "directly, requests queue inside the provider, where a short one waits behind "
+                "every long one.</p>"
             ),
             "<h2>Who met its deadline</h2>",
             _deadlines(arms),

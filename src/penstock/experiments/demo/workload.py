@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from penstock.core.model import bucket_of
 
 SLOTS = 8
-TOKENS_PER_S = 500.0
-"""Of each slot: some five times a real model's, so that minutes of congestion fit into seconds."""
+TOKENS_PER_S = 1000.0
+"""Of each slot: some ten times a real model's, so that minutes of congestion fit into seconds."""
 FIRST_TOKEN_S = 0.02
 LOAD = 1.2
 """Work offered, as a multiple of what the provider can do."""
@@ -18,23 +18,23 @@ class Kind:
     """One kind of request: how often, how long, and by when.
 
     Attributes:
-        share: of all requests.
+        in_twenty: how many of twenty requests are of it.
         low, high: output tokens, drawn evenly between them.
         deadline_s: from submission to the last token.
 
     """
 
-    share: float
+    in_twenty: int
     low: int
     high: int
     deadline_s: float
 
 
 KINDS = (
-    Kind(0.45, 8, 60, 0.5),
-    Kind(0.27, 70, 250, 1.2),
-    Kind(0.18, 280, 1000, 3.0),
-    Kind(0.10, 1100, 2400, 8.0),
+    Kind(9, 8, 60, 0.3),
+    Kind(5, 70, 250, 0.6),
+    Kind(4, 280, 1000, 1.6),
+    Kind(2, 1100, 2400, 4.0),
 )
 """A balanced mix: short questions beside a few long reports (ours, version 1)."""
 
@@ -74,20 +74,23 @@ class Shot:
 def plan(seconds: float, *, seed: int) -> list[Shot]:
     """Return a load of `LOAD` times the provider's capacity, in order of time.
 
-    Gaps are exponential; then time is stretched so that the work that was really drawn fills
-    `seconds` at exactly that load: a demo must not depend on the luck of a seed.
+    Gaps are exponential. Every twenty requests hold the whole mix, and time is stretched so that
+    the work that was really drawn fills `seconds` at exactly that load: a demo should not hang
+    on the luck of a seed.
     """
     chance = random.Random(seed)
     room_s = SLOTS * seconds * LOAD
     drawn: list[tuple[float, Kind, int]] = []
     at = work_s = 0.0
     while work_s < room_s:
-        kind = chance.choices(KINDS, [k.share for k in KINDS])[0]
-        tokens = chance.randint(kind.low, kind.high)
-        drawn.append((at, kind, tokens))
-        at += chance.expovariate(1.0)
-        work_s += FIRST_TOKEN_S + tokens / TOKENS_PER_S
-    stretch = seconds / at
+        mix = [kind for kind in KINDS for _ in range(kind.in_twenty)]
+        chance.shuffle(mix)
+        for kind in mix:
+            tokens = chance.randint(kind.low, kind.high)
+            drawn.append((at, kind, tokens))
+            at += chance.expovariate(1.0)
+            work_s += FIRST_TOKEN_S + tokens / TOKENS_PER_S
+    stretch = work_s / (SLOTS * LOAD) / at
     return [
         Shot(when * stretch, tokens, _CAPS[KINDS.index(kind)], kind.deadline_s, number % 3 == 0)
         for number, (when, kind, tokens) in enumerate(drawn)
