@@ -13,7 +13,7 @@ class ProtocolError(PenstockError, ValueError):
     """An event that cannot have happened: two clocks, a lost message or a driver's bug."""
 
 
-class Refused(PenstockError):  # noqa: N818 - an answer, not an error of anyone's
+class Refused(PenstockError):
     """The scheduler would not let a request through; nothing of it reached the provider now.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import sys
 from typing import Any, Literal
 
 from penstock.integrations.program import Penstock
@@ -68,6 +69,38 @@ def client(
     return made
 
 
+def adopt(client: Any, *, penstock: Penstock | None = None, upstream: str | None = None) -> Any:
+    """Schedule a client that exists already: an SDK's, or an httpx2 or httpx one; return it.
+
+    For libraries that make their clients themselves. The client is changed in place; adopting
+    it again does nothing.
+
+    Args:
+        client: such as `OpenAI()`, `AsyncAnthropic()` or `httpx2.Client()`.
+        penstock: schedules; the program's if None.
+        upstream: a name for the provider; its host if None.
+
+    Raises:
+        TypeError: no HTTP client is found in it.
+
+    """
+    made = client
+    for _ in range(3):  # an SDK's client holds the library's
+        for library in ("httpx2", "httpx"):
+            module = sys.modules.get(library)
+            if module is not None and isinstance(made, module.AsyncClient | module.Client):
+                transports = _modules(library)[1]
+                sync = isinstance(made, module.Client)
+                kind = transports.Transport if sync else transports.AsyncTransport
+                _wrap(made, kind, penstock, upstream)
+                return client
+        made = getattr(made, "_client", None)
+    raise TypeError(
+        f"{type(client).__name__} holds no httpx2 or httpx client: pass it penstock.client() or "
+        "penstock.async_client() when it is made"
+    )
+
+
 def _modules(library: str | None) -> tuple[Any, Any]:
     if library is None:
         found = (name for name in ("httpx2", "httpx") if importlib.util.find_spec(name))
@@ -93,6 +126,8 @@ def _wrap(client: Any, transport: Any, penstock: Penstock | None, upstream: str 
     """
 
     def wrapped(inner: Any) -> Any:
+        if isinstance(inner, transport):
+            return inner
         return transport(inner, penstock=penstock, upstream=upstream)
 
     client._transport = wrapped(client._transport)  # noqa: SLF001 - see above; a test holds it

@@ -1,0 +1,68 @@
+"""A block's wishes reach the calls inside it, across awaits and threads, and no others."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import penstock
+from penstock.integrations.context import CURRENT
+
+
+def class_now() -> str | None:
+    return CURRENT.get().traffic_class
+
+
+def in_thread() -> list[str | None]:
+    seen: list[str | None] = []
+    thread = threading.Thread(target=lambda: seen.append(class_now()))
+    thread.start()
+    thread.join()
+    return seen
+
+
+def test_inner_blocks_override_outer_ones_and_end() -> None:
+    with penstock.request(class_="batch", tenant="a"):
+        with penstock.request(class_="interactive", deadline_s=3.0) as asked:
+            assert (asked.traffic_class, asked.tenant, asked.deadline_s) == ("interactive", "a", 3)
+        assert class_now() == "batch"
+    assert class_now() is None
+
+
+async def test_awaits_and_tasks_inherit() -> None:
+    async def child() -> str | None:
+        await asyncio.sleep(0)
+        return class_now()
+
+    with penstock.request(class_="batch"):
+        task = asyncio.create_task(child())
+        assert await asyncio.to_thread(class_now) == "batch"
+    assert await task == "batch"
+    assert await child() is None
+
+
+def test_threads_started_in_a_block_inherit() -> None:
+    with penstock.request(class_="batch"):
+        assert in_thread() == ["batch"]
+    assert in_thread() == [None]
+
+
+def test_pool_jobs_inherit_from_their_submitter_not_from_the_worker() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with penstock.request(class_="batch"):
+            assert pool.submit(class_now).result() == "batch"  # starts the worker thread
+            assert list(pool.map(lambda _: class_now(), range(3))) == ["batch"] * 3
+        assert pool.submit(class_now).result() is None
+
+
+async def test_jobs_of_a_loops_executor_inherit() -> None:
+    loop = asyncio.get_running_loop()
+    with penstock.request(class_="batch"):
+        assert await loop.run_in_executor(None, class_now) == "batch"
+    assert await loop.run_in_executor(None, class_now) is None
+
+
+def test_a_deadline_that_has_passed_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"deadline_s=0"), penstock.request(deadline_s=0):
+        pytest.fail("it cannot be entered")

@@ -1,0 +1,176 @@
+"""One program's penstock: gates, decorator, defaults, snapshot, logs."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import penstock
+from penstock import Penstock, Usage
+from penstock.core.events import Completed, Dispatch
+from penstock.errors import ConfigError, Refused
+from penstock.integrations import default
+from penstock.runtime.log_reader import read_log
+from tests.integrations.http.rig import Tape, assert_idle, penstock_with
+
+
+@pytest.fixture(autouse=True)
+def fresh_default() -> Iterator[None]:
+    default._forget()
+    yield
+    default._forget()
+
+
+async def test_the_gate_takes_the_blocks_wishes_where_the_call_says_nothing() -> None:
+    tape = Tape()
+    gate = penstock_with(tape=tape).gate()
+    with penstock.request(class_="batch", tenant="reports", deadline_s=9.0):
+        async with gate.admit(prompt="hello", max_tokens=40, tenant="mine") as slot:
+            slot.settle(Usage(10))
+    (dispatch,) = tape.of(Dispatch)
+    request = dispatch.request
+    assert (request.traffic_class, request.tenant) == ("batch", "mine")
+    assert request.estimate.p90_tokens == 40
+    assert request.expires_at == request.deadline == request.arrived_at + 9.0
+
+
+def test_the_sync_gate_is_its_twin() -> None:
+    tape = Tape()
+    gate = penstock_with(tape=tape).sync_gate()
+    with gate.admit(class_="batch", max_tokens=40) as slot:
+        slot.settle(Usage(10))
+    assert tape.of(Completed) == [Completed(1, 10, None, reported=True)]
+
+
+def test_a_class_said_twice_is_refused() -> None:
+    with pytest.raises(TypeError, match="not both"):
+        penstock_with().gate().admit(class_="batch", traffic_class="batch")
+
+
+async def test_the_decorator_schedules_coroutines_and_reads_their_usage() -> None:
+    tape = Tape()
+    scheduled = penstock_with(window=1, tape=tape)
+
+    @penstock.scheduled(class_="batch", penstock=scheduled)
+    async def call(text: str) -> Any:
+        await asyncio.sleep(0)
+        return SimpleNamespace(text=text, usage=SimpleNamespace(output_tokens=4, input_tokens=2))
+
+    replies = await asyncio.gather(call("a"), call("b"))
+    assert [r.text for r in replies] == ["a", "b"]
+    assert tape.of(Completed) == [Completed(1, 4, 2), Completed(2, 4, 2)]
+    assert {d.request.traffic_class for d in tape.of(Dispatch)} == {"batch"}
+
+
+def test_the_decorator_schedules_functions_and_leaves_unknown_usage_unknown() -> None:
+    tape = Tape()
+
+    @penstock.scheduled(penstock=penstock_with(tape=tape))
+    def call() -> str:
+        """Say so."""
+        return "done"
+
+    assert (call(), call.__name__, call.__doc__) == ("done", "call", "Say so.")
+    assert tape.of(Completed) == [Completed(1, None, None, reported=False)]
+
+
+def test_the_decorator_raises_the_refusal() -> None:
+    scheduled = penstock_with()
+    scheduled.outlet().gate.drain()
+
+    @penstock.scheduled(penstock=scheduled)
+    def call() -> None:
+        pytest.fail("it was refused")
+
+    with pytest.raises(Refused, match="draining"):
+        call()
+
+
+def test_the_program_is_configured_once_and_before_use() -> None:
+    made = penstock.configure(default_class="batch")
+    assert penstock.default() is made
+    assert penstock.gate("x") is made.gate("x")
+    assert penstock.sync_gate("x") is made.sync_gate("x")
+    assert list(penstock.snapshot()) == ["x"]
+    with pytest.raises(RuntimeError, match="in use already"):
+        penstock.configure()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"default_class": "bulk"}, "traffic class 'bulk' is not configured"),
+        ({"predictor": "oracle"}, "predictor='oracle' is not known"),
+    ],
+)
+def test_impossible_options_are_refused_at_once(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Penstock(**options)
+
+
+def test_an_unknown_policy_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="magic"):
+        Penstock(stack=penstock.Stack(capacity=penstock.PolicySpec("magic")))
+
+
+def test_each_provider_has_a_decision_log_of_its_own(tmp_path: Path) -> None:
+    with Penstock(decision_log=tmp_path / "d.jsonl", tracer=None) as scheduled:
+        for name in ("default", "api.example:8080"):
+            with scheduled.sync_gate(name).admit() as slot:
+                slot.settle(Usage(3))
+    one, other = read_log(tmp_path / "d.jsonl"), read_log(tmp_path / "d.api.example_8080.jsonl")
+    ids = [{record.id for record in log} - {None} for log in (one, other)]
+    assert ids == [{f"{scheduled.intake.run}-1"}, {f"{scheduled.intake.run}-2"}]
+
+
+def test_the_learned_predictor_takes_over_when_it_knows_enough() -> None:
+    tape = Tape()
+    scheduled = penstock_with(tape=tape, predictor="learned")
+    gate = scheduled.sync_gate()
+    for _ in range(60):
+        with gate.admit(prompt="Name a colour.", model="m", route="colours") as slot:
+            slot.settle(Usage(5))
+    last = tape.of(Dispatch)[-1].request.estimate
+    assert last.source.startswith("predictor")
+    assert last.p50_tokens < 100
+    assert_idle(scheduled)
+
+
+def test_a_forked_child_starts_afresh() -> None:
+    penstock.gate("parent")
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(write, repr(list(penstock.snapshot())).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 100) == b"[]"
+    assert list(penstock.snapshot()) == ["parent"]
+
+
+def test_logs_are_silent_by_default() -> None:
+    handlers = logging.getLogger("penstock").handlers
+    assert any(isinstance(handler, logging.NullHandler) for handler in handlers)
+
+
+def test_importing_penstock_imports_nothing_else() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import penstock; "
+        "print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['penstock']"
+
+
+def test_every_public_name_can_be_loaded() -> None:
+    for name in penstock.__all__:
+        assert getattr(penstock, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        penstock.nothing  # noqa: B018
