@@ -35,7 +35,8 @@ class Upstream:
 
     def serves(self, model: str) -> bool:
         """Say whether this upstream may be asked for the model."""
-        return not self.settings.models or model in self.settings.models
+        models = self.settings.models
+        return not models or model in models or any(_fits(each, model) for each in models)
 
     def service(self, model: str) -> ServiceTime:
         """Return the service-time fit of one model here."""
@@ -52,7 +53,9 @@ class Upstream:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
 
-    def obstacle(self, ticket: Ticket | None, *, now: float) -> tuple[str, float]:
+    def obstacle(
+        self, ticket: Ticket | None, keep: float = 0.0, *, now: float
+    ) -> tuple[str, float]:
         """Return what keeps the ticket out and when time alone removes it.
 
         The cause is "" when it may go now; the time is inf when only an event can help. With
@@ -67,7 +70,7 @@ class Upstream:
         if not self.capacity.has_room(ticket, flying, self.tokens, now=now):
             return "window", math.inf
         if ticket is not None:
-            fits_at = self.limits.room_at(ticket, now=now)
+            fits_at = self.limits.room_at(ticket, keep, now=now)
             if fits_at > now:
                 return "limits", fits_at
         return "", now
@@ -146,7 +149,7 @@ class Upstream:
             now=now,
         )
         if event.cause is RefusalCause.RATE:
-            self.limits.provoked()
+            self.limits.provoked(now=now)
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken or cancelled attempt out of the ledger."""
@@ -154,3 +157,23 @@ class Upstream:
         self.limits.settle(ticket, None, None)
         if upstream_fault:
             self.health.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)
+
+
+def _fits(pattern: str, model: str) -> bool:
+    """Say whether a name fits a pattern in which `*` stands for any text, and nothing else does.
+
+    Not `fnmatch`, to which `[` and `?` in a model's name would mean something.
+    """
+    first, *parts = pattern.split("*")
+    if not parts:
+        return pattern == model
+    last = parts.pop()
+    at, end = len(first), len(model) - len(last)
+    if not (model.startswith(first) and model.endswith(last) and at <= end):
+        return False
+    for part in parts:
+        found = model.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True

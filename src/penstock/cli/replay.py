@@ -1,0 +1,87 @@
+"""`penstock replay`: parse, wire, print."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from penstock.core.events import Action
+    from penstock.runtime.log_format import Header, Record
+
+
+@dataclass(slots=True)
+class Replay:
+    """How one run of a log compares with what is decided now.
+
+    Attributes:
+        decisions: how many were recorded.
+        differences: at how many moments something else is decided now.
+        first: the first such moment in words, or empty.
+
+    """
+
+    run: str
+    decisions: int = 0
+    differences: int = 0
+    first: str = ""
+
+
+@click.command()
+@click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--run", help="Only this run of the log: the first part of its requests' ids.")
+def command(log: Path, run: str | None) -> None:
+    """Decide again what LOG recorded, and say where the decisions differ.
+
+    LOG is a decision log (log.decisions_path in the configuration). Everything that the
+    scheduler was told is told to a fresh one, at the recorded times. Ends with status 1 if it
+    decides anything differently: this penstock is another version, or the log was changed.
+
+    To try another policy on the same traffic, name the log as `trace` in a scenario for
+    `penstock simulate`.
+    """
+    from penstock.runtime.log_reader import read_log
+
+    try:
+        replays = [
+            compare(header, records)
+            for header, records in groupby(read_log(log), key=lambda record: record.header)
+            if run in (None, header.run)
+        ]
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+    if not replays:
+        raise click.ClickException(f"{log}: nothing to replay" + (f" in run {run}" if run else ""))
+    for each in replays:
+        click.echo(f"Run {each.run}: {each.decisions} decisions, {each.differences} differ.")
+        if each.first:
+            click.echo(each.first)
+    if any(each.differences for each in replays):
+        sys.exit(1)
+
+
+def compare(header: "Header", records: Iterator["Record"]) -> Replay:
+    """Return how a run's recorded decisions compare with what is decided now."""
+    from penstock.runtime.log_reader import replayed
+
+    result = Replay(header.run)
+    for now, recorded, decided in replayed(records):
+        result.decisions += len(recorded)
+        if recorded == decided:
+            continue
+        result.differences += 1
+        if not result.first:
+            result.first = (
+                f"The first: {now - header.started_at:.3f} s after its start\n"
+                f"  recorded: {_words(recorded)}\n"
+                f"  now:      {_words(decided)}"
+            )
+    return result
+
+
+def _words(actions: "list[Action]") -> str:
+    return "; ".join(f"{type(a).__name__} {a.request.id} {a.why}" for a in actions) or "nothing"
