@@ -1,5 +1,6 @@
 """`penstock reproduce`: parse, wire, print."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,8 @@ def command(
     from penstock.experiments.store import Store
     from penstock.experiments.study import Wish, make_study
 
+    # Ended by another program is ended as cleanly: the live run's servers must not outlive it.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     store = Store(out)
     workers = _workers(ray_address, jobs)
     try:
@@ -90,6 +93,7 @@ def command(
     finally:
         workers.close()
         store.close()
+        signal.signal(signal.SIGTERM, before)
     _print_claims(study)
     click.echo(f"{bench.made} runs made, the others were kept from before.")
     for path in written:

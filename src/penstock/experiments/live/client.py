@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import aiohttp
 
-from penstock.experiments.live.processes import model_of
+from penstock.experiments.live.processes import LiveError, model_of
 from penstock.metrics import Outcome, Record
 from penstock.sim.workload import Load, Workload
+
+PATIENCE_S = 300.0
+"""Longer than any scenario here keeps a caller waiting: whoever waits longer waits for ever."""
 
 _REFUSED = (429, 503)
 """How the sidecar answers what its scheduler will not send; the mock is told of no fault."""
@@ -26,9 +29,12 @@ async def send_workload(
         workload: what to send.
         told: called with (done, of how many) after each reply.
 
+    Raises:
+        LiveError: a request had no answer at all.
+
     """
     connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=None)
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     done = 0
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         start = time.monotonic()
@@ -40,8 +46,11 @@ async def send_workload(
             told(done, len(workload.loads))
             return record
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(load)) for load in workload.loads]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(load)) for load in workload.loads]
+        except ExceptionGroup as failed:  # the first failure ends the run and cancels the rest
+            raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
@@ -57,9 +66,15 @@ async def _send(session: aiohttp.ClientSession, url: str, load: Load, start: flo
         "model": model_of(load.bucket),
         "messages": [{"role": "user", "content": "as long as the header says"}],
     }
-    async with session.post(url, json=body, headers=headers) as reply:
-        await reply.read()
-        status = reply.status
+    try:
+        async with session.post(url, json=body, headers=headers) as reply:
+            await reply.read()
+            status = reply.status
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise LiveError(
+            f"request {request.id}, sent at {sent_at:.1f} s, had no answer "
+            f"({type(error).__name__}): did the sidecar or the mock end?"
+        ) from error
     ended_at = time.monotonic() - start
     outcome = (
         Outcome.COMPLETED

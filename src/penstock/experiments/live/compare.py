@@ -49,9 +49,7 @@ def run_live(settings: Table, policies: Sequence[str], told: Told) -> list[RunOu
     """
 
     async def together() -> list[RunOutcome]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_live(settings, policy, told)) for policy in policies]
-        return [task.result() for task in tasks]
+        return list(await asyncio.gather(*(_live(settings, policy, told) for policy in policies)))
 
     return asyncio.run(together())
 

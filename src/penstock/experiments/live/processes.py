@@ -38,12 +38,12 @@ async def sidecar_and_mock(provider: Table, policy: Table, folder: Path) -> Asyn
 
     """
     mock_file, sidecar_file = folder / "mock.toml", folder / "penstock.toml"
-    mock_file.write_text(_toml({"provider": provider}), "utf-8")
+    mock_file.write_text(toml_of({"provider": provider}), "utf-8")
     async with AsyncExitStack() as stack:
         mock_url = await stack.enter_async_context(
             _process("mock", "--port", "0", "--config", str(mock_file))
         )
-        sidecar_file.write_text(_toml(sidecar_config(mock_url, policy)), "utf-8")
+        sidecar_file.write_text(toml_of(sidecar_config(mock_url, policy)), "utf-8")
         yield await stack.enter_async_context(_process("serve", "--config", str(sidecar_file)))
 
 
@@ -133,7 +133,7 @@ async def _drain(process: asyncio.subprocess.Process) -> None:
         pass
 
 
-def _toml(document: Mapping[str, Any]) -> str:
+def toml_of(document: Mapping[str, Any]) -> str:
     """Write tables as TOML: one inline value a line, which JSON's text is for what we have."""
     return "".join(f"{name} = {_value(value)}\n" for name, value in document.items())
 
