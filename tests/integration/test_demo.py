@@ -1,0 +1,103 @@
+"""The demo: an exact load, an honest verdict, and nothing left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from penstock.experiments.demo.run import ARMS, run
+from penstock.experiments.demo.verdict import judge
+from penstock.experiments.demo.workload import KINDS, LOAD, SLOTS, plan
+from penstock.metrics import Metrics, Outcome, Record, measure
+
+
+@given(seconds=st.floats(2, 30), seed=st.integers(0, 1000))
+def test_any_plan_offers_exactly_the_stated_load_with_the_whole_mix(
+    seconds: float, seed: int
+) -> None:
+    shots = plan(seconds, seed=seed)
+
+    work_s = sum(shot.service_s for shot in shots)
+    assert work_s >= SLOTS * seconds * LOAD
+    assert shots == sorted(shots, key=lambda shot: shot.at_s)
+    assert shots[-1].at_s <= work_s / (SLOTS * LOAD)
+    for place, kind in enumerate(KINDS):
+        bucket = ("short", "medium", "long", "xlong")[place]
+        assert sum(s.bucket == bucket for s in shots) * 20 == kind.in_twenty * len(shots)
+    for shot in shots:
+        assert shot.output_tokens <= shot.max_tokens
+        assert shot.service_s < shot.deadline_s  # alone, each of them would be in time
+    assert shots == plan(seconds, seed=seed)
+
+
+def _metrics(in_time: int, latency_s: float) -> Metrics:
+    late = [Record("short", 0.0, 0.1, latency_s, Outcome.COMPLETED)] * (10 - in_time)
+    good = [Record("short", 0.0, latency_s, latency_s, Outcome.COMPLETED)] * in_time
+    return measure(good + late)
+
+
+def test_the_verdict_follows_the_figures() -> None:
+    good = judge(_metrics(5, 2.0), _metrics(9, 0.4))
+    assert good.kept
+    assert "1.80 times" in good.lines()[0]
+    assert "0.20 of that" in good.lines()[1]
+    assert not judge(_metrics(6, 2.0), _metrics(9, 0.4)).kept
+    assert not judge(_metrics(5, 2.0), _metrics(9, 0.6)).kept
+
+
+@pytest.mark.slow
+def test_a_short_demo_plays_all_arms_and_writes_its_report(tmp_path: Path) -> None:
+    out = tmp_path / "demo.html"
+    console = Console(record=True, width=100)
+
+    run(seconds=2.0, seed=1, out=out, console=console)
+
+    said = console.export_text()
+    for word in (*ARMS, "short P95", "deadline satisfaction", "useful goodput", "promised"):
+        assert word in said
+    report = out.read_text()
+    assert report.count("<svg") == 2
+    assert not re.search(r"""(src|href)=["']https?:""", report)  # one file, nothing fetched
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == parent:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
+def test_ctrl_c_ends_it_quietly_and_takes_its_children_along(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli.main", "demo", "--seconds", "60"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    until = time.monotonic() + 30
+    while not (children := _children(process.pid)):
+        assert time.monotonic() < until, "the demo started nothing"
+        time.sleep(0.02)
+
+    os.kill(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+
+    assert process.returncode != 0
+    assert b"Traceback" not in said
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
