@@ -53,9 +53,7 @@ class Upstream:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
 
-    def obstacle(
-        self, ticket: Ticket | None, keep: float = 0.0, *, now: float
-    ) -> tuple[str, float]:
+    def obstacle(self, ticket: Ticket | None, *, now: float) -> tuple[str, float]:
         """Return what keeps the ticket out and when time alone removes it.
 
         The cause is "" when it may go now; the time is inf when only an event can help. With
@@ -70,7 +68,7 @@ class Upstream:
         if not self.capacity.has_room(ticket, flying, self.tokens, now=now):
             return "window", math.inf
         if ticket is not None:
-            fits_at = self.limits.room_at(ticket, keep, now=now)
+            fits_at = self.limits.room_at(ticket, now=now)
             if fits_at > now:
                 return "limits", fits_at
         return "", now
@@ -149,7 +147,7 @@ class Upstream:
             now=now,
         )
         if event.cause is RefusalCause.RATE:
-            self.limits.provoked(now=now)
+            self.limits.provoked()
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken or cancelled attempt out of the ledger."""
