@@ -158,7 +158,10 @@ def _print(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("", *(title for _, title, _ in _SHOWN), box=None)
-    groups = [("", {"all": report}), *((k, report.get(k, {})) for k in ("stretches", "routes", "models"))]
+    groups = [
+        ("", {"all": report}),
+        *((k, report.get(k, {})) for k in ("stretches", "routes", "models")),
+    ]
     for kind, rows in groups:
         if kind:
             table.add_row(f"[bold]{kind}")
@@ -169,5 +172,6 @@ def _print(report: dict[str, Any]) -> None:
     console.print(table)
     if "latency_p50_us" in report:
         console.print(
-            f"prediction p50 {report['latency_p50_us']:.0f} us, state {report['state_bytes']:,} bytes"
+            f"prediction p50 {report['latency_p50_us']:.0f} us, "
+            f"state {report['state_bytes']:,} bytes"
         )

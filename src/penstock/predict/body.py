@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-CAP_KEYS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample")
+CAP_KEYS: Final = (
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "max_tokens_to_sample",
+)
 """Names of the output cap, newest first."""
+_CHOICES_MAX = 128  # what OpenAI allows; it multiplies the estimate, so it must be bounded
 _MAX_ITEMS = 200  # of a long conversation, only so many last items are looked at
 
 
@@ -103,9 +109,9 @@ def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
         else:
             facts.history_chars += len(text)
     facts.last_user = last_user or ""
-    if len(turns) > _MAX_ITEMS and isinstance(turns[0], Mapping):
-        if turns[0].get("role") in ("system", "developer"):
-            system.append(_text_of(turns[0].get("content"), facts))
+    first = turns[0] if len(turns) > _MAX_ITEMS else None
+    if isinstance(first, Mapping) and first.get("role") in ("system", "developer"):
+        system.append(_text_of(first.get("content"), facts))
 
 
 def _turn_text(turn: Mapping[str, Any], facts: BodyFacts) -> str:
@@ -117,7 +123,9 @@ def _turn_text(turn: Mapping[str, Any], facts: BodyFacts) -> str:
     text = _text_of(turn.get("content"), facts)
     calls = turn.get("tool_calls")
     if isinstance(calls, list):
-        text += "".join(str(call.get("function", "")) for call in calls if isinstance(call, Mapping))
+        text += "".join(
+            str(call.get("function", "")) for call in calls if isinstance(call, Mapping)
+        )
     return text
 
 
@@ -150,12 +158,14 @@ def _parts(content: Iterable[object], facts: BodyFacts) -> Iterable[str]:
 
 
 def _read_options(body: Mapping[str, Any], facts: BodyFacts) -> None:
-    caps = [body.get(key) for key in CAP_KEYS]
-    facts.cap = next((int(cap) for cap in caps if _is_number(cap) and cap >= 1), None)
-    choices = body.get("n")
-    facts.choices = int(choices) if _is_number(choices) and choices >= 1 else 1
+    caps = [_number(body.get(key)) for key in CAP_KEYS]
+    facts.cap = next((int(cap) for cap in caps if cap is not None and cap >= 1), None)
+    choices = _number(body.get("n"))
+    facts.choices = int(min(choices, _CHOICES_MAX)) if choices and choices >= 1 else 1
     text = body.get("text")
-    shape = body.get("response_format") or (text.get("format") if isinstance(text, Mapping) else None)
+    shape = body.get("response_format") or (
+        text.get("format") if isinstance(text, Mapping) else None
+    )
     facts.json_mode = isinstance(shape, Mapping) and "json" in str(shape.get("type", ""))
     stops = body.get("stop") or body.get("stop_sequences")
     facts.stops = len(stops) if isinstance(stops, list) else int(isinstance(stops, str))
@@ -169,10 +179,10 @@ def _read_options(body: Mapping[str, Any], facts: BodyFacts) -> None:
     facts.effort = effort if isinstance(effort, str) else ""
     thinking = body.get("thinking")
     if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
-        budget = thinking.get("budget_tokens")
-        facts.thinking_tokens = int(budget) if _is_number(budget) else 1
-    heat = body.get("temperature")
-    facts.temperature = float(heat) if _is_number(heat) else 1.0
+        budget = _number(thinking.get("budget_tokens"))
+        facts.thinking_tokens = 1 if budget is None else max(1, int(budget))
+    heat = _number(body.get("temperature"))
+    facts.temperature = 1.0 if heat is None else heat
 
 
 def _read_tools(body: Mapping[str, Any], facts: BodyFacts) -> None:
@@ -189,6 +199,8 @@ def _read_tools(body: Mapping[str, Any], facts: BodyFacts) -> None:
     facts.tool_forced = choice in ("required", "any", "tool", "function")
 
 
-def _is_number(value: Any) -> bool:
-    """Tell whether JSON gave a finite number: true and NaN are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e12
+def _number(value: object) -> float | None:
+    """Return a finite number of JSON, else None: true, NaN and "7" are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e12:
+        return None
+    return float(value)

@@ -63,7 +63,7 @@ def fit_boosted(lessons: Sequence[Lesson], *, wider: LogTokens | None = None) ->
     calls = [item.call for item in lessons]
     linear = fit_prior(lessons, labelled=True, wider=wider, last_stage=None)
     base = np.array([linear.base(call) for call in calls])
-    targets = np.clip(np.array([item.log_tokens for item in lessons]) - base, -2.0, 2.0)
+    targets = np.clip(np.array([item.log_tokens for item in lessons]) - base, -4.0, 4.0)
     folds = np.array([item.fold for item in lessons])
     told = linear_out_of_fold(lessons, targets, labelled=True)
     kernel = keep_calls(calls)
@@ -87,9 +87,7 @@ def _inputs(
     return np.array([base, told, *alike, *sums, *call.dense])
 
 
-def _boost(
-    rows: NDArray[np.float64], targets: NDArray[np.float64]
-) -> tuple[lightgbm.Booster, ...]:
+def _boost(rows: NDArray[np.float64], targets: NDArray[np.float64]) -> tuple[lightgbm.Booster, ...]:
     boosters = []
     for seed in _SEEDS:
         data = lightgbm.Dataset(rows, targets, params={"verbosity": -1})

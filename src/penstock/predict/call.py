@@ -80,13 +80,18 @@ class CallFeatures:
         return cls(
             endpoint=endpoint,
             model=f"{model}#{facts.effort}" if facts.effort else model,
-            route=route if route else derive_route(facts, endpoint),
+            route=route or derive_route(facts, endpoint),
             cap_tokens=math.inf if facts.cap is None else float(facts.cap * facts.choices),
             choices=facts.choices,
             prompt_tokens=math.ceil(user_tokens + rest_tokens),
             dense=dense_features(facts, text, user_tokens=user_tokens, rest_tokens=rest_tokens),
             grams=text.grams,
         )
+
+
+def checksum(text: str) -> int:
+    """Return 32 bits that stand for a name; a lone surrogate in it is no error."""
+    return zlib.crc32(text.encode("utf-8", "replace"))
 
 
 def derive_route(facts: BodyFacts, endpoint: str) -> str:
@@ -99,4 +104,4 @@ def derive_route(facts: BodyFacts, endpoint: str) -> str:
     if not head and not facts.tools:
         return f"~{endpoint}"
     shape = "\0".join((head, *sorted(facts.tools)[:50]))
-    return f"~{endpoint}-{zlib.crc32(shape.encode('utf-8', 'replace')):08x}"
+    return f"~{endpoint}-{checksum(shape):08x}"

@@ -39,7 +39,7 @@ class ConformalP90:
     """
 
     def __init__(self, *, window: int = 200, shrink: float = 10.0, limit: int = 400) -> None:
-        """Remember `window` residuals per group; see `GroupMedians` for the rest."""
+        """Remember `window` residuals per group; see `GroupCentres` for the rest."""
         self._window = window
         self._shrink = shrink
         self._limit = limit

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from penstock.predict.body import BodyFacts
 from penstock.predict.text import KINDS, TextNumbers
 
-_LOOKED_AT_CHARS = 1000
+_LOOKED_AT_CHARS = 400
 # It begins with a digit, so that the regex engine skips text without digits at full speed.
 _ASKED = re.compile(
     r"[0-9]{1,5}[ -]?(?:more |short |long |different |bullet |single )?"
@@ -104,8 +104,9 @@ def dense_features(
     out = np.empty(len(DENSE_NAMES))
     out[: len(values)] = values
     np.divide(text.kind_counts, total, out=out[len(values) :])
-    scaled = ((out - _CENTRE) / _SCALE).astype(np.float32)
-    return np.clip(scaled, -_LIMIT, _LIMIT, out=scaled)
+    scaled: NDArray[np.float32] = ((out - _CENTRE) / _SCALE).astype(np.float32)
+    np.clip(scaled, -_LIMIT, _LIMIT, out=scaled)
+    return scaled
 
 
 def asked_tokens(text: str) -> float:

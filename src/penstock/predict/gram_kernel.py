@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.call import CallFeatures
+from penstock.predict.call import CallFeatures, checksum
 from penstock.predict.gram_weights import PLACES
 
 SHARPNESSES = (2.0, 4.0)
@@ -43,20 +42,22 @@ class GramKernel:
     def values(self, call: CallFeatures) -> list[float]:
         """Return the regression's value for each sharpness."""
         return [
-            float(row @ weights)
-            for row, weights in zip(self.rows(call), self.weights, strict=True)
+            float(row @ weights) for row, weights in zip(self.rows(call), self.weights, strict=True)
         ]
 
     def rows(self, call: CallFeatures) -> list[NDArray[np.float32]]:
         """Return how alike the call is to each recorded one, for each sharpness."""
         present = np.zeros(PLACES, np.float32)
         present[call.grams] = 1.0 / np.sqrt(max(1, call.grams.size))
-        shared = np.add.reduceat(np.append(present.take(self.grams), 0.0), self.starts)
-        shared = np.where(self.roots > 0, shared / np.maximum(1.0, self.roots), 0.0)
+        found = np.append(present.take(self.grams), np.float32(0.0))
+        total = np.add.reduceat(found, self.starts)
+        shared: NDArray[np.float32] = np.where(
+            self.roots > 0, total / np.maximum(1.0, self.roots), 0.0
+        )
         gap = self.dense - call.dense
         distance = np.einsum("ij,ij->i", gap, gap) / call.dense.size
         near = _DENSE_WEIGHT * np.exp(-0.5 * distance)
-        same = 1.0 + (self.routes == zlib.crc32(call.route.encode()))
+        same = 1.0 + (self.routes == checksum(call.route))
         return [
             ((np.exp(sharp * (shared - 1.0)) + near) * same).astype(np.float32)
             for sharp in SHARPNESSES
@@ -71,7 +72,7 @@ def keep_calls(calls: Sequence[CallFeatures]) -> GramKernel:
         starts=np.cumsum(sizes) - sizes,
         roots=np.sqrt(sizes).astype(np.float32),
         dense=np.stack([call.dense for call in calls]),
-        routes=np.array([zlib.crc32(call.route.encode()) for call in calls], np.uint32),
+        routes=np.array([checksum(call.route) for call in calls], np.uint32),
         weights=np.zeros((len(SHARPNESSES), len(calls)), np.float32),
     )
 
@@ -79,5 +80,4 @@ def keep_calls(calls: Sequence[CallFeatures]) -> GramKernel:
 def solve(kernel: NDArray[np.float32], targets: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the weights that fit the targets, ridge included."""
     system = kernel + np.float32(_RIDGE) * np.eye(len(kernel), dtype=np.float32)
-    solution: NDArray[np.float32] = np.linalg.solve(system, targets.astype(np.float32))
-    return solution
+    return np.linalg.solve(system, targets).astype(np.float32)

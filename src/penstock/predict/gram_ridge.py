@@ -24,11 +24,17 @@ class GramMatrix:
 
     def times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the matrix times a vector of weights."""
-        return np.bincount(self._row, self._value * weights[self._column], self.rows)
+        out: NDArray[np.float64] = np.bincount(
+            self._row, self._value * weights[self._column], self.rows
+        ).astype(np.float64)
+        return out
 
     def transposed_times(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the transposed matrix times a vector of rows."""
-        return np.bincount(self._column, self._value * rows[self._row], self.places)
+        out: NDArray[np.float64] = np.bincount(
+            self._column, self._value * rows[self._row], self.places
+        ).astype(np.float64)
+        return out
 
 
 def fit_ridge(

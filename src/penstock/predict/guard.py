@@ -7,11 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from penstock.core.model import TokenEstimate
 from penstock.predict.call import CallFeatures
+from penstock.predict.predictor import Predictor
+from penstock.predict.stats import PredictorStats
 from penstock.predict.worker import Slow, Worker
+
+_SLOW_MAX = 3
+_REST_S = 1.0
 
 
 class TokenPredictor(Protocol):
@@ -33,7 +39,7 @@ class GuardCounts:
     Attributes:
         predicted: estimates that came from the predictor.
         fallbacks: estimates that did not, by cause: "raised", "slow", "invalid", "stale", "off".
-        learned: replies handed to the predictor.
+        learned: replies that the predictor learned from.
         learn_failures: replies it raised on.
         learn_dropped: replies that found its queue full.
         last_error: type and text of the last exception, "" if none.
@@ -51,10 +57,13 @@ class GuardCounts:
 class GuardedPredictor:
     """A predictor that always answers, within its time budget.
 
-    The predictor runs in one thread of its own, which also does the learning, so that it needs
-    no lock. A prediction that is not there after `budget_s` is abandoned and the fallback
-    stands; until that thread is back, every call falls back at once, without waiting. A thread
-    cannot be killed: see the page "explanation/predictor" for what that leaves open.
+    A predictor of unknown kind runs in one thread of its own, which also does the learning. A
+    prediction that is not there after `budget_s` is abandoned and the fallback stands; until
+    that thread is back, every call falls back at once, without waiting.
+
+    penstock's own `Predictor` does a bounded amount of work, holds no lock and does no I/O, so
+    it runs where it is called, which saves 50 to 100 us of changing threads. Should it get slow
+    all the same (a starved machine), three slow answers in a row rest it for a second.
     """
 
     def __init__(
@@ -63,62 +72,66 @@ class GuardedPredictor:
         *,
         budget_s: float = 0.004,
         stale_after_s: float = 3600.0,
-        clock: Callable[[], float] = time.monotonic,
+        threaded: bool | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Guard a predictor; None means that every estimate is the fallback ("off").
 
         Args:
-            predictor: used from the guard's thread only, from now on.
+            predictor: used by the guard only, from now on.
             budget_s: longest wait for an estimate.
             stale_after_s: the predictor is out of date when replies have come in for so long
                 without one that it learned from.
+            threaded: whether it gets a thread; None: unless it is penstock's own.
             clock: monotonic seconds.
 
         """
         self.counts = GuardCounts()
+        self.stats = PredictorStats()
         self._predictor = predictor
         self._budget_s = budget_s
         self._stale_after_s = stale_after_s
         self._clock = clock
         self._unlearned_since: float | None = None
-        self._worker = Worker(name="penstock-predict") if predictor is not None else None
+        self._slow_in_a_row = 0
+        self._rests_until = -math.inf
+        if threaded is None:
+            threaded = predictor is not None and type(predictor) is not Predictor
+        self._worker = Worker(name="penstock-predict") if threaded else None
 
     def predict(self, call: CallFeatures, *, fallback: TokenEstimate) -> TokenEstimate:
         """Return the predictor's estimate, or the fallback if there is none in time.
 
         The fallback's p50 and p90 are capped by what the call allows, as the predictor's are.
         """
-        cause = "off"
-        if self._predictor is not None and self._worker is not None:
-            if self._is_stale():
-                cause = "stale"
-            else:
-                estimate, cause = self._ask(self._predictor, self._worker, call)
-                if estimate is not None:
-                    self.counts.predicted += 1
-                    return estimate
-        self.counts.fallbacks[cause] += 1
-        return cap_estimate(fallback, call.cap_tokens)
+        estimate, cause = self._ask(call)
+        if estimate is not None:
+            self.counts.predicted += 1
+        else:
+            self.counts.fallbacks[cause] += 1
+            estimate = cap_estimate(fallback, call.cap_tokens)
+        self.stats.predicted(call.route, fell_back=bool(cause))
+        return estimate
+
+    def settle(self, call: CallFeatures, estimate: TokenEstimate, output_tokens: int) -> None:
+        """Learn from a reply, and count how good its estimate was.
+
+        Give it the estimate that `predict` returned: the predictor has learned since.
+        """
+        self.stats.settled(call.route, estimate, output_tokens)
+        self.learn(call, output_tokens)
 
     def learn(self, call: CallFeatures, output_tokens: int) -> None:
-        """Hand a reply's real usage to the predictor; returns at once."""
-        if self._predictor is None or self._worker is None:
-            return
+        """Hand a reply's real usage to the predictor; never raises for what that does."""
         predictor = self._predictor
+        if predictor is None:
+            return
         if self._unlearned_since is None:
             self._unlearned_since = self._clock()
-
-        def work() -> None:
-            try:
-                predictor.learn(call, output_tokens)
-            except Exception as error:
-                self.counts.learn_failures += 1
-                self.counts.last_error = _describe(error)
-            else:
-                self.counts.learned += 1
-                self._unlearned_since = None
-
-        if not self._worker.post(work):
+        work = partial(self._learn, predictor, call, output_tokens)
+        if self._worker is None:
+            work()
+        elif not self._worker.post(work):
             self.counts.learn_dropped += 1
 
     def close(self) -> None:
@@ -130,23 +143,49 @@ class GuardedPredictor:
         """Wait until every reply handed over is learned; False if that took too long."""
         return self._worker is None or self._worker.flush(timeout_s=timeout_s)
 
-    def _is_stale(self) -> bool:
-        since = self._unlearned_since
-        return since is not None and self._clock() - since > self._stale_after_s
-
-    def _ask(
-        self, predictor: TokenPredictor, worker: Worker, call: CallFeatures
-    ) -> tuple[TokenEstimate | None, str]:
+    def _learn(self, predictor: TokenPredictor, call: CallFeatures, output_tokens: int) -> None:
         try:
-            estimate = worker.ask(lambda: predictor.predict(call), timeout_s=self._budget_s)
+            predictor.learn(call, output_tokens)
+        except Exception as error:  # noqa: BLE001  whatever it is, the reply is long delivered
+            self.counts.learn_failures += 1
+            self.counts.last_error = _describe(error)
+        else:
+            self.counts.learned += 1
+            self._unlearned_since = None
+
+    def _ask(self, call: CallFeatures) -> tuple[TokenEstimate | None, str]:
+        predictor = self._predictor
+        if predictor is None:
+            return None, "off"
+        since = self._unlearned_since
+        if since is not None and self._clock() - since > self._stale_after_s:
+            return None, "stale"
+        try:
+            if self._worker is None:
+                estimate = self._ask_here(predictor, call)
+            else:
+                work = partial(predictor.predict, call)
+                estimate = self._worker.ask(work, timeout_s=self._budget_s)
         except Slow:
             return None, "slow"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the request goes on, whatever it is
             self.counts.last_error = _describe(error)
             return None, "invalid" if isinstance(error, ValueError) else "raised"
-        if isinstance(estimate, TokenEstimate) and estimate.p90_tokens < math.inf:
+        if isinstance(estimate, TokenEstimate):
             return estimate, ""
         return None, "invalid"
+
+    def _ask_here(self, predictor: TokenPredictor, call: CallFeatures) -> TokenEstimate:
+        begun = self._clock()
+        if begun < self._rests_until:
+            raise Slow("resting after slow answers")
+        estimate = predictor.predict(call)
+        ended = self._clock()
+        self._slow_in_a_row = self._slow_in_a_row + 1 if ended - begun > self._budget_s else 0
+        if self._slow_in_a_row >= _SLOW_MAX:
+            self._slow_in_a_row = 0
+            self._rests_until = ended + _REST_S
+        return estimate
 
 
 def cap_estimate(estimate: TokenEstimate, cap_tokens: float) -> TokenEstimate:

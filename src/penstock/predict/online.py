@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.call import CallFeatures
+from penstock.predict.call import CallFeatures, checksum
 from penstock.predict.conformal import ConformalP90
 from penstock.predict.features import DENSE_NAMES
 from penstock.predict.gram_weights import GramWeights
-from penstock.predict.groups import GroupMedians
+from penstock.predict.groups import GroupCentres
 from penstock.predict.kernel_window import KernelWindow
 from penstock.predict.mixing import ExpertMix
 from penstock.predict.prior import LogTokens
@@ -31,9 +30,10 @@ class Outlook:
     """A prediction taken apart, in log tokens per choice.
 
     Attributes:
-        base: the median of the call's group.
+        base: the mean of the call's group.
         row: how alike the call is to each kept one.
         stacked: what the stacked regression sees.
+        prior: what the prior says, without the offset learned for the group.
         experts: what each expert says: calls alike, stacked regression, prior.
         middle: the mixture of the experts.
         spread: expected size of the error.
@@ -44,6 +44,7 @@ class Outlook:
     base: float
     row: NDArray[np.float32]
     stacked: NDArray[np.float32]
+    prior: float
     experts: list[float]
     middle: float
     spread: float
@@ -76,18 +77,18 @@ class OnlineModel:
         """Start cold, or from a prior."""
         size = len(DENSE_NAMES) + _EXTRA
         self.prior = prior
-        self.medians = GroupMedians(window=100, shrink=0.5, limit=_GROUPS_MAX, start=_START)
-        self.offsets = GroupMedians(
-            window=100, shrink=trust.offset_replies, limit=_GROUPS_MAX, start=0.0
+        self.centres = GroupCentres(
+            window=100, shrink=0.5, limit=_GROUPS_MAX, start=_START, mean=True
+        )
+        self.offsets = GroupCentres(
+            window=100, shrink=trust.offset_replies, limit=_GROUPS_MAX, start=0.0, mean=False
         )
         self.kernel = KernelWindow(len(DENSE_NAMES))
         self.grams = GramWeights()
-        start = np.zeros(size, np.float32)
-        start[1:3] = 0.6, 0.3
-        self.stack = RecursiveRegression(start, np.full(size, 0.02, np.float32))
-        spread = np.zeros(size, np.float32)
-        spread[0] = 0.35
-        self.spread = RecursiveRegression(spread, np.full(size, 0.01, np.float32))
+        start = np.zeros((2, size), np.float32)
+        start[0, 1:3] = 0.6, 0.3  # the length: begin with kernel and n-grams
+        start[1, 0] = 0.35  # the size of the error: begin with a constant
+        self.stack = RecursiveRegression(start)
         self.mix = ExpertMix(trust.start_losses)
         self.p90 = ConformalP90()
         self.replies = 0
@@ -95,22 +96,23 @@ class OnlineModel:
     def outlook(self, call: CallFeatures) -> Outlook:
         """Return what is to be expected of a call."""
         keys = group_keys(call)
-        base = self.medians.value(keys)
-        row = self.kernel.row(call.grams, call.dense, zlib.crc32(call.route.encode()))
+        base = self.centres.value(keys)
+        row = self.kernel.row(call.grams, call.dense, checksum(call.route))
         kernel = self.kernel.value(row)
-        prior = base
+        said = prior = base
         if self.prior is not None:
-            prior = self.prior.log_tokens(call) + self.offsets.value(keys)
+            said = self.prior.log_tokens(call)
+            prior = said + self.offsets.value(keys)
         stacked = np.empty(_EXTRA + call.dense.size, np.float32)
         stacked[:_EXTRA] = 1.0, kernel, self.grams.value(call.grams), prior - base
         stacked[_EXTRA:] = call.dense
-        experts = [base + kernel, base + self.stack.value(stacked), prior]
+        told, spread = self.stack.values(stacked).tolist()
+        experts = [base + kernel, base + told, prior]
         weights = self.mix.weights(keys[-1])
         middle = sum(w * e for w, e in zip(weights, experts, strict=True))
-        spread = max(_SPREAD_MIN, self.spread.value(stacked))
-        return Outlook(
-            base, row, stacked, experts, middle, spread, spread * self.p90.above(keys)
-        )
+        spread = max(_SPREAD_MIN, spread)
+        above = spread * self.p90.above(keys)
+        return Outlook(base, row, stacked, said, experts, middle, spread, above)
 
     def learn(self, call: CallFeatures, log_tokens: float) -> None:
         """Take in the logarithm of the real output tokens per choice."""
@@ -119,19 +121,19 @@ class OnlineModel:
         error = log_tokens - seen.middle
         self.mix.learn(keys[-1], [abs(log_tokens - expert) for expert in seen.experts])
         if self.p90.learn(keys, error / seen.spread, covered=error <= seen.above + 1e-9):
-            self.medians.keep_last(keys[-1], _AFTER_ALARM)
+            self.centres.keep_last(keys[-1], _AFTER_ALARM)
             self.offsets.keep_last(keys[-1], _AFTER_ALARM)
-        self.spread.learn(seen.stacked, abs(error))
-        residual = min(2.0, max(-2.0, log_tokens - seen.base))
-        self.stack.learn(seen.stacked, residual)
+        residual = min(4.0, max(-4.0, log_tokens - seen.base))
+        told, spread = self.stack.values(seen.stacked).tolist()
+        self.stack.learn(seen.stacked, (residual - told, abs(error) - spread))
         self.grams.learn(call.grams, residual - float(seen.stacked[2]))
-        self.medians.add(keys, log_tokens)
-        group = zlib.crc32(keys[-1].encode())
-        route = zlib.crc32(call.route.encode())
-        base = self.medians.value(keys)
+        self.centres.add(keys, log_tokens)
+        group = checksum(keys[-1])
+        route = checksum(call.route)
+        base = self.centres.value(keys)
         self.kernel.add(seen.row, call.grams, call.dense, route, group, log_tokens, base)
         if self.prior is not None:
-            self.offsets.add(keys, log_tokens - self.prior.log_tokens(call))
+            self.offsets.add(keys, log_tokens - seen.prior)
         self.replies += 1
 
 

@@ -75,7 +75,7 @@ class Predictor:
         self.model.learn(call, math.log(max(1.0, output_tokens / call.choices)))
 
     def save(self, path: Path) -> None:
-        """Write what was learned; the file appears whole or not at all. Holds no prompt text.
+        """Write what was learned: no prompt text, no prior. Appears whole or not at all.
 
         Raises:
             OSError: the place cannot be written.
@@ -83,14 +83,20 @@ class Predictor:
         """
         write_state(path, self.model, source=self.source)
 
-    def load(self, path: Path) -> None:
-        """Take over what was saved at `path`; unchanged if that fails.
+    @classmethod
+    def load(cls, path: Path, *, prior: LogTokens | None = None) -> Self:
+        """Return the predictor that was saved at `path`.
 
-        A prior is not part of the state: load into a predictor that started from the same.
+        Args:
+            path: as given to `save`.
+            prior: what the saved predictor started from, if that was a prior of the user's own;
+                the shipped one is found by itself.
 
         Raises:
-            StateError: the file is damaged, of another version, or no state at all.
+            StateError: the file is damaged, of another version or no state at all, or it needs
+                a prior that was not given.
             OSError: it cannot be read.
 
         """
-        self.model = read_state(path, prior=self.model.prior)
+        model, source = read_state(path, prior=prior)
+        return cls(model, source=source)

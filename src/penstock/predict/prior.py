@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.call import CallFeatures
+from penstock.predict.call import CallFeatures, checksum
 from penstock.predict.gram_weights import PLACES
 from penstock.predict.trees import ObliviousTrees
 
@@ -102,7 +101,7 @@ def route_places(call: CallFeatures) -> NDArray[np.int64]:
         Multi-task hashing: Weinberger et al., ICML 2009.
 
     """
-    shift = zlib.crc32(call.route.encode())
+    shift = checksum(call.route)
     return PLACES + (call.grams.astype(np.int64) * _ROUTE_STRIDE + shift) % PLACES
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.predict.features import DENSE_NAMES
+from penstock.predict.packed_file import StateError, pack, unpack, write_whole
 from penstock.predict.prior import PriorModel, empty_trees
-from penstock.predict.state_file import StateError, pack, unpack, write_whole
 from penstock.predict.trees import ObliviousTrees
 
 PRIOR_VERSION = 1
@@ -37,7 +39,8 @@ def write_prior(path: Path, prior: PriorModel) -> None:
     parts: dict[str, PriorModel] = {"": prior}
     if isinstance(prior.wider, PriorModel):
         parts["wider_"] = prior.wider
-    arrays, metas = {}, {}
+    arrays: dict[str, NDArray[Any]] = {}
+    metas = {}
     for prefix, part in parts.items():
         trees = empty_trees() if part.trees is None else part.trees
         if not isinstance(trees, ObliviousTrees):

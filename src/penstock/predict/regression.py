@@ -1,4 +1,4 @@
-"""Recursive least squares: a linear regression that is exact after every reply."""
+"""Recursive least squares: linear regressions that are exact after every reply."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 
 class RecursiveRegression:
-    """Bayesian linear regression, updated one reply at a time.
+    """Bayesian linear regressions on the same features, updated one reply at a time.
 
     Errors are clipped at `clip`, so that one runaway reply does not turn the plane, and old
-    replies fade by `forget` each.
+    replies fade by `forget` each. All targets share one covariance, which is most of the cost.
 
     Source:
         Recursive least squares with exponential forgetting; Haykin, Adaptive Filter Theory.
@@ -20,30 +20,29 @@ class RecursiveRegression:
     def __init__(
         self,
         start: NDArray[np.float32],
-        prior_variance: NDArray[np.float32],
         *,
+        prior_variance: float = 0.02,
         forget: float = 0.9995,
         clip: float = 1.5,
     ) -> None:
-        """Start from `start`, trusted as little as `prior_variance` (per weight) says."""
+        """Start from `start` (one row a target), trusted as little as `prior_variance` says."""
         self.weights = start.astype(np.float32)
-        self.covariance = np.diag(prior_variance).astype(np.float32)
-        self._ceiling = float(prior_variance.max())
-        self._forget = forget
+        self.covariance = np.eye(start.shape[1], dtype=np.float32) * np.float32(prior_variance)
+        self._ceiling = prior_variance
+        self._forget = np.float32(forget)
         self._clip = clip
 
-    def value(self, features: NDArray[np.float32]) -> float:
-        """Return the regression's value."""
-        return float(self.weights @ features)
+    def values(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the value of each target."""
+        return self.weights @ features
 
-    def learn(self, features: NDArray[np.float32], target: float) -> None:
-        """Move towards `target`, as a unit-variance observation."""
+    def learn(self, features: NDArray[np.float32], errors: tuple[float, ...]) -> None:
+        """Take in by how much each value was too low."""
         pull = self.covariance @ features
-        error = target - float(self.weights @ features)
-        error = min(self._clip, max(-self._clip, error))
-        scale = 1.0 / (self._forget + float(features @ pull))
-        self.weights += (error * scale) * pull
-        self.covariance -= np.outer(pull * np.float32(scale), pull)
-        # Forgetting would let unused directions grow without bound.
+        gain = pull / (self._forget + features @ pull)
+        for row, error in enumerate(errors):
+            self.weights[row] += np.float32(min(self._clip, max(-self._clip, error))) * gain
+        self.covariance -= np.multiply.outer(gain, pull)
+        # Forgetting would let directions that no reply has pointed at grow without bound.
         if float(self.covariance.diagonal().max()) < self._ceiling:
-            self.covariance /= np.float32(self._forget)
+            self.covariance /= self._forget

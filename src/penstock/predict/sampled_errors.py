@@ -7,6 +7,7 @@ import gzip
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Self
 
@@ -61,6 +62,13 @@ class SampledErrors:
             )
         except KeyError as error:
             raise ConfigError(f"{path}: column {error} is missing") from error
+
+    @classmethod
+    def shipped(cls) -> Self:
+        """Return the errors of penstock's own predictor on 2,500 prompts it had not seen."""
+        place = resources.files("penstock.predict") / "prior" / "error_sample.csv.gz"
+        with resources.as_file(place) as path:
+            return cls.load(path)
 
     def estimate(self, actual_tokens: float, *, u: float) -> TokenEstimate:
         """Return an estimate for a reply that will have `actual_tokens`.

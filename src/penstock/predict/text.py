@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 GRAM_BITS = 16
 """Hashed n-grams fall into 2**16 places: a place is a uint16, which numpy sorts by radix."""
-SAMPLE_BYTES = 4096
+SAMPLE_BYTES = 700
 """Of a longer text, so many bytes of its head and as many of its tail are read for n-grams."""
 KINDS = (
     "lower",
@@ -95,7 +95,7 @@ _UP, _DOWN = _powers(2 * SAMPLE_BYTES + 8)
 _IN_WORD = np.isin(_KIND_OF, [_KIND[name] for name in ("lower", "upper", "digit", "accented")])
 _IN_WORD[ord("_")] = True
 # A wide character is three or four bytes: the first starts a word, the others go on with it.
-_GOES_ON = _IN_WORD | (_KIND_OF == _KIND["wide"])
+_GOES_ON = _IN_WORD | (_KIND["wide"] == _KIND_OF)
 _BLANK = np.isin(_KIND_OF, [_KIND["space"], _KIND["newline"]])
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
 _PAIR = np.uint64(0xC2B2AE3D27D4EB4F)

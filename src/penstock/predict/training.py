@@ -19,7 +19,7 @@ from penstock.predict.trees import TreeOptions, grow
 _REPLAYED = 4000
 _RIDGE = 1.0
 _RIDGE_LABELLED = 0.5  # two halves share the work
-_CLIP = 2.0  # log tokens; a reply that ran into its cap is no better known for it
+_CLIP = 4.0  # log tokens; a reply that ran into its cap is no better known for it
 
 Fit = Callable[[Sequence["Lesson"]], LogTokens]
 Grow = Callable[[NDArray[np.float32], NDArray[np.float64]], Regressor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import deque
 
@@ -47,6 +48,15 @@ class Window:
         while len(self._arrived) > count:
             oldest = self._arrived.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
+
+    def mean(self) -> float:
+        """Return the mean of the window.
+
+        Raises:
+            ZeroDivisionError: the window is empty.
+
+        """
+        return math.fsum(self._sorted) / len(self._sorted)
 
     def values(self) -> list[float]:
         """Return the numbers in order of arrival."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -33,7 +32,7 @@ class _Question(Generic[T]):
     def run(self) -> None:
         try:
             self.answer = self.work()
-        except Exception as error:  # handed over to whoever asked
+        except Exception as error:  # noqa: BLE001  handed over to whoever asked
             self.error = error
         self.done.release()
 
@@ -52,7 +51,6 @@ class Worker:
         self._chores_max = chores_max
         self._late: _Question[object] | None = None
         self._closed = False
-        self._busy = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

@@ -1,0 +1,120 @@
+"""`penstock predict`: train, evaluate and report, from files to figures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from penstock.cli.predict import command
+from penstock.errors import ConfigError
+from penstock.predict.datasets import read_replies
+from tests.predict.replies import invented
+
+FIGURES = {
+    "n", "bucket_accuracy", "pair_ranking", "spearman", "median_multiplicative_error",
+    "pinball_p50_log", "pinball_p90_log", "p90_coverage",
+}  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name, count, seed in (("train", 300, 1), ("test", 200, 2)):
+        rows = [
+            {"prompt": a.prompt, "output_tokens": a.tokens, "route": "mail", "model": "m"}
+            for a in invented(count, seed=seed)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> dict[str, Any]:
+    out = folder / "out.json"
+    done = CliRunner().invoke(command, [*arguments, "--json", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    report: dict[str, Any] = json.loads(out.read_text())
+    return report
+
+
+def test_a_trained_predictor_is_scored_on_prompts_kept_back(files: Path) -> None:
+    report = run(
+        files, "evaluate", "--train", str(files / "train.jsonl"),
+        "--test", str(files / "test.jsonl"), "--learner", "numpy",
+    )  # fmt: skip
+
+    assert set(report) == FIGURES | {"latency_p50_us", "state_bytes", "routes", "models"}
+    assert set(report["routes"]["mail"]) == FIGURES
+    assert report["n"] == report["models"]["m"]["n"] == 200
+    assert report["bucket_accuracy"] > 0.95
+    assert 0.86 <= report["p90_coverage"] <= 0.97
+
+
+def test_a_stream_is_scored_by_stretches_and_gets_better(files: Path) -> None:
+    report = run(files, "evaluate", "--test", str(files / "test.jsonl"), "--online")
+
+    stretches = report["stretches"]
+    assert list(stretches) == ["0-50", "50-100", "100-250"]
+    assert [part["n"] for part in stretches.values()] == [50, 50, 100]
+    late, early = stretches["100-250"], stretches["0-50"]
+    assert late["median_multiplicative_error"] < early["median_multiplicative_error"]
+
+
+def test_boosted_trees_are_an_optional_learner(files: Path) -> None:
+    report = run(
+        files, "evaluate", "--train", str(files / "train.jsonl"),
+        "--test", str(files / "test.jsonl"), "--learner", "boosted",
+    )  # fmt: skip
+
+    assert report["bucket_accuracy"] > 0.95
+
+
+def test_a_prior_trained_on_ones_own_records_can_be_used_at_once(files: Path) -> None:
+    prior = files / "prior.npz"
+    done = CliRunner().invoke(
+        command, ["train", str(files / "train.jsonl"), "--unlabelled", "--out", str(prior)]
+    )
+    assert done.exit_code == 0, done.output
+
+    report = run(files, "evaluate", "--test", str(files / "test.jsonl"), "--prior", str(prior))
+
+    assert report["bucket_accuracy"] > 0.95
+
+
+def test_a_decision_log_becomes_figures_and_a_plot(tmp_path: Path) -> None:
+    log = tmp_path / "decisions.jsonl"
+    lines: list[dict[str, Any]] = [{"penstock_decision_log": 1, "run": "r"}, {"now": 1.0}]
+    for asked in invented(300, seed=3):
+        outcome = {
+            "result": "completed", "traffic_class": "interactive", "p50_tokens": asked.tokens * 1.1,
+            "p90_tokens": asked.tokens * 2.0, "source": "predictor:online",
+            "output_tokens": asked.tokens,
+        }  # fmt: skip
+        lines.append({"now": 2.0, "event": "completed", "outcome": outcome})
+        lines.append({"now": 2.0, "outcome": {**outcome, "result": "failed"}})
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plot = tmp_path / "plot.png"
+
+    report = run(tmp_path, "report", str(log), "--out", str(plot))
+
+    assert report["n"] == report["routes"]["interactive"]["n"] == 300
+    assert report["median_multiplicative_error"] == pytest.approx(1.1)
+    assert report["p90_coverage"] == 1.0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('{"prompt": "x"}\n', "row 1: needs"),
+        ("{]\n", "line 1: is not JSON"),
+        ("[1]\n", "not a JSON object"),
+        ("", "has no rows"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_row(tmp_path: Path, text: str, match: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=match):
+        read_replies(path)
