@@ -49,7 +49,9 @@ def test_a_wait_for_a_limit_a_minute_is_named_so() -> None:
     penstock.handle(Arrived(request(1)), now=0.0)
     penstock.handle(Arrived(request(2, at=10.0)), now=10.0)
 
-    assert dispatched(penstock, Woke(), 60.0).why.waits == {"limits": 50.0}
+    why = dispatched(penstock, Woke(), 90.0).why
+
+    assert why.waits == {"limits": 80.0}
 
 
 def test_a_wait_for_a_paused_upstream_is_named_so() -> None:

@@ -197,7 +197,7 @@ class Scheduler:
         hopeless = (
             open_at >= ticket.request.expires_at
             or lane.exhausted(now=now)
-            or ticket.attempts >= self.settings.max_attempts
+            or self._refused_too_often(ticket)
         )
         if hopeless or self._draining:
             self._end(ticket)
@@ -354,6 +354,14 @@ class Scheduler:
             and not lane.exhausted(now=now)
             and self._retries.next_at(lane.signals.waiting, now=now) <= now
         )
+
+    def _refused_too_often(self, ticket: Ticket) -> bool:
+        """Say whether refusals at the door end a request: only one without a time-to-live.
+
+        In a storm the head of the queue is the probe every time; it must not pay for that.
+        """
+        endless = ticket.request.expires_at == math.inf
+        return endless and ticket.attempts >= self.settings.max_attempts
 
     def _fail_fast(self, lane: Lane, now: float) -> None:
         """Refuse what waits for upstreams whose quota is spent beyond its own patience."""

@@ -32,7 +32,7 @@ class UpstreamSettings:
     """One account, region or provider.
 
     Attributes:
-        models: what it serves; empty for anything.
+        models: what it serves, where `*` stands for any text; empty for anything.
         capacity: its window policy; None for the stack's.
         limits: stated limits; learnt ones tighten them.
         base_s, s_per_token: first guess of its service time, replaced by what replies show.
@@ -69,7 +69,7 @@ class Settings:
         sticky: keep a session on the upstream that served it last, while that one has room.
         retry_share: attempts beyond the first, as a share of requests, while an upstream refuses.
         max_attempts: after so many attempts, the first included, a fault is final. Refusals at
-            the upstream's door are not: the request waits as long as its time-to-live allows.
+            the upstream's door are not, as long as the request has a time-to-live to end it.
 
     """
 

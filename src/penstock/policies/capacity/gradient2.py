@@ -56,12 +56,13 @@ class Gradient2(CountingWindow):
 
     def on_reply(self, reply: Reply, *, now: float) -> None:
         """Move towards what the gradient says."""
-        long_s = self._long_term_s(reply.latency_s)
-        if long_s / reply.latency_s > 2.0:
+        latency_s = max(1e-9, reply.latency_s)
+        long_s = self._long_term_s(latency_s)
+        if long_s / latency_s > 2.0:
             self._long_s *= DRIFT
         if reply.in_flight < self.window / 2.0:
             return
-        gradient = max(0.5, min(1.0, self._tolerance * long_s / reply.latency_s))
+        gradient = max(0.5, min(1.0, self._tolerance * long_s / latency_s))
         wanted = self.window * gradient + self._queue
         smoothed = self.window * (1.0 - self._smoothing) + wanted * self._smoothing
         self.window = max(1.0, min(self._largest, smoothed))

@@ -128,7 +128,7 @@ class Residual:
         if flight is None or not reply.output_tokens or fit.replies < KNOWN_REPLIES:
             return
         service_s = fit.predict_s(reply.output_tokens)
-        excess = reply.latency_s / service_s - 1.0
+        excess = reply.latency_s / max(1e-9, service_s) - 1.0
         if 2 * flight.in_flight <= (self._confirmed if self._ramping else self._limit):
             fit.observe_quiet(excess)
         if streamed and excess > fit.tolerance:
@@ -166,7 +166,7 @@ class Residual:
                 self._quiet(flight, min(level, math.ceil(mean_n - 0.5)), now)
             return
         queue = flight.in_flight - max(1, log.replies_in(flight.sent_at, waited_s, nearest=True))
-        sharing = math.ceil(service_s * mean_n / latency_s - 0.1)
+        sharing = math.ceil(service_s * mean_n / max(1e-9, latency_s) - 0.1)
         self._strikes += 2 if waited_s > 3.0 * slop_s else 1
         self._waited(flight, max(1, queue), max(1, sharing), whole, now)
 

@@ -42,7 +42,7 @@ class Vegas(CountingWindow):
     def on_reply(self, reply: Reply, *, now: float) -> None:
         """Step up or down by the queue that this reply shows."""
         self._replies += 1
-        latency_s = reply.latency_s
+        latency_s = max(1e-9, reply.latency_s)
         if self._replies >= PROBE_SHARE * PROBE_EVERY * self.window:
             self._replies = 0
             self._shortest_s = latency_s
