@@ -67,6 +67,14 @@ class CellRegret:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """How a stack is tried: with which seeds, and what is laid over the cell's scenario."""
+
+    seeds: tuple[int, ...]
+    scenario: Table = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Search:
     """The search of one cell, in rounds; each round is a list of stacks to screen."""
@@ -77,11 +85,12 @@ class _Search:
     stacks: Stacks
     screened: dict[str, Scored] = field(default_factory=dict)
 
-    def jobs(self, policies: Sequence[Table], seeds: Sequence[int]) -> list[Job]:
-        return [Job(self.scenario, policy, s, detail=False) for policy in policies for s in seeds]
+    def jobs(self, policies: Sequence[Table], trial: _Trial) -> list[Job]:
+        scenario = overlay(self.scenario, trial.scenario)
+        return [Job(scenario, policy, s, detail=False) for policy in policies for s in trial.seeds]
 
-    def scored(self, policy: Table, seeds: Sequence[int], runs: Mapping[str, RunOutcome]) -> Scored:
-        found = [runs[job.text()].figures for job in self.jobs([policy], seeds)]
+    def scored(self, policy: Table, trial: _Trial, runs: Mapping[str, RunOutcome]) -> Scored:
+        found = [runs[job.text()].figures for job in self.jobs([policy], trial)]
         p95_s = average([figures["short_p95_s"] for figures in found])
         return Scored(
             stack_name(policy),
@@ -115,7 +124,7 @@ def search_cells(paper: Paper, seeds: int, bench: Bench) -> tuple[CellRegret, ..
     table = paper.special["regret"]
     searches = list(_searches(paper, table))
     settings = table["search"]
-    screen = list(range(1, int(settings["screen_seeds"]) + 1))
+    screen = _Trial((1,), {"workload": {"requests": int(settings["screen_requests"])}})
     rounds: tuple[tuple[str, Callable[[_Search], Sequence[Table]]], ...] = (
         ("combinations", lambda s: [table["direct"], *s.stacks.combinations()]),
         ("windows", lambda s: s.stacks.windows(s.kept("combinations_kept"))),
@@ -129,7 +138,7 @@ def search_cells(paper: Paper, seeds: int, bench: Bench) -> tuple[CellRegret, ..
             for policy in policies:
                 scored = search.scored(policy, screen, runs)
                 search.screened.setdefault(scored.name, scored)
-    return _finals(searches, table, list(range(1, seeds + 1)), bench)
+    return _finals(searches, table, _Trial(tuple(range(1, seeds + 1))), bench)
 
 
 def _searches(paper: Paper, table: Table) -> Iterator[_Search]:
@@ -143,14 +152,14 @@ def _searches(paper: Paper, table: Table) -> Iterator[_Search]:
 
 
 def _finals(
-    searches: Sequence[_Search], table: Table, seeds: Sequence[int], bench: Bench
+    searches: Sequence[_Search], table: Table, trial: _Trial, bench: Bench
 ) -> tuple[CellRegret, ...]:
     count = 2 * int(table["search"]["finalists"])
     plans = [(s, [{}, table["direct"], *(one.policy for one in s.best(count))]) for s in searches]
-    jobs = [job for s, policies in plans for job in s.jobs(policies, seeds)]
+    jobs = [job for s, policies in plans for job in s.jobs(policies, trial)]
     runs = bench.run(jobs, label="regret: finalists")
     return tuple(
-        _regret(search, [search.scored(policy, seeds, runs) for policy in policies])
+        _regret(search, [search.scored(policy, trial, runs) for policy in policies])
         for search, policies in plans
     )
 

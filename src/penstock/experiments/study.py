@@ -10,7 +10,7 @@ from penstock.experiments.claims.verdicts import Verdict, examinable, needs, ver
 from penstock.experiments.job import Job
 from penstock.experiments.live.compare import Pair, live_job, run_live
 from penstock.experiments.outcome import RunOutcome
-from penstock.experiments.paper import Paper, read_paper
+from penstock.experiments.paper import Experiment, Paper, read_paper
 from penstock.experiments.regret import CellRegret, search_cells
 from penstock.experiments.results import Cell, Results
 from penstock.experiments.worlds import narrowed, seeds_of, with_seeds, world_of
@@ -64,10 +64,7 @@ def make_study(directory: Path, wish: Wish, bench: Bench) -> Study:
     if not wish.names or LIVE in wish.names:
         live = run_lives(paper, bench)  # first: nothing else may use the machine meanwhile
     results = run_grids(paper, grids, seeds, bench)
-    worlds = [
-        run_world(directory, results, paper, number, bench, of=wish.worlds)
-        for number in range(1, wish.worlds + 1)
-    ]
+    worlds = run_worlds(directory, results, paper, wish.worlds, bench)
     regrets: tuple[CellRegret, ...] = ()
     if not wish.names or REGRET in wish.names:
         regrets = search_cells(paper, seeds, bench)
@@ -125,23 +122,26 @@ def run_lives(paper: Paper, bench: Bench) -> tuple[Pair, ...]:
     )
 
 
-def run_world(
-    directory: Path, results: Results, paper: Paper, world: int, bench: Bench, *, of: int
-) -> Results:
-    """Run what the claims look at in a perturbed world."""
+def run_worlds(
+    directory: Path, results: Results, paper: Paper, count: int, bench: Bench
+) -> list[Results]:
+    """Run what the claims look at in so many perturbed worlds, all of them together."""
     settings = paper.special["worlds"]
-    there = read_paper(directory, world_of(paper.base, world, settings))
     wanted = needs(examinable(results))
-    experiments = narrowed(there.experiments, wanted)
-    seeds = seeds_of(world, int(settings["seeds"]))
-    plan = {
-        (name, *place): jobs
-        for name, experiment in experiments.items()
-        for place, jobs in with_seeds(experiment.jobs(len(seeds)), seeds).items()
-    }
-    return Results(
-        experiments, _cells(plan, bench.run(_all_jobs(plan), label=f"world {world} of {of}"))
-    )
+    there: list[tuple[Mapping[str, Experiment], Plan]] = []
+    for world in range(1, count + 1):
+        perturbed = read_paper(directory, world_of(paper.base, world, settings))
+        experiments = narrowed(perturbed.experiments, wanted)
+        seeds = seeds_of(world, int(settings["seeds"]))
+        plan = {
+            (name, *place): jobs
+            for name, experiment in experiments.items()
+            for place, jobs in with_seeds(experiment.jobs(len(seeds)), seeds).items()
+        }
+        there.append((experiments, plan))
+    jobs = [job for _, plan in there for job in _all_jobs(plan)]
+    runs = bench.run(jobs, label="perturbed worlds")
+    return [Results(experiments, _cells(plan, runs)) for experiments, plan in there]
 
 
 def _all_jobs(plan: Plan) -> list[Job]:
