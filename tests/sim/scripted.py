@@ -2,7 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
-from penstock.core.events import Action, Arrived, Completed, Dispatch, Event, Reject, Why, Woke
+from penstock.core.events import (
+    Action,
+    Arrived,
+    Completed,
+    Dispatch,
+    Event,
+    FirstToken,
+    LimitsSeen,
+    Reject,
+    Why,
+    Woke,
+)
 from penstock.core.model import Request, TokenEstimate, bucket_of
 from penstock.sim.workload import Load, Workload
 
@@ -37,7 +48,7 @@ class Direct:
         if isinstance(event, Arrived):
             self._requests[event.request.id] = event.request
             return [Dispatch(event.request, UPSTREAM, why())]
-        if isinstance(event, Completed | Woke):
+        if isinstance(event, Completed | FirstToken | LimitsSeen | Woke):
             return []
         return self.on_trouble(event)
 

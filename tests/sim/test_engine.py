@@ -184,6 +184,35 @@ def test_a_stalled_reply_is_given_up_after_the_clients_patience() -> None:
     assert (run.records[0].outcome, run.records[0].ended_at) == (Outcome.FAILED, 31.5)
 
 
+def test_a_client_in_a_hurry_breaks_off_when_no_first_token_comes() -> None:
+    scheduler = Direct()
+    hurried = Habits(stream=True, first_token_s=3.0)
+
+    run = engine(scheduler, habits=hurried).run(workload((0.0, 30), (0.0, 30)))
+
+    assert scheduler.kinds() == [
+        (0.0, "Arrived"),
+        (0.0, "Arrived"),
+        (1.0, "FirstToken"),
+        (3.0, "Throttled"),
+        (4.0, "Completed"),
+    ]
+    told = scheduler.told[3][1]
+    assert isinstance(told, Throttled)
+    assert (told.request_id, told.cause) == (2, RefusalCause.SLOW_FIRST_TOKEN)
+    assert [r.outcome for r in run.records] == [Outcome.COMPLETED, Outcome.FAILED]
+
+
+def test_a_retry_gets_a_new_wait_for_its_first_token() -> None:
+    scheduler = Direct(again=True)
+    hurried = Habits(stream=True, first_token_s=3.0)
+
+    run = engine(scheduler, habits=hurried).run(workload((0.0, 30), (0.0, 30)))
+
+    assert [r.ended_at for r in run.records] == [4.0, 8.0]
+    assert run.attempts == 3
+
+
 def test_stated_limits_are_passed_on_before_the_completion_that_carried_them() -> None:
     limited = {"model": "rate_limited", "rpm": 60, "tpm": 6000, "inner": SLOT}
     scheduler = Direct()

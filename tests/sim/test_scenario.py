@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.core.events import Action, Dispatch, Event
 from penstock.core.settings import PolicySpec, Stack
 from penstock.errors import ConfigError
 from penstock.sim.scenario import load_scenario, read_scenario
@@ -187,6 +189,23 @@ def test_predictions_that_cannot_be_used_are_refused(tmp_path: Path, text: str) 
         read_scenario(tables(information="predicted", predictions="errors.csv"), folder=tmp_path)
 
 
+def test_several_upstreams_share_the_load() -> None:
+    document = tables(requests=200, rate_per_s=6.0)
+    del document["provider"]
+    document["providers"] = {"east": {"model": "slots"}, "west": {"model": "slots", "slots": 4}}
+    plan = read_scenario(document)
+    sent: Counter[str] = Counter()
+
+    def watch(_now: float, _event: Event, actions: list[Action]) -> None:
+        sent.update(a.upstream for a in actions if isinstance(a, Dispatch))
+
+    records = run_one(plan, "default", 1, watch=watch).records
+
+    assert len(records) == 200
+    assert set(sent) == {"east", "west"}
+    assert min(sent.values()) > 20
+
+
 def test_capacity_that_changes_in_mid_run_shows() -> None:
     document = tables(requests=200, mix={"long": 1.0})
     calm = simulate(read_scenario(document))[0].metrics
@@ -201,6 +220,7 @@ def test_capacity_that_changes_in_mid_run_shows() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"extra": 1}, "scenario.extra: unknown key: scenario takes seeds, provider"),
     ({"provider": 5}, "provider = 5: must be a table"),
+    ({"providers": {"a": {"model": "slots"}}}, "providers: must not stand beside provider"),
     ({"provider": {"model": "slots", "slots": 0}}, "provider.slots = 0: must be a whole number"),
     ({"workload": None}, "workload = None: must be a table"),
     ({"seeds": []}, "seeds = []: must be a list of different whole numbers >= 0"),
@@ -257,6 +277,7 @@ REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ({"noise": 1.0}, "workload.noise = 1.0: must be at least 0 and below 1"),
     ({"prompt_tokens": [5]}, "workload.prompt_tokens = [5]: must be a whole number or"),
     ({"prompt_tokens": [5, 1]}, "must have 0 <= lowest <= highest"),
+    ({"first_token_s": 3.0}, "workload.first_token_s = 3.0: only with stream = true"),
     ({"stream": "yes"}, "workload.stream = 'yes': must be true or false"),
     ({"trace": 5}, "workload.trace = 5: must be the path of a file"),
     ({"trace": "nowhere.csv"}, "workload.trace = 'nowhere.csv': there is no such file"),
@@ -277,6 +298,24 @@ def test_a_workload_that_cannot_be_is_refused(change: dict[str, Any], message: s
 
     with pytest.raises(ConfigError) as refused:
         read_scenario({**tables(), "workload": given})
+
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("providers", "message"),
+    [
+        ({}, "providers = {}: must be tables"),
+        ({"a": {"model": "slots", "slots": 0}}, "providers.a.slots = 0: must be a whole number"),
+        ({"a": 5}, "providers.a = 5: must be a table"),
+    ],
+)
+def test_upstreams_that_cannot_be_are_refused(providers: Any, message: str) -> None:
+    document = tables()
+    del document["provider"]
+
+    with pytest.raises(ConfigError) as refused:
+        read_scenario({**document, "providers": providers})
 
     assert message in str(refused.value)
 

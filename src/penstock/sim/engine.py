@@ -65,11 +65,14 @@ class Habits:
     Attributes:
         stream: it reads tokens as they come, so the scheduler hears of first tokens.
         patience_s: how long it waits for a reply that has stopped before it gives up.
+        first_token_s: how long a streaming client waits for the first token before it breaks
+            off and says so (`slow_first_token`); inf for ever.
 
     """
 
     stream: bool = False
     patience_s: float = 60.0
+    first_token_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,9 @@ class Engine:
         self._stating = {n for n, p in self._providers.items() if p.limits(now=0.0)}
         self._upstream_of: dict[int, str] = {}
         self._given_up_at: list[tuple[float, int]] = []
+        self._slow_at: list[tuple[float, int, int]] = []
+        self._unheard: dict[int, int] = {}
+        self._hurried = self._habits.stream and self._habits.first_token_s < math.inf
         self._started: dict[int, bool] = {}
         self._told: deque[Event] = deque()
         self._stale = True
@@ -173,6 +179,8 @@ class Engine:
 
     def _next_happening(self) -> float:
         soonest = self._given_up_at[0][0] if self._given_up_at else math.inf
+        if self._slow_at:
+            soonest = min(soonest, self._slow_at[0][0])
         for provider in self._providers.values():
             at = provider.next_event_at()
             if at < soonest:
@@ -188,10 +196,23 @@ class Engine:
             _, request_id = heappop(self._given_up_at)
             self._providers[self._upstream_of[request_id]].cancel(request_id, now=now)
             self._break(request_id, now)
+        while self._slow_at and self._slow_at[0][0] <= now:
+            _, request_id, attempt = heappop(self._slow_at)
+            if self._unheard.get(request_id) == attempt:
+                self._break_off(request_id, now)
+
+    def _break_off(self, request_id: int, now: float) -> None:
+        """End an attempt whose first token did not come in time."""
+        self._unheard.pop(request_id)
+        self._providers[self._upstream_of[request_id]].cancel(request_id, now=now)
+        jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
+        self._tell(Throttled(request_id, RefusalCause.SLOW_FIRST_TOKEN, None, jitter), now)
 
     def _report(self, name: str, event: ProviderEvent, now: float) -> None:
         """Tell the scheduler what its provider did, as a client would notice it."""
         request_id = event.job_id
+        if self._hurried:
+            self._unheard.pop(request_id, None)
         if event.what is _FIRST_TOKEN:
             if self._habits.stream:
                 self._started[request_id] = True
@@ -247,6 +268,9 @@ class Engine:
         if refusal is not None:
             self._queue_limits(action.upstream, now)
             self._told.append(self._refusal_event(request.id, refusal, now))
+        elif self._hurried:
+            self._unheard[request.id] = self._attempts
+            heappush(self._slow_at, (now + self._habits.first_token_s, request.id, self._attempts))
 
     def _refusal_event(self, request_id: int, refusal: Refusal, now: float) -> Event:
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)

@@ -6,7 +6,7 @@ key, the value and the rule.
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from penstock.sim.params import (
     read_params,
     refuse_unknown,
 )
+from penstock.sim.providers.base import Provider
 from penstock.sim.providers.registry import build_provider
 from penstock.sim.workload_spec import WorkloadSpec, read_workload
 
@@ -31,7 +32,9 @@ DEFAULT_CLASSES = (
     ClassPlan("heavy", ("medium", "long", "xlong"), weight=1.0),
 )
 """As the sidecar's default configuration has them."""
+DEFAULT_UPSTREAM = "default"
 DEFAULT_SEEDS = (1, 2, 3, 4, 5)
+_SEED_STEP = 1_000_003
 _GUESS = UpstreamSettings()
 _LAYERS = ("allocation", "ordering", "overload", "capacity")
 
@@ -59,8 +62,9 @@ class Scenario:
     """A whole what-if.
 
     Attributes:
-        provider: the table that `build_provider` takes.
+        provider: the table that `build_provider` takes; of several upstreams the first's.
         policies: by name, in the order of the file.
+        upstreams: the providers' tables by name, in the order of the file.
 
     """
 
@@ -69,6 +73,19 @@ class Scenario:
     seeds: tuple[int, ...] = DEFAULT_SEEDS
     classes: tuple[ClassPlan, ...] = DEFAULT_CLASSES
     policies: Mapping[str, PolicyPlan] = field(default_factory=lambda: {"default": PolicyPlan()})
+    upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Name the one provider of a scenario that names none."""
+        if not self.upstreams:
+            object.__setattr__(self, "upstreams", {DEFAULT_UPSTREAM: self.provider})
+
+    def build_providers(self, seed: int) -> dict[str, Provider]:
+        """Return new providers by upstream; each draws on its own."""
+        return {
+            name: build_provider(table, seed=seed + _SEED_STEP * number)
+            for number, (name, table) in enumerate(self.upstreams.items())
+        }
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -94,13 +111,12 @@ def read_scenario(document: Mapping[str, Any], *, folder: Path = Path()) -> Scen
         ConfigError: a key is unknown, missing or has an impossible value.
 
     """
-    refuse_unknown(
-        document, ("seeds", "provider", "workload", "classes", "policies"), where="scenario"
-    )
-    provider = _table(document, "provider")
-    build_provider(provider, seed=0)  # its errors belong here, not to the first run
+    known = ("seeds", "provider", "providers", "workload", "classes", "policies")
+    refuse_unknown(document, known, where="scenario")
+    upstreams = _upstreams(document)
     scenario = Scenario(
-        provider=provider,
+        provider=next(iter(upstreams.values())),
+        upstreams=upstreams,
         workload=read_workload(_table(document, "workload"), folder=folder),
         seeds=_seeds(document.get("seeds", list(DEFAULT_SEEDS))),
         classes=_classes(document.get("classes")),
@@ -144,22 +160,39 @@ def read_policy(table: Mapping[str, Any], *, where: str) -> PolicyPlan:
     )
 
 
-def settings_of(plan: PolicyPlan, classes: Sequence[Any]) -> Settings:
-    """Return the scheduler's settings for a plan over these traffic classes."""
-    upstream = UpstreamSettings(
-        base_s=plan.base_s, s_per_token=plan.s_per_token, limits=plan.limits
+def settings_of(
+    plan: PolicyPlan, classes: Sequence[Any], upstreams: Iterable[str] = (DEFAULT_UPSTREAM,)
+) -> Settings:
+    """Return the scheduler's settings for a plan over these traffic classes and upstreams."""
+    each = tuple(
+        UpstreamSettings(name, base_s=plan.base_s, s_per_token=plan.s_per_token, limits=plan.limits)
+        for name in upstreams
     )
-    return Settings(
-        tuple(classes), upstreams=(upstream,), stack=plan.stack, queue_limit=plan.queue_limit
-    )
+    return Settings(tuple(classes), upstreams=each, stack=plan.stack, queue_limit=plan.queue_limit)
 
 
 def _try_stack(name: str, plan: PolicyPlan, scenario: Scenario) -> None:
     teller = scenario.workload.teller(scenario.classes)
     try:
-        build_scheduler(settings_of(plan, teller.classes()))
+        build_scheduler(settings_of(plan, teller.classes(), scenario.upstreams))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"policies.{name}.{error}") from error
+
+
+def _upstreams(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the providers' tables by name; their errors belong here, not to the first run."""
+    if "providers" not in document:
+        found = {DEFAULT_UPSTREAM: _table(document, "provider")}
+        build_provider(found[DEFAULT_UPSTREAM], seed=0)
+        return found
+    if "provider" in document:
+        raise ConfigError("providers: must not stand beside provider: name each upstream there")
+    tables = _table(document, "providers")
+    if not tables:
+        raise ConfigError("providers = {}: must be tables [providers.NAME], at least one")
+    for name, table in tables.items():
+        build_provider(table, seed=0, where=f"providers.{name}")
+    return dict(tables)
 
 
 def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

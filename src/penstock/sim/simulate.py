@@ -8,10 +8,7 @@ from typing import Any
 from penstock.metrics import Metrics, measure
 from penstock.policies.registry import build_scheduler
 from penstock.sim.engine import Engine, Run, Watch
-from penstock.sim.providers.registry import build_provider
 from penstock.sim.scenario import Scenario, settings_of
-
-UPSTREAM = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,9 @@ def run_one(scenario: Scenario, policy: str, seed: int, *, watch: Watch | None =
 
     """
     workload = scenario.workload.build(seed, scenario.classes)
-    scheduler = build_scheduler(settings_of(scenario.policies[policy], workload.classes))
-    providers = {UPSTREAM: build_provider(scenario.provider, seed=seed)}
+    plan = scenario.policies[policy]
+    scheduler = build_scheduler(settings_of(plan, workload.classes, scenario.upstreams))
+    providers = scenario.build_providers(seed)
     engine = Engine(scheduler, providers, habits=scenario.workload.habits(), seed=seed, watch=watch)
     return engine.run(workload)
 

@@ -63,6 +63,7 @@ class _Numbers:
     information: str = one_of("coarse", *(level for level in LEVELS if level != "coarse"))
     noise: float = not_negative(0.0)
     patience_s: float = positive(60.0)
+    first_token_s: float | None = positive_or_none()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class WorkloadSpec:
         predictions: recorded predictions, for the information level `predicted`.
         stream: clients read replies as they come, so first tokens are seen.
         patience_s: how long clients wait on a reply that has stopped.
+        first_token_s: how long streaming clients wait for a first token; None for ever.
 
     """
 
@@ -96,6 +98,7 @@ class WorkloadSpec:
     information: str = "coarse"
     noise: float = 0.0
     patience_s: float = 60.0
+    first_token_s: float | None = None
     mix: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MIX))
     deadline_s: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
     prompt_tokens: tuple[int, int] = (0, 0)
@@ -105,7 +108,8 @@ class WorkloadSpec:
 
     def habits(self) -> Habits:
         """Return how the clients read."""
-        return Habits(stream=self.stream, patience_s=self.patience_s)
+        first_s = math.inf if self.first_token_s is None else self.first_token_s
+        return Habits(stream=self.stream, patience_s=self.patience_s, first_token_s=first_s)
 
     def teller(self, classes: Sequence[ClassPlan]) -> Teller:
         """Return what tells the scheduler about each request."""
@@ -186,8 +190,8 @@ def _refuse_unknown(table: Mapping[str, Any], readers: Mapping[str, Any]) -> Non
     refuse_unknown(table, known, where="workload")
 
 
-def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
-    """Refuse keys that contradict each other or would do nothing."""
+def _check_shape(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
+    """Refuse parameters of another arrival process, and miss those of this one."""
     for shape, keys in _SHAPE_KEYS.items():
         for key in keys:
             if shape == spec.arrivals and getattr(spec, key) is None:
@@ -198,8 +202,18 @@ def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
                     f"workload.{key} = {given!r}: only for arrivals = {shape!r}, "
                     f"not {spec.arrivals!r}"
                 )
+
+
+def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
+    """Refuse keys that contradict each other or would do nothing."""
+    _check_shape(spec, table)
     if spec.amplitude is not None and spec.amplitude > 1:
         raise ConfigError(f"workload.amplitude = {spec.amplitude!r}: must be above 0, at most 1")
+    if spec.first_token_s is not None and not spec.stream:
+        raise ConfigError(
+            f"workload.first_token_s = {spec.first_token_s!r}: only with stream = true, or nobody "
+            "sees a first token"
+        )
     if spec.noise >= 1:
         raise ConfigError(f"workload.noise = {spec.noise!r}: must be at least 0 and below 1")
     if spec.rate_per_s is None and (spec.trace is None or not spec.trace.timed):
