@@ -81,7 +81,7 @@ def test_every_problem_is_told_at_once() -> None:
         (LEAST + "auth='none'\n[[keys]]\nname='k'\nkey_env='K'", "is not set or empty"),
         (LEAST + "[scheduler.overload]\nkind='cost_laddr'", "cost_laddr"),
         (LEAST + "[scheduler.overload]\nkind='cost_ladder'\nno_such_option=1", "no_such_option"),
-        (LEAST + "[scheduler]\noverload='cost_ladder'", "must be a table with a kind"),
+        (LEAST + "[scheduler]\noverload=7", "must be a policy's name, or a table with a kind"),
         (LEAST + "[estimates]\ndefault={p50_tokens=9,p90_tokens=3}", "were the two swapped?"),
         ("x = [", "is not TOML"),
     ],
@@ -128,8 +128,7 @@ def test_policies_and_limits_reach_the_scheduler() -> None:
         tokens_per_min = 1000
         [scheduler]
         retry_share = 0.25
-        [scheduler.ordering]
-        kind = "edf"
+        ordering = "edf"
         """,
         env={},
     )

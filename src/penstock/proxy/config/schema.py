@@ -184,12 +184,14 @@ class PolicyTable:
 
 
 class PolicyRule(Rule):
-    """A policy's table: `kind` and whatever options that kind has."""
+    """A policy: its name alone, or a table with `kind` and whatever options that kind has."""
 
-    says = "be a table with a kind"
+    says = "be a policy's name, or a table with a kind"
 
     def read(self, place: str, value: Any, problems: list[Problem]) -> Any:
         """Return the table; the registry checks kind and options later."""
+        if isinstance(value, str):
+            return PolicyTable(value, {})
         if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
             problems.append(Problem(place, shown(place, value), f"must {self.says}"))
             return None
