@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from penstock.core.events import Action, Arrived, Completed, Defer, Dispatch, Event
+from penstock.core.events import Action, Arrived, Completed, Defer, Dispatch, Event, Woke
 from penstock.core.limits import MinuteLimits
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.policy import Admit, DeferFor, Shed, Verdict
@@ -164,6 +164,14 @@ def arrive(penstock: Scheduler, *requests: Request) -> list[Told]:
 def complete(penstock: Scheduler, id_: int, *, now: float, tokens: int | None = 100) -> list[Told]:
     """Let a reply end and return what was decided."""
     return told(penstock.handle(Completed(id_, tokens), now=now))
+
+
+def dispatch_times(penstock: Scheduler, *requests: Request) -> list[float]:
+    """Let requests arrive at 0 s and wake the scheduler as it wishes; return when each went."""
+    times = [0.0 for word in arrive(penstock, *requests) if word[0] == "dispatch"]
+    while (at := penstock.next_wakeup()) is not None:
+        times += [at for word in told(penstock.handle(Woke(), now=at)) if word[0] == "dispatch"]
+    return times
 
 
 def is_at_rest(penstock: Scheduler) -> bool:

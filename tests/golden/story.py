@@ -4,7 +4,7 @@ import random
 import sys
 
 from penstock.core.model import Request, TokenEstimate, TrafficClass
-from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
+from penstock.core.settings import PolicySpec, Settings, Stack, UpstreamSettings
 from tests.properties.world import Caller, Fate, World, finish
 
 CLASSES = (
@@ -21,13 +21,13 @@ STEADY = Stack(
 
 
 def settings(stack: Stack) -> Settings:
-    """Return two upstreams, one of them limited, and three classes."""
+    """Return two upstreams and three classes."""
     windows = PolicySpec("fixed", {"window": 3.0})
     return Settings(
         CLASSES,
         (
-            UpstreamSettings("main", (), windows, Limits(requests_per_min=300.0)),
-            UpstreamSettings("spare", ("m",), windows, Limits(), 0.4, 0.006),
+            UpstreamSettings("main", (), windows),
+            UpstreamSettings("spare", ("m",), windows, base_s=0.4, s_per_token=0.006),
         ),
         stack,
         retry_share=1.0,

@@ -13,6 +13,8 @@ from penstock.core.ticket import Ticket
 
 SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256
+TICK_S = 1e-6
+"""Policies divide by latencies, and a coarse clock may show none."""
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ class Upstream:
             Reply(
                 ticket,
                 event.output_tokens,
-                latency_s,
+                max(TICK_S, latency_s),
                 first_token_s,
                 ticket.in_flight_at_dispatch,
                 waiting,
