@@ -15,6 +15,7 @@ from penstock.core.sticky import Stickiness
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.upstream import Upstream
 
+PACE_ALONE, PACE_OF_OTHERS = 0.5, 0.7
 PASSES_LIMIT = 16
 """After so many requests have gone by, a request that does not fit holds the lane until it does."""
 
@@ -194,7 +195,16 @@ class Lane:
             retry_at = self.retries.next_at(self.signals.waiting, now=now)
             if retry_at > now:
                 return "backoff", retry_at
-        return upstream.obstacle(ticket, now=now)
+        keep = 0.0 if upstream.limits.unlimited else self._keep(ticket.request.traffic_class)
+        return upstream.obstacle(ticket, keep, now=now)
+
+    def _keep(self, name: str) -> float:
+        """Return the share of a stated limit's pace that the class must leave to others."""
+        classes = self.signals.classes
+        if len(classes) == 1:
+            return PACE_ALONE
+        own_s = classes[name].slack_s
+        return 0.0 if all(own_s <= each.slack_s for each in classes.values()) else PACE_OF_OTHERS
 
     def _hold(self, heads: dict[str, Ticket], obstacle: tuple[str, float], *, now: float) -> None:
         cause, until = obstacle

@@ -1,9 +1,10 @@
 """Stated limits: requests and tokens in any window of a minute."""
 
+import math
 from dataclasses import dataclass
 
 from penstock.core.events import LimitsSeen
-from penstock.core.meter import Entry, Meter
+from penstock.core.meter import WINDOW_S, Entry, Meter
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket
 
@@ -34,16 +35,20 @@ class MinuteLimits:
         self.unlimited = limits == Limits()
         self._reserved: dict[int, _Reservation] = {}
 
-    def room_at(self, ticket: Ticket, *, now: float) -> float:
-        """Return when to ask again; `now` if the ticket fits all limits."""
+    def room_at(self, ticket: Ticket, keep: float, *, now: float) -> float:
+        """Return when to ask again; `now` if the ticket fits all limits.
+
+        `keep` is the share of each limit's pace that the ticket must leave to others.
+        """
         if self.unlimited:
             return now
         prompt, reply = ticket.request.prompt_tokens, ticket.cost_tokens
+        likely = ticket.likely_tokens
         return max(
-            self._requests.room_at(1.0, now=now),
-            self._tokens.room_at(prompt + reply, now=now),
-            self._input.room_at(prompt, now=now),
-            self._output.room_at(reply, now=now),
+            self._requests.room_at(1.0, 1.0, keep, now=now),
+            self._tokens.room_at(prompt + reply, prompt + likely, keep, now=now),
+            self._input.room_at(prompt, prompt, keep, now=now),
+            self._output.room_at(reply, likely, keep, now=now),
         )
 
     def reserve(self, ticket: Ticket, *, now: float) -> None:
@@ -71,50 +76,55 @@ class MinuteLimits:
         self._input.correct(held.input, held.prompt, prompt)
         self._output.correct(held.output, held.reply, reply)
 
-    def provoked(self) -> None:
+    def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
+        """Say whether the provider's own figures explain why it refused this request.
+
+        What is left now and when this request will fit tell what it will cost; where that is
+        more than thought, `ticket.likely_tokens` becomes it.
+        """
+        if retry_after_s is None:
+            return False
+        prompt = ticket.request.prompt_tokens
+        explained = self._requests.said(now=now) < 1.0 or self._input.said(now=now) < prompt
+        for meter, more in ((self._tokens, prompt), (self._output, 0)):
+            left = meter.said(now=now)
+            if math.isinf(left):
+                continue
+            implied = left + meter.limit / WINDOW_S * retry_after_s - more
+            ticket.likely_tokens = max(ticket.likely_tokens, implied)
+            explained = explained or left < ticket.likely_tokens + more
+        return explained
+
+    def provoked(self, *, now: float) -> None:
         """Note a refusal for the rate: what passed our limits was too much at once."""
         for meter in (self._requests, self._tokens, self._input, self._output):
-            meter.provoked()
+            meter.provoked(now=now)
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:
         """Adopt limits that the upstream states, never looser than the configured ones."""
         stated = self._stated
-        self._adopt(
-            self._requests,
-            stated.requests_per_min,
-            (seen.limit_requests, seen.remaining_requests, seen.reset_requests_s),
-            now,
-        )
-        self._adopt(
-            self._tokens,
-            stated.tokens_per_min,
-            (seen.limit_tokens, seen.remaining_tokens, seen.reset_tokens_s),
-            now,
-        )
-        self._adopt(
-            self._input,
-            stated.input_tokens_per_min,
-            (seen.limit_input_tokens, seen.remaining_input_tokens, seen.reset_input_tokens_s),
-            now,
-        )
-        self._adopt(
-            self._output,
-            stated.output_tokens_per_min,
-            (seen.limit_output_tokens, seen.remaining_output_tokens, seen.reset_output_tokens_s),
-            now,
-        )
-
-    def _adopt(
-        self,
-        meter: Meter,
-        stated: float,
-        said: tuple[float | None, float | None, float | None],
-        now: float,
-    ) -> None:
-        limit, remaining, reset_s = said
-        if limit is None or limit <= 0:
-            return
-        self.unlimited = False
-        if stated < limit:  # ours is the tighter: what remains of theirs says nothing
-            remaining = None
-        meter.learn(min(limit, stated), remaining, reset_s, now)
+        for meter, ours, limit, left in (
+            (
+                self._requests,
+                stated.requests_per_min,
+                seen.limit_requests,
+                seen.remaining_requests,
+            ),
+            (self._tokens, stated.tokens_per_min, seen.limit_tokens, seen.remaining_tokens),
+            (
+                self._input,
+                stated.input_tokens_per_min,
+                seen.limit_input_tokens,
+                seen.remaining_input_tokens,
+            ),
+            (
+                self._output,
+                stated.output_tokens_per_min,
+                seen.limit_output_tokens,
+                seen.remaining_output_tokens,
+            ),
+        ):
+            if limit is not None and limit > 0:
+                self.unlimited = False
+                # Where ours is the tighter, what is left of theirs says nothing.
+                meter.learn(min(limit, ours), left if limit <= ours else None, now=now)

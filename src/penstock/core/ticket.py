@@ -26,6 +26,7 @@ class Ticket:
         latest_start: driver seconds after which the p90 no longer fits the deadline.
         rung: its predicted bucket, which is its step on the cost ladder.
         cost_tokens: what it is charged until its real usage is known.
+        likely_tokens: what must fit a provider's stated rest: the p90, or what a refusal taught.
         passes: how often another request went by while this one did not fit upstream.
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
             from the retry budget already.
@@ -40,6 +41,7 @@ class Ticket:
     latest_start: float
     rung: str
     cost_tokens: float
+    likely_tokens: float
     stage: Stage = Stage.QUEUED
     deferrals: int = 0
     passes: int = 0
@@ -71,4 +73,5 @@ def ticket_of(request: Request, service_p50_s: float, service_p90_s: float) -> T
         request.deadline - service_p90_s,
         bucket_of(request.estimate.p50_tokens),
         request.estimate.p50_tokens,
+        request.estimate.p90_tokens,
     )

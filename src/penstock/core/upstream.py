@@ -55,7 +55,9 @@ class Upstream:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
 
-    def obstacle(self, ticket: Ticket | None, *, now: float) -> tuple[str, float]:
+    def obstacle(
+        self, ticket: Ticket | None, keep: float = 0.0, *, now: float
+    ) -> tuple[str, float]:
         """Return what keeps the ticket out and when time alone removes it.
 
         The cause is "" when it may go now; the time is inf when only an event can help. With
@@ -70,7 +72,7 @@ class Upstream:
         if not self.capacity.has_room(ticket, flying, self.tokens, now=now):
             return "window", math.inf
         if ticket is not None:
-            fits_at = self.limits.room_at(ticket, now=now)
+            fits_at = self.limits.room_at(ticket, keep, now=now)
             if fits_at > now:
                 return "limits", fits_at
         return "", now
@@ -136,11 +138,19 @@ class Upstream:
         return ratio
 
     def refuse(self, ticket: Ticket, event: Throttled, *, now: float) -> None:
-        """Take a refused attempt out of the ledger and heed the refusal."""
-        if event.cause is not RefusalCause.QUOTA:
+        """Take a refused attempt out of the ledger and heed the refusal.
+
+        Where the provider's own figures say that this one request was too long for what is left,
+        it alone waits; everything else holds up everybody.
+        """
+        rate = event.cause is RefusalCause.RATE
+        alone = rate and self.limits.explains(ticket, event.retry_after_s, now=now)
+        if event.cause is not RefusalCause.QUOTA and not alone:
             self.capacity.on_refusal(ticket, event.cause, now=now)
         self._land(ticket, now=now)
         self.limits.settle(ticket, 0, 0)
+        if alone:
+            return
         self.health.refused(
             event.cause,
             sent_at=ticket.dispatched_at,
@@ -148,8 +158,8 @@ class Upstream:
             jitter=event.jitter,
             now=now,
         )
-        if event.cause is RefusalCause.RATE:
-            self.limits.provoked()
+        if rate:
+            self.limits.provoked(now=now)
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken or cancelled attempt out of the ledger."""
