@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +161,17 @@ def test_a_line_cut_by_a_crash_is_passed_over(tmp_path: Path) -> None:
     log.event(1.0, Arrived(request(1)))
     log.close()
     assert [r.id for r in read_log(path)] == ["one-1", "two-1"]
+
+
+def test_a_program_that_just_ends_keeps_its_last_lines(tmp_path: Path) -> None:
+    program = (
+        "import sys; from penstock.core.events import Woke; "
+        "from penstock.runtime.decision_log import DecisionLog; "
+        "log = DecisionLog(sys.argv[1], run='r', now=0.0, flush_every_s=3600.0); "
+        "log.event(0.0, Woke())"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "d")], check=True)
+    assert [r.what for r in read_log(tmp_path / "d")] == [Woke()]
 
 
 def test_lines_beyond_the_limit_are_dropped_and_counted(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ so is the memory in front of it. The loop only appends to a queue (0.1 us); a th
 writes, so a slow disk holds nobody up.
 """
 
+import atexit
 import logging
 import threading
 import time
@@ -126,6 +127,7 @@ class DecisionLog:
         self._file = self._open()
         self._thread = threading.Thread(target=self._run, name="penstock-log", daemon=True)
         self._thread.start()
+        atexit.register(self.flush)  # a program that ends without close() keeps its last lines
 
     def event(self, now: float, event: Event) -> None:
         """Note an event, with the outcome if it ends a request."""
@@ -179,6 +181,7 @@ class DecisionLog:
 
     def close(self) -> None:
         """Write the rest and close the file; later lines are dropped."""
+        atexit.unregister(self.flush)
         self._stop.set()
         self._thread.join()
         self.flush()
