@@ -85,7 +85,7 @@ def _listens(process: int) -> bool:
     """Say whether the process holds a socket: the provider is up then."""
     try:
         return any(
-            os.readlink(entry).startswith("socket:")
+            str(entry.readlink()).startswith("socket:")
             for entry in Path(f"/proc/{process}/fd").iterdir()
         )
     except OSError:
@@ -102,9 +102,11 @@ def test_ctrl_c_ends_it_quietly_and_takes_its_children_along(tmp_path: Path) -> 
         stderr=subprocess.STDOUT,
     )
     until = time.monotonic() + 30
-    while not any(_listens(child) for child in (children := _children(process.pid))):
+    children: list[int] = []
+    while not any(map(_listens, children)):
         assert time.monotonic() < until, "the demo started nothing"
         time.sleep(0.02)
+        children = _children(process.pid)
 
     os.kill(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=30)
