@@ -55,8 +55,14 @@ def cost_of(work: Callable[[], object]) -> int:
     return calls + Counted.compared
 
 
-def backlogged(n: int, spec: dict[str, PolicySpec]) -> Scheduler:
-    penstock = scheduler(window=2, queue_limit=10**6, **spec)
+def backlogged(n: int, allocation: str, ordering: str) -> Scheduler:
+    penstock = scheduler(
+        window=2,
+        queue_limit=10**6,
+        allocation=PolicySpec(allocation),
+        ordering=PolicySpec(ordering),
+        overload=PolicySpec("cost_ladder", {"defer_at": {}, "shed_at": {}}),
+    )
     for id_ in range(n):
         deadline = Counted(10_000.0 + (id_ * 7919) % 1000)
         name = ("interactive", "batch")[id_ % 2]
@@ -66,9 +72,9 @@ def backlogged(n: int, spec: dict[str, PolicySpec]) -> Scheduler:
     return penstock
 
 
-def mean_cost(n: int, spec: dict[str, PolicySpec]) -> float:
+def mean_cost(n: int, allocation: str, ordering: str) -> float:
     """Return the mean cost of an arrival, a completion and a cancellation with n waiting."""
-    penstock = backlogged(n, spec)
+    penstock = backlogged(n, allocation, ordering)
     flying: list[int] = [0, 1]
     total, events, now = 0, 0, 0.0
 
@@ -98,12 +104,7 @@ def mean_cost(n: int, spec: dict[str, PolicySpec]) -> float:
 def test_a_decision_among_16_thousand_costs_little_more_than_among_256(
     allocation: str, ordering: str
 ) -> None:
-    spec = {
-        "allocation": PolicySpec(allocation),
-        "ordering": PolicySpec(ordering),
-        "overload": PolicySpec("cost_ladder", {"defer_at": {}, "shed_at": {}}),
-    }
-    few, many = mean_cost(SHORT, spec), mean_cost(LONG, spec)
+    few, many = mean_cost(SHORT, allocation, ordering), mean_cost(LONG, allocation, ordering)
 
     # 64 times the backlog may add the depth that its heaps gain: 6 levels, six steps each.
     assert many - few <= 6 * math.log2(LONG / SHORT)

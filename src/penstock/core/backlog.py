@@ -45,11 +45,3 @@ class Backlog:
         self._tokens[name] -= ticket.cost_tokens
         if not self._counts[name]:  # rounding errors end here
             self._tokens[name] = 0.0
-
-    def tokens(self, traffic_class: str) -> float:
-        """Return the predicted tokens that the class holds back."""
-        return self._tokens[traffic_class]
-
-    def __len__(self) -> int:
-        """Return how many are held back."""
-        return self._count

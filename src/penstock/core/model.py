@@ -27,10 +27,7 @@ def bucket_of(output_tokens: float) -> str:
             f"output_tokens={output_tokens!r} is not a count: it must be 0 or more; "
             "was a failed reply counted?"
         )
-    for name, upper in BUCKET_UPPER_TOKENS:
-        if output_tokens <= upper:
-            return name
-    return BUCKET_UPPER_TOKENS[-1][0]
+    return next(name for name, upper in BUCKET_UPPER_TOKENS if output_tokens <= upper)
 
 
 @dataclass(frozen=True, slots=True)

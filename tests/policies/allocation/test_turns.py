@@ -3,8 +3,11 @@
 import pytest
 
 from penstock.core.model import TokenEstimate, TrafficClass
+from penstock.core.policy import Allocator
 from penstock.core.settings import PolicySpec
+from penstock.core.signals import Signals
 from penstock.errors import ConfigError
+from penstock.policies.registry import POLICIES, make
 from tests.core.story import arrive, complete, request, scheduler
 from tests.policies.allocation.contest import contest, letters
 
@@ -99,3 +102,10 @@ def test_who_keeps_no_accounts_has_no_deficit(kind: str) -> None:
     lane = penstock.snapshot().lanes[0]
 
     assert [c.deficit_tokens for c in lane.classes.values()] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", sorted(POLICIES["allocation"]))
+def test_where_nobody_waits_nobody_is_chosen(kind: str) -> None:
+    allocator: Allocator = make("allocation", PolicySpec(kind), CLASSES)
+
+    assert allocator.choose({}, Signals(window=4.0), now=0.0) is None

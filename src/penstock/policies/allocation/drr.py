@@ -29,7 +29,7 @@ class Drr:
         if current in heads and self._deficits.affordable(current, heads[current]):
             return current
         name = self._next_able(heads)
-        if name is None:
+        if name is None and heads:
             self._deficits.top_up(heads, self._weights, signals)
             name = self._next_able(heads)
         if name is not None:
