@@ -26,7 +26,6 @@ from penstock.core.settings import PolicySpec, Settings, Stack
 from penstock.metrics import measure
 from penstock.policies.registry import build_scheduler
 from penstock.sim.engine import Engine
-from penstock.sim.providers.registry import build_provider
 from penstock.sim.scenario import read_scenario, settings_of
 from penstock.sim.workload import Workload
 
@@ -71,8 +70,8 @@ def speed(requests: int, repeats: int) -> dict[str, float]:
     def run(watch: Any = None) -> None:
         work = built()
         scheduler = build_scheduler(settings_of(settings, work.classes))
-        provider = build_provider(plan.provider, seed=1)
-        measure(Engine(scheduler, {"default": provider}, watch=watch).run(work).records)
+        engine = Engine(scheduler, plan.build_providers(1), watch=watch)
+        measure(engine.run(work).records)
 
     backlogs: list[int] = []
     run(lambda _now, _event, actions: backlogs.extend(a.why.backlog for a in actions))

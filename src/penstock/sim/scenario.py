@@ -83,7 +83,9 @@ class Scenario:
     def build_providers(self, seed: int) -> dict[str, Provider]:
         """Return new providers by upstream; each draws on its own."""
         return {
-            name: build_provider(table, seed=seed + _SEED_STEP * number)
+            name: build_provider(
+                table, seed=seed + _SEED_STEP * number, first_tokens=self.workload.stream
+            )
             for number, (name, table) in enumerate(self.upstreams.items())
         }
 

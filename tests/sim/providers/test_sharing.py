@@ -109,3 +109,29 @@ def test_virtual_time_agrees_with_moving_every_job_at_every_event(
 
     found = ends(seen)
     assert [found[n] for n in range(len(arrivals))] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        SHARED,
+        THRASH,
+        {"model": "slots", "slots": 2, "tokens_per_s": 100.0, "ttft_s": 0.5},
+        {"model": "slots", "slots": 2, "tokens_per_s": 100.0, "ttft_s": 0.5, "beta": 0.3},
+        {**SHARED, "changes": [{"at_s": 2.0, "capacity": 1}]},
+    ],
+    ids=["shared", "thrash", "slots", "slots with beta", "shared that changes"],
+)
+@given(gaps=st.lists(st.tuples(st.floats(0.0, 3.0), st.integers(1, 400)), min_size=1, max_size=12))
+def test_who_does_not_listen_for_first_tokens_sees_the_same_ends(
+    table: dict[str, object], gaps: list[Arrival]
+) -> None:
+    at, arrivals = 0.0, []
+    for number, (gap, tokens) in enumerate(gaps):
+        at += gap
+        arrivals.append((at, number, tokens))
+
+    listening = ends(run(build_provider(table, seed=0), arrivals))
+    not_listening = ends(run(build_provider(table, seed=0, first_tokens=False), arrivals))
+
+    assert not_listening == pytest.approx(listening, abs=1e-5)

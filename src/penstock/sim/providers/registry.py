@@ -26,7 +26,9 @@ MODELS = ("linear", *_SHARING, "rate_limited", "faulty")
 """Names that `model` may have."""
 
 
-def build_provider(table: Mapping[str, Any], *, seed: int, where: str = "provider") -> Provider:
+def build_provider(
+    table: Mapping[str, Any], *, seed: int, where: str = "provider", first_tokens: bool = True
+) -> Provider:
     """Return the provider that the table describes.
 
     `model` names it; the rest are its parameters, plus `changes = [{at_s = 60, slots = 4}, ...]`.
@@ -38,6 +40,7 @@ def build_provider(table: Mapping[str, Any], *, seed: int, where: str = "provide
         table: as read from TOML.
         seed: of everything that the provider draws (jitter, shares of faults).
         where: how errors name the table.
+        first_tokens: False if nobody listens for first tokens; a simulation is faster then.
 
     Raises:
         ConfigError: a name, key or value cannot be; the text names the key, the value, the rule.
@@ -49,7 +52,7 @@ def build_provider(table: Mapping[str, Any], *, seed: int, where: str = "provide
     limits, faults = rest.pop("limits", None), rest.pop("faults", None)
     if limits is not None and not isinstance(limits, Mapping):
         raise ConfigError(f"{where}.limits = {limits!r}: must be a table")
-    provider = _model(rest, seed=seed, where=where)
+    provider = _model(rest, seed=seed, where=where, first_tokens=first_tokens)
     if limits is not None:
         provider = _limited(dict(limits), provider, where=f"{where}.limits")
     if faults is not None:
@@ -58,7 +61,7 @@ def build_provider(table: Mapping[str, Any], *, seed: int, where: str = "provide
     return provider
 
 
-def _model(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
+def _model(rest: dict[str, Any], *, seed: int, where: str, first_tokens: bool) -> Provider:
     model = rest.pop("model", None)
     if model not in MODELS:
         raise ConfigError(f"{where}.model = {model!r}: must be one of {', '.join(MODELS)}")
@@ -73,7 +76,8 @@ def _model(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
         linear_changes = read_changes(linear, changes, where=f"{where}.changes")
         return LinearServer(linear, linear_changes, seed=seed)
     params = read_params(_SHARING[model], rest, where=where)
-    return SharingServer(params, read_changes(params, changes, where=f"{where}.changes"))
+    later = read_changes(params, changes, where=f"{where}.changes")
+    return SharingServer(params, later, first_tokens=first_tokens)
 
 
 def _inner(rest: dict[str, Any], *, seed: int, where: str) -> Provider:

@@ -55,8 +55,24 @@ _Entry = tuple[float, int, int, _Running]
 class SharingServer:
     """A provider whose jobs all advance at one speed, with an FCFS queue in front."""
 
-    def __init__(self, params: Speeds, changes: tuple[Change[Speeds], ...] = ()) -> None:
+    def __init__(
+        self,
+        params: Speeds,
+        changes: tuple[Change[Speeds], ...] = (),
+        *,
+        first_tokens: bool = True,
+    ) -> None:
+        """Take in nothing yet.
+
+        Args:
+            params: the model.
+            changes: what becomes of it later.
+            first_tokens: False if nobody asks for first tokens or for tokens so far; where
+                prefill and tokens keep one ratio of speeds, each job is then one event, not two.
+
+        """
         self._params = params
+        self._ratio = 0.0 if first_tokens or changes else _steady_ratio(params)
         self._changes = deque(changes)
         self._queue: OrderedDict[int, Job] = OrderedDict()
         self._running: dict[int, _Running] = {}
@@ -156,6 +172,10 @@ class SharingServer:
         running = _Running(job)
         self._running[job.id] = running
         self._entered += 1
+        if self._ratio:
+            work = self._params.ttft_s * self._ratio + job.output_tokens
+            heappush(self._decode, (self._token_clock + work, job.id, self._entered, running))
+            return
         end = self._prefill_clock + self._params.ttft_s
         heappush(self._prefill, (end, job.id, self._entered, running))
 
@@ -199,3 +219,9 @@ class SharingServer:
         if self._changes:
             soonest = min(soonest, max(at, self._changes[0].at_s))
         self._next_at = soonest
+
+
+def _steady_ratio(params: Speeds) -> float:
+    """Return tokens per second of prefill if that is the same for any load, else 0."""
+    ratios = {round(tokens / prefill, 9) for prefill, tokens in map(params.speeds, (1, 2, 3, 64))}
+    return ratios.pop() if len(ratios) == 1 else 0.0
