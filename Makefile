@@ -33,11 +33,11 @@ define install
 		|| $(PIP) --python $(2)/bin/python install --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: help setup setup-dev setup-examples demo test test-quick coverage check format docs bench lock clean distclean
+.PHONY: help setup setup-dev setup-examples demo test test-quick test-ray coverage check format docs bench lock clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "also: setup setup-dev setup-examples test-quick coverage format docs bench lock clean distclean"
+	@echo "also: setup setup-dev setup-examples test-quick test-ray coverage format docs bench lock clean distclean"
 
 $(STAMPS)/base: requirements/bootstrap.txt
 	@test -n "$(PYTHON)" || { \
@@ -58,10 +58,16 @@ $(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt
 	$(call install,dev build,$(VENV))
 	@touch $@
 
-# The two SDK wrappers that pin an older openai live in an environment of their own.
+# LiteLLM pins an older openai, so its example lives in an environment of its own.
 .venv-examples/.stamp: $(STAMPS)/base requirements/examples.txt requirements/build.txt pyproject.toml
 	@test -x .venv-examples/bin/python || $(PYTHON) -m venv .venv-examples
 	$(call install,examples build,.venv-examples)
+	@touch $@
+
+# Ray brings 200 MB for one optional feature, so it has an environment of its own as well.
+.venv-ray/.stamp: $(STAMPS)/base requirements/ray.txt requirements/build.txt pyproject.toml
+	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	$(call install,ray build,.venv-ray)
 	@touch $@
 
 setup: $(STAMPS)/run
@@ -76,6 +82,9 @@ test: $(STAMPS)/dev
 
 test-quick: $(STAMPS)/dev
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-ray: .venv-ray/.stamp
+	.venv-ray/bin/pytest -q tests/experiments/test_cluster.py
 
 # Branches of the pure parts that no story reaches yet.
 coverage: $(STAMPS)/dev
@@ -108,7 +117,8 @@ lock: $(STAMPS)/base
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) pyproject.toml --extra all -o requirements/run.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev -c requirements/run.txt -o requirements/dev.txt
-	$(COMPILE) pyproject.toml --extra ray -c requirements/dev.txt -o requirements/ray.txt
+	$(COMPILE) pyproject.toml --extra all --extra dev --extra ray -c requirements/dev.txt \
+		-o requirements/ray.txt
 	$(COMPILE) requirements/examples.in -o requirements/examples.txt
 	@! grep -nE 'https?://' requirements/*.txt
 
@@ -117,4 +127,4 @@ clean:
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf .venv .venv-examples
+	rm -rf .venv .venv-examples .venv-ray

@@ -14,7 +14,6 @@ IMPLIED = {
     "opentelemetry",
     "lightgbm",
     "tiktoken",
-    "markupsafe",  # jinja2 cannot be without it
 }
 NOT_IMPORTED_BY_NAME = {
     "uvloop",  # named to asyncio
