@@ -1,7 +1,10 @@
 """How long a provider needs for a reply of so many tokens, once it has started."""
 
-import math
 from dataclasses import dataclass, field
+
+MOST_TOLERANCE, LEAST_TOLERANCE, TOLERANCE_RATIO = 0.5, 0.03, 4.0
+QUANTILE, QUANTILE_STEP = 0.25, 0.05
+NO_BASE_S = 1e-6
 
 
 @dataclass(slots=True)
@@ -35,29 +38,12 @@ class _Bin:
 
 
 @dataclass(slots=True)
-class FirstToken:
-    """Time to the first token of a reply that did not wait."""
+class Envelope:
+    """A time as intercept + slope x tokens, from the lower envelope of recent observations.
 
-    base_s: float = math.inf
-    _current: float = math.inf
-    count: int = 0
-
-    def observe(self, first_token_s: float) -> None:
-        """Learn from one first token."""
-        self.count += 1
-        self._current = min(self._current, first_token_s)
-        self.base_s = min(self.base_s, first_token_s)
-        if self.count >= 64:
-            self.base_s, self._current, self.count = self._current, math.inf, 0
-
-
-@dataclass(slots=True)
-class ServiceTime:
-    """Service time as intercept + slope x tokens, from the lower envelope of recent replies.
-
-    Replies fall into bins of half an octave of their length; each bin remembers its fastest
-    reply of the last `keep` to 2 x `keep`. A fast reply is one that did not wait inside the
-    provider, so a line through those points is the service time without hidden waiting.
+    Observations fall into bins of half an octave of their length; each bin remembers its fastest
+    one of the last `keep` to 2 x `keep`. A fast reply is one that did not wait inside the
+    provider, so a line through those points is the time without hidden waiting.
 
     Source:
         Ours; the minimum filter is that of BBR's round-trip estimate (Cardwell et al., CACM
@@ -69,32 +55,15 @@ class ServiceTime:
     s_per_token: float = 0.005
     keep: int = 32
     replies: int = 0
-    quiet_excess: float = 0.03
-    first: FirstToken = field(default_factory=FirstToken)
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:
-        """Return the predicted service time in seconds for this many output tokens."""
+        """Return the predicted time in seconds for this many tokens."""
         return self.base_s + self.s_per_token * tokens
 
-    @property
-    def tolerance(self) -> float:
-        """Return the relative excess over the prediction that is no sign of waiting yet."""
-        return min(0.5, 0.03 + 4.0 * self.quiet_excess)
-
-    def observe_quiet(self, excess: float) -> None:
-        """Learn from the relative excess of a reply that had no reason to wait.
-
-        A stochastic approximation of the lower quartile: waiting does not move it much.
-        """
-        step = 0.05 * max(0.01, self.quiet_excess)
-        self.quiet_excess = max(
-            0.0, self.quiet_excess + (0.25 if excess > self.quiet_excess else -0.75) * step
-        )
-
     def observe(self, tokens: int, latency_s: float) -> None:
-        """Learn from a complete reply of `tokens` that took `latency_s` from dispatch."""
-        if tokens < 1 or latency_s <= 0:
+        """Learn from one time; tokens below 0 and times of 0 teach nothing."""
+        if tokens < 0 or latency_s <= 0:
             return
         self.replies += 1
         index = (tokens * tokens).bit_length()  # half-octave bins
@@ -104,11 +73,18 @@ class ServiceTime:
         if bin_.add(tokens, latency_s, self.keep):
             self._refit()
 
+    def forget(self, scale: float) -> None:
+        """Start anew from the present line times `scale`."""
+        self.base_s *= scale
+        self.s_per_token *= scale
+        self.replies = 0
+        self._bins.clear()
+
     def _refit(self) -> None:
         points = [bin_.point() for _, bin_ in sorted(self._bins.items())]
         if len(points) == 1:
             tokens, latency_s = points[0]
-            scale = latency_s / self.predict_s(tokens)
+            scale = latency_s / max(NO_BASE_S, self.predict_s(tokens))
             self.base_s *= scale
             self.s_per_token *= scale
             return
@@ -131,3 +107,49 @@ class ServiceTime:
         if base < 0:
             slope, base = sxy / sxx, 0.0
         self.base_s, self.s_per_token = base, slope
+
+
+@dataclass(slots=True)
+class ServiceTime(Envelope):
+    """One model's times at one upstream: whole replies by output, first tokens by input length.
+
+    Attributes:
+        first: the time to the first token over prompt tokens, where replies are streamed.
+        quiet_excess: lower quartile of (latency / prediction - 1) of replies that had no reason
+            to wait: how noisy this provider is by itself.
+
+    """
+
+    first: Envelope = field(default_factory=lambda: Envelope(0.2, 1e-6))
+    quiet_excess: float = 0.03
+
+    def observe(self, tokens: int, latency_s: float) -> None:
+        """Learn from a complete reply of `tokens` that took `latency_s` from dispatch."""
+        if tokens >= 1:
+            Envelope.observe(self, tokens, latency_s)
+
+    @property
+    def tolerance(self) -> float:
+        """Return the relative excess over the prediction that is no sign of waiting yet.
+
+        The quartile of the excess over a minimum is about 1.3 standard deviations of a lognormal
+        jitter; four times it is beyond what jitter alone reaches 19 times in 20.
+        """
+        return min(MOST_TOLERANCE, LEAST_TOLERANCE + TOLERANCE_RATIO * self.quiet_excess)
+
+    def observe_quiet(self, excess: float) -> None:
+        """Learn from the relative excess of a reply that had no reason to wait.
+
+        Source:
+            A quantile by stochastic approximation: Robbins & Monro, Annals of Mathematical
+            Statistics 22(3), 1951.
+
+        """
+        step = QUANTILE_STEP * max(0.01, self.quiet_excess)
+        up = QUANTILE if excess > self.quiet_excess else QUANTILE - 1.0
+        self.quiet_excess = max(0.0, self.quiet_excess + up * step)
+
+    def restart(self, scale: float) -> None:
+        """Forget what was learnt: the provider is `scale` times as slow as it was."""
+        self.forget(scale)
+        self.first.forget(1.0)

@@ -107,7 +107,7 @@ class Upstream:
             ticket.first_token_at = now
             self.health.succeeded(sent_at=ticket.dispatched_at)
             fit = self.service(ticket.request.model)
-            fit.first.observe(now - ticket.dispatched_at)
+            fit.first.observe(ticket.request.prompt_tokens, now - ticket.dispatched_at)
             self.capacity.on_first_token(ticket, fit, now=now)
 
     def complete(self, ticket: Ticket, event: Completed, *, waiting: bool, now: float) -> float:

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from heapq import heappop, heappush
+from statistics import median
 
 from penstock.core.events import RefusalCause
 from penstock.core.flight_log import Flight, FlightLog
@@ -10,74 +11,103 @@ from penstock.core.policy import Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket
 
-ABSOLUTE_S = 0.01
+NOISE_S = 0.01
 KNOWN_REPLIES = 3
-SAMPLES = 8
+"""So many replies a fit must have seen before its word counts."""
+GROWTH, GROWTH_STEP = 1.5, 2.0
+"""While ramping, quick classes may fly up to this above what is confirmed ..."""
+FIRM_SHARE, FIRM_STEP, LEAST_WINDOW = 0.25, 2.0, 4.0
+"""... and all others up to this, because a place given to a long request cannot be taken back."""
+PROBE_SHARE = 1.0 / 16.0
+FIRST_PROBE_S, LONGEST_PROBE_S, LEAST_LONGEST_S = 1.0, 16.0, 4.0
+WIDE_S = 8.0
+"""A probe that nobody used for so long may also take the room kept free, if it is brief."""
+BRIEF_SHARE = 0.5
+STRONG_RATIO = 3.0
+REFUSED_RATIO = 0.7
 OVERDUE_RATIO, OVERDUE_S = 1.5, 0.1
+STREAMED_REPLIES = 8
+SAMPLES, SAMPLES_TO_VOTE, VOTE_WEIGHT = 8, 4, 0.25
+SURE, RATHER = 0.7, 0.6
+SLOW_REPLIES, SLOW_SHARE = 4, 0.5
+LATENCY_WEIGHT = 0.05
+TINY_S = 1e-9
 
 
 class Residual:
     """Every reply bounds the capacity from below, and from above if it waited.
 
+    A reply's real length gives its service time, the rest of its latency is hidden waiting; how
+    many replies were completed before it must have started gives how many the provider serves
+    at once. docs/explanation/capacity.md derives the formulas and shows the measurements.
+
     Source:
-        Ours.
+        Ours. Growing by what is confirmed: slow start, Jacobson, SIGCOMM 1988. The number in
+        service as rate times service time: Little, Operations Research 9(3), 1961; BBR,
+        Cardwell et al., CACM 60(2), 2017, uses it on bytes.
 
     """
 
-    def __init__(
-        self,
-        *,
-        start: float = 16,
-        growth: float = 1.5,
-        floor: float = 4,
-        step: float = 2,
-        base: float = 2,
-        frac: float = 4,
-        wide: float = 8,
-        brief: float = 0.5,
-    ) -> None:
-        """Start with a guess."""
-        self.window = float(start)
-        self._limit = float(start)
-        self._growth = growth
-        self._floor = floor
-        self._step = step
-        self._base = base
-        self._wide_s = wide
-        self._brief = brief
-        self._frac = frac
-        self._ramp_room = 0.0
+    def __init__(self, *, start: float = 16, window_tokens: float = math.inf) -> None:
+        """Start with a guess that holds until the first replies.
+
+        Args:
+            start: requests in flight before anything is known.
+            window_tokens: predicted tokens in flight never exceed this, except for one request.
+
+        Raises:
+            ValueError: below 1 nothing is ever sent.
+
+        """
+        if not start >= 1 or not window_tokens >= 1:
+            raise ValueError(
+                f"start={start!r}, window_tokens={window_tokens!r}: below 1 nothing is ever sent"
+            )
+        self.window = float(int(start))
+        self._limit = self.window
+        self._window_tokens = window_tokens
+        self._log = FlightLog()
+        self._latency_s = 1.0
+        self._streamed = 0
+        # Ramping: nothing has waited yet at the level that is confirmed.
         self._ramping = True
         self._confirmed = 0.0
-        self._log = FlightLog()
-        self._due: list[tuple[float, int, float]] = []
+        self._ramp_room = 0.0
+        # Probing: one more than the limit now and then.
         self._probing = False
         self._probe_at = 0.0
-        self._probe_wait_s = 1.0
-        self._latency_s = 1.0
-        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
-        self._sharing = 0.5
+        self._probe_wait_s = FIRST_PROBE_S
+        self._successes = 0
+        # Evidence: what later flights showed outweighs what earlier ones did.
+        self._strikes = 0
         self._quiet_sent_at = -math.inf
         self._waited_sent_at = -math.inf
         self._refused_at = -math.inf
-        self._strikes = 0
-        self._streaming = 0
-        self._successes = 0
+        self._due: list[tuple[float, int, float]] = []
+        # Does the provider queue (0) or share (1)?
+        self._sharing = 0.5
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        # Drift: replies that are slow at any window are not waiting.
+        self._shrunk_at = math.inf
+        self._before = self.window
+        self._first_excess = 0.0
+        self._slow: list[float] = []
+
+    # The gate
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Say whether one more fits, or may probe."""
         if ticket is None:
             if self._due and self._due[0][0] <= now:
                 self._look_for_overdue(now)
-            if not self._ramping and now >= self._probe_at:
-                self._probing = True
-                if now >= self._probe_at + self._wide_s:
-                    self.window = self._limit + 1
+            self._open_probe(now)
             return in_flight < self.window + self._room()
+        if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
+            return False
         if in_flight < self.window:
             # Never with nothing in flight: no event would come to let the request go later.
             if self.window > self._limit and in_flight > max(0, self._limit - 2):
-                return ticket.service_p50_s <= self._brief * self._latency_s
+                return ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
             return True
         if in_flight >= self.window + self._room():
             return False
@@ -86,169 +116,218 @@ class Residual:
     def _room(self) -> float:
         if self._ramping:
             return self._ramp_room
-        return 1 + self._limit // 16 if self._probing else 0
+        return 1.0 + self._limit * PROBE_SHARE // 1.0 if self._probing else 0.0
+
+    def _open_probe(self, now: float) -> None:
+        if self._ramping or now < self._probe_at:
+            return
+        self._probing = True
+        if now >= self._probe_at + WIDE_S:
+            self.window = self._limit + 1.0
+
+    def _set(self, limit: float) -> None:
+        self._limit = self.window = max(1.0, float(int(limit)))
+        self._probing = False
+
+    def _ramp_from(self, confirmed: float) -> None:
+        self._ramping = True
+        self._confirmed = confirmed
+        firm = confirmed + max(FIRM_STEP, confirmed * FIRM_SHARE // 1.0)
+        self._set(max(LEAST_WINDOW, firm))
+        most = int(max(confirmed + GROWTH_STEP, GROWTH * confirmed))
+        self._ramp_room = max(0.0, most - self._limit)
+
+    # What is told
 
     def on_dispatch(
         self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
     ) -> None:
-        """Remember what flew."""
-        id_ = ticket.request.id
-        self._log.sent(id_, in_flight, now=now)
+        """Remember who flew, and by when the reply or its first token should be here."""
+        request = ticket.request
+        self._log.sent(request.id, in_flight, now=now)
         if service.replies < KNOWN_REPLIES:
             return
-        if self._streaming >= 8:
-            span_s = 2.0 * service.first.base_s
+        if self._streamed >= STREAMED_REPLIES:
+            span_s = 2.0 * service.first.predict_s(request.prompt_tokens)
         else:
-            span_s = service.predict_s(ticket.request.estimate.p90_tokens)
-        heappush(self._due, (now + OVERDUE_RATIO * span_s + OVERDUE_S, id_, now))
+            span_s = service.predict_s(request.estimate.p90_tokens)
+        heappush(self._due, (now + OVERDUE_RATIO * span_s + OVERDUE_S, request.id, now))
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
         """Forget the flight."""
         self._log.landed(ticket.request.id, in_flight, now=now)
 
     def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
-        """Take the time to the first token as a reply of its own."""
+        """Judge the time to the first token like a reply: it shows a queue much earlier."""
         flight = self._log.get(ticket.request.id)
         if flight is None:
             return
         flight.started = True
-        first = service.first
-        if first.count < KNOWN_REPLIES:
+        if service.first.replies < KNOWN_REPLIES:
             return
-        self._judge(flight, first.base_s, now - flight.sent_at, service.tolerance, False, now)
+        expected_s = service.first.predict_s(ticket.request.prompt_tokens)
+        self._judge(flight, expected_s, service, whole=False, now=now)
 
     def on_reply(self, reply: Reply, *, now: float) -> None:
         """Split the latency into service and waiting."""
         flight = self._log.get(reply.ticket.request.id)
         self._log.replied(now=now)
-        self._latency_s += 0.05 * (reply.latency_s - self._latency_s)
+        self._latency_s += LATENCY_WEIGHT * (reply.latency_s - self._latency_s)
         streamed = not math.isnan(reply.first_token_s)
-        self._streaming = self._streaming + 1 if streamed else 0
+        self._streamed = self._streamed + 1 if streamed else 0
         fit = reply.service
         if flight is None or not reply.output_tokens or fit.replies < KNOWN_REPLIES:
             return
-        service_s = fit.predict_s(reply.output_tokens)
-        excess = reply.latency_s / max(1e-9, service_s) - 1.0
+        service_s = max(TINY_S, fit.predict_s(reply.output_tokens))
+        excess = reply.latency_s / service_s - 1.0
         if 2 * flight.in_flight <= (self._confirmed if self._ramping else self._limit):
             fit.observe_quiet(excess)
         if streamed and excess > fit.tolerance:
-            rest_s = service_s - fit.first.base_s
-            slower = (reply.latency_s - reply.first_token_s) / max(1e-9, rest_s) - 1.0
-            self._sharing += 0.25 * (float(slower > 0.5 * excess) - self._sharing)
-        self._judge(flight, service_s, reply.latency_s, fit.tolerance, True, now)
+            rest_s = service_s - fit.first.predict_s(reply.ticket.request.prompt_tokens)
+            slower = (reply.latency_s - reply.first_token_s) / max(TINY_S, rest_s) - 1.0
+            self._vote(slower > 0.5 * excess)
+        self._judge(flight, service_s, fit, whole=True, now=now)
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
-        """Shrink, once per flight."""
+        """Shrink, once per flight and only if the window was in use: a lone probe tells nothing."""
         flight = self._log.get(ticket.request.id)
         if flight is None or flight.sent_at <= self._refused_at:
             return
         self._refused_at = now
         if 2 * flight.in_flight >= self._limit:
-            self._set(max(1.0, 0.7 * self._limit), now)
-            self._ramping, self._confirmed, self._ramp_room = True, self._limit, 0.0
+            self._ramping = True
+            self._set(REFUSED_RATIO * self._limit)
+            self._confirmed, self._ramp_room = self._limit, 0.0
+
+    # The method
 
     def _judge(
-        self,
-        flight: Flight,
-        service_s: float,
-        latency_s: float,
-        tolerance: float,
-        whole: bool,
-        now: float,
+        self, flight: Flight, service_s: float, fit: ServiceTime, *, whole: bool, now: float
     ) -> None:
-        waited_s = latency_s - service_s
-        slop_s = tolerance * service_s + ABSOLUTE_S
         log = self._log
+        latency_s = max(TINY_S, now - flight.sent_at)
+        waited_s = latency_s - service_s
+        slop_s = fit.tolerance * service_s + NOISE_S
         mean_n = log.mean_in_flight(flight, now=now)
         if waited_s <= slop_s:
-            if whole or self._sharing < 0.6:
+            if whole:
+                self._slow.clear()
+            if whole or self._sharing < RATHER:
+                # What ended within the slop may have made room for this one.
                 level = flight.in_flight - log.replies_in(flight.sent_at, waited_s + slop_s)
-                self._quiet(flight, min(level, math.ceil(mean_n - 0.5)), now)
+                self._quiet(flight, float(min(level, math.ceil(mean_n - 0.5))))
             return
-        queue = flight.in_flight - max(1, log.replies_in(flight.sent_at, waited_s, nearest=True))
-        sharing = math.ceil(service_s * mean_n / max(1e-9, latency_s) - 0.1)
-        self._strikes += 2 if waited_s > 3.0 * slop_s else 1
-        self._waited(flight, max(1, queue), max(1, sharing), whole, now)
+        if whole and self._is_slower(flight, latency_s / service_s - 1.0, fit):
+            return
+        ended = log.replies_in(flight.sent_at, waited_s, nearest=True)
+        queue = max(1.0, float(flight.in_flight - max(1, ended)))
+        sharing = max(1.0, float(math.ceil(service_s * mean_n / latency_s - 0.1)))
+        if whole:
+            self._compare(queue, sharing)
+        self._strikes += 2 if waited_s > STRONG_RATIO * slop_s else 1
+        if self._strikes >= 2 and flight.sent_at >= self._quiet_sent_at:
+            self._waited(flight, self._pick(queue, sharing), latency_s / service_s - 1.0, now)
+
+    def _quiet(self, flight: Flight, level: float) -> None:
+        if flight.sent_at < self._waited_sent_at:
+            return
+        if self._ramping:
+            self._ramp_from(max(self._confirmed, level))
+            return
+        if level < self._limit:
+            return
+        self._strikes = 0
+        self._quiet_sent_at = max(self._quiet_sent_at, flight.sent_at)
+        if level > self._limit:
+            self._probe_at = flight.sent_at
+            self._probe_wait_s = FIRST_PROBE_S
+            self._samples.clear()
+            self._successes += 1
+            self._set(level)
+            if self._successes >= 2:
+                self._ramping, self._confirmed, self._ramp_room = True, level, 0.0
+
+    def _waited(self, flight: Flight, estimate: float, excess: float, now: float) -> None:
+        self._strikes = self._successes = 0
+        if self._ramping:
+            self._ramping = False
+            estimate = max(estimate, self._confirmed)
+        if estimate < self._limit:
+            self._shrink(estimate, excess, now)
+        elif flight.in_flight <= self._limit:
+            return
+        self._set(self._limit)
+        if flight.sent_at > self._waited_sent_at:
+            self._waited_sent_at = flight.sent_at
+            longest_s = min(LONGEST_PROBE_S, max(LEAST_LONGEST_S, 4.0 * self._latency_s))
+            self._probe_wait_s = min(longest_s, 2.0 * self._probe_wait_s)
+        self._probe_at = now + self._probe_wait_s
+
+    def _shrink(self, estimate: float, excess: float, now: float) -> None:
+        if not self._slow:
+            self._before, self._first_excess = self._limit, excess
+        self._shrunk_at = now
+        self._set(estimate)
+
+    def _is_slower(self, flight: Flight, excess: float, fit: ServiceTime) -> bool:
+        """Say whether the provider has become slower: a smaller window did not help.
+
+        Then the fit starts anew and the window is what it was before.
+        """
+        if flight.sent_at <= self._shrunk_at or flight.in_flight > self._limit:
+            return False
+        self._slow.append(excess)
+        if len(self._slow) < SLOW_REPLIES:
+            return False
+        slower = median(self._slow)
+        self._slow.clear()
+        if slower < SLOW_SHARE * self._first_excess:
+            return False
+        fit.restart(1.0 + slower)
+        self._samples.clear()
+        self._strikes = 0
+        self._shrunk_at = math.inf
+        self._ramp_from(max(self._limit, self._before))
+        return True
 
     def _look_for_overdue(self, now: float) -> None:
+        """Take what should be here and is not for a sign of waiting: replies come too late."""
         while self._due and self._due[0][0] <= now:
             due_at, id_, sent_at = heappop(self._due)
             flight = self._log.get(id_)
             if flight is None or flight.sent_at != sent_at or flight.started:
                 continue
+            if sent_at < self._quiet_sent_at or sent_at <= self._waited_sent_at:
+                continue
             waited_s = (due_at - sent_at - OVERDUE_S) * (1.0 - 1.0 / OVERDUE_RATIO)
             estimate = float(flight.in_flight - self._log.replies_in(sent_at, waited_s) - 1)
             if self._ramping:
                 estimate = max(estimate, self._confirmed)
-            if 1 <= estimate < self._limit and sent_at >= self._quiet_sent_at:
+            if 1.0 <= estimate < self._limit:
                 self._ramping = False
-                self._set(estimate, now)
+                self._shrink(estimate, waited_s / max(TINY_S, due_at - sent_at - waited_s), now)
                 self._probe_at = max(self._probe_at, now + self._probe_wait_s)
 
-    def _set(self, limit: float, now: float) -> None:
-        self._limit = self.window = float(int(limit))
-        self._probing = False
-
-    def _quiet(self, flight: Flight, level: float, now: float) -> None:
-        if flight.sent_at < self._waited_sent_at:
-            return
-        if self._ramping:
-            self._confirmed = max(self._confirmed, level)
-            c = self._confirmed
-            base = max(float(self._floor), c + max(self._base, c // self._frac))
-            self._set(base, now)
-            self._ramp_room = max(0, int(max(c + self._step, self._growth * c)) - base)
-        elif level >= self._limit:
-            self._strikes = 0
-            self._quiet_sent_at = max(self._quiet_sent_at, flight.sent_at)
-            if level > self._limit:
-                self._set(level, now)
-                self._probe_wait_s = 1.0
-                self._probe_at = now
-                self._samples.clear()
-                self._successes += 1
-                if self._successes >= 2:
-                    self._ramping, self._confirmed, self._ramp_room = True, self._limit, 0.0
-
-    def _waited(
-        self, flight: Flight, queue: float, sharing: float, whole: bool, now: float
-    ) -> None:
-        if whole:
-            self._samples.append((queue, sharing))
-            self._vote()
-        estimate = self._pick(queue, sharing)
-        if self._strikes < 2 or flight.sent_at < self._quiet_sent_at:
-            return
-        self._strikes = 0
-        self._successes = 0
-        if self._ramping:
-            self._ramping = False
-            estimate = max(estimate, self._confirmed)
-        if estimate < self._limit:
-            self._set(estimate, now)
-        elif flight.in_flight <= self._limit:
-            return
-        self._set(self._limit, now)
-        if flight.sent_at > self._waited_sent_at:
-            self._waited_sent_at = flight.sent_at
-            longest_s = min(16.0, max(4.0, 4.0 * self._latency_s))
-            self._probe_wait_s = min(longest_s, 2.0 * self._probe_wait_s)
-        self._probe_at = now + self._probe_wait_s
+    # Queue or sharing
 
     def _pick(self, queue: float, sharing: float) -> float:
-        if self._sharing > 0.7:
+        if self._sharing > SURE:
             return sharing
-        if self._sharing < 0.3:
-            return queue
-        return max(queue, sharing)
+        return queue if self._sharing < 1.0 - SURE else max(queue, sharing)
 
-    def _vote(self) -> None:
+    def _compare(self, queue: float, sharing: float) -> None:
+        """Vote for the model whose estimates agree with each other."""
         samples = self._samples
-        if self._streaming or len(samples) < 4:
-            return
-        spreads = []
-        for k in (0, 1):
-            logs = [math.log(sample[k]) for sample in samples]
-            mean = sum(logs) / len(logs)
-            spreads.append(sum((x - mean) ** 2 for x in logs))
-        self._sharing += 0.25 * (float(spreads[1] < spreads[0]) - self._sharing)
+        samples.append((queue, sharing))
+        if not self._streamed and len(samples) >= SAMPLES_TO_VOTE:
+            self._vote(_spread([s for _, s in samples]) < _spread([q for q, _ in samples]))
+
+    def _vote(self, shares: bool) -> None:
+        self._sharing += VOTE_WEIGHT * (float(shares) - self._sharing)
+
+
+def _spread(estimates: list[float]) -> float:
+    """Return the sum of squared deviations of the logarithms."""
+    logs = [math.log(estimate) for estimate in estimates]
+    mean = sum(logs) / len(logs)
+    return sum((log - mean) ** 2 for log in logs)
