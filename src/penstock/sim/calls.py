@@ -23,7 +23,7 @@ class Told:
     deadline_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """One call of a workload before anyone has seen it.
 

@@ -11,7 +11,7 @@ from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
 from penstock.sim.information import Teller
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Load:
     """One request as it will be: what the scheduler sees, and the truth."""
 
