@@ -197,7 +197,7 @@ class Scheduler:
         hopeless = (
             open_at >= ticket.request.expires_at
             or lane.exhausted(now=now)
-            or self._refused_too_often(ticket)
+            or self._refused_too_often(ticket, now)
         )
         if hopeless or self._draining:
             self._end(ticket)
@@ -355,13 +355,15 @@ class Scheduler:
             and self._retries.next_at(lane.signals.waiting, now=now) <= now
         )
 
-    def _refused_too_often(self, ticket: Ticket) -> bool:
-        """Say whether refusals at the door end a request: only one without a time-to-live.
+    def _refused_too_often(self, ticket: Ticket, now: float) -> bool:
+        """Say whether refusals at the door end a request: only one that nothing else would end.
 
-        In a storm the head of the queue is the probe every time; it must not pay for that.
+        In a storm the head of the queue is the probe every time; it must not pay for that while
+        its time-to-live or its deadline lets it wait.
         """
-        endless = ticket.request.expires_at == math.inf
-        return endless and ticket.attempts >= self.settings.max_attempts
+        request = ticket.request
+        may_wait = request.expires_at < math.inf or now < request.deadline < math.inf
+        return not may_wait and ticket.attempts >= self.settings.max_attempts
 
     def _fail_fast(self, lane: Lane, now: float) -> None:
         """Refuse what waits for upstreams whose quota is spent beyond its own patience."""
