@@ -9,6 +9,7 @@ from penstock.proxy.headers import credential, one, upward
 from penstock.proxy.intake import Scope
 from penstock.proxy.link import Link
 from penstock.proxy.reply import Send, relayed, send_whole
+from penstock.proxy.routing import serves
 from penstock.proxy.upstream.errors import UpstreamError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _link(sidecar: "Sidecar", headers: list[tuple[bytes, bytes]], model: str) ->
     if not links:
         links = list(sidecar.links.values())
     if model:
-        links = [link for link in links if f"{link.vendor}/{model}" in link.serves]
+        links = [link for link in links if serves(link.serves, f"{link.vendor}/{model}")]
         if not links:
             raise Declined(404, "model_not_found", f"No upstream here serves {model!r}.")
     return links[0]

@@ -9,22 +9,22 @@ MOST_NAMES = 500
 without a bound they would choose how much memory we use."""
 
 
-class Patterns(tuple[str, ...]):
-    """Model patterns that answer `in` by matching: what the core's settings ask them.
+Patterns = tuple[str, ...]
+"""Model patterns of one upstream, as the scheduler's settings hold them.
 
-    Names stand as `dialect/model`, because one model name may be served in either dialect and a
-    request must not go to an upstream that does not speak its own.
-    """
-
-    __slots__ = ()
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(_regex(pattern).match(name) for pattern in self)
+They stand as `dialect/model`, because one model name may be served in either dialect and a
+request must not go to an upstream that does not speak its own.
+"""
 
 
 def patterns(dialect: str, models: Iterable[str]) -> Patterns:
     """Return the core's `models` for one upstream."""
-    return Patterns(f"{dialect}/{model}" for model in models)
+    return tuple(f"{dialect}/{model}" for model in models)
+
+
+def serves(served: Patterns, name: str) -> bool:
+    """Say whether a model, as `dialect/model`, falls under one of the patterns."""
+    return any(fits(pattern, name) for pattern in served)
 
 
 _COMPILED: dict[str, re.Pattern[str]] = {}
@@ -72,7 +72,7 @@ class Routing:
         if known is not None:
             return known
         name = f"{dialect}/{model}"
-        fitting = [(served, wants) for served, wants in self._served if name in served]
+        fitting = [(served, wants) for served, wants in self._served if serves(served, name)]
         if not fitting:
             return None
         needs_key = any(wants for _, wants in fitting)
@@ -85,7 +85,8 @@ class Routing:
         return target
 
     def _same_upstreams(self, name: str, fitting: list[tuple[Patterns, bool]]) -> bool:
-        return [served for served, _ in self._served if name in served] == [s for s, _ in fitting]
+        those = [served for served, _ in self._served if serves(served, name)]
+        return those == [served for served, _ in fitting]
 
 
 def _shared_name(name: str, fitting: list[tuple[Patterns, bool]]) -> str:
