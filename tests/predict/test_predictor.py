@@ -67,7 +67,8 @@ def test_max_tokens_caps_both_quantiles() -> None:
 
 def test_two_choices_cost_twice_as_much_and_teach_no_more_than_one() -> None:
     predictor = taught()
-    body = {"messages": [{"role": "user", "content": "Write an essay about moss"}]}
+    turns = [{"role": "user", "content": "Write an essay about moss"}]
+    body = {"model": "m", "messages": turns}
     one = CallFeatures.from_body(body, endpoint="chat", route="mail")
     two = CallFeatures.from_body({**body, "n": 2}, endpoint="chat", route="mail")
     before = predictor.predict(one).p50_tokens

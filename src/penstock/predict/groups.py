@@ -16,7 +16,16 @@ class GroupCentres:
     by more than the replies within one.
     """
 
-    def __init__(self, *, window: int, shrink: float, limit: int, start: float, mean: bool) -> None:
+    def __init__(
+        self,
+        *,
+        window: int,
+        shrink: float,
+        limit: int,
+        start: float,
+        mean: bool,
+        narrow: float | None = None,
+    ) -> None:
         """Start without any group.
 
         Args:
@@ -24,6 +33,8 @@ class GroupCentres:
             shrink: k above, in values.
             limit: groups kept; the one longest unused goes first.
             start: what is answered before anything was seen.
+            narrow: k of the third level (a model on a route), which differs less from the
+                second than that from the first; None is `shrink`.
             mean: use the mean. It moves smoothly where a route has two kinds of replies and the
                 median jumps from one to the other; the median is the more robust.
 
@@ -33,16 +44,17 @@ class GroupCentres:
         self._limit = limit
         self.start = start
         self._mean = mean
+        self._narrow = shrink if narrow is None else narrow
         self._groups: OrderedDict[str, Window] = OrderedDict()
 
     def value(self, keys: Sequence[str]) -> float:
         """Return the centre for groups from wide to narrow."""
         value = self.start
-        for key in keys:
+        for level, key in enumerate(keys):
             window = self._groups.get(key)
             if window is not None:
                 count = len(window)
-                share = count / (count + self._shrink)
+                share = count / (count + (self._shrink if level < 2 else self._narrow))
                 centre = window.mean() if self._mean else window.quantile(0.5)
                 value += share * (centre - value)
         return value

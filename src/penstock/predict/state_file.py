@@ -50,6 +50,7 @@ def state_bytes(model: OnlineModel, *, source: str) -> bytes:
         "kernel_count": kernel.count,
         "centres": model.centres.export(),
         "offsets": model.offsets.export(),
+        "biases": model.biases.export(),
         "p90": model.p90.export(),
         "mix_total": model.mix.total,
         "mix_groups": list(model.mix.groups.items()),
@@ -111,6 +112,7 @@ def _restore(model: OnlineModel, arrays: dict[str, NDArray[Any]], meta: dict[str
     model.stack.covariance[:] = arrays["stack_covariance"]
     model.centres.restore(meta["centres"])
     model.offsets.restore(meta["offsets"])
+    model.biases.restore(meta["biases"])
     model.p90.restore(meta["p90"])
     model.p90.alarms = int(meta["alarms"])
     model.mix.total = [float(loss) for loss in meta["mix_total"]]
