@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -99,7 +100,7 @@ def main() -> int:
     """Measure, print the table, and fail if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=3000, help="Calls of each kind.")
-    parser.add_argument("--json", help="Write the figures to this file.")
+    parser.add_argument("--json", type=Path, help="Write the figures to this file.")
     options = parser.parse_args()
     warm_up = options.calls // 10
     figures: dict[str, Any] = {
@@ -117,8 +118,7 @@ def main() -> int:
         )
     print(f"import penstock: {figures['import_added_ms']:+.1f} ms (promise: 50)")
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump(figures, file, indent=2)
+        options.json.write_text(json.dumps(figures, indent=2))
     kept = (
         figures["async"]["added_p50_ms"] <= 0.15
         and figures["sync"]["added_p50_ms"] <= 0.15

@@ -12,7 +12,7 @@ from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Usage
-from penstock.runtime.spec import Intake, RequestSpec
+from penstock.runtime.spec import Intake, MaxTokensPredictor, RequestSpec
 from penstock.runtime.virtual_loop import run_virtual
 from tests.runtime.window import Window
 
@@ -239,6 +239,17 @@ def test_a_spec_that_cannot_be_meant_is_refused_before_anything_happens(
 def test_a_spec_and_keywords_together_are_refused() -> None:
     with pytest.raises(TypeError, match="tenant"):
         gate_over(Window(1)).admit(RequestSpec(), tenant="a")
+
+
+def test_max_tokens_can_be_taken_for_what_the_caller_expects() -> None:
+    async def main() -> None:
+        gate = gate_over(Window(1), predictor=MaxTokensPredictor())
+        for cap, estimate in ((100, (60.0, 100)), (1, (1.0, 1.0)), (None, (300, 900))):
+            async with gate.admit(traffic_class="batch", max_tokens=cap) as slot:
+                found = slot.request.estimate
+                assert (found.p50_tokens, found.p90_tokens) == estimate
+
+    story(main())
 
 
 def test_max_tokens_caps_the_class_table() -> None:

@@ -18,7 +18,7 @@ from penstock.policies.registry import build_scheduler
 from penstock.runtime.clock import Clock, ThreadClock
 from penstock.runtime.decision_log import DecisionLog
 from penstock.runtime.driver import Driver, Observer
-from penstock.runtime.spec import Intake, Predictor
+from penstock.runtime.spec import Intake, MaxTokensPredictor, Predictor
 from penstock.runtime.telemetry import Tracer
 
 DEFAULT_CLASSES = (
@@ -56,8 +56,9 @@ class Penstock:
         default_class: for calls that name none; the first class if None.
         stack: the policies of the four layers.
         upstream: capacity, limits and first guess of the service time, for each provider.
-        predictor: "table" (the class's estimate, capped by the call's `max_tokens`), "learned"
-            (`penstock.predict`, needs numpy) or one of your own.
+        predictor: "table" (the class's estimate, capped by the call's `max_tokens`),
+            "max_tokens" (callers set it to what they expect), "learned" (`penstock.predict`,
+            needs numpy) or one of your own.
         decision_log: where to write decisions; "d.jsonl" becomes "d.HOST.jsonl" for each host.
         observers: shown every event and action of every provider.
         tracer: traces each call; "auto" makes OpenTelemetry spans if that is installed.
@@ -77,7 +78,7 @@ class Penstock:
         default_class: str | None = None,
         stack: Stack | None = None,
         upstream: UpstreamSettings | None = None,
-        predictor: Predictor | Literal["table", "learned"] = "table",
+        predictor: Predictor | Literal["table", "max_tokens", "learned"] = "table",
         decision_log: Path | str | None = None,
         observers: Iterable[Observer] = (),
         tracer: Tracer | Literal["auto"] | None = "auto",
@@ -190,6 +191,8 @@ def _log_path(path: Path, name: str) -> Path:
 def _predictor_of(predictor: Predictor | str) -> Predictor | None:
     if predictor == "table":
         return None
+    if predictor == "max_tokens":
+        return MaxTokensPredictor()
     if predictor == "learned":
         from penstock.predict import GuardedPredictor
         from penstock.predict import Predictor as Learner
@@ -197,7 +200,9 @@ def _predictor_of(predictor: Predictor | str) -> Predictor | None:
 
         return LearnedPredictor(GuardedPredictor(Learner.shipped()))
     if isinstance(predictor, str):
-        raise ValueError(f"predictor={predictor!r} is not known: choose 'table' or 'learned'")
+        raise ValueError(
+            f"predictor={predictor!r} is not known: choose 'table', 'max_tokens' or 'learned'"
+        )
     return predictor
 
 

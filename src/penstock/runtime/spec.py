@@ -89,6 +89,22 @@ class TablePredictor:
         return Prediction(TokenEstimate(min(table.p50_tokens, cap), cap, "max_tokens"))
 
 
+MEDIAN_OF_TRUSTED_CAP = 0.6
+"""Callers who set `max_tokens` to what they need leave some room (ours, version 1)."""
+
+
+class MaxTokensPredictor:
+    """Takes `max_tokens` for what the caller expects; without one, the class's table."""
+
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
+        """Return 0.6 of `max_tokens` and all of it as the quantiles."""
+        cap = spec.max_tokens
+        if cap is None:
+            return Prediction(traffic_class.estimate)
+        p50 = max(1.0, cap * MEDIAN_OF_TRUSTED_CAP)
+        return Prediction(TokenEstimate(p50, max(p50, cap), "max_tokens"))
+
+
 class Intake:
     """Turns specs into requests: class, estimate, deadline, sequence number.
 
