@@ -86,8 +86,9 @@ class Meter:
         at = now
         if keep > 0.0 and self._entries:
             free_at = self._entries[0][0]
-            short = wanted + keep * per_s * (free_at - now) - self.limit
-            if short > 1e-9 * self.limit and self.used > 0.0:
+            # This one request may dip into what is kept, or a limit of two would act as one.
+            short = self.used + keep * per_s * (free_at - now) - self.limit
+            if short > 1e-9 * self.limit:
                 at = min(free_at, now + max(PATIENCE_S, short / (keep * per_s)))
         if self._left == self._left:  # not nan: there is a word to keep
             missing = min(likely, self._fullest) - self._left_now(now)
