@@ -1,8 +1,8 @@
 """What a prediction costs, how good it is beside the field, and how drift is met.
 
 Run: python benchmarks/bench_predict.py [cost|field|drift ...]. Needs the public prompts in
-$PENSTOCK_DATA or ../shared/data; `field` needs lightgbm. Everything is seeded; costs are CPU time of the
-thread, so that a busy machine distorts them less.
+$PENSTOCK_DATA or ../shared/data; `field` needs lightgbm. Everything is seeded; costs are CPU
+time of the thread, so that a busy machine distorts them less.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def test_a_route_is_derived_from_system_prompt_and_tools_but_not_from_dates_in_i
     assert monday == route("You sort mail. Today is 2026-11-24.")
     assert monday != route("You write poems.")
     assert monday != route("You sort mail. Today is 2026-11-23.", tools=[{"name": "open"}])
-    assert monday.startswith("~chat-") and "mail" not in monday
+    assert monday.startswith("~chat-")
+    assert "mail" not in monday
 
 
 def test_reasoning_effort_makes_another_model_of_it() -> None:

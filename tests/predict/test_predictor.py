@@ -71,12 +71,10 @@ def test_two_choices_cost_twice_as_much_and_teach_no_more_than_one() -> None:
     body = {"model": "m", "messages": turns}
     one = CallFeatures.from_body(body, endpoint="chat", route="mail")
     two = CallFeatures.from_body({**body, "n": 2}, endpoint="chat", route="mail")
-    before = predictor.predict(one).p50_tokens
-
     for _ in range(20):
         predictor.learn(two, 1200)
 
-    assert predictor.predict(one).p50_tokens == pytest.approx(before, rel=0.25)
+    assert 400 < predictor.predict(one).p50_tokens < 900  # an essay is 600
     assert predictor.predict(two).p50_tokens > 1.5 * predictor.predict(one).p50_tokens
 
 
@@ -181,7 +179,7 @@ def test_a_damaged_state_is_refused_with_a_way_out(tmp_path: Path, damage: objec
     assert callable(damage)
     path.write_bytes(damage(path.read_bytes()))
 
-    with pytest.raises(StateError, match="Remove it|remove it"):
+    with pytest.raises(StateError, match=r"(R|r)emove it"):
         Predictor.load(path)
 
 
