@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import asdict, replace
 
+from penstock.errors import ProtocolError
 from penstock.experiments.job import Job
 from penstock.experiments.outcome import GROUPS, RunOutcome, Shed
 from penstock.metrics import BUCKETS, Outcome, Record, measure, nearest_rank
@@ -29,10 +30,14 @@ def run_job(job: Job) -> RunOutcome:
 
     Raises:
         ConfigError: the scenario or the policy cannot be.
+        ProtocolError: a policy's bug; the text holds the whole job, so that it can be made again.
 
     """
     document = {**job.scenario, "seeds": [job.seed], "policies": {"it": job.policy}}
-    outcome = outcome_of(run_one(read_scenario(document), "it", job.seed))
+    try:
+        outcome = outcome_of(run_one(read_scenario(document), "it", job.seed))
+    except ProtocolError as error:
+        raise ProtocolError(f"{error}; the run was {job.text()}") from error
     return outcome if job.detail else replace(outcome, latencies_s={}, refusals=())
 
 

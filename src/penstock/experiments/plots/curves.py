@@ -79,6 +79,9 @@ def noise_plot(name: str, results: Results) -> str:
                 )
             axis.set_title(label)
             axis.set_xlabel("noise L, %")
-            axis.set_ylim(bottom=0)
+            if figure_name == "deadline_satisfaction":
+                axis.set_ylim(min(90.0, axis.get_ylim()[0]), 100.5)
+            else:
+                axis.set_ylim(bottom=0)
         legend_below(figure, axes[0])
         return svg(figure, describe="Metrics against predictor noise from 0 to 60 per cent")

@@ -1,6 +1,6 @@
 """Pareto fronts: what a policy gives up in one metric to gain in another."""
 
-from penstock.experiments.plots.style import COLOURS, MARKERS, legend_below, sheet, svg
+from penstock.experiments.plots.style import COLOURS, MARKERS, legend_below, log_seconds, sheet, svg
 from penstock.experiments.results import Results
 
 
@@ -34,9 +34,8 @@ def pareto_plot(name: str, results: Results) -> str:
                 )
             front = pareto_front(points)
             axis.plot(*zip(*front, strict=True), color="#999999", linewidth=1, zorder=0)
-            axis.set_xscale("log")
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.xaxis.set_minor_formatter(lambda *_: "")
+            log_seconds(axis)
+            axis.set_ylim(min(98.0, axis.get_ylim()[0]), 100.2)
             axis.set_title(regime)
             axis.set_xlabel("short P95, s")
         for axis in axes[len(regimes) :]:

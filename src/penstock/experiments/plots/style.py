@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#000000")
 """Okabe & Ito, Color Universal Design, 2008; without their yellow, which is too pale on white."""
@@ -60,6 +61,14 @@ def svg(figure: Figure, *, describe: str) -> str:
     element = text[text.index("<svg") :]
     escaped = describe.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     return element.replace("<svg", f'<svg role="img" aria-label="{escaped}"', 1)
+
+
+def log_seconds(axis: Axes) -> None:
+    """Make the x axis logarithmic, with ticks at 1, 2 and 5 of every decade, in plain numbers."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.xaxis.set_minor_formatter(lambda *_: "")
 
 
 def legend_below(figure: Figure, axis: Axes) -> None:
