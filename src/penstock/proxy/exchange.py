@@ -16,17 +16,16 @@ from penstock.integrations.wire.refusal import Backoff, Broken, meaning_of
 from penstock.integrations.wire.stream import StreamReader
 from penstock.integrations.wire.usage import UNKNOWN, usage_of_reply
 from penstock.proxy.estimating import Estimator
-from penstock.proxy.headers import Header, one, upward
+from penstock.proxy.headers import Header, upward
 from penstock.proxy.intake import Prepared
 from penstock.proxy.link import Link
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.reply import (
     Kept,
     Send,
-    relayed,
+    read_headers,
     send_answer,
     send_whole,
-    states_limits,
     text_headers,
     with_bounded_wait,
 )
@@ -96,13 +95,14 @@ class Exchange:
             await self._try_elsewhere(slot, error)
             return False
         try:
-            if states_limits(answer.headers):
+            seen = read_headers(answer.headers)
+            if seen.states_limits:
                 self._learn_limits(link, answer.headers)
             if answer.status >= 400:
                 return await self._judge(slot, link, answer)
             try:
-                relay = self._stream if _is_stream(answer.headers) else self._whole
-                started = await relay(slot, link, answer)
+                relay = self._stream if seen.is_stream else self._whole
+                started = await relay(slot, link, answer, seen.kept)
             except UpstreamError as error:
                 count(link.name, _broken_how(error))
                 await self._try_elsewhere(slot, error)
@@ -114,7 +114,7 @@ class Exchange:
 
     # Replies
 
-    async def _whole(self, slot: Slot, link: Link, answer: Answer) -> bool:
+    async def _whole(self, slot: Slot, link: Link, answer: Answer, headers: list[Header]) -> bool:
         body = await answer.chunk()
         if not answer.complete:
             pieces, size = [body], len(body)
@@ -122,30 +122,34 @@ class Exchange:
                 pieces.append(data)
                 size += len(data)
                 if size > HELD_BYTES:
-                    return await self._large(slot, answer, b"".join(pieces))
+                    return await self._pass_on(slot, answer, headers, b"".join(pieces), None)
             body = b"".join(pieces)
         self._settle(slot, usage_of_reply(self._prepared.route.kind, body))
-        await send_whole(self._send, answer.status, self._headers(slot, answer.headers), body)
+        headers += self._ours(slot.id, "dispatched", slot.queued_s)
+        await send_whole(self._send, answer.status, headers, body)
         self._ended("completed", answer.status)
         return True
 
-    async def _large(self, slot: Slot, answer: Answer, begun: bytes) -> bool:
-        return await self._pass_on(slot, answer, begun, None)
-
-    async def _stream(self, slot: Slot, link: Link, answer: Answer) -> bool:
+    async def _stream(self, slot: Slot, link: Link, answer: Answer, headers: list[Header]) -> bool:
         first = await answer.chunk()
         slot.first_token()
         self._parts.metrics.first_token.add(
             self._parts.gate.driver.now() - self._sent_at, link.name
         )
-        return await self._pass_on(slot, answer, first, StreamReader(self._prepared.route.kind))
+        reader = StreamReader(self._prepared.route.kind)
+        return await self._pass_on(slot, answer, headers, first, reader)
 
     async def _pass_on(
-        self, slot: Slot, answer: Answer, data: bytes, reader: StreamReader | None
+        self,
+        slot: Slot,
+        answer: Answer,
+        headers: list[Header],
+        data: bytes,
+        reader: StreamReader | None,
     ) -> bool:
         """Relay as it comes; False if the upstream broke off."""
         send = self._send
-        headers = self._headers(slot, answer.headers)
+        headers += self._ours(slot.id, "dispatched", slot.queued_s)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         try:
             while data:
@@ -232,7 +236,8 @@ class Exchange:
         self._ended(refused.reason, answer.status)
 
     async def _relay_kept(self, kept: Kept, ours: list[Header]) -> None:
-        headers = [item for item in relayed(kept.headers, ours) if item[0] != b"content-length"]
+        sound = read_headers(kept.headers).kept + ours
+        headers = [item for item in sound if item[0] != b"content-length"]
         headers.append((b"content-length", b"%d" % len(kept.body)))
         await send_whole(self._send, kept.status, headers, kept.body)
 
@@ -242,9 +247,6 @@ class Exchange:
         seen = limits_of(link.name, text_headers(headers), wall_now=time.time())
         if isinstance(seen, LimitsSeen):
             self._parts.gate.driver.tell(seen)
-
-    def _headers(self, slot: Slot, headers: list[Header]) -> list[Header]:
-        return relayed(headers, self._ours(slot.id, "dispatched", slot.queued_s))
 
     @staticmethod
     def _ours(id_: str, decision: str, queued_s: float) -> list[Header]:
@@ -257,11 +259,6 @@ class Exchange:
     def _ended(self, outcome: str, status: int) -> None:
         self.outcome = outcome
         self.status = status
-
-
-def _is_stream(headers: list[Header]) -> bool:
-    kind = one(headers, b"content-type")
-    return kind is not None and kind.startswith(b"text/event-stream")
 
 
 def _broken_how(error: UpstreamError) -> str:

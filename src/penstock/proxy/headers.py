@@ -45,7 +45,7 @@ def upward(headers: Iterable[Header], *, keep_credentials: bool) -> bytes:
     for name, value in headers:
         if name in drop:
             if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-                named |= _listed(value)
+                named |= listed(value)
         elif not name.startswith(b"x-penstock-"):
             parts.append(name + b": " + value + b"\r\n")
     if named:
@@ -53,17 +53,8 @@ def upward(headers: Iterable[Header], *, keep_credentials: bool) -> bytes:
     return b"".join(parts)
 
 
-def downward(headers: Iterable[Header]) -> list[Header]:
-    """Return the upstream's headers as they go back to the caller."""
-    kept = [item for item in headers if item[0] not in HOP_BY_HOP]
-    connection = one(headers, b"connection")
-    if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
-        named = _listed(connection)
-        kept = [item for item in kept if item[0] not in named]
-    return kept
-
-
-def _listed(value: bytes) -> frozenset[bytes]:
+def listed(value: bytes) -> frozenset[bytes]:
+    """Return the header names that a Connection header lists, in lower case."""
     return frozenset(token.strip().lower() for token in value.split(b","))
 
 

@@ -8,7 +8,7 @@ from penstock.proxy.declined import Declined
 from penstock.proxy.headers import credential, one, upward
 from penstock.proxy.intake import Scope
 from penstock.proxy.link import Link
-from penstock.proxy.reply import Send, relayed, send_whole
+from penstock.proxy.reply import Send, read_headers, send_whole
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.errors import UpstreamError
 
@@ -48,7 +48,7 @@ async def relay_listing(sidecar: "Sidecar", scope: Scope, send: Send) -> int:
                 body += data
                 if len(body) > MOST_BYTES:
                     raise Declined(502, "upstream_broken", "The upstream's list is too long.")
-            await send_whole(send, answer.status, relayed(answer.headers, []), body)
+            await send_whole(send, answer.status, read_headers(answer.headers).kept, body)
             return answer.status
         finally:
             answer.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.integrations.wire.errors import MAX_RETRY_AFTER_S, Answer
 from penstock.integrations.wire.refusal import retry_after_s
-from penstock.proxy.headers import Header, downward
+from penstock.proxy.headers import HOP_BY_HOP, Header, listed
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -46,16 +46,43 @@ def text_headers(headers: list[Header]) -> dict[str, str]:
     return found
 
 
-def states_limits(headers: list[Header]) -> bool:
-    """Say whether rate-limit headers may be among these; cheap, for every answer."""
-    return any(b"ratelimit-" in name for name, _ in headers)
+@dataclass(slots=True)
+class Read:
+    """An upstream's headers, read in one pass, as every answer pays for it.
+
+    Attributes:
+        kept: what goes back to the caller; nobody else's `x-penstock-*` gets through.
+        is_stream: whether server-sent events follow.
+        states_limits: whether rate-limit headers may be among them.
+
+    """
+
+    kept: list[Header]
+    is_stream: bool
+    states_limits: bool
 
 
-def relayed(headers: list[Header], ours: list[Header]) -> list[Header]:
-    """Return the upstream's headers with ours; nobody else's `x-penstock-*` gets through."""
-    kept = [item for item in downward(headers) if not item[0].startswith(b"x-penstock-")]
-    kept += ours
-    return kept
+def read_headers(headers: list[Header]) -> Read:
+    """Return what the relay wants to know of an answer's headers."""
+    is_stream = states_limits = False
+    kept: list[Header] = []
+    named: frozenset[bytes] | None = None
+    for item in headers:
+        name, value = item
+        if name in HOP_BY_HOP:
+            if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+                named = listed(value)
+            continue
+        if name == b"content-type":
+            is_stream = value.startswith(b"text/event-stream")
+        elif b"ratelimit-" in name:
+            states_limits = True
+        elif name.startswith(b"x-penstock-"):
+            continue
+        kept.append(item)
+    if named:
+        kept = [item for item in kept if item[0] not in named]
+    return Read(kept, is_stream, states_limits)
 
 
 def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:

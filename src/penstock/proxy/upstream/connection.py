@@ -59,10 +59,12 @@ class Connection(asyncio.Protocol):
         self.used = 0
         self._error: UpstreamError | None = None
         self._paused = False
+        # One parser for all exchanges: it begins anew after each complete answer, and after an
+        # incomplete one the connection is not used again.
+        self.parser = httptools.HttpResponseParser(self)
         self._reset()
 
     def _reset(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
         self.status = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._chunks: deque[bytes] = deque()
