@@ -1,0 +1,55 @@
+"""The sidecar with the learning predictor: it predicts, it learns, and it keeps what it learnt."""
+
+from pathlib import Path
+
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
+
+TOKENS = {"x-mock-output-tokens": "37"}
+
+
+def _toml(url: str, state: Path) -> str:
+    predictor = f'[predictor]\nkind = "online"\nstate_path = "{state}"\n'
+    return in_front_of(url, more=predictor)
+
+
+def _sources(lines: bytes) -> list[str]:
+    return [
+        line.split(b'"source":"')[1].split(b'"')[0].decode()
+        for line in lines.splitlines()
+        if b'"event":"arrived"' in line
+    ]
+
+
+def test_replies_teach_the_predictor_and_the_state_outlives_the_sidecar(
+    mock: MockServer, tmp_path: Path
+) -> None:
+    state = tmp_path / "predictor.state"
+    with sidecar(_toml(mock.url, state)) as proxy:
+        assert proxy.running is not None
+        estimator = proxy.running.sidecar.estimator
+        # It loads beside the traffic; until then the table's estimates stand.
+        eventually(lambda: estimator.predictor is not None)
+        for number in range(30):
+            body = {**HELLO, "stream": bool(number % 2), "stream_options": {"include_usage": True}}
+            assert call(proxy.port, body=body, headers=TOKENS).status == 200
+        assert estimator.predictor is not None
+        assert estimator.predictor.flush()
+        assert estimator.predictor.counts.learned == 30
+        page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+        decisions = call(proxy.admin_port, "/decisions?limit=50", method="GET", body=None).body
+
+    assert any(source.startswith("predictor:") for source in _sources(decisions))
+    assert "penstock_predictor_learned 30.0" in page
+    assert state.exists()
+    assert b"hello there" not in state.read_bytes()
+
+
+def test_a_damaged_state_is_no_reason_not_to_serve(mock: MockServer, tmp_path: Path) -> None:
+    state = tmp_path / "predictor.state"
+    state.write_bytes(b"not a state")
+    with sidecar(_toml(mock.url, state)) as proxy:
+        assert proxy.running is not None
+        estimator = proxy.running.sidecar.estimator
+        eventually(lambda: estimator.predictor is not None)
+        assert call(proxy.port, headers=TOKENS).status == 200
