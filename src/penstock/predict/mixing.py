@@ -51,6 +51,12 @@ class ExpertMix:
         total = sum(raw)
         return [weight / total for weight in raw]
 
+    def restart(self, expert: int, *, lag: float) -> None:
+        """Put an expert `lag` behind the best in every group: it has to earn its weight."""
+        for losses in (*self.groups.values(), self._start):
+            losses[expert] = min(losses) + lag
+        self.total[expert] = min(self.total)
+
     def learn(self, group: str, errors: Sequence[float]) -> None:
         """Book each expert's absolute error, at most 2 each."""
         own = self.groups.get(group)

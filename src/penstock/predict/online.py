@@ -22,6 +22,8 @@ _GROUPS_MAX = 400
 _START = math.log(200.0)
 _SPREAD_MIN = 0.1
 _AFTER_ALARM = 20  # replies of a group that are kept when its p90 fails
+_PRIOR, _HIRED = 2, 3  # places among the experts
+_NEVER = 2.0  # the error booked for an expert that is not there
 _EXTRA = 4  # stacked beside the dense features: one, kernel, grams, prior
 
 
@@ -34,7 +36,7 @@ class Outlook:
         row: how alike the call is to each kept one.
         stacked: what the stacked regression sees.
         prior: what the prior says, without the offset learned for the group.
-        experts: what each expert says: calls alike, stacked regression, prior.
+        experts: what each says: calls alike, stacked regression, prior, refitted model.
         middle: the mixture of the experts.
         spread: expected size of the error.
         above: p90 over the middle.
@@ -65,7 +67,9 @@ class Trust:
     start_losses: tuple[float, float, float]
 
 
-NO_PRIOR = Trust(1.0, (0.0, 0.0, 50.0))
+_ABSENT = 50.0  # a loss that no expert lives down: there is none in this place
+_NEWCOMER = 2.0  # summed log error that a refitted model has to make good first
+NO_PRIOR = Trust(1.0, (0.0, 0.0, _ABSENT))
 SHIPPED = Trust(2.0, (1.0, 1.0, 0.0))
 TRAINED = Trust(20.0, (3.0, 3.0, 0.0))
 
@@ -90,7 +94,8 @@ class OnlineModel:
         start[0, 1:3] = 0.6, 0.3  # the length: begin with kernel and n-grams
         start[1, 0] = 0.35  # the size of the error: begin with a constant
         self.stack = RecursiveRegression(start)
-        self.mix = ExpertMix(trust.start_losses)
+        self.mix = ExpertMix((*trust.start_losses, _ABSENT))
+        self.hired: LogTokens | None = None
         self.p90 = ConformalP90()
         self.replies = 0
         self._last: tuple[CallFeatures, int, Outlook] | None = None
@@ -116,7 +121,8 @@ class OnlineModel:
         stacked[_EXTRA:] = call.dense
         told, spread = self.stack.values(stacked).tolist()
         bias = self.biases.value(keys[-1:])
-        experts = [base + kernel + bias, base + told + bias, prior]
+        hired = base if self.hired is None else self.hired.log_tokens(call)
+        experts = [base + kernel + bias, base + told + bias, prior, hired]
         weights = self.mix.weights(keys[-1])
         middle = sum(w * e for w, e in zip(weights, experts, strict=True))
         spread = max(_SPREAD_MIN, spread)
@@ -125,12 +131,29 @@ class OnlineModel:
         self._last = (call, self.replies, seen)
         return seen
 
+    def hire(self, model: LogTokens) -> None:
+        """Take a model in as the fourth expert, in place of one that there is."""
+        self.hired = model
+        self.mix.restart(_HIRED, lag=_NEWCOMER)
+        self._last = None
+
+    def dismiss(self) -> None:
+        """Do without the fourth expert, as after loading a state: it is not part of that."""
+        self.hired = None
+        self.mix.restart(_HIRED, lag=_ABSENT)
+        self._last = None
+
     def learn(self, call: CallFeatures, log_tokens: float) -> None:
         """Take in the logarithm of the real output tokens per choice."""
         seen = self.outlook(call)
         keys = group_keys(call)
         error = log_tokens - seen.middle
-        self.mix.learn(keys[-1], [abs(log_tokens - expert) for expert in seen.experts])
+        errors = [abs(log_tokens - expert) for expert in seen.experts]
+        if self.prior is None:
+            errors[_PRIOR] = _NEVER
+        if self.hired is None:
+            errors[_HIRED] = _NEVER
+        self.mix.learn(keys[-1], errors)
         if self.p90.learn(keys, error / seen.spread, covered=error <= seen.above + 1e-9):
             self.centres.keep_last(keys[-1], _AFTER_ALARM)
             self.offsets.keep_last(keys[-1], _AFTER_ALARM)

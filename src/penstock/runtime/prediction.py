@@ -29,4 +29,6 @@ class LearnedPredictor:
         else:
             return fallback
         estimate = self._guard.predict(call, fallback=fallback.estimate)
-        return Prediction(estimate, lambda output_tokens: self._guard.learn(call, output_tokens))
+        return Prediction(
+            estimate, lambda output_tokens: self._guard.settle(call, estimate, output_tokens)
+        )
