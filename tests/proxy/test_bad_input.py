@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.proxy.call import parse
+from penstock.predict import GuardedPredictor, Predictor
+from penstock.proxy.call import Call, parse
+from penstock.proxy.config import loads
 from penstock.proxy.declined import Declined
+from penstock.proxy.estimating import Estimator
 from penstock.proxy.routes import ROUTES
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
@@ -232,3 +235,18 @@ def test_any_body_is_either_understood_or_declined_with_a_400(route: str, body: 
         assert found.model
         assert found.prompt_tokens >= 1
         assert found.replies >= 1
+
+
+def test_a_predictor_never_stands_in_the_way_of_an_odd_body() -> None:
+    estimator = Estimator(
+        loads('[[upstreams]]\nbase_url = "http://h/v1"\n', env={}).config,
+        GuardedPredictor(Predictor.cold()),
+    )
+
+    @given(route=st.sampled_from(sorted(ROUTES)), body=st.dictionaries(_FIELDS, _JSON, max_size=6))
+    def law(route: str, body: dict[str, Any]) -> None:
+        call_ = Call("m", stream=False, max_tokens=body.get("max"), prompt_tokens=1)
+        found = estimator.estimate(ROUTES[route], call_, body).estimate
+        assert 1 <= found.p50_tokens <= found.p90_tokens
+
+    law()

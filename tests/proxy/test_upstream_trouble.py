@@ -2,10 +2,12 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from penstock.sim.mock.server import MockServer
+from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import (
     CHAT,
     HELLO,
@@ -158,6 +160,64 @@ def test_a_caller_with_time_never_sees_the_429() -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK")
     waited_ms = int(answer.split(b"x-penstock-queue-ms: ")[1].split(b"\r\n")[0])
     assert waited_ms >= 150  # it waited as long as the provider asked, in the queue
+
+
+def test_a_crowd_at_a_rate_limited_provider_is_paced_not_refused() -> None:
+    limited = {
+        "model": "rate_limited",
+        "inner": {"model": "slots", "slots": 8, "tokens_per_s": 5000.0, "ttft_s": 0.0},
+        "rpm": 600,
+        "burst_s": 1.0,
+        "dialect": "openai",
+    }
+    with (
+        MockServer(MockSettings(provider=limited)) as mock,
+        sidecar(in_front_of(mock.url)) as proxy,
+        ThreadPoolExecutor(24) as crowd,
+    ):
+        replies = list(
+            crowd.map(lambda _: call(proxy.port, headers={"x-mock-output-tokens": "2"}), range(24))
+        )
+        refused = sum(mock.stats()["refused"].values())
+
+    assert [reply.status for reply in replies] == [200] * 24
+    # The first refusals teach the limit; then it is kept, not tried again and again.
+    assert refused <= 4
+
+
+def test_two_accounts_share_the_work_of_one_model() -> None:
+    slow = MockSettings(provider={"model": "slots", "slots": 2, "tokens_per_s": 300.0})
+    with MockServer(slow) as one, MockServer(slow) as two:
+        toml = f"""
+[server]
+port = 0
+[admin]
+port = 0
+[scheduler]
+capacity = {{ kind = "fixed", window = 2 }}
+[[upstreams]]
+name = "one"
+base_url = "{one.url}/v1"
+auth = "none"
+[[upstreams]]
+name = "two"
+base_url = "{two.url}/v1"
+auth = "none"
+"""
+        with sidecar(toml) as proxy, ThreadPoolExecutor(12) as crowd:
+            statuses = list(
+                crowd.map(
+                    lambda _: call(proxy.port, headers={"x-mock-output-tokens": "20"}).status,
+                    range(12),
+                )
+            )
+        served = [mock.stats()["finished"] for mock in (one, two)]
+        peaks = [mock.stats()["peak_in_flight"] for mock in (one, two)]
+
+    assert statuses == [200] * 12
+    assert sum(served) == 12
+    assert min(served) >= 3
+    assert max(peaks) <= 2  # no account ever held more than its own window
 
 
 def test_a_refusal_that_outlasts_the_caller_is_relayed_with_a_bounded_wait() -> None:

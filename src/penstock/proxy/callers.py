@@ -18,6 +18,7 @@ _HINTS = (
     b"x-penstock-deadline-ms",
     b"x-penstock-tenant",
     b"x-penstock-session",
+    b"x-penstock-route",
 )
 
 
@@ -49,6 +50,7 @@ class Hints:
     deadline_s: float | None = None
     tenant: str | None = None
     session: str = ""
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ def hints_of(headers: Iterable[Header]) -> Hints:
         _milliseconds(found, b"x-penstock-deadline-ms"),
         _word(found, b"x-penstock-tenant"),
         _word(found, b"x-penstock-session") or "",
+        _word(found, b"x-penstock-route"),
     )
 
 

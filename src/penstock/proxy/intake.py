@@ -102,7 +102,9 @@ class Front:
                 "No API key was sent: put it into the Authorization or x-api-key header.",
             )
         certain = hints.traffic_class or rights.traffic_class
-        estimated = self._estimator.estimate(route, call, parsed, certain)
+        estimated = self._estimator.estimate(
+            route, call, parsed, traffic_class=certain, label=hints.route
+        )
         treatment = self._callers.treat(rights, hints, bucket_of(estimated.estimate.p50_tokens))
         spec = RequestSpec(
             traffic_class=treatment.traffic_class,

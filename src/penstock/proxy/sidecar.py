@@ -97,6 +97,8 @@ class Sidecar:
             yield "penstock_predictor_predicted", "Estimates it gave.", float(counts.predicted)
             yield "penstock_predictor_fallbacks", "Estimates it did not give.", fallbacks
             yield "penstock_predictor_learned", "Replies it learnt from.", float(counts.learned)
+            unread = float(self.estimator.unread)
+            yield "penstock_predictor_unread", "Bodies that it could not read.", unread
             yield "penstock_predictor_failures", "Replies it failed on.", counts.learn_failures
 
     def drain(self) -> None:
