@@ -13,7 +13,7 @@ from penstock.sim.params import refuse_unknown
 
 _SCENARIO_KEYS = ("provider", "workload", "classes")
 _EXPERIMENT_KEYS = (
-    *("title", "text", "regimes", "extra_regimes", "plots", "variants", "policy"),
+    *("title", "text", "regimes", "extra_regimes", "plots", "columns", "variants", "policy"),
     *_SCENARIO_KEYS,
 )
 _VARIANT_KEYS = ("label", "policy", *_SCENARIO_KEYS)
@@ -48,6 +48,7 @@ class Experiment:
     regimes: tuple[Regime, ...]
     variants: tuple[Variant, ...]
     plots: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def jobs(self, seeds: int) -> dict[tuple[str, str], list[Job]]:
         """Return the jobs by (regime, variant), one for each seed from 1."""
@@ -156,6 +157,7 @@ def read_experiment(name: str, table: Table, base: Table) -> Experiment:
             for key, value in table["variants"].items()
         ),
         plots=tuple(table.get("plots", ())),
+        columns=tuple(table.get("columns", ())),
     )
 
 

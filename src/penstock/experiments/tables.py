@@ -17,7 +17,9 @@ SHOWN = (
     ("useful_goodput_per_s", "goodput, /s"),
 )
 """The paper's six metrics, always together."""
-_SHARES = ("completion_rate", "deadline_satisfaction")
+EXTRA = {"short_p90_s": "short P90, s", "long_p90_s": "long P90, s"}
+"""Further metrics that an experiment may show, by `columns` in its specification."""
+SHARES = ("completion_rate", "deadline_satisfaction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,18 @@ def grid_table(name: str, results: Results) -> Table:
     """Return an experiment's table: means and intervals of the paper's metrics."""
     rows, cells, groups = [], [], []
     labels = {v.name: v.label for v in results.experiments[name].variants}
+    shown_here = (*((key, EXTRA[key]) for key in results.experiments[name].columns), *SHOWN)
     for regime in results.regimes(name):
         for variant, label in labels.items():
             cell = results.cell(name, regime, variant)
             row: dict[str, Any] = {"regime": regime, "variant": variant}
             shown = [label]
-            for figure, _ in SHOWN:
+            for figure, _ in shown_here:
                 mean = cell.interval(figure)
                 row[figure] = none_if_nan(mean.mean)
                 row[f"{figure}_low"] = none_if_nan(mean.low)
                 row[f"{figure}_high"] = none_if_nan(mean.high)
-                share = figure in _SHARES
+                share = figure in SHARES
                 shown.append(with_interval(mean.mean, mean.low, mean.high, share=share))
             row["shed"] = {bucket: cell.shed(bucket) for bucket in BUCKETS}
             row["deferrals"] = cell.mean("deferrals")
@@ -69,7 +72,7 @@ def grid_table(name: str, results: Results) -> Table:
             rows.append(row)
             cells.append(tuple(shown))
             groups.append(regime)
-    headings = tuple(Column(key, heading) for key, heading in SHOWN)
+    headings = tuple(Column(key, heading) for key, heading in shown_here)
     columns = (Column("variant", "", text=True), *headings, Column("shed", "shed s/m/l/xl"))
     return Table(name, columns, tuple(rows), tuple(cells), tuple(groups))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.experiments.live.compare import live_table
+from penstock.experiments.losses import loss_table
 from penstock.experiments.plots.curves import cdf_plot, noise_plot
 from penstock.experiments.plots.fronts import pareto_plot
 from penstock.experiments.plots.heat import regret_plot, worlds_plot
@@ -47,7 +48,9 @@ class Section:
 
 def sections(study: Study) -> list[Section]:
     """Return the report's sections after the claims, regrets last."""
-    parts = [_grid_section(name, study) for name in study.results.experiments]
+    lost = loss_table(study.results)
+    parts = [_loss_section(lost)] if lost is not None else []
+    parts += [_grid_section(name, study) for name in study.results.experiments]
     if study.worlds and study.verdicts:
         parts.append(_worlds_section(study))
     if study.live:
@@ -66,6 +69,15 @@ def _grid_section(name: str, study: Study) -> Section:
         for kind in experiment.plots
     )
     return Section(name, experiment.title, experiment.text, grid_table(name, study.results), plots)
+
+
+def _loss_section(table: Table) -> Section:
+    text = (
+        "Every figure in which another policy is better than the one that we recommend, seed by "
+        "seed: the 95 % interval of the difference lies on its side, and it is at least 2 %. "
+        "Latencies in seconds."
+    )
+    return Section("losses", "Where another policy is better", text, table)
 
 
 def _worlds_section(study: Study) -> Section:
