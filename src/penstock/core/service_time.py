@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 MOST_TOLERANCE, LEAST_TOLERANCE, TOLERANCE_RATIO = 0.5, 0.03, 4.0
 QUANTILE, QUANTILE_STEP = 0.25, 0.05
-NO_BASE_S = 1e-6
+LEAST_S = 1e-6
 
 
 @dataclass(slots=True)
@@ -62,8 +62,8 @@ class Envelope:
         return self.base_s + self.s_per_token * tokens
 
     def observe(self, tokens: int, latency_s: float) -> None:
-        """Learn from one time; tokens below 0 and times of 0 teach nothing."""
-        if tokens < 0 or latency_s <= 0:
+        """Learn from one time; tokens below 0 and times that no clock resolves teach nothing."""
+        if tokens < 0 or latency_s < LEAST_S:
             return
         self.replies += 1
         index = (tokens * tokens).bit_length()  # half-octave bins
@@ -84,7 +84,7 @@ class Envelope:
         points = [bin_.point() for _, bin_ in sorted(self._bins.items())]
         if len(points) == 1:
             tokens, latency_s = points[0]
-            scale = latency_s / max(NO_BASE_S, self.predict_s(tokens))
+            scale = latency_s / max(LEAST_S, self.predict_s(tokens))
             self.base_s *= scale
             self.s_per_token *= scale
             return

@@ -16,7 +16,7 @@ KNOWN_REPLIES = 3
 """So many replies a fit must have seen before its word counts."""
 GROWTH, GROWTH_STEP = 1.5, 2.0
 """While ramping, quick classes may fly up to this above what is confirmed ..."""
-FIRM_SHARE, FIRM_STEP, LEAST_WINDOW = 0.25, 2.0, 4.0
+FIRM_SHARE, FIRM_STEP, LEAST_WINDOW = 0.4, 2.0, 8.0
 """... and all others up to this, because a place given to a long request cannot be taken back."""
 PROBE_SHARE = 1.0 / 16.0
 FIRST_PROBE_S, LONGEST_PROBE_S, LEAST_LONGEST_S = 1.0, 16.0, 4.0

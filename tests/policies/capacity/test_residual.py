@@ -1,0 +1,202 @@
+"""The window finds out how much a hidden provider can hold, and follows it."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.core.events import RefusalCause
+from penstock.core.model import Request, TokenEstimate
+from penstock.core.policy import Reply
+from penstock.core.service_time import ServiceTime
+from penstock.core.settings import PolicySpec
+from penstock.core.ticket import Ticket, ticket_of
+from penstock.policies.capacity.residual import Residual
+from tests.policies.capacity.hidden import Seen, live_through
+
+
+def slots(places: int, **more: object) -> dict[str, object]:
+    return {"model": "slots", "slots": places, **more}
+
+
+def ticket(id_: int, *, deadline: float = math.inf, tokens: float = 100.0) -> Ticket:
+    request = Request(id_, "batch", 0.0, TokenEstimate(tokens, tokens), deadline=deadline)
+    return ticket_of(request, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("places", [2, 8, 32])
+def test_the_window_is_the_number_of_hidden_places(places: int, streams: bool) -> None:
+    seen = live_through(slots(places), places=places, load=1.2, streams=streams)
+
+    assert places <= seen.window_at(80.0) <= places + 2
+
+
+@pytest.mark.parametrize("model", ["shared", "thrash"])
+def test_a_provider_that_slows_down_for_all_is_filled_to_its_knee(model: str) -> None:
+    seen = live_through({"model": model, "capacity": 8}, places=8, load=1.2)
+
+    assert 7 <= seen.window_at(80.0) <= 10
+
+
+def test_a_provider_that_serves_one_at_a_time_gets_one_and_the_next_to_come() -> None:
+    seen = live_through({"model": "serial"}, places=1, load=1.2)
+
+    assert 1 <= seen.window_at(80.0) <= 2
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_capacity_that_halves_is_found_within_a_minute(streams: bool) -> None:
+    provider = slots(16, changes=[{"at_s": 60, "slots": 8}])
+
+    seen = live_through(provider, places=8, load=1.1, seconds=130.0, streams=streams)
+
+    assert 8 <= seen.window_at(120.0) <= 10
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_capacity_that_doubles_is_found_within_a_minute(streams: bool) -> None:
+    provider = slots(8, changes=[{"at_s": 60, "slots": 16}])
+
+    seen = live_through(provider, places=16, load=1.0, seconds=130.0, streams=streams)
+
+    assert seen.window_at(59.0) <= 10
+    assert seen.window_at(120.0) >= 14
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_provider_that_becomes_slower_is_not_taken_for_a_full_one(streams: bool) -> None:
+    provider = slots(8, changes=[{"at_s": 60, "tokens_per_s": 100.0}])
+
+    seen = live_through(provider, places=8, load=0.55, seconds=200.0, streams=streams)
+
+    assert seen.window_at(180.0) >= 7
+
+
+def test_a_provider_that_becomes_faster_is_followed_at_once() -> None:
+    provider = slots(8, changes=[{"at_s": 60, "tokens_per_s": 400.0}])
+
+    seen = live_through(provider, places=8, load=1.1, seconds=130.0)
+
+    assert 8 <= seen.window_at(120.0) <= 10
+
+
+def test_a_first_guess_far_off_does_no_harm() -> None:
+    provider = slots(8, tokens_per_s=40.0, ttft_s=1.0)  # five times slower than guessed
+
+    seen = live_through(provider, places=8, load=0.1, seconds=300.0)
+
+    assert seen.window_at(290.0) >= 8
+
+
+@pytest.mark.parametrize("places", [8, 32])
+def test_a_provider_with_room_is_never_held_back(places: int) -> None:
+    seen = live_through(slots(places), places=places, load=0.3, seconds=300.0)
+    waits = sorted(seen.queued_s)
+
+    assert waits[math.ceil(0.99 * len(waits)) - 1] < 0.005
+
+
+def test_it_does_nearly_as_well_as_a_window_that_knows() -> None:
+    def satisfaction(seen: Seen) -> float:
+        return seen.in_time / seen.ended
+
+    found = live_through(slots(8), places=8, load=1.2)
+    known = live_through(slots(8), places=8, load=1.2, capacity=PolicySpec("fixed", {"window": 8}))
+
+    assert satisfaction(found) >= 0.97 * satisfaction(known)
+
+
+def test_a_refusal_shrinks_the_window_once_per_flight() -> None:
+    window, fit = Residual(start=10), ServiceTime()
+    for id_ in range(10):
+        window.on_dispatch(ticket(id_), fit, id_ + 1, now=0.0)
+
+    for id_ in range(9, 5, -1):
+        window.on_refusal(ticket(id_), RefusalCause.OVERLOAD, now=1.0)
+        window.on_landing(ticket(id_), id_, now=1.0)
+
+    assert window.window == 7.0
+
+
+def test_a_refused_lone_probe_tells_nothing_about_capacity() -> None:
+    window = Residual(start=10)
+    window.on_dispatch(ticket(1), ServiceTime(), 1, now=0.0)
+
+    window.on_refusal(ticket(1), RefusalCause.RATE, now=1.0)
+
+    assert window.window == 10.0
+
+
+def settled_at_two() -> Residual:
+    """Return a window in front of two places that has seen every third of three wait."""
+    window, fit = Residual(start=3), ServiceTime(1.0, 1e-9)
+    for tokens in (100, 200, 400):
+        fit.observe(tokens, 1.0)
+    for round_ in range(10):
+        now = 3.0 * round_
+        ids = [3 * round_ + place for place in range(3)]
+        for place, id_ in enumerate(ids):
+            window.on_dispatch(ticket(id_), fit, place + 1, now=now)
+        for place, (id_, latency_s) in enumerate(zip(ids, (1.0, 1.0, 2.0), strict=True)):
+            flown = ticket(id_)
+            reply = Reply(flown, 100, latency_s, math.nan, place + 1, waiting=True, service=fit)
+            window.on_reply(reply, now=now + latency_s)
+            window.on_landing(flown, 2 - place, now=now + latency_s)
+    return window
+
+
+def test_one_more_may_probe_but_only_if_its_deadline_can_bear_the_wait() -> None:
+    window = settled_at_two()
+    later = 60.0
+    assert window.has_room(None, 2, 0.0, now=later)
+
+    assert window.has_room(ticket(1, deadline=later + 10.0), 2, 0.0, now=later)
+    assert not window.has_room(ticket(2, deadline=later + 0.6), 2, 0.0, now=later)
+    assert not window.has_room(ticket(3), 4, 0.0, now=later)
+
+
+def test_tokens_in_flight_are_bounded_if_asked_but_one_always_goes() -> None:
+    window = Residual(window_tokens=150)
+
+    assert window.has_room(ticket(1, tokens=500.0), 0, 0.0, now=0.0)
+    assert window.has_room(ticket(2, tokens=50.0), 1, 100.0, now=0.0)
+    assert not window.has_room(ticket(3), 1, 100.0, now=0.0)
+
+
+@pytest.mark.parametrize("option", ["start", "window_tokens"])
+def test_a_window_that_lets_nothing_through_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}=0.*below 1 nothing is ever sent"):
+        Residual(**{option: 0})
+
+
+@given(
+    latencies=st.lists(st.floats(0.0, 100.0), min_size=1, max_size=60),
+    lengths=st.lists(st.integers(0, 5000), min_size=60, max_size=60),
+    streams=st.booleans(),
+    width=st.integers(1, 40),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_replies_say_at_least_one_may_fly(
+    latencies: list[float], lengths: list[int], streams: bool, width: int
+) -> None:
+    window, fit, now = Residual(), ServiceTime(), 0.0
+    for id_, latency_s in enumerate(latencies):
+        for place in range(width):
+            window.on_dispatch(ticket(1000 * id_ + place), fit, place + 1, now=now)
+        now += latency_s
+        for place in range(width):
+            flown = ticket(1000 * id_ + place)
+            if streams:
+                window.on_first_token(flown, fit, now=now)
+            first_s = latency_s if streams else math.nan
+            window.on_reply(
+                Reply(flown, lengths[id_], latency_s, first_s, place + 1, True, fit), now=now
+            )
+            window.on_landing(flown, width - place - 1, now=now)
+            fit.observe(lengths[id_], latency_s)
+
+        assert 1.0 <= window.window < math.inf
+        assert window.has_room(None, 0, 0.0, now=now)
+        assert window.has_room(ticket(10**6, deadline=now), 0, 0.0, now=now)
