@@ -167,3 +167,27 @@ def test_an_event_told_in_the_middle_of_a_decision_is_taken_after_it() -> None:
     assert [type(event).__name__ for _, event in core.seen] == ["Arrived", "Arrived", "Cancelled"]
     second.settle()
     assert core.snapshot() == {"in_flight": 0, "backlog": 0}
+
+
+def test_a_snapshot_has_taken_in_what_was_told_before() -> None:
+    core = Window(1)
+    gate, sync_gate = gates(core)
+    seen: list[object] = []
+
+    class Looker:
+        def event(self, now: float, event: object) -> None:
+            seen.append(gate.driver.snapshot())
+
+        def action(self, now: float, action: object) -> None:
+            pass
+
+    gate.driver.observers.append(Looker())
+    gate.driver._turn.acquire()  # somebody else is at it
+    slot_thread = threading.Thread(target=lambda: sync_gate.enter(RequestSpec()))
+    slot_thread.start()
+    while not gate.driver._inbox:
+        time.sleep(0.001)
+    gate.driver._turn.release()
+    assert gate.driver.snapshot() == {"in_flight": 1, "backlog": 0}
+    slot_thread.join()
+    assert seen == [{"in_flight": 0, "backlog": 0}]

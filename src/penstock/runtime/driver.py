@@ -101,6 +101,7 @@ class Driver:
         self._waiters: dict[int, Waiter] = {}
         self._inbox: deque[Event | _Tick] = deque()
         self._turn = threading.Lock()
+        self._worker = 0
         self._last_now = float("-inf")
         self._timer: Timer | None = None
         self._timer_due = float("inf")
@@ -128,8 +129,14 @@ class Driver:
         return self.clock.time()
 
     def snapshot(self) -> Any:
-        """Return the scheduler's snapshot."""
-        return self._core.snapshot()
+        """Return the scheduler's snapshot, with every event taken in that was told before."""
+        if self._worker == threading.get_ident():  # an observer asks, in the middle of a decision
+            return self._core.snapshot()
+        with self._turn:
+            self._empty_inbox(None)
+            snapshot = self._core.snapshot()
+        self._work(None)
+        return snapshot
 
     def submit(self, request: Request, waiter: Waiter) -> None:
         """Hand a new request to the scheduler; its word comes to the waiter, perhaps at once.
@@ -171,25 +178,35 @@ class Driver:
             self._timer.cancel()
             self._timer = None
 
-    def _work(self, mine: Event | _Tick) -> None:
+    def _work(self, mine: Event | _Tick | None) -> None:
         """Work the inbox empty, unless someone else is at it (who will then see ours)."""
         error: Exception | None = None
         while self._inbox and self._turn.acquire(blocking=False):
             try:
-                while self._inbox:
-                    event = self._inbox.popleft()
-                    try:
-                        self._carry(event)
-                    except Exception as problem:  # noqa: BLE001 - raised below or reported
-                        if event is mine:
-                            error = problem
-                        else:
-                            self._report(event, problem)
-                self._arm()
+                error = self._empty_inbox(mine) or error
             finally:
                 self._turn.release()
         if error is not None:
             raise error
+
+    def _empty_inbox(self, mine: Event | _Tick | None) -> Exception | None:
+        """Carry out everything in the inbox, holding the turn; return what failed of `mine`."""
+        error: Exception | None = None
+        self._worker = threading.get_ident()
+        try:
+            while self._inbox:
+                event = self._inbox.popleft()
+                try:
+                    self._carry(event)
+                except Exception as problem:  # noqa: BLE001 - raised by the caller or reported
+                    if event is mine:
+                        error = problem
+                    else:
+                        self._report(event, problem)
+            self._arm()
+        finally:
+            self._worker = 0
+        return error
 
     def _carry(self, item: Event | _Tick) -> None:
         now = self._last_now = max(self.clock.time(), self._last_now)
