@@ -1,6 +1,7 @@
 """What the scheduler knows of the world: requests, classes and estimates."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 BUCKET_UPPER_TOKENS: tuple[tuple[str, float], ...] = (
@@ -10,6 +11,8 @@ BUCKET_UPPER_TOKENS: tuple[tuple[str, float], ...] = (
     ("xlong", math.inf),
 )
 """Output-token buckets and their inclusive upper bounds (ours, version 1)."""
+_NAMES = tuple(name for name, _ in BUCKET_UPPER_TOKENS)
+_UPPER_TOKENS = tuple(upper for _, upper in BUCKET_UPPER_TOKENS)
 
 
 def bucket_of(output_tokens: float) -> str:
@@ -27,7 +30,7 @@ def bucket_of(output_tokens: float) -> str:
             f"output_tokens={output_tokens!r} is not a count: it must be 0 or more; "
             "was a failed reply counted?"
         )
-    return next(name for name, upper in BUCKET_UPPER_TOKENS if output_tokens <= upper)
+    return _NAMES[bisect_left(_UPPER_TOKENS, output_tokens)]
 
 
 @dataclass(frozen=True, slots=True)

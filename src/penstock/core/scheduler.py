@@ -184,7 +184,6 @@ class Scheduler:
             lane.allocator.settle(request.traffic_class, event.output_tokens - request.cost_tokens)
         if ratio == ratio:  # not nan
             lane.signals.replied(ratio)
-        lane.signals.refresh(now=now)
         self._end(ticket)
         self._pump_sharing(ticket.upstream, now)
 

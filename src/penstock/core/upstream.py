@@ -63,15 +63,15 @@ class Upstream:
         The cause is "" when it may go now; the time is inf when only an event can help. With
         None: what keeps everything out.
         """
-        open_at = self.health.open_at(now=now)
-        if open_at > now:
-            return "upstream", open_at
+        health = self.health
+        if health.paused_until > now or health.exhausted_until > now:
+            return "upstream", health.open_at(now=now)
         flying = len(self.in_flight)
-        if self.health.probation and flying:
+        if health.probation and flying:
             return "upstream", math.inf
         if not self.capacity.has_room(ticket, flying, self.tokens, now=now):
             return "window", math.inf
-        if ticket is not None:
+        if ticket is not None and not self.limits.unlimited:
             fits_at = self.limits.room_at(ticket, keep, now=now)
             if fits_at > now:
                 return "limits", fits_at

@@ -63,8 +63,7 @@ class AdaptiveDrr:
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the most urgent class that can pay and has room."""
         if len(signals.classes) > 1:
-            room = self._room
-            heads = {n: head for n, head in heads.items() if room.allows(n, signals, now=now)}
+            heads = self._room.admitted(heads, signals, now=now)
         if not heads:
             return None
         if len(heads) == 1:
@@ -115,29 +114,36 @@ class _Room:
         self._review_at = -math.inf
         self._urgent: dict[str, list[tuple[ClassDemand, int]]] = {}
 
-    def allows(self, name: str, signals: Signals, *, now: float) -> bool:
-        """Say whether the class may take a slot now."""
+    def admitted(
+        self, heads: Mapping[str, Ticket], signals: Signals, *, now: float
+    ) -> Mapping[str, Ticket]:
+        """Return the heads of the classes that may take a slot now."""
         window = signals.window
         if window < 2 or math.isinf(window):
-            return True
-        if window == self._window and window - signals.occupied > self._most:
-            return True  # with this much free, nothing that could be kept is touched
+            return heads
         if (
             now >= self._review_at
             or window != self._window
             or len(self._urgent) != len(signals.classes)
         ):
             self._review(signals, now=now)
-        kept = 0
+        free = window - signals.occupied
+        if free > self._most:  # nothing that could be kept is touched
+            return heads
+        return {name: head for name, head in heads.items() if not 0 < self._kept(name) >= free}
+
+    def _kept(self, name: str) -> int:
+        """Return how many slots the class must leave free."""
+        kept, most = 0, self._most
         for demand, wanted in self._urgent[name]:
             held = demand.in_flight
             free = wanted - held if wanted - held > 1 else 1
             # What it holds counts: an urgent flood gets no more kept, deficits decide there.
-            if free > self._most - held:
-                free = self._most - held
+            if free > most - held:
+                free = most - held
             if free > 0:
                 kept += free
-        return not kept or signals.occupied + (kept if kept < self._most else self._most) < window
+        return kept if kept < most else most
 
     def _review(self, signals: Signals, *, now: float) -> None:
         """Look at the demand anew: who is more urgent than whom, and how much they want."""
