@@ -184,7 +184,9 @@ async def _load(port: int, *, requests: int, lanes: int, stream: bool, rate: flo
     return latencies
 
 
-def load(port: int, *, requests: int, lanes: int = 32, stream: bool = False, rate: float = 0.0) -> list[float]:  # fmt: skip
+def load(
+    port: int, *, requests: int, lanes: int = 32, stream: bool = False, rate: float = 0.0
+) -> list[float]:
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
