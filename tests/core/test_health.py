@@ -1,0 +1,99 @@
+"""Refusals of four kinds and faults: how long an upstream is left alone, and how it comes back."""
+
+import pytest
+
+from penstock.core.events import RefusalCause
+from penstock.core.health import Health
+
+DAY_S = 86_400.0
+
+
+def refuse(
+    health: Health,
+    cause: RefusalCause,
+    *,
+    at: float,
+    sent_at: float | None = None,
+    retry_after_s: float | None = None,
+    jitter: float = 0.5,
+) -> None:
+    sent = at if sent_at is None else sent_at
+    health.refused(cause, sent_at=sent, retry_after_s=retry_after_s, jitter=jitter, now=at)
+
+
+def test_a_rate_refusal_pauses_for_as_long_as_it_says_and_asks_for_no_probation() -> None:
+    health = Health()
+    refuse(health, RefusalCause.RATE, at=10.0, retry_after_s=3.0)
+
+    assert health.open_at(now=10.0) == 13.0
+    assert not health.probation
+    assert health.troubled
+
+
+def test_a_rate_refusal_after_it_kept_its_word_backs_off_and_is_probed() -> None:
+    health = Health()
+    refuse(health, RefusalCause.RATE, at=10.0, retry_after_s=0.1)
+    refuse(health, RefusalCause.RATE, at=11.0, retry_after_s=0.1, jitter=0.9)
+
+    assert health.open_at(now=11.0) == pytest.approx(11.0 + 0.9 * 2.0)
+    assert health.probation
+
+
+def test_a_spent_quota_closes_the_upstream_until_its_reset_and_is_never_slept_on() -> None:
+    health = Health()
+    refuse(health, RefusalCause.QUOTA, at=10.0, retry_after_s=2 * DAY_S)
+
+    assert health.exhausted(now=10.0)
+    assert health.open_at(now=10.0) == 10.0 + 2 * DAY_S
+    assert not health.exhausted(now=11.0 + 2 * DAY_S)
+
+
+def test_a_rate_refusal_of_days_is_a_spent_quota() -> None:
+    health = Health()
+    refuse(health, RefusalCause.RATE, at=0.0, retry_after_s=DAY_S)
+
+    assert health.exhausted(now=DAY_S - 1.0)
+
+
+@pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.SLOW_FIRST_TOKEN])
+def test_overload_backs_off_with_full_jitter_up_to_a_cap(cause: RefusalCause) -> None:
+    health, now, waits = Health(), 0.0, []
+    for _ in range(8):
+        refuse(health, cause, at=now, jitter=0.5)
+        waits.append(health.open_at(now=now) - now)
+        now = health.open_at(now=now)
+
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]
+    assert health.probation
+
+
+def test_the_same_bad_news_from_one_flight_counts_once() -> None:
+    health = Health()
+    for id_ in range(50):
+        refuse(health, RefusalCause.OVERLOAD, at=1.0 + id_ / 1000.0, sent_at=0.5, jitter=0.5)
+
+    assert health.open_at(now=1.05) <= 1.0 + 0.049 + 0.5 + 1e-9
+
+
+def test_a_success_sent_after_the_bad_news_ends_it() -> None:
+    health = Health()
+    refuse(health, RefusalCause.OVERLOAD, at=5.0)
+    health.succeeded(sent_at=4.0)  # it was under way before
+    assert health.probation
+
+    health.succeeded(sent_at=6.0)
+    assert not health.probation
+    assert not health.troubled
+
+
+def test_single_faults_are_forgiven_but_three_in_a_row_take_the_upstream_out() -> None:
+    health = Health()
+    health.failed(sent_at=0.0, jitter=0.5, now=1.0)
+    health.failed(sent_at=1.0, jitter=0.5, now=2.0)
+    assert health.open_at(now=2.0) == 2.0
+
+    health.succeeded(sent_at=2.0)
+    for at in (3.0, 4.0, 5.0):
+        health.failed(sent_at=at - 0.5, jitter=0.5, now=at)
+    assert health.open_at(now=5.0) == 5.5
+    assert health.probation
