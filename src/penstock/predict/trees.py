@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +91,7 @@ def grow(
         offered = np.sort(chance.choice(rows.shape[1], count, replace=False))
         drawn = np.flatnonzero(chance.random(len(rows)) < 0.8)
         pull = np.clip(error, -options.clip, options.clip)
-        questions, leaf = _grow_one(binned, drawn, pull, offered, options)
+        questions, leaf = _grow_one(binned, borders, drawn, pull, offered, options)
         total = np.bincount(leaf[drawn], pull[drawn], 1 << options.depth)
         held = np.bincount(leaf[drawn], minlength=1 << options.depth)
         leaves = options.rate * total / (held + options.leaf_prior)
@@ -117,6 +118,7 @@ def _borders(rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 def _grow_one(
     binned: NDArray[np.int64],
+    borders: Sequence[NDArray[np.float32]],
     drawn: NDArray[np.int64],
     pull: NDArray[np.float64],
     offered: NDArray[np.int64],
@@ -125,6 +127,7 @@ def _grow_one(
     leaf = np.zeros(len(binned), np.int64)
     sample = binned[np.ix_(drawn, offered)]
     weights = np.repeat(pull[drawn], offered.size)
+    asks = np.arange(_BINS - 1) < np.array([borders[f].size for f in offered])[:, None]
     questions: list[tuple[int, int]] = []
     for level in range(options.depth):
         nodes = 1 << level
@@ -136,7 +139,8 @@ def _grow_one(
         rest_total, rest_held = total[:, :, -1:] - total, held[:, :, -1:] - held
         gain = total**2 / (held + options.leaf_prior)
         gain += rest_total**2 / (rest_held + options.leaf_prior)
-        feature, border = divmod(int(gain.sum(0)[:, :-1].argmax()), _BINS - 1)
+        gains = np.where(asks, gain.sum(0)[:, :-1], -1.0)
+        feature, border = divmod(int(gains.argmax()), _BINS - 1)
         questions.append((int(offered[feature]), border))
         leaf += (binned[:, offered[feature]] > border).astype(np.int64) << level
     return questions, leaf
