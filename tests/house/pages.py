@@ -56,9 +56,11 @@ def anchors(page: Path) -> set[str]:
 def script(page: Path) -> str:
     """Return one bash script that does what the page tells its reader to do, in order.
 
-    Servers that a page starts with `&` are stopped when the script ends.
+    Servers that a page starts with `&` are stopped when the script ends. A sidecar that drains
+    is cut off by the second signal.
     """
-    steps = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
+    stop = "kill $(jobs -p) 2>/dev/null"
+    steps = ["set -euo pipefail", f"trap '{stop}; sleep 0.5; {stop}; wait || true' EXIT"]
     for block in blocks(page):
         if block.mark == "run" and block.language == "sh":
             steps.append(block.text)

@@ -1,9 +1,14 @@
 """The pages are true: their snippets run, their links lead somewhere, their help is current."""
 
+import fcntl
 import os
 import re
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +25,31 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+USUAL_PORTS = (8001, 8787, 8788)
+"""Where the pages' mock and sidecar listen: the commands' defaults, which readers use."""
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return attempt.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture
+def usual_ports() -> Iterator[None]:
+    """Wait for the usual ports, which another checkout on this machine may be using."""
+    with (Path(tempfile.gettempdir()) / "penstock-usual-ports").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        patience = 600
+        while patience and not all(map(is_free, USUAL_PORTS)):
+            time.sleep(0.1)
+            patience -= 1
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("usual_ports")
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_a_reader_who_types_what_the_page_says_gets_through(page: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}

@@ -10,7 +10,7 @@ FOLDERS = ("src", "tests", "docs", "paper", "examples", "benchmarks", "requireme
 TEXT = {".py", ".md", ".toml", ".txt", ".in", ".json", ".jsonl", ".csv", ".svg", ".cfg", ".sh", ""}
 LINES_AT_MOST = 500
 
-SOMEBODYS_FOLDER = re.compile(r"(?<![\w.~-])/(home|Users|root|work|workspace|mnt|opt)/\w")
+SOMEBODYS_FOLDER = re.compile(r"(?<![\w.~-])/(home|Users|root|work|workspace|mnt)/\w")
 
 
 def files(root: Path) -> Iterator[Path]:
