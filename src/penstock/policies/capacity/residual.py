@@ -208,11 +208,11 @@ class Residual:
         latency_s = max(TINY_S, now - flight.sent_at)
         waited_s = latency_s - service_s
         slop_s = fit.tolerance * service_s + NOISE_S
-        mean_n = log.mean_in_flight(flight, now=now)
         if waited_s <= slop_s:
             if whole:
                 self._slow.clear()
-            if whole or self._sharing < RATHER:
+            if self._teaches(flight.in_flight) and (whole or self._sharing < RATHER):
+                mean_n = log.mean_in_flight(flight, now=now)
                 # What ended within the slop may have made room for this one.
                 level = flight.in_flight - log.replies_in(flight.sent_at, waited_s + slop_s)
                 self._quiet(flight, float(min(level, math.ceil(mean_n - 0.5))))
@@ -221,12 +221,19 @@ class Residual:
             return
         ended = log.replies_in(flight.sent_at, waited_s, nearest=True)
         queue = max(1.0, float(flight.in_flight - max(1, ended)))
+        mean_n = log.mean_in_flight(flight, now=now)
         sharing = max(1.0, float(math.ceil(service_s * mean_n / latency_s - 0.1)))
         if whole:
             self._compare(queue, sharing)
         self._strikes += 2 if waited_s > STRONG_RATIO * slop_s else 1
         if self._strikes >= 2 and flight.sent_at >= self._quiet_sent_at:
             self._waited(flight, self._pick(queue, sharing), latency_s / service_s - 1.0, now)
+
+    def _teaches(self, in_flight: int) -> bool:
+        """Say whether a quiet reply from so few could change anything."""
+        if self._ramping:
+            return in_flight > self._confirmed or not self._ramp_room
+        return in_flight >= self._limit
 
     def _quiet(self, flight: Flight, level: float) -> None:
         if flight.sent_at < self._waited_sent_at:
