@@ -68,6 +68,27 @@ def test_the_second_request_waits_for_the_first_and_says_how_long() -> None:
     assert core.snapshot() == {"in_flight": 0, "backlog": 0}
 
 
+def test_those_who_were_dispatched_first_send_first() -> None:
+    core = Window(0)
+    order: list[str] = []
+
+    async def main() -> None:
+        gate = gate_over(core)
+
+        async def caller(name: str) -> None:
+            async with gate.admit():
+                order.append(name)
+
+        waits = asyncio.create_task(caller("who waited"))
+        await asyncio.sleep(1.0)
+        core.size = 2  # the next arrival lets both go
+        await caller("who just came")
+        await waits
+
+    story(main())
+    assert order == ["who waited", "who just came"]
+
+
 def test_leaving_without_settling_counts_as_complete_with_unknown_usage() -> None:
     core = Window(1)
 

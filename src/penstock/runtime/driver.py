@@ -63,8 +63,14 @@ class Observer(Protocol):
 class Waiter(Protocol):
     """Someone who waits for the scheduler's word about one request."""
 
-    def deliver(self, action: Action) -> bool:
-        """Take the word; return False if nobody is left to hear it."""
+    def deliver(self, action: Action, *, first: bool) -> bool:
+        """Take the word; return False if nobody is left to hear it.
+
+        Args:
+            action: the word.
+            first: False if others were dispatched before it by the same event: they go first.
+
+        """
         ...
 
     def fail(self, error: BaseException) -> None:
@@ -227,18 +233,20 @@ class Driver:
                 self._waiters.pop(event.request_id, None)
         for observer in self.observers:
             self._show(observer.event, now, event)
+        first = True
         for action in self._core.handle(event, now=now):
             for observer in self.observers:
                 self._show(observer.action, now, action)
-            self._deliver(action)
+            self._deliver(action, first=first)
+            first = False
 
-    def _deliver(self, action: Action) -> None:
+    def _deliver(self, action: Action, *, first: bool) -> None:
         request_id = action.request.id
         if isinstance(action, Reject):
             waiter = self._waiters.pop(request_id, None)
         else:
             waiter = self._waiters.get(request_id)
-        heard = waiter is not None and waiter.deliver(action)
+        heard = waiter is not None and waiter.deliver(action, first=first)
         if not heard and not isinstance(action, Reject | Defer):
             # Its loop was closed under it, or a finaliser got there first: give the slot back.
             self._waiters.pop(request_id, None)

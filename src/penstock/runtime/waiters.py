@@ -11,7 +11,7 @@ Word = Dispatch | Reject
 class AsyncWaiter:
     """Waits in a coroutine. Made and awaited on one event loop; told from anywhere."""
 
-    __slots__ = ("_future", "_loop", "_thread", "_word")
+    __slots__ = ("_first", "_future", "_loop", "_thread", "_word")
 
     def __init__(self) -> None:
         """Belong to the running loop."""
@@ -19,11 +19,13 @@ class AsyncWaiter:
         self._thread = threading.get_ident()
         self._future: asyncio.Future[None] | None = None
         self._word: Word | BaseException | None = None
+        self._first = True
 
-    def deliver(self, action: Action) -> bool:
+    def deliver(self, action: Action, *, first: bool) -> bool:
         """Take the word; False if the loop is closed and the coroutine with it."""
         if isinstance(action, Defer):
             return True
+        self._first = first
         return self._hand_over(action)
 
     def fail(self, error: BaseException) -> None:
@@ -43,6 +45,9 @@ class AsyncWaiter:
                 await self._future
             finally:
                 self._future = None
+        elif not self._first:
+            # Those who were dispatched before us have still to wake up; let them send first.
+            await asyncio.sleep(0)
         word, self._word = self._word, None
         if isinstance(word, BaseException):
             raise word
@@ -77,7 +82,7 @@ class ThreadWaiter:
         self._told = threading.Event()
         self._word: Word | BaseException | None = None
 
-    def deliver(self, action: Action) -> bool:
+    def deliver(self, action: Action, *, first: bool) -> bool:
         """Take the word."""
         if isinstance(action, Defer):
             return True
