@@ -70,7 +70,7 @@ class Trust:
 _ABSENT = 50.0  # a loss that no expert lives down: there is none in this place
 _NEWCOMER = 2.0  # summed log error that a refitted model has to make good first
 NO_PRIOR = Trust(1.0, (0.0, 0.0, _ABSENT))
-SHIPPED = Trust(2.0, (1.0, 1.0, 0.0))
+SHIPPED = Trust(4.0, (2.0, 2.0, 0.0))
 TRAINED = Trust(20.0, (3.0, 3.0, 0.0))
 
 
