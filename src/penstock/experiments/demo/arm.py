@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from penstock.experiments.demo.workload import Shot
 from penstock.metrics import Outcome, Record
 
-TAIL_S = 30.0
-"""How long after the last arrival replies are waited for; what is late by then has failed."""
+TAIL_S = 12.0
+"""How long after the last arrival replies are waited for; what is not there by then is given up."""
 
 
 @dataclass(slots=True)

@@ -31,10 +31,10 @@ class Kind:
 
 
 KINDS = (
-    Kind(9, 8, 60, 0.3),
-    Kind(5, 70, 250, 0.6),
-    Kind(4, 280, 1000, 1.6),
-    Kind(2, 1100, 2400, 4.0),
+    Kind(9, 8, 60, 0.25),
+    Kind(5, 70, 250, 0.5),
+    Kind(4, 280, 1000, 1.4),
+    Kind(2, 1100, 2400, 3.6),
 )
 """A balanced mix: short questions beside a few long reports (ours, version 1)."""
 
