@@ -38,7 +38,7 @@ def test_every_stack_that_may_be_tried_can_be_built(propose: Any) -> None:
     proposed = propose(STACKS, every)
 
     assert len({stack_name(policy) for policy in proposed}) == len(proposed)
-    for policy in [*proposed, LIMITS["direct"]]:
+    for policy in [*proposed, LIMITS["direct"], *LIMITS["references"]]:
         read_policy(policy, where="stack")
 
 

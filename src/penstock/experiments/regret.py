@@ -155,7 +155,8 @@ def _finals(
     searches: Sequence[_Search], table: Table, trial: _Trial, bench: Bench
 ) -> tuple[CellRegret, ...]:
     count = 2 * int(table["search"]["finalists"])
-    plans = [(s, [{}, table["direct"], *(one.policy for one in s.best(count))]) for s in searches]
+    always = [{}, table["direct"], *table["references"]]
+    plans = [(s, [*always, *(one.policy for one in s.best(count))]) for s in searches]
     jobs = [job for s, policies in plans for job in s.jobs(policies, trial)]
     runs = bench.run(jobs, label="regret: finalists")
     return tuple(

@@ -103,7 +103,12 @@ def p5(refusals: tuple[Shed, ...]) -> Results:
     variants = ("quota_tiered", "short_priority", "fair_queuing", "drr", "fifo", "direct")
     cells = everywhere(**{name: cell(p95_s=9.0) for name in variants})
     full = cell(completion=0.95, p95_s=5.0, refusals=refusals)
-    return results("policies", cells | {(regime, "full"): full for regime in REGIMES})
+    policies = results("policies", cells | {(regime, "full"): full for regime in REGIMES})
+    ladders = ("cost_ladder", "uniform_mild", "uniform_harsh", "reverse_ladder")
+    overload = results("overload", {("storm", name): cell(p95_s=9.0) for name in ladders})
+    return Results(
+        {**policies.experiments, **overload.experiments}, {**policies.cells, **overload.cells}
+    )
 
 
 def test_p5_holds_when_policies_part_and_every_refusal_is_explained() -> None:

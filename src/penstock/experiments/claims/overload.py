@@ -10,6 +10,8 @@ from penstock.experiments.results import Cell, Results
 from penstock.metrics import BUCKETS
 
 P5_VARIANTS = ("full", "quota_tiered", "short_priority", "fair_queuing", "drr", "fifo", "direct")
+HEAVY = ("heavy/medium", "heavy/high", "storm")
+"""The heavy-dominated regimes; `storm` is the heavy mix at twice the capacity (overload.toml)."""
 P7_RIVALS = ("uniform_mild", "uniform_harsh", "reverse_ladder")
 _OBJECTIVES = (
     ("deadline_satisfaction", 1.0),
@@ -22,12 +24,13 @@ def examine_p5(results: Results, band: Table) -> Finding:
     """Return how far the policies part in the heavy regimes, and whether sheds are explained."""
     spread, tail = {}, {}
     sheds: list[Shed] = []
-    for regime in [r for r in results.regimes("policies") if r.startswith("heavy")]:
-        cells = [results.cell("policies", regime, variant) for variant in P5_VARIANTS]
+    compared = {"policies": P5_VARIANTS, "overload": ("cost_ladder", *P7_RIVALS)}
+    for experiment, regime in [(e, r) for e in compared for r in HEAVY if r in results.regimes(e)]:
+        cells = [results.cell(experiment, regime, v) for v in compared[experiment]]
         completion = [cell.mean("completion_rate") for cell in cells]
         tails_s = [cell.mean("p95_s") for cell in cells]
-        spread[regime] = max(completion) - min(completion)
-        tail[regime] = max(tails_s) / min(tails_s)
+        spread[f"{experiment}: {regime}"] = max(completion) - min(completion)
+        tail[f"{experiment}: {regime}"] = max(tails_s) / min(tails_s)
         sheds += [shed for cell in cells for run in cell.runs for shed in run.refusals]
     explained = sum(_is_explained(shed) for shed in sheds) / max(1, len(sheds))
     measured = {
@@ -102,5 +105,5 @@ def _dominates(rival: Cell, ours: Cell) -> bool:
     return better
 
 
-P5 = Claim("P5", {"policies": P5_VARIANTS}, examine_p5)
+P5 = Claim("P5", {"policies": P5_VARIANTS, "overload": ("cost_ladder", *P7_RIVALS)}, examine_p5)
 P7 = Claim("P7", {"overload": ("cost_ladder", *P7_RIVALS)}, examine_p7)
