@@ -25,10 +25,8 @@ def cdf_plot(name: str, results: Results) -> str:
                             linestyle=DASHES[number % len(DASHES)],
                             label=variant.label,
                         )
-                axis.set_xscale("log")
-                axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                log_seconds(axis)
                 axis.set_ylim(0, 100.5)
-                axis.xaxis.set_minor_formatter(lambda *_: "")
                 if not row:
                     axis.set_title(regime)
                 if not column:

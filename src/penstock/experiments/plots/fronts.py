@@ -35,7 +35,8 @@ def pareto_plot(name: str, results: Results) -> str:
             front = pareto_front(points)
             axis.plot(*zip(*front, strict=True), color="#999999", linewidth=1, zorder=0)
             log_seconds(axis)
-            axis.set_ylim(min(98.0, axis.get_ylim()[0]), 100.2)
+            least = min(98.0, axis.get_ylim()[0])
+            axis.set_ylim(least, 100.0 + 0.05 * (100.0 - least))
             axis.set_title(regime)
             axis.set_xlabel("short P95, s")
         for axis in axes[len(regimes) :]:
