@@ -149,7 +149,7 @@ def test_nothing_secret_is_in_any_page_log_or_repr(
 def test_an_error_of_ours_names_the_place_and_quotes_nothing(
     guarded: MockServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explode(*_: object) -> None:
+    def explode(*_: object, **__: object) -> None:
         raise KeyError(PROMPT)
 
     caplog.set_level(logging.DEBUG)
