@@ -1,6 +1,14 @@
 """Latency CDFs and noise curves."""
 
-from penstock.experiments.plots.style import COLOURS, DASHES, MARKERS, legend_below, sheet, svg
+from penstock.experiments.plots.style import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    legend_below,
+    log_seconds,
+    sheet,
+    svg,
+)
 from penstock.experiments.results import Cell, Results
 
 _GROUPS = (("short", "short requests"), ("long", "long and xlong"))
