@@ -48,9 +48,10 @@ class Section:
 
 def sections(study: Study) -> list[Section]:
     """Return the report's sections after the claims, regrets last."""
+    parts = [_grid_section(name, study) for name in study.results.experiments]
     lost = loss_table(study.results)
-    parts = [_loss_section(lost)] if lost is not None else []
-    parts += [_grid_section(name, study) for name in study.results.experiments]
+    if lost is not None:
+        parts.append(_loss_section(lost))
     if study.worlds and study.verdicts:
         parts.append(_worlds_section(study))
     if study.live:
