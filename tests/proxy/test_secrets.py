@@ -152,12 +152,15 @@ def test_an_error_of_ours_names_the_place_and_quotes_nothing(
     def explode(*_: object, **__: object) -> None:
         raise KeyError(PROMPT)
 
-    caplog.set_level(logging.DEBUG)
+    # Straight at the source: another test may have cut the loggers above it off.
+    ours = logging.getLogger("penstock.proxy")
+    ours.addHandler(caplog.handler)
     with sidecar(_toml(guarded.url), ENV) as proxy:
         assert proxy.running is not None
         monkeypatch.setattr(proxy.running.sidecar.estimator, "estimate", explode)
         reply = _as(ALICE, proxy.port)
 
+    ours.removeHandler(caplog.handler)
     assert reply.status == 500
     assert reply.json()["error"]["code"] == "internal"
     assert "KeyError" in caplog.text

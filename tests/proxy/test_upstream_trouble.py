@@ -182,7 +182,7 @@ def test_a_crowd_at_a_rate_limited_provider_is_paced_not_refused() -> None:
 
     assert [reply.status for reply in replies] == [200] * 24
     # The first refusals teach the limit; then it is kept, not tried again and again.
-    assert refused <= 4
+    assert refused <= 8  # one window, at the worst: it teaches the limit, which is then kept
 
 
 def test_two_accounts_share_the_work_of_one_model() -> None:
