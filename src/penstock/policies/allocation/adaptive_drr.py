@@ -112,7 +112,7 @@ class _Room:
         self._window = 0.0
         self._most = 0
         self._review_at = -math.inf
-        self._urgent: dict[str, list[tuple[ClassDemand, int]]] = {}
+        self._urgent: dict[str, tuple[list[ClassDemand], int]] = {}
 
     def admitted(
         self, heads: Mapping[str, Ticket], signals: Signals, *, now: float
@@ -134,35 +134,36 @@ class _Room:
 
     def _kept(self, name: str) -> int:
         """Return how many slots the class must leave free."""
-        kept, most = 0, self._most
-        for demand, wanted in self._urgent[name]:
-            held = demand.in_flight
-            free = wanted - held if wanted - held > 1 else 1
-            # What it holds counts: an urgent flood gets no more kept, deficits decide there.
-            if free > most - held:
-                free = most - held
-            if free > 0:
-                kept += free
-        return kept if kept < most else most
+        urgent, wanted = self._urgent[name]
+        if not wanted:
+            return 0
+        held = 0
+        for demand in urgent:
+            held += demand.in_flight
+        # What they hold counts: an urgent flood gets no more kept, deficits decide there.
+        return max(0, min(max(1, wanted - held), self._most - held))
 
     def _review(self, signals: Signals, *, now: float) -> None:
-        """Look at the demand anew: who is more urgent than whom, and how much they want."""
+        """Look at the demand anew: who is more urgent than whom, and how much they want.
+
+        More urgent classes are looked at together: one slot kept for each of them would be more
+        than all of them need.
+        """
         window = self._window = signals.window
         self._most = int(self._share * window)
         self._review_at = now + REVIEW_S
-        wants = []
-        for name, demand in signals.classes.items():
-            offered = demand.offered(now=now)
-            if offered * window >= RARE:
-                wants.append((name, demand, max(1, poisson_quantile(offered, self._quantile))))
-        self._urgent = {
-            name: [
-                (demand, wanted)
-                for other, demand, wanted in wants
+        self._urgent = {}
+        for name, own in signals.classes.items():
+            urgent = [
+                demand
+                for other, demand in signals.classes.items()
                 if other != name and demand.slack_s * URGENCY_RATIO < own.slack_s
             ]
-            for name, own in signals.classes.items()
-        }
+            offered = sum(demand.offered(now=now) for demand in urgent)
+            wanted = 0
+            if offered * window >= RARE:
+                wanted = max(1, poisson_quantile(offered, self._quantile))
+            self._urgent[name] = (urgent, wanted)
 
 
 def poisson_quantile(mean: float, quantile: float) -> int:
