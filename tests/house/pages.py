@@ -59,7 +59,7 @@ def script(page: Path) -> str:
     Servers that a page starts with `&` are stopped when the script ends. A sidecar that drains
     is cut off by the second signal.
     """
-    stop = "kill $(jobs -p) 2>/dev/null"
+    stop = "kill $(jobs -p) 2>/dev/null || true"  # in a trap too, a failure would end all
     steps = ["set -euo pipefail", f"trap '{stop}; sleep 0.5; {stop}; wait || true' EXIT"]
     for block in blocks(page):
         if block.mark == "run" and block.language == "sh":
