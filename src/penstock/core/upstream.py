@@ -120,7 +120,7 @@ class Upstream:
         self.capacity.on_reply(
             Reply(
                 ticket,
-                event.output_tokens,
+                event.output_tokens if event.reported else None,
                 max(TICK_S, latency_s),
                 first_token_s,
                 ticket.in_flight_at_dispatch,
@@ -130,8 +130,8 @@ class Upstream:
             now=now,
         )
         self._land(ticket, now=now)
-        if not event.output_tokens:
-            return math.nan
+        if not event.output_tokens or not event.reported:
+            return math.nan  # a count guessed from the text would bend the fit
         fit.observe(event.output_tokens, latency_s)
         ratio = latency_s / max(1e-9, fit.predict_s(event.output_tokens))
         self.slowdown += SLOWDOWN_WEIGHT * (max(0.0, ratio - 1.0) - self.slowdown)

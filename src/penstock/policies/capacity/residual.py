@@ -16,13 +16,15 @@ KNOWN_REPLIES = 3
 """So many replies a fit must have seen before its word counts."""
 GROWTH, GROWTH_STEP = 1.5, 2.0
 """While ramping, quick classes may fly up to this above what is confirmed ..."""
-FIRM_SHARE, FIRM_STEP, LEAST_WINDOW = 0.4, 2.0, 8.0
+FIRM_SHARE, FIRM_STEP, LEAST_WINDOW = 0.25, 2.0, 4.0
 """... and all others up to this, because a place given to a long request cannot be taken back."""
 PROBE_SHARE = 1.0 / 16.0
 FIRST_PROBE_S, LONGEST_PROBE_S, LEAST_LONGEST_S = 1.0, 16.0, 4.0
 WIDE_S = 8.0
 """A probe that nobody used for so long may also take the room kept free, if it is brief."""
 BRIEF_SHARE = 0.5
+FEW = 1.0
+"""Where so few are served at once, one too many doubles everybody's wait: probe with care."""
 STRONG_RATIO = 3.0
 REFUSED_RATIO = 0.7
 OVERDUE_RATIO, OVERDUE_S = 1.5, 0.1
@@ -101,22 +103,29 @@ class Residual:
             if self._due and self._due[0][0] <= now:
                 self._look_for_overdue(now)
             self._open_probe(now)
-            return in_flight < self.window + self._room()
+            return in_flight < self._most()
         if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
             return False
+        bears = ticket.latest_start - now >= self._latency_s / self._limit
+        brief = ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
         if in_flight < self.window:
             # Never with nothing in flight: no event would come to let the request go later.
             if self.window > self._limit and in_flight > max(0, self._limit - 2):
-                return ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
+                return brief and (bears or in_flight < self._limit)
             return True
-        if in_flight >= self.window + self._room():
+        if in_flight >= self._most():
             return False
-        return ticket.latest_start - now >= self._latency_s / self._limit
+        return bears and (brief or self._limit > FEW)
 
-    def _room(self) -> float:
+    def _most(self) -> float:
+        """Return how many may fly at all, those that ramp or probe included."""
         if self._ramping:
-            return self._ramp_room
-        return 1.0 + self._limit * PROBE_SHARE // 1.0 if self._probing else 0.0
+            return self._limit + self._ramp_room
+        if not self._probing:
+            return self.window
+        # Where few are served at once one more is a lot; it is then not added to a wide window.
+        base = self._limit if self._limit <= FEW else self.window
+        return base + 1.0 + self._limit * PROBE_SHARE // 1.0
 
     def _open_probe(self, now: float) -> None:
         if self._ramping or now < self._probe_at:
