@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections import deque
 from collections.abc import Callable
 
 from penstock.core.events import Action, Event, LimitsSeen, RefusalCause
@@ -15,9 +16,11 @@ from penstock.runtime.slot import Slot, Usage
 from penstock.runtime.spec import Intake, RequestSpec
 from penstock.sim.chance import unit
 from penstock.sim.engine import _JITTER_STREAM
-from penstock.sim.providers.base import Happening, Job, Provider
+from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent
 from penstock.sim.workload import Load, Workload
 
+STEPS_OF_A_CONSEQUENCE = 12
+"""Turns of the loop from a reply to the last attempt that it lets go."""
 Step = tuple[float, Event, list[Action]]
 
 
@@ -130,14 +133,28 @@ class Live:
 
     def _happen(self) -> None:
         self._timer = None
-        for event in self._provider.advance(now=self._loop.time()):
-            if event.what is Happening.FIRST_TOKEN:
-                self._slots[event.job_id].first_token()
-            else:
-                assert event.what is Happening.FINISHED
-                self._slots.pop(event.job_id)
-                self._replies.pop(event.job_id).set_result(None)
-        self._arm()
+        self._deliver(deque(self._provider.advance(now=self._loop.time())))
+
+    def _deliver(self, events: deque[ProviderEvent], pause: int = 0) -> None:
+        """Let one event have all its consequences before the next of the same instant.
+
+        The engine does the same; otherwise two replies that end together would both be read
+        before either has let another request go, and state other limits.
+        """
+        if pause:
+            self._loop.call_soon(self._deliver, events, pause - 1)
+            return
+        if not events:
+            self._arm()
+            return
+        event = events.popleft()
+        if event.what is Happening.FIRST_TOKEN:
+            self._slots[event.job_id].first_token()
+        else:
+            assert event.what is Happening.FINISHED
+            self._slots.pop(event.job_id)
+            self._replies.pop(event.job_id).set_result(None)
+        self._deliver(events, STEPS_OF_A_CONSEQUENCE if events else 0)
 
 
 async def run_live(

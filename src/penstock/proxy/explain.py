@@ -173,7 +173,7 @@ def _completed(what: Completed, record: Record, request: Request) -> str:
 
 def _waited(why: Why) -> str:
     if why.waited_s < 0.0005 or not why.waits:
-        return f"it had waited {why.waited_s:.3f} s." if why.waited_s >= 0.0005 else "at once."
+        return f"it had waited {why.waited_s:.3f} s." if why.waited_s >= 0.005 else "at once."
     parts = [
         f"{seconds:.3f} s because {_WAITS.get(cause, cause)}"
         for cause, seconds in sorted(why.waits.items(), key=lambda item: -item[1])
