@@ -34,9 +34,11 @@ class Ticket:
 
     def tokens_done(self) -> int:
         """Return how many tokens of the reply exist by now."""
+        done = self._live.tokens_done(self.job.id)
+        # Only now: looking may have been what brought the end, and what has ended has no count.
         if self.end is not None and self.end.what is Happening.FINISHED:
             return self.job.output_tokens
-        return self._live.tokens_done(self.job.id)
+        return done
 
     def wake(self) -> None:
         """Make whoever waits look again."""
