@@ -19,8 +19,9 @@ from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.gate import Gate
 from penstock.runtime.spec import Intake
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # neither is needed before somebody looks
     from penstock.predict import GuardedPredictor
+    from penstock.proxy.observe.exposition import Gauge
 
 
 class Sidecar:
@@ -85,21 +86,13 @@ class Sidecar:
         assert isinstance(state, Snapshot)
         return state
 
-    def gauges(self) -> Iterable[tuple[str, str, float]]:
-        """Yield (name, help, value) of what only needs reading when somebody looks."""
-        yield "penstock_in_hand", "Requests waiting or in flight.", float(self.in_hand)
+    def gauges(self) -> "Iterable[Gauge]":
+        """Yield what only needs reading when somebody looks."""
+        yield "penstock_in_hand", "Requests waiting or in flight.", {}, float(self.in_hand)
         connections = sum(link.open_connections for link in self.links.values())
-        yield "penstock_upstream_connections", "Open connections.", float(connections)
-        predictor = self.estimator.predictor
-        if predictor is not None:
-            counts = predictor.counts
-            fallbacks = float(sum(counts.fallbacks.values()))
-            yield "penstock_predictor_predicted", "Estimates it gave.", float(counts.predicted)
-            yield "penstock_predictor_fallbacks", "Estimates it did not give.", fallbacks
-            yield "penstock_predictor_learned", "Replies it learnt from.", float(counts.learned)
-            unread = float(self.estimator.unread)
-            yield "penstock_predictor_unread", "Bodies that it could not read.", unread
-            yield "penstock_predictor_failures", "Replies it failed on.", counts.learn_failures
+        yield "penstock_upstream_connections", "Open connections.", {}, float(connections)
+        if self.estimator.predictor is not None:
+            yield from _of_predictor(self.estimator.predictor, self.estimator.unread)
 
     def drain(self) -> None:
         """Refuse new work and everything that waits; what flies may finish."""
@@ -112,3 +105,23 @@ class Sidecar:
         for link in self.links.values():
             link.close()
         self.driver.close()
+
+
+def _of_predictor(predictor: "GuardedPredictor", unread: int) -> "Iterable[Gauge]":
+    """Yield how the predictor fares; by route over its last replies, "all" for all together."""
+    counts = predictor.counts
+    fallbacks = float(sum(counts.fallbacks.values()))
+    yield "penstock_predictor_predicted", "Estimates it gave.", {}, float(counts.predicted)
+    yield "penstock_predictor_fallbacks", "Estimates it did not give.", {}, fallbacks
+    yield "penstock_predictor_learned", "Replies it learnt from.", {}, float(counts.learned)
+    yield "penstock_predictor_unread", "Bodies that it could not read.", {}, float(unread)
+    yield "penstock_predictor_failures", "Replies it failed on.", {}, float(counts.learn_failures)
+    for route, figures in predictor.stats.figures().items():
+        for name, text, value in (
+            ("bucket_accuracy", "Share in the predicted bucket.", figures.bucket_accuracy),
+            ("pair_ranking", "Share of pairs put in the right order.", figures.pair_ranking),
+            ("p90_coverage", "Share of replies within the p90.", figures.p90_coverage),
+            ("fallback_rate", "Share of estimates from the table.", figures.fallback_rate),
+        ):
+            if value is not None:
+                yield f"penstock_predictor_{name}", text, {"route": route or "all"}, value

@@ -1,6 +1,6 @@
 """The /metrics page: our tallies and the scheduler's state in Prometheus' text format."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -15,13 +15,16 @@ from penstock.core.snapshot import Snapshot
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.tally import Spread, Tally
 
+Gauge = tuple[str, str, Mapping[str, str], float]
+"""Name, help, labels (the same names for the same gauge) and value."""
+
 
 class _Everything(Collector):
     def __init__(
         self,
         metrics: Metrics,
         snapshot: Callable[[], Snapshot],
-        gauges: Callable[[], Iterable[tuple[str, str, float]]],
+        gauges: Callable[[], Iterable[Gauge]],
     ) -> None:
         self._metrics = metrics
         self._snapshot = snapshot
@@ -33,8 +36,7 @@ class _Everything(Collector):
         for spread in self._metrics.spreads:
             yield _histogram(spread)
         yield from _state(self._snapshot())
-        for name, text, value in self._gauges():
-            yield GaugeMetricFamily(name, text, value=value)
+        yield from _families(self._gauges())
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -49,7 +51,7 @@ class Exposition:
         self,
         metrics: Metrics,
         snapshot: Callable[[], Snapshot],
-        gauges: Callable[[], Iterable[tuple[str, str, float]]],
+        gauges: Callable[[], Iterable[Gauge]],
     ) -> None:
         """Register with a registry of our own: nothing global, so that tests run side by side."""
         self._registry = CollectorRegistry()
@@ -113,3 +115,13 @@ def _state(state: Snapshot) -> Iterable[Metric]:
             backlog.add_metric([names, kind], each.waiting)
             backlog_tokens.add_metric([names, kind], each.waiting_tokens)
     yield from (severity, backlog, backlog_tokens)
+
+
+def _families(gauges: Iterable[Gauge]) -> Iterable[Metric]:
+    families: dict[str, GaugeMetricFamily] = {}
+    for name, text, labels, value in gauges:
+        family = families.get(name)
+        if family is None:
+            family = families[name] = GaugeMetricFamily(name, text, labels=list(labels))
+        family.add_metric(list(labels.values()), value)
+    return families.values()

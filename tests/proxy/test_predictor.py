@@ -1,0 +1,23 @@
+"""The learning predictor behind the sidecar, seen from its metrics page and its log."""
+
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
+
+ONLINE = '[predictor]\nkind = "online"\n'
+
+
+def test_what_replies_teach_is_on_the_metrics_page(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url, more=ONLINE)) as proxy:
+
+        def page() -> str:
+            return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+
+        eventually(lambda: "penstock_predictor_predicted" in page())
+        for _ in range(5):
+            reply = call(proxy.port, body=HELLO, headers={"x-mock-output-tokens": "30"})
+            assert reply.status == 200
+        eventually(lambda: "penstock_predictor_learned 5.0" in page())
+        told = page()
+
+    for name in ("bucket_accuracy", "p90_coverage", "fallback_rate"):
+        assert f'penstock_predictor_{name}{{route="all"}}' in told
