@@ -19,12 +19,12 @@ class SyncScheduling:
     """Waits for a slot, sends through the inner transport, holds the slot until the body's end.
 
     Attributes:
-        library: `httpx2` or `httpx`; set by the class that mixes this in.
+        http: `httpx2` or `httpx`; set by the class that mixes this in.
         stream_class: the library's base class of sync bodies, likewise.
 
     """
 
-    library: Any
+    http: Any
     stream_class: Any
 
     def __init__(
@@ -44,7 +44,7 @@ class SyncScheduling:
             options: for the library's own transport (`verify`, `limits`, `proxy`, ...).
 
         """
-        self._inner = self.library.HTTPTransport(**options) if inner is None else inner
+        self._inner = self.http.HTTPTransport(**options) if inner is None else inner
         self._penstock = penstock or default.default()
         self._upstream = upstream
 
@@ -66,13 +66,13 @@ class SyncScheduling:
             try:
                 return self._send(request, plan, slot)
             except BaseException as error:
-                if attempt.is_upstreams_fault(self.library, error):
+                if attempt.is_upstreams_fault(self.http, error):
                     slot.fail(upstream_fault=True)
                 slot.leave(error)
                 raise
         except Refused as refused:
             spent_s = time.monotonic() - began
-            return refusal(self.library, request, plan, refused, spent_s=spent_s)
+            return refusal(self.http, request, plan, refused, spent_s=spent_s)
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -83,8 +83,8 @@ class SyncScheduling:
         while True:
             try:
                 response = self._inner.handle_request(request)
-            except self.library.TransportError as error:
-                if attempt.may_try_again(self.library, error) and _again(slot.failed):
+            except self.http.TransportError as error:
+                if attempt.may_try_again(self.http, error) and _again(slot.failed):
                     continue
                 raise
             attempt.note_limits(plan, response)
@@ -94,7 +94,7 @@ class SyncScheduling:
                     continue
             attempt.mark(response, slot)
             if not slot.ended:
-                follower = ReplyFollower(slot, plan, response, self.library)
+                follower = ReplyFollower(slot, plan, response, self.http)
                 if response.is_closed:
                     follower.whole(response.content)
                 else:
@@ -107,11 +107,11 @@ class SyncScheduling:
             body = b"".join(response.stream)
         finally:
             response.stream.close()
-        return attempt.with_body(self.library, response, body)
+        return attempt.with_body(self.http, response, body)
 
     def _try_again(self, response: Any, slot: SyncSlot) -> bool:
         """Tell the scheduler what the answer means; say whether to send once more."""
-        meaning = attempt.judge(self.library, response)
+        meaning = attempt.judge(self.http, response)
         if isinstance(meaning, Relay):
             return False
         if isinstance(meaning, Backoff):
@@ -142,7 +142,7 @@ def _again(tell: Callable[[], None]) -> bool:
 class SyncFollowed:
     """A sync body that is followed; mixed into the library's base class of such."""
 
-    library: Any
+    http: Any
 
     def __init__(self, inner: Any, follower: ReplyFollower) -> None:
         """Pass `inner` on, chunk by chunk."""
@@ -155,7 +155,7 @@ class SyncFollowed:
             for chunk in self._inner:
                 self._follower.chunk(chunk)
                 yield chunk
-        except self.library.TransportError:
+        except self.http.TransportError:
             self._follower.broke()
             raise
         self._follower.complete()

@@ -7,22 +7,22 @@ from penstock.integrations.http.blocking import SyncFollowed, SyncScheduling
 
 
 class _AsyncBody(AsyncFollowed, httpx2.AsyncByteStream):
-    library = httpx2
+    http = httpx2
 
 
 class _SyncBody(SyncFollowed, httpx2.SyncByteStream):
-    library = httpx2
+    http = httpx2
 
 
 class AsyncTransport(AsyncScheduling, httpx2.AsyncBaseTransport):
     """Schedules every model call that an `httpx2.AsyncClient` sends; the rest passes through."""
 
-    library = httpx2
+    http = httpx2
     stream_class = _AsyncBody
 
 
 class Transport(SyncScheduling, httpx2.BaseTransport):
     """Schedules every model call that an `httpx2.Client` sends; the rest passes through."""
 
-    library = httpx2
+    http = httpx2
     stream_class = _SyncBody

@@ -7,22 +7,22 @@ from penstock.integrations.http.blocking import SyncFollowed, SyncScheduling
 
 
 class _AsyncBody(AsyncFollowed, httpx.AsyncByteStream):
-    library = httpx
+    http = httpx
 
 
 class _SyncBody(SyncFollowed, httpx.SyncByteStream):
-    library = httpx
+    http = httpx
 
 
 class AsyncTransport(AsyncScheduling, httpx.AsyncBaseTransport):
     """Schedules every model call that an `httpx.AsyncClient` sends; the rest passes through."""
 
-    library = httpx
+    http = httpx
     stream_class = _AsyncBody
 
 
 class Transport(SyncScheduling, httpx.BaseTransport):
     """Schedules every model call that an `httpx.Client` sends; the rest passes through."""
 
-    library = httpx
+    http = httpx
     stream_class = _SyncBody
