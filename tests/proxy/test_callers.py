@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.proxy.callers import Callers, Hints, Treatment
+from penstock.core.model import TokenEstimate
+from penstock.proxy.callers import Callers, Hints, Treatment, hints_of
 from penstock.proxy.config import loads
 from penstock.proxy.declined import Declined
 
@@ -112,3 +113,22 @@ def test_nobody_is_ever_treated_better_than_allowed(
     better = CLASSES.index(found.traffic_class) < CLASSES.index(plain.traffic_class)
     assert not better or found.traffic_class in may_ask
     assert found.deadline_s >= treat(who, bucket, traffic_class=asked).deadline_s
+
+
+def test_how_long_replies_will_be_is_believed_only_of_those_who_may_say_so() -> None:
+    stated = hints_of([(b"x-penstock-tokens", b"40,90")])
+    assert stated.tokens == TokenEstimate(40, 90, "caller")
+    assert hints_of([(b"x-penstock-tokens", b"40")]).tokens == TokenEstimate(40, 40, "caller")
+
+    who = callers("may_state_tokens = true")
+    assert who.treat(who.identify([]), stated, "short").traffic_class == "gold"
+    with pytest.raises(Declined) as declined:
+        treat(callers(), tokens=stated.tokens)
+    assert (declined.value.status, declined.value.code) == (403, "tokens_not_allowed")
+
+
+@pytest.mark.parametrize("value", [b"", b"0", b"-3", b"90,40", b"40,", b"nan", b"1e3", b"4,5,6"])
+def test_what_is_no_count_of_tokens_is_a_400(value: bytes) -> None:
+    with pytest.raises(Declined) as declined:
+        hints_of([(b"x-penstock-tokens", value)])
+    assert declined.value.status == 400

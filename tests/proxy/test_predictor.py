@@ -21,3 +21,25 @@ def test_what_replies_teach_is_on_the_metrics_page(mock: MockServer) -> None:
 
     for name in ("bucket_accuracy", "p90_coverage", "fallback_rate"):
         assert f'penstock_predictor_{name}{{route="all"}}' in told
+
+
+def test_a_callers_own_word_stands_and_its_reply_is_a_lesson_all_the_same(
+    mock: MockServer,
+) -> None:
+    toml = in_front_of(mock.url, more=ONLINE).replace(
+        "[anonymous]", "[anonymous]\nmay_state_tokens = true"
+    )
+    with sidecar(toml) as proxy:
+
+        def page() -> str:
+            return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+
+        eventually(lambda: "penstock_predictor_predicted" in page())
+        said = {"x-mock-output-tokens": "30", "x-penstock-tokens": "700,900"}
+        assert call(proxy.port, headers=said).status == 200
+        eventually(lambda: "penstock_predictor_learned 1.0" in page())
+        told = page()
+        decisions = call(proxy.admin_port, "/decisions", method="GET", body=None).body
+
+    assert b'"source":"caller"' in decisions
+    assert "penstock_predictor_predicted 0.0" in told

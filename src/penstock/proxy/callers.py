@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from penstock.core.model import TokenEstimate
 from penstock.proxy.config.load import Loaded
 from penstock.proxy.config.models import Caller, Key
 from penstock.proxy.declined import Declined
+from penstock.proxy.estimating import STATED
 from penstock.proxy.headers import Header, credential
 
 _WORD = re.compile(rb"[A-Za-z0-9_.:@/-]{1,128}\Z")
@@ -19,6 +21,7 @@ _HINTS = (
     b"x-penstock-tenant",
     b"x-penstock-session",
     b"x-penstock-route",
+    b"x-penstock-tokens",
 )
 
 
@@ -32,6 +35,7 @@ class Rights:
         may_ask: classes that it may always ask for.
         shortest_deadline_s: the tightest deadline it may ask for; None for its class's.
         may_name_tenant: whether it may speak for tenants.
+        may_state_tokens: whether its word on how long replies will be is taken.
 
     """
 
@@ -40,6 +44,7 @@ class Rights:
     may_ask: frozenset[str]
     shortest_deadline_s: float | None
     may_name_tenant: bool
+    may_state_tokens: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Hints:
     tenant: str | None = None
     session: str = ""
     route: str | None = None
+    tokens: TokenEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,12 @@ class Callers:
         def rights(name: str, table: Caller | Key) -> Rights:
             asks = everything if "*" in table.may_ask else frozenset(table.may_ask)
             return Rights(
-                name, table.traffic_class, asks, table.shortest_deadline_s, table.may_name_tenant
+                name,
+                table.traffic_class,
+                asks,
+                table.shortest_deadline_s,
+                table.may_name_tenant,
+                table.may_state_tokens,
             )
 
         self._anonymous = rights("", config.anonymous)
@@ -150,6 +161,13 @@ class Callers:
                 "x-penstock-tenant: this caller may not name a tenant; "
                 "may_name_tenant in the configuration allows it.",
             )
+        if hints.tokens is not None and not rights.may_state_tokens:
+            raise Declined(
+                403,
+                "tokens_not_allowed",
+                "x-penstock-tokens: this caller may not state how long its replies will be; "
+                "may_state_tokens in the configuration allows it.",
+            )
         return Treatment(name, deadline_s, hints.tenant or rights.name, hints.session)
 
     def _asked_class(self, rights: Rights, asked: str, own: str) -> str:
@@ -191,6 +209,7 @@ def hints_of(headers: Iterable[Header]) -> Hints:
         _word(found, b"x-penstock-tenant"),
         _word(found, b"x-penstock-session") or "",
         _word(found, b"x-penstock-route"),
+        _tokens(found, b"x-penstock-tokens"),
     )
 
 
@@ -213,6 +232,17 @@ def _milliseconds(found: Mapping[bytes, bytes], name: bytes) -> float | None:
     if not _NUMBER.match(value) or float(value) <= 0:
         raise _bad(name, "must be a number of milliseconds above 0")
     return float(value) / 1000.0
+
+
+def _tokens(found: Mapping[bytes, bytes], name: bytes) -> TokenEstimate | None:
+    value = found.get(name)
+    if value is None:
+        return None
+    p50, comma, p90 = value.partition(b",")
+    p90 = p90.strip() if comma else p50
+    if _NUMBER.match(p50) and _NUMBER.match(p90) and 1 <= float(p50) <= float(p90):
+        return TokenEstimate(float(p50), float(p90), STATED)
+    raise _bad(name, "must be a count of output tokens, or a median and a 90th percentile: 40,90")
 
 
 def _bad(name: bytes, rule: str) -> Declined:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MEDIAN_OF_TRUSTED_CAP = 0.6
 """Callers who set max_tokens to what they need leave some room (ours, version 1)."""
 
+STATED = "caller"
+"""The source of an estimate that the caller stated by header."""
+
 _ROWS_KEPT = 1000
 _NOTHING = TokenEstimate(1.0, 1.0, "table")
 
@@ -61,6 +64,7 @@ class Estimator:
         *,
         traffic_class: str | None = None,
         label: str | None = None,
+        stated: TokenEstimate | None = None,
     ) -> Estimated:
         """Return the best estimate for a call; whatever the predictor does, there is one.
 
@@ -70,9 +74,10 @@ class Estimator:
             body: the parsed body, for the predictor; not kept.
             traffic_class: its class where that is certain already.
             label: the caller's name for this kind of call, for the predictor.
+            stated: what the caller says itself; it goes before all that is guessed here.
 
         """
-        prior = self._prior(route, call, traffic_class)
+        prior = stated or self._prior(route, call, traffic_class)
         if self.predictor is None or not route.streams:
             return Estimated(prior)
         from penstock.predict import CallFeatures
@@ -82,11 +87,18 @@ class Estimator:
         except Exception:  # noqa: BLE001 - counted; an odd body is the provider's to judge
             self.unread += 1
             return Estimated(prior)
+        if stated is not None:
+            return Estimated(stated, features)
         return Estimated(self.predictor.predict(features, fallback=prior), features)
 
     def learn(self, estimated: Estimated, output_tokens: int) -> None:
         """Tell the predictor what a reply really had."""
-        if self.predictor is not None and estimated.features is not None:
+        if self.predictor is None or estimated.features is None:
+            return
+        if estimated.estimate.source == STATED:
+            # A lesson like any other, but no merit or fault of the predictor's.
+            self.predictor.learn(estimated.features, output_tokens)
+        else:
             self.predictor.settle(estimated.features, estimated.estimate, output_tokens)
 
     def _prior(self, route: Route, call: Call, traffic_class: str | None) -> TokenEstimate:

@@ -103,7 +103,12 @@ class Front:
             )
         certain = hints.traffic_class or rights.traffic_class
         estimated = self._estimator.estimate(
-            route, call, parsed, traffic_class=certain, label=hints.route
+            route,
+            call,
+            parsed,
+            traffic_class=certain,
+            label=hints.route,
+            stated=hints.tokens,
         )
         treatment = self._callers.treat(rights, hints, bucket_of(estimated.estimate.p50_tokens))
         spec = RequestSpec(

@@ -62,12 +62,12 @@ async def _live(settings: Table, policy: str, told: Told) -> RunOutcome:
     scenario = read_scenario(job.scenario)
     workload = scenario.workload.build(job.seed, scenario.classes)
     with tempfile.TemporaryDirectory(prefix="penstock-live-") as folder:
-        async with sidecar_and_mock(job.scenario["provider"], job.policy, Path(folder)) as url:
+        async with sidecar_and_mock(job.scenario["provider"], job.policy, Path(folder)) as urls:
             label = f"live: {policy}"
-            records = await send_workload(
-                url, workload, lambda done, total: told(label, done, total)
+            answered = await send_workload(
+                urls.sidecar, workload, lambda done, total: told(label, done, total)
             )
-    return outcome_of_records(records)
+    return outcome_of_records([each.record for each in answered])
 
 
 def live_job(settings: Table, policy: str) -> Job:

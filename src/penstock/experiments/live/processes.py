@@ -6,13 +6,12 @@ import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock.errors import PenstockError
-from penstock.experiments.job import Table
-from penstock.sim.calls import BUCKET_RANGE_TOKENS
-from penstock.sim.information import coarse_estimate
+from penstock.experiments.job import Table, overlay
 from penstock.sim.scenario import DEFAULT_CLASSES
 
 START_S = 30.0
@@ -24,14 +23,25 @@ class LiveError(PenstockError):
     """A process did not start or did not answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where the two listen, without /v1."""
+
+    sidecar: str
+    mock: str
+
+
 @asynccontextmanager
-async def sidecar_and_mock(provider: Table, policy: Table, folder: Path) -> AsyncIterator[str]:
-    """Yield the sidecar's URL; both processes end with the block.
+async def sidecar_and_mock(
+    provider: Table, policy: Table, folder: Path, *, more: Table | None = None
+) -> AsyncIterator[Urls]:
+    """Yield both URLs; both processes end with the block.
 
     Args:
         provider: the mock's, as in a scenario.
-        policy: the sidecar's stack, as in a scenario.
+        policy: the sidecar's stack and limits, as in a scenario.
         folder: for their configuration files.
+        more: tables of penstock.toml that are laid over what `sidecar_config` says.
 
     Raises:
         LiveError: one of them did not start.
@@ -43,27 +53,26 @@ async def sidecar_and_mock(provider: Table, policy: Table, folder: Path) -> Asyn
         mock_url = await stack.enter_async_context(
             _process("mock", "--port", "0", "--config", str(mock_file))
         )
-        sidecar_file.write_text(toml_of(sidecar_config(mock_url, policy)), "utf-8")
-        yield await stack.enter_async_context(_process("serve", "--config", str(sidecar_file)))
+        config = overlay(sidecar_config(mock_url, policy), more or {})
+        sidecar_file.write_text(toml_of(config), "utf-8")
+        sidecar_url = await stack.enter_async_context(
+            _process("serve", "--config", str(sidecar_file))
+        )
+        yield Urls(sidecar_url, mock_url)
 
 
 def sidecar_config(mock_url: str, policy: Table) -> dict[str, Any]:
     """Return penstock.toml as tables.
 
-    Every bucket is a model of its own whose row in the estimate table is the coarse prior: that
-    is how a caller who knows roughly what it asks for would say so.
+    Callers state their deadlines and what they know of their replies' lengths, as the
+    simulation's do; for the rest the sidecar is as its defaults make it.
     """
-    rows = []
-    for bucket in BUCKET_RANGE_TOKENS:
-        prior = coarse_estimate(bucket)
-        p50, p90 = prior.p50_tokens, prior.p90_tokens
-        rows.append({"model": model_of(bucket), "p50_tokens": p50, "p90_tokens": p90})
+    upstream = {"base_url": f"{mock_url}/v1", "auth": "none", "limits": policy.get("limits", {})}
     return {
         "server": {"port": 0, "drain_grace_s": 1.0},
         "admin": {"enabled": False},
-        "anonymous": {"shortest_deadline_s": 0.001},
-        "upstreams": [{"base_url": f"{mock_url}/v1", "auth": "none"}],
-        "estimates": {"table": rows},
+        "anonymous": {"shortest_deadline_s": 0.001, "may_state_tokens": True},
+        "upstreams": [upstream],
         "classes": [
             {"name": plan.name, "weight": plan.weight, "buckets": list(plan.buckets)}
             for plan in DEFAULT_CLASSES
@@ -71,13 +80,9 @@ def sidecar_config(mock_url: str, policy: Table) -> dict[str, Any]:
         "scheduler": {
             layer: {"kind": spec} if isinstance(spec, str) else spec
             for layer, spec in policy.items()
+            if layer != "limits"
         },
     }
-
-
-def model_of(bucket: str) -> str:
-    """Return the model's name that stands for a bucket."""
-    return f"mock-{bucket}"
 
 
 @asynccontextmanager

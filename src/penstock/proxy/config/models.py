@@ -174,6 +174,9 @@ class Caller:
         SPAN_S, "Tightest deadline it may ask for. Left out: its class's.", None
     )
     may_name_tenant: bool = key(flag(), "Whether `x-penstock-tenant` is accepted.", False)
+    may_state_tokens: bool = key(
+        flag(), "Whether `x-penstock-tokens` is accepted, in place of a prediction.", False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,7 @@ class Key:
     may_ask: tuple[str, ...] = key(Items(text()), "As in [anonymous].", ())
     shortest_deadline_s: float | None = key(SPAN_S, "As in [anonymous].", None)
     may_name_tenant: bool = key(flag(), "As in [anonymous].", False)
+    may_state_tokens: bool = key(flag(), "As in [anonymous].", False)
 
 
 @dataclass(frozen=True, slots=True)
