@@ -1,7 +1,14 @@
 """The sidecar with the learning predictor: it predicts, it learns, and it keeps what it learnt."""
 
+import json
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from penstock.cli.group import group
+from penstock.errors import ConfigError
+from penstock.proxy.config import loads
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
 
@@ -44,6 +51,15 @@ def test_replies_teach_the_predictor_and_the_state_outlives_the_sidecar(
     assert state.exists()
     assert b"hello there" not in state.read_bytes()
 
+    # The next sidecar begins where this one ended: 37 tokens, which no prior could know.
+    with sidecar(_toml(mock.url, state)) as proxy:
+        assert proxy.running is not None
+        estimator = proxy.running.sidecar.estimator
+        eventually(lambda: estimator.predictor is not None)
+        assert call(proxy.port, headers=TOKENS).status == 200
+        first = call(proxy.admin_port, "/decisions?limit=1", method="GET", body=None).body
+    assert 30 < float(first.split(b'"p50_tokens":')[1].split(b",")[0]) < 45
+
 
 def test_a_damaged_state_is_no_reason_not_to_serve(mock: MockServer, tmp_path: Path) -> None:
     state = tmp_path / "predictor.state"
@@ -53,3 +69,28 @@ def test_a_damaged_state_is_no_reason_not_to_serve(mock: MockServer, tmp_path: P
         estimator = proxy.running.sidecar.estimator
         eventually(lambda: estimator.predictor is not None)
         assert call(proxy.port, headers=TOKENS).status == 200
+
+
+def test_a_prior_of_ones_own_is_where_it_starts(mock: MockServer, tmp_path: Path) -> None:
+    records = tmp_path / "records.jsonl"
+    rows = [{"prompt": f"question {n}", "output_tokens": 300, "route": "r"} for n in range(40)]
+    records.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prior = tmp_path / "prior.npz"
+    done = CliRunner().invoke(group, ["predict", "train", str(records), "--out", str(prior)])
+    assert done.exit_code == 0, done.output
+    own = f'[predictor]\nkind = "online"\nprior = "{prior}"\n'
+
+    with sidecar(in_front_of(mock.url, more=own)) as proxy:
+        assert proxy.running is not None
+        estimator = proxy.running.sidecar.estimator
+        eventually(lambda: estimator.predictor is not None)
+        assert call(proxy.port, headers={**TOKENS, "x-penstock-route": "r"}).status == 200
+        first = call(proxy.admin_port, "/decisions?limit=1", method="GET", body=None).body
+
+    assert _sources(first) == ["predictor:trained"]
+    assert 200 < float(first.split(b'"p50_tokens":')[1].split(b",")[0]) < 450
+
+
+def test_a_prior_that_is_not_there_is_said_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match=r"predictor\.prior = '/nowhere\.npz': must be shipped"):
+        loads(in_front_of("http://h", more='[predictor]\nprior = "/nowhere.npz"\n'), env={})

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.errors import PenstockError
-from penstock.proxy.config.models import PredictorTable
+from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR, PredictorTable
 from penstock.proxy.estimating import Estimator
 
 if TYPE_CHECKING:
     from penstock.predict import Predictor
+    from penstock.predict.prior import PriorModel
 
 logger = logging.getLogger("penstock.proxy")
 
@@ -21,6 +22,7 @@ class Attached:
     def __init__(self, estimator: Estimator, table: PredictorTable) -> None:
         """Load in a thread of its own; until then the table's estimates stand."""
         self._estimator = estimator
+        self._prior = table.prior
         self._path = Path(table.state_path) if table.state_path else None
         self._predictor: Predictor | None = None
         self._thread: threading.Thread | None = None
@@ -29,21 +31,45 @@ class Attached:
             self._thread.start()
 
     def _load(self) -> None:
-        from penstock.predict import GuardedPredictor, Predictor
+        from penstock.predict import GuardedPredictor
 
-        predictor = Predictor.shipped()
-        if self._path is not None and self._path.exists():
-            try:
-                predictor.load(self._path)
-            except (OSError, PenstockError) as error:
-                logger.warning(
-                    "predictor: %s cannot be used (%s); starting without what it had learnt",
-                    self._path,
-                    type(error).__name__,
-                )
-                predictor = Predictor.shipped()
+        predictor = self._restored() or self._fresh()
         self._predictor = predictor
         self._estimator.predictor = GuardedPredictor(predictor)
+
+    def _restored(self) -> "Predictor | None":
+        """Return the predictor of the last run, or None if there is none to be had."""
+        from penstock.predict import Predictor
+
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            prior = None if self._prior in (SHIPPED_PRIOR, NO_PRIOR) else _read_prior(self._prior)
+            return Predictor.load(self._path, prior=prior)
+        except (OSError, PenstockError) as error:
+            logger.warning(
+                "predictor: %s cannot be used (%s); starting without what it had learnt",
+                self._path,
+                type(error).__name__,
+            )
+            return None
+
+    def _fresh(self) -> "Predictor":
+        from penstock.predict import Predictor
+
+        if self._prior == NO_PRIOR:
+            return Predictor.cold()
+        if self._prior == SHIPPED_PRIOR:
+            return Predictor.shipped()
+        try:
+            return Predictor.with_prior(_read_prior(self._prior))
+        except (OSError, PenstockError) as error:
+            logger.error(
+                "predictor: the prior %s cannot be used (%s); starting from the shipped one",
+                self._prior,
+                error,
+            )
+            return Predictor.shipped()
 
     def close(self) -> None:
         """Save what was learnt, if the configuration says where."""
@@ -57,6 +83,12 @@ class Attached:
         guarded.close()
         if self._path is not None and self._predictor is not None:
             self._predictor.save(self._path)
+
+
+def _read_prior(name: str) -> "PriorModel":
+    from penstock.predict.prior_file import read_prior
+
+    return read_prior(Path(name))
 
 
 def attach_predictor(estimator: Estimator, table: PredictorTable) -> Attached:

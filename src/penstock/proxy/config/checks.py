@@ -1,8 +1,16 @@
 """Rules that no single key can break alone, and the keys that the environment holds."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-from penstock.proxy.config.models import BUCKETS, Caller, Config, Key
+from penstock.proxy.config.models import (
+    BUCKETS,
+    NO_PRIOR,
+    SHIPPED_PRIOR,
+    Caller,
+    Config,
+    Key,
+)
 from penstock.proxy.config.problem import Problem, close_to
 from penstock.proxy.config.secret import Secret
 
@@ -21,6 +29,12 @@ def cross_check(config: Config) -> list[Problem]:
         problems += _caller(place, caller, config)
     if config.keys:
         problems += _leaks(config)
+    prior = config.predictor.prior
+    if prior not in (SHIPPED_PRIOR, NO_PRIOR) and not Path(prior).is_file():
+        problems.append(
+            Problem("predictor.prior", repr(prior), "must be shipped, none or a file",
+                    "was it trained somewhere else?")
+        )  # fmt: skip
     if (
         config.admin.enabled
         and config.admin.port

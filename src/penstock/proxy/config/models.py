@@ -30,6 +30,7 @@ from penstock.proxy.upstream.address import Address
 BUCKETS = tuple(bucket for bucket, _ in BUCKET_UPPER_TOKENS)
 PORT = whole(0, 65535)
 SPAN_S = number(above=0)
+SHIPPED_PRIOR, NO_PRIOR = "shipped", "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,14 @@ class PredictorTable:
     kind: str = key(
         one_of("off", "online"), "online: learns from every reply's usage while it runs.", "off"
     )
-    state_path: str | None = key(text(), "File that keeps what it learnt.", None)
+    prior: str = key(
+        text(),
+        "What it starts from: shipped, none, or a file from `penstock predict train`.",
+        SHIPPED_PRIOR,
+    )
+    state_path: str | None = key(
+        text(), "File that keeps what it learnt; goes before the prior once it is there.", None
+    )
 
 
 @dataclass(frozen=True, slots=True)
