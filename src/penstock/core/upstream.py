@@ -15,6 +15,8 @@ SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256
 TICK_S = 1e-6
 """Policies divide by latencies, and a coarse clock may show none."""
+NO_OBSTACLE = ("", math.inf)
+FULL = ("window", math.inf)
 
 
 @dataclass(slots=True)
@@ -24,16 +26,16 @@ class Upstream:
     settings: UpstreamSettings
     capacity: CapacityPolicy
     limits: MinuteLimits
+    name: str = field(init=False)
     health: Health = field(default_factory=Health)
     in_flight: dict[int, Ticket] = field(default_factory=dict)
     tokens: float = 0.0
     slowdown: float = 0.0
     _service: dict[str, ServiceTime] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """The configured name."""
-        return self.settings.name
+    def __post_init__(self) -> None:
+        """Take the configured name."""
+        self.name = self.settings.name
 
     def serves(self, model: str) -> bool:
         """Say whether this upstream may be asked for the model."""
@@ -55,13 +57,10 @@ class Upstream:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
 
-    def obstacle(
-        self, ticket: Ticket | None, keep: float = 0.0, *, now: float
-    ) -> tuple[str, float]:
-        """Return what keeps the ticket out and when time alone removes it.
+    def obstacle(self, *, now: float) -> tuple[str, float]:
+        """Return what keeps everything out and when time alone removes it.
 
-        The cause is "" when it may go now; the time is inf when only an event can help. With
-        None: what keeps everything out.
+        The cause is "" when something may go now; the time is inf when only an event can help.
         """
         health = self.health
         if health.paused_until > now or health.exhausted_until > now:
@@ -69,13 +68,22 @@ class Upstream:
         flying = len(self.in_flight)
         if health.probation and flying:
             return "upstream", math.inf
-        if not self.capacity.has_room(ticket, flying, self.tokens, now=now):
-            return "window", math.inf
-        if ticket is not None and not self.limits.unlimited:
+        if self.capacity.has_room(None, flying, self.tokens, now=now):
+            return NO_OBSTACLE
+        return FULL
+
+    def obstacle_to(self, ticket: Ticket, keep: float, *, now: float) -> tuple[str, float]:
+        """Return what keeps this ticket out where `obstacle` has just found nothing.
+
+        `keep` is the share of a stated limit's pace that it must leave to others.
+        """
+        if not self.capacity.has_room(ticket, len(self.in_flight), self.tokens, now=now):
+            return FULL
+        if not self.limits.unlimited:
             fits_at = self.limits.room_at(ticket, keep, now=now)
             if fits_at > now:
                 return "limits", fits_at
-        return "", now
+        return NO_OBSTACLE
 
     def finish_s(self, ticket: Ticket) -> float:
         """Return the predicted time from dispatch here to the last token, in seconds."""
@@ -85,21 +93,23 @@ class Upstream:
 
     def depart(self, ticket: Ticket, *, now: float) -> None:
         """Enter an attempt into the ledger."""
-        self.in_flight[ticket.request.id] = ticket
+        request = ticket.request
+        self.in_flight[request.id] = ticket
         self.tokens += ticket.cost_tokens
-        ticket.upstream = self.settings.name
+        ticket.upstream = self.name
         ticket.dispatched_at = now
         ticket.first_token_at = math.nan
         ticket.attempts += 1
-        ticket.in_flight_at_dispatch = len(self.in_flight)
-        self.limits.reserve(ticket, now=now)
-        service = self.service(ticket.request.model)
-        self.capacity.on_dispatch(ticket, service, len(self.in_flight), now=now)
+        ticket.in_flight_at_dispatch = flying = len(self.in_flight)
+        if not self.limits.unlimited:
+            self.limits.reserve(ticket, now=now)
+        self.capacity.on_dispatch(ticket, self.service(request.model), flying, now=now)
 
     def _land(self, ticket: Ticket, *, now: float) -> None:
         del self.in_flight[ticket.request.id]
-        self.capacity.on_landing(ticket, len(self.in_flight), now=now)
-        self.tokens = self.tokens - ticket.cost_tokens if self.in_flight else 0.0
+        left = len(self.in_flight)
+        self.capacity.on_landing(ticket, left, now=now)
+        self.tokens = self.tokens - ticket.cost_tokens if left else 0.0
 
     def first_token(self, ticket: Ticket, *, now: float) -> None:
         """Note the first token of a reply."""
@@ -112,29 +122,29 @@ class Upstream:
 
     def complete(self, ticket: Ticket, event: Completed, *, waiting: bool, now: float) -> float:
         """Take a finished attempt out; return latency over expectation, nan if unknown."""
-        self.limits.settle(ticket, event.output_tokens, event.prompt_tokens)
-        self.health.succeeded(sent_at=ticket.dispatched_at)
-        latency_s = now - ticket.dispatched_at
-        first_token_s = ticket.first_token_at - ticket.dispatched_at
+        sent_at, output_tokens = ticket.dispatched_at, event.output_tokens
+        if not self.limits.unlimited:
+            self.limits.settle(ticket, output_tokens, event.prompt_tokens)
+        self.health.succeeded(sent_at=sent_at)
+        latency_s = now - sent_at
         fit = self.service(ticket.request.model)
-        self.capacity.on_reply(
-            Reply(
-                ticket,
-                event.output_tokens if event.reported else None,
-                max(TICK_S, latency_s),
-                first_token_s,
-                ticket.in_flight_at_dispatch,
-                waiting,
-                fit,
-            ),
-            now=now,
+        reply = Reply(
+            ticket,
+            output_tokens if event.reported else None,
+            latency_s if latency_s > TICK_S else TICK_S,
+            ticket.first_token_at - sent_at,
+            ticket.in_flight_at_dispatch,
+            waiting,
+            fit,
         )
+        self.capacity.on_reply(reply, now=now)
         self._land(ticket, now=now)
-        if not event.output_tokens or not event.reported:
+        if not output_tokens or not event.reported:
             return math.nan  # a count guessed from the text would bend the fit
-        fit.observe(event.output_tokens, latency_s)
-        ratio = latency_s / max(1e-9, fit.predict_s(event.output_tokens))
-        self.slowdown += SLOWDOWN_WEIGHT * (max(0.0, ratio - 1.0) - self.slowdown)
+        fit.observe(output_tokens, latency_s)
+        ratio = latency_s / max(1e-9, fit.predict_s(output_tokens))
+        excess = ratio - 1.0 if ratio > 1.0 else 0.0
+        self.slowdown += SLOWDOWN_WEIGHT * (excess - self.slowdown)
         return ratio
 
     def refuse(self, ticket: Ticket, event: Throttled, *, now: float) -> None:

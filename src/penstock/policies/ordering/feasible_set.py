@@ -1,7 +1,10 @@
 """Feasible-set ordering: first those that can still make it, most pressing first."""
 
-from penstock.core.heap_queue import HeapQueue
+from heapq import heapify, heappop, heappush
+
 from penstock.core.ticket import Ticket
+
+_Entry = tuple[float, int, Ticket]
 
 
 class FeasibleSet:
@@ -39,40 +42,70 @@ class FeasibleSet:
             )
         self._price = price
         self._patience = patience
-        self._feasible = HeapQueue()
-        self._hopeless = HeapQueue()
-        self._by_age = HeapQueue()
+        # Who waits is said by one dictionary for all three heaps: what is taken stays in them as
+        # a tombstone until it surfaces, or until tombstones are the majority.
+        self._waiting: dict[int, Ticket] = {}
+        self._feasible: list[_Entry] = []
+        self._hopeless: list[_Entry] = []
+        self._by_age: list[int] = []
         self._taken = 0
 
     def push(self, ticket: Ticket, *, now: float) -> None:
         """Take in a ticket."""
+        id_ = ticket.request.id
+        self._waiting[id_] = ticket
+        heappush(self._by_age, id_)
         if ticket.latest_start >= now:
             score = ticket.latest_start + self._price * ticket.service_p50_s
-            self._feasible.push(score, ticket)
+            heappush(self._feasible, (score, id_, ticket))
         else:
-            self._hopeless.push(ticket.service_p50_s, ticket)
-        self._by_age.push(ticket.request.id, ticket)
+            heappush(self._hopeless, (ticket.service_p50_s, id_, ticket))
 
     def head(self, *, now: float) -> Ticket | None:
         """Return the oldest when its turn has come, else the best feasible, else the shortest."""
+        waiting = self._waiting
+        if not waiting:
+            return None
         if self._taken >= self._patience - 1:
-            return self._by_age.head()
+            return waiting[self._oldest()]
         feasible = self._feasible
-        while (ticket := feasible.head()) is not None:
-            if ticket.latest_start >= now:
+        while feasible:
+            _, id_, ticket = feasible[0]
+            waits = waiting.get(id_) is ticket
+            if waits and ticket.latest_start >= now:
                 return ticket
-            feasible.discard(ticket)
-            self._hopeless.push(ticket.service_p50_s, ticket)
-        return self._hopeless.head()
+            heappop(feasible)
+            if waits:
+                heappush(self._hopeless, (ticket.service_p50_s, id_, ticket))
+        hopeless = self._hopeless
+        while waiting.get(hopeless[0][1]) is not hopeless[0][2]:
+            heappop(hopeless)
+        return hopeless[0][2]
 
     def take(self, ticket: Ticket, *, now: float) -> None:
         """Remove a ticket; taking the oldest starts the count anew."""
-        oldest = self._by_age.head()
-        self._by_age.discard(ticket)
-        if not self._feasible.discard(ticket):
-            self._hopeless.discard(ticket)
-        self._taken = 0 if ticket is oldest else self._taken + 1
+        id_ = ticket.request.id
+        self._taken = 0 if id_ == self._oldest() else self._taken + 1
+        del self._waiting[id_]
+        held = len(self._feasible) + len(self._hopeless) + len(self._by_age)
+        if held > 4 * len(self._waiting) + 64:
+            self._sweep()
 
     def __len__(self) -> int:
         """Return how many wait."""
-        return len(self._by_age)
+        return len(self._waiting)
+
+    def _oldest(self) -> int:
+        waiting, by_age = self._waiting, self._by_age
+        while by_age[0] not in waiting:
+            heappop(by_age)
+        return by_age[0]
+
+    def _sweep(self) -> None:
+        """Drop the tombstones."""
+        waiting = self._waiting
+        self._feasible = [entry for entry in self._feasible if waiting.get(entry[1]) is entry[2]]
+        self._hopeless = [entry for entry in self._hopeless if waiting.get(entry[1]) is entry[2]]
+        self._by_age = sorted(waiting)
+        heapify(self._feasible)
+        heapify(self._hopeless)
