@@ -51,7 +51,8 @@ async def send_workload(
 
     """
     connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    # Its own limit of 30 s for a connection would end a run for a moment of a busy machine.
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S, sock_connect=PATIENCE_S)
     done = 0
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         start = time.monotonic()

@@ -140,7 +140,7 @@ async def _callers(storm: Storm, urls: Urls) -> Played:
     played = Played(storm)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=DEADLINE_S),
+        timeout=aiohttp.ClientTimeout(total=DEADLINE_S, sock_connect=DEADLINE_S),
     ) as session:
         # The provider's clock starts with the first call that it sees.
         await _stats(session, urls)
