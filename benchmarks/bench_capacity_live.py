@@ -11,9 +11,9 @@ satisfaction is at least 0.97 times the known window's and short P95 at most 1.3
 below 8 places). Where capacity moves, what arrives from 60 s after the change on counts.
 
 `--speed 2` makes the provider twice as fast and deadlines half as long, so that 120 s hold what
-240 s of a real provider would; penstock's own constants stay as they are. Cells of 32 places and more want the machine for
-themselves (`--together 1`). `--only room` measures
-the queue time at load 0.3 instead, from the first request on.
+240 s of a real provider would; penstock's own constants stay as they are. Cells of 32 places and
+more want the machine for themselves (`--together 1`). `--only room` measures the queue time at
+load 0.3 instead, from the first request on.
 """
 
 import argparse

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from penstock.experiments.demo.replay import SAMPLE, plan_of_replies, replies_of
 from penstock.experiments.demo.run import ARMS, run
-from penstock.experiments.demo.verdict import judge
+from penstock.experiments.demo.verdict import KeptShare, judge
 from penstock.experiments.demo.workload import KINDS, LOAD, SLOTS, plan
 from penstock.metrics import Metrics, Outcome, Record, measure
 
@@ -33,6 +34,7 @@ def test_any_plan_offers_exactly_the_stated_load_with_the_whole_mix(
         bucket = ("short", "medium", "long", "xlong")[place]
         assert sum(s.bucket == bucket for s in shots) * 20 == kind.in_twenty * len(shots)
     for shot in shots:
+        assert shot.max_tokens is not None
         assert shot.output_tokens <= shot.max_tokens
         assert shot.service_s < shot.deadline_s  # alone, each of them would be in time
     assert shots == plan(seconds, seed=seed)
@@ -51,6 +53,50 @@ def test_the_verdict_follows_the_figures() -> None:
     assert "0.20 of that" in good.lines()[1]
     assert not judge(_metrics(6, 2.0), _metrics(9, 0.4)).kept
     assert not judge(_metrics(5, 2.0), _metrics(9, 0.6)).kept
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_real_prompts_offer_the_stated_load_and_their_deadlines_give_no_length_away(
+    seed: int,
+) -> None:
+    replies = replies_of(SAMPLE)
+    shots = plan_of_replies(replies, 9.0, seed=seed)
+
+    work_s = sum(shot.service_s for shot in shots)
+    assert work_s >= SLOTS * 9.0 * LOAD
+    assert shots[-1].at_s <= work_s / (SLOTS * LOAD)
+    assert {(s.prompt, s.output_tokens) for s in shots} <= {
+        (r.prompt, r.output_tokens) for r in replies
+    }
+    # All that could be in time at their route's deadline have that one, whatever their length.
+    for route in {shot.route for shot in shots}:
+        usual = min(shot.deadline_s for shot in shots if shot.route == route)
+        odd = [s for s in shots if s.route == route and s.deadline_s != usual]
+        assert all(1.5 * shot.service_s > usual for shot in odd)
+        assert len(odd) <= 0.1 * sum(shot.route == route for shot in shots) + 1
+    assert shots == plan_of_replies(replies, 9.0, seed=seed)
+
+
+def test_what_predictions_keep_is_measured_against_lengths_known_beforehand() -> None:
+    assert KeptShare.of(_metrics(9, 0.4), _metrics(9, 0.4)).kept
+    short_of_it = KeptShare.of(_metrics(8, 0.4), _metrics(9, 0.4))
+    assert not short_of_it.kept
+    assert "88.9% of those" in short_of_it.lines()[0]
+
+
+@pytest.mark.slow
+def test_a_short_demo_with_real_prompts_has_an_oracle_beside_it(tmp_path: Path) -> None:
+    out = tmp_path / "demo.html"
+    console = Console(record=True, width=100)
+
+    verdict = run(seconds=3.0, seed=1, out=out, console=console, prompts=SAMPLE)
+
+    # In 3 s of a busy machine chance outweighs the 95 % that a minute is judged by.
+    assert isinstance(verdict, KeptShare)
+    assert verdict.share > 0.75
+    assert verdict.oracle > 0.4
+    assert "oracle" in out.read_text()
+    assert "known beforehand" in console.export_text()
 
 
 @pytest.mark.slow

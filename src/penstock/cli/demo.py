@@ -22,19 +22,42 @@ import click
     show_default=True,
     help="Where the report goes.",
 )
-def command(seconds: float, seed: int, out: Path) -> None:
+@click.option(
+    "--prompts",
+    metavar="FILE",
+    help="Send these prompts instead, with replies as long as theirs were: parquet or JSON lines "
+    "with prompt, output_tokens, maybe route, model, max_tokens; `sample` for the 497 that come along.",
+)
+@click.option(
+    "--prior",
+    default="shipped",
+    show_default=True,
+    help="With --prompts: what predictions start from: shipped, none, or a file from `penstock "
+    "predict train`.",
+)
+def command(seconds: float, seed: int, out: Path, prompts: str | None, prior: str) -> None:
     """Show direct calls, a FIFO and penstock side by side, in under a minute.
 
     Starts a provider whose capacity is hidden, sends it more chat completions than it can serve,
     with the openai SDK: first directly, then through a first-come-first-served sidecar, then
     through penstock. Ends with the paper's metrics side by side and a report with plots. It
     needs no network, no key and no configuration.
+
+    With --prompts, the sidecar predicts how long replies will be and learns as they come; a fourth
+    run is told the lengths beforehand, and shows what knowing them would have given.
     """
     from rich.console import Console
 
     from penstock.experiments.demo.run import run
 
-    verdict = run(seconds=seconds, seed=seed, out=out, console=Console())
+    if prompts is None and prior != "shipped":
+        raise click.UsageError("--prior: only with --prompts; without, nothing is predicted.")
+    try:
+        verdict = run(
+            seconds=seconds, seed=seed, out=out, console=Console(), prompts=prompts, prior=prior
+        )
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     if not verdict.kept:
-        click.echo("This run did not keep both promises: is the machine busy?", err=True)
+        click.echo("This run did not keep its promises: is the machine busy?", err=True)
         sys.exit(1)

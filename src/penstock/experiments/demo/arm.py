@@ -29,9 +29,23 @@ class ArmResult:
 
 
 async def play(
-    name: str, url: str, shots: list[Shot], *, progress: Callable[[Record], None]
+    name: str,
+    url: str,
+    shots: list[Shot],
+    *,
+    progress: Callable[[Record], None],
+    told: bool = False,
 ) -> ArmResult:
-    """Send every shot at its time; return when all have ended."""
+    """Send every shot at its time; return when all have ended.
+
+    Args:
+        name: of the arm.
+        url: what the clients call, without /v1.
+        shots: in order of time.
+        progress: called with each record.
+        told: the sidecar is told each reply's length beforehand, which no caller knows.
+
+    """
     from openai import AsyncOpenAI
 
     result = ArmResult(name, [])
@@ -45,7 +59,7 @@ async def play(
         async def one(shot: Shot) -> Record:
             await asyncio.sleep(max(0.0, begun + shot.at_s - time.monotonic()))
             arrived = time.monotonic() - begun
-            outcome = await _send(client, shot, result)
+            outcome = await _send(client, shot, result, told=told)
             ended = time.monotonic() - begun
             record = Record(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
             progress(record)
@@ -68,21 +82,18 @@ async def play(
     return result
 
 
-async def _send(client: object, shot: Shot, result: ArmResult) -> Outcome:
+async def _send(client: object, shot: Shot, result: ArmResult, *, told: bool) -> Outcome:
     import openai
 
     assert isinstance(client, openai.AsyncOpenAI)
     try:
         raw = await client.chat.completions.with_raw_response.create(
-            model="demo",
-            messages=[{"role": "user", "content": "Tell me of water, wheels and gates."}],
-            max_tokens=shot.max_tokens,
+            model=shot.model,
+            messages=[{"role": "user", "content": shot.prompt}],
+            max_tokens=openai.omit if shot.max_tokens is None else shot.max_tokens,
             stream=shot.stream,
             stream_options={"include_usage": True} if shot.stream else None,
-            extra_headers={
-                "x-mock-output-tokens": str(shot.output_tokens),
-                "x-penstock-deadline-ms": str(round(shot.deadline_s * 1000)),
-            },
+            extra_headers=_headers(shot, told=told),
         )
         waited = raw.headers.get("x-penstock-queue-ms")
         if waited is not None:
@@ -97,3 +108,16 @@ async def _send(client: object, shot: Shot, result: ArmResult) -> Outcome:
     except openai.APIError:
         return Outcome.FAILED
     return Outcome.COMPLETED
+
+
+def _headers(shot: Shot, *, told: bool) -> dict[str, str]:
+    """Return the wishes for the sidecar, and the length that only the provider looks at."""
+    headers = {
+        "x-mock-output-tokens": str(shot.output_tokens),
+        "x-penstock-deadline-ms": str(round(shot.deadline_s * 1000)),
+    }
+    if shot.route:
+        headers["x-penstock-route"] = shot.route
+    if told:
+        headers["x-penstock-tokens"] = str(shot.output_tokens)
+    return headers

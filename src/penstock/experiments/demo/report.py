@@ -5,7 +5,7 @@ from pathlib import Path
 
 from penstock.experiments.demo.arm import ArmResult
 from penstock.experiments.demo.show import rows
-from penstock.experiments.demo.verdict import Verdict
+from penstock.experiments.demo.verdict import KeptShare, Verdict
 from penstock.experiments.demo.workload import LOAD, SLOTS
 from penstock.metrics import Metrics, Outcome, Record
 
@@ -19,7 +19,12 @@ svg { max-width: 100%; height: auto; }
 """
 
 
-def write(path: Path, arms: list[ArmResult], results: dict[str, Metrics], verdict: Verdict) -> None:
+def write(
+    path: Path,
+    arms: list[ArmResult],
+    results: dict[str, Metrics],
+    verdict: Verdict | KeptShare,
+) -> None:
     """Write the report.
 
     Raises:
@@ -31,8 +36,8 @@ def write(path: Path, arms: list[ArmResult], results: dict[str, Metrics], verdic
             "<h1>penstock demo</h1>",
             (
                 f"<p>A provider with {SLOTS} hidden slots got the same {len(arms[0].records)} chat "
-                f"completions three times, at {LOAD:g} times what it can do, from the openai SDK "
-                "over real sockets. What differs is only who stood between.</p>"
+                f"completions {len(arms)} times, at {LOAD:g} times what it can do, from the openai "
+                "SDK over real sockets. What differs is only who stood between.</p>"
             ),
             _table(results),
             *(f"<p>{escape(line)}.</p>" for line in verdict.lines()),

@@ -11,33 +11,66 @@ from rich.progress import Progress, TaskID
 
 from penstock.experiments.demo import report, show
 from penstock.experiments.demo.arm import ArmResult, play
-from penstock.experiments.demo.children import FIFO, provider, sidecar
-from penstock.experiments.demo.verdict import Verdict, judge
+from penstock.experiments.demo.children import FIFO, PREDICTING, provider, sidecar
+from penstock.experiments.demo.replay import plan_of_replies, replies_of
+from penstock.experiments.demo.verdict import KeptShare, Verdict, judge
 from penstock.experiments.demo.workload import plan
 from penstock.metrics import Metrics, Outcome, Record, measure
 
 ARMS: dict[str, str | None] = {"direct": None, "FIFO": FIFO, "penstock": ""}
 """Each arm with what its sidecar's configuration adds; None for no sidecar."""
 
+ORACLE = "oracle"
+"""penstock, told every reply's length by its callers: what no prediction can better."""
 
-def run(*, seconds: float, seed: int, out: Path, console: Console) -> Verdict:
+
+def run(
+    *,
+    seconds: float,
+    seed: int,
+    out: Path,
+    console: Console,
+    prompts: str | None = None,
+    prior: str = "shipped",
+) -> Verdict | KeptShare:
     """Play every arm, print the table, write the report; return the verdict.
+
+    Args:
+        seconds: how long each load lasts.
+        seed: of the load.
+        out: the report's place.
+        console: where to talk.
+        prompts: a file of real prompts and lengths, `sample` for penstock's own, None for none.
+        prior: what the predictor starts from, where there are prompts.
 
     Raises:
         DemoError: a child did not start.
-        OSError: the report cannot be written.
+        ConfigError: the file of prompts cannot be used.
+        OSError: the report cannot be written, or the prompts not read.
 
     """
-    shots = plan(seconds, seed=seed)
-    show.greet(console, shots)
+    ways = dict(ARMS)
+    if prompts is None:
+        shots = plan(seconds, seed=seed)
+    else:
+        shots = plan_of_replies(replies_of(prompts), seconds, seed=seed)
+        ways["penstock"] = PREDICTING.format(prior=prior)
+        ways[ORACLE] = ""
+    show.greet(console, shots, list(ways))
     arms: list[ArmResult] = []
     with show.bars(console) as progress:
-        for name, config in ARMS.items():
-            counting = _Counting(progress, name, len(shots))
+        for name, config in ways.items():
+            count = _Counting(progress, name, len(shots)).count
             with _way(config, seed) as url:
-                arms.append(asyncio.run(play(name, url, shots, progress=counting.count)))
+                arms.append(
+                    asyncio.run(play(name, url, shots, progress=count, told=name == ORACLE))
+                )
     results: dict[str, Metrics] = {arm.name: measure(arm.records) for arm in arms}
-    verdict = judge(results["direct"], results["penstock"])
+    verdict = (
+        judge(results["direct"], results["penstock"])
+        if prompts is None
+        else KeptShare.of(results["penstock"], results[ORACLE])
+    )
     console.print()
     console.print(show.table(results))
     show.conclude(console, verdict)

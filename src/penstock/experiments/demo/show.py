@@ -4,17 +4,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from penstock.experiments.demo.verdict import Verdict
+from penstock.experiments.demo.verdict import KeptShare, Verdict
 from penstock.experiments.demo.workload import LOAD, SLOTS, Shot
 from penstock.metrics import Metrics
 
+_WORDS = {
+    "direct": "called directly",
+    "FIFO": "through a first-come-first-served sidecar",
+    "penstock": "through penstock",
+    "oracle": "through penstock when it is told every length beforehand",
+}
 
-def greet(console: Console, shots: list[Shot]) -> None:
+
+def greet(console: Console, shots: list[Shot], arms: list[str]) -> None:
     """Say what is about to happen."""
+    ways = [_WORDS[name] for name in arms]
     console.print(
         f"A provider with {SLOTS} hidden slots gets {len(shots)} chat completions at {LOAD:g} "
-        "times what it can do,\nthree times over: called directly, through a first-come-first-"
-        "served sidecar, and through penstock.\n"
+        f"times what it can do,\n{len(ways)} times over: {', '.join(ways[:-1])}, and {ways[-1]}.\n",
+        soft_wrap=True,
     )
 
 
@@ -32,7 +40,7 @@ def bars(console: Console) -> Progress:
 
 def table(results: dict[str, Metrics]) -> Table:
     """Return the paper's metrics side by side."""
-    sheet = Table(title="The same load, three ways", title_justify="left")
+    sheet = Table(title=f"The same load, {len(results)} ways", title_justify="left")
     sheet.add_column("")
     for name in results:
         sheet.add_column(name, justify="right")
@@ -55,7 +63,7 @@ def rows(results: dict[str, Metrics]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def conclude(console: Console, verdict: Verdict) -> None:
+def conclude(console: Console, verdict: Verdict | KeptShare) -> None:
     """Print the promises and their figures."""
     for line in verdict.lines():
         console.print(line)

@@ -6,6 +6,7 @@ from penstock.metrics import Metrics
 
 LEAST_DEADLINE_RATIO = 1.8
 MOST_SHORT_RATIO = 0.25
+LEAST_ORACLE_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,51 @@ class Verdict:
                 f"P95 of short requests: {self.short_ratio:.2f} of that of direct calls "
                 f"(promised: below {MOST_SHORT_RATIO})"
             ),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptShare:
+    """How much of what perfect knowledge would give is kept with predicted lengths.
+
+    Attributes:
+        satisfaction: penstock's deadline satisfaction. oracle: that of the arm that was told.
+        short_p95_s, oracle_short_p95_s: likewise; None where no short request completed.
+
+    """
+
+    satisfaction: float
+    oracle: float
+    short_p95_s: float | None
+    oracle_short_p95_s: float | None
+
+    @classmethod
+    def of(cls, penstock: Metrics, oracle: Metrics) -> "KeptShare":
+        """Compare two arms of one run."""
+        return cls(
+            penstock.deadline_satisfaction,
+            oracle.deadline_satisfaction,
+            penstock.short_p95_s,
+            oracle.short_p95_s,
+        )
+
+    @property
+    def share(self) -> float:
+        """The one as a share of the other."""
+        return self.satisfaction / max(self.oracle, 1e-9)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the promise holds."""
+        return self.share >= LEAST_ORACLE_SHARE
+
+    def lines(self) -> list[str]:
+        """Return the promise with its figure."""
+        return [
+            (
+                f"deadlines met with predicted lengths: {self.share:.1%} of those met with "
+                f"lengths known beforehand (promised: at least {LEAST_ORACLE_SHARE:.0%})"
+            )
         ]
 
 

@@ -51,14 +51,20 @@ class Shot:
         max_tokens: what its caller allows: the size class that it knows it is in.
         deadline_s: from submission.
         stream: whether the reply is streamed.
+        prompt: what is asked.
+        model: of whom.
+        route: the caller's name for this kind of call, for the predictor; empty for none.
 
     """
 
     at_s: float
     output_tokens: int
-    max_tokens: int
+    max_tokens: int | None
     deadline_s: float
     stream: bool
+    prompt: str = "Tell me of water, wheels and gates."
+    model: str = "demo"
+    route: str = ""
 
     @property
     def bucket(self) -> str:
