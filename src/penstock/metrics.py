@@ -5,7 +5,7 @@ Source:
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -118,31 +118,29 @@ def measure(records: Iterable[Record]) -> Metrics:
     every = list(records)
     if not every:
         raise ValueError("no requests to measure: was the run cut before the first arrival?")
-    completed = Outcome.COMPLETED
+    completed, refused = Outcome.COMPLETED, Outcome.SHED
     done = [r for r in every if r.outcome is completed]
+    shed = [r.bucket for r in every if r.outcome is refused]
     in_time = sum(1 for r in done if r.ended_at <= r.deadline)
     makespan_s = None
     if done:
         makespan_s = max(r.ended_at for r in done) - min(r.arrived_at for r in every)
-    short = _latencies(done, lambda r: r.bucket == "short")
-    long = _latencies(done, lambda r: r.bucket in ("long", "xlong"))
+    short = _latencies(done, ("short",))
+    long = _latencies(done, ("long", "xlong"))
     return Metrics(
         short_p95_s=nearest_rank(short, 95),
         short_p90_s=nearest_rank(short, 90),
         long_p90_s=nearest_rank(long, 90),
-        p95_s=nearest_rank(_latencies(done, lambda _: True), 95),
+        p95_s=nearest_rank(_latencies(done, BUCKETS), 95),
         makespan_s=makespan_s,
         completion_rate=len(done) / len(every),
         deadline_satisfaction=in_time / len(every),
         useful_goodput_per_s=in_time / makespan_s if makespan_s else 0.0,
         deferrals=sum(r.deferrals for r in every),
-        shed={
-            bucket: sum(1 for r in every if r.outcome is Outcome.SHED and r.bucket == bucket)
-            for bucket in BUCKETS
-        },
+        shed={bucket: shed.count(bucket) for bucket in BUCKETS},
         submitted=len(every),
     )
 
 
-def _latencies(records: Iterable[Record], wanted: Callable[[Record], bool]) -> list[float]:
-    return sorted(r.ended_at - r.arrived_at for r in records if wanted(r))
+def _latencies(records: Iterable[Record], buckets: Collection[str]) -> list[float]:
+    return sorted([r.ended_at - r.arrived_at for r in records if r.bucket in buckets])

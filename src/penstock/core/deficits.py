@@ -44,16 +44,13 @@ class Deficits:
         for name, tokens in self.tokens.items():
             if tokens > 0 and not signals.classes[name].waiting:
                 self.tokens[name] = 0.0
-        rounds, first = min(
-            (
-                math.ceil(
-                    (head.cost_tokens - self.tokens.get(name, 0.0))
-                    / (self.quantum_tokens * weights[name])
-                ),
-                name,
-            )
-            for name, head in heads.items()
-        )
+        rounds: float = math.inf
+        first = ""
+        for name, head in heads.items():
+            missing = head.cost_tokens - self.tokens.get(name, 0.0)
+            needed = math.ceil(missing / (self.quantum_tokens * weights[name]))
+            if needed < rounds or (needed == rounds and name < first):
+                rounds, first = needed, name
         if rounds > 0:
             for name in heads:
                 grant = rounds * self.quantum_tokens * weights[name]

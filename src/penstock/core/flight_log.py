@@ -85,5 +85,6 @@ class FlightLog:
         return self._share_s
 
     def _move(self, in_flight: int, now: float) -> None:
-        self._share_s = self._share_now(now)
+        if self._in_flight:
+            self._share_s += (now - self._at) / self._in_flight
         self._in_flight, self._at = in_flight, now

@@ -101,11 +101,12 @@ class Lane:
 
     def _heads(self, names: Iterable[str], *, now: float) -> dict[str, Ticket]:
         heads: dict[str, Ticket] = {}
-        queues = self.queues
+        classes, queues = self.signals.classes, self.queues
         for name in names:
-            head = queues[name].head(now=now)
-            if head is not None:
-                heads[name] = head
+            if classes[name].waiting:
+                head = queues[name].head(now=now)
+                if head is not None:
+                    heads[name] = head
         return heads
 
     def _opened(self, *, now: float) -> tuple[Sequence[Upstream], tuple[str, float]]:

@@ -33,6 +33,7 @@ from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent,
 from penstock.sim.workload import Load, Workload
 
 _FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
+_COMPLETED = Outcome.COMPLETED
 _JITTER_STREAM = 0x4A49
 _IDLE_WAKES_LIMIT = 10_000
 _CAUSES = {
@@ -123,6 +124,7 @@ class Engine:
     ) -> None:
         self._scheduler = scheduler
         self._providers = dict(providers)
+        self._each = tuple(self._providers.items())
         self._habits = habits or Habits()
         self._seed = seed
         self._watch = watch
@@ -179,16 +181,16 @@ class Engine:
 
     def _next_happening(self) -> float:
         soonest = self._given_up_at[0][0] if self._given_up_at else math.inf
-        if self._slow_at:
-            soonest = min(soonest, self._slow_at[0][0])
-        for provider in self._providers.values():
+        if self._slow_at and self._slow_at[0][0] < soonest:
+            soonest = self._slow_at[0][0]
+        for _, provider in self._each:
             at = provider.next_event_at()
             if at < soonest:
                 soonest = at
         return soonest
 
     def _happen(self, now: float) -> None:
-        for name, provider in self._providers.items():
+        for name, provider in self._each:
             if provider.next_event_at() <= now:
                 for event in provider.advance(now=now):
                     self._report(name, event, now)
@@ -213,18 +215,19 @@ class Engine:
         request_id = event.job_id
         if self._hurried:
             self._unheard.pop(request_id, None)
-        if event.what is _FIRST_TOKEN:
+        what = event.what
+        if what is _FIRST_TOKEN:
             if self._habits.stream:
                 self._started[request_id] = True
                 self._tell(FirstToken(request_id), now)
-        elif event.what is _FINISHED:
+        elif what is _FINISHED:
             load = self._loads[request_id - 1]
-            self._ended[request_id] = (now, Outcome.COMPLETED)
+            self._ended[request_id] = (now, _COMPLETED)
             done = Completed(request_id, load.output_tokens, load.request.prompt_tokens)
             if name in self._stating:
                 self._tell(self._limits_event(name, now), now)
             self._tell(done, now)
-        elif event.what is Happening.STALLED:
+        elif what is Happening.STALLED:
             heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
         elif event.status in (429, 503, 529):
             kind = "rate" if event.status == 429 else "overload"
@@ -242,35 +245,36 @@ class Engine:
     def _tell(self, event: Event, now: float) -> None:
         """Tell the scheduler and carry out its answers, and what these bring about at once."""
         self._stale = True
-        told = self._told
-        told.append(event)
-        while told:
-            event = told.popleft()
-            actions = self._scheduler.handle(event, now=now)
-            if self._watch is not None:
-                self._watch(now, event, actions)
-            for action in actions:
-                if isinstance(action, Dispatch):
-                    self._dispatch(action, now)
-                elif isinstance(action, Reject):
-                    self._refuse(action, now)
-                else:
-                    self._defer(action)
+        self._carry_out(event, now)
+        while self._told:
+            self._carry_out(self._told.popleft(), now)
+
+    def _carry_out(self, event: Event, now: float) -> None:
+        actions = self._scheduler.handle(event, now=now)
+        if self._watch is not None:
+            self._watch(now, event, actions)
+        for action in actions:
+            if isinstance(action, Dispatch):
+                self._dispatch(action, now)
+            elif isinstance(action, Reject):
+                self._refuse(action, now)
+            else:
+                self._defer(action)
 
     def _dispatch(self, action: Dispatch, now: float) -> None:
-        request = action.request
-        load = self._loads[request.id - 1]
+        request, upstream = action.request, action.upstream
+        id_ = request.id
         self._attempts += 1
-        self._ended.pop(request.id, None)
-        self._upstream_of[request.id] = action.upstream
-        job = Job(request.id, load.output_tokens, request.prompt_tokens)
-        refusal = self._providers[action.upstream].submit(job, now=now)
+        self._ended.pop(id_, None)
+        self._upstream_of[id_] = upstream
+        job = Job(id_, self._loads[id_ - 1].output_tokens, request.prompt_tokens)
+        refusal = self._providers[upstream].submit(job, now=now)
         if refusal is not None:
-            self._queue_limits(action.upstream, now)
-            self._told.append(self._refusal_event(request.id, refusal, now))
+            self._queue_limits(upstream, now)
+            self._told.append(self._refusal_event(id_, refusal, now))
         elif self._hurried:
-            self._unheard[request.id] = self._attempts
-            heappush(self._slow_at, (now + self._habits.first_token_s, request.id, self._attempts))
+            self._unheard[id_] = self._attempts
+            heappush(self._slow_at, (now + self._habits.first_token_s, id_, self._attempts))
 
     def _refusal_event(self, request_id: int, refusal: Refusal, now: float) -> Event:
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)

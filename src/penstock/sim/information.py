@@ -95,16 +95,11 @@ class Teller:
         )
 
     def tell(self, item: Item, bucket: str, chance: Random) -> Told:
-        """Return what is told of a request; draws twice, whatever the level.
+        """Return what is told of a request; draws twice, unless no draw could change anything.
 
         A call with a deadline of its own keeps it: it is the caller's, not the bucket's.
         """
-        if self._settled:
-            chance.random()
-            chance.random()
-            told = self._settled[bucket]
-        else:
-            told = self._told(item, bucket, chance)
+        told = self._settled[bucket] if self._settled else self._told(item, bucket, chance)
         if item.deadline_s is None:
             return told
         return Told(told.traffic_class, told.estimate, item.deadline_s)

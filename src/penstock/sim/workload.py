@@ -45,12 +45,13 @@ def drawn_items(
 ) -> Iterator[Item]:
     """Yield `count` calls: a bucket by the mix, then a length loguniform within the bucket."""
     which, length, prompt = (stream_of(seed, n) for n in ("buckets", "tokens", "prompts"))
+    prompted = prompt_tokens[1] > 0
     buckets = [b for b in BUCKET_RANGE_TOKENS if mix.get(b, 0.0) > 0]
     total = math.fsum(mix[b] for b in buckets)
     for at in islice(times, count):
         bucket = _pick(buckets, mix, which.random() * total)
         tokens = _loguniform(*BUCKET_RANGE_TOKENS[bucket], length.random())
-        yield Item(at, tokens, _loguniform(*prompt_tokens, prompt.random()))
+        yield Item(at, tokens, _loguniform(*prompt_tokens, prompt.random()) if prompted else 0)
 
 
 def build_workload(
@@ -65,11 +66,11 @@ def build_workload(
         told = teller.tell(item, bucket, chance)
         true_s = deadline_s[bucket] if item.deadline_s is None else item.deadline_s
         request = Request(
-            id=number,
-            traffic_class=told.traffic_class,
-            arrived_at=item.at,
-            estimate=told.estimate,
-            deadline=item.at + told.deadline_s,
+            number,
+            told.traffic_class,
+            item.at,
+            told.estimate,
+            item.at + told.deadline_s,
             tenant=item.tenant,
             prompt_tokens=item.prompt_tokens,
             session=item.session,

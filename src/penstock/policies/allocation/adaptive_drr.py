@@ -130,7 +130,12 @@ class _Room:
         free = window - signals.occupied
         if free > self._most:  # nothing that could be kept is touched
             return heads
-        return {name: head for name, head in heads.items() if not 0 < self._kept(name) >= free}
+        admitted = {}
+        for name, head in heads.items():
+            kept = self._kept(name)
+            if kept <= 0 or kept < free:
+                admitted[name] = head
+        return admitted
 
     def _kept(self, name: str) -> int:
         """Return how many slots the class must leave free."""
@@ -141,7 +146,11 @@ class _Room:
         for demand in urgent:
             held += demand.in_flight
         # What they hold counts: an urgent flood gets no more kept, deficits decide there.
-        return max(0, min(max(1, wanted - held), self._most - held))
+        kept = wanted - held if wanted - held > 1 else 1
+        left = self._most - held
+        if kept > left:
+            kept = left
+        return kept if kept > 0 else 0
 
     def _review(self, signals: Signals, *, now: float) -> None:
         """Look at the demand anew: who is more urgent than whom, and how much they want.

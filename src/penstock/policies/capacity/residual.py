@@ -102,7 +102,8 @@ class Residual:
         if ticket is None:
             if self._due and self._due[0][0] <= now:
                 self._look_for_overdue(now)
-            self._open_probe(now)
+            if not self._ramping and now >= self._probe_at:
+                self._open_probe(now)
             return in_flight < self._most()
         if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
             return False
@@ -128,8 +129,6 @@ class Residual:
         return base + 1.0 + self._limit * PROBE_SHARE // 1.0
 
     def _open_probe(self, now: float) -> None:
-        if self._ramping or now < self._probe_at:
-            return
         self._probing = True
         if now >= self._probe_at + WIDE_S:
             self.window = self._limit + 1.0

@@ -84,7 +84,8 @@ class SharingServer:
         self._token_clock = 0.0
         self._places = params.places()
         self._prefill_speed, self._token_speed = params.speeds(1)
-        self._plan_next()
+        self._speeds: dict[int, tuple[float, float]] = {}
+        self._planned = False
 
     def submit(self, job: Job, *, now: float) -> Refusal | None:
         """Take the job in: into service if there is a place, else into the hidden queue."""
@@ -92,7 +93,6 @@ class SharingServer:
             self._move_clocks(now)
             self._enter(job)
             self._set_speeds()
-            self._plan_next()
         else:
             self._queue[job.id] = job
         return None
@@ -106,16 +106,17 @@ class SharingServer:
         running.alive = False
         self._move_clocks(now)
         self._refill()
-        self._plan_next()
 
     def next_event_at(self) -> float:
         """Return when the next thing happens by itself; inf if nothing will."""
+        if not self._planned:
+            self._plan_next()
         return self._next_at
 
     def advance(self, *, now: float) -> list[ProviderEvent]:
         """Return what happened up to and including `now`, in order of time, then job id."""
         out: list[ProviderEvent] = []
-        while self._next_at <= now:
+        while self.next_event_at() <= now:
             self._step(out)
         if len(out) > 1:
             out.sort(key=lambda event: (event.at, event.job_id))
@@ -150,6 +151,7 @@ class SharingServer:
             self._move_clocks(at)
             self._params = self._changes.popleft().params
             self._places = self._params.places()
+            self._speeds.clear()
             self._refill()
         elif self._decode_at <= at:
             key, _, _, running = heappop(self._decode)
@@ -166,7 +168,6 @@ class SharingServer:
             end = self._token_clock + running.job.output_tokens
             heappush(self._decode, (end, job_id, entered, running))
             out.append(ProviderEvent(at, job_id, _FIRST_TOKEN))
-        self._plan_next()
 
     def _enter(self, job: Job) -> None:
         running = _Running(job)
@@ -187,10 +188,16 @@ class SharingServer:
     def _set_speeds(self) -> None:
         active = len(self._running)
         if active:
-            self._prefill_speed, self._token_speed = self._params.speeds(active)
+            speeds = self._speeds.get(active)
+            if speeds is None:
+                speeds = self._speeds[active] = self._params.speeds(active)
+            self._prefill_speed, self._token_speed = speeds
 
     def _move_clocks(self, now: float) -> None:
         """Bring both clocks to `now`, at the speeds that held until then."""
+        self._planned = False
+        if now == self._at and self._running:
+            return
         if self._running:
             elapsed_s = now - self._at
             self._prefill_clock += self._prefill_speed * elapsed_s
@@ -201,6 +208,11 @@ class SharingServer:
         self._at = now
 
     def _plan_next(self) -> None:
+        """Find the next event; put off until somebody asks, as an end is often followed by a start.
+
+        Whatever moves the clocks calls for a new plan; nothing else changes what comes next.
+        """
+        self._planned = True
         prefill, decode = self._prefill, self._decode
         while decode and not decode[0][3].alive:
             heappop(decode)
