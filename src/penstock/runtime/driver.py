@@ -30,6 +30,9 @@ from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 
 logger = logging.getLogger("penstock.runtime")
+# Tuples made once: `A | B` inside a call makes a new union each time (0.3 us).
+_ENDS = (Completed, Cancelled)
+_NO_SLOT = (Reject, Defer)
 
 
 class Core(Protocol):
@@ -132,7 +135,8 @@ class Driver:
 
     def now(self) -> float:
         """Return the driver's time in seconds."""
-        return self.clock.time()
+        clock = self._clock
+        return self.clock.time() if clock is None else clock.time()
 
     def snapshot(self) -> Any:
         """Return the scheduler's snapshot, with every event taken in that was told before."""
@@ -215,7 +219,10 @@ class Driver:
         return error
 
     def _carry(self, item: Event | _Tick) -> None:
-        now = self._last_now = max(self.clock.time(), self._last_now)
+        now = self.now()
+        if now < self._last_now:
+            now = self._last_now
+        self._last_now = now
         if isinstance(item, _Tick):
             if item.due == self._timer_due:
                 self._timer = None
@@ -227,15 +234,14 @@ class Driver:
             event: Event = Woke()
         else:
             event = item
-            if isinstance(event, Completed | Cancelled) or (
-                isinstance(event, Failed) and not event.retryable
-            ):
+            if isinstance(event, _ENDS) or (isinstance(event, Failed) and not event.retryable):
                 self._waiters.pop(event.request_id, None)
-        for observer in self.observers:
+        observers = self.observers
+        for observer in observers:
             self._show(observer.event, now, event)
         first = True
         for action in self._core.handle(event, now=now):
-            for observer in self.observers:
+            for observer in observers:
                 self._show(observer.action, now, action)
             self._deliver(action, first=first)
             first = False
@@ -247,7 +253,7 @@ class Driver:
         else:
             waiter = self._waiters.get(request_id)
         heard = waiter is not None and waiter.deliver(action, first=first)
-        if not heard and not isinstance(action, Reject | Defer):
+        if not heard and not isinstance(action, _NO_SLOT):
             # Its loop was closed under it, or a finaliser got there first: give the slot back.
             self._waiters.pop(request_id, None)
             self._inbox.append(Cancelled(request_id))

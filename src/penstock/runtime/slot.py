@@ -25,7 +25,7 @@ from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 UsageSource = Literal["reported", "estimated", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """What a reply really took.
 

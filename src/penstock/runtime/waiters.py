@@ -79,21 +79,21 @@ class ThreadWaiter:
 
     def __init__(self) -> None:
         """Nothing has been said yet."""
-        self._told = threading.Event()
+        # A bare lock, free when there is a word: an Event is a lock, a condition and a queue.
+        self._told = threading.Lock()
+        self._told.acquire()
         self._word: Word | BaseException | None = None
 
     def deliver(self, action: Action, *, first: bool) -> bool:
         """Take the word."""
         if isinstance(action, Defer):
             return True
-        self._word = action
-        self._told.set()
+        self._set(action)
         return True
 
     def fail(self, error: BaseException) -> None:
         """Raise in the thread."""
-        self._word = error
-        self._told.set()
+        self._set(error)
 
     def word(self) -> Word:
         """Block until the next word and return it.
@@ -102,10 +102,15 @@ class ThreadWaiter:
             ProtocolError: the scheduler could not take the event that was to be answered.
 
         """
-        self._told.wait()
-        self._told.clear()
+        self._told.acquire()
         word, self._word = self._word, None
         if isinstance(word, BaseException):
             raise word
         assert word is not None, "woken without a word"
         return word
+
+    def _set(self, word: Word | BaseException) -> None:
+        # Only whoever holds the driver's turn comes here, so nobody else frees it in between.
+        self._word = word
+        if self._told.locked():
+            self._told.release()

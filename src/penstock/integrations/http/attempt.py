@@ -22,6 +22,8 @@ _BODY = "penstock_body"
 def wants_body(response: Any) -> bool:
     """Say whether the answer is kept until it is known whether another attempt is made."""
     status: int = response.status_code
+    if status < 400:
+        return False
     return needs_body(status) or meaning_of(status, {}, wall_now=0.0) != RELAY
 
 
@@ -57,9 +59,29 @@ def decoded(library: Any, headers: Any, body: bytes) -> bytes:
 
 def note_limits(plan: Plan, response: Any) -> None:
     """Tell the scheduler what limits the answer's headers state, if any."""
-    seen = limits_of(DEFAULT_UPSTREAM, response.headers, wall_now=time.time())
+    stated = _stated(response.headers.raw)
+    if not stated:
+        return
+    seen = limits_of(DEFAULT_UPSTREAM, stated, wall_now=time.time())
     if seen is not None:
         plan.outlet.driver.tell(seen)
+
+
+def _stated(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers that `limits_of` looks at; none if no limit is among them.
+
+    The libraries' own look-ups search their list anew for each name, 2 us a time.
+    """
+    found: dict[str, str] = {}
+    limits = False
+    for raw_name, value in raw:
+        name = raw_name.lower()
+        if b"ratelimit-" in name:
+            limits = True
+        elif name != b"date" and not name.startswith(b"x-groq-"):
+            continue
+        found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return found if limits else {}
 
 
 def may_try_again(library: Any, error: Exception) -> bool:

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.integrations.context import CURRENT, Asked
-from penstock.integrations.gates import completed
 from penstock.integrations.program import Outlet, Penstock
 from penstock.integrations.wire.call import HINT_HEADERS, Call, call_of, hints_of
 from penstock.integrations.wire.endpoint import Endpoint, endpoint_like
 from penstock.runtime import jsonio
 from penstock.runtime.spec import RequestSpec
 
+_MARK = b"x-penstock-"
+_MARK_LENGTH = len(_MARK)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # not frozen: one is made a call, and freezing is most of the cost
 class Plan:
     """How one HTTP request is scheduled.
 
@@ -55,29 +57,38 @@ def plan_of(
     body = jsonio.loads_object(content) or {}
     call = call_of(endpoint.kind, body)
     asked = _asked(request.headers)
-    words = completed(
-        {
-            "max_tokens": call.max_tokens,
-            "model": call.model,
-            "body": body,
-            "endpoint": endpoint.kind.value,
-            "vendor": endpoint.vendor.value,
-        },
-        asked,
+    spec = RequestSpec(
+        traffic_class=asked.traffic_class,
+        deadline_s=asked.deadline_s,
+        expires_in_s=asked.deadline_s,  # it stops waiting when its deadline has passed
+        max_tokens=call.max_tokens,
+        tenant=asked.tenant or "",
+        model=call.model,
+        session=asked.session or "",
+        body=body,
+        route=asked.route or "",
+        endpoint=endpoint.kind.value,
+        vendor=endpoint.vendor.value,
     )
-    url = request.url
-    name = upstream or (url.host if url.port is None else f"{url.host}:{url.port}")
+    if upstream is None:
+        url = request.url
+        host, port = url.host, url.port
+        upstream = host if port is None else f"{host}:{port}"
     deadline_s = asked.deadline_s if asked.deadline_s is not None else math.inf
-    return Plan(endpoint, call, RequestSpec(**words), penstock.outlet(name), deadline_s)
+    return Plan(endpoint, call, spec, penstock.outlet(upstream), deadline_s)
 
 
 def _asked(headers: Any) -> Asked:
     asked = CURRENT.get()
-    said = {name: headers[name] for name in HINT_HEADERS if name in headers}
-    if not said:
+    # One look at the names for all five, most calls having none: a look-up costs 0.6 us.
+    for name, _ in headers.raw:
+        if name[:_MARK_LENGTH].lower() == _MARK:
+            break
+    else:
         return asked
-    for name in said:
-        del headers[name]
+    said = {name: headers[name] for name in HINT_HEADERS if name in headers}
+    for each in said:
+        del headers[each]
     hints = hints_of(said)
 
     def first(hint: Any, block: Any) -> Any:

@@ -24,20 +24,30 @@ class ReplyFollower:
 
     """
 
+    __slots__ = ("_encoded", "_events", "_headers", "_kept", "_kept_bytes", "_kind", "_library",
+                 "_ok", "_slot", "_unzip")  # fmt: skip
+
     def __init__(self, slot: Hold, plan: Plan, response: Any, library: Any) -> None:
         """Choose how to read: as events, as one JSON object, or not at all."""
         headers = response.headers
-        encoding = headers.get("content-encoding", "identity").lower()
+        kind, encoding = "", "identity"
+        for raw_name, value in headers.raw:  # one pass; a look-up each would be two, and dearer
+            name = raw_name.lower()
+            if name == b"content-type":
+                kind = value.decode("latin-1")
+            elif name == b"content-encoding":
+                encoding = value.decode("latin-1").lower()
+        self._encoded = encoding != "identity"
         self._slot = slot
         self._kind = plan.endpoint.kind
         self._ok = response.status_code < 400
         self._library = library
-        self._response_headers: Any = headers
+        self._headers = headers
         self._events: StreamReader | None = None
         self._unzip: Any = None
         self._kept: list[bytes] | None = None
         self._kept_bytes = 0
-        if headers.get("content-type", "").startswith("text/event-stream"):
+        if kind.startswith("text/event-stream"):
             if encoding in ("identity", "gzip"):
                 self._events = StreamReader(self._kind)
                 self._unzip = zlib.decompressobj(47) if encoding == "gzip" else None
@@ -65,7 +75,7 @@ class ReplyFollower:
 
     def whole(self, content: bytes) -> None:
         """Take a body that the inner transport has read and decoded already (a cache, a mock)."""
-        self._response_headers = {}
+        self._encoded = False
         self._unzip = None
         self.chunk(content)
         self.complete()
@@ -98,5 +108,7 @@ class ReplyFollower:
             return self._events.usage()
         if self._kept is None:
             return None
-        body = decoded(self._library, self._response_headers, b"".join(self._kept))
+        body = b"".join(self._kept)
+        if self._encoded:
+            body = decoded(self._library, self._headers, body)
         return usage_of_reply(self._kind, body)

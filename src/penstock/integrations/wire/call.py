@@ -24,7 +24,7 @@ _LEGACY_COMPLETION_CAP = 16
 """What OpenAI's /v1/completions assumes when `max_tokens` is missing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made a call, and freezing is most of the cost
 class Call:
     """Facts of one API call; no text of it.
 
@@ -60,7 +60,7 @@ def call_of(kind: Kind, body: Mapping[str, Any]) -> Call:
     """
     model = body.get("model")
     options = body.get("stream_options")
-    asked = isinstance(options, Mapping) and options.get("include_usage") is True
+    asked = isinstance(options, dict) and options.get("include_usage") is True
     return Call(
         model=model if isinstance(model, str) else "",
         max_tokens=_cap(kind, body),
@@ -105,11 +105,14 @@ def _deadline_s(text: str) -> float:
 def _cap(kind: Kind, body: Mapping[str, Any]) -> int | None:
     if kind is Kind.EMBEDDINGS:
         return 1  # no output tokens at all; 1 is the least that an estimate can say
-    cap = next(filter(None, (_count(body.get(name)) for name in _CAPS.get(kind, ()))), None)
+    cap = None
+    for name in _CAPS.get(kind, ()):
+        if cap is None and name in body:
+            cap = _count(body[name])
     if cap is None and kind is Kind.COMPLETIONS:
         cap = _LEGACY_COMPLETION_CAP
-    if cap is None:
-        return None
+    if cap is None or not ("n" in body or "best_of" in body):
+        return cap
     return cap * max(1, _count(body.get("n")) or 1, _count(body.get("best_of")) or 1)
 
 
