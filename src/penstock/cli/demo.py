@@ -25,8 +25,9 @@ import click
 @click.option(
     "--prompts",
     metavar="FILE",
-    help="Send these prompts instead, with replies as long as theirs were: parquet or JSON lines "
-    "with prompt, output_tokens, maybe route, model, max_tokens; `sample` for the 497 that come along.",
+    help="Send these prompts instead, with replies as long as theirs were: parquet or JSON "
+    "lines with prompt, output_tokens, maybe route, model, max_tokens; `sample` for the 497 that "
+    "come along.",
 )
 @click.option(
     "--prior",
