@@ -24,7 +24,8 @@ class BodyFacts:
     Attributes:
         system: the system, developer and instruction texts, joined.
         last_user: the text of the last turn that is the user's or a tool's.
-        history_chars: characters of all other turns.
+        history: the texts of all other turns.
+        history_chars: characters of those.
         replies: how many assistant turns the conversation has.
         reply_chars: characters of the last assistant turn; 0 without one.
         turns: all turns.
@@ -44,6 +45,7 @@ class BodyFacts:
 
     system: str = ""
     last_user: str = ""
+    history: list[str] = field(default_factory=list)
     history_chars: int = 0
     replies: int = 0
     reply_chars: int = 0
@@ -103,11 +105,12 @@ def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
             facts.replies += 1
             if not seen_reply:
                 seen_reply, facts.reply_chars = True, len(text)
-            facts.history_chars += len(text)
+            facts.history.append(text)
         elif last_user is None:
             last_user = text
         else:
-            facts.history_chars += len(text)
+            facts.history.append(text)
+    facts.history_chars = sum(map(len, facts.history))
     facts.last_user = last_user or ""
     first = turns[0] if len(turns) > _MAX_ITEMS else None
     if isinstance(first, Mapping) and first.get("role") in ("system", "developer"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from penstock.predict.body import BodyFacts, read_body
 from penstock.predict.features import dense_features
-from penstock.predict.prompt_tokens import estimate_tokens
+from penstock.predict.prompt_tokens import count_tokens, estimate_tokens
 from penstock.predict.text import SAMPLE_BYTES, read_text
 
 _DIGITS = str.maketrans("", "", "0123456789")
@@ -30,7 +30,8 @@ class CallFeatures:
         route: the caller's label, or one derived from system prompt and tools ("~" in front).
         cap_tokens: most output tokens that the body allows, over all choices; inf if unlimited.
         choices: how many replies are asked for at once.
-        prompt_tokens: estimated size of the whole prompt.
+        prompt_tokens: size of the prompt's texts: counted with the optional tokenizer, else
+            estimated. Features stay estimates, so that models do not depend on it.
         dense: features named by `features.DENSE_NAMES`, scaled, float32.
         grams: places of the last turn's hashed n-grams, uint16, sorted and unique.
 
@@ -77,13 +78,17 @@ class CallFeatures:
         user_tokens = estimate_tokens(text.kind_counts, text.words, stretch=stretch)
         per_char = user_tokens / max(1, len(facts.last_user)) or 0.25
         rest_tokens = per_char * (len(facts.system) + facts.history_chars)
+        prompt_tokens = count_tokens(
+            (facts.system, *facts.history, facts.last_user),
+            estimate=math.ceil(user_tokens + rest_tokens),
+        )
         return cls(
             endpoint=endpoint,
             model=f"{model}#{facts.effort}" if facts.effort else model,
             route=route or derive_route(facts, endpoint),
             cap_tokens=math.inf if facts.cap is None else float(facts.cap * facts.choices),
             choices=facts.choices,
-            prompt_tokens=math.ceil(user_tokens + rest_tokens),
+            prompt_tokens=prompt_tokens,
             dense=dense_features(facts, text, user_tokens=user_tokens, rest_tokens=rest_tokens),
             grams=text.grams,
         )

@@ -13,6 +13,7 @@ from typing import Protocol
 from penstock.core.model import TokenEstimate
 from penstock.predict.call import CallFeatures
 from penstock.predict.predictor import Predictor
+from penstock.predict.prompt_tokens import tokenizer
 from penstock.predict.stats import PredictorStats
 from penstock.predict.worker import Slow, Worker
 
@@ -86,6 +87,7 @@ class GuardedPredictor:
             clock: monotonic seconds.
 
         """
+        tokenizer()  # where installed, its vocabulary is read now and not with a request waiting
         self.counts = GuardCounts()
         self.stats = PredictorStats()
         self._predictor = predictor

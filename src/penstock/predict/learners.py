@@ -24,7 +24,7 @@ def learner(name: str, *, wider: LogTokens | None) -> Fit:
         raise ConfigError(f"learner={name!r} is none of {', '.join(LEARNERS)}")
     installed = find_spec("lightgbm") is not None
     if name == "boosted" and not installed:
-        raise ConfigError("learner='boosted' needs LightGBM: pip install lightgbm")
+        raise ConfigError("learner='boosted' needs LightGBM: pip install penstock[boosted]")
     if name == "numpy" or not installed:
 
         def fit_numpy(lessons: Sequence[Lesson]) -> LogTokens:

@@ -31,6 +31,11 @@ class Estimated:
     estimate: TokenEstimate
     features: "CallFeatures | None" = None
 
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the predictor counted in the prompt; 0 if it read none."""
+        return 0 if self.features is None else self.features.prompt_tokens
+
 
 class Estimator:
     """The configured table, or a predictor with the table behind it.

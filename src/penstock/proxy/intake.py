@@ -116,7 +116,7 @@ class Front:
             deadline_s=treatment.deadline_s,
             expires_in_s=self._ttl_s.get(treatment.traffic_class, math.inf),
             estimate=estimated.estimate,
-            prompt_tokens=call.prompt_tokens,
+            prompt_tokens=estimated.prompt_tokens or call.prompt_tokens,
             tenant=treatment.tenant,
             model=target.name,
             session=treatment.session,

@@ -30,5 +30,7 @@ class LearnedPredictor:
             return fallback
         estimate = self._guard.predict(call, fallback=fallback.estimate)
         return Prediction(
-            estimate, lambda output_tokens: self._guard.settle(call, estimate, output_tokens)
+            estimate,
+            lambda output_tokens: self._guard.settle(call, estimate, output_tokens),
+            call.prompt_tokens,
         )

@@ -59,10 +59,18 @@ class RequestSpec:
 
 @dataclass(slots=True)
 class Prediction:
-    """An estimate, and who wants to hear how long the reply really was."""
+    """An estimate, and who wants to hear how long the reply really was.
+
+    Attributes:
+        estimate: of the output tokens.
+        learn: told the real output tokens; None if nobody cares.
+        prompt_tokens: size of the prompt, where the predictor read it; 0 if unknown.
+
+    """
 
     estimate: TokenEstimate
     learn: Callable[[int], None] | None = None
+    prompt_tokens: int = 0
 
 
 class Predictor(Protocol):
@@ -168,6 +176,7 @@ class Intake:
             prediction = Prediction(spec.estimate)
         else:
             prediction = self.predictor.predict(spec, traffic_class)
+        given = spec.prompt_tokens
         request = Request(
             id=next(self._ids),
             traffic_class=traffic_class.name,
@@ -177,7 +186,7 @@ class Intake:
             expires_at=now + expires_in_s,
             tenant=spec.tenant,
             model=spec.model,
-            prompt_tokens=spec.prompt_tokens or 0,
+            prompt_tokens=prediction.prompt_tokens if given is None else given,
             session=spec.session,
         )
         return request, prediction.learn
