@@ -7,6 +7,7 @@ from typing import Any
 from penstock import Penstock, PolicySpec, Stack
 from penstock.core.events import Action, Event
 from penstock.core.snapshot import Snapshot
+from penstock.runtime.driver import Observer
 
 CHAT = "https://provider.example/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
@@ -45,7 +46,7 @@ class Tape:
         return [each for each in [*self.events, *self.actions] if isinstance(each, kind)]
 
 
-def penstock_with(window: int = 2, tape: Tape | None = None, **options: Any) -> Penstock:
+def penstock_with(window: int = 2, tape: Observer | None = None, **options: Any) -> Penstock:
     stack = Stack(
         capacity=PolicySpec("fixed", {"window": window}), overload=PolicySpec("always_admit")
     )
