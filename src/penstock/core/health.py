@@ -39,13 +39,13 @@ class Health:
         """True from a refusal until the next success."""
         return self._streak > 0
 
-    def open_at(self, *, now: float) -> float:
+    def open_at(self, now: float) -> float:
         """Return when it may be used again; `now` if it may be now."""
         if self.paused_until <= now and self.exhausted_until <= now:
             return now
         return max(self.paused_until, self.exhausted_until)
 
-    def exhausted(self, *, now: float) -> bool:
+    def exhausted(self, now: float) -> bool:
         """Say whether its quota is spent: waiting for it makes no sense."""
         return self.exhausted_until > now
 

@@ -16,6 +16,7 @@ from penstock.core.ticket import Stage, Ticket
 from penstock.core.upstream import NO_OBSTACLE, Upstream
 
 _QUEUED = Stage.QUEUED
+BARRED = ("class", math.inf)
 PACE_ALONE, PACE_OF_OTHERS = 0.5, 0.7
 PASSES_LIMIT = 16
 """After so many requests have gone by, a request that does not fit holds the lane until it does."""
@@ -59,7 +60,7 @@ class Lane:
                 best = times
         return best
 
-    def push(self, ticket: Ticket, *, now: float) -> None:
+    def push(self, ticket: Ticket, now: float) -> None:
         """Let a ticket wait for its turn."""
         name = ticket.request.traffic_class
         queue = self.queues.get(name)
@@ -68,11 +69,11 @@ class Lane:
         ticket.stage = _QUEUED
         queue.push(ticket, now=now)
         self.signals.queued(ticket)
-        ticket.hold("order", now=now)
+        ticket.hold("order", now)
         if name not in self._touched:
             self._touched.append(name)
 
-    def take(self, ticket: Ticket, *, now: float) -> None:
+    def take(self, ticket: Ticket, now: float) -> None:
         """Remove a waiting ticket."""
         name = ticket.request.traffic_class
         self.queues[name].take(ticket, now=now)
@@ -80,26 +81,36 @@ class Lane:
         if name not in self._touched:
             self._touched.append(name)
 
-    def next(self, *, now: float) -> tuple[Ticket, Upstream] | None:
+    def next(self, now: float) -> tuple[Ticket, Upstream] | None:
         """Return the ticket that goes now and where to, or None; sets `wake_at`."""
         self.wake_at = math.inf
         self.closed = False
         self.barred = ()
-        if not self.signals.waiting:
+        signals, only = self.signals, self._only
+        if not signals.waiting:
             return None
-        opened, obstacle = self._opened(now=now)
+        opened: Sequence[Upstream]
+        if only is None:
+            opened, obstacle = self._opened(now)
+        else:
+            obstacle = only.obstacle(now)
+            cause = obstacle[0]
+            opened = () if cause else self.upstreams
+            if cause != "upstream":
+                signals.window = only.capacity.window
+                signals.occupied = len(only.in_flight)
         if not opened:
             cause = obstacle[0]
             self.closed = obstacle[1] == math.inf
             names = self._touched if cause == self._cause else self.queues
-            self._hold(self._heads(names, now=now), obstacle, now=now)
+            self._hold(self._heads(names, now), obstacle, now)
             self._cause = cause
             self._touched.clear()
             return None
         self._cause = ""
-        return self._choose(self._heads(self.queues, now=now), opened, obstacle, now=now)
+        return self._choose(self._heads(self.queues, now), opened, obstacle, now)
 
-    def _heads(self, names: Iterable[str], *, now: float) -> dict[str, Ticket]:
+    def _heads(self, names: Iterable[str], now: float) -> dict[str, Ticket]:
         heads: dict[str, Ticket] = {}
         classes, queues = self.signals.classes, self.queues
         for name in names:
@@ -109,20 +120,13 @@ class Lane:
                     heads[name] = head
         return heads
 
-    def _opened(self, *, now: float) -> tuple[Sequence[Upstream], tuple[str, float]]:
+    def _opened(self, now: float) -> tuple[Sequence[Upstream], tuple[str, float]]:
         """Return the upstreams with room, and the obstacle that falls first at the others."""
-        only = self._only
-        if only is not None:
-            found = only.obstacle(now=now)
-            if found[0] != "upstream":
-                self.signals.window = only.capacity.window
-                self.signals.occupied = len(only.in_flight)
-            return (() if found[0] else self.upstreams), found
         window, occupied = 0.0, 0
         opened = []
         obstacle = NO_OBSTACLE
         for upstream in self.upstreams:
-            found = upstream.obstacle(now=now)
+            found = upstream.obstacle(now)
             if found[0] != "upstream":  # what is paused has no room to share out
                 window += upstream.capacity.window
                 occupied += len(upstream.in_flight)
@@ -139,39 +143,35 @@ class Lane:
         heads: dict[str, Ticket],
         opened: Sequence[Upstream],
         elsewhere: tuple[str, float],
-        *,
         now: float,
     ) -> tuple[Ticket, Upstream] | None:
         blocked: list[Ticket] = []
-        chosen = None
+        allocator, signals = self.allocator, self.signals
         while heads:
-            name = self.allocator.choose(heads, self.signals, now=now)
+            name = allocator.choose(heads, signals, now=now)
             if name is None:
-                self._hold(heads, ("class", math.inf), now=now)
+                self._hold(heads, BARRED, now)
                 self.barred = tuple(heads)
                 break
             ticket = heads.pop(name)
-            target, obstacle = self._place(ticket, opened, elsewhere, now=now)
+            target, obstacle = self._place(ticket, opened, elsewhere, now)
             if target is not None:
-                chosen = (ticket, target)
-                break
-            self._hold({name: ticket}, obstacle, now=now)
+                for each in blocked:
+                    each.passes += 1
+                return ticket, target
+            self._hold({name: ticket}, obstacle, now)
             if obstacle[0] == "backoff":  # waits for its retry, which others must not
                 continue
             blocked.append(ticket)
             if ticket.passes >= PASSES_LIMIT:
                 break
-        if chosen is not None:
-            for ticket in blocked:
-                ticket.passes += 1
-        return chosen
+        return None
 
     def _place(
         self,
         ticket: Ticket,
         opened: Sequence[Upstream],
         elsewhere: tuple[str, float],
-        *,
         now: float,
     ) -> tuple[Upstream | None, tuple[str, float]]:
         """Return the upstream where the ticket finishes first, or the obstacle that falls first.
@@ -181,14 +181,14 @@ class Lane:
         this very ticket after them.
         """
         if len(opened) == 1:
-            found = self._obstacle(ticket, opened[0], now=now)
+            found = self._obstacle(ticket, opened[0], now)
             return (None, _nearer(elsewhere, found)) if found[0] else (opened[0], found)
         home = self.sticky.home(ticket) if self.sticky is not None else None
         best: Upstream | None = None
         best_key = (2, math.inf)
         nearest = elsewhere
         for upstream in opened:
-            found = self._obstacle(ticket, upstream, now=now)
+            found = self._obstacle(ticket, upstream, now)
             if found[0]:
                 nearest = _nearer(nearest, found)
                 continue
@@ -199,13 +199,13 @@ class Lane:
                 best, best_key = upstream, key
         return best, nearest
 
-    def _obstacle(self, ticket: Ticket, upstream: Upstream, *, now: float) -> tuple[str, float]:
+    def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
         if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:
             retry_at = self.retries.next_at(self.signals.waiting, now=now)
             if retry_at > now:
                 return "backoff", retry_at
         keep = 0.0 if upstream.limits.unlimited else self._keep(ticket.request.traffic_class)
-        return upstream.obstacle_to(ticket, keep, now=now)
+        return upstream.obstacle_to(ticket, keep, now)
 
     def _keep(self, name: str) -> float:
         """Return the share of a stated limit's pace that the class must leave to others."""
@@ -215,24 +215,24 @@ class Lane:
         own_s = classes[name].slack_s
         return 0.0 if all(own_s <= each.slack_s for each in classes.values()) else PACE_OF_OTHERS
 
-    def _hold(self, heads: dict[str, Ticket], obstacle: tuple[str, float], *, now: float) -> None:
+    def _hold(self, heads: dict[str, Ticket], obstacle: tuple[str, float], now: float) -> None:
         cause, until = obstacle
         if until < self.wake_at:
             self.wake_at = until
         for ticket in heads.values():
             if ticket.held_by != cause:
-                ticket.hold(cause, now=now)
+                ticket.hold(cause, now)
 
-    def exhausted(self, *, now: float) -> bool:
+    def exhausted(self, now: float) -> bool:
         """Say whether every upstream's quota is spent."""
         for upstream in self.upstreams:  # noqa: SIM110 - asked at each arrival
-            if not upstream.health.exhausted(now=now):
+            if upstream.health.exhausted_until <= now:
                 return False
         return True
 
-    def open_at(self, *, now: float) -> float:
+    def open_at(self, now: float) -> float:
         """Return when the first upstream may be used again."""
-        return min(upstream.health.open_at(now=now) for upstream in self.upstreams)
+        return min(upstream.health.open_at(now) for upstream in self.upstreams)
 
 
 def _nearer(one: tuple[str, float], other: tuple[str, float]) -> tuple[str, float]:

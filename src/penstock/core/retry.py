@@ -23,7 +23,7 @@ class RetryBudget:
         self._arrivals: deque[float] = deque()
         self._retries: deque[float] = deque()
 
-    def arrived(self, *, now: float) -> None:
+    def arrived(self, now: float) -> None:
         """Count a client's request."""
         arrivals = self._arrivals
         arrivals.append(now)

@@ -143,30 +143,31 @@ class Scheduler:
                 f"class {request.traffic_class!r} is not configured: "
                 f"known are {sorted(self._classes)}"
             )
-        self._retries.arrived(now=now)
-        lane = self._lane(request.model)
+        self._retries.arrived(now)
+        lane = self._lane_of_model.get(request.model) or self._lane(request.model)
         if lane is None:
             self._reject(ticket_of(request, 0.0, 0.0), None, "no_upstream", None, now)
             return
         estimate = request.estimate
         p50_s, p90_s = lane.service_s(request.model, estimate.p50_tokens, estimate.p90_tokens)
         ticket = ticket_of(request, p50_s, p90_s)
-        lane.signals.arrived(ticket, now=now)
+        signals = lane.signals
+        signals.arrived(ticket, now)
         if self._draining:
             self._reject(ticket, lane, "draining", DRAIN_RETRY_S, now)
             return
         if request.expires_at <= now:
             self._reject(ticket, lane, "expired", None, now)
             return
-        if lane.exhausted(now=now):
-            self._reject(ticket, lane, "quota", lane.open_at(now=now) - now, now)
+        if lane.exhausted(now):
+            self._reject(ticket, lane, "quota", lane.open_at(now) - now, now)
             return
         if self._backlog.is_full_for(ticket):
             self._reject(ticket, lane, "queue_full", self._retry_after_s(lane, now), now)
             return
         self._tickets[request.id] = ticket
         self._hold_back(ticket)
-        lane.signals.refresh(now=now)
+        signals.refresh(now)
         self._judge(ticket, lane, now)
         if not lane.closed and request.traffic_class not in lane.barred:
             self._pump(lane, now)
@@ -186,23 +187,24 @@ class Scheduler:
         ratio = self._upstreams[ticket.upstream].complete(
             ticket, event, waiting=signals.waiting > 0, now=now
         )
-        if event.output_tokens is not None:
-            excess_tokens = event.output_tokens - ticket.cost_tokens
-            lane.allocator.settle(ticket.request.traffic_class, excess_tokens)
+        output_tokens = event.output_tokens
+        if output_tokens is not None:
+            lane.allocator.settle(ticket.request.traffic_class, output_tokens - ticket.cost_tokens)
         if ratio == ratio:  # not nan
             signals.replied(ratio)
         self._end(ticket)
-        self._pump_sharing(ticket.upstream, now)
+        for each in self._lanes_of_upstream[ticket.upstream]:
+            self._pump(each, now)
 
     def _on_throttled(self, event: Throttled, now: float) -> None:
         ticket = self._flying(event.request_id, "Throttled")
         lane = self._landed(ticket)
         self._upstreams[ticket.upstream].refuse(ticket, event, now=now)
         lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
-        open_at = lane.open_at(now=now)
+        open_at = lane.open_at(now)
         hopeless = (
             open_at >= ticket.request.expires_at
-            or lane.exhausted(now=now)
+            or lane.exhausted(now)
             or self._refused_too_often(ticket, now)
         )
         if hopeless or self._draining:
@@ -211,7 +213,7 @@ class Scheduler:
         else:
             self._requeue(ticket, lane, now)
         for names, sharing in self._lanes.items():
-            if ticket.upstream in names and sharing.exhausted(now=now):
+            if ticket.upstream in names and sharing.exhausted(now):
                 self._fail_fast(sharing, now)
         self._pump_sharing(ticket.upstream, now)
 
@@ -231,7 +233,7 @@ class Scheduler:
         else:
             self._end(ticket)
             if event.retryable:
-                self._reject(ticket, lane, "upstream", lane.open_at(now=now) - now, now)
+                self._reject(ticket, lane, "upstream", lane.open_at(now) - now, now)
         self._pump_sharing(ticket.upstream, now)
 
     def _on_cancelled(self, event: Cancelled, now: float) -> None:
@@ -243,7 +245,7 @@ class Scheduler:
             self._landed(ticket)
             self._upstreams[ticket.upstream].fail(ticket, upstream_fault=False, jitter=0.0, now=now)
         elif ticket.stage is _QUEUED:
-            lane.take(ticket, now=now)
+            lane.take(ticket, now)
         self._end(ticket)
         if ticket.upstream:
             self._pump_sharing(ticket.upstream, now)
@@ -288,9 +290,9 @@ class Scheduler:
             if ticket is None:  # expired at the same time
                 continue
             lane = self._lane_of(ticket)
-            lane.signals.refresh(now=now)
+            lane.signals.refresh(now)
             if ticket.held_by == "backoff":
-                lane.push(ticket, now=now)
+                lane.push(ticket, now)
             else:
                 self._judge(ticket, lane, now)
         for lane in self._lanes.values():
@@ -299,7 +301,7 @@ class Scheduler:
     def _judge(self, ticket: Ticket, lane: Lane, now: float) -> None:
         verdict = self._overload.judge(ticket, lane.signals, now=now)
         if isinstance(verdict, Admit):
-            lane.push(ticket, now=now)
+            lane.push(ticket, now)
         elif isinstance(verdict, DeferFor):
             why = self._why(ticket, lane, now)
             ticket.deferrals += 1
@@ -316,26 +318,28 @@ class Scheduler:
         self._deferred.set(ticket.request.id, until)
 
     def _pump(self, lane: Lane, now: float) -> None:
-        while (chosen := lane.next(now=now)) is not None:
+        signals = lane.signals
+        while (chosen := lane.next(now)) is not None:
             ticket, upstream = chosen
             request = ticket.request
-            lane.take(ticket, now=now)
+            lane.take(ticket, now)
             self._backlog.leave(ticket)
-            ticket.hold("", now=now)
+            ticket.hold("", now)
             lane.allocator.charge(request.traffic_class, ticket.cost_tokens)
             why = self._why(ticket, lane, now)
-            if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:
-                self._retries.spend(now=now)
-            ticket.retry_paid = False
-            upstream.depart(ticket, now=now)
-            lane.signals.departed(ticket)
+            if ticket.attempts:
+                if upstream.health.troubled and not ticket.retry_paid:
+                    self._retries.spend(now=now)
+                ticket.retry_paid = False
+            upstream.depart(ticket, now)
+            signals.departed(ticket)
             ticket.stage = _IN_FLIGHT
             if request.expires_at < math.inf:
                 self._expiry.cancel(request.id)
             if lane.sticky is not None:
                 lane.sticky.served(ticket)
             self._actions.append(Dispatch(request, upstream.name, why))
-        if not lane.signals.waiting and not lane.signals.in_flight:
+        if not signals.waiting and not signals.in_flight:
             lane.allocator.rest()
 
     def _pump_sharing(self, upstream: str, now: float) -> None:
@@ -345,7 +349,7 @@ class Scheduler:
 
     def _requeue(self, ticket: Ticket, lane: Lane, now: float) -> None:
         self._hold_back(ticket)
-        lane.push(ticket, now=now)
+        lane.push(ticket, now)
 
     def _hold_back(self, ticket: Ticket) -> None:
         self._backlog.enter(ticket)
@@ -358,7 +362,7 @@ class Scheduler:
             not self._draining
             and ticket.attempts < self.settings.max_attempts
             and now < min(request.deadline, request.expires_at)
-            and not lane.exhausted(now=now)
+            and not lane.exhausted(now)
             and self._retries.next_at(lane.signals.waiting, now=now) <= now
         )
 
@@ -374,7 +378,7 @@ class Scheduler:
 
     def _fail_fast(self, lane: Lane, now: float) -> None:
         """Refuse what waits for upstreams whose quota is spent beyond its own patience."""
-        open_at = lane.open_at(now=now)
+        open_at = lane.open_at(now)
         for ticket in list(self._tickets.values()):
             if ticket.stage is _IN_FLIGHT or self._lane_of(ticket) is not lane:
                 continue
@@ -385,7 +389,7 @@ class Scheduler:
     ) -> None:
         lane = self._lane_of(ticket)
         if ticket.stage is _QUEUED:
-            lane.take(ticket, now=now)
+            lane.take(ticket, now)
         self._end(ticket)
         self._reject(ticket, lane, reason, retry_after_s, now)
 
@@ -397,7 +401,7 @@ class Scheduler:
         retry_after_s: float | None,
         now: float,
     ) -> None:
-        ticket.hold("", now=now)
+        ticket.hold("", now)
         why = self._why(ticket, lane, now)
         self._actions.append(Reject(ticket.request, reason, retry_after_s, why))
 
@@ -444,7 +448,7 @@ class Scheduler:
         return ticket
 
     def _landed(self, ticket: Ticket) -> Lane:
-        lane = self._lane_of(ticket)
+        lane = self._lane_of_model.get(ticket.request.model) or self._lane_of(ticket)
         lane.signals.landed(ticket)
         return lane
 
@@ -459,7 +463,7 @@ class Scheduler:
 
     def _retry_after_s(self, lane: Lane, now: float) -> float:
         """Return when a full queue will have drained, as far as the fit can tell."""
-        open_s = lane.open_at(now=now) - now
+        open_s = lane.open_at(now) - now
         drain_s = lane.signals.waiting_work_s / max(1.0, min(lane.signals.window, 1e9))
         return min(LONGEST_RETRY_S, max(1.0, open_s + drain_s))
 

@@ -51,7 +51,7 @@ class ClassDemand:
     _since: float = math.nan
     _at: float = math.nan
 
-    def arrived(self, ticket: Ticket, *, now: float) -> None:
+    def arrived(self, ticket: Ticket, now: float) -> None:
         """Count one arrival."""
         if self._since != self._since:  # nan: the first one
             self._since = self._at = now
@@ -68,7 +68,7 @@ class ClassDemand:
         self.service_s = service_sum / count
         self.slack_s = slack_sum / count
 
-    def offered(self, *, now: float) -> float:
+    def offered(self, now: float) -> float:
         """Return the offered load in requests in service (arrival rate x service time)."""
         if not self._count:
             return 0.0
@@ -118,10 +118,10 @@ class Signals:
             demand = self.classes[traffic_class] = ClassDemand()
         return demand
 
-    def arrived(self, ticket: Ticket, *, now: float) -> None:
+    def arrived(self, ticket: Ticket, now: float) -> None:
         """Note an arrival, before it is judged."""
         name, work_s = ticket.request.traffic_class, ticket.service_p50_s
-        (self.classes.get(name) or self.demand(name)).arrived(ticket, now=now)
+        (self.classes.get(name) or self.demand(name)).arrived(ticket, now)
         self._mean_work_s += 0.05 * (work_s - self._mean_work_s) if self._mean_work_s else work_s
 
     def queued(self, ticket: Ticket) -> None:
@@ -189,7 +189,7 @@ class Signals:
         excess = ratio - 1.0 if ratio > 1.0 else 0.0
         self.slowdown += SLOWDOWN_WEIGHT * (excess - self.slowdown)
 
-    def _pressed(self, now: float) -> float:
+    def _pressed(self, window: float, now: float) -> float:
         """Return hopeful work over what can be done before its deadlines, in [0, 1]."""
         start_by = self._start_by
         while start_by and start_by[0][0] < now:
@@ -200,27 +200,28 @@ class Signals:
         work_s = self._hopeful_work_s
         if work_s <= 0.0:
             return 0.0
-        slack_s = self._hopeful_deadline / work_s - now
-        room_s = (self.window if self.window < NO_WINDOW else NO_WINDOW) * slack_s
+        room_s = window * (self._hopeful_deadline / work_s - now)
         return 1.0 if room_s <= work_s else work_s / room_s
 
-    def refresh(self, *, now: float) -> float:
+    def refresh(self, now: float) -> float:
         """Bring the severity up to `now` and return it."""
-        window = self.window if self.window < NO_WINDOW else NO_WINDOW
+        window = self.window
+        if window > NO_WINDOW:
+            window = NO_WINDOW
         window_work_s = window * self._mean_work_s
-        flying_s, slowdown = self.in_flight_work_s, self.slowdown
+        flying_s, slowdown, at = self.in_flight_work_s, self.slowdown, self._at
         load = flying_s / window_work_s if flying_s < window_work_s else float(flying_s > 0)
-        self.pressure = self._pressed(now)
+        self.pressure = pressure = self._pressed(window, now)
         raw = (
             LOAD_SHARE * load
-            + PRESSURE_SHARE * self.pressure
+            + PRESSURE_SHARE * pressure
             + SLOWDOWN_SHARE * (slowdown if slowdown < 1.0 else 1.0)
         )
-        if self._at != self._at:  # nan: the first look
+        if now > at:
+            severity = self.severity
+            severity += (raw - severity) * (1.0 - math.exp((at - now) / SMOOTHING_S))
+            self.severity = severity
+        elif at != at:  # nan: the first look
             self.severity = raw
-        elif now > self._at:
-            self.severity += (raw - self.severity) * (
-                1.0 - math.exp((self._at - now) / SMOOTHING_S)
-            )
         self._at = now
         return self.severity

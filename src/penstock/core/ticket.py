@@ -57,7 +57,7 @@ class Ticket:
     first_token_at: float = math.nan
     in_flight_at_dispatch: int = 0
 
-    def hold(self, cause: str, *, now: float) -> None:
+    def hold(self, cause: str, now: float) -> None:
         """Note what the request waits for from now on; "" ends the wait."""
         if cause == self.held_by:
             return

@@ -57,14 +57,14 @@ class Upstream:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
 
-    def obstacle(self, *, now: float) -> tuple[str, float]:
+    def obstacle(self, now: float) -> tuple[str, float]:
         """Return what keeps everything out and when time alone removes it.
 
         The cause is "" when something may go now; the time is inf when only an event can help.
         """
         health = self.health
         if health.paused_until > now or health.exhausted_until > now:
-            return "upstream", health.open_at(now=now)
+            return "upstream", health.open_at(now)
         flying = len(self.in_flight)
         if health.probation and flying:
             return "upstream", math.inf
@@ -72,7 +72,7 @@ class Upstream:
             return NO_OBSTACLE
         return FULL
 
-    def obstacle_to(self, ticket: Ticket, keep: float, *, now: float) -> tuple[str, float]:
+    def obstacle_to(self, ticket: Ticket, keep: float, now: float) -> tuple[str, float]:
         """Return what keeps this ticket out where `obstacle` has just found nothing.
 
         `keep` is the share of a stated limit's pace that it must leave to others.
@@ -91,7 +91,7 @@ class Upstream:
         service_s = self.service(request.model).predict_s(request.estimate.p50_tokens)
         return service_s * (1.0 + self.slowdown)
 
-    def depart(self, ticket: Ticket, *, now: float) -> None:
+    def depart(self, ticket: Ticket, now: float) -> None:
         """Enter an attempt into the ledger."""
         request = ticket.request
         self.in_flight[request.id] = ticket
@@ -105,7 +105,7 @@ class Upstream:
             self.limits.reserve(ticket, now=now)
         self.capacity.on_dispatch(ticket, self.service(request.model), flying, now=now)
 
-    def _land(self, ticket: Ticket, *, now: float) -> None:
+    def _land(self, ticket: Ticket, now: float) -> None:
         del self.in_flight[ticket.request.id]
         left = len(self.in_flight)
         self.capacity.on_landing(ticket, left, now=now)
@@ -138,7 +138,7 @@ class Upstream:
             fit,
         )
         self.capacity.on_reply(reply, now=now)
-        self._land(ticket, now=now)
+        self._land(ticket, now)
         if not output_tokens or not event.reported:
             return math.nan  # a count guessed from the text would bend the fit
         fit.observe(output_tokens, latency_s)
@@ -157,7 +157,7 @@ class Upstream:
         alone = rate and self.limits.explains(ticket, event.retry_after_s, now=now)
         if event.cause is not RefusalCause.QUOTA and not alone:
             self.capacity.on_refusal(ticket, event.cause, now=now)
-        self._land(ticket, now=now)
+        self._land(ticket, now)
         self.limits.settle(ticket, 0, 0)
         if alone:
             return
@@ -173,7 +173,7 @@ class Upstream:
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken or cancelled attempt out of the ledger."""
-        self._land(ticket, now=now)
+        self._land(ticket, now)
         self.limits.settle(ticket, None, None)
         if upstream_fault:
             self.health.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)

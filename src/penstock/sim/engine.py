@@ -191,9 +191,13 @@ class Engine:
 
     def _happen(self, now: float) -> None:
         for name, provider in self._each:
-            if provider.next_event_at() <= now:
-                for event in provider.advance(now=now):
-                    self._report(name, event, now)
+            for event in provider.advance(now=now):
+                self._report(name, event, now)
+        if self._given_up_at or self._slow_at:
+            self._lose_patience(now)
+
+    def _lose_patience(self, now: float) -> None:
+        """Give up replies that have stopped, and those that have not begun in time."""
         while self._given_up_at and self._given_up_at[0][0] <= now:
             _, request_id = heappop(self._given_up_at)
             self._providers[self._upstream_of[request_id]].cancel(request_id, now=now)
@@ -245,21 +249,21 @@ class Engine:
     def _tell(self, event: Event, now: float) -> None:
         """Tell the scheduler and carry out its answers, and what these bring about at once."""
         self._stale = True
-        self._carry_out(event, now)
-        while self._told:
-            self._carry_out(self._told.popleft(), now)
-
-    def _carry_out(self, event: Event, now: float) -> None:
-        actions = self._scheduler.handle(event, now=now)
-        if self._watch is not None:
-            self._watch(now, event, actions)
-        for action in actions:
-            if isinstance(action, Dispatch):
-                self._dispatch(action, now)
-            elif isinstance(action, Reject):
-                self._refuse(action, now)
-            else:
-                self._defer(action)
+        told = self._told
+        while True:
+            actions = self._scheduler.handle(event, now=now)
+            if self._watch is not None:
+                self._watch(now, event, actions)
+            for action in actions:
+                if isinstance(action, Dispatch):
+                    self._dispatch(action, now)
+                elif isinstance(action, Reject):
+                    self._refuse(action, now)
+                else:
+                    self._defer(action)
+            if not told:
+                return
+            event = told.popleft()
 
     def _dispatch(self, action: Dispatch, now: float) -> None:
         request, upstream = action.request, action.upstream

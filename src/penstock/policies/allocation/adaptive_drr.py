@@ -63,15 +63,15 @@ class AdaptiveDrr:
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the most urgent class that can pay and has room."""
         if len(signals.classes) > 1:
-            heads = self._room.admitted(heads, signals, now=now)
+            heads = self._room.admitted(heads, signals, now)
         if not heads:
             return None
-        if len(heads) == 1:
-            (name,) = heads
-            if not self._deficits.affordable(name, heads[name]):
-                self._deficits.top_up(heads, self._weights, signals)
-            return name
         deficits = self._deficits
+        if len(heads) == 1:
+            ((name, head),) = heads.items()
+            if not deficits.affordable(name, head):
+                deficits.top_up(heads, self._weights, signals)
+            return name
         able = [name for name, head in heads.items() if deficits.affordable(name, head)]
         if not able:
             deficits.top_up(heads, self._moved_weights(heads, signals), signals)
@@ -112,47 +112,41 @@ class _Room:
         self._window = 0.0
         self._most = 0
         self._review_at = -math.inf
-        self._urgent: dict[str, tuple[list[ClassDemand], int]] = {}
+        self._classes = 0
+        self._leaving: list[tuple[str, list[ClassDemand], int]] = []
 
     def admitted(
-        self, heads: Mapping[str, Ticket], signals: Signals, *, now: float
+        self, heads: Mapping[str, Ticket], signals: Signals, now: float
     ) -> Mapping[str, Ticket]:
         """Return the heads of the classes that may take a slot now."""
         window = signals.window
-        if window < 2 or math.isinf(window):
+        if not 2 <= window < math.inf:
             return heads
         if (
             now >= self._review_at
             or window != self._window
-            or len(self._urgent) != len(signals.classes)
+            or len(signals.classes) != self._classes
         ):
-            self._review(signals, now=now)
-        free = window - signals.occupied
-        if free > self._most:  # nothing that could be kept is touched
+            self._review(signals, now)
+        most, free = self._most, window - signals.occupied
+        if free > most:  # nothing that could be kept is touched
             return heads
-        admitted = {}
-        for name, head in heads.items():
-            kept = self._kept(name)
-            if kept <= 0 or kept < free:
-                admitted[name] = head
+        admitted = heads
+        for name, urgent, wanted in self._leaving:
+            if name in heads:
+                held = 0
+                for demand in urgent:
+                    held += demand.in_flight
+                # It leaves max(1, wanted - held) slots free, at most `left`. What they hold counts:
+                # an urgent flood gets no more kept, deficits decide there.
+                left = most - held
+                if 0 < left >= free and (free <= 1 or wanted - held >= free):
+                    if len(admitted) == 1:
+                        return {}
+                    admitted = {other: admitted[other] for other in admitted if other != name}
         return admitted
 
-    def _kept(self, name: str) -> int:
-        """Return how many slots the class must leave free."""
-        urgent, wanted = self._urgent[name]
-        if not wanted:
-            return 0
-        held = 0
-        for demand in urgent:
-            held += demand.in_flight
-        # What they hold counts: an urgent flood gets no more kept, deficits decide there.
-        kept = wanted - held if wanted - held > 1 else 1
-        left = self._most - held
-        if kept > left:
-            kept = left
-        return kept if kept > 0 else 0
-
-    def _review(self, signals: Signals, *, now: float) -> None:
+    def _review(self, signals: Signals, now: float) -> None:
         """Look at the demand anew: who is more urgent than whom, and how much they want.
 
         More urgent classes are looked at together: one slot kept for each of them would be more
@@ -161,18 +155,17 @@ class _Room:
         window = self._window = signals.window
         self._most = int(self._share * window)
         self._review_at = now + REVIEW_S
-        self._urgent = {}
+        self._classes = len(signals.classes)
+        self._leaving.clear()
+        demands = signals.classes.values()
         for name, own in signals.classes.items():
-            urgent = [
-                demand
-                for other, demand in signals.classes.items()
-                if other != name and demand.slack_s * URGENCY_RATIO < own.slack_s
-            ]
-            offered = sum(demand.offered(now=now) for demand in urgent)
-            wanted = 0
-            if offered * window >= RARE:
-                wanted = max(1, poisson_quantile(offered, self._quantile))
-            self._urgent[name] = (urgent, wanted)
+            # Not itself: nobody can bear less than half of his own wait.
+            urgent = [each for each in demands if each.slack_s * URGENCY_RATIO < own.slack_s]
+            if urgent:
+                offered = sum([demand.offered(now) for demand in urgent])
+                if offered * window >= RARE:
+                    wanted = max(1, poisson_quantile(offered, self._quantile))
+                    self._leaving.append((name, urgent, wanted))
 
 
 def poisson_quantile(mean: float, quantile: float) -> int:

@@ -41,7 +41,7 @@ class FeasibleSet:
                 "least 2 (1 would be plain first come, first served)"
             )
         self._price = price
-        self._patience = patience
+        self._last_of_turn = patience - 1
         # Who waits is said by one dictionary for all three heaps: what is taken stays in them as
         # a tombstone until it surfaces, or until tombstones are the majority.
         self._waiting: dict[int, Ticket] = {}
@@ -66,7 +66,7 @@ class FeasibleSet:
         waiting = self._waiting
         if not waiting:
             return None
-        if self._taken >= self._patience - 1:
+        if self._taken >= self._last_of_turn:
             return waiting[self._oldest()]
         feasible = self._feasible
         while feasible:
@@ -84,11 +84,13 @@ class FeasibleSet:
 
     def take(self, ticket: Ticket, *, now: float) -> None:
         """Remove a ticket; taking the oldest starts the count anew."""
-        id_ = ticket.request.id
+        id_, waiting, feasible = ticket.request.id, self._waiting, self._feasible
         self._taken = 0 if id_ == self._oldest() else self._taken + 1
-        del self._waiting[id_]
-        held = len(self._feasible) + len(self._hopeless) + len(self._by_age)
-        if held > 4 * len(self._waiting) + 64:
+        del waiting[id_]
+        if feasible and feasible[0][2] is ticket:
+            heappop(feasible)
+        held = len(feasible) + len(self._hopeless) + len(self._by_age)
+        if held > 4 * len(waiting) + 64:
             self._sweep()
 
     def __len__(self) -> int:

@@ -21,6 +21,8 @@ from penstock.sim.providers.changes import Change
 
 _FIRST_TOKEN = Happening.FIRST_TOKEN
 _FINISHED = Happening.FINISHED
+SURELY_S = 1e-6
+"""An end so much later than a time is later for certain, however the sums are rounded."""
 
 
 class Speeds(Protocol):
@@ -116,8 +118,10 @@ class SharingServer:
     def advance(self, *, now: float) -> list[ProviderEvent]:
         """Return what happened up to and including `now`, in order of time, then job id."""
         out: list[ProviderEvent] = []
-        while self.next_event_at() <= now:
+        if self.next_event_at() <= now:
             self._step(out)
+            while not self._surely_nothing_by(now) and self.next_event_at() <= now:
+                self._step(out)
         if len(out) > 1:
             out.sort(key=lambda event: (event.at, event.job_id))
         return out
@@ -196,9 +200,9 @@ class SharingServer:
     def _move_clocks(self, now: float) -> None:
         """Bring both clocks to `now`, at the speeds that held until then."""
         self._planned = False
-        if now == self._at and self._running:
-            return
         if self._running:
+            if now == self._at:
+                return
             elapsed_s = now - self._at
             self._prefill_clock += self._prefill_speed * elapsed_s
             self._token_clock += self._token_speed * elapsed_s
@@ -207,27 +211,34 @@ class SharingServer:
             self._prefill_clock = self._token_clock = 0.0
         self._at = now
 
+    def _surely_nothing_by(self, now: float) -> bool:
+        """Say whether nothing more happens by `now`, where that is seen without a plan."""
+        if self._prefill or self._changes or not self._decode:
+            return False
+        left = self._decode[0][0] - self._token_clock
+        return left > self._token_speed * (now - self._at + SURELY_S)
+
     def _plan_next(self) -> None:
         """Find the next event; put off until somebody asks, as an end is often followed by a start.
 
         Whatever moves the clocks calls for a new plan; nothing else changes what comes next.
         """
         self._planned = True
-        prefill, decode = self._prefill, self._decode
+        prefill, decode, at = self._prefill, self._decode, self._at
         while decode and not decode[0][3].alive:
             heappop(decode)
-        while prefill and not prefill[0][3].alive:
-            heappop(prefill)
-        at = self._at
-        self._decode_at = math.inf
+        soonest = math.inf
         if decode:
             # Not before `at`: rounding may put the end a hair before the clock's last reading.
             left = decode[0][0] - self._token_clock
-            self._decode_at = at + left / self._token_speed if left > 0 else at
-        soonest = self._decode_at
+            soonest = at + left / self._token_speed if left > 0 else at
+        self._decode_at = soonest
         if prefill:
-            left = prefill[0][0] - self._prefill_clock
-            soonest = min(soonest, at + left / self._prefill_speed if left > 0 else at)
+            while prefill and not prefill[0][3].alive:
+                heappop(prefill)
+            if prefill:
+                left = prefill[0][0] - self._prefill_clock
+                soonest = min(soonest, at + left / self._prefill_speed if left > 0 else at)
         if self._changes:
             soonest = min(soonest, max(at, self._changes[0].at_s))
         self._next_at = soonest
