@@ -105,7 +105,7 @@ class Draining:
     """No new work: arrivals and everything queued are rejected, what flies may finish."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LimitsSeen:
     """An upstream stated its limits, by headers.
 

@@ -33,9 +33,11 @@ def bucket_of(output_tokens: float) -> str:
     return _NAMES[bisect_left(_UPPER_TOKENS, output_tokens)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class TokenEstimate:
-    """A coarse prior of how many tokens a reply will have.
+    """A coarse prior of how many tokens a reply will have. Nobody changes it.
+
+    Not frozen, as `Request` is not: most calls bring one of their own.
 
     Attributes:
         p50_tokens: the median; what the request is charged until its real usage is known.

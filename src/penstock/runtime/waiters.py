@@ -14,8 +14,20 @@ class AsyncWaiter:
     __slots__ = ("_first", "_future", "_loop", "_thread", "_word")
 
     def __init__(self) -> None:
-        """Belong to the running loop."""
-        self._loop = asyncio.get_running_loop()
+        """Belong to the running loop.
+
+        Raises:
+            RuntimeError: no asyncio loop runs here.
+
+        """
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "no asyncio event loop runs in this thread: penstock's async clients and gates "
+                "need one; is this trio? Use penstock.client() or the sync gate in a worker "
+                "thread, or the sidecar with a plain client"
+            ) from None
         self._thread = threading.get_ident()
         self._future: asyncio.Future[None] | None = None
         self._word: Word | BaseException | None = None

@@ -329,6 +329,15 @@ async def test_an_unknown_class_is_the_callers_mistake(library: Any) -> None:
             await client.post(CHAT, json=BODY, headers={"x-penstock-class": "urgent"})
 
 
+def test_another_loop_than_asyncios_is_named_as_the_cause(library: Any) -> None:
+    """As trio would drive it: steps of a coroutine, with no loop of asyncio's around."""
+    scheduled = penstock_with()
+    client = scripted(library, scheduled, lambda _: library.Response(200, json=REPLY))
+    with pytest.raises(RuntimeError, match=r"no asyncio event loop .* is this trio\?"):
+        client.post(CHAT, json=BODY).send(None)
+    assert_idle(scheduled)
+
+
 async def test_each_provider_has_its_own_scheduler(library: Any) -> None:
     scheduled = penstock_with()
     async with scripted(library, scheduled, lambda _: library.Response(200, json=REPLY)) as client:

@@ -1,6 +1,7 @@
 """What an attempt's answer or error means, in words that async and sync transports share."""
 
 import time
+from functools import lru_cache
 from typing import Any
 
 from penstock.integrations.http.plan import Plan
@@ -73,15 +74,19 @@ def _stated(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     The libraries' own look-ups search their list anew for each name, 2 us a time.
     """
     found: dict[str, str] = {}
-    limits = False
     for raw_name, value in raw:
-        name = raw_name.lower()
-        if b"ratelimit-" in name:
-            limits = True
-        elif name != b"date" and not name.startswith(b"x-groq-"):
-            continue
-        found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-    return found if limits else {}
+        name = _name_of_limit(raw_name)
+        if name and name not in found:
+            found[name] = value.decode("latin-1")
+    return found if any("ratelimit-" in name for name in found) else {}
+
+
+@lru_cache(maxsize=1024)  # the same twenty names come with every answer
+def _name_of_limit(raw_name: bytes) -> str:
+    """Return a header's name as `limits_of` knows it; empty if it does not look at it."""
+    name = raw_name.lower().decode("latin-1")
+    wanted = "ratelimit-" in name or name == "date" or name.startswith("x-groq-")
+    return name if wanted else ""
 
 
 def may_try_again(library: Any, error: Exception) -> bool:

@@ -9,6 +9,7 @@ from penstock.integrations.wire.stream import StreamReader
 from penstock.integrations.wire.usage import usage_of_reply
 from penstock.runtime.slot import Hold, Usage
 
+_LENGTHS = (len("content-type"), len("content-encoding"))
 MAX_KEPT_BYTES = 64 << 20
 """A longer reply is passed on all the same, but its usage is not read."""
 
@@ -32,6 +33,8 @@ class ReplyFollower:
         headers = response.headers
         kind, encoding = "", "identity"
         for raw_name, value in headers.raw:  # one pass; a look-up each would be two, and dearer
+            if len(raw_name) not in _LENGTHS:
+                continue
             name = raw_name.lower()
             if name == b"content-type":
                 kind = value.decode("latin-1")

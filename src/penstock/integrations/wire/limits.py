@@ -56,9 +56,10 @@ def limits_of(upstream: str, headers: Mapping[str, str], *, wall_now: float) -> 
     if not spoken:
         return None
     found: dict[str, float] = {}
-    for name, field in _DIALECTS[min(spoken)].items():
-        text = headers.get(name)
-        if text is None:
+    dialect = _DIALECTS[min(spoken)]
+    for name, text in headers.items():
+        field = dialect.get(name)
+        if field is None:
             continue
         resets = field.startswith("reset_")
         value = _reset_s(text, headers, wall_now) if resets else _number(text)
@@ -94,10 +95,10 @@ def _number(text: str) -> float | None:
 
 def _reset_s(text: str, headers: Mapping[str, str], wall_now: float) -> float | None:
     """Return seconds from now; None if the text is no time."""
-    text = text.strip()
     span_s = _span_s(text)
     if span_s is not None:
         return span_s
+    text = text.strip()
     plain = _number(text)
     if plain is not None:
         return plain if plain < _EPOCH_S else max(0.0, plain - _now_s(headers, wall_now))
@@ -112,6 +113,7 @@ def _reset_s(text: str, headers: Mapping[str, str], wall_now: float) -> float | 
 
 @lru_cache(maxsize=512)  # far from a limit it is the same few milliseconds again and again
 def _span_s(text: str) -> float | None:
+    text = text.strip()
     spans = _SPAN.findall(text)
     if spans and "".join(number + unit for number, unit in spans) == text:
         return sum(float(number) * _UNIT_S[unit] for number, unit in spans)
