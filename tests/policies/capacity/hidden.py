@@ -20,7 +20,13 @@ CLASSES = (
     TrafficClass("interactive", estimate=TokenEstimate(32, 64)),
     TrafficClass("heavy", estimate=TokenEstimate(400, 2500)),
 )
-MEAN_SERVICE_S = 0.15 + 0.005 * (0.4 * 34.6 + 0.3 * 139.3 + 0.3 * 554.6)
+MEAN_TOKENS = (34.6, 139.3, 554.6)
+
+
+def mean_service_s(mix: tuple[float, ...]) -> float:
+    """Return the mean time in service of a mix, in seconds."""
+    tokens = sum(share * mean for share, mean in zip(mix, MEAN_TOKENS, strict=True))
+    return 0.15 + 0.005 * tokens
 
 
 @dataclass
@@ -47,12 +53,13 @@ def live_through(
     seconds: float = 90.0,
     streams: bool = False,
     seed: int = 1,
+    mix: tuple[float, ...] = MIX,
 ) -> Seen:
     """Send Poisson traffic of `load` times what `places` servers can do, until it is all done."""
     dice = random.Random(seed)
     penstock = build_scheduler(Settings(CLASSES, stack=Stack(capacity=capacity)))
     hidden = build_provider(provider, seed=seed)
-    arrivals, lengths, names = _traffic(dice, load * places / MEAN_SERVICE_S, seconds)
+    arrivals, lengths, names = _traffic(dice, load * places / mean_service_s(mix), seconds, mix)
     seen, coming, now = Seen(), 0, 0.0
 
     def carry_out(actions: list[Action]) -> None:
@@ -84,14 +91,14 @@ def live_through(
 
 
 def _traffic(
-    dice: random.Random, rate_per_s: float, seconds: float
+    dice: random.Random, rate_per_s: float, seconds: float, mix: tuple[float, ...]
 ) -> tuple[list[Request], list[int], list[str]]:
     arrivals: list[Request] = []
     lengths: list[int] = []
     names: list[str] = []
     at = dice.expovariate(rate_per_s)
     while at < seconds:
-        name, low, high, deadline_s = dice.choices(BUCKETS, MIX)[0]
+        name, low, high, deadline_s = dice.choices(BUCKETS, mix)[0]
         estimate = TokenEstimate(low * (high / low) ** 0.5, low * (high / low) ** 0.9)
         traffic_class = "interactive" if name == "short" else "heavy"
         request = Request(len(arrivals), traffic_class, at, estimate, deadline=at + deadline_s)

@@ -15,7 +15,7 @@ from penstock.core.ticket import Ticket, ticket_of
 from penstock.policies.capacity.residual import Residual
 from tests.policies.capacity.hidden import Seen, live_through
 
-RAMP_REPLIES = 100
+RAMP_REPLIES = {8: 0, 16: 0, 32: 50}
 """While nothing is known yet some wait: a first crowd let through blindly would wait longer."""
 
 
@@ -68,6 +68,18 @@ def test_a_capacity_that_doubles_is_found_within_a_minute(streams: bool) -> None
     assert seen.window_at(120.0) >= 14
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_capacity_that_doubles_is_found_though_long_requests_lead_every_queue(seed: int) -> None:
+    provider = slots(4, changes=[{"at_s": 60, "slots": 8}])
+
+    seen = live_through(
+        provider, places=4, load=1.2, seconds=180.0, seed=seed, mix=(0.15, 0.15, 0.7)
+    )
+
+    assert seen.window_at(59.0) <= 6
+    assert seen.window_at(140.0) >= 7
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_provider_that_becomes_slower_is_not_taken_for_a_full_one(streams: bool) -> None:
     provider = slots(8, changes=[{"at_s": 60, "tokens_per_s": 100.0}])
@@ -93,10 +105,10 @@ def test_a_first_guess_far_off_does_no_harm() -> None:
     assert seen.window_at(290.0) >= 8
 
 
-@pytest.mark.parametrize("places", [8, 32])
+@pytest.mark.parametrize("places", [8, 16, 32])
 def test_a_provider_with_room_is_never_held_back(places: int) -> None:
     seen = live_through(slots(places), places=places, load=0.3, seconds=300.0)
-    waits = sorted(seen.queued_s[RAMP_REPLIES:])
+    waits = sorted(seen.queued_s[RAMP_REPLIES[places] :])
 
     assert waits[math.ceil(0.99 * len(waits)) - 1] < 0.005
 
@@ -159,6 +171,19 @@ def test_one_more_may_probe_but_only_if_its_deadline_can_bear_the_wait() -> None
     assert window.has_room(ticket(1, deadline=later + 10.0), most - 1, 0.0, now=later)
     assert not window.has_room(ticket(2, deadline=later + 0.6), most - 1, 0.0, now=later)
     assert not window.has_room(ticket(3), most, 0.0, now=later)
+
+
+def test_nobody_probes_past_one_that_cannot_bear_it() -> None:
+    window, later = settled_at_two(), 60.0
+    late, patient = ticket(1, deadline=later + 0.6), ticket(2, deadline=later + 60.0)
+    most = next(n for n in range(1, 9) if not window.has_room(None, n, 0.0, now=later))
+
+    assert window.has_room(None, most - 1, 0.0, now=later)
+    assert not window.has_room(late, most - 1, 0.0, now=later)
+    assert not window.has_room(patient, most - 1, 0.0, now=later)
+
+    assert window.has_room(None, most - 1, 0.0, now=later)  # the late one has gone
+    assert window.has_room(patient, most - 1, 0.0, now=later)
 
 
 def test_tokens_in_flight_are_bounded_if_asked_but_one_always_goes() -> None:

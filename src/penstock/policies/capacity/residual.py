@@ -14,17 +14,23 @@ from penstock.core.ticket import Ticket
 NOISE_S = 0.01
 KNOWN_REPLIES = 3
 """So many replies a fit must have seen before its word counts."""
-GROWTH, GROWTH_STEP = 1.5, 2.0
-"""While ramping, quick classes may fly up to this above what is confirmed ..."""
-FIRM_SHARE, FIRM_STEP, LEAST_WINDOW = 0.25, 2.0, 4.0
-"""... and all others up to this, because a place given to a long request cannot be taken back."""
+LEAST_WINDOW, LEAST_STEP, MOST_STEP, STEP_SHARE = 4.0, 4.0, 8.0, 0.5
+"""In the first ramp any class may fly half above what is confirmed, 4 to 8 requests ..."""
+GROWTH = 1.5
+"""... and quick ones half without a bound: a long one's place cannot be taken back."""
+LATER_LEAST_STEP, LATER_STEP_SHARE = 2.0, 0.125
+"""In later ramps, which set out from a level that once was too high, everybody an eighth."""
 PROBE_SHARE = 1.0 / 16.0
 FIRST_PROBE_S, LONGEST_PROBE_S, LEAST_LONGEST_S = 1.0, 16.0, 4.0
-WIDE_S = 8.0
-"""A probe that nobody used for so long may also take the room kept free, if it is brief."""
 BRIEF_SHARE = 0.5
 FEW = 1.0
 """Where so few are served at once, one too many doubles everybody's wait: probe with care."""
+WIDE_AFTER_S, WIDE_AGAIN_S, WIDE_S = 45.0, 15.0, 5.0
+"""Where probes were open for so long (after one that went well, so long) and taught nothing, they
+may also use the room kept free: the brief for so long, then for as long all others too."""
+PRESSED_S, PATIENT_LATENCIES = 10.0, 4.0
+"""... if within the last 10 s somebody who had used up half of its slack was sent; without a
+deadline, who had waited four mean latencies."""
 STRONG_RATIO = 3.0
 REFUSED_RATIO = 0.7
 OVERDUE_RATIO, OVERDUE_S = 1.5, 0.1
@@ -72,13 +78,16 @@ class Residual:
         self._latency_s = 1.0
         self._streamed = 0
         # Ramping: nothing has waited yet at the level that is confirmed.
-        self._ramping = True
+        self._ramping = self._first_ramp = True
         self._confirmed = 0.0
         self._ramp_room = 0.0
         # Probing: one more than the limit now and then.
         self._probing = False
         self._probe_at = 0.0
         self._probe_wait_s = FIRST_PROBE_S
+        self._passed_over = False
+        self._wide_at = WIDE_AFTER_S
+        self._pressed_at = -math.inf
         self._successes = 0
         # Evidence: what later flights showed outweighs what earlier ones did.
         self._strikes = 0
@@ -104,34 +113,48 @@ class Residual:
                 self._look_for_overdue(now)
             if not self._ramping and now >= self._probe_at:
                 self._open_probe(now)
+            self._passed_over = False
             return in_flight < self._most()
         if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
             return False
-        bears = ticket.latest_start - now >= self._latency_s / self._limit
+        wide = self.window > self._limit
         brief = ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
-        if in_flight < self.window:
+        if in_flight < self._limit:
             # Never with nothing in flight: no event would come to let the request go later.
-            if self.window > self._limit and in_flight > max(0, self._limit - 2):
-                return brief and (bears or in_flight < self._limit)
-            return True
-        if in_flight >= self._most():
+            kept = wide and in_flight >= max(1.0, self._limit - 1.0)
+            return brief or not kept or now >= self._wide_at + WIDE_S
+        if in_flight >= self._most() or self._passed_over:
             return False
-        return bears and (brief or self._limit > FEW)
+        # A brief one's turn comes no later inside the provider than here; what it must bear is
+        # that all become slower by one. A long one makes whoever comes after it wait as well.
+        slack_s = ticket.latest_start - now
+        if brief:
+            bears = slack_s >= ticket.service_p50_s / self._limit
+        else:
+            bears = self._limit > FEW and not wide and slack_s >= self._latency_s / self._limit
+        # Nobody probes past one that cannot bear it: it would wait for the probe's end too.
+        self._passed_over = not bears
+        return bears
 
     def _most(self) -> float:
         """Return how many may fly at all, those that ramp or probe included."""
         if self._ramping:
             return self._limit + self._ramp_room
-        if not self._probing:
-            return self.window
-        # Where few are served at once one more is a lot; it is then not added to a wide window.
-        base = self._limit if self._limit <= FEW else self.window
-        return base + 1.0 + self._limit * PROBE_SHARE // 1.0
+        return self._limit + self._probe_room() if self._probing else self._limit
+
+    def _probe_room(self) -> float:
+        return 1.0 + self._limit * PROBE_SHARE // 1.0
 
     def _open_probe(self, now: float) -> None:
         self._probing = True
-        if now >= self._probe_at + WIDE_S:
-            self.window = self._limit + 1.0
+        self.window = self._limit
+        if now < self._wide_at or now > self._pressed_at + PRESSED_S:
+            return
+        if now < self._wide_at + 2.0 * WIDE_S:
+            # As many as may probe, and one for the room that the allocation keeps free.
+            self.window += 1.0 + self._probe_room()
+        else:
+            self._wide_at = now + WIDE_AFTER_S
 
     def _set(self, limit: float) -> None:
         self._limit = self.window = max(1.0, float(int(limit)))
@@ -140,10 +163,14 @@ class Residual:
     def _ramp_from(self, confirmed: float) -> None:
         self._ramping = True
         self._confirmed = confirmed
-        firm = confirmed + max(FIRM_STEP, confirmed * FIRM_SHARE // 1.0)
-        self._set(max(LEAST_WINDOW, firm))
-        most = int(max(confirmed + GROWTH_STEP, GROWTH * confirmed))
-        self._ramp_room = max(0.0, most - self._limit)
+        if self._first_ramp:
+            step = min(MOST_STEP, max(LEAST_STEP, confirmed * STEP_SHARE // 1.0))
+            quick = max(confirmed + LEAST_STEP, GROWTH * confirmed // 1.0)
+        else:
+            step = max(LATER_LEAST_STEP, confirmed * LATER_STEP_SHARE // 1.0)
+            quick = confirmed + step
+        self._set(max(LEAST_WINDOW, confirmed + step))
+        self._ramp_room = max(0.0, quick - self._limit)
 
     # What is told
 
@@ -152,6 +179,9 @@ class Residual:
     ) -> None:
         """Remember who flew, and by when the reply or its first token should be here."""
         request = ticket.request
+        waited_s = now - request.arrived_at
+        if waited_s > min(ticket.latest_start - now, PATIENT_LATENCIES * self._latency_s):
+            self._pressed_at = now
         self._log.sent(request.id, in_flight, now=now)
         if service.replies < KNOWN_REPLIES:
             return
@@ -225,7 +255,7 @@ class Residual:
                 level = flight.in_flight - log.replies_in(flight.sent_at, waited_s + slop_s)
                 self._quiet(flight, float(min(level, math.ceil(mean_n - 0.5))))
             return
-        if whole and self._is_slower(flight, latency_s / service_s - 1.0, fit):
+        if whole and self._is_slower(flight, latency_s / service_s - 1.0, fit, now):
             return
         ended = log.replies_in(flight.sent_at, waited_s, nearest=True)
         queue = max(1.0, float(flight.in_flight - max(1, ended)))
@@ -255,6 +285,7 @@ class Residual:
         self._quiet_sent_at = max(self._quiet_sent_at, flight.sent_at)
         if level > self._limit:
             self._probe_at = flight.sent_at
+            self._wide_at = flight.sent_at + WIDE_AGAIN_S
             self._probe_wait_s = FIRST_PROBE_S
             self._samples.clear()
             self._successes += 1
@@ -265,7 +296,7 @@ class Residual:
     def _waited(self, flight: Flight, estimate: float, excess: float, now: float) -> None:
         self._strikes = self._successes = 0
         if self._ramping:
-            self._ramping = False
+            self._ramping = self._first_ramp = False
             estimate = max(estimate, self._confirmed)
         if estimate < self._limit:
             self._shrink(estimate, excess, now)
@@ -277,6 +308,7 @@ class Residual:
             longest_s = min(LONGEST_PROBE_S, max(LEAST_LONGEST_S, 4.0 * self._latency_s))
             self._probe_wait_s = min(longest_s, 2.0 * self._probe_wait_s)
         self._probe_at = now + self._probe_wait_s
+        self._wide_at = self._probe_at + WIDE_AFTER_S
 
     def _shrink(self, estimate: float, excess: float, now: float) -> None:
         if not self._slow:
@@ -284,13 +316,15 @@ class Residual:
         self._shrunk_at = now
         self._set(estimate)
 
-    def _is_slower(self, flight: Flight, excess: float, fit: ServiceTime) -> bool:
+    def _is_slower(self, flight: Flight, excess: float, fit: ServiceTime, now: float) -> bool:
         """Say whether the provider has become slower: a smaller window did not help.
 
         Then the fit starts anew and the window is what it was before.
         """
         if flight.sent_at <= self._shrunk_at or flight.in_flight > self._limit:
             return False
+        if self._log.mean_in_flight(flight, now=now) > self._limit:
+            return False  # others that probed beside it may have made it slow
         self._slow.append(excess)
         if len(self._slow) < SLOW_REPLIES:
             return False
@@ -319,7 +353,7 @@ class Residual:
             if self._ramping:
                 estimate = max(estimate, self._confirmed)
             if 1.0 <= estimate < self._limit:
-                self._ramping = False
+                self._ramping = self._first_ramp = False
                 self._shrink(estimate, waited_s / max(TINY_S, due_at - sent_at - waited_s), now)
                 self._probe_at = max(self._probe_at, now + self._probe_wait_s)
 
