@@ -63,6 +63,13 @@ def test_what_cannot_be_is_one_line(args: list[str], message: str) -> None:
     assert "Traceback" not in result.output
 
 
+def test_a_port_that_no_machine_has_is_refused() -> None:
+    result = CliRunner().invoke(group, ["mock", "--port", "99999"])
+
+    assert result.exit_code == 2
+    assert "99999 is not in the range 0<=x<=65535" in result.output
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("[provider", "no valid TOML"), ("provider = 5", "provider = 5: must be a table")],

@@ -1,8 +1,10 @@
 """A block's wishes reach the calls inside it, across awaits and threads, and no others."""
 
 import asyncio
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -61,6 +63,23 @@ async def test_jobs_of_a_loops_executor_inherit() -> None:
     with penstock.request(class_="batch"):
         assert await loop.run_in_executor(None, class_now) == "batch"
     assert await loop.run_in_executor(None, class_now) is None
+
+
+def test_a_block_states_how_long_its_replies_will_be() -> None:
+    with penstock.request(tokens=(40, 90)) as asked:
+        assert asked.estimate == penstock.TokenEstimate(40, 90, "caller")
+        with penstock.request(tokens=25) as inner:
+            assert inner.estimate == penstock.TokenEstimate(25, 25, "caller")
+        with penstock.request(class_="batch") as inner:
+            assert inner.estimate == asked.estimate
+
+
+@pytest.mark.parametrize("tokens", [0, -3, (90, 40), (1, 2, 3), "many", (4, float("inf"))])
+def test_tokens_that_are_no_length_are_refused_with_the_value(tokens: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"tokens={tokens!r} is no length")) as caught:
+        with penstock.request(tokens=tokens):
+            pytest.fail("it cannot be entered")
+    assert "a median and a 90th percentile" in str(caught.value)
 
 
 def test_a_deadline_that_has_passed_is_refused() -> None:

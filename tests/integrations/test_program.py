@@ -41,6 +41,21 @@ async def test_the_gate_takes_the_blocks_wishes_where_the_call_says_nothing() ->
     assert request.expires_at == request.deadline == request.arrived_at + 9.0
 
 
+def test_a_blocks_tokens_are_the_gates_estimate_unless_the_call_brings_one() -> None:
+    tape = Tape()
+    gate = penstock_with(tape=tape).sync_gate()
+    own = penstock.TokenEstimate(5, 6)
+    with penstock.request(tokens=(20, 45)):
+        for words in ({}, {"max_tokens": 30}, {"estimate": own}):
+            with gate.admit(**words) as slot:
+                slot.settle(Usage(10))
+    assert [d.request.estimate for d in tape.of(Dispatch)] == [
+        penstock.TokenEstimate(20, 45, "caller"),
+        penstock.TokenEstimate(20, 30, "caller"),
+        own,
+    ]
+
+
 def test_the_sync_gate_is_its_twin() -> None:
     tape = Tape()
     gate = penstock_with(tape=tape).sync_gate()

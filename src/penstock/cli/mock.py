@@ -38,7 +38,13 @@ def _provider_table(config: Path | None, model: str | None, pairs: tuple[str, ..
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen on this address.")
-@click.option("--port", default=8001, show_default=True, help="Listen here; 0 takes a free port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8001,
+    show_default=True,
+    help="Listen here; 0 takes a free port.",
+)
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

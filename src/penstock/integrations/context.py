@@ -1,4 +1,4 @@
-"""What the calls inside a block ask for: class, deadline, tenant, session, route.
+"""What the calls inside a block ask for: class, deadline, tenant, session, route, length.
 
 Set in a context variable, so it follows awaits and tasks; `threads` carries it into threads.
 """
@@ -9,7 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
+from penstock.core.model import TokenEstimate
 from penstock.integrations import threads
+from penstock.runtime.stated import stated
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Asked:
     tenant: str | None = None
     session: str | None = None
     route: str | None = None
+    estimate: TokenEstimate | None = None
 
 
 NOTHING = Asked()
@@ -35,11 +38,13 @@ def request(
     tenant: str | None = None,
     session: str | None = None,
     route: str | None = None,
+    tokens: float | tuple[float, float] | None = None,
 ) -> Iterator[Asked]:
     """Set what the calls inside the block ask for; inner blocks override outer ones.
 
     Follows awaits, tasks, and threads and thread-pool jobs started inside the block. Headers on
-    a single call (`x-penstock-class`, `x-penstock-deadline-ms`, `x-penstock-tenant`) win.
+    a single call win: `x-penstock-class`, `x-penstock-deadline-ms`, `x-penstock-tenant`,
+    `x-penstock-session`, `x-penstock-route`, `x-penstock-tokens`.
 
     Args:
         class_: the traffic class, by name.
@@ -48,9 +53,12 @@ def request(
         tenant: whom it is for.
         session: the conversation, for upstreams with a prompt cache.
         route: a name for this kind of call, for the predictor.
+        tokens: how many output tokens each call will have, where you know better than a
+            prediction: a count, or a median and a 90th percentile; a call's own `max_tokens`
+            caps it. Nothing is predicted then.
 
     Raises:
-        ValueError: a deadline that is not above 0.
+        ValueError: a deadline that is not above 0, or tokens that are no length of a reply.
 
     """
     if deadline_s is not None and not deadline_s > 0:
@@ -64,6 +72,7 @@ def request(
         "tenant": tenant,
         "session": session,
         "route": route,
+        "estimate": None if tokens is None else stated(tokens),
     }
     asked = replace(CURRENT.get(), **{k: v for k, v in said.items() if v is not None})
     threads.carry(CURRENT, NOTHING)

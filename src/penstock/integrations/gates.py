@@ -5,6 +5,7 @@ from typing import Any
 from penstock.integrations.context import CURRENT, NOTHING, Asked
 from penstock.runtime.gate import Admission, Gate
 from penstock.runtime.spec import RequestSpec
+from penstock.runtime.stated import capped
 from penstock.runtime.sync import SyncAdmission, SyncGate
 
 
@@ -27,6 +28,8 @@ def completed(words: dict[str, Any], asked: Asked | None = None) -> dict[str, An
             value = getattr(asked, name)
             if value is not None:
                 words.setdefault(name, value)
+        if asked.estimate is not None and "estimate" not in words:
+            words["estimate"] = capped(asked.estimate, words.get("max_tokens"))
     deadline_s = words.get("deadline_s")
     if deadline_s is not None:
         words.setdefault("expires_in_s", deadline_s)

@@ -10,15 +10,13 @@ from penstock.proxy.config.models import Config
 from penstock.proxy.config.to_core import estimate_of
 from penstock.proxy.routes import Route
 from penstock.proxy.routing import fits
+from penstock.runtime.stated import STATED
 
 if TYPE_CHECKING:
     from penstock.predict import CallFeatures, GuardedPredictor
 
 MEDIAN_OF_TRUSTED_CAP = 0.6
 """Callers who set max_tokens to what they need leave some room (ours, version 1)."""
-
-STATED = "caller"
-"""The source of an estimate that the caller stated by header."""
 
 _ROWS_KEPT = 1000
 _NOTHING = TokenEstimate(1.0, 1.0, "table")

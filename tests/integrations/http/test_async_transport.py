@@ -296,6 +296,32 @@ async def test_a_block_sets_what_its_calls_ask_for_and_headers_win(library: Any)
     assert not any(name.startswith("x-penstock") for r in sent for name in r.headers)
 
 
+async def test_a_callers_word_on_length_goes_before_what_is_guessed(library: Any) -> None:
+    tape = Tape()
+    sent: list[Any] = []
+
+    def provider(request: Any) -> Any:
+        sent.append(request)
+        return library.Response(200, json=REPLY)
+
+    short = {**BODY, "max_tokens": 10}
+    async with scripted(library, penstock_with(tape=tape), provider) as client:
+        with penstock.request(tokens=(20, 45)):
+            await client.post(CHAT, json=BODY)
+            await client.post(CHAT, json=BODY, headers={"x-penstock-tokens": "30"})
+            await client.post(CHAT, json=short)
+        await client.post(CHAT, json=BODY)
+
+    said = [d.request.estimate for d in tape.of(Dispatch)]
+    assert said[:3] == [
+        penstock.TokenEstimate(20, 45, "caller"),
+        penstock.TokenEstimate(30, 30, "caller"),
+        penstock.TokenEstimate(10, 10, "caller"),  # no reply is longer than its call allows
+    ]
+    assert said[3].source == "max_tokens"
+    assert not any(name.startswith("x-penstock") for r in sent for name in r.headers)
+
+
 async def test_waiting_counts_against_the_deadline_not_the_read_timeout(library: Any) -> None:
     async def provider(request: Any) -> Any:
         await asyncio.sleep(0.05)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.model import TokenEstimate
 from penstock.integrations.wire.call import Call, Hints, call_of, hints_of
 from penstock.integrations.wire.endpoint import Kind, endpoint_like, endpoint_of
 
@@ -51,6 +52,20 @@ def test_hints_come_from_headers() -> None:
     }
     assert hints_of(headers) == Hints("batch", 1.5, "reports")
     assert hints_of({}) == Hints()
+
+
+@pytest.mark.parametrize(
+    ("text", "p50", "p90"), [("40", 40, 40), ("40,90", 40, 90), ("9, 9.5", 9, 9.5)]
+)
+def test_a_call_states_its_length_by_header(text: str, p50: float, p90: float) -> None:
+    hints = hints_of({"x-penstock-tokens": text})
+    assert hints == Hints(estimate=TokenEstimate(p50, p90, "caller"))
+
+
+@pytest.mark.parametrize("text", ["", "0", "90,40", "40,", "1,2,3", "nan", "many"])
+def test_a_length_that_is_none_is_refused_with_the_value(text: str) -> None:
+    with pytest.raises(ValueError, match=f"x-penstock-tokens='{text}' is no length of a reply"):
+        hints_of({"x-penstock-tokens": text})
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "soon", "inf", "nan", ""])

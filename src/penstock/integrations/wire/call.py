@@ -5,14 +5,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.core.model import TokenEstimate
 from penstock.integrations.wire.endpoint import Kind
+from penstock.runtime.stated import stated
 
 CLASS_HEADER = "x-penstock-class"
 DEADLINE_HEADER = "x-penstock-deadline-ms"
 TENANT_HEADER = "x-penstock-tenant"
 SESSION_HEADER = "x-penstock-session"
 ROUTE_HEADER = "x-penstock-route"
-HINT_HEADERS = (CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER, SESSION_HEADER, ROUTE_HEADER)
+TOKENS_HEADER = "x-penstock-tokens"
+HINT_HEADERS = (
+    CLASS_HEADER,
+    DEADLINE_HEADER,
+    TENANT_HEADER,
+    SESSION_HEADER,
+    ROUTE_HEADER,
+    TOKENS_HEADER,
+)
 
 _CAPS: dict[Kind, tuple[str, ...]] = {
     Kind.CHAT: ("max_completion_tokens", "max_tokens"),
@@ -51,6 +61,7 @@ class Hints:
     tenant: str | None = None
     session: str | None = None
     route: str | None = None
+    estimate: TokenEstimate | None = None
 
 
 def call_of(kind: Kind, body: Mapping[str, Any]) -> Call:
@@ -76,16 +87,19 @@ def hints_of(headers: Mapping[str, str]) -> Hints:
         headers: with names in lower case.
 
     Raises:
-        ValueError: a deadline that is not a positive number of milliseconds.
+        ValueError: a deadline that is not a positive number of milliseconds, or tokens that are
+            no length of a reply.
 
     """
     deadline = headers.get(DEADLINE_HEADER)
+    tokens = headers.get(TOKENS_HEADER)
     return Hints(
         traffic_class=headers.get(CLASS_HEADER) or None,
         deadline_s=None if deadline is None else _deadline_s(deadline),
         tenant=headers.get(TENANT_HEADER),
         session=headers.get(SESSION_HEADER),
         route=headers.get(ROUTE_HEADER),
+        estimate=None if tokens is None else _stated(tokens),
     )
 
 
@@ -100,6 +114,18 @@ def _deadline_s(text: str) -> float:
             "milliseconds above 0, counted from now; was a point in time given?"
         )
     return milliseconds / 1000
+
+
+def _stated(text: str) -> TokenEstimate:
+    p50, comma, p90 = text.partition(",")
+    try:
+        return stated((float(p50), float(p90 if comma else p50)))
+    except ValueError:
+        raise ValueError(
+            f"{TOKENS_HEADER}={text[:40]!r} is no length of a reply: it must be a count of output "
+            "tokens, at least 1, or a median and a 90th percentile such as 40,90; were the two "
+            "swapped?"
+        ) from None
 
 
 def _cap(kind: Kind, body: Mapping[str, Any]) -> int | None:
