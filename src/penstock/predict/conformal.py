@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from penstock.predict.window import Window
@@ -84,10 +84,15 @@ class ConformalP90:
             self.alarms += 1
         return alarm
 
-    def settle(self) -> None:
-        """Put all levels back to 0.90: what they follow by chance is no use to a frozen model."""
-        for group in self._groups.values():
+    def settle(self, seen: Mapping[str, Sequence[float]]) -> None:
+        """Forget where chance left the levels and windows at the end of a replay.
+
+        Levels go back to 0.90, and windows hold a fair sample of these residuals, in spreads.
+        """
+        for key, group in self._groups.items():
             group.level = _COVERAGE
+            if key in seen:
+                group.residuals.refill(seen[key])
 
     def export(self) -> dict[str, tuple[float, list[bool], list[float]]]:
         """Return level, recent hits and residuals of each group, longest unused first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from penstock.predict.window import Window
 
@@ -75,6 +75,12 @@ class GroupCentres:
             else:
                 self._groups.move_to_end(key)
             window.add(value)
+
+    def settle(self, seen: Mapping[str, Sequence[float]]) -> None:
+        """Fill the groups' windows with a fair sample of these values, not the last of them."""
+        for key, values in seen.items():
+            if key in self._groups:
+                self._groups[key].refill(values)
 
     def keep_last(self, key: str, count: int) -> None:
         """Let a group forget all but its last `count` values, as after a change."""

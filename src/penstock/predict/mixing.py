@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+_ERROR_MAX = 2.0  # log tokens: what is booked of one reply at most
 
 
 class ExpertMix:
@@ -58,7 +60,7 @@ class ExpertMix:
         self.total[expert] = min(self.total)
 
     def learn(self, group: str, errors: Sequence[float]) -> None:
-        """Book each expert's absolute error, at most 2 each."""
+        """Book each expert's absolute error, at most `_ERROR_MAX` each."""
         own = self.groups.get(group)
         if own is None:
             own = self.groups[group] = list(self._start)
@@ -68,4 +70,28 @@ class ExpertMix:
             self.groups.move_to_end(group)
         for losses in (own, self.total):
             for number, error in enumerate(errors):
-                losses[number] = self._fade * losses[number] + min(2.0, error)
+                losses[number] = self._fade * losses[number] + min(_ERROR_MAX, error)
+
+    def settle(self, seen: Mapping[str, Sequence[Sequence[float]]]) -> None:
+        """Book what each expert's mean error over a whole replay comes to in the long run.
+
+        After a replay the losses are those of its last 50 replies or so, by chance; a model that
+        is frozen there would go on with that.
+
+        Args:
+            seen: absolute errors per expert, of each reply of each group.
+
+        """
+        everyone = [errors for of_group in seen.values() for errors in of_group]
+        if everyone:
+            self.total = self._in_the_long_run(everyone)
+        for key, errors in seen.items():
+            if key in self.groups:
+                self.groups[key] = self._in_the_long_run(errors)
+
+    def _in_the_long_run(self, replies: Sequence[Sequence[float]]) -> list[float]:
+        """Return the sums that discounted errors stand at if they go on like these."""
+        return [
+            sum(min(_ERROR_MAX, error) for error in errors) / len(errors) / (1.0 - self._fade)
+            for errors in zip(*replies, strict=True)
+        ]

@@ -22,7 +22,8 @@ _GROUPS_MAX = 400
 _START = math.log(200.0)
 _SPREAD_MIN = 0.1
 _AFTER_ALARM = 20  # replies of a group that are kept when its p90 fails
-_PRIOR, _HIRED = 2, 3  # places among the experts
+PRIOR = 2  # place among the experts
+_HIRED = 3
 _NEVER = 2.0  # the error booked for an expert that is not there
 _EXTRA = 4  # stacked beside the dense features: one, kernel, grams, prior
 
@@ -135,25 +136,33 @@ class OnlineModel:
         """Take a model in as the fourth expert, in place of one that there is."""
         self.hired = model
         self.mix.restart(_HIRED, lag=_NEWCOMER)
-        self._last = None
+        self.changed()
 
     def dismiss(self) -> None:
         """Do without the fourth expert, as after loading a state: it is not part of that."""
         self.hired = None
         self.mix.restart(_HIRED, lag=_ABSENT)
+        self.changed()
+
+    def changed(self) -> None:
+        """Let go of the last answer: some part of the model was changed other than by learning."""
         self._last = None
+
+    def errors(self, seen: Outlook, log_tokens: float) -> list[float]:
+        """Return by how much each expert was off, in log tokens."""
+        errors = [abs(log_tokens - expert) for expert in seen.experts]
+        if self.prior is None:
+            errors[PRIOR] = _NEVER
+        if self.hired is None:
+            errors[_HIRED] = _NEVER
+        return errors
 
     def learn(self, call: CallFeatures, log_tokens: float) -> None:
         """Take in the logarithm of the real output tokens per choice."""
         seen = self.outlook(call)
         keys = group_keys(call)
         error = log_tokens - seen.middle
-        errors = [abs(log_tokens - expert) for expert in seen.experts]
-        if self.prior is None:
-            errors[_PRIOR] = _NEVER
-        if self.hired is None:
-            errors[_HIRED] = _NEVER
-        self.mix.learn(keys[-1], errors)
+        self.mix.learn(keys[-1], self.errors(seen, log_tokens))
         if self.p90.learn(keys, error / seen.spread, covered=error <= seen.above + 1e-9):
             self.centres.keep_last(keys[-1], _AFTER_ALARM)
             self.offsets.keep_last(keys[-1], _AFTER_ALARM)

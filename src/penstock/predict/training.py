@@ -14,6 +14,7 @@ from penstock.predict.gram_weights import PLACES
 from penstock.predict.lessons import FOLDS, Lesson
 from penstock.predict.predictor import Predictor
 from penstock.predict.prior import LogTokens, PriorModel, Regressor, inputs, route_places
+from penstock.predict.replay import Replay
 from penstock.predict.trees import TreeOptions, grow
 
 _REPLAYED = 4000
@@ -147,15 +148,19 @@ def train_predictor(lessons: Sequence[Lesson], fit: Fit, *, seed: int = 0) -> Pr
 
     The online part sees the lessons as a stream in which the prior says what a prior fitted
     without that prompt would have said. So its errors, and with them p90, are those of
-    prompts never seen.
+    prompts never seen. What it follows from reply to reply is settled over the whole stream.
     """
     said = out_of_fold(lessons, fit)
     recorded = _Recorded()
     predictor = Predictor.with_prior(recorded)
+    model, replay = predictor.model, Replay()
     order = np.random.default_rng(seed).permutation(len(lessons))[-_REPLAYED:]
     for number in order:
         recorded.value = float(said[number])
-        predictor.model.learn(lessons[number].call, lessons[number].log_tokens)
-    predictor.model.p90.settle()
-    predictor.model.prior = fit(lessons)
+        call, log_tokens = lessons[number].call, lessons[number].log_tokens
+        replay.note(model, call, log_tokens)
+        model.learn(call, log_tokens)
+    replay.settle(model)
+    model.prior = fit(lessons)
+    model.changed()
     return predictor

@@ -5,6 +5,21 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def fair_sample(values: Sequence[float], size: int) -> list[float]:
+    """Return at most `size` numbers that are spread as all values are, in no order.
+
+    A window filled with them forgets large and small ones alike as it goes on.
+    """
+    if len(values) <= size:
+        return list(values)
+    spread = np.quantile(values, (np.arange(size) + 0.5) / size)
+    out: list[float] = np.random.default_rng(size).permutation(spread).tolist()
+    return out
 
 
 class Window:
@@ -28,6 +43,12 @@ class Window:
         if len(self._arrived) > self._size:
             oldest = self._arrived.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
+
+    def refill(self, values: Sequence[float]) -> None:
+        """Hold a fair sample of these numbers, and nothing from before."""
+        self.keep_last(0)
+        for value in fair_sample(values, self._size):
+            self.add(value)
 
     def quantile(self, share: float) -> float:
         """Return the value below which `share` of the window lies, interpolated.
