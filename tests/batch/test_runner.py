@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from penstock.cli.group import group
 from penstock.integrations.batch.checkpoint import Checkpoint
-from penstock.integrations.batch.lines import BatchError, Line
+from penstock.integrations.batch.lines import BatchError, Line, inspect
 from penstock.integrations.batch.runner import Batch
 from penstock.integrations.batch.sending import Reply, Unreachable
 from penstock.runtime.virtual_loop import run_virtual
@@ -65,6 +67,43 @@ def work(
             return store
 
     return run_virtual(main())
+
+
+def test_trouble_is_told_while_a_line_is_tried_again(tmp_path: Path) -> None:
+    first: list[Reply | Exception] = [Unreachable("ConnectError: refused"), Reply(503), OK]
+    source = batch_file(tmp_path, 1)
+    told: list[str] = []
+
+    async def main() -> None:
+        with checkpoint_of(source) as store:
+            provider = Provider(lambda _line, nth: first[nth - 1])
+            await Batch(source, store, provider, on_trouble=told.append).run()
+
+    run_virtual(main())
+    assert told == ["ConnectError: refused", "HTTP 503"]
+
+
+def test_the_checkpoints_folder_is_made_or_its_lack_explained(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 1)
+    out = tmp_path / "new" / "out.jsonl"
+    with Checkpoint(
+        tmp_path / "new" / "c", out, tmp_path / "e.jsonl", inspect(source), now_unix_s=0.0
+    ):
+        assert out.exists()
+    with pytest.raises(BatchError, match=r"in\.jsonl/c cannot be made .*its folder"):
+        Checkpoint(source / "c", out, tmp_path / "e2.jsonl", inspect(source), now_unix_s=0.0)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8333", "localhost:8333/v1", "http://", "ftp://h/v1"])
+def test_a_base_url_that_is_none_is_refused_before_anything_is_written(
+    tmp_path: Path, url: str
+) -> None:
+    source = batch_file(tmp_path, 1)
+    words = ["batch", str(source), "--out", str(tmp_path / "out.jsonl"), "--base-url", url]
+    result = CliRunner().invoke(group, words)
+    assert result.exit_code == 1
+    assert f"base URL '{url}': must be an http:// or https:// URL" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_every_line_is_answered_and_so_many_fly(tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from penstock.cli.group import group
 from penstock.experiments.demo.replay import SAMPLE, plan_of_replies, replies_of
 from penstock.experiments.demo.run import ARMS, run
+from penstock.experiments.demo.show import rows
 from penstock.experiments.demo.verdict import KeptShare, judge
 from penstock.experiments.demo.workload import KINDS, LOAD, SLOTS, plan
 from penstock.metrics import Metrics, Outcome, Record, measure
@@ -53,6 +56,20 @@ def test_the_verdict_follows_the_figures() -> None:
     assert "0.20 of that" in good.lines()[1]
     assert not judge(_metrics(6, 2.0), _metrics(9, 0.4)).kept
     assert not judge(_metrics(5, 2.0), _metrics(9, 0.6)).kept
+
+
+def test_the_table_counts_the_calls_that_got_no_answer() -> None:
+    ends = [Outcome.COMPLETED, Outcome.SHED, Outcome.CANCELLED, Outcome.FAILED]
+    some = measure([Record("short", 0.0, 1.0, 0.5, end) for end in ends])
+    figures = dict(rows({"direct": _metrics(9, 0.4), "penstock": some}))
+    assert figures["unanswered"] == ["none", "2"]
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_load(tmp_path: Path) -> None:
+    result = CliRunner().invoke(group, ["demo", "--out", str(tmp_path / "no" / "x.html")])
+    assert result.exit_code == 1
+    assert "x.html: No such file or directory" in result.output
+    assert "hidden slots" not in result.output
 
 
 @pytest.mark.parametrize("seed", [1, 2])

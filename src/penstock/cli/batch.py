@@ -35,16 +35,19 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
 @click.command()
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Write the answers to this file."
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the answers to this file.",
 )
 @click.option(
     "--errors",
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Write what failed to this file.  [default: OUT with .errors before its ending]",
 )
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Keep what is done in this file.  [default: OUT.checkpoint]",
 )
 @click.option(
@@ -119,7 +122,6 @@ async def _run(
     errors = errors or out.with_suffix(f".errors{out.suffix}")
     checkpoint = checkpoint or out.with_name(f"{out.name}.checkpoint")
     inspection = inspect(source)
-    store = Checkpoint(checkpoint, out, errors, inspection, now_unix_s=time.time())
     penstock = _penstock(sidecar)
     send = HttpSend(
         base_url,
@@ -128,13 +130,20 @@ async def _run(
         traffic_class=traffic_class if sidecar else None,
         tenant=tenant if sidecar else None,
     )
+    store = Checkpoint(checkpoint, out, errors, inspection, now_unix_s=time.time())
     loop = asyncio.get_running_loop()
     deadline_at = None
     if deadline_s is not None:
         deadline_at = loop.time() + store.started_unix_s + deadline_s - time.time()
     with store, _shown(store, quiet, price_in, price_out) as shown:
         batch = Batch(
-            source, store, send, ahead=max_in_flight, deadline_at=deadline_at, on_result=shown
+            source,
+            store,
+            send,
+            ahead=max_in_flight,
+            deadline_at=deadline_at,
+            on_result=shown,
+            on_trouble=shown,
         )
         _stop_on_signals(loop, batch.stop, penstock)
         try:
@@ -188,8 +197,12 @@ def _report(store: "Checkpoint", out: Path, errors: Path, quiet: bool) -> int:
 @contextmanager
 def _shown(
     store: "Checkpoint", quiet: bool, price_in: float, price_out: float
-) -> "Iterator[Callable[[], None]]":
-    """Show a progress bar with the time left and the cost; yield what each result calls."""
+) -> "Iterator[Callable[..., None]]":
+    """Show a progress bar with the time left and the cost; yield what each result calls.
+
+    Trouble calls it too, with what it was: a provider that cannot be reached looks like a slow
+    one otherwise, for as long as lines are tried again.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -211,13 +224,15 @@ def _shown(
     task = bar.add_task("batch", total=store.requests, note="")
     totals = store.totals
 
-    def show() -> None:
+    def show(trouble: str = "") -> None:
         cost_usd = (totals.prompt_tokens * price_in + totals.output_tokens * price_out) / 1e6
         note = f"{totals.output_tokens:,} tokens"
         if price_in or price_out:
             note += f", ${cost_usd:,.2f}"
         if totals.failed:
             note += f", {totals.failed} failed"
+        if trouble:
+            note += f"; trying again after {trouble}"
         bar.update(task, completed=totals.done, note=note)
 
     show()

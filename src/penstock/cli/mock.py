@@ -89,7 +89,10 @@ def command(
     except tomllib.TOMLDecodeError as error:
         raise click.ClickException(f"{config}: no valid TOML: {error}") from error
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error}") from error
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {error.strerror or error} (does another program "
+            "listen there? --port 0 takes a free port)"
+        ) from error
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{sock.getsockname()[1]}"
     click.echo(f"penstock mock: {table['model']} listening on {url}")

@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 
 from penstock.experiments.demo.arm import ArmResult
-from penstock.experiments.demo.show import rows
+from penstock.experiments.demo.show import UNANSWERED, rows
 from penstock.experiments.demo.verdict import KeptShare, Verdict
 from penstock.experiments.demo.workload import LOAD, SLOTS
 from penstock.metrics import Metrics, Outcome, Record
@@ -40,6 +40,7 @@ def write(
                 "SDK over real sockets. What differs is only who stood between.</p>"
             ),
             _table(results),
+            f"<p>{escape(UNANSWERED)}</p>",
             *(f"<p>{escape(line)}.</p>" for line in verdict.lines()),
             "<h2>How long each request took</h2>",
             _latencies(arms),

@@ -4,10 +4,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from penstock.experiments.demo.arm import TAIL_S
 from penstock.experiments.demo.verdict import KeptShare, Verdict
 from penstock.experiments.demo.workload import LOAD, SLOTS, Shot
 from penstock.metrics import Metrics
 
+UNANSWERED = (
+    f"Unanswered: broken, or no whole reply {TAIL_S:g} s after the last request, when the run ends."
+)
 _WORDS = {
     "direct": "called directly",
     "FIFO": "through a first-come-first-served sidecar",
@@ -41,6 +45,8 @@ def bars(console: Console) -> Progress:
 def table(results: dict[str, Metrics]) -> Table:
     """Return the paper's metrics side by side."""
     sheet = Table(title=f"The same load, {len(results)} ways", title_justify="left")
+    if any(_unanswered(metrics) for metrics in results.values()):
+        sheet.caption, sheet.caption_justify = UNANSWERED, "left"
     sheet.add_column("")
     for name in results:
         sheet.add_column(name, justify="right")
@@ -60,6 +66,7 @@ def rows(results: dict[str, Metrics]) -> list[tuple[str, list[str]]]:
         ("deadline satisfaction", [f"{m.deadline_satisfaction:.1%}" for m in every]),
         ("useful goodput", [f"{m.useful_goodput_per_s:.1f}/s" for m in every]),
         ("refused", [_shed(m) for m in every]),
+        ("unanswered", [str(_unanswered(m) or "none") for m in every]),
     ]
 
 
@@ -67,6 +74,11 @@ def conclude(console: Console, verdict: Verdict | KeptShare) -> None:
     """Print the promises and their figures."""
     for line in verdict.lines():
         console.print(line)
+
+
+def _unanswered(metrics: Metrics) -> int:
+    completed = round(metrics.completion_rate * metrics.submitted)
+    return metrics.submitted - completed - sum(metrics.shed.values())
 
 
 def _span(value: float | None) -> str:

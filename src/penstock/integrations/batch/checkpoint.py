@@ -158,7 +158,13 @@ class Checkpoint:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, timeout=0.5, check_same_thread=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(path, isolation_level=None, timeout=0.5, check_same_thread=False)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise BatchError(
+            f"{path} cannot be made ({error}): is its folder one that may be written in?"
+        ) from error
     try:
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         database.execute("PRAGMA journal_mode=WAL")

@@ -48,6 +48,7 @@ class Batch:
         deadline_at: loop time after which lines that are not done expire; None for never.
         patience: for failures.
         on_result: told after each line that is done.
+        on_trouble: told what went wrong with a line that will be tried again.
         chance: draws the pauses' jitter.
 
     """
@@ -59,6 +60,7 @@ class Batch:
     deadline_at: float | None = None
     patience: Patience = field(default_factory=Patience)
     on_result: Callable[[], object] = lambda: None
+    on_trouble: Callable[[str], object] = lambda _problem: None
     chance: random.Random = field(default_factory=random.Random)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -98,7 +100,7 @@ class Batch:
             try:
                 async with asyncio.timeout(left_s):
                     reply = await self.send(line, deadline_s=left_s)
-                problem = ""
+                problem = f"HTTP {reply.status}"
             except (Unreachable, TimeoutError) as error:
                 problem = str(error) or "no answer in time"
             if reply is not None and reply.draining:
@@ -109,6 +111,7 @@ class Batch:
             if attempt == self.patience.attempts:
                 self._give_up(line, reply, error_line(line, "unreachable", problem))
                 return
+            self.on_trouble(problem)
             if not await self._pause(attempt, reply):
                 self._give_up(line, reply, _expired(line))
                 return

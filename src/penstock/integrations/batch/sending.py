@@ -3,9 +3,10 @@
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from penstock.errors import Refused
-from penstock.integrations.batch.lines import Line
+from penstock.integrations.batch.lines import BatchError, Line
 from penstock.integrations.program import Penstock
 from penstock.integrations.wire.call import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER
 from penstock.integrations.wire.endpoint import Vendor
@@ -78,9 +79,19 @@ class HttpSend:
         tenant: str | None = None,
         timeout_s: float = 600.0,
     ) -> None:
-        """Open no connection yet."""
+        """Open no connection yet.
+
+        Raises:
+            BatchError: the base URL is none.
+
+        """
         import httpx2
 
+        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
+            raise BatchError(
+                f"base URL {base_url!r}: must be an http:// or https:// URL with a host, such as "
+                "http://127.0.0.1:8787/v1; was the scheme forgotten?"
+            )
         self._error: type[Exception] = httpx2.TransportError
         self._base_url = base_url.rstrip("/").removesuffix("/v1")
         self._api_key = api_key
