@@ -35,6 +35,11 @@ class MinuteLimits:
         self.unlimited = limits == Limits()
         self._reserved: dict[int, _Reservation] = {}
 
+    @property
+    def states_requests(self) -> bool:
+        """True if it is known how many requests a minute may have."""
+        return self._requests.limit < math.inf
+
     def room_at(self, ticket: Ticket, keep: float, *, now: float) -> float:
         """Return when to ask again; `now` if the ticket fits all limits.
 

@@ -269,7 +269,7 @@ class Scheduler:
                 f"upstream {event.upstream!r} is not configured: known are "
                 f"{sorted(self._upstreams)}"
             )
-        upstream.limits.learn(event, now=now)
+        upstream.learn(event, now=now)
         self._pump_sharing(event.upstream, now)
 
     # Steps

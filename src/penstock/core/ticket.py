@@ -32,7 +32,8 @@ class Ticket:
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
             from the retry budget already.
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
-        upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt.
+        upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt;
+            `sent_before` counts all attempts there before it.
 
     """
 
@@ -56,6 +57,7 @@ class Ticket:
     dispatched_at: float = math.nan
     first_token_at: float = math.nan
     in_flight_at_dispatch: int = 0
+    sent_before: int = 0
 
     def hold(self, cause: str, now: float) -> None:
         """Note what the request waits for from now on; "" ends the wait."""

@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass, field
 
-from penstock.core.events import Completed, RefusalCause, Throttled
-from penstock.core.health import Health
+from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled
+from penstock.core.health import LONGEST_PAUSE_S, Health
 from penstock.core.limits import MinuteLimits
+from penstock.core.pace import LearntPace
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
@@ -28,6 +29,8 @@ class Upstream:
     limits: MinuteLimits
     name: str = field(init=False)
     health: Health = field(default_factory=Health)
+    pace: LearntPace = field(default_factory=LearntPace)
+    sent: int = 0
     in_flight: dict[int, Ticket] = field(default_factory=dict)
     tokens: float = 0.0
     slowdown: float = 0.0
@@ -68,9 +71,13 @@ class Upstream:
         flying = len(self.in_flight)
         if health.probation and flying:
             return "upstream", math.inf
-        if self.capacity.has_room(None, flying, self.tokens, now=now):
-            return NO_OBSTACLE
-        return FULL
+        if not self.capacity.has_room(None, flying, self.tokens, now=now):
+            return FULL
+        if self.pace.per_s < math.inf:
+            paced_to = self.pace.open_at(now=now)
+            if paced_to > now:
+                return "limits", paced_to
+        return NO_OBSTACLE
 
     def obstacle_to(self, ticket: Ticket, keep: float, now: float) -> tuple[str, float]:
         """Return what keeps this ticket out where `obstacle` has just found nothing.
@@ -101,6 +108,9 @@ class Upstream:
         ticket.first_token_at = math.nan
         ticket.attempts += 1
         ticket.in_flight_at_dispatch = flying = len(self.in_flight)
+        ticket.sent_before = self.sent
+        self.sent += 1
+        self.pace.sent(now=now)
         if not self.limits.unlimited:
             self.limits.reserve(ticket, now=now)
         self.capacity.on_dispatch(ticket, self.service(request.model), flying, now=now)
@@ -151,11 +161,13 @@ class Upstream:
         """Take a refused attempt out of the ledger and heed the refusal.
 
         Where the provider's own figures say that this one request was too long for what is left,
-        it alone waits; everything else holds up everybody.
+        it alone waits; everything else holds up everybody. One that came of an unstated pace says
+        nothing about the window.
         """
         rate = event.cause is RefusalCause.RATE
         alone = rate and self.limits.explains(ticket, event.retry_after_s, now=now)
-        if event.cause is not RefusalCause.QUOTA and not alone:
+        paced = rate and not alone and self._learn_pace(ticket, event, now=now)
+        if event.cause is not RefusalCause.QUOTA and not alone and not paced:
             self.capacity.on_refusal(ticket, event.cause, now=now)
         self._land(ticket, now)
         self.limits.settle(ticket, 0, 0)
@@ -170,6 +182,22 @@ class Upstream:
         )
         if rate:
             self.limits.provoked(now=now)
+
+    def learn(self, seen: LimitsSeen, *, now: float) -> None:
+        """Adopt limits that the upstream states; they make a learnt pace superfluous."""
+        self.limits.learn(seen, now=now)
+        if self.pace.per_s < math.inf and self.limits.states_requests:
+            self.pace = LearntPace()
+
+    def _learn_pace(self, ticket: Ticket, event: Throttled, *, now: float) -> bool:
+        """Say whether a refusal for the rate came of a pace that nobody states, and learn it."""
+        if self.limits.states_requests:
+            return False
+        wait_s = max(0.0, event.retry_after_s or 0.0)
+        if wait_s > LONGEST_PAUSE_S or not self.pace.refused(ticket.sent_before, wait_s, now=now):
+            return False
+        self.health.succeeded(sent_at=now)  # what went before it has passed
+        return True
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken or cancelled attempt out of the ledger."""

@@ -82,7 +82,7 @@ async def test_no_429_reaches_a_caller_whose_deadline_allows_it_to_wait(tmp_path
                 load,
                 {},
             )
-            for dialect in ("openai", "anthropic")  # headers that state what is left
+            for dialect in ("openai", "anthropic", "plain")  # the last states retry-after alone
         )
     )
 

@@ -1,0 +1,129 @@
+"""A limit that nobody states is found from what passes, and what is no limit is left alone."""
+
+import math
+import random
+from itertools import pairwise
+
+import pytest
+
+from penstock.core.pace import LearntPace
+
+
+class Bucket:
+    """A provider's bucket of `full` requests at `per_s`, and a sender that always has another."""
+
+    def __init__(self, per_s: float, full: float) -> None:
+        self.per_s, self.full, self.level, self.at = per_s, full, full, 0.0
+        self.pace = LearntPace()
+        self.sent = self.refused = 0
+        self.now = 0.0
+
+    def _let_pass(self) -> float:
+        """Return how long one more has to wait, 0 if it passes."""
+        self.level = min(self.full, self.level + (self.now - self.at) * self.per_s)
+        self.at = self.now
+        if self.level < 1.0 - 1e-9:
+            return (1.0 - self.level) / self.per_s
+        self.level -= 1.0
+        return 0.0
+
+    def run(self, until: float, *, demand_per_s: float, says: bool = True) -> None:
+        while self.now < until:
+            open_at = self.pace.open_at(now=self.now)
+            if open_at > self.now:
+                self.now = open_at
+                continue
+            before = self.sent
+            self.sent += 1
+            self.pace.sent(now=self.now)
+            wait_s = self._let_pass()
+            if wait_s > 0.0:
+                self.refused += 1
+                self.pace.refused(before, wait_s if says else 0.0, now=self.now)
+                self.now += max(wait_s, 0.2)
+            else:
+                self.now += 1.0 / demand_per_s
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize(("per_s", "full"), [(1.0, 5.0), (10.0, 10.0), (50.0, 50.0), (10.0, 300.0)])
+def test_the_pace_ends_just_below_a_hidden_limit(per_s: float, full: float, says: bool) -> None:
+    provider = Bucket(per_s, full)
+    provider.run(120.0, demand_per_s=2.0 * per_s, says=says)
+    sent, refused = provider.sent, provider.refused
+
+    provider.run(480.0, demand_per_s=2.0 * per_s, says=says)
+    passed = provider.sent - sent - (provider.refused - refused)
+    assert passed >= 0.95 * per_s * 360.0
+    assert provider.refused <= 0.1 * provider.sent
+
+
+def test_a_limit_that_rises_is_found_again() -> None:
+    provider = Bucket(10.0, 10.0)
+    provider.run(60.0, demand_per_s=50.0)
+    provider.per_s = 20.0
+    provider.run(180.0, demand_per_s=50.0)
+
+    assert 17.0 < provider.pace.per_s < 23.0
+
+
+def test_a_limit_that_falls_costs_a_few_refusals() -> None:
+    provider = Bucket(40.0, 40.0)
+    provider.run(60.0, demand_per_s=80.0)
+    refused = provider.refused
+    provider.per_s = provider.full = 10.0
+    provider.run(70.0, demand_per_s=80.0)
+
+    assert provider.pace.per_s < 11.5
+    assert provider.refused - refused < 12
+
+
+def test_where_nothing_passes_there_is_no_pace_to_learn() -> None:
+    pace = LearntPace()
+    assert not pace.refused(100, 5.0, now=10.0)
+    assert not pace.refused(101, 5.0, now=15.0)
+    assert not pace.refused(102, 5.0, now=20.0)
+
+
+def test_after_a_first_refusal_sends_go_one_by_one_and_ever_faster() -> None:
+    pace, now = LearntPace(), 1.0
+    sends: list[float] = []
+    pace.refused(0, 1.0, now=now)
+    while len(sends) < 40:
+        open_at = pace.open_at(now=now)
+        if open_at > now:
+            now = open_at
+            continue
+        pace.sent(now=now)
+        sends.append(now)
+
+    gaps = [later - sooner for sooner, later in pairwise(sends)]
+    assert sends[0] == 2.0
+    assert gaps == sorted(gaps, reverse=True)
+    assert sends[-1] < 7.0
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2])
+def test_refusals_that_do_not_depend_on_the_pace_do_not_throttle_it_for_good(share: float) -> None:
+    dice, pace, now, sent = random.Random(1), LearntPace(), 0.0, 0
+    while now < 600.0:
+        open_at = pace.open_at(now=now)
+        if open_at > now:
+            now = open_at
+            continue
+        pace.sent(now=now)
+        if dice.random() < share:
+            pace.refused(sent, 0.0, now=now)
+        sent += 1
+        now += 0.1
+
+    assert sent > 0.8 * 6000
+
+
+def test_a_pace_that_nobody_waits_for_does_not_move() -> None:
+    provider = Bucket(10.0, 10.0)
+    provider.run(30.0, demand_per_s=20.0)
+    learnt = provider.pace.per_s
+    provider.run(300.0, demand_per_s=2.0)
+
+    assert provider.pace.per_s == learnt < math.inf
