@@ -61,7 +61,26 @@ def test_replies_teach_the_predictor_and_the_state_outlives_the_sidecar(
     assert 30 < float(first.split(b'"p50_tokens":')[1].split(b",")[0]) < 45
 
 
-def test_a_damaged_state_is_no_reason_not_to_serve(mock: MockServer, tmp_path: Path) -> None:
+def test_a_state_is_kept_in_a_folder_that_was_not_there(mock: MockServer, tmp_path: Path) -> None:
+    state = tmp_path / "new" / "predictor.state"
+    with sidecar(_toml(mock.url, state)):
+        pass
+    assert state.exists()
+
+
+def test_a_state_that_cannot_be_kept_is_said_and_the_sidecar_ends_well(
+    mock: MockServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"no folder")
+    with sidecar(_toml(mock.url, tmp_path / "file" / "predictor.state")) as proxy:
+        assert call(proxy.port, headers=TOKENS).status == 200
+    assert "predictor.state cannot be written" in caplog.text
+    assert "what was learnt is lost" in caplog.text
+
+
+def test_a_damaged_state_is_no_reason_not_to_serve(
+    mock: MockServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     state = tmp_path / "predictor.state"
     state.write_bytes(b"not a state")
     with sidecar(_toml(mock.url, state)) as proxy:
@@ -69,6 +88,7 @@ def test_a_damaged_state_is_no_reason_not_to_serve(mock: MockServer, tmp_path: P
         estimator = proxy.running.sidecar.estimator
         eventually(lambda: estimator.predictor is not None)
         assert call(proxy.port, headers=TOKENS).status == 200
+    assert "predictor.state: not a readable penstock predictor state file" in caplog.text
 
 
 def test_a_prior_of_ones_own_is_where_it_starts(mock: MockServer, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def unpack(path: Path, *, kind: str, version: int) -> tuple[dict[str, NDArray[An
     if size > _MAX_BYTES:
         raise StateError(f"{path}: {size} bytes are no {kind} file; the limit is {_MAX_BYTES}")
     try:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and advise to load it
+            raise zipfile.BadZipFile("it does not end as one does")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop("meta").tobytes())
@@ -60,7 +62,15 @@ def unpack(path: Path, *, kind: str, version: int) -> tuple[dict[str, NDArray[An
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one, never a half."""
+    """Write a file so that a crash leaves the old one or the new one, never a half.
+
+    Its folder is made if there is none.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(data)

@@ -48,9 +48,9 @@ class Attached:
             return Predictor.load(self._path, prior=prior)
         except (OSError, PenstockError) as error:
             logger.warning(
-                "predictor: %s cannot be used (%s); starting without what it had learnt",
-                self._path,
-                type(error).__name__,
+                "predictor: state_path cannot be used (%s); starting without what it had learnt, "
+                "and writing over it at the end",
+                error,
             )
             return None
 
@@ -82,7 +82,14 @@ class Attached:
         guarded.flush()
         guarded.close()
         if self._path is not None and self._predictor is not None:
-            self._predictor.save(self._path)
+            try:
+                self._predictor.save(self._path)
+            except OSError as error:
+                logger.error(
+                    "predictor: state_path %s cannot be written (%s): what was learnt is lost",
+                    self._path,
+                    error,
+                )
 
 
 def _read_prior(name: str) -> "PriorModel":
