@@ -99,6 +99,7 @@ def test_an_experiment_that_does_not_exist_is_refused_with_those_that_do(tmp_pat
 
     with pytest.raises(ConfigError, match="'nois' is not an experiment: choose from policies"):
         reproduce("nois", "--out", str(tmp_path))
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow

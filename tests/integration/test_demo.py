@@ -72,6 +72,13 @@ def test_a_report_that_cannot_be_written_is_said_before_the_load(tmp_path: Path)
     assert "hidden slots" not in result.output
 
 
+def test_a_prior_that_is_not_there_is_said_before_the_load() -> None:
+    result = CliRunner().invoke(group, ["demo", "--prompts", "sample", "--prior", "nowhere.npz"])
+    assert result.exit_code == 2
+    assert "--prior: 'nowhere.npz' must be shipped, none or a file" in result.output
+    assert "hidden slots" not in result.output
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_real_prompts_offer_the_stated_load_and_their_deadlines_give_no_length_away(
     seed: int,

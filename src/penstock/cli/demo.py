@@ -53,6 +53,12 @@ def command(seconds: float, seed: int, out: Path, prompts: str | None, prior: st
 
     if prompts is None and prior != "shipped":
         raise click.UsageError("--prior: only with --prompts; without, nothing is predicted.")
+    if prior not in ("shipped", "none") and not Path(prior).is_file():
+        raise click.BadParameter(
+            f"{prior!r} must be shipped, none or a file that is there (was it trained somewhere "
+            "else?)",
+            param_hint="--prior",
+        )
     try:
         verdict = run(
             seconds=seconds, seed=seed, out=out, console=Console(), prompts=prompts, prior=prior

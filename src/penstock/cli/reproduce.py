@@ -69,11 +69,12 @@ def command(
     where it was, and a changed version of penstock runs only what it could have changed.
     """
     from penstock.experiments.bench import Bench
-    from penstock.experiments.paper import paper_directory
+    from penstock.experiments.paper import paper_directory, read_paper
     from penstock.experiments.report.write import write_report
     from penstock.experiments.store import Store
-    from penstock.experiments.study import Wish, make_study
+    from penstock.experiments.study import Wish, chosen, make_study
 
+    chosen(read_paper(paper_directory()), names)  # a wrong name leaves no folder behind
     # Ended by another program is ended as cleanly: the live run's servers must not outlive it.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     store = Store(out)
