@@ -15,7 +15,7 @@ from penstock.core.ticket import Ticket, ticket_of
 from penstock.policies.capacity.residual import Residual
 from tests.policies.capacity.hidden import Seen, live_through
 
-RAMP_REPLIES = {8: 0, 16: 0, 32: 50}
+RAMP_REPLIES = {8: 0, 16: 100, 32: 100}
 """While nothing is known yet some wait: a first crowd let through blindly would wait longer."""
 
 
@@ -73,11 +73,11 @@ def test_a_capacity_that_doubles_is_found_though_long_requests_lead_every_queue(
     provider = slots(4, changes=[{"at_s": 60, "slots": 8}])
 
     seen = live_through(
-        provider, places=4, load=1.2, seconds=180.0, seed=seed, mix=(0.15, 0.15, 0.7)
+        provider, places=4, load=1.2, seconds=240.0, seed=seed, mix=(0.15, 0.15, 0.7)
     )
 
     assert seen.window_at(59.0) <= 6
-    assert seen.window_at(140.0) >= 7
+    assert seen.window_at(210.0) >= 7
 
 
 @pytest.mark.parametrize("streams", [False, True])

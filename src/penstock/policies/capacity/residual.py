@@ -14,8 +14,9 @@ from penstock.core.ticket import Ticket
 NOISE_S = 0.01
 KNOWN_REPLIES = 3
 """So many replies a fit must have seen before its word counts."""
-LEAST_WINDOW, LEAST_STEP, MOST_STEP, STEP_SHARE = 4.0, 4.0, 8.0, 0.5
-"""In the first ramp any class may fly half above what is confirmed, 4 to 8 requests ..."""
+LEAST_WINDOW, LEAST_STEP, MOST_STEP = 4.0, 2.0, 8.0
+STEP_FROM, STEP_SHARE = 8.0, 0.5
+"""In the first ramp any class may fly 2 above what is confirmed, from 8 on up to 8 above it ..."""
 GROWTH = 1.5
 """... and quick ones half without a bound: a long one's place cannot be taken back."""
 LATER_LEAST_STEP, LATER_STEP_SHARE = 2.0, 0.125
@@ -129,7 +130,9 @@ class Residual:
         # that all become slower by one. A long one makes whoever comes after it wait as well.
         slack_s = ticket.latest_start - now
         if brief:
-            bears = slack_s >= ticket.service_p50_s / self._limit
+            # In front of a single place one more doubles the wait.
+            share_s = ticket.service_p50_s if self._limit > FEW else self._latency_s
+            bears = slack_s >= share_s / self._limit
         else:
             bears = self._limit > FEW and not wide and slack_s >= self._latency_s / self._limit
         # Nobody probes past one that cannot bear it: it would wait for the probe's end too.
@@ -164,7 +167,8 @@ class Residual:
         self._ramping = True
         self._confirmed = confirmed
         if self._first_ramp:
-            step = min(MOST_STEP, max(LEAST_STEP, confirmed * STEP_SHARE // 1.0))
+            more = max(0.0, confirmed - STEP_FROM) * STEP_SHARE // 1.0
+            step = min(MOST_STEP, LEAST_STEP + more)
             quick = max(confirmed + LEAST_STEP, GROWTH * confirmed // 1.0)
         else:
             step = max(LATER_LEAST_STEP, confirmed * LATER_STEP_SHARE // 1.0)
