@@ -162,9 +162,12 @@ def _listens(process: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
-def test_ctrl_c_ends_it_quietly_and_takes_its_children_along(tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_quietly_and_takes_its_children_along(
+    ending: signal.Signals, tmp_path: Path
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "penstock.cli.main", "demo", "--seconds", "60"],
         cwd=tmp_path,
@@ -178,7 +181,7 @@ def test_ctrl_c_ends_it_quietly_and_takes_its_children_along(tmp_path: Path) -> 
         time.sleep(0.02)
         children = _children(process.pid)
 
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, ending)
     said, _ = process.communicate(timeout=30)
 
     assert process.returncode != 0

@@ -1,5 +1,6 @@
 """`penstock demo`: parse, wire, print."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -59,12 +60,16 @@ def command(seconds: float, seed: int, out: Path, prompts: str | None, prior: st
             "else?)",
             param_hint="--prior",
         )
+    # Ended by another program is ended as cleanly: provider and sidecar must not outlive it.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         verdict = run(
             seconds=seconds, seed=seed, out=out, console=Console(), prompts=prompts, prior=prior
         )
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if not verdict.kept:
         click.echo("This run did not keep its promises: is the machine busy?", err=True)
         sys.exit(1)
