@@ -112,6 +112,14 @@ def test_what_others_used_of_a_shared_account_counts() -> None:
     assert len(sent) == 2
 
 
+def test_a_bucket_that_is_empty_after_every_request_is_waited_for() -> None:
+    limits = MinuteLimits(Limits())
+    limits.learn(LimitsSeen("u", limit_requests=60.0, remaining_requests=0.0), now=0.0)
+
+    assert 0.9 < limits.room_at(ticket(1), 0.0, now=0.0) <= 1.0  # 60 a minute is one a second
+    assert limits.room_at(ticket(1), 0.0, now=1.0) == 1.0
+
+
 def test_without_limits_nothing_is_measured() -> None:
     limits = MinuteLimits(Limits())
     one = ticket(1)

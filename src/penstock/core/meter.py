@@ -103,7 +103,8 @@ class Meter:
             self._burst_s = math.inf
             self._left, self._left_at = remaining, now
             self._word, self._word_at = remaining, now
-            self._fullest = max(self._fullest, remaining)
+            # A bucket of one request says "0 left" after every reply, which is not what it holds.
+            self._fullest = max(1.0, self._fullest, remaining)
 
     def said(self, *, now: float) -> float:
         """Return what is left by the provider's last word, sends since not counted; else inf."""

@@ -78,3 +78,10 @@ def test_an_attempt_in_vain_is_rare_from_the_first_refusal_on() -> None:
     assert few.attempts <= 1.1
     assert few.in_time == 1.0
     assert few.goodput_per_s >= 9.5
+
+
+def test_a_stated_limit_that_holds_one_request_at_a_time_is_never_provoked() -> None:
+    stated = run({"rpm": 60.0, "burst_s": 1.0}, "openai", rate_per_s=0.8, requests=150)
+
+    assert stated.attempts == 1.0
+    assert stated.in_time >= 0.99
