@@ -97,6 +97,15 @@ def test_a_provider_that_becomes_faster_is_followed_at_once() -> None:
     assert 8 <= seen.window_at(120.0) <= 10
 
 
+@pytest.mark.parametrize(("places", "seed"), [(2, 3), (2, 16), (3, 25)])
+def test_no_window_stays_too_small_because_everybody_is_late_behind_it(
+    places: int, seed: int
+) -> None:
+    seen = live_through(slots(places), places=places, load=1.3, seconds=150.0, seed=seed)
+
+    assert places <= seen.window_at(140.0) <= places + 3
+
+
 def test_a_first_guess_far_off_does_no_harm() -> None:
     provider = slots(8, tokens_per_s=40.0, ttft_s=1.0)  # five times slower than guessed
 

@@ -128,13 +128,15 @@ class Residual:
             return False
         # A brief one's turn comes no later inside the provider than here; what it must bear is
         # that all become slower by one. A long one makes whoever comes after it wait as well.
+        few = self._limit <= FEW
         slack_s = ticket.latest_start - now
-        if brief:
+        if wide and slack_s < 0.0:  # late already: where all are, nobody else could ever probe
+            bears = brief or few
+        elif brief:
             # In front of a single place one more doubles the wait.
-            share_s = ticket.service_p50_s if self._limit > FEW else self._latency_s
-            bears = slack_s >= share_s / self._limit
+            bears = slack_s >= (self._latency_s if few else ticket.service_p50_s) / self._limit
         else:
-            bears = self._limit > FEW and not wide and slack_s >= self._latency_s / self._limit
+            bears = not few and not wide and slack_s >= self._latency_s / self._limit
         # Nobody probes past one that cannot bear it: it would wait for the probe's end too.
         self._passed_over = not bears
         return bears
