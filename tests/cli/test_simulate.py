@@ -87,13 +87,6 @@ def test_a_missing_file_is_one_line_too(tmp_path: Path) -> None:
     assert "Traceback" not in result.output
 
 
-def test_an_output_that_cannot_be_written_is_said(scenario: Path, tmp_path: Path) -> None:
-    result = run(scenario, "--json", tmp_path / "no" / "such" / "folder.json")
-
-    assert result.exit_code == 1
-    assert "cannot write" in result.output
-
-
 def test_a_bucket_that_never_completes_shows_as_a_dash(scenario: Path) -> None:
     only_long = SCENARIO.replace("rate_per_s = 3.0", "rate_per_s = 3.0\nmix = { long = 1.0 }")
     scenario.write_text(only_long, "utf-8")

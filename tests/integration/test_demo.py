@@ -65,13 +65,6 @@ def test_the_table_counts_the_calls_that_got_no_answer() -> None:
     assert figures["unanswered"] == ["none", "2"]
 
 
-def test_a_report_that_cannot_be_written_is_said_before_the_load(tmp_path: Path) -> None:
-    result = CliRunner().invoke(group, ["demo", "--out", str(tmp_path / "no" / "x.html")])
-    assert result.exit_code == 1
-    assert "x.html: No such file or directory" in result.output
-    assert "hidden slots" not in result.output
-
-
 def test_a_prior_that_is_not_there_is_said_before_the_load() -> None:
     result = CliRunner().invoke(group, ["demo", "--prompts", "sample", "--prior", "nowhere.npz"])
     assert result.exit_code == 2

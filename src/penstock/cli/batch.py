@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.out_file import OutFile, keep_apart
+
 if TYPE_CHECKING:
     from penstock.integrations.batch.checkpoint import Checkpoint
     from penstock.integrations.program import Penstock
@@ -37,17 +39,17 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
 @click.option(
     "--out",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutFile(),
     help="Write the answers to this file.",
 )
 @click.option(
     "--errors",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutFile(),
     help="Write what failed to this file.  [default: OUT with .errors before its ending]",
 )
 @click.option(
     "--checkpoint",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutFile(),
     help="Keep what is done in this file.  [default: OUT.checkpoint]",
 )
 @click.option(
@@ -121,6 +123,7 @@ async def _run(
 
     errors = errors or out.with_suffix(f".errors{out.suffix}")
     checkpoint = checkpoint or out.with_name(f"{out.name}.checkpoint")
+    keep_apart({"SOURCE": source, "--out": out, "--errors": errors, "--checkpoint": checkpoint})
     inspection = inspect(source)
     penstock = _penstock(sidecar)
     send = HttpSend(

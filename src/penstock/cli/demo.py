@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from penstock.cli.out_file import OutFile, keep_apart, make_folder
+
 
 @click.command()
 @click.option(
@@ -18,7 +20,7 @@ import click
 @click.option("--seed", default=1, show_default=True, help="Draw the load by it.")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutFile(),
     default=Path("penstock-demo.html"),
     show_default=True,
     help="Where the report goes.",
@@ -60,6 +62,8 @@ def command(seconds: float, seed: int, out: Path, prompts: str | None, prior: st
             "else?)",
             param_hint="--prior",
         )
+    keep_apart({"--prompts": Path(prompts) if prompts else None, "--out": out})
+    make_folder(out)
     # Ended by another program is ended as cleanly: provider and sidecar must not outlive it.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
+
 if TYPE_CHECKING:
     from penstock.predict.predictor import Predictor
     from penstock.predict.prior import PriorModel
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_OUT = click.Path(dir_okay=False, path_type=Path)
+_OUT = OutFile()
+_PLOT_KINDS = (".png", ".svg", ".pdf")
 
 
 @click.group(name="predict")
@@ -42,6 +45,7 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool) -> None:
     from penstock.predict.shared_training import train_shared
     from penstock.predict.training import fit_prior
 
+    keep_apart({"FILES": files, "--out": out})
     replies = [reply for file in files for reply in read_replies(file)]
     if labelled:
         lessons = [lesson(reply.call, reply.output_tokens) for reply in replies]
@@ -88,28 +92,47 @@ def evaluate(
     from penstock.predict.datasets import read_replies
     from penstock.predict.evaluation import evaluate as run
 
+    keep_apart({"--train": train_file, "--json": json_file})
+    keep_apart({"--test": test_file, "--json": json_file})
     if prior == "auto":
         prior = "none" if online and train_file is None else "shipped"
     predictor = _predictor(train_file, _prior(prior), learner, seed)
     report = run(predictor, read_replies(test_file), online=online)
     if json_file is not None:
-        json_file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        write_text(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
     _print(report)
+
+
+def _plot_file(_context: click.Context, _option: click.Parameter, out: Path) -> Path:
+    if out.suffix.lower() not in _PLOT_KINDS:
+        raise click.BadParameter(
+            f"{str(out)!r} must end in {', '.join(_PLOT_KINDS)}: its ending says what is drawn"
+        )
+    return out
 
 
 @command.command()
 @click.argument("log", type=_FILE)
-@click.option("--out", default="predict-report.png", show_default=True, type=_OUT, help="Plot.")
+@click.option(
+    "--out",
+    default="predict-report.png",
+    show_default=True,
+    type=_OUT,
+    callback=_plot_file,
+    help="Plot: PNG, SVG or PDF, by its ending.",
+)
 @click.option("--json", "json_file", type=_OUT, help="Write the figures here as JSON.")
 def report(log: Path, out: Path, json_file: Path | None) -> None:
     """Plot how well estimates held, from a decision log (JSON lines)."""
     from penstock.predict.report import plot_report, read_log, summarise
 
+    keep_apart({"LOG": log, "--out": out, "--json": json_file})
     records = read_log(log)
     figures = summarise(records)
+    make_folder(out)
     plot_report(records, out)
     if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+        write_text(json_file, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     _print(figures)
     click.echo(f"plot: {out}")
 

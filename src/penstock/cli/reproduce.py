@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.out_file import OutFile, make_folder, refusal, try_file
+
 if TYPE_CHECKING:
     from penstock.experiments.bench import Progress
     from penstock.experiments.pool import Workers
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OutFile(),
     help="Write claims and tables to this file.",
 )
 @click.option(
@@ -75,6 +77,11 @@ def command(
     from penstock.experiments.study import Wish, chosen, make_study
 
     chosen(read_paper(paper_directory()), names)  # a wrong name leaves no folder behind
+    for report in (out / "report.html", out / "report.md"):
+        try:
+            try_file(report)
+        except OSError as error:
+            raise click.BadParameter(refusal(report, error), param_hint="--out") from error
     # Ended by another program is ended as cleanly: the live run's servers must not outlive it.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     store = Store(out)
@@ -83,6 +90,8 @@ def command(
         with _progress() as progress:
             bench = Bench(store, workers, progress)
             study = make_study(paper_directory(), Wish(names, seeds, worlds), bench)
+            if json_file is not None:
+                make_folder(json_file)
             written = write_report(study, out, json_file)
     except KeyboardInterrupt:
         click.echo(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.out_file import OutFile, keep_apart, write_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,7 +24,7 @@ _WORTH_PROCESSES = 20_000
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
+    type=OutFile(allow_dash=True),
     help="Write the results to this file as JSON; - for standard output, without the table.",
 )
 @click.option(
@@ -41,6 +43,7 @@ def command(scenario: Path, json_file: Path | None, processes: int | None) -> No
     from penstock.sim.scenario import load_scenario
     from penstock.sim.simulate import simulate
 
+    keep_apart({"SCENARIO": scenario, "--json": json_file})
     plan = load_scenario(scenario)
     runs = len(plan.seeds) * len(plan.policies)
     if processes is None:
@@ -65,10 +68,7 @@ def command(scenario: Path, json_file: Path | None, processes: int | None) -> No
         return
     Console().print(table_of(results))
     if json_file is not None:
-        try:
-            json_file.write_text(text, "utf-8")
-        except OSError as error:
-            raise click.ClickException(f"cannot write {json_file}: {error}") from error
+        write_text(json_file, text)
         click.echo(f"written: {json_file}")
 
 

@@ -56,7 +56,6 @@ def run(
         shots = plan_of_replies(replies_of(prompts), seconds, seed=seed)
         ways["penstock"] = PREDICTING.format(prior=prior)
         ways[ORACLE] = ""
-    _try_place(out)
     show.greet(console, shots, list(ways))
     arms: list[ArmResult] = []
     with show.bars(console) as progress:
@@ -78,14 +77,6 @@ def run(
     report.write(out, arms, results, verdict)
     console.print(f"\nReport with plots: {out.resolve()}", soft_wrap=True)
     return verdict
-
-
-def _try_place(out: Path) -> None:
-    """Find a place that cannot be written before the minute, not after it; leave nothing there."""
-    there = out.exists()
-    out.open("ab").close()
-    if not there:
-        out.unlink()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,116 @@
+"""Files that a command will write: tried before its work begins, not after an hour of it."""
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+_LIKELY = {
+    errno.EACCES: "does it, or its folder, belong to somebody else?",
+    errno.EISDIR: "a folder stands there; name a file in it",
+    errno.ENAMETOOLONG: "file systems take names of up to 255 bytes",
+    errno.ENOSPC: "the disk is full",
+    errno.ENOTDIR: "a part of the path that should be a folder is a file",
+    errno.EROFS: "the file system is mounted read-only",
+}
+_OTHERWISE = "is the path mistyped?"
+
+
+class OutFile(click.Path):
+    """A file that will be written, checked while the command line is read.
+
+    Nothing is left behind by the check, and nothing that stands there is changed. A folder that
+    is not there is no mistake: `make_folder` makes it when there is something to write.
+
+    Args:
+        allow_dash: whether "-" stands for standard output.
+
+    """
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        """Take paths as `pathlib.Path`."""
+        super().__init__(dir_okay=True, allow_dash=allow_dash, path_type=Path)
+        self.name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or refuse what cannot be written."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not (self.allow_dash and str(path) == "-"):
+            try:
+                try_file(path)
+            except OSError as error:
+                self.fail(refusal(path, error), param, ctx)
+        return path
+
+
+def refusal(path: Path, error: OSError) -> str:
+    """Return value, rule and likely cause of an output that cannot be written."""
+    likely = _LIKELY.get(error.errno or 0, _OTHERWISE)
+    return f"{str(path)!r} cannot be written ({error.strerror or error}): {likely}"
+
+
+def try_file(path: Path) -> None:
+    """Find out whether a file can be written, by doing what writing would do.
+
+    Permission bits do not tell it: root may write where they say no, and on a read-only or
+    virtual file system nobody may where they say yes.
+
+    Raises:
+        OSError: it cannot.
+
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        folder = next(each for each in path.absolute().parents if each.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # opening a pipe would wait for its reader
+        path.open("ab").close()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result, in UTF-8.
+
+    Raises:
+        click.ClickException: it cannot be written after all.
+
+    """
+    try:
+        make_folder(path)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise click.ClickException(refusal(path, error)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a file that is about to be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def keep_apart(files: Mapping[str, Path | Iterable[Path] | None]) -> None:
+    """Refuse a command line on which one file would be written over another, or over an input.
+
+    Args:
+        files: by what the command line calls them; None where there is none.
+
+    Raises:
+        click.UsageError: two of them are one.
+
+    """
+    names: dict[Path, str] = {}
+    for name, given in files.items():
+        for path in [given] if isinstance(given, Path) else given or ():
+            if str(path) == "-" or (path.exists() and not path.is_file()):
+                continue  # /dev/null takes everything
+            other = names.setdefault(path.resolve(), name)
+            if other != name:
+                raise click.UsageError(
+                    f"{name} {str(path)!r}: is {other} too, and one would be written over the "
+                    "other; was a name repeated?"
+                )
