@@ -15,6 +15,9 @@ from tests.batch.files import batch_file, request
     [
         ("hello", "no JSON object"),
         ({**request(1), "custom_id": ""}, "custom_id='' must be a string"),
+        ({**request(1), "custom_id": None}, "custom_id=None must be a string"),
+        ({**request(1), "custom_id": 7}, "custom_id=7 must be a string"),
+        ({"url": "/v1/chat/completions", "body": {}}, "custom_id=None must be a string"),
         ({**request(1), "method": "GET"}, "method='GET' must be POST"),
         ({**request(1), "url": "/v1/models"}, "url='/v1/models' is no endpoint"),
         ({**request(1), "url": 7}, "url=7 is no endpoint"),

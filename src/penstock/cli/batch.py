@@ -89,6 +89,12 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
 )
 @click.option("--price-in", default=0.0, help="USD per million input tokens, for the cost shown.")
 @click.option("--price-out", default=0.0, help="USD per million output tokens, for the cost shown.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="After a power cut: believe the answers on disk, not the checkpoint; keep every whole "
+    "one and send the rest again.",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(**options: Any) -> None:
     """Send SOURCE, a file in OpenAI's batch format, as fast as the provider allows.
@@ -114,10 +120,12 @@ async def _run(
     max_in_flight: int,
     price_in: float,
     price_out: float,
+    repair: bool,
     quiet: bool,
 ) -> int:
     from penstock.integrations.batch.checkpoint import Checkpoint
     from penstock.integrations.batch.lines import inspect
+    from penstock.integrations.batch.repair import repair as rebuild
     from penstock.integrations.batch.runner import Batch
     from penstock.integrations.batch.sending import HttpSend
 
@@ -133,6 +141,8 @@ async def _run(
         traffic_class=traffic_class if sidecar else None,
         tenant=tenant if sidecar else None,
     )
+    if repair:
+        rebuild(checkpoint, source, out, errors, inspection, now_unix_s=time.time())
     store = Checkpoint(checkpoint, out, errors, inspection, now_unix_s=time.time())
     loop = asyncio.get_running_loop()
     deadline_at = None

@@ -8,6 +8,8 @@ stands twice, and only calls that were in flight are repeated.
 
 import os
 import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,7 +55,7 @@ class Checkpoint:
 
     Raises:
         BatchError: it belongs to another input, another process runs it, or an answer file
-            exists although the run is new, or is shorter than the checkpoint knows.
+            exists although the run is new, or is not as the checkpoint left it.
 
     """
 
@@ -63,24 +65,64 @@ class Checkpoint:
         """Open or create it, and cut the answer files to what was committed."""
         self.path = path
         self.requests = inspection.requests
-        self._database = _open(path)
+        with ExitStack() as closing_on_error:
+            self._database = closing_on_error.enter_context(closing(_open(path)))
+            self._begin_or_go_on(out, errors, inspection, now_unix_s, closing_on_error)
+            closing_on_error.pop_all()
+
+    def _begin_or_go_on(
+        self,
+        out: Path,
+        errors: Path,
+        inspection: Inspection,
+        now_unix_s: float,
+        closing_on_error: ExitStack,
+    ) -> None:
         row = self._database.execute("SELECT * FROM run").fetchone()
         if row is None:
             row = self._begin(out, errors, inspection, now_unix_s)
-        version, fingerprint, _, self.started_unix_s, out_bytes, error_bytes, *totals = row
-        if version != VERSION or fingerprint != inspection.fingerprint:
-            raise BatchError(
-                f"{path} is the checkpoint of another input file (or of a changed one): "
-                "name another --checkpoint, or remove it to start again"
-            )
+        _must_belong(self.path, row, inspection)
+        _, _, _, self.started_unix_s, out_bytes, error_bytes, *totals = row
         self.totals = Totals(*totals)
-        self._out = _cut(out, out_bytes)
-        self._errors = _cut(errors, error_bytes)
+        self._out = closing_on_error.enter_context(_cut(out, out_bytes))
+        self._errors = closing_on_error.enter_context(_cut(errors, error_bytes))
         self._out_bytes: int = out_bytes
         self._error_bytes: int = error_bytes
         self._done = bytearray(inspection.last_line // 8 + 1)
         for (line,) in self._database.execute("SELECT line FROM done"):
             self._done[line >> 3] |= 1 << (line & 7)
+
+    @classmethod
+    def rewrite(
+        cls,
+        path: Path,
+        inspection: Inspection,
+        lines: Iterable[int],
+        totals: Totals,
+        *,
+        out_bytes: int,
+        error_bytes: int,
+        now_unix_s: float,
+    ) -> None:
+        """Say anew, in one transaction, what is done; see `repair`.
+
+        Raises:
+            BatchError: it belongs to another input, or another process runs it.
+
+        """
+        database = _open(path)
+        with closing(database):
+            row = database.execute("SELECT * FROM run").fetchone()
+            if row is not None:
+                _must_belong(path, row, inspection)
+            started_unix_s = now_unix_s if row is None else row[3]
+            counts = (totals.succeeded, totals.failed, totals.prompt_tokens, totals.output_tokens)
+            database.execute("BEGIN")
+            database.execute("DELETE FROM run")
+            database.execute("DELETE FROM done")
+            database.executemany("INSERT INTO done VALUES (?)", ((line,) for line in lines))
+            _insert(database, inspection, started_unix_s, (out_bytes, error_bytes, *counts))
+            database.execute("COMMIT")
 
     def is_done(self, line: int) -> bool:
         """Say whether a line has its answer."""
@@ -128,12 +170,11 @@ class Checkpoint:
             if file.exists() and file.stat().st_size:
                 raise BatchError(
                     f"{file} exists and {self.path} knows nothing of it: it would be "
-                    "overwritten; move it away or name another file"
+                    "overwritten; move it away or name another file. Is the checkpoint lost, add "
+                    "--repair: it is made anew from the answers"
                 )
-        row = (VERSION, inspection.fingerprint, inspection.requests, now_unix_s, *([0] * 6))
-        marks = ",".join("?" * len(row))
         self._database.execute("BEGIN")
-        self._database.execute(f"INSERT INTO run VALUES ({marks})", row)  # noqa: S608 - marks only
+        row = _insert(self._database, inspection, now_unix_s, (0,) * 6)
         self._database.execute("COMMIT")
         return row
 
@@ -157,6 +198,27 @@ class Checkpoint:
         self._done[line >> 3] |= 1 << (line & 7)
 
 
+def _insert(
+    database: sqlite3.Connection,
+    inspection: Inspection,
+    started_unix_s: float,
+    counts: tuple[int, ...],
+) -> tuple[object, ...]:
+    row = (VERSION, inspection.fingerprint, inspection.requests, started_unix_s, *counts)
+    marks = ",".join("?" * len(row))
+    database.execute(f"INSERT INTO run VALUES ({marks})", row)  # noqa: S608 - marks only
+    return row
+
+
+def _must_belong(path: Path, row: Sequence[object], inspection: Inspection) -> None:
+    version, fingerprint, *_ = row
+    if version != VERSION or fingerprint != inspection.fingerprint:
+        raise BatchError(
+            f"{path} is the checkpoint of another input file (or of a changed one): "
+            "name another --checkpoint, or remove it to start again"
+        )
+
+
 def _open(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,8 +230,9 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         database.execute("PRAGMA journal_mode=WAL")
-        # A killed process loses nothing that it wrote. After a power cut an answer file may be
-        # shorter than what was committed; then the run refuses to go on (see `_cut`).
+        # A killed process loses nothing that it wrote. After a power cut an answer file may hold
+        # less than what was committed; then the run refuses to go on (see `_cut` and `repair`).
+        # Waiting for the disk after each answer would cost milliseconds each.
         database.execute("PRAGMA synchronous=NORMAL")
         database.executescript(_SCHEMA)
         database.execute("BEGIN IMMEDIATE")
@@ -179,22 +242,35 @@ def _open(path: Path) -> sqlite3.Connection:
         raise BatchError(f"{path} is in use: does another penstock run this batch?") from error
     except sqlite3.DatabaseError as error:
         database.close()
-        raise BatchError(f"{path} is no checkpoint of a batch: {error}") from error
+        raise BatchError(
+            f"{path} is no checkpoint of a batch ({error}): was another file named, or is it "
+            "damaged? Then move it away and add --repair: it is made anew from the answers"
+        ) from error
     return database
 
 
 def _cut(path: Path, length: int) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("ab", buffering=0)
+    file = path.open("a+b", buffering=0)
     size = os.fstat(file.fileno()).st_size
-    if size < length:
+    if size < length or not _ends_a_line(file, length):
         file.close()
+        found = f"has {size} bytes" if size < length else f"does not end a line at byte {length}"
         raise BatchError(
-            f"{path} has {size} bytes, but {length} were written: was it changed or moved? "
-            "Put it back, or remove the checkpoint to start again"
+            f"{path} {found}, but {length} bytes of whole lines were written: was it changed or "
+            "moved, or was there a power cut? Put it back as it was; or add --repair, which keeps "
+            "every whole answer in it and asks again, and pays again, for what is missing"
         )
     file.truncate(length)
     return file  # unbuffered, so that a write is a write
+
+
+def _ends_a_line(file: BinaryIO, length: int) -> bool:
+    """Say whether a line ends there; a power cut may leave zeros of the right length."""
+    if length == 0:
+        return True
+    file.seek(length - 1)
+    return file.read(1) == b"\n"
 
 
 def _append(file: BinaryIO, data: bytes) -> None:

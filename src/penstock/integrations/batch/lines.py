@@ -18,6 +18,12 @@ from penstock.integrations.wire.endpoint import Endpoint, endpoint_of
 from penstock.runtime import jsonio
 
 PROBLEMS_SHOWN = 10
+ID_PREFIX = "batch_req_"
+"""Before the line's number, in the `id` of its answer."""
+
+
+_PARTS = 16
+_PART_SHIFT = 64 - 4
 
 
 class BatchError(PenstockError, ValueError):
@@ -67,7 +73,8 @@ def parse_line(number: int, text: bytes) -> Line:
     """
     parsed = jsonio.loads_object(text)
     if parsed is None:
-        raise BatchError(f"line {number}: no JSON object")
+        likely = "" if text.endswith(b"\n") else ", and no line's end: was the file cut short?"
+        raise BatchError(f"line {number}: no JSON object{likely}")
     custom_id = parsed.get("custom_id")
     if not isinstance(custom_id, str) or not custom_id:
         raise BatchError(f"line {number}: custom_id={custom_id!r} must be a string, not empty")
@@ -88,7 +95,7 @@ def parse_line(number: int, text: bytes) -> Line:
 def inspect(path: Path) -> Inspection:
     """Read the whole file once and refuse it if any line is wrong.
 
-    Nothing is sent for a file that would fail in its middle. Memory: 8 bytes a line.
+    Nothing is sent for a file that would fail in its middle. Memory: 11 bytes a line.
 
     Raises:
         BatchError: wrong lines, or a custom_id that stands twice; the first ten are listed.
@@ -111,7 +118,7 @@ def inspect(path: Path) -> Inspection:
                 if len(problems) >= PROBLEMS_SHOWN:
                     break
                 continue
-            digests.append(_digest(line.custom_id))
+            digests.append(custom_id_digest(line.custom_id))
     if not problems and not digests:
         problems.append("the file holds no request")
     if not problems:
@@ -144,7 +151,7 @@ def _answer(line: Line, response: Any, error: Any) -> bytes:
     return (
         jsonio.dumps(
             {
-                "id": f"batch_req_{line.number}",
+                "id": f"{ID_PREFIX}{line.number}",
                 "custom_id": line.custom_id,
                 "response": response,
                 "error": error,
@@ -154,21 +161,24 @@ def _answer(line: Line, response: Any, error: Any) -> bytes:
     )
 
 
-def _digest(custom_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(custom_id.encode(), digest_size=8).digest(), "big")
+def custom_id_digest(custom_id: str) -> int:
+    """Return 64 bits that stand for a custom_id; never 0."""
+    return 1 | int.from_bytes(hashlib.blake2b(custom_id.encode(), digest_size=8).digest(), "big")
 
 
 def _repeated(path: Path, digests: "array[int]") -> list[str]:
     """Return a complaint for each custom_id that stands twice (equal digests are looked at)."""
-    ordered = sorted(digests)
-    suspects = {a for a, b in pairwise(ordered) if a == b}
+    suspects: set[int] = set()
+    for part in range(_PARTS):  # sorted as a list they would take 40 bytes each
+        ordered = sorted(digest for digest in digests if digest >> _PART_SHIFT == part)
+        suspects.update(a for a, b in pairwise(ordered) if a == b)
     if not suspects:
         return []
     first_seen: dict[str, int] = {}
     problems: list[str] = []
     for number, text in requests_in(path):
         name = parse_line(number, text).custom_id
-        if _digest(name) not in suspects:
+        if custom_id_digest(name) not in suspects:
             continue
         if name in first_seen:
             problems.append(
