@@ -12,7 +12,7 @@ from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
 
 if TYPE_CHECKING:
     from penstock.predict.predictor import Predictor
-    from penstock.predict.prior import PriorModel
+    from penstock.predict.prior import LogTokens
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = OutFile()
@@ -33,23 +33,33 @@ def command() -> None:
     show_default=True,
     help="Whether the routes in FILES are those of the calls to come.",
 )
-def train(files: tuple[Path, ...], out: Path, labelled: bool) -> None:
+@click.option(
+    "--learner",
+    type=click.Choice(["numpy", "boosted"]),
+    default="numpy",
+    show_default=True,
+    help="numpy's own trees, or LightGBM over the last 5,000 replies, which loading then needs.",
+)
+def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str) -> None:
     """Train a prior from recorded replies (parquet or JSON lines).
 
     Rows need `prompt` and `output_tokens`, and may have `route`, `model` and `max_tokens`. The
     prior holds numbers only, no text. The shipped prior was made with --unlabelled.
     """
+    if learner == "boosted" and not labelled:
+        raise click.UsageError("--unlabelled: a prior without labels is made by numpy alone.")
     from penstock.predict.datasets import read_replies
+    from penstock.predict.learners import learner as fit_of
     from penstock.predict.lessons import lesson
     from penstock.predict.prior_file import write_prior
     from penstock.predict.shared_training import train_shared
-    from penstock.predict.training import fit_prior
 
     keep_apart({"FILES": files, "--out": out})
     replies = [reply for file in files for reply in read_replies(file)]
+    prior: LogTokens
     if labelled:
         lessons = [lesson(reply.call, reply.output_tokens) for reply in replies]
-        prior = fit_prior(lessons, labelled=True, wider=_shipped())
+        prior = fit_of(learner, wider=_shipped())(lessons)
     else:
         prior = train_shared(replies)
     write_prior(out, prior)
@@ -137,7 +147,7 @@ def report(log: Path, out: Path, json_file: Path | None) -> None:
     click.echo(f"plot: {out}")
 
 
-def _prior(name: str) -> PriorModel | None:
+def _prior(name: str) -> LogTokens | None:
     from penstock.predict.prior_file import read_prior
 
     if name == "none":
@@ -145,14 +155,14 @@ def _prior(name: str) -> PriorModel | None:
     return _shipped() if name == "shipped" else read_prior(Path(name))
 
 
-def _shipped() -> PriorModel:
+def _shipped() -> LogTokens:
     from penstock.predict.prior_file import shipped_prior
 
     return shipped_prior()
 
 
 def _predictor(
-    train_file: Path | None, prior: PriorModel | None, learner: str, seed: int
+    train_file: Path | None, prior: LogTokens | None, learner: str, seed: int
 ) -> Predictor:
     from penstock.predict.datasets import read_replies
     from penstock.predict.learners import learner as fit_of

@@ -20,7 +20,7 @@ _DENSE_WEIGHT = 0.5
 class GramKernel:
     """Recorded calls and, for each sharpness, how much each of them counts.
 
-    Slower and better than the signatures of `KernelWindow`: milliseconds a call.
+    Slower and better than the signatures of `KernelWindow`: half a millisecond a call.
 
     Attributes:
         grams: places of all calls, one after the other.

@@ -25,7 +25,7 @@ class RefittingPredictor:
 
     The new expert starts with losses on the books, so it is heard where it beats the online
     model on the traffic since, and nowhere else. It costs memory (some MB for the lessons) and
-    time (milliseconds a call with LightGBM), which is why nobody gets it without asking.
+    time (0.6 ms a call with LightGBM), which is why nobody gets it without asking.
     """
 
     def __init__(

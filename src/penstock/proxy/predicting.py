@@ -11,7 +11,7 @@ from penstock.proxy.estimating import Estimator
 
 if TYPE_CHECKING:
     from penstock.predict import Predictor
-    from penstock.predict.prior import PriorModel
+    from penstock.predict.prior import LogTokens
 
 logger = logging.getLogger("penstock.proxy")
 
@@ -92,7 +92,7 @@ class Attached:
                 )
 
 
-def _read_prior(name: str) -> "PriorModel":
+def _read_prior(name: str) -> "LogTokens":
     from penstock.predict.prior_file import read_prior
 
     return read_prior(Path(name))
