@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.integrations.http.refusing import refusal_of as refusal_of
     from penstock.integrations.program import Penstock as Penstock
     from penstock.runtime.slot import Usage as Usage
+    from penstock.runtime.spec import RequestSpec as RequestSpec
     from penstock.runtime.telemetry import Hooks as Hooks
 
 _HOMES = {
@@ -48,6 +49,7 @@ _HOMES = {
     "PolicySpec": "penstock.core.settings",
     "ProtocolError": "penstock.errors",
     "Refused": "penstock.errors",
+    "RequestSpec": "penstock.runtime.spec",
     "Stack": "penstock.core.settings",
     "TokenEstimate": "penstock.core.model",
     "TrafficClass": "penstock.core.model",

@@ -67,11 +67,11 @@ async def test_jobs_of_a_loops_executor_inherit() -> None:
 
 def test_a_block_states_how_long_its_replies_will_be() -> None:
     with penstock.request(tokens=(40, 90)) as asked:
-        assert asked.estimate == penstock.TokenEstimate(40, 90, "caller")
+        assert asked.tokens == penstock.TokenEstimate(40, 90, "caller")
         with penstock.request(tokens=25) as inner:
-            assert inner.estimate == penstock.TokenEstimate(25, 25, "caller")
+            assert inner.tokens == penstock.TokenEstimate(25, 25, "caller")
         with penstock.request(class_="batch") as inner:
-            assert inner.estimate == asked.estimate
+            assert inner.tokens == asked.tokens
 
 
 @pytest.mark.parametrize("tokens", [0, -3, (90, 40), (1, 2, 3), "many", (4, float("inf"))])

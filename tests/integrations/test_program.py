@@ -46,14 +46,21 @@ def test_a_blocks_tokens_are_the_gates_estimate_unless_the_call_brings_one() -> 
     gate = penstock_with(tape=tape).sync_gate()
     own = penstock.TokenEstimate(5, 6)
     with penstock.request(tokens=(20, 45)):
-        for words in ({}, {"max_tokens": 30}, {"estimate": own}):
+        for words in ({}, {"max_tokens": 30}, {"tokens": own}, {"tokens": 7, "max_tokens": 6}):
             with gate.admit(**words) as slot:
                 slot.settle(Usage(10))
     assert [d.request.estimate for d in tape.of(Dispatch)] == [
         penstock.TokenEstimate(20, 45, "caller"),
         penstock.TokenEstimate(20, 30, "caller"),
         own,
+        penstock.TokenEstimate(6, 6, "caller"),
     ]
+
+
+def test_tokens_that_are_no_length_are_refused_on_entry() -> None:
+    gate = penstock_with().sync_gate()
+    with pytest.raises(ValueError, match="tokens=0 is no length of a reply"), gate.admit(tokens=0):
+        pytest.fail("it cannot be entered")
 
 
 def test_the_sync_gate_is_its_twin() -> None:

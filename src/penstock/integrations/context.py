@@ -23,7 +23,7 @@ class Asked:
     tenant: str | None = None
     session: str | None = None
     route: str | None = None
-    estimate: TokenEstimate | None = None
+    tokens: TokenEstimate | None = None
 
 
 NOTHING = Asked()
@@ -55,7 +55,8 @@ def request(
         route: a name for this kind of call, for the predictor.
         tokens: how many output tokens each call will have, where you know better than a
             prediction: a count, or a median and a 90th percentile; a call's own `max_tokens`
-            caps it. Nothing is predicted then.
+            caps it. Nothing is predicted then; a learning predictor learns from the replies
+            all the same.
 
     Raises:
         ValueError: a deadline that is not above 0, or tokens that are no length of a reply.
@@ -72,7 +73,7 @@ def request(
         "tenant": tenant,
         "session": session,
         "route": route,
-        "estimate": None if tokens is None else stated(tokens),
+        "tokens": None if tokens is None else stated(tokens),
     }
     asked = replace(CURRENT.get(), **{k: v for k, v in said.items() if v is not None})
     threads.carry(CURRENT, NOTHING)

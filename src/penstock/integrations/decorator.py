@@ -23,7 +23,7 @@ def scheduled(
     """Let each call of the decorated function wait for a slot and hold it while it runs.
 
     ```python
-    @penstock.scheduled(class_="batch", max_tokens=300)
+    @penstock.scheduled(class_="batch", max_tokens=300, prompt=lambda text: text)
     async def summarise(text: str) -> Reply: ...
     ```
 
@@ -32,7 +32,9 @@ def scheduled(
             is read, as OpenAI's and Anthropic's objects have it.
         upstream: which provider the calls go to, by a name of your choice.
         penstock: the program's if None.
-        words: fields of `RequestSpec`, for each call; `class_` is `traffic_class`.
+        words: fields of `RequestSpec`, as for `gate().admit`; `class_` is `traffic_class`. A
+            function is called with each call's arguments: `prompt=lambda text: text` shows the
+            predictor what is asked, `tokens=lambda text: len(text)` states a length.
 
     Raises:
         Refused: from the decorated function, if the scheduler says no.
@@ -46,7 +48,7 @@ def scheduled(
             @functools.wraps(function)
             async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                 gate = (penstock or default.default()).gate(upstream)
-                async with gate.admit(**words) as slot:
+                async with gate.admit(**words_of(words, args, kwargs)) as slot:
                     result = await function(*args, **kwargs)
                     slot.settle(read(result))
                     return result
@@ -56,7 +58,7 @@ def scheduled(
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             gate = (penstock or default.default()).sync_gate(upstream)
-            with gate.admit(**words) as slot:
+            with gate.admit(**words_of(words, args, kwargs)) as slot:
                 result = function(*args, **kwargs)
                 slot.settle(read(result))
                 return result
@@ -64,6 +66,13 @@ def scheduled(
         return call
 
     return decorate
+
+
+def words_of(
+    words: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the words for one call, with the functions among them called."""
+    return {name: word(*args, **kwargs) if callable(word) else word for name, word in words.items()}
 
 
 def usage_of_result(result: Any) -> Usage | None:

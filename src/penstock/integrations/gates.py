@@ -5,7 +5,6 @@ from typing import Any
 from penstock.integrations.context import CURRENT, NOTHING, Asked
 from penstock.runtime.gate import Admission, Gate
 from penstock.runtime.spec import RequestSpec
-from penstock.runtime.stated import capped
 from penstock.runtime.sync import SyncAdmission, SyncGate
 
 
@@ -24,12 +23,10 @@ def completed(words: dict[str, Any], asked: Asked | None = None) -> dict[str, An
         words["traffic_class"] = words.pop("class_")
     asked = CURRENT.get() if asked is None else asked
     if asked is not NOTHING:
-        for name in ("traffic_class", "deadline_s", "tenant", "session", "route"):
+        for name in ("traffic_class", "deadline_s", "tenant", "session", "route", "tokens"):
             value = getattr(asked, name)
             if value is not None:
                 words.setdefault(name, value)
-        if asked.estimate is not None and "estimate" not in words:
-            words["estimate"] = capped(asked.estimate, words.get("max_tokens"))
     deadline_s = words.get("deadline_s")
     if deadline_s is not None:
         words.setdefault("expires_in_s", deadline_s)

@@ -115,7 +115,7 @@ class Front:
             traffic_class=treatment.traffic_class,
             deadline_s=treatment.deadline_s,
             expires_in_s=self._ttl_s.get(treatment.traffic_class, math.inf),
-            estimate=estimated.estimate,
+            tokens=estimated.estimate,
             prompt_tokens=estimated.prompt_tokens or call.prompt_tokens,
             tenant=treatment.tenant,
             model=target.name,

@@ -8,7 +8,8 @@ from penstock.runtime.spec import Prediction, RequestSpec, TablePredictor
 class LearnedPredictor:
     """The predictor of `penstock.predict`, with the class's table behind it.
 
-    Calls of which neither body nor prompt is known get the table's estimate.
+    Calls of which neither body nor prompt is known get the table's estimate, and so do embeddings,
+    which write nothing.
     """
 
     def __init__(self, guard: GuardedPredictor) -> None:
@@ -20,6 +21,8 @@ class LearnedPredictor:
         """Return the learnt estimate; what the reply really had is learnt from."""
         fallback = self._table.predict(spec, traffic_class)
         route = spec.route or None
+        if spec.endpoint == "embeddings":
+            return fallback
         if spec.body is not None:
             call = CallFeatures.from_body(spec.body, endpoint=spec.endpoint or "chat", route=route)
         elif spec.prompt is not None:
@@ -28,6 +31,13 @@ class LearnedPredictor:
             )
         else:
             return fallback
+        if spec.tokens is not None:
+            # A lesson like any other, but no merit or fault of the predictor's.
+            return Prediction(
+                fallback.estimate,
+                lambda output_tokens: self._guard.learn(call, output_tokens),
+                call.prompt_tokens,
+            )
         estimate = self._guard.predict(call, fallback=fallback.estimate)
         return Prediction(
             estimate,

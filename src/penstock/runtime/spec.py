@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.core.model import Request, TokenEstimate, TrafficClass
+from penstock.runtime.stated import capped, stated
 from penstock.runtime.telemetry import Trace, Tracer
 
 _OPERATIONS = {
@@ -28,8 +29,9 @@ class RequestSpec:
         traffic_class: the class by name; the gate's default if None.
         deadline_s: seconds from now until the last token is wanted; the class's if None.
         expires_in_s: seconds from now after which it is refused if still waiting.
-        estimate: predicted output tokens, where the caller knows better.
-        max_tokens: the most that the reply may have; caps the estimate.
+        tokens: how many output tokens the reply will have, where the caller knows better than a
+            prediction: a count, a median and a 90th percentile, or an estimate.
+        max_tokens: the most that the reply may have; caps what is stated or predicted.
         prompt_tokens: input size, if known.
         tenant, model, session: as in `core.model.Request`.
         prompt: the text, for the predictor only; never kept, logged or shown.
@@ -44,7 +46,7 @@ class RequestSpec:
     traffic_class: str | None = None
     deadline_s: float | None = None
     expires_in_s: float | None = None
-    estimate: TokenEstimate | None = None
+    tokens: TokenEstimate | float | tuple[float, float] | None = None
     max_tokens: int | None = None
     prompt_tokens: int | None = None
     tenant: str = ""
@@ -80,7 +82,10 @@ class Predictor(Protocol):
     """
 
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
-        """Return the estimate for a request of that class; it keeps nothing of the spec's text."""
+        """Return the estimate for a request of that class; it keeps nothing of the spec's text.
+
+        Where `spec.tokens` states the length, the estimate is not used, but `learn` is.
+        """
         ...
 
 
@@ -158,7 +163,8 @@ class Intake:
         """Return the request as the scheduler sees it, and who learns from its real length.
 
         Raises:
-            ValueError: an unknown class, or a time that is not a positive number.
+            ValueError: an unknown class, a time that is not a positive number, or tokens that are
+                no length of a reply.
 
         """
         traffic_class = self._class_named(spec.traffic_class or self.default_class)
@@ -172,16 +178,16 @@ class Intake:
                 f"{name}={value!r} is not a time to come: it must be above 0 seconds; "
                 "was a point in time given instead of a span?"
             )
-        if spec.estimate is not None:
-            prediction = Prediction(spec.estimate)
-        else:
-            prediction = self.predictor.predict(spec, traffic_class)
+        prediction = self.predictor.predict(spec, traffic_class)
+        estimate = prediction.estimate
+        if spec.tokens is not None:
+            estimate = capped(stated(spec.tokens), spec.max_tokens)
         given = spec.prompt_tokens
         request = Request(
             id=next(self._ids),
             traffic_class=traffic_class.name,
             arrived_at=now,
-            estimate=prediction.estimate,
+            estimate=estimate,
             deadline=now + deadline_s,
             expires_at=now + expires_in_s,
             tenant=spec.tenant,

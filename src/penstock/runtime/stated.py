@@ -6,16 +6,19 @@ STATED = "caller"
 """The source of an estimate that the caller stated."""
 
 
-def stated(tokens: float | tuple[float, float]) -> TokenEstimate:
+def stated(tokens: TokenEstimate | float | tuple[float, float]) -> TokenEstimate:
     """Return the caller's word as an estimate.
 
     Args:
-        tokens: output tokens: a count, or a median and a 90th percentile.
+        tokens: output tokens: a count, or a median and a 90th percentile; an estimate is
+            returned as it is.
 
     Raises:
         ValueError: it is neither, or no length of a reply.
 
     """
+    if isinstance(tokens, TokenEstimate):
+        return tokens
     pair = tokens if isinstance(tokens, tuple) else (tokens, tokens)
     try:
         p50, p90 = pair

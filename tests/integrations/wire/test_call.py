@@ -59,7 +59,7 @@ def test_hints_come_from_headers() -> None:
 )
 def test_a_call_states_its_length_by_header(text: str, p50: float, p90: float) -> None:
     hints = hints_of({"x-penstock-tokens": text})
-    assert hints == Hints(estimate=TokenEstimate(p50, p90, "caller"))
+    assert hints == Hints(tokens=TokenEstimate(p50, p90, "caller"))
 
 
 @pytest.mark.parametrize("text", ["", "0", "90,40", "40,", "1,2,3", "nan", "many"])

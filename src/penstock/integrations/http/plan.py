@@ -10,7 +10,6 @@ from penstock.integrations.wire.call import HINT_HEADERS, Call, call_of, hints_o
 from penstock.integrations.wire.endpoint import Endpoint, endpoint_like
 from penstock.runtime import jsonio
 from penstock.runtime.spec import RequestSpec
-from penstock.runtime.stated import capped
 
 _MARK = b"x-penstock-"
 _MARK_LENGTH = len(_MARK)
@@ -58,12 +57,11 @@ def plan_of(
     body = jsonio.loads_object(content) or {}
     call = call_of(endpoint.kind, body)
     asked = _asked(request.headers)
-    estimate = asked.estimate
     spec = RequestSpec(
         traffic_class=asked.traffic_class,
         deadline_s=asked.deadline_s,
         expires_in_s=asked.deadline_s,  # it stops waiting when its deadline has passed
-        estimate=None if estimate is None else capped(estimate, call.max_tokens),
+        tokens=asked.tokens,
         max_tokens=call.max_tokens,
         tenant=asked.tenant or "",
         model=call.model,
@@ -103,5 +101,5 @@ def _asked(headers: Any) -> Asked:
         first(hints.tenant, asked.tenant),
         first(hints.session, asked.session),
         first(hints.route, asked.route),
-        first(hints.estimate, asked.estimate),
+        first(hints.tokens, asked.tokens),
     )

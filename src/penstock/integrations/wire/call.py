@@ -61,7 +61,7 @@ class Hints:
     tenant: str | None = None
     session: str | None = None
     route: str | None = None
-    estimate: TokenEstimate | None = None
+    tokens: TokenEstimate | None = None
 
 
 def call_of(kind: Kind, body: Mapping[str, Any]) -> Call:
@@ -99,7 +99,7 @@ def hints_of(headers: Mapping[str, str]) -> Hints:
         tenant=headers.get(TENANT_HEADER),
         session=headers.get(SESSION_HEADER),
         route=headers.get(ROUTE_HEADER),
-        estimate=None if tokens is None else _stated(tokens),
+        tokens=None if tokens is None else _stated(tokens),
     )
 
 
