@@ -89,6 +89,35 @@ def test_a_damaged_state_is_no_reason_not_to_serve(
         eventually(lambda: estimator.predictor is not None)
         assert call(proxy.port, headers=TOKENS).status == 200
     assert "predictor.state: not a readable penstock predictor state file" in caplog.text
+    kept = tmp_path / "predictor.state.damaged"
+    assert f"it is kept as {kept}" in caplog.text
+    assert kept.read_bytes() == b"not a state"
+    assert state.read_bytes().startswith(b"PK")  # what was learnt since
+
+
+def test_a_second_damaged_state_does_not_replace_the_first(
+    mock: MockServer, tmp_path: Path
+) -> None:
+    state = tmp_path / "predictor.state"
+    for damage in (b"one", b"two", b"three"):
+        state.write_bytes(damage)
+        with sidecar(_toml(mock.url, state)):
+            pass
+    kept = sorted(tmp_path.glob("predictor.state.damaged*"))
+    assert [path.read_bytes() for path in kept] == [b"one", b"two", b"three"]
+
+
+def test_a_folder_in_the_states_place_is_left_alone(
+    mock: MockServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "predictor.state"
+    state.mkdir()
+    with sidecar(_toml(mock.url, state)) as proxy:
+        assert proxy.running is not None
+        estimator = proxy.running.sidecar.estimator
+        eventually(lambda: estimator.predictor is not None)
+        assert "predictor.state cannot be written (Is a directory" in caplog.text  # at once
+    assert [path.name for path in tmp_path.iterdir()] == ["predictor.state"]
 
 
 def test_a_prior_of_ones_own_is_where_it_starts(mock: MockServer, tmp_path: Path) -> None:

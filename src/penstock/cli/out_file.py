@@ -1,24 +1,13 @@
 """Files that a command will write: tried before its work begins, not after an hour of it."""
 
-import errno
 import os
-import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-_LIKELY = {
-    errno.EACCES: "does it, or its folder, belong to somebody else?",
-    errno.EISDIR: "a folder stands there; name a file in it",
-    errno.ENAMETOOLONG: "file systems take names of up to 255 bytes",
-    errno.ENOSPC: "the disk is full",
-    errno.ENOTDIR: "a part of the path that should be a folder is a file",
-    errno.EROFS: "the file system is mounted read-only",
-}
-_OTHERWISE = "is the path mistyped?"
+from penstock.runtime.out_file import likely_cause, try_file
 
 
 class OutFile(click.Path):
@@ -50,28 +39,7 @@ class OutFile(click.Path):
 
 def refusal(path: Path, error: OSError) -> str:
     """Return value, rule and likely cause of an output that cannot be written."""
-    likely = _LIKELY.get(error.errno or 0, _OTHERWISE)
-    return f"{str(path)!r} cannot be written ({error.strerror or error}): {likely}"
-
-
-def try_file(path: Path) -> None:
-    """Find out whether a file can be written, by doing what writing would do.
-
-    Permission bits do not tell it: root may write where they say no, and on a read-only or
-    virtual file system nobody may where they say yes.
-
-    Raises:
-        OSError: it cannot.
-
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        folder = next(each for each in path.absolute().parents if each.exists())
-        with tempfile.TemporaryFile(dir=folder):
-            return
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # opening a pipe would wait for its reader
-        path.open("ab").close()
+    return f"{str(path)!r} cannot be written ({error.strerror or error}): {likely_cause(error)}"
 
 
 def write_text(path: Path, text: str) -> None:

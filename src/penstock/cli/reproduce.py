@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.out_file import OutFile, make_folder, refusal, try_file
+from penstock.cli.out_file import OutFile, make_folder, refusal
+from penstock.runtime.out_file import try_file
 
 if TYPE_CHECKING:
     from penstock.experiments.bench import Progress

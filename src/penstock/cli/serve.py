@@ -16,7 +16,11 @@ import click
     show_default=True,
     help="The configuration; see docs/reference/configuration.md.",
 )
-@click.option("--check", is_flag=True, help="Check the configuration, say what is wrong, and end.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Check the configuration and the files it names, say what is wrong, and end.",
+)
 def command(path: str, check: bool) -> None:
     """Run the sidecar: point your SDK's base_url at it, and change nothing else.
 
@@ -28,6 +32,9 @@ def command(path: str, check: bool) -> None:
 
     loaded = load(path)
     if check:
+        from penstock.proxy.preflight import preflight
+
+        preflight(loaded, where=path)
         click.echo(f"{path}: good.")
         return
     from penstock.proxy.server import Running

@@ -1,5 +1,6 @@
 """Brings the learning predictor in beside a running sidecar: numpy is too slow to wait for."""
 
+import itertools
 import logging
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import PenstockError
 from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR, PredictorTable
 from penstock.proxy.estimating import Estimator
+from penstock.runtime.out_file import likely_cause, try_file
 
 if TYPE_CHECKING:
     from penstock.predict import Predictor
@@ -31,8 +33,26 @@ class Attached:
             self._thread.start()
 
     def _load(self) -> None:
-        from penstock.predict import GuardedPredictor
-
+        try:
+            from penstock.predict import GuardedPredictor
+        except ModuleNotFoundError as missing:
+            logger.error(
+                "predictor.kind = 'online' needs the package %s, which is not installed (pip "
+                "install 'penstock[predict]'); the estimates of the table stand",
+                missing.name,
+            )
+            return
+        if self._path is not None:
+            try:
+                try_file(self._path)
+            except OSError as error:
+                logger.error(
+                    "predictor: state_path %s cannot be written (%s: %s): what is learnt will be "
+                    "lost at the end",
+                    self._path,
+                    error.strerror,
+                    likely_cause(error),
+                )
         predictor = self._restored() or self._fresh()
         self._predictor = predictor
         self._estimator.predictor = GuardedPredictor(predictor)
@@ -41,18 +61,35 @@ class Attached:
         """Return the predictor of the last run, or None if there is none to be had."""
         from penstock.predict import Predictor
 
-        if self._path is None or not self._path.exists():
+        if self._path is None or not self._path.is_file():
             return None
         try:
             prior = None if self._prior in (SHIPPED_PRIOR, NO_PRIOR) else _read_prior(self._prior)
             return Predictor.load(self._path, prior=prior)
         except (OSError, PenstockError) as error:
-            logger.warning(
-                "predictor: state_path cannot be used (%s); starting without what it had learnt, "
-                "and writing over it at the end",
+            self._set_aside(self._path, error)
+            return None
+
+    def _set_aside(self, path: Path, problem: Exception) -> None:
+        """Keep a state that cannot be used from being written over."""
+        kept = _free_name(path)
+        try:
+            path.rename(kept)
+        except OSError as error:
+            self._path = None
+            logger.error(
+                "predictor: state_path cannot be used (%s), nor moved aside (%s); starting "
+                "without what it had learnt, and nothing will be kept at the end",
+                problem,
                 error,
             )
-            return None
+            return
+        logger.warning(
+            "predictor: state_path cannot be used (%s); it is kept as %s; starting without what "
+            "it had learnt",
+            problem,
+            kept,
+        )
 
     def _fresh(self) -> "Predictor":
         from penstock.predict import Predictor
@@ -90,6 +127,14 @@ class Attached:
                     self._path,
                     error,
                 )
+
+
+def _free_name(path: Path) -> Path:
+    numbers = itertools.count(2)
+    kept = path.with_name(f"{path.name}.damaged")
+    while kept.exists():
+        kept = path.with_name(f"{path.name}.damaged-{next(numbers)}")
+    return kept
 
 
 def _read_prior(name: str) -> "LogTokens":

@@ -68,16 +68,17 @@ def loads(
     problems: list[Problem] = []
     config: Config | None = read_table(Config, data, "", problems)
     if config is None:
-        raise _refusal(where, problems)
+        raise refusal(where, problems)
     problems += cross_check(config)
     keys = resolve_keys(config, os.environ if env is None else env, problems)
     settings = core_settings(config, problems) if not problems else None
     if problems or settings is None:
-        raise _refusal(where, problems)
+        raise refusal(where, problems)
     return Loaded(config, settings, *keys)
 
 
-def _refusal(where: str, problems: list[Problem]) -> ConfigError:
+def refusal(where: str, problems: list[Problem]) -> ConfigError:
+    """Return the error that names everything wrong with a file."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = "".join(f"\n  {problem}" for problem in problems)
     return ConfigError(f"{where}: {count}; nothing was started.{lines}")

@@ -1,0 +1,96 @@
+"""Opens what a configuration names, for `penstock serve --check`; starts and changes nothing."""
+
+import errno
+import socket
+from pathlib import Path
+
+from penstock.errors import PenstockError
+from penstock.proxy.config import Loaded
+from penstock.proxy.config.load import refusal
+from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR, PredictorTable
+from penstock.proxy.config.problem import Problem
+from penstock.runtime.out_file import likely_cause, try_file
+
+
+def preflight(loaded: Loaded, *, where: str) -> None:
+    """Try what a start would do with files and addresses.
+
+    Stricter than a start, which serves without a prior or a state that cannot be used and says
+    so in its log. A port that is taken is no mistake: the sidecar that runs now may have it.
+
+    Raises:
+        ConfigError: something would fail; the text names every problem.
+
+    """
+    config = loaded.config
+    problems = [
+        *_written("log.decisions_path", config.log.decisions_path),
+        *_predictor(config.predictor),
+        *_address("server", config.server.host, config.server.port),
+    ]
+    if config.admin.enabled:
+        problems += _address("admin", config.admin.host, config.admin.port)
+    if problems:
+        raise refusal(where, problems)
+
+
+def _written(key: str, name: str | None) -> list[Problem]:
+    if name is None:
+        return []
+    try:
+        try_file(Path(name))
+    except OSError as error:
+        rule = f"cannot be written: {error.strerror or error}"
+        return [Problem(key, repr(name), rule, likely_cause(error))]
+    return []
+
+
+def _predictor(table: PredictorTable) -> list[Problem]:
+    if table.kind != "online":
+        return []
+    try:
+        import numpy  # noqa: F401 - all that the predictor needs
+    except ModuleNotFoundError:
+        return [
+            Problem("predictor.kind", repr(table.kind), "needs the package numpy",
+                    "it comes with an extra: pip install 'penstock[predict]'")
+        ]  # fmt: skip
+    return [*_read(table), *_written("predictor.state_path", table.state_path)]
+
+
+def _read(table: PredictorTable) -> list[Problem]:
+    from penstock.predict import Predictor
+    from penstock.predict.prior_file import read_prior
+
+    prior = None
+    if table.prior not in (SHIPPED_PRIOR, NO_PRIOR):
+        try:
+            prior = read_prior(Path(table.prior))
+        except (OSError, PenstockError) as error:
+            return [Problem("predictor.prior", repr(table.prior), f"cannot be used: {error}")]
+    if table.state_path is None or not Path(table.state_path).is_file():
+        return []
+    try:
+        Predictor.load(Path(table.state_path), prior=prior)
+    except (OSError, PenstockError) as error:
+        return [Problem("predictor.state_path", repr(table.state_path), f"cannot be used: {error}")]
+    return []
+
+
+def _address(table: str, host: str, port: int) -> list[Problem]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return []
+        likely = (
+            "ports below 1024 are root's"
+            if error.errno == errno.EACCES
+            else "is that an address of this machine?"
+        )
+        rule = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        return [Problem(f"{table}.host", repr(host), rule, likely)]
+    return []
