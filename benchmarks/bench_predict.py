@@ -57,6 +57,11 @@ def prompts() -> list[tuple[str, str, str, int, str]]:
 
 def gpt4_mix() -> Rows:
     """Return (prompt id, lesson) of the GPT-4 mix without chat."""
+    return gpt4_mix_texts()[0]
+
+
+def gpt4_mix_texts() -> tuple[Rows, list[str]]:
+    """Return the same with the prompts' texts, which lessons do not hold."""
     chosen = []
     taught: dict[str, list[tuple[str, str, str, int, str]]] = defaultdict(list)
     for row in prompts():
@@ -66,10 +71,11 @@ def gpt4_mix() -> Rows:
             taught[row[0]].append(row)
     for rows in taught.values():
         chosen += sorted(rows, key=lambda row: row[1])[:1500]
-    return [
+    lessons = [
         (ph, lesson(CallFeatures.from_prompt(text, model=model, route=route), tokens))
         for route, ph, model, tokens, text in chosen
     ]
+    return lessons, [row[4] for row in chosen]
 
 
 def split(rows: Rows, seed: int) -> tuple[list[Lesson], list[Lesson]]:
@@ -176,18 +182,22 @@ def field() -> None:
     print("| method | bucket accuracy | pair ranking | error | pinball p90 | p90 coverage |")
     print("|---|---|---|---|---|---|")
     for name, method in methods.items():
-        figures = []
-        for seed in range(SPLITS):
-            train, test = split(rows, seed)
-            p50, p90 = method(train, test)
-            lengths = np.exp([item.log_tokens for item in test])
-            s = score(lengths, np.exp(p50), np.exp(np.maximum(p50, p90)))
-            figures.append([
-                s.bucket_accuracy, s.pair_ranking, s.median_multiplicative_error,
-                s.pinball_p90_log, s.p90_coverage,
-            ])  # fmt: skip
-        a, r, e, p, c = np.mean(np.array(figures, float), axis=0)
-        print(f"| {name} | {a:.3f} | {r:.3f} | x{e:.3f} | {p:.3f} | {c:.3f} |", flush=True)
+        pairs = [split(rows, seed) for seed in range(SPLITS)]
+        print_row(name, [(test, method(train, test)) for train, test in pairs])
+
+
+def print_row(name: str, results: Sequence[tuple[Sequence[Lesson], Estimates]]) -> None:
+    """Print a line of the table from (lessons, their estimates) of each split."""
+    figures = []
+    for test, (p50, p90) in results:
+        lengths = np.exp([item.log_tokens for item in test])
+        s = score(lengths, np.exp(p50), np.exp(np.maximum(p50, p90)))
+        figures.append([
+            s.bucket_accuracy, s.pair_ranking, s.median_multiplicative_error,
+            s.pinball_p90_log, s.p90_coverage,
+        ])  # fmt: skip
+    a, r, e, p, c = np.mean(np.array(figures, float), axis=0)
+    print(f"| {name} | {a:.3f} | {r:.3f} | x{e:.3f} | {p:.3f} | {c:.3f} |", flush=True)
 
 
 def cost() -> None:
