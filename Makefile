@@ -33,11 +33,11 @@ define install
 		|| $(PIP) --python $(2)/bin/python install --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: help setup setup-dev setup-examples demo test test-quick test-ray coverage check format docs bench lock clean distclean
+.PHONY: help setup setup-dev setup-examples demo test test-quick test-examples test-ray coverage check format docs bench lock clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "also: setup setup-dev setup-examples test-quick test-ray coverage format docs bench lock clean distclean"
+	@echo "also: setup setup-dev setup-examples test-quick test-examples test-ray coverage format docs bench lock clean distclean"
 
 $(STAMPS)/base: requirements/bootstrap.txt
 	@test -n "$(PYTHON)" || { \
@@ -82,6 +82,9 @@ test: $(STAMPS)/dev
 
 test-quick: $(STAMPS)/dev
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-examples: $(STAMPS)/dev .venv-examples/.stamp
+	$(BIN)/pytest -q tests/examples/test_litellm.py
 
 test-ray: .venv-ray/.stamp
 	.venv-ray/bin/pytest -q tests/experiments/test_cluster.py

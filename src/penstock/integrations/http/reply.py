@@ -69,6 +69,9 @@ class ReplyFollower:
             self._events.feed(chunk)
             if self._events.started:
                 self._slot.first_token()
+            if self._events.finished and not self._slot.ended:
+                # Not at the last byte: some callers (LiteLLM) stop here and close nothing.
+                self._slot.settle(self._events.usage())
         elif self._kept is not None:
             self._kept_bytes += len(chunk)
             if self._kept_bytes > MAX_KEPT_BYTES:
@@ -98,13 +101,7 @@ class ReplyFollower:
 
     def closed(self) -> None:
         """The caller closed the body, perhaps before its end; harmless after it."""
-        if self._slot.ended:
-            return
-        if self._events is not None and self._events.finished:
-            # SDKs stop reading at the vendor's end mark and close before the last byte.
-            self._slot.settle(self._events.usage())
-        else:
-            self._slot.cancel()
+        self._slot.cancel()
 
     def _usage(self) -> Usage | None:
         if self._events is not None:
