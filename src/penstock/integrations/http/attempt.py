@@ -1,5 +1,6 @@
 """What an attempt's answer or error means, in words that async and sync transports share."""
 
+import ssl
 import time
 from functools import lru_cache
 from typing import Any
@@ -93,11 +94,22 @@ def may_try_again(library: Any, error: Exception) -> bool:
     """Say whether a transport's error may be answered by another attempt.
 
     The caller's own timeouts are the caller's to see. A connection that could not be made, or
-    that broke before the first byte of the answer, is what the SDKs would try again too.
+    that broke before the first byte of the answer, is what the SDKs would try again too. A
+    certificate that is not trusted will not be trusted a second later.
     """
+    if _is_distrust(error):
+        return False
     broken = (library.ConnectError, library.ReadError, library.WriteError,
               library.RemoteProtocolError)  # fmt: skip
     return isinstance(error, broken)
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    while error is not None:  # the libraries wrap what ssl says, twice
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_upstreams_fault(library: Any, error: BaseException) -> bool:

@@ -1,0 +1,76 @@
+"""A provider that speaks TLS behind a proxy that only tunnels, as in a company's network.
+
+`localhost.pem` is a throw-away key and a certificate that signs itself, valid from 2020 to 2120 for
+provider.invalid, localhost and 127.0.0.1; nothing but these tests trusts it.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+PEM = Path(__file__).with_name("localhost.pem")
+HOST = "provider.invalid"
+"""Nobody can reach it but through the proxy."""
+
+
+def trusting() -> ssl.SSLContext:
+    """Return a client's context that trusts the test's certificate."""
+    return ssl.create_default_context(cafile=PEM)
+
+
+class Tunnels:
+    """A proxy for CONNECT, and the TLS in front of a provider that has none."""
+
+    def __init__(self, provider_port: int) -> None:
+        self._provider_port = provider_port
+        self._tls_port = 0
+        self.url = ""
+        self.asked: list[str] = []
+        self.credentials: list[str] = []
+        self.refuses_with = ""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Tunnels"]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(PEM)
+        async with (
+            await asyncio.start_server(self._decrypt, "127.0.0.1", 0, ssl=context) as tls,
+            await asyncio.start_server(self._tunnel, "127.0.0.1", 0) as proxy,
+        ):
+            self._tls_port = tls.sockets[0].getsockname()[1]
+            self.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+            yield self
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        self.asked.append(head[0])
+        for line in head[1:]:
+            name, _, value = line.partition(": ")
+            if name.lower() == "proxy-authorization":
+                self.credentials.append(value)
+        if self.refuses_with:
+            writer.write(f"HTTP/1.1 {self.refuses_with}\r\ncontent-length: 0\r\n\r\n".encode())
+            await writer.drain()
+            writer.close()
+            return
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await _join(reader, writer, self._tls_port)
+
+    async def _decrypt(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _join(reader, writer, self._provider_port)
+
+
+async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+    there, back = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(asyncio.CancelledError):  # the loop ends with a tunnel open
+        await asyncio.gather(_pour(reader, back), _pour(there, writer))
+
+
+async def _pour(source: asyncio.StreamReader, into: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):  # either end may go away at any time
+        while data := await source.read(65_536):
+            into.write(data)
+            await into.drain()
+    into.close()
