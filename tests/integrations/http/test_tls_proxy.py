@@ -19,7 +19,7 @@ from tests.integrations.http.tunnel import HOST, Tunnels, trusting
 
 URL = f"https://{HOST}/v1/chat/completions"
 HEADERS = {"x-mock-output-tokens": "6"}
-STREAMED = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
+STREAMED: dict[str, Any] = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
 CONNECT = f"CONNECT {HOST}:443 HTTP/1.1"
 libraries = pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
 namings = pytest.mark.parametrize("named_by", ["option", "environment"])
