@@ -1,13 +1,15 @@
-"""The same provider, directly and through the sidecar: SDKs must not tell the difference."""
+"""The same provider directly, through the sidecar and in process: SDKs see no difference."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from penstock import Penstock, PolicySpec, Stack
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
-from tests.proxy.sidecars import in_front_of, sidecar
+from tests.proxy.sidecars import eventually, in_front_of, sidecar
 
 FAST = {"model": "slots", "slots": 16, "tokens_per_s": 2000.0, "ttft_s": 0.01}
 
@@ -19,6 +21,15 @@ class Way:
     name: str
     url: str
     mock: MockServer
+    penstock: Penstock | None = None
+
+    def client(self) -> Any:
+        """Return what a sync SDK takes as `http_client`; None is its own."""
+        return None if self.penstock is None else self.penstock.client()
+
+    def async_client(self) -> Any:
+        """Return what an async SDK takes as `http_client`; None is its own."""
+        return None if self.penstock is None else self.penstock.async_client()
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +38,16 @@ def mock() -> Iterator[MockServer]:
         yield server
 
 
-@pytest.fixture(params=["direct", "sidecar"])
+@pytest.fixture(params=["direct", "sidecar", "in process"])
 def way(request: pytest.FixtureRequest, mock: MockServer) -> Iterator[Way]:
     if request.param == "direct":
         yield Way("direct", mock.url, mock)
+        return
+    if request.param == "in process":
+        stack = Stack(capacity=PolicySpec("fixed", {"window": 16}))
+        with Penstock(stack=stack) as scheduled:
+            yield Way("in process", mock.url, mock, scheduled)
+            eventually(lambda: not any(each.in_flight for each in scheduled.snapshot().values()))
         return
     with sidecar(in_front_of(mock.url, window=16)) as running:
         yield Way("sidecar", running.url, mock)

@@ -1,4 +1,4 @@
-"""The official anthropic SDK behaves through the sidecar as it does against the provider."""
+"""The official anthropic SDK behaves through penstock as it does against the provider."""
 
 import base64
 from typing import Any
@@ -19,12 +19,14 @@ TOOL: Any = {
 
 @pytest.fixture
 def client(way: Way) -> Anthropic:
-    return Anthropic(base_url=way.url, api_key="test", max_retries=0)
+    return Anthropic(base_url=way.url, api_key="test", max_retries=0, http_client=way.client())
 
 
 @pytest.fixture
 def aclient(way: Way) -> AsyncAnthropic:
-    return AsyncAnthropic(base_url=way.url, api_key="test", max_retries=0)
+    return AsyncAnthropic(
+        base_url=way.url, api_key="test", max_retries=0, http_client=way.async_client()
+    )
 
 
 def test_a_message_comes_whole(client: Anthropic) -> None:
@@ -143,3 +145,11 @@ def test_a_late_first_token_times_out_at_the_client(client: Anthropic) -> None:
             messages=ASK,
             extra_headers={"x-mock-fault": "slow_first_token:30"},
         )
+
+
+def test_raw_responses_come_as_they_are(client: Anthropic) -> None:
+    raw = client.messages.with_raw_response.create(
+        model="m", max_tokens=50, messages=ASK, extra_headers=TOKENS
+    )
+    assert raw.status_code == 200
+    assert raw.parse().usage.output_tokens == 12

@@ -1,5 +1,6 @@
-"""The official openai SDK behaves through the sidecar as it does against the provider."""
+"""The official openai SDK behaves through penstock as it does against the provider."""
 
+import asyncio
 import base64
 from typing import Any
 
@@ -22,12 +23,14 @@ TOOL: Any = {
 
 @pytest.fixture
 def client(way: Way) -> OpenAI:
-    return OpenAI(base_url=way.url + "/v1", api_key="test", max_retries=0)
+    return OpenAI(base_url=way.url + "/v1", api_key="test", max_retries=0, http_client=way.client())
 
 
 @pytest.fixture
 def aclient(way: Way) -> AsyncOpenAI:
-    return AsyncOpenAI(base_url=way.url + "/v1", api_key="test", max_retries=0)
+    return AsyncOpenAI(
+        base_url=way.url + "/v1", api_key="test", max_retries=0, http_client=way.async_client()
+    )
 
 
 def test_a_completion_comes_whole(client: OpenAI) -> None:
@@ -218,3 +221,31 @@ def test_a_stream_that_is_reset_raises_within_it(client: OpenAI) -> None:
     )
     with pytest.raises(Exception, match=r"(?i)peer closed|reset|incomplete|connection"):
         list(stream)
+
+
+def test_raw_and_streamed_raw_responses_come_as_they_are(client: OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(
+        model="m", messages=ASK, extra_headers=TOKENS
+    )
+    assert raw.status_code == 200
+    assert raw.headers["content-type"] == "application/json"
+    assert raw.parse().usage.completion_tokens == 12  # type: ignore[union-attr]
+
+    with client.chat.completions.with_streaming_response.create(
+        model="m", messages=ASK, extra_headers=TOKENS
+    ) as streamed:
+        assert b'"completion_tokens":12' in streamed.read().replace(b" ", b"")
+
+
+async def test_a_call_that_is_cancelled_leaves_the_client_usable(aclient: AsyncOpenAI) -> None:
+    slow = asyncio.create_task(
+        aclient.chat.completions.create(
+            model="m", messages=ASK, extra_headers={"x-mock-fault": "slow_first_token:30"}
+        )
+    )
+    await asyncio.sleep(0.1)
+    slow.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await slow
+    reply = await aclient.chat.completions.create(model="m", messages=ASK, extra_headers=TOKENS)
+    assert reply.usage is not None

@@ -167,16 +167,18 @@ class Penstock:
         return client(penstock=self, **options)
 
     def _make(self, name: str) -> Outlet:
+        named = replace(self.settings.upstreams[0], name=name)
+        settings = replace(self.settings, upstreams=(named,))
         log = None
         if self._log_path is not None:
             log = DecisionLog(
                 _log_path(self._log_path, name),
                 run=self.intake.run,
                 now=self._clock.time(),
-                settings=self.settings,
+                settings=settings,
             )
         observers = [*self._observers, *([log] if log is not None else [])]
-        scheduler = build_scheduler(self.settings)
+        scheduler = build_scheduler(settings)
         driver = Driver(scheduler, clock=self._clock, observers=observers)
         gate = ProgramGate(driver, self.intake)
         return Outlet(name, driver, gate, ProgramSyncGate(driver, self.intake), log)

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 from penstock.integrations.http.plan import Plan
-from penstock.integrations.program import DEFAULT_UPSTREAM
 from penstock.integrations.wire.errors import MAX_RETRY_AFTER_S
 from penstock.integrations.wire.limits import limits_of
 from penstock.integrations.wire.refusal import (
@@ -64,7 +63,7 @@ def note_limits(plan: Plan, response: Any) -> None:
     stated = _stated(response.headers.raw)
     if not stated:
         return
-    seen = limits_of(DEFAULT_UPSTREAM, stated, wall_now=time.time())
+    seen = limits_of(plan.outlet.name, stated, wall_now=time.time())
     if seen is not None:
         plan.outlet.driver.tell(seen)
 
