@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from penstock.integrations.batch.lines import BatchError, Line, inspect
 from penstock.integrations.batch.runner import Batch
 from penstock.integrations.batch.sending import Reply, Unreachable
 from penstock.runtime.virtual_loop import run_virtual
+from penstock.sim.mock.server import MockServer
+from penstock.sim.mock.settings import MockSettings
 from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in
 
 OK = Reply(200, "q", {"ok": True}, 3, 5)
@@ -135,12 +139,97 @@ def test_the_callers_mistake_fails_at_once_with_the_providers_words(tmp_path: Pa
     assert store.totals.failed == 1
 
 
-def test_what_never_answers_is_given_up(tmp_path: Path) -> None:
-    provider = Provider(lambda _line, _try: Unreachable("ConnectError: refused"))
-    work(batch_file(tmp_path, 1), provider)
+def test_a_line_at_which_connections_break_is_given_up(tmp_path: Path) -> None:
+    provider = Provider(lambda line, _try: Unreachable("ReadError: reset") if line == 1 else OK)
+    work(batch_file(tmp_path, 3), provider)
     (failure,) = lines_in(tmp_path / "errors.jsonl")
-    assert len(provider.sent) == 6
-    assert failure["error"] == {"code": "unreachable", "message": "ConnectError: refused"}
+    assert provider.sent.count(1) == 6
+    assert failure["error"] == {"code": "unreachable", "message": "ReadError: reset"}
+
+
+def halted(source: Path, provider: Provider) -> str:
+    async def main() -> str:
+        with checkpoint_of(source) as store:
+            batch = Batch(source, store, provider, ahead=3, chance=random.Random(1))
+            await batch.run()
+            return batch.halted
+
+    return run_virtual(main())
+
+
+def test_a_provider_that_is_away_stops_the_run_and_fails_no_line(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 50)
+    answer: list[Reply | Exception] = [OK] * 10
+    provider = Provider(
+        lambda _line, _try: (
+            answer.pop() if answer else Unreachable("ConnectError: refused", away=True)
+        )
+    )
+    assert halted(source, provider) == (
+        "the provider cannot be reached (ConnectError: refused): is it up?"
+    )
+    assert lines_in(tmp_path / "errors.jsonl") == []
+    assert len(ids_in(tmp_path / "out.jsonl")) == 10
+
+    work(source, Provider(lambda _line, _try: OK))
+    assert sorted(ids_in(tmp_path / "out.jsonl")) == sorted(f"r{n}" for n in range(50))
+
+
+def test_a_refused_key_stops_the_run_and_fails_no_line(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 50)
+    provider = Provider(lambda _line, _try: Reply(401, blocked="the API key is refused"))
+    assert halted(source, provider) == "the API key is refused"
+    assert provider.sent == [1, 2, 3]
+    assert lines_in(tmp_path / "errors.jsonl") == []
+
+
+def test_the_command_says_that_the_key_is_refused_and_goes_on_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = batch_file(tmp_path, 60)
+    out = tmp_path / "out.jsonl"
+    provider = {"model": "slots", "slots": 16, "tokens_per_s": 5000.0, "ttft_s": 0.001}
+    with MockServer(MockSettings(provider=provider, api_keys=("right",))) as mock:
+        words = ["batch", str(source), "--out", str(out), "--base-url", mock.url, "--quiet"]
+        monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+        refused = CliRunner().invoke(group, words)
+        assert refused.exit_code == 1
+        said = " ".join(refused.output.split())
+        assert "stopped, because the API key is refused (HTTP 401)" in said
+        assert "60 of 60 are left, none of them lost: run the same command to go on" in said
+        assert (tmp_path / "out.errors.jsonl").read_text() == ""
+
+        monkeypatch.setenv("OPENAI_API_KEY", "right")
+        assert CliRunner().invoke(group, words).exit_code == 0
+    assert len(ids_in(out)) == 60
+
+
+class Spent(BaseHTTPRequestHandler):
+    """A provider whose customer has not paid."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        body = b'{"error": {"code": "insufficient_quota", "message": "Pay first."}}'
+        self.send_response(429)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
+        pass
+
+
+def test_the_command_says_that_the_account_is_spent(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 60)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Spent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        words = ["batch", str(source), "--out", str(tmp_path / "out.jsonl"), "--base-url", url]
+        result = CliRunner().invoke(group, [*words, "--quiet"])
+        server.shutdown()
+    assert result.exit_code == 1
+    assert "stopped, because the account is spent (HTTP 429)" in " ".join(result.output.split())
+    assert (tmp_path / "out.errors.jsonl").read_text() == ""
 
 
 def test_what_is_not_done_by_the_deadline_expires(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ async def _run(
         finally:
             await send.close()
             penstock.close()
-        return _report(store, out, errors, quiet)
+        return _report(store, out, errors, quiet, batch.halted)
 
 
 def _penstock(sidecar: bool) -> "Penstock":
@@ -193,9 +193,14 @@ def _stop_on_signals(
         loop.add_signal_handler(each, drain)
 
 
-def _report(store: "Checkpoint", out: Path, errors: Path, quiet: bool) -> int:
+def _report(store: "Checkpoint", out: Path, errors: Path, quiet: bool, halted: str) -> int:
     totals = store.totals
     left = store.requests - totals.done
+    if left and halted:
+        raise click.ClickException(
+            f"stopped, because {halted} {left} of {store.requests} are left, none of them lost: "
+            "run the same command to go on."
+        )
     if left:
         click.echo(f"{left} of {store.requests} are left: run the same command to go on.", err=True)
         return 130

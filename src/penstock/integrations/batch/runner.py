@@ -50,6 +50,8 @@ class Batch:
         on_result: told after each line that is done.
         on_trouble: told what went wrong with a line that will be tried again.
         chance: draws the pauses' jitter.
+        halted: why the run stopped by itself before the end: nothing more could succeed. The
+            lines that it hit are left for the next run. Empty if it did not.
 
     """
 
@@ -62,6 +64,7 @@ class Batch:
     on_result: Callable[[], object] = lambda: None
     on_trouble: Callable[[str], object] = lambda _problem: None
     chance: random.Random = field(default_factory=random.Random)
+    halted: str = ""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -97,18 +100,26 @@ class Batch:
                 self._give_up(line, None, _expired(line))
                 return
             reply: Reply | None = None
+            away = False
             try:
                 async with asyncio.timeout(left_s):
                     reply = await self.send(line, deadline_s=left_s)
                 problem = f"HTTP {reply.status}"
             except (Unreachable, TimeoutError) as error:
                 problem = str(error) or "no answer in time"
+                away = isinstance(error, Unreachable) and error.away
             if reply is not None and reply.draining:
                 return  # not sent, not done: the next run's
+            if reply is not None and reply.blocked:
+                self._halt(reply.blocked)
+                return
             if reply is not None and reply.status not in _RETRIED:
                 self._answered(line, reply)
                 return
             if attempt == self.patience.attempts:
+                if away:
+                    self._halt(f"the provider cannot be reached ({problem}): is it up?")
+                    return
                 self._give_up(line, reply, error_line(line, "unreachable", problem))
                 return
             self.on_trouble(problem)
@@ -117,6 +128,10 @@ class Batch:
                 return
             if self._stopping.is_set():
                 return
+
+    def _halt(self, why: str) -> None:
+        self.halted = self.halted or why
+        self._stopping.set()
 
     async def _pause(self, attempt: int, reply: Reply | None) -> bool:
         """Wait before the next try; False if the deadline does not allow it."""

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from penstock.core.events import RefusalCause
 from penstock.errors import Refused
 from penstock.integrations.batch.lines import BatchError, Line
 from penstock.integrations.program import Penstock
 from penstock.integrations.wire.call import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER
 from penstock.integrations.wire.endpoint import Vendor
-from penstock.integrations.wire.refusal import retry_after_s
+from penstock.integrations.wire.refusal import Backoff, meaning_of, retry_after_s
 from penstock.integrations.wire.usage import usage_of_object
 from penstock.runtime import jsonio
 
@@ -28,6 +29,7 @@ class Reply:
         prompt_tokens, output_tokens: as reported; None if they were not.
         retry_after_s: the wish that came with a refusal.
         draining: True if our own gate was closed: the line was not sent.
+        blocked: why no other line can succeed either (key refused, account spent); else empty.
 
     """
 
@@ -38,10 +40,21 @@ class Reply:
     output_tokens: int | None = None
     retry_after_s: float | None = None
     draining: bool = False
+    blocked: str = ""
 
 
 class Unreachable(Exception):
-    """No answer came: the connection failed or broke, or time ran out."""
+    """No answer came: the connection failed or broke, or time ran out.
+
+    Attributes:
+        away: True if there was no connection at all, which is no line's own fault.
+
+    """
+
+    def __init__(self, problem: str, *, away: bool = False) -> None:
+        """Say what happened."""
+        super().__init__(problem)
+        self.away = away
 
 
 class Send(Protocol):
@@ -93,6 +106,7 @@ class HttpSend:
                 "http://127.0.0.1:8787/v1; was the scheme forgotten?"
             )
         self._error: type[Exception] = httpx2.TransportError
+        self._away = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
         self._base_url = base_url.rstrip("/").removesuffix("/v1")
         self._api_key = api_key
         hints = {CLASS_HEADER: traffic_class, TENANT_HEADER: tenant}
@@ -116,7 +130,8 @@ class HttpSend:
                 headers=headers,
             )
         except self._error as error:
-            raise Unreachable(f"{type(error).__name__}: {error}"[:200]) from error
+            away = isinstance(error, self._away)
+            raise Unreachable(f"{type(error).__name__}: {error}"[:200], away=away) from error
         return _reply(line, response)
 
     async def close(self) -> None:
@@ -142,4 +157,16 @@ def _reply(line: Line, response: Any) -> Reply:
         usage.output_tokens,
         retry_after_s(response.headers, wall_now=time.time()),
         draining=isinstance(refused, Refused) and refused.reason == "draining",
+        blocked=_blocked(response, refused),
     )
+
+
+def _blocked(response: Any, refused: object) -> str:
+    status: int = response.status_code
+    if status == 401:
+        return "the API key is refused (HTTP 401): is it set, and meant for this base URL?"
+    meaning = meaning_of(status, response.headers, response.content, wall_now=time.time())
+    spent = isinstance(refused, Refused) and refused.reason == "quota"
+    if spent or (isinstance(meaning, Backoff) and meaning.cause is RefusalCause.QUOTA):
+        return f"the account is spent (HTTP {status}): is there a limit or a bill to look after?"
+    return ""
