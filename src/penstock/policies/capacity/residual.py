@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from statistics import median
 
@@ -37,6 +38,8 @@ REFUSED_RATIO = 0.7
 OVERDUE_RATIO, OVERDUE_S = 1.5, 0.1
 STREAMED_REPLIES = 8
 SAMPLES, SAMPLES_TO_VOTE, VOTE_WEIGHT = 8, 4, 0.25
+TIE = 0.02
+"""Two models whose estimates scatter alike tell nothing: one too many looks the same to both."""
 SURE, RATHER = 0.7, 0.6
 SLOW_REPLIES, SLOW_SHARE = 4, 0.5
 LATENCY_WEIGHT = 0.05
@@ -375,13 +378,15 @@ class Residual:
         samples = self._samples
         samples.append((queue, sharing))
         if not self._streamed and len(samples) >= SAMPLES_TO_VOTE:
-            self._vote(_spread([s for _, s in samples]) < _spread([q for q, _ in samples]))
+            queue_spread, sharing_spread = (_spread(each) for each in zip(*samples, strict=True))
+            if abs(queue_spread - sharing_spread) > TIE:
+                self._vote(sharing_spread < queue_spread)
 
     def _vote(self, shares: bool) -> None:
         self._sharing += VOTE_WEIGHT * (float(shares) - self._sharing)
 
 
-def _spread(estimates: list[float]) -> float:
+def _spread(estimates: Sequence[float]) -> float:
     """Return the sum of squared deviations of the logarithms."""
     logs = [math.log(estimate) for estimate in estimates]
     mean = sum(logs) / len(logs)
