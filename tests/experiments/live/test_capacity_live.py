@@ -88,7 +88,6 @@ async def test_no_429_reaches_a_caller_whose_deadline_allows_it_to_wait(tmp_path
 
     for answered, stats in runs:
         assert {each.status for each in answered} == {200}
-        refused = sum(stats["refused"].values())
-        assert (
-            0 < refused <= 0.1 * len(answered)
-        )  # so it was a matter of waiting, and of little else
+        assert sum(stats["refused"].values()) <= 0.1 * len(answered)
+    *_, (_, unstated) = runs
+    assert sum(unstated["refused"].values()) > 0  # nothing else could have told of the limit

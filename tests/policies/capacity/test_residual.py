@@ -58,26 +58,31 @@ def test_a_capacity_that_halves_is_found_within_a_minute(streams: bool) -> None:
     assert 8 <= seen.window_at(120.0) <= 10
 
 
-@pytest.mark.parametrize("streams", [False, True])
-def test_a_capacity_that_doubles_is_found_within_a_minute(streams: bool) -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("streams", "after_s"), [(True, 30.0), (False, 70.0)])
+def test_a_capacity_that_doubles_is_found_in_about_a_minute_and_sooner_where_replies_stream(
+    streams: bool, after_s: float, seed: int
+) -> None:
     provider = slots(8, changes=[{"at_s": 60, "slots": 16}])
 
-    seen = live_through(provider, places=16, load=1.0, seconds=130.0, streams=streams)
+    seen = live_through(provider, places=16, load=1.0, seconds=140.0, streams=streams, seed=seed)
 
     assert seen.window_at(59.0) <= 10
-    assert seen.window_at(120.0) >= 14
+    assert seen.window_at(60.0 + after_s) >= 14
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_capacity_that_doubles_is_found_though_long_requests_lead_every_queue(seed: int) -> None:
+def test_a_capacity_that_doubles_is_mostly_found_though_long_requests_lead_every_queue() -> None:
     provider = slots(4, changes=[{"at_s": 60, "slots": 8}])
+    long_ones = (0.15, 0.15, 0.7)
 
-    seen = live_through(
-        provider, places=4, load=1.2, seconds=240.0, seed=seed, mix=(0.15, 0.15, 0.7)
-    )
+    runs = [
+        live_through(provider, places=4, load=1.2, seconds=240.0, seed=seed, mix=long_ones)
+        for seed in range(1, 7)
+    ]
 
-    assert seen.window_at(59.0) <= 6
-    assert seen.window_at(210.0) >= 7
+    assert all(seen.window_at(59.0) <= 6 for seen in runs)
+    assert sum(seen.window_at(165.0) >= 7 for seen in runs) >= 5
+    assert all(seen.window_at(239.0) >= 7 for seen in runs)
 
 
 @pytest.mark.parametrize("streams", [False, True])

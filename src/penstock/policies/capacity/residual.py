@@ -27,7 +27,7 @@ FIRST_PROBE_S, LONGEST_PROBE_S, LEAST_LONGEST_S = 1.0, 16.0, 4.0
 BRIEF_SHARE = 0.5
 FEW = 1.0
 """Where so few are served at once, one too many doubles everybody's wait: probe with care."""
-WIDE_AFTER_S, WIDE_AGAIN_S, WIDE_S = 90.0, 15.0, 5.0
+WIDE_AFTER_S, WIDE_AGAIN_S, WIDE_S = 55.0, 15.0, 5.0
 """Where probes were open for so long (after one that went well, so long) and taught nothing, they
 may also use the room kept free: the brief for so long, then for as long all others too."""
 PRESSED_S, PATIENT_LATENCIES = 10.0, 4.0
