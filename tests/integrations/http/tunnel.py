@@ -1,23 +1,23 @@
-"""A provider that speaks TLS behind a proxy that only tunnels, as in a company's network.
-
-`localhost.pem` is a throw-away key and a certificate that signs itself, valid from 2020 to 2120 for
-provider.invalid, localhost and 127.0.0.1; nothing but these tests trusts it.
-"""
+"""A provider that speaks TLS behind a proxy that only tunnels, as in a company's network."""
 
 import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-PEM = Path(__file__).with_name("localhost.pem")
+import trustme
+
 HOST = "provider.invalid"
 """Nobody can reach it but through the proxy."""
+AUTHORITY = trustme.CA()
+"""Nothing but these tests trusts it."""
 
 
 def trusting() -> ssl.SSLContext:
     """Return a client's context that trusts the test's certificate."""
-    return ssl.create_default_context(cafile=PEM)
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    return context
 
 
 class Tunnels:
@@ -34,7 +34,7 @@ class Tunnels:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Tunnels"]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(PEM)
+        AUTHORITY.issue_cert(HOST).configure_cert(context)
         async with (
             await asyncio.start_server(self._decrypt, "127.0.0.1", 0, ssl=context) as tls,
             await asyncio.start_server(self._tunnel, "127.0.0.1", 0) as proxy,
