@@ -306,6 +306,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    # A shell's background job ignores SIGINT; asyncio takes it only from Python's own handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     lines, figures = asyncio.run(run(args))
     text = "\n".join(lines)
