@@ -77,7 +77,8 @@ DENSE_NAMES: tuple[str, ...] = tuple(name for name, _, _ in _SCALES)
 """Names of the dense features, in order; a saved state names their count."""
 _CENTRE = np.array([centre for _, centre, _ in _SCALES])
 _SCALE = np.array([scale for _, _, scale in _SCALES])
-_LIMIT = 4.0  # scales; beyond, a feature says no more than "very"
+_NEWLINE = KINDS.index("newline")
+_LIMIT = np.float32(4.0)  # scales; beyond, a feature says no more than "very"
 
 
 def dense_features(
@@ -85,9 +86,11 @@ def dense_features(
 ) -> NDArray[np.float32]:
     """Return the dense features in the order of `DENSE_NAMES`, scaled, within +-4."""
     user = facts.last_user
-    total = max(1.0, float(text.kind_counts.sum()))
-    newlines = float(text.kind_counts[KINDS.index("newline")])
+    counts = text.kind_counts.tolist()
+    total = max(1.0, sum(counts))
+    newlines = counts[_NEWLINE]
     asked = asked_tokens(user)
+    fences = user.count("```") if "`" in user else 0  # most have none, and "in" is fast
     values = [
         log1p(user_tokens), log1p(rest_tokens), log1p(len(facts.system)),
         log1p(facts.history_chars), log1p(facts.turns), log1p(facts.replies),
@@ -99,14 +102,12 @@ def dense_features(
         log1p(text.words), total / max(1, text.words), text.grams.size / (2 * text.words + 1),
         log1p(newlines), log1p(total / (1 + newlines)), log1p(len(user) - user.rfind("\n")),
         log1p(user.find("\n") + 1), log1p(asked), float(asked > 0),
-        log1p(user.count("?")), log1p(user.count("```")), float("json" in user),
+        log1p(user.count("?")), log1p(fences), float("json" in user),
     ]  # fmt: skip
-    out = np.empty(len(DENSE_NAMES))
-    out[: len(values)] = values
-    np.divide(text.kind_counts, total, out=out[len(values) :])
-    scaled: NDArray[np.float32] = ((out - _CENTRE) / _SCALE).astype(np.float32)
-    np.clip(scaled, -_LIMIT, _LIMIT, out=scaled)
-    return scaled
+    values += [count / total for count in counts]
+    scaled: NDArray[np.float32] = ((np.array(values) - _CENTRE) / _SCALE).astype(np.float32)
+    np.minimum(scaled, _LIMIT, out=scaled)  # np.clip takes five times as long
+    return np.maximum(scaled, -_LIMIT, out=scaled)
 
 
 def asked_tokens(text: str) -> float:

@@ -33,7 +33,7 @@ class GramWeights:
         """Return the sum of the text's weights over the root of their number."""
         if grams.size == 0:
             return 0.0
-        return float(self.weights.take(grams).sum()) / math.sqrt(grams.size)
+        return float(np.add.reduce(self.weights.take(grams))) / math.sqrt(grams.size)
 
     def learn(self, grams: NDArray[np.uint16], error: float) -> None:
         """Take in by how much the value of a text was too low, at most 1.5."""
@@ -41,7 +41,7 @@ class GramWeights:
             return
         scale = 1.0 / math.sqrt(grams.size)
         variances = self.variances.take(grams)
-        gain = 1.0 / (float(variances.sum()) * scale * scale + 1.0)
+        gain = 1.0 / (float(np.add.reduce(variances)) * scale * scale + 1.0)
         step = min(1.5, max(-1.5, error)) * scale * gain
         self.weights[grams] += variances * np.float32(step)
         self.variances[grams] = variances - variances**2 * np.float32(scale * scale * gain)

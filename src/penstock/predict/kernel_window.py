@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from penstock.predict.text import GRAM_BITS
 
 SIGNATURE_PLACES = 64
 _ROUNDS = 2  # of improvement per reply; more did not lower the error on cold streams
 _EXACT = 1e-6
+_MARKS = (1 + ((np.arange(1 << GRAM_BITS) & 1023) >> 2) % 254).astype(np.uint8)
+_UNLIKE_ANY = np.arange(256, dtype=np.uint8)
+_UNLIKE_ANY[0] = 255  # an empty place is like none: 254 is the most in a signature
 
 
 def signature(grams: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -20,9 +27,9 @@ def signature(grams: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
     """
     out = np.zeros(SIGNATURE_PLACES, np.uint8)
-    places = grams >> 10
     # Sorted upside down, the smallest gram of a place is written last and stays.
-    out[places[::-1]] = 1 + ((grams[::-1] & 1023) >> 2) % 254
+    falling = grams[::-1]
+    out[(falling >> 10).astype(np.intp)] = _MARKS.take(falling)
     return out
 
 
@@ -64,15 +71,22 @@ class KernelWindow:
         self, mine: NDArray[np.uint8], dense: NDArray[np.float32], route: int, kept: int
     ) -> NDArray[np.float32]:
         filled = max(1, int(np.count_nonzero(mine)))
-        mine = np.where(mine == 0, np.uint8(255), mine)  # 255 matches nothing: 254 is the most
-        equal = (self.signatures[:, :kept] == mine[:, None]).view(np.uint8)
-        shared = np.add.reduce(equal, axis=0, dtype=np.uint8).astype(np.float32)
-        shared /= self._filled[:kept] * np.float32(np.sqrt(filled))
-        distance = self._norms[:kept] - 2.0 * (self.dense[:kept] @ dense)
-        distance += np.float32(dense @ dense)
-        alike: NDArray[np.float32] = np.exp(2.0 * shared - 2.0)
-        alike += 0.5 * np.exp(distance * np.float32(-0.5 / dense.size))
-        alike *= 1.0 + (self.routes[:kept] == route)
+        equal = (self.signatures[:, :kept] == _UNLIKE_ANY.take(mine)[:, None]).view(np.uint8)
+        alike: NDArray[np.float32]
+        alike = np.add.reduce(equal, axis=0, dtype=np.uint8).astype(np.float32)
+        alike /= self._filled[:kept] * np.float32(math.sqrt(filled))
+        alike *= 2.0
+        alike -= 2.0
+        np.exp(alike, out=alike)
+        near = self.dense[:kept] @ dense
+        near *= -2.0
+        near += self._norms[:kept]
+        near += dense @ dense
+        near *= np.float32(-0.5 / dense.size)
+        np.exp(near, out=near)
+        near *= 0.5
+        alike += near
+        alike += alike * (self.routes[:kept] == route)
         return alike
 
     def value(self, row: NDArray[np.float32]) -> float:

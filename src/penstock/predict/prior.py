@@ -78,7 +78,7 @@ class PriorModel:
         """Return what the n-grams add."""
         if call.grams.size == 0:
             return 0.0
-        total = float(self.grams.take(call.grams).sum())
+        total = float(np.add.reduce(self.grams.take(call.grams)))
         size = call.grams.size
         if self.grams.size > PLACES:
             total += float(self.grams.take(route_places(call)).sum())

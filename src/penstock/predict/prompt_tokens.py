@@ -20,7 +20,7 @@ VOCABULARY = "o200k_base"
 COUNTED_CHARS_MAX = 10_000
 """Longer prompts are counted by head and tail: a count costs 1 ms per 10,000 characters."""
 
-_LETTERS = [KINDS.index(name) for name in ("lower", "upper")]
+_LOWER, _UPPER = KINDS.index("lower"), KINDS.index("upper")
 _WIDE = KINDS.index("wide")
 _ACCENTED = KINDS.index("accented")
 _PER_FOREIGN = 0.1  # letters of scripts that the vocabulary knows less well
@@ -40,10 +40,11 @@ def estimate_tokens(kind_counts: NDArray[np.float64], words: int, *, stretch: fl
         stretch: length of the text over the length of what was counted.
 
     """
-    wide = float(kind_counts[_WIDE])
+    counts: list[float] = kind_counts.tolist()
+    wide = counts[_WIDE]
     # A wide character has two more bytes of kind "accented"; any other such letter has two.
-    foreign = max(0.0, float(kind_counts[_ACCENTED]) - 2.0 * wide) / 2.0
-    letters = float(kind_counts[_LETTERS].sum()) + foreign
+    foreign = max(0.0, counts[_ACCENTED] - 2.0 * wide) / 2.0
+    letters = counts[_LOWER] + counts[_UPPER] + foreign
     narrow = max(0.0, words - wide)
     longer = max(0.0, letters - 5.0 * narrow) / 6.0
     return stretch * (narrow + longer + _PER_FOREIGN * foreign + _PER_WIDE * wide)

@@ -91,15 +91,27 @@ def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 
 _KIND_OF = _kind_table()
 _FOLD = _fold_table()
-_UP, _DOWN = _powers(2 * SAMPLE_BYTES + 8)
-_IN_WORD = np.isin(_KIND_OF, [_KIND[name] for name in ("lower", "upper", "digit", "accented")])
-_IN_WORD[ord("_")] = True
-# A wide character is three or four bytes: the first starts a word, the others go on with it.
-_GOES_ON = _IN_WORD | (_KIND["wide"] == _KIND_OF)
-_BLANK = np.isin(_KIND_OF, [_KIND["space"], _KIND["newline"]])
 _MIX = np.uint64(0xFF51AFD7ED558CCD)
 _PAIR = np.uint64(0xC2B2AE3D27D4EB4F)
+_PAIR_SHIFT = np.uint64(7)
+_PLACE_SHIFT = np.uint64(29)
 _SHIFT = np.uint64(64 - GRAM_BITS)
+_UP, _down = _powers(2 * SAMPLE_BYTES + 8)
+_DOWN = _down * _MIX
+_BLANK, _IN_WORD, _GOES_ON = np.uint8(1), np.uint8(2), np.uint8(4)
+
+
+def _part_table() -> bytes:
+    """Flags of every byte: is it blank, part of a word, and may a word go on after it?"""
+    in_word = np.isin(_KIND_OF, [_KIND[name] for name in ("lower", "upper", "digit", "accented")])
+    in_word[ord("_")] = True
+    # A wide character is three or four bytes: the first starts a word, the others go on with it.
+    goes_on = in_word | (_KIND["wide"] == _KIND_OF)
+    blank = np.isin(_KIND_OF, [_KIND["space"], _KIND["newline"]])
+    return bytes((_BLANK * blank | _IN_WORD * in_word | _GOES_ON * goes_on).tolist())
+
+
+_PARTS = _part_table()
 
 
 def sample(text: str) -> bytes:
@@ -123,33 +135,49 @@ def read_text(text: str) -> TextNumbers:
         over prefix sums modulo 2**64, so that all words are hashed at once.
 
     """
-    raw = np.frombuffer(sample(text), np.uint8)
+    data = sample(text)
+    raw = np.frombuffer(data, np.uint8)
     counts = np.bincount(_KIND_OF.take(raw), minlength=len(KINDS)).astype(np.float64)
-    if raw.size == 0:
+    starts, ends = _words(data)
+    if starts.size == 0:
         return TextNumbers(counts, 0, np.empty(0, np.uint16))
-    starts, ends = _words(raw)
-    sums = np.zeros(raw.size + 1, np.uint64)
-    np.cumsum(_FOLD.take(raw) * _UP[: raw.size], out=sums[1:])
-    hashes = (sums.take(ends) - sums.take(starts)) * _DOWN.take(starts) * _MIX
-    pairs = ((hashes[:-1] * _PAIR) ^ (hashes[1:] >> np.uint64(7))) * _MIX
-    places = np.concatenate((_places(hashes), _places(pairs)))
+    sums = np.empty(raw.size + 1, np.uint64)
+    sums[0] = 0
+    np.multiply(_FOLD.take(raw), _UP[: raw.size], out=sums[1:])
+    np.add.accumulate(sums, out=sums)
+    return TextNumbers(counts, int(starts.size), _grams(sums, starts, ends))
+
+
+def _words(data: bytes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where words begin and end; a symbol is a word of its own."""
+    parts = np.frombuffer(data.translate(_PARTS), np.uint8)
+    is_border = np.ones(parts.size, np.bool_)
+    # `_IN_WORD` doubled is `_GOES_ON`: both are set where a byte goes on with the word before it.
+    goes_on = (parts[1:] << 1) & parts[:-1] & _GOES_ON
+    np.not_equal(goes_on, _GOES_ON, out=is_border[1:])
+    borders = np.empty(np.count_nonzero(is_border) + 1, np.intp)
+    borders[:-1] = is_border.nonzero()[0]
+    borders[-1] = parts.size
+    words = (parts.take(borders[:-1]) & _BLANK == 0).nonzero()[0]
+    return borders.take(words), borders.take(words + 1)
+
+
+def _grams(
+    sums: NDArray[np.uint64], starts: NDArray[np.intp], ends: NDArray[np.intp]
+) -> NDArray[np.uint16]:
+    """Return the sorted unique places of words and of pairs of words, from prefix sums."""
+    hashes = np.empty(2 * starts.size - 1, np.uint64)
+    words, pairs = hashes[: starts.size], hashes[starts.size :]
+    np.subtract(sums.take(ends), sums.take(starts), out=words)
+    words *= _DOWN.take(starts)
+    np.multiply(words[:-1], _PAIR, out=pairs)
+    pairs ^= words[1:] >> _PAIR_SHIFT
+    pairs *= _MIX
+    hashes ^= hashes >> _PLACE_SHIFT
+    hashes *= _PAIR
+    hashes >>= _SHIFT
+    places = hashes.astype(np.uint16)
     places.sort()
     first = np.ones(places.size, np.bool_)
     np.not_equal(places[1:], places[:-1], out=first[1:])
-    return TextNumbers(counts, int(starts.size), places[first])
-
-
-def _words(raw: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return where words begin and end; a symbol is a word of its own."""
-    blank = _BLANK.take(raw)
-    begins = ~blank
-    begins[1:] &= ~(_IN_WORD.take(raw[1:]) & _GOES_ON.take(raw[:-1]))
-    borders = np.flatnonzero(begins | blank)
-    is_begin = begins.take(borders)
-    until = np.append(borders[1:], raw.size)
-    return borders[is_begin], until[is_begin]
-
-
-def _places(hashes: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    mixed: NDArray[np.uint64] = (hashes ^ (hashes >> np.uint64(29))) * _PAIR
-    return (mixed >> _SHIFT).astype(np.uint16)
+    return places[first]

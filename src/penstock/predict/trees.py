@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BINS = 32
+_PLACE_VALUES = (1 << np.arange(16)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +31,10 @@ class ObliviousTrees:
         """Return the sum of all trees for one call."""
         if not self.features.size:
             return 0.0
-        yes = x.take(self.features) > self.thresholds
-        leaf = yes @ (1 << np.arange(self.features.shape[1]))
-        return float(self.leaves[np.arange(leaf.size), leaf].sum())
+        yes = (x.take(self.features) > self.thresholds).astype(np.float32)
+        leaf = (yes @ _PLACE_VALUES[: yes.shape[1]]).astype(np.intp)  # a product of floats is fast
+        leaf += np.arange(0, self.leaves.size, self.leaves.shape[1])
+        return float(np.add.reduce(self.leaves.take(leaf)))
 
     def values(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the sum of all trees for many calls."""

@@ -25,19 +25,21 @@ def fair_sample(values: Sequence[float], size: int) -> list[float]:
 class Window:
     """A sliding window of numbers that always stands sorted."""
 
-    __slots__ = ("_arrived", "_size", "_sorted")
+    __slots__ = ("_arrived", "_mean", "_size", "_sorted")
 
     def __init__(self, size: int) -> None:
         """Keep the last `size` numbers."""
         self._size = size
         self._arrived: deque[float] = deque()
         self._sorted: list[float] = []
+        self._mean: float | None = None
 
     def __len__(self) -> int:
         return len(self._sorted)
 
     def add(self, value: float) -> None:
         """Take a number in, and let the oldest go once the window is full."""
+        self._mean = None
         self._arrived.append(value)
         insort(self._sorted, value)
         if len(self._arrived) > self._size:
@@ -66,6 +68,7 @@ class Window:
 
     def keep_last(self, count: int) -> None:
         """Forget all but the last `count` numbers."""
+        self._mean = None
         while len(self._arrived) > count:
             oldest = self._arrived.popleft()
             del self._sorted[bisect_left(self._sorted, oldest)]
@@ -77,7 +80,9 @@ class Window:
             ZeroDivisionError: the window is empty.
 
         """
-        return math.fsum(self._sorted) / len(self._sorted)
+        if self._mean is None:
+            self._mean = math.fsum(self._sorted) / len(self._sorted)
+        return self._mean
 
     def values(self) -> list[float]:
         """Return the numbers in order of arrival."""
