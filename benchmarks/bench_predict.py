@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from penstock.predict import CallFeatures, Predictor
+from penstock.predict import CallFeatures, Predictor, prompt_tokens
 from penstock.predict.features import DENSE_NAMES
 from penstock.predict.learners import learner
 from penstock.predict.lessons import Lesson, lesson
@@ -201,7 +201,11 @@ def print_row(name: str, results: Sequence[tuple[Sequence[Lesson], Estimates]]) 
 
 
 def cost() -> None:
-    """Print median CPU time of reading, predicting and learning, by size of the prompt."""
+    """Print median CPU time of reading, predicting and learning, by size of the prompt.
+
+    Without the optional tokenizer, as penstock is by default.
+    """
+    prompt_tokens.tokenizer = lambda: None
     rows = prompts()
     predictor = Predictor.shipped()
     order = np.random.default_rng(0).permutation(len(rows))

@@ -77,6 +77,7 @@ DENSE_NAMES: tuple[str, ...] = tuple(name for name, _, _ in _SCALES)
 """Names of the dense features, in order; a saved state names their count."""
 _CENTRE = np.array([centre for _, centre, _ in _SCALES])
 _SCALE = np.array([scale for _, _, scale in _SCALES])
+_DIGIT = KINDS.index("digit")
 _NEWLINE = KINDS.index("newline")
 _LIMIT = np.float32(4.0)  # scales; beyond, a feature says no more than "very"
 
@@ -89,7 +90,8 @@ def dense_features(
     counts = text.kind_counts.tolist()
     total = max(1.0, sum(counts))
     newlines = counts[_NEWLINE]
-    asked = asked_tokens(user)
+    # Where ASCII is all there is, the counts have seen all that `asked_tokens` looks at.
+    asked = asked_tokens(user) if counts[_DIGIT] or not user.isascii() else 0.0
     fences = user.count("```") if "`" in user else 0  # most have none, and "in" is fast
     values = [
         log1p(user_tokens), log1p(rest_tokens), log1p(len(facts.system)),

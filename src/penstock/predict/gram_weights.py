@@ -40,8 +40,9 @@ class GramWeights:
         if grams.size == 0:
             return
         scale = 1.0 / math.sqrt(grams.size)
-        variances = self.variances.take(grams)
+        places = grams.astype(np.intp)  # numpy would do so at each of the four uses
+        variances = self.variances.take(places)
         gain = 1.0 / (float(np.add.reduce(variances)) * scale * scale + 1.0)
         step = min(1.5, max(-1.5, error)) * scale * gain
-        self.weights[grams] += variances * np.float32(step)
-        self.variances[grams] = variances - variances**2 * np.float32(scale * scale * gain)
+        self.weights[places] = self.weights.take(places) + variances * np.float32(step)
+        self.variances[places] = variances - variances**2 * np.float32(scale * scale * gain)

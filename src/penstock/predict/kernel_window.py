@@ -12,6 +12,7 @@ from penstock.predict.text import GRAM_BITS
 SIGNATURE_PLACES = 64
 _ROUNDS = 2  # of improvement per reply; more did not lower the error on cold streams
 _EXACT = 1e-6
+_MOST_BEYOND = np.float32(4.0)  # log tokens
 _MARKS = (1 + ((np.arange(1 << GRAM_BITS) & 1023) >> 2) % 254).astype(np.uint8)
 _UNLIKE_ANY = np.arange(256, dtype=np.uint8)
 _UNLIKE_ANY[0] = 255  # an empty place is like none: 254 is the most in a signature
@@ -121,8 +122,11 @@ class KernelWindow:
         self.routes[at] = route
         self.groups[at] = group
         self.lengths[at] = log_tokens
-        mates = self.groups == group
-        self.targets[mates] = np.clip(self.lengths[mates] - np.float32(base), -4.0, 4.0)
+        mates = (self.groups == group).nonzero()[0]
+        beyond = self.lengths.take(mates)
+        beyond -= np.float32(base)
+        np.minimum(beyond, _MOST_BEYOND, out=beyond)  # np.clip takes five times as long
+        self.targets[mates] = np.maximum(beyond, -_MOST_BEYOND, out=beyond)
         self._kernel[at, :kept] = row
         self._kernel[:kept, at] = row
         self._kernel[at, at] = self._itself(mine)
