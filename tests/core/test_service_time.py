@@ -81,6 +81,33 @@ def test_a_restart_scales_the_line_and_learns_anew() -> None:
     assert fit.predict_s(300) == pytest.approx(true_s(300) * 2.5, rel=0.01)
 
 
+def test_a_line_through_short_replies_says_nothing_of_far_longer_ones() -> None:
+    fit = ServiceTime()
+    for tokens in (24, 24, 18):  # equally fast: as if length cost nothing
+        fit.observe(tokens, 0.22)
+
+    assert fit.knows(90)
+    assert not fit.knows(100)
+
+    fit.observe(80, 0.39)
+    assert fit.knows(300)
+    assert fit.predict_s(300) == pytest.approx(0.15 + 0.003 * 300, rel=0.1)
+
+
+def test_two_replies_are_not_enough_to_know_anything() -> None:
+    fit = ServiceTime()
+    fit.observe(100, 0.7)
+    fit.observe(200, 1.2)
+
+    assert not fit.knows(100)
+
+    fit.observe(300, 1.7)
+    assert fit.knows(100)
+
+    fit.restart(1.0)
+    assert not fit.knows(100)
+
+
 def test_tolerance_follows_the_provider_s_own_noise_within_bounds() -> None:
     calm, wild = ServiceTime(), ServiceTime()
     for _ in range(4000):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 MOST_TOLERANCE, LEAST_TOLERANCE, TOLERANCE_RATIO = 0.5, 0.03, 4.0
 QUANTILE, QUANTILE_STEP = 0.25, 0.05
 LEAST_S = 1e-6
+KNOWN_REPLIES, REACH = 3, 4.0
+"""A line's word counts after so many replies, up to so many times the longest of them."""
 
 
 @dataclass(slots=True)
@@ -55,17 +57,24 @@ class Envelope:
     s_per_token: float = 0.005
     keep: int = 32
     replies: int = 0
+    longest: int = 0
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:
         """Return the predicted time in seconds for this many tokens."""
         return self.base_s + self.s_per_token * tokens
 
+    def knows(self, tokens: float) -> bool:
+        """Say whether the line can be believed there: it has seen enough, and nearly as long."""
+        return self.replies >= KNOWN_REPLIES and tokens <= REACH * self.longest
+
     def observe(self, tokens: int, latency_s: float) -> None:
         """Learn from one time; tokens below 0 and times that no clock resolves teach nothing."""
         if tokens < 0 or latency_s < LEAST_S:
             return
         self.replies += 1
+        if tokens > self.longest:
+            self.longest = tokens
         index = (tokens * tokens).bit_length()  # half-octave bins
         bin_ = self._bins.get(index)
         if bin_ is None:
@@ -77,7 +86,7 @@ class Envelope:
         """Start anew from the present line times `scale`."""
         self.base_s *= scale
         self.s_per_token *= scale
-        self.replies = 0
+        self.replies = self.longest = 0
         self._bins.clear()
 
     def _refit(self) -> None:

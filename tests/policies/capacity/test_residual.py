@@ -200,6 +200,22 @@ def test_nobody_probes_past_one_that_cannot_bear_it() -> None:
     assert window.has_room(patient, most - 1, 0.0, now=later)
 
 
+@pytest.mark.parametrize(("tokens", "window_after"), [(90.0, 1.0), (100.0, 16.0)])
+def test_what_is_overdue_tells_of_waiting_only_where_replies_nearly_as_long_are_known(
+    tokens: float, window_after: float
+) -> None:
+    fit = ServiceTime()
+    for short in (24, 24, 18):  # the line through them would be flat
+        fit.observe(short, 0.22)
+    window = Residual()
+    for number in range(14):
+        window.on_dispatch(ticket(number, tokens=tokens), fit, number + 1, now=0.0)
+
+    window.has_room(None, 14, 0.0, now=5.0)
+
+    assert window.window == window_after
+
+
 def test_tokens_in_flight_are_bounded_if_asked_but_one_always_goes() -> None:
     window = Residual(window_tokens=150)
 

@@ -13,11 +13,10 @@ from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket
 
 NOISE_S = 0.01
-KNOWN_REPLIES = 3
-"""So many replies a fit must have seen before its word counts."""
-LEAST_WINDOW, LEAST_STEP, MOST_STEP = 4.0, 2.0, 8.0
-STEP_FROM, STEP_SHARE = 8.0, 0.5
-"""In the first ramp any class may fly 2 above what is confirmed, from 8 on up to 8 above it ..."""
+LEAST_WINDOW, LEAST_STEP, MOST_STEP = 4.0, 2.0, 4.0
+STEP_FROM, STEP_SHARE, RAMP_SHARE = 8.0, 0.5, 0.1
+"""In the first ramp any class may fly 2 above what is confirmed, from 8 on half of what is above
+8 more, up to 4, and at least a tenth ..."""
 GROWTH = 1.5
 """... and quick ones half without a bound: a long one's place cannot be taken back."""
 LATER_LEAST_STEP, LATER_STEP_SHARE = 2.0, 0.125
@@ -173,7 +172,7 @@ class Residual:
         self._confirmed = confirmed
         if self._first_ramp:
             more = max(0.0, confirmed - STEP_FROM) * STEP_SHARE // 1.0
-            step = min(MOST_STEP, LEAST_STEP + more)
+            step = max(min(MOST_STEP, LEAST_STEP + more), confirmed * RAMP_SHARE // 1.0)
             quick = max(confirmed + LEAST_STEP, GROWTH * confirmed // 1.0)
         else:
             step = max(LATER_LEAST_STEP, confirmed * LATER_STEP_SHARE // 1.0)
@@ -192,12 +191,13 @@ class Residual:
         if waited_s > min(ticket.latest_start - now, PATIENT_LATENCIES * self._latency_s):
             self._pressed_at = now
         self._log.sent(request.id, in_flight, now=now)
-        if service.replies < KNOWN_REPLIES:
-            return
         if self._streamed >= STREAMED_REPLIES:
-            span_s = 2.0 * service.first.predict_s(request.prompt_tokens)
+            fit, tokens, times = service.first, float(request.prompt_tokens), 2.0
         else:
-            span_s = service.predict_s(request.estimate.p90_tokens)
+            fit, tokens, times = service, request.estimate.p90_tokens, 1.0
+        if not fit.knows(tokens):
+            return
+        span_s = times * fit.predict_s(tokens)
         heappush(self._due, (now + OVERDUE_RATIO * span_s + OVERDUE_S, request.id, now))
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
@@ -210,7 +210,7 @@ class Residual:
         if flight is None:
             return
         flight.started = True
-        if service.first.replies < KNOWN_REPLIES:
+        if not service.first.knows(ticket.request.prompt_tokens):
             return
         expected_s = service.first.predict_s(ticket.request.prompt_tokens)
         self._judge(flight, expected_s, service, whole=False, now=now)
@@ -223,7 +223,7 @@ class Residual:
         streamed = not math.isnan(reply.first_token_s)
         self._streamed = self._streamed + 1 if streamed else 0
         fit = reply.service
-        if flight is None or not reply.output_tokens or fit.replies < KNOWN_REPLIES:
+        if flight is None or not reply.output_tokens or not fit.knows(reply.output_tokens):
             return
         service_s = max(TINY_S, fit.predict_s(reply.output_tokens))
         excess = reply.latency_s / service_s - 1.0
