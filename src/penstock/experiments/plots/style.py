@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#000000")
 """Okabe & Ito, Color Universal Design, 2008; without their yellow, which is too pale on white."""
@@ -66,7 +66,11 @@ def svg(figure: Figure, *, describe: str) -> str:
 def log_seconds(axis: Axes) -> None:
     """Make the x axis logarithmic, with ticks at 1, 2 and 5 of every decade, in plain numbers."""
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    low, high = axis.get_xlim()
+    narrow = high < 2.0 * low  # no two of those ticks would be in sight
+    axis.xaxis.set_major_locator(
+        MaxNLocator(4) if narrow else LogLocator(subs=(1.0, 2.0, 5.0), numticks=12)
+    )
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.xaxis.set_minor_formatter(lambda *_: "")
 
