@@ -8,6 +8,7 @@ from penstock.core.signals import (
     LOAD_SHARE,
     PATIENCE_S,
     PRESSURE_SHARE,
+    SILENCE,
     SLOWDOWN_SHARE,
     SMOOTHING_S,
     Signals,
@@ -166,3 +167,22 @@ def test_all_counters_are_back_at_zero_when_all_have_gone() -> None:
 
     assert (signals.waiting, signals.in_flight) == (0, 0)
     assert (signals.waiting_work_s, signals.in_flight_work_s, signals.pressure) == (0.0, 0.0, 0.0)
+
+
+def test_a_crowd_that_came_at_once_and_nobody_since_is_no_stream() -> None:
+    signals = Signals(window=8.0)
+    arrived(signals, *[ticket(id_, 0.5) for id_ in range(120)])
+    demand = signals.demand("batch")
+
+    assert demand.offered(now=0.1) > 8.0
+    assert demand.offered(now=6.0) == pytest.approx(SILENCE * 0.5 / 6.0)
+
+
+def test_the_pauses_of_a_steady_stream_are_no_silence() -> None:
+    signals = Signals(window=8.0)
+    for second in range(60):
+        arrived(signals, ticket(second, 0.5), now=float(second))
+    demand = signals.demand("batch")
+
+    assert demand.offered(now=59.5) == pytest.approx(0.5, rel=0.1)
+    assert demand.offered(now=61.5) == pytest.approx(0.5, rel=0.15)

@@ -26,6 +26,8 @@ DEMAND_MEMORY_S = 20.0
 PATIENCE_S = 300.0
 SLOWDOWN_WEIGHT = 0.1
 NO_WINDOW = 1e9
+SILENCE = 3.0
+"""A Poisson stream whose mean gap is a third of a silence would have broken it 19 times in 20."""
 
 
 @dataclass(slots=True)
@@ -69,13 +71,21 @@ class ClassDemand:
         self.slack_s = slack_sum / count
 
     def offered(self, now: float) -> float:
-        """Return the offered load in requests in service (arrival rate x service time)."""
+        """Return the offered load in requests in service (arrival rate x service time).
+
+        After a silence the rate is at most `SILENCE` arrivals in such a time: a crowd that came
+        all at once, and nobody since, is no reason to expect more of them.
+        """
         if not self._count:
             return 0.0
         span_s = now - self._since
         # The mean has seen only `span_s` of its memory: without this it starts out too low.
         seen = DEMAND_MEMORY_S * (1.0 - math.exp(-max(span_s, 1.0) / DEMAND_MEMORY_S))
-        return self._service_sum * math.exp((self._at - now) / DEMAND_MEMORY_S) / seen
+        offered = self._service_sum * math.exp((self._at - now) / DEMAND_MEMORY_S) / seen
+        silence_s = now - self._at
+        if offered * silence_s > SILENCE * self.service_s:
+            offered = SILENCE * self.service_s / silence_s
+        return offered
 
 
 @dataclass(slots=True)

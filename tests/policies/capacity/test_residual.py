@@ -1,6 +1,7 @@
 """The window finds out how much a hidden provider can hold, and follows it."""
 
 import math
+from statistics import median
 
 import pytest
 from hypothesis import given, settings
@@ -89,9 +90,14 @@ def test_a_capacity_that_doubles_is_mostly_found_though_long_requests_lead_every
 def test_a_provider_that_becomes_slower_is_not_taken_for_a_full_one(streams: bool) -> None:
     provider = slots(8, changes=[{"at_s": 60, "tokens_per_s": 100.0}])
 
-    seen = live_through(provider, places=8, load=0.55, seconds=200.0, streams=streams)
+    windows = [
+        live_through(
+            provider, places=8, load=0.55, seconds=200.0, streams=streams, seed=seed
+        ).window_at(180.0)
+        for seed in range(1, 8)
+    ]
 
-    assert seen.window_at(180.0) >= 7
+    assert median(windows) >= 7
 
 
 def test_a_provider_that_becomes_faster_is_followed_at_once() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from statistics import median
 
+from penstock.core.dip import Dip
 from penstock.core.events import RefusalCause
 from penstock.core.flight_log import Flight, FlightLog
 from penstock.core.policy import Reply
@@ -40,7 +41,9 @@ SAMPLES, SAMPLES_TO_VOTE, VOTE_WEIGHT = 8, 4, 0.25
 TIE = 0.02
 """Two models whose estimates scatter alike tell nothing: one too many looks the same to both."""
 SURE, RATHER = 0.7, 0.6
-SLOW_REPLIES, SLOW_SHARE = 4, 0.5
+SLOW_REPLIES, SLOW_SHARE, FEWER = 4, 0.5, 0.75
+"""So many replies decide whether the provider is slower: at least so late still, in a window of at
+most so much of what it was before."""
 LATENCY_WEIGHT = 0.05
 TINY_S = 1e-9
 
@@ -90,7 +93,7 @@ class Residual:
         self._probe_wait_s = FIRST_PROBE_S
         self._passed_over = False
         self._wide_at = WIDE_AFTER_S
-        self._pressed_at = -math.inf
+        self._pressed_at = self._brief_at = -math.inf
         self._successes = 0
         # Evidence: what later flights showed outweighs what earlier ones did.
         self._strikes = 0
@@ -101,11 +104,14 @@ class Residual:
         # Does the provider queue (0) or share (1)?
         self._sharing = 0.5
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        # Was it full from the first moment?
+        self._dip = Dip()
         # Drift: replies that are slow at any window are not waiting.
         self._shrunk_at = math.inf
         self._before = self.window
         self._first_excess = 0.0
         self._slow: list[float] = []
+        self._shrinking = False  # and nothing quiet since
 
     # The gate
 
@@ -117,11 +123,13 @@ class Residual:
             if not self._ramping and now >= self._probe_at:
                 self._open_probe(now)
             self._passed_over = False
+            if self._dip.open and in_flight >= max(1.0, self._limit // 2.0):
+                return False
             return in_flight < self._most()
         if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
             return False
         wide = self.window > self._limit
-        brief = ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
+        brief = self._is_brief(ticket)
         if in_flight < self._limit:
             # Never with nothing in flight: no event would come to let the request go later.
             kept = wide and in_flight >= max(1.0, self._limit - 1.0)
@@ -133,7 +141,8 @@ class Residual:
         few = self._limit <= FEW
         slack_s = ticket.latest_start - now
         if wide and slack_s < 0.0:  # late already: where all are, nobody else could ever probe
-            bears = brief or few
+            nobody_brief = now > self._brief_at + PRESSED_S
+            bears = brief or few or (nobody_brief and now >= self._wide_at + WIDE_S)
         elif brief:
             # In front of a single place one more doubles the wait.
             bears = slack_s >= (self._latency_s if few else ticket.service_p50_s) / self._limit
@@ -142,6 +151,9 @@ class Residual:
         # Nobody probes past one that cannot bear it: it would wait for the probe's end too.
         self._passed_over = not bears
         return bears
+
+    def _is_brief(self, ticket: Ticket) -> bool:
+        return ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
 
     def _most(self) -> float:
         """Return how many may fly at all, those that ramp or probe included."""
@@ -190,6 +202,8 @@ class Residual:
         waited_s = now - request.arrived_at
         if waited_s > min(ticket.latest_start - now, PATIENT_LATENCIES * self._latency_s):
             self._pressed_at = now
+        if self._is_brief(ticket):
+            self._brief_at = now
         self._log.sent(request.id, in_flight, now=now)
         if self._streamed >= STREAMED_REPLIES:
             fit, tokens, times = service.first, float(request.prompt_tokens), 2.0
@@ -226,7 +240,9 @@ class Residual:
         if flight is None or not reply.output_tokens or not fit.knows(reply.output_tokens):
             return
         service_s = max(TINY_S, fit.predict_s(reply.output_tokens))
-        excess = reply.latency_s / service_s - 1.0
+        ratio = reply.latency_s / service_s
+        excess = ratio - 1.0
+        self._look_lower(flight, ratio, fit, now)
         if 2 * flight.in_flight <= (self._confirmed if self._ramping else self._limit):
             fit.observe_quiet(excess)
         if streamed and excess > fit.tolerance:
@@ -258,6 +274,7 @@ class Residual:
         if waited_s <= slop_s:
             if whole:
                 self._slow.clear()
+                self._shrinking = False
             if self._teaches(flight.in_flight) and (whole or self._sharing < RATHER):
                 mean_n = log.mean_in_flight(flight, now=now)
                 # What ended within the slop may have made room for this one.
@@ -272,6 +289,8 @@ class Residual:
         sharing = max(1.0, float(math.ceil(service_s * mean_n / latency_s - 0.1)))
         if whole:
             self._compare(queue, sharing)
+        if self._shrunk_at == math.inf and min(queue, sharing) > self._limit:
+            self._set(min(queue, sharing))  # a crowd's first, quiet replies had shown less
         self._strikes += 2 if waited_s > STRONG_RATIO * slop_s else 1
         if self._strikes >= 2 and flight.sent_at >= self._quiet_sent_at:
             self._waited(flight, self._pick(queue, sharing), latency_s / service_s - 1.0, now)
@@ -320,33 +339,56 @@ class Residual:
         self._wide_at = self._probe_at + WIDE_AFTER_S
 
     def _shrink(self, estimate: float, excess: float, now: float) -> None:
-        if not self._slow:
+        if not self._shrinking:
+            self._shrinking = True
             self._before, self._first_excess = self._limit, excess
         self._shrunk_at = now
         self._set(estimate)
 
     def _is_slower(self, flight: Flight, excess: float, fit: ServiceTime, now: float) -> bool:
-        """Say whether the provider has become slower: a smaller window did not help.
+        """Say whether a late reply is no sign of waiting, as a smaller window did not help.
 
-        Then the fit starts anew and the window is what it was before.
+        Of a full provider that shares, replies get faster with the window; halfway between that
+        and no faster at all decides. Until enough have come, they do not shrink it further. If it
+        is slower the fit starts anew and the window is what it was before.
         """
-        if flight.sent_at <= self._shrunk_at or flight.in_flight > self._limit:
+        if not self._shrinking or flight.sent_at <= self._shrunk_at:
+            return False
+        if flight.in_flight > self._limit:
             return False
         if self._log.mean_in_flight(flight, now=now) > self._limit:
             return False  # others that probed beside it may have made it slow
+        fewer = self._limit / self._before
+        if fewer > FEWER:
+            return False
         self._slow.append(excess)
         if len(self._slow) < SLOW_REPLIES:
-            return False
+            return self._limit >= LEAST_WINDOW
         slower = median(self._slow)
         self._slow.clear()
-        if slower < SLOW_SHARE * self._first_excess:
+        halfway = (1.0 + self._first_excess) * (1.0 + fewer) / 2.0 - 1.0
+        if slower < max(SLOW_SHARE * self._first_excess, halfway):
             return False
+        self._shrinking = False
         fit.restart(1.0 + slower)
         self._samples.clear()
         self._strikes = 0
         self._shrunk_at = math.inf
         self._ramp_from(max(self._limit, self._before))
         return True
+
+    def _look_lower(self, flight: Flight, ratio: float, fit: ServiceTime, now: float) -> None:
+        """Where replies are faster among half as many, what the line saw was a crowd.
+
+        Only where the provider is known to share: a queue tells its length by itself.
+        """
+        n = max(float(flight.in_flight), self._log.mean_in_flight(flight, now=now))
+        may_open = not self._ramping and self._sharing > SURE
+        gain = self._dip.replied(n, self._limit, ratio, may_open=may_open)
+        if gain is not None:
+            fit.restart(gain)
+            self._samples.clear()
+            self._shrink(max(self._limit // 2.0, gain * self._limit), 1.0 / gain - 1.0, now)
 
     def _look_for_overdue(self, now: float) -> None:
         """Take what should be here and is not for a sign of waiting: replies come too late."""
