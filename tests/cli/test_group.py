@@ -36,6 +36,14 @@ def test_help_lists_every_command_without_loading_one() -> None:
     assert "LOADED []" in run.stdout
 
 
+def test_python_m_penstock_is_the_same_command() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "penstock", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout.startswith("penstock")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(group, [command, "--help"], prog_name="penstock")
