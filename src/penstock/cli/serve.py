@@ -55,6 +55,8 @@ def _announce(running: object, loaded: object) -> None:
     lines = [f"penstock listens on http://{config.server.host}:{running.port}/v1"]  # type: ignore[attr-defined]
     if running.admin_port:  # type: ignore[attr-defined]
         lines.append(f"admin pages on http://{config.admin.host}:{running.admin_port}")  # type: ignore[attr-defined]
+    for name, proxy in loaded.forward_proxies.items():  # type: ignore[attr-defined]
+        lines.append(f"upstream {name} is reached through the proxy {proxy.host}:{proxy.port}")
     click.echo("\n".join(lines), file=sys.stderr)
 
 

@@ -280,7 +280,8 @@ def _own_words(vendor: Vendor, error: UpstreamError) -> Kept:
     if isinstance(error, SilenceError):
         status, code, text = 504, "upstream_timeout", "The upstream did not answer in time."
     elif isinstance(error, DialError):
-        status, code, text = 502, "upstream_unreachable", "The upstream cannot be reached."
+        text = "The upstream cannot be reached. Penstock's log says why."
+        status, code = 502, "upstream_unreachable"
     else:
         status, code, text = 502, "upstream_broken", "The upstream's answer broke off."
     answer = error_answer(vendor, status, code, text)

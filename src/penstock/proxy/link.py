@@ -1,11 +1,17 @@
 """One upstream as the relay uses it: connections, and what of a request's head is fixed."""
 
+import logging
+
 from penstock.integrations.wire.endpoint import Vendor
 from penstock.proxy.config.models import Upstream
 from penstock.proxy.config.secret import Secret
 from penstock.proxy.routing import Patterns, patterns
 from penstock.proxy.upstream.address import Address
+from penstock.proxy.upstream.errors import DialError
+from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.proxy.upstream.pool import Answer, Patience, Pool
+
+logger = logging.getLogger("penstock.proxy")
 
 
 class Link:
@@ -19,9 +25,12 @@ class Link:
 
     """
 
-    def __init__(self, table: Upstream, key: Secret | None) -> None:
+    def __init__(
+        self, table: Upstream, key: Secret | None, through: ForwardProxy | None = None
+    ) -> None:
         """Prepare; nothing is dialled."""
         self.name = table.name
+        self._trouble = ""
         self.vendor = Vendor(table.dialect)
         self.serves: Patterns = patterns(table.dialect, table.models)
         self.wants_caller_key = table.key_from == "caller"
@@ -34,10 +43,14 @@ class Link:
                 table.idle_timeout_s,
                 table.keep_alive_s,
             ),
+            through=through,
         )
-        self._prefix = address.prefix
+        relayed = through is not None and not address.tls  # the proxy reads the whole URL
+        self._prefix = b"http://" * relayed + address.host_header * relayed + address.prefix
         fixed = b" HTTP/1.1\r\nhost: " + address.host_header + b"\r\naccept-encoding: identity\r\n"
         self._fixed = fixed + _key_line(self.vendor, key)
+        if through is not None and relayed:
+            self._fixed += through.authorization
 
     def __repr__(self) -> str:
         return f"Link({self.name!r})"
@@ -64,7 +77,21 @@ class Link:
         if body or method == b"POST":
             parts.append(b"content-length: %d\r\n" % len(body))
         parts.append(b"\r\n")
-        return await self._pool.send(b"".join(parts), body)
+        try:
+            answer = await self._pool.send(b"".join(parts), body)
+        except DialError as error:
+            self._unreachable(str(error))
+            raise
+        if self._trouble:
+            self._trouble = ""
+            logger.info("upstream %s is reached again", self.name)
+        return answer
+
+    def _unreachable(self, reason: str) -> None:
+        """Log why, once a reason: callers are told no more than that it is so."""
+        if reason != self._trouble:
+            self._trouble = reason
+            logger.warning("upstream %s: %s", self.name, reason)
 
     def close(self) -> None:
         """Close every connection."""

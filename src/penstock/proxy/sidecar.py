@@ -48,7 +48,9 @@ class Sidecar:
         config = loaded.config
         self.metrics = Metrics()
         self.links = {
-            table.name: Link(table, loaded.upstream_keys.get(table.name))
+            table.name: Link(
+                table, loaded.upstream_keys.get(table.name), loaded.forward_proxies.get(table.name)
+            )
             for table in config.upstreams
         }
         scheduler = build_scheduler(loaded.settings)

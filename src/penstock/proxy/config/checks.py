@@ -13,6 +13,8 @@ from penstock.proxy.config.models import (
 )
 from penstock.proxy.config.problem import Problem, close_to
 from penstock.proxy.config.secret import Secret
+from penstock.proxy.upstream.address import Address
+from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
 
 
 def cross_check(config: Config) -> list[Problem]:
@@ -135,6 +137,29 @@ def resolve_keys(
         owner.setdefault(secret.reveal(), key.name)
         callers[key.name] = secret
     return upstreams, callers
+
+
+def resolve_proxies(
+    config: Config, env: Mapping[str, str], problems: list[Problem]
+) -> dict[str, ForwardProxy]:
+    """Return the proxies that upstreams are reached through; what cannot be joins `problems`."""
+    proxies: dict[str, ForwardProxy] = {}
+    for index, upstream in enumerate(config.upstreams):
+        if upstream.proxy is not None:
+            proxy = configured(upstream.proxy)  # the schema has tried it
+        else:
+            name, value = from_environment(Address.parse(upstream.base_url), env)
+            try:
+                proxy = ForwardProxy.parse(value) if value else None
+            except ValueError as error:
+                problems.append(
+                    Problem(f"upstreams[{index}].proxy", "", f"{name} of the environment {error}",
+                            'proxy = "none" dials the upstream directly')
+                )  # fmt: skip
+                continue
+        if proxy is not None:
+            proxies[upstream.name] = proxy
+    return proxies
 
 
 def _from_env(

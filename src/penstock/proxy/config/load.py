@@ -8,12 +8,13 @@ from pathlib import Path
 
 from penstock.core.settings import Settings
 from penstock.errors import ConfigError
-from penstock.proxy.config.checks import cross_check, resolve_keys
+from penstock.proxy.config.checks import cross_check, resolve_keys, resolve_proxies
 from penstock.proxy.config.models import Config
 from penstock.proxy.config.problem import Problem
 from penstock.proxy.config.schema import read_table
 from penstock.proxy.config.secret import Secret
 from penstock.proxy.config.to_core import core_settings
+from penstock.proxy.upstream.forward_proxy import ForwardProxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Loaded:
         settings: what the scheduler needs.
         upstream_keys: the keys of upstreams that have one, by upstream name.
         caller_keys: the keys that callers may present, by key name.
+        forward_proxies: the proxies of upstreams that are reached through one, by upstream name.
 
     """
 
@@ -32,6 +34,7 @@ class Loaded:
     settings: Settings
     upstream_keys: Mapping[str, Secret]
     caller_keys: Mapping[str, Secret]
+    forward_proxies: Mapping[str, ForwardProxy]
 
 
 def load(path: str | Path, *, env: Mapping[str, str] | None = None) -> Loaded:
@@ -70,11 +73,13 @@ def loads(
     if config is None:
         raise refusal(where, problems)
     problems += cross_check(config)
-    keys = resolve_keys(config, os.environ if env is None else env, problems)
+    env = os.environ if env is None else env
+    keys = resolve_keys(config, env, problems)
+    proxies = resolve_proxies(config, env, problems)
     settings = core_settings(config, problems) if not problems else None
     if problems or settings is None:
         raise refusal(where, problems)
-    return Loaded(config, settings, *keys)
+    return Loaded(config, settings, *keys, proxies)
 
 
 def refusal(where: str, problems: list[Problem]) -> ConfigError:

@@ -26,6 +26,7 @@ from penstock.proxy.config.schema import (
     whole,
 )
 from penstock.proxy.upstream.address import Address
+from penstock.proxy.upstream.forward_proxy import configured
 
 BUCKETS = tuple(bucket for bucket, _ in BUCKET_UPPER_TOKENS)
 PORT = whole(0, 65535)
@@ -96,6 +97,12 @@ class Upstream:
         None,
     )
     api_key_env: str | None = key(env_name(), "Environment variable that holds its key.", None)
+    proxy: str | None = key(
+        url(configured),
+        "HTTP proxy to reach it through, as http://host:port, or none. Left out: HTTPS_PROXY or "
+        "HTTP_PROXY by the scheme of base_url, ALL_PROXY and NO_PROXY; never for loopback.",
+        None,
+    )
     capacity: PolicyTable | None = key(PolicyRule(), "Its own window policy.", None)
     limits: LimitsTable = key(Table(LimitsTable), "Its stated limits.", LimitsTable())
     connect_timeout_s: float = key(SPAN_S, "For a connection, TLS included.", 10.0)

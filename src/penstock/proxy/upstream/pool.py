@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.connection import Connection
+from penstock.proxy.upstream.dialling import dial
 from penstock.proxy.upstream.errors import DialError, ResetError
+from penstock.proxy.upstream.forward_proxy import ForwardProxy
 
 SWEEP_S = 0.25
 """How often silence is looked for: one look over all connections is cheaper than a timer each."""
@@ -80,9 +82,16 @@ class Answer:
 class Pool:
     """Connections to one upstream."""
 
-    def __init__(self, address: Address, patience: Patience | None = None) -> None:
-        """Dial nothing yet."""
+    def __init__(
+        self,
+        address: Address,
+        patience: Patience | None = None,
+        *,
+        through: ForwardProxy | None = None,
+    ) -> None:
+        """Dial nothing yet; `through` is the proxy to go through."""
         self.address = address
+        self.through = through
         self.patience = patience or Patience()
         self._tls = address.tls_context()
         self._idle: list[Connection] = []
@@ -143,25 +152,25 @@ class Pool:
             loop = self._loop = asyncio.get_running_loop()
             self.now = loop.time
         self._watch()
-        where = self.address
         try:
             async with asyncio.timeout(self.patience.connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self, loop),
-                    where.host,
-                    where.port,
-                    ssl=self._tls,
-                    server_hostname=where.host if self._tls else None,
+                connection = await dial(
+                    loop, lambda: Connection(self, loop), self.address, self._tls, self.through
                 )
         except TimeoutError:
             raise DialError(
-                f"no connection to {where.host}:{where.port} within {self.patience.connect_s:g} s"
+                f"no connection to {self._where()} within {self.patience.connect_s:g} s"
             ) from None
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise DialError(f"no connection to {where.host}:{where.port}: {reason}") from None
+            raise DialError(f"no connection to {self._where()}: {reason}") from None
         self._all[connection] = None
         return connection
+
+    def _where(self) -> str:
+        there = f"{self.address.host}:{self.address.port}"
+        proxy = self.through
+        return there if proxy is None else f"{there} through the proxy {proxy.host}:{proxy.port}"
 
     def give_back(self, connection: Connection) -> None:
         """Keep the connection for the next request if its exchange ended cleanly."""
