@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from penstock.predict import CallFeatures, Predictor, prompt_tokens
+from penstock.predict.datasets import Reply
 from penstock.predict.features import DENSE_NAMES
+from penstock.predict.fold_priors import FoldPriors
 from penstock.predict.learners import learner
 from penstock.predict.lessons import Lesson, lesson
 from penstock.predict.scores import score
+from penstock.predict.shared_training import train_folds
 from penstock.predict.training import train_predictor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,15 +159,32 @@ def clairvoyant(train: Sequence[Lesson], test: Sequence[Lesson]) -> Estimates:
     return np.array(quantiles[0])[likely], np.array(quantiles[1])[likely]
 
 
-def penstock_with(name: str) -> Callable[[Sequence[Lesson], Sequence[Lesson]], Estimates]:
-    """Return penstock's own predictor, frozen after training."""
+def penstock_with(
+    name: str, *, told: bool = False
+) -> Callable[[Sequence[Lesson], Sequence[Lesson]], Estimates]:
+    """Return penstock's own predictor, frozen after training.
+
+    If it is told, then by fold priors made as the shipped ones are, without the test's prompts.
+    """
 
     def run(train: Sequence[Lesson], test: Sequence[Lesson]) -> Estimates:
-        predictor = train_predictor(train, learner(name, wider=None))
+        folds = folds_without(test) if told else None
+        predictor = train_predictor(train, learner(name, wider=None, folds=folds))
         said = [predictor.predict(item.call) for item in test]
         return np.log([s.p50_tokens for s in said]), np.log([s.p90_tokens for s in said])
 
     return run
+
+
+def folds_without(test: Sequence[Lesson]) -> FoldPriors:
+    """Return fold priors of all public replies, except those to prompts of the test."""
+    seen = {item.call.grams.tobytes() for item in test}
+    replies = []
+    for _, _, model, tokens, text in prompts():
+        call = CallFeatures.from_prompt(text, model=model, route="")
+        if call.grams.tobytes() not in seen:
+            replies.append(Reply(call, text, tokens, 0.0))
+    return train_folds(replies)
 
 
 def field() -> None:
@@ -177,7 +197,8 @@ def field() -> None:
         "embedding, 20 neighbours": neighbours,
         "19 features, boosted classifier": clairvoyant,
         "penstock, numpy only": penstock_with("numpy"),
-        "penstock, LightGBM": penstock_with("boosted"),
+        "penstock, LightGBM, --prior none": penstock_with("boosted"),
+        "penstock, LightGBM": penstock_with("boosted", told=True),
     }
     print("| method | bucket accuracy | pair ranking | error | pinball p90 | p90 coverage |")
     print("|---|---|---|---|---|---|")

@@ -11,10 +11,13 @@ from click.testing import CliRunner
 
 from penstock.cli.predict import command
 from penstock.predict import CallFeatures, Predictor, StateError
+from penstock.predict.datasets import Reply
+from penstock.predict.fold_priors import read_folds, shipped_folds, write_folds
 from penstock.predict.learners import learner
-from penstock.predict.lessons import Lesson, lesson
+from penstock.predict.lessons import Lesson, fold_of, lesson
 from penstock.predict.prior import LogTokens
 from penstock.predict.prior_file import read_prior, shipped_prior, write_prior
+from penstock.predict.shared_training import train_folds
 from tests.predict.replies import invented
 
 
@@ -86,6 +89,81 @@ def test_a_prior_of_another_kind_is_refused_not_pickled(tmp_path: Path) -> None:
 
     with pytest.raises(StateError, match="Mine"):
         write_prior(tmp_path / "prior.npz", Mine())
+
+
+def test_boosted_trees_told_of_fold_priors_say_the_same_after_loading(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    prior = learner("boosted", wider=None, folds=shipped_folds())(lessons())
+    write_prior(tmp_path / "prior.npz", prior)
+
+    restored = read_prior(tmp_path / "prior.npz")
+
+    for asked in invented(40, seed=2):
+        assert restored.log_tokens(asked.call) == prior.log_tokens(asked.call)
+
+
+def test_a_prior_trained_beside_other_fold_priors_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightgbm")
+    others = replies(200)
+    with pytest.raises(StateError, match="cannot be saved"):
+        write_prior(
+            tmp_path / "prior.npz",
+            learner("boosted", wider=None, folds=train_folds(others))(lessons()),
+        )
+    write_prior(
+        tmp_path / "prior.npz", learner("boosted", wider=None, folds=shipped_folds())(lessons())
+    )
+    write_folds(tmp_path / "folds.npz", train_folds(others))
+    newer = read_folds(tmp_path / "folds.npz")
+    monkeypatch.setattr("penstock.predict.prior_file.shipped_folds", lambda: newer)
+
+    with pytest.raises(StateError, match=r"shipped other fold priors; train it again"):
+        read_prior(tmp_path / "prior.npz")
+
+
+def replies(count: int) -> list[Reply]:
+    return [Reply(asked.call, asked.prompt, asked.tokens, 0.0) for asked in invented(count, seed=5)]
+
+
+def test_a_call_is_told_by_the_prior_that_has_not_seen_its_prompt() -> None:
+    folds = train_folds(replies(400))
+    for asked in invented(40, seed=5):
+        said = [prior.log_tokens(asked.call) for prior in folds.priors]
+        assert folds.log_tokens(asked.call) == said[fold_of(asked.call)]
+    # Two prompts per topic: every prior has seen the other essays, so all know an essay is long.
+    essay = CallFeatures.from_prompt("Write an essay about tides", model="m", route="mail")
+    word = CallFeatures.from_prompt("Name one word for tides", model="m", route="mail")
+    assert folds.log_tokens(essay) > folds.log_tokens(word) + 1.0
+
+
+def test_fold_priors_say_the_same_after_loading(tmp_path: Path) -> None:
+    folds = train_folds(replies(400))
+    write_folds(tmp_path / "folds.npz", folds)
+
+    restored = read_folds(tmp_path / "folds.npz")
+
+    for asked in invented(40, seed=6):
+        assert restored.log_tokens(asked.call) == pytest.approx(
+            folds.log_tokens(asked.call), abs=2e-3
+        )
+    (tmp_path / "folds.npz").write_bytes((tmp_path / "folds.npz").read_bytes()[:-9])
+    with pytest.raises(StateError, match="was it cut short"):
+        read_folds(tmp_path / "folds.npz")
+
+
+def test_fold_priors_from_the_command_line_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    made = [tmp_path / "one.npz", tmp_path / "two.npz"]
+    for out in made:
+        train = ["train", str(records(tmp_path)), "--unlabelled", "--folds", "--out", str(out)]
+        done = CliRunner().invoke(command, train)
+        assert done.exit_code == 0, done.output
+
+    assert made[0].read_bytes() == made[1].read_bytes()
+    labelled = ["train", str(records(tmp_path)), "--folds", "--out", str(tmp_path / "no.npz")]
+    done = CliRunner().invoke(command, labelled)
+    assert (done.exit_code, "--unlabelled" in done.output) == (2, True)
 
 
 def records(folder: Path) -> Path:

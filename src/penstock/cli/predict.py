@@ -40,29 +40,39 @@ def command() -> None:
     show_default=True,
     help="numpy's own trees, or LightGBM over the last 5,000 replies, which loading then needs.",
 )
-def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str) -> None:
+@click.option(
+    "--folds",
+    is_flag=True,
+    help="Write five priors, each without a fifth of the prompts, as the shipped ones that "
+    "--learner boosted is told of.",
+)
+def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, folds: bool) -> None:
     """Train a prior from recorded replies (parquet or JSON lines).
 
     Rows need `prompt` and `output_tokens`, and may have `route`, `model` and `max_tokens`. The
-    prior holds numbers only, no text. The shipped prior was made with --unlabelled.
+    prior holds numbers only, no text. The shipped prior was made with --unlabelled, the shipped
+    fold priors with --unlabelled --folds.
     """
     if learner == "boosted" and not labelled:
         raise click.UsageError("--unlabelled: a prior without labels is made by numpy alone.")
+    if folds and labelled:
+        raise click.UsageError("--folds: fold priors know no routes: give --unlabelled as well.")
     from penstock.predict.datasets import read_replies
+    from penstock.predict.fold_priors import shipped_folds, write_folds
     from penstock.predict.learners import learner as fit_of
     from penstock.predict.lessons import lesson
     from penstock.predict.prior_file import write_prior
-    from penstock.predict.shared_training import train_shared
+    from penstock.predict.shared_training import train_folds, train_shared
 
     keep_apart({"FILES": files, "--out": out})
     replies = [reply for file in files for reply in read_replies(file)]
-    prior: LogTokens
     if labelled:
         lessons = [lesson(reply.call, reply.output_tokens) for reply in replies]
-        prior = fit_of(learner, wider=_shipped())(lessons)
+        write_prior(out, fit_of(learner, wider=_shipped(), folds=shipped_folds())(lessons))
+    elif folds:
+        write_folds(out, train_folds(replies))
     else:
-        prior = train_shared(replies)
-    write_prior(out, prior)
+        write_prior(out, train_shared(replies))
     click.echo(f"{out}: {out.stat().st_size:,} bytes, from {len(replies):,} replies")
 
 
@@ -106,7 +116,7 @@ def evaluate(
     keep_apart({"--test": test_file, "--json": json_file})
     if prior == "auto":
         prior = "none" if online and train_file is None else "shipped"
-    predictor = _predictor(train_file, _prior(prior), learner, seed)
+    predictor = _predictor(train_file, prior, learner, seed)
     report = run(predictor, read_replies(test_file), online=online)
     if json_file is not None:
         write_text(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
@@ -161,19 +171,20 @@ def _shipped() -> LogTokens:
     return shipped_prior()
 
 
-def _predictor(
-    train_file: Path | None, prior: LogTokens | None, learner: str, seed: int
-) -> Predictor:
+def _predictor(train_file: Path | None, prior_name: str, learner: str, seed: int) -> Predictor:
     from penstock.predict.datasets import read_replies
+    from penstock.predict.fold_priors import shipped_folds
     from penstock.predict.learners import learner as fit_of
     from penstock.predict.lessons import lesson
     from penstock.predict.predictor import Predictor
     from penstock.predict.training import train_predictor
 
+    prior = _prior(prior_name)
     if train_file is None:
         return Predictor.cold() if prior is None else Predictor.from_prior(prior)
     lessons = [lesson(row.call, row.output_tokens) for row in read_replies(train_file)]
-    return train_predictor(lessons, fit_of(learner, wider=prior), seed=seed)
+    folds = shipped_folds() if prior_name == "shipped" else None
+    return train_predictor(lessons, fit_of(learner, wider=prior, folds=folds), seed=seed)
 
 
 _SHOWN = (

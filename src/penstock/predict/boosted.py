@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.call import CallFeatures
+from penstock.predict.fold_priors import FoldPriors
 from penstock.predict.gram_kernel import SHARPNESSES, GramKernel, keep_calls, solve
 from penstock.predict.lessons import FOLDS, Lesson
 from penstock.predict.prior import LogTokens, PriorModel
@@ -46,6 +47,7 @@ class BoostedPrior:
         kernel: recorded calls.
         medians: boosters of the whole; they differ by their seed.
         corrections: boosters of what the mean of weights and kernels leaves.
+        folds: fold priors of other people's replies, which the boosters are told of; or none.
 
     """
 
@@ -53,25 +55,38 @@ class BoostedPrior:
     kernel: GramKernel
     medians: tuple[lightgbm.Booster, ...]
     corrections: tuple[lightgbm.Booster, ...]
+    folds: FoldPriors | None = None
 
     def log_tokens(self, call: CallFeatures) -> float:
         """Return the expected logarithm of output tokens per choice."""
         base = self.linear.base(call)
         told, alike = self.linear.from_grams(call), self.kernel.values(call)
-        row = _inputs(call, base, told, alike)[None]
+        row = _inputs(call, base, told, alike, self.folds)[None]
         whole = _mean_of(self.medians, row)
         corrected = _blend(told, alike) + _mean_of(self.corrections, row)
         return base + 0.5 * (whole + corrected)
 
 
-def fit_boosted(lessons: Sequence[Lesson], *, wider: LogTokens | None = None) -> BoostedPrior:
-    """Fit boosters; what n-grams and kernels tell them of a lesson is out of its fold."""
+def fit_boosted(
+    lessons: Sequence[Lesson],
+    *,
+    wider: LogTokens | None = None,
+    folds: FoldPriors | None = None,
+) -> BoostedPrior:
+    """Fit boosters; what n-grams, kernels and fold priors tell them of a lesson left it out.
+
+    Args:
+        lessons: at least one; of more than 5,000 the last are taken.
+        wider: gives the base of a route that is not among the lessons.
+        folds: fold priors of other people's replies.
+
+    """
     lessons = lessons[-_LESSONS_MAX:]
     calls = [item.call for item in lessons]
     linear = fit_prior(lessons, labelled=True, wider=wider, last_stage=None)
     base = np.array([linear.base(call) for call in calls])
     targets = np.clip(np.array([item.log_tokens for item in lessons]) - base, -4.0, 4.0)
-    folds = np.array([item.fold for item in lessons])
+    fold_numbers = np.array([item.fold for item in lessons])
     told = linear_out_of_fold(lessons, targets, labelled=True)
     kernel = keep_calls(calls)
     alike = [np.stack(rows) for rows in zip(*(kernel.rows(call) for call in calls), strict=True)]
@@ -79,17 +94,21 @@ def fit_boosted(lessons: Sequence[Lesson], *, wider: LogTokens | None = None) ->
     for number, matrix in enumerate(alike):
         kernel.weights[number] = solve(matrix, targets)
         for fold in range(FOLDS):
-            rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            rest = np.flatnonzero(fold_numbers != fold)
+            held = np.flatnonzero(fold_numbers == fold)
             if rest.size and held.size:
                 weights = solve(matrix[np.ix_(rest, rest)], targets[rest])
                 said[number, held] = matrix[np.ix_(held, rest)] @ weights
-    rows = np.stack([_inputs(c, *x) for c, *x in zip(calls, base, told, said.T, strict=True)])
+    rows = np.stack(
+        [_inputs(c, *x, folds) for c, *x in zip(calls, base, told, said.T, strict=True)]
+    )
     blends = np.array([_blend(t, x) for t, x in zip(told, said.T, strict=True)])
     return BoostedPrior(
         linear,
         kernel,
         _boost(rows, targets, _MEDIAN, trees=_TREES),
         _boost(rows, targets - blends, _CORRECTION, trees=_CORRECTING_TREES),
+        folds,
     )
 
 
@@ -99,11 +118,19 @@ def _blend(told: float, alike: Sequence[float] | NDArray[np.float64]) -> float:
 
 
 def _inputs(
-    call: CallFeatures, base: float, told: float, alike: Sequence[float] | NDArray[np.float64]
+    call: CallFeatures,
+    base: float,
+    told: float,
+    alike: Sequence[float] | NDArray[np.float64],
+    folds: FoldPriors | None,
 ) -> NDArray[np.float64]:
     sums = [base + value for value in (told, *alike)]
     blend = _blend(told, alike)
-    return np.array([base, told, *alike, *sums, blend, base + blend, *call.dense])
+    elsewhere = [] if folds is None else [folds.log_tokens(call)]
+    gaps = [value - base for value in elsewhere]
+    return np.array(
+        [base, told, *alike, *sums, blend, base + blend, *elsewhere, *gaps, *call.dense]
+    )
 
 
 def _boost(

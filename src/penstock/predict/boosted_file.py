@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.boosted import BoostedPrior
+from penstock.predict.fold_priors import FoldPriors
 from penstock.predict.gram_kernel import GramKernel
 from penstock.predict.packed_file import StateError
 from penstock.predict.prior import PriorModel
@@ -34,8 +35,10 @@ def boosted_arrays(prior: BoostedPrior) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def boosted_from(arrays: dict[str, NDArray[Any]], linear: PriorModel) -> BoostedPrior:
-    """Return what `boosted_arrays` took apart, on top of its linear part.
+def boosted_from(
+    arrays: dict[str, NDArray[Any]], linear: PriorModel, folds: FoldPriors | None
+) -> BoostedPrior:
+    """Return what `boosted_arrays` took apart, on top of its linear part and its fold priors.
 
     Raises:
         StateError: LightGBM cannot read a booster.
@@ -52,7 +55,7 @@ def boosted_from(arrays: dict[str, NDArray[Any]], linear: PriorModel) -> Boosted
         weights=arrays["kernel_weights"],
     )
     medians, corrections = (_boosters(arrays, name) for name in _BOOSTERS)
-    return BoostedPrior(linear, kernel, medians, corrections)
+    return BoostedPrior(linear, kernel, medians, corrections, folds)
 
 
 def _boosters(arrays: dict[str, NDArray[Any]], name: str) -> tuple[lightgbm.Booster, ...]:

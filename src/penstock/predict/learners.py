@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from penstock.errors import ConfigError
+from penstock.predict.fold_priors import FoldPriors
 from penstock.predict.lessons import Lesson
 from penstock.predict.prior import LogTokens
 from penstock.predict.training import Fit, fit_prior
@@ -13,8 +14,14 @@ from penstock.predict.training import Fit, fit_prior
 LEARNERS = ("auto", "numpy", "boosted")
 
 
-def learner(name: str, *, wider: LogTokens | None) -> Fit:
+def learner(name: str, *, wider: LogTokens | None, folds: FoldPriors | None = None) -> Fit:
     """Return the fitting function of a learner.
+
+    Args:
+        name: one of `LEARNERS`.
+        wider: gives the base of a route that is not among the lessons.
+        folds: fold priors that boosted trees are told of. Numpy's learner does without: they
+            would cost it half as much again a prediction.
 
     Raises:
         ConfigError: no such learner, or LightGBM is wanted and not installed.
@@ -34,6 +41,6 @@ def learner(name: str, *, wider: LogTokens | None) -> Fit:
     from penstock.predict.boosted import fit_boosted
 
     def fit_with_trees(lessons: Sequence[Lesson]) -> LogTokens:
-        return fit_boosted(lessons, wider=wider)
+        return fit_boosted(lessons, wider=wider, folds=folds)
 
     return fit_with_trees

@@ -29,7 +29,11 @@ class Lesson:
 
 
 def lesson(call: CallFeatures, output_tokens: float) -> Lesson:
-    """Return a lesson. Prompts with the same n-grams fall into the same fold."""
+    """Return a lesson."""
+    return Lesson(call, math.log(max(1.0, output_tokens / call.choices)), fold_of(call))
+
+
+def fold_of(call: CallFeatures) -> int:
+    """Return the fold of a call. Prompts with the same n-grams fall into the same one."""
     total = int(call.grams.astype(np.int64).sum()) * 2654435761 + call.grams.size
-    value = math.log(max(1.0, output_tokens / call.choices))
-    return Lesson(call, value, (total >> 7) % FOLDS)
+    return (total >> 7) % FOLDS

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.features import DENSE_NAMES
+from penstock.predict.fold_priors import FoldPriors, shipped_folds
 from penstock.predict.packed_file import StateError, pack, unpack, write_whole
 from penstock.predict.prior import LogTokens, PriorModel, empty_trees
 from penstock.predict.trees import ObliviousTrees
@@ -48,6 +49,9 @@ def write_prior(path: Path, prior: LogTokens) -> None:
         from penstock.predict.boosted_file import boosted_arrays
 
         arrays |= boosted_arrays(boosted)
+    folds = None if boosted is None else boosted.folds
+    if folds is not None and folds.checksum != shipped_folds().checksum:
+        raise StateError("a prior beside fold priors other than the shipped ones cannot be saved")
     if not isinstance(linear, PriorModel) or not isinstance(linear.wider, PriorModel | None):
         raise StateError(f"a prior of type {type(linear).__name__} over another cannot be saved")
     parts = {"": linear} if linear.wider is None else {"": linear, "wider_": linear.wider}
@@ -74,6 +78,8 @@ def write_prior(path: Path, prior: LogTokens) -> None:
         "dense": list(DENSE_NAMES),
         "parts": metas,
     }
+    if folds is not None:
+        meta["folds"] = folds.checksum
     write_whole(path, pack(arrays, meta))
 
 
@@ -109,11 +115,21 @@ def read_prior(path: Path) -> LogTokens:
             return linear
         from penstock.predict.boosted_file import boosted_from
 
-        return boosted_from(arrays, linear)
+        return boosted_from(arrays, linear, _folds(meta))
     except StateError as error:
         raise StateError(f"{path}: {error}; train it again") from error
     except (KeyError, TypeError) as error:
         raise StateError(f"{path}: its parts do not fit together ({error!r})") from error
+
+
+def _folds(meta: dict[str, Any]) -> FoldPriors | None:
+    """Return the shipped fold priors if the prior was trained beside them."""
+    if not meta.get("folds"):
+        return None
+    folds = shipped_folds()
+    if folds.checksum != meta["folds"]:
+        raise StateError("was trained by a penstock that shipped other fold priors")
+    return folds
 
 
 def _linear(arrays: dict[str, NDArray[Any]], facts_of: dict[str, Any]) -> PriorModel:

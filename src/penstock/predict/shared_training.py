@@ -8,17 +8,43 @@ from collections.abc import Sequence
 import numpy as np
 
 from penstock.predict.datasets import Reply
-from penstock.predict.lessons import Lesson, lesson
+from penstock.predict.fold_priors import FoldPriors
+from penstock.predict.lessons import FOLDS, Lesson, lesson
 from penstock.predict.prior import PriorModel
 from penstock.predict.training import fit_prior
 
 _ROUNDS = 3
 _MODELS_MIN = 3  # of which a prompt needs replies before it says who is verbose
 _PROMPTS_MIN = 50
+_STEP = 1 / 64  # weights of fold priors are rounded to it: less than half the bytes
 
 
 def train_shared(replies: Sequence[Reply]) -> PriorModel:
-    """Return a prior that reads prompts and knows some models, but no route labels.
+    """Return a prior that reads prompts and knows some models, but no route labels."""
+    return fit_shared(*shared_lessons(replies))
+
+
+def train_folds(replies: Sequence[Reply]) -> FoldPriors:
+    """Return five priors as `train_shared` makes one, each without the prompts of a fold."""
+    lessons, verbosity = shared_lessons(replies)
+    priors = []
+    for fold in range(FOLDS):
+        rest = [item for item in lessons if item.fold != fold]
+        prior = fit_shared(rest or lessons, verbosity)
+        prior.grams = (np.round(prior.grams / _STEP) * _STEP).astype(np.float32)
+        priors.append(prior)
+    return FoldPriors(tuple(priors))
+
+
+def fit_shared(lessons: Sequence[Lesson], verbosity: dict[str, float]) -> PriorModel:
+    """Return a prior fitted to lessons that `shared_lessons` made."""
+    prior = fit_prior(lessons, labelled=False)
+    prior.verbosity = verbosity
+    return prior
+
+
+def shared_lessons(replies: Sequence[Reply]) -> tuple[list[Lesson], dict[str, float]]:
+    """Return one lesson a prompt, and by how much each model's replies are longer than others'.
 
     Each prompt counts once, with the mean over models of the log length, each model's
     verbosity taken off: forty replies to one prompt are hardly more than one to learn from.
@@ -33,9 +59,7 @@ def train_shared(replies: Sequence[Reply]) -> PriorModel:
         values = [item.log_tokens - verbosity.get(model, 0.0) for model, item in entries]
         first = entries[0][1]
         means.append(Lesson(first.call, float(np.mean(values)), first.fold))
-    prior = fit_prior(means, labelled=False)
-    prior.verbosity = verbosity
-    return prior
+    return means, verbosity
 
 
 def _verbosity(prompts: Sequence[Sequence[tuple[str, Lesson]]]) -> dict[str, float]:
