@@ -100,7 +100,7 @@ def fit_boosted(
                 weights = solve(matrix[np.ix_(rest, rest)], targets[rest])
                 said[number, held] = matrix[np.ix_(held, rest)] @ weights
     rows = np.stack(
-        [_inputs(c, *x, folds) for c, *x in zip(calls, base, told, said.T, strict=True)]
+        [_inputs(c, b, t, x, folds) for c, b, t, x in zip(calls, base, told, said.T, strict=True)]
     )
     blends = np.array([_blend(t, x) for t, x in zip(told, said.T, strict=True)])
     return BoostedPrior(
