@@ -75,7 +75,7 @@ def read_headers(headers: list[Header]) -> Read:
             continue
         if name == b"content-type":
             is_stream = value.startswith(b"text/event-stream")
-        elif b"ratelimit-" in name:
+        elif b"ratelimit" in name:
             states_limits = True
         elif name.startswith(b"x-penstock-"):
             continue

@@ -140,16 +140,6 @@ def test_anthropics_resets_are_points_in_time_by_its_own_clock() -> None:
     )
 
 
-@pytest.mark.parametrize("prefix", ["x-ratelimit-", "ratelimit-"])
-def test_plain_limits(prefix: str) -> None:
-    headers = {
-        f"{prefix}limit": "100, 100;w=60",
-        f"{prefix}remaining": "7",
-        f"{prefix}reset": str(int(NOON) + 20),
-    }
-    assert limits_of("a", headers, wall_now=NOON) == LimitsSeen("a", 100, 7, 20.0)
-
-
 @pytest.mark.parametrize(
     "headers",
     [

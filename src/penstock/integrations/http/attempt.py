@@ -78,14 +78,14 @@ def _stated(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
         name = _name_of_limit(raw_name)
         if name and name not in found:
             found[name] = value.decode("latin-1")
-    return found if any("ratelimit-" in name for name in found) else {}
+    return found if any("ratelimit" in name for name in found) else {}
 
 
 @lru_cache(maxsize=1024)  # the same twenty names come with every answer
 def _name_of_limit(raw_name: bytes) -> str:
     """Return a header's name as `limits_of` knows it; empty if it does not look at it."""
     name = raw_name.lower().decode("latin-1")
-    wanted = "ratelimit-" in name or name == "date" or name.startswith("x-groq-")
+    wanted = "ratelimit" in name or name == "date" or name.startswith("x-groq-")
     return name if wanted else ""
 
 

@@ -4,7 +4,7 @@ Dialects (each seen in the vendor's documentation): OpenAI `x-ratelimit-{limit,r
 {requests,tokens}` with resets such as "6m0s"; Azure OpenAI the same names with plain seconds;
 Groq the same names, but its *requests* count a day, not a minute; Anthropic
 `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}` with
-points in time; and plain `(x-)ratelimit-{limit,remaining,reset}` as gateways send.
+points in time; and plain `(x-)ratelimit-*` as gateways send, whose windows are read in `gateway`.
 """
 
 import re
@@ -14,14 +14,16 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 from penstock.core.events import LimitsSeen
+from penstock.integrations.wire.gateway import gateway_limits, number
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|us|[dhms])")
-_FIRST = re.compile(r"[,;]")
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_EPOCH_S = 1e9
-"""A plain reset above this many seconds is a point in time (2001), not a span."""
+_EPOCH_S, _EPOCH_MS = 1e9, 1e11
+"""A plain reset above this many seconds is a point in time (2001), not a span; a hundred times
+as much is one in milliseconds."""
 _WHAT = ("requests", "tokens", "input_tokens", "output_tokens")
 _FIELDS = {"limit": "limit_{}", "remaining": "remaining_{}", "reset": "reset_{}_s"}
+_PLAIN = ("", "-policy", "-limit", "-remaining", "-reset")
 _DIALECTS: tuple[dict[str, str], ...] = (
     {
         f"anthropic-ratelimit-{what.replace('_', '-')}-{part}": field.format(what)
@@ -33,11 +35,12 @@ _DIALECTS: tuple[dict[str, str], ...] = (
         for what in _WHAT[:2]
         for part, field in _FIELDS.items()
     },
-    {f"x-ratelimit-{part}": field.format("requests") for part, field in _FIELDS.items()},
-    {f"ratelimit-{part}": field.format("requests") for part, field in _FIELDS.items()},
+    {f"{x}ratelimit{part}": f"ratelimit{part}" for x in ("x-", "") for part in _PLAIN},
 )
-"""Header to field. Where an answer speaks several, the first is heard: it says the most."""
-_DIALECT_OF = {name: number for number, each in enumerate(_DIALECTS) for name in each}
+"""Header to field, or to a gateway's plain name. Where an answer speaks several, the first is
+heard: it says the most."""
+_GATEWAYS = 2
+_DIALECT_OF = {name: index for index, each in enumerate(_DIALECTS) for name in each}
 
 
 def limits_of(upstream: str, headers: Mapping[str, str], *, wall_now: float) -> LimitsSeen | None:
@@ -55,18 +58,30 @@ def limits_of(upstream: str, headers: Mapping[str, str], *, wall_now: float) -> 
     spoken = [_DIALECT_OF[name] for name in headers if name in _DIALECT_OF]
     if not spoken:
         return None
+    heard = min(spoken)
+    dialect = _DIALECTS[heard]
+    said = {dialect[name]: text for name, text in headers.items() if name in dialect}
+    if heard == _GATEWAYS:
+        said |= {name: headers[name] for name in said if name in headers}  # the standard's word
+        reset = said.get("ratelimit-reset", "")
+        found = gateway_limits(said, _reset_s(reset, headers, wall_now))
+    else:
+        found = _vendors(said, headers, wall_now)
+    return LimitsSeen(upstream, **found) if found else None
+
+
+def _vendors(
+    said: Mapping[str, str], headers: Mapping[str, str], wall_now: float
+) -> dict[str, float]:
+    """Return the fields that a vendor states, whose windows are minutes."""
     found: dict[str, float] = {}
-    dialect = _DIALECTS[min(spoken)]
-    for name, text in headers.items():
-        field = dialect.get(name)
-        if field is None:
-            continue
+    for field, text in said.items():
         resets = field.startswith("reset_")
-        value = _reset_s(text, headers, wall_now) if resets else _number(text)
+        value = _reset_s(text, headers, wall_now) if resets else number(text)
         if value is not None:
             found[field] = value
     _drop_daily_requests(headers, found)
-    return LimitsSeen(upstream, **found) if found else None
+    return found
 
 
 def _drop_daily_requests(headers: Mapping[str, str], found: dict[str, float]) -> None:
@@ -82,26 +97,18 @@ def _drop_daily_requests(headers: Mapping[str, str], found: dict[str, float]) ->
         found.pop("reset_requests_s", None)
 
 
-def _number(text: str) -> float | None:
-    if "," in text or ";" in text:
-        # "100, 100;w=60": the first number is the limit that is nearest.
-        text = _FIRST.split(text, maxsplit=1)[0]
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
-
-
 def _reset_s(text: str, headers: Mapping[str, str], wall_now: float) -> float | None:
     """Return seconds from now; None if the text is no time."""
     span_s = _span_s(text)
     if span_s is not None:
         return span_s
     text = text.strip()
-    plain = _number(text)
+    plain = number(text)
     if plain is not None:
-        return plain if plain < _EPOCH_S else max(0.0, plain - _now_s(headers, wall_now))
+        if plain < _EPOCH_S:
+            return plain
+        moment_s = plain if plain < _EPOCH_MS else plain / 1000.0
+        return max(0.0, moment_s - _now_s(headers, wall_now))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
