@@ -48,6 +48,103 @@ def test_a_refusal_that_outlasts_the_request_ends_it() -> None:
     assert refusal.why.attempts == 1
 
 
+def test_a_pause_that_outlasts_the_deadline_ends_the_request_at_once() -> None:
+    penstock = scheduler(window=2)
+    arrive(penstock, request(1, deadline=5.0), request(2, deadline=40.0))
+
+    (refusal,) = penstock.handle(Throttled(1, RefusalCause.RATE, 30.0), now=1.0)
+    assert isinstance(refusal, Reject)
+    assert (refusal.reason, refusal.retry_after_s) == ("upstream", 30.0)
+
+    assert tell(penstock, (1.0, Throttled(2, RefusalCause.RATE, 30.0))) == []
+    assert tell(penstock, (31.0, Woke())) == [("dispatch", 2, "default")]
+
+
+def test_what_waits_for_another_attempt_at_its_deadline_ends_with_the_last_answer() -> None:
+    penstock = scheduler(window=2)
+    arrive(penstock, request(1), request(2, deadline=5.0, expires_at=99.0))
+    busy = RefusalCause.OVERLOAD
+    tell(penstock, (1.0, Throttled(1, busy, 2.0)), (1.0, Throttled(2, busy, 2.0)))
+
+    assert tell(penstock, (3.0, Woke())) == [("dispatch", 1, "default")]  # the probe, which hangs
+    assert penstock.next_wakeup() == 5.0
+    assert tell(penstock, (5.0, Woke())) == [("reject", 2, "upstream")]
+
+
+def test_a_first_attempt_is_made_though_it_is_late_and_then_no_other() -> None:
+    penstock = scheduler(window=1)
+    arrive(penstock, request(1), request(2, deadline=5.0))
+
+    assert complete(penstock, 1, now=6.0) == [("dispatch", 2, "default")]
+    assert tell(penstock, (7.0, Throttled(2, RefusalCause.RATE, 1.0))) == [
+        ("reject", 2, "upstream")
+    ]
+    assert is_at_rest(penstock)
+
+
+def test_a_backoff_that_outlasts_the_deadline_is_not_begun() -> None:
+    penstock = scheduler()
+    arrive(penstock, request(1, deadline=1.2))
+
+    assert tell(penstock, (1.0, Failed(1, retryable=True, jitter=0.5))) == [
+        ("reject", 1, "upstream")
+    ]
+
+
+def test_a_long_pause_for_the_rate_is_waited_for_by_those_whose_deadline_allows_it() -> None:
+    penstock = scheduler(window=4)
+    arrive(penstock, request(1, deadline=300.0), request(2), request(3, deadline=100.0))
+    told = tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 200.0)))
+
+    assert told == []
+    assert arrive(
+        penstock, request(4, at=2.0), request(5, at=2.0, deadline=150.0, expires_at=500.0)
+    ) == [("reject", 4, "rate"), ("reject", 5, "rate")]
+    assert arrive(penstock, request(6, at=2.0, deadline=300.0)) == []
+    tell(penstock, (3.0, Completed(2, 100)), (3.0, Completed(3, 100)))
+    assert penstock.next_wakeup() == 201.0
+    assert tell(penstock, (201.0, Woke())) == [("dispatch", 1, "default")]  # one probe
+    assert complete(penstock, 1, now=202.0) == [("dispatch", 6, "default")]
+
+
+def test_a_long_pause_ends_what_waits_without_the_patience_for_it() -> None:
+    penstock = scheduler(window=1)
+    arrive(penstock, request(1, deadline=300.0), request(2), request(3, deadline=300.0))
+
+    assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 100.0))) == [("reject", 2, "rate")]
+    assert tell(penstock, (101.0, Woke())) == [("dispatch", 1, "default")]
+
+
+def test_a_quota_that_is_spent_during_a_long_pause_ends_them_all() -> None:
+    penstock = scheduler(window=2)
+    arrive(penstock, *(request(id_, deadline=300.0) for id_ in (1, 2, 3)))
+    assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 100.0))) == []
+
+    assert tell(penstock, (2.0, Throttled(2, RefusalCause.QUOTA, 86_400.0))) == [
+        ("reject", 2, "upstream"),
+        ("reject", 1, "quota"),
+        ("reject", 3, "quota"),
+    ]
+    assert is_at_rest(penstock)
+
+
+def test_after_a_spent_quota_one_probe_goes_first() -> None:
+    penstock = scheduler(window=16)
+    arrive(penstock, request(1))
+    tell(penstock, (1.0, Throttled(1, RefusalCause.QUOTA, 30.0)))
+    told = arrive(penstock, *(request(id_, at=31.0) for id_ in range(2, 20)))
+
+    assert told == [("dispatch", 2, "default")]
+    assert tell(penstock, (32.0, Throttled(2, RefusalCause.QUOTA, 30.0)))[0] == (
+        "reject",
+        2,
+        "upstream",
+    )
+    told = arrive(penstock, *(request(id_, at=62.0) for id_ in range(20, 24)))
+    assert told == [("dispatch", 20, "default")]
+    assert len(complete(penstock, 20, now=63.0)) == 3
+
+
 def test_a_spent_quota_refuses_all_at_once_that_could_only_wait_for_it() -> None:
     penstock = scheduler(window=2)
     arrive(penstock, *(request(id_) for id_ in (1, 2, 3, 4)))

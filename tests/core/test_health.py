@@ -48,6 +48,24 @@ def test_a_spent_quota_closes_the_upstream_until_its_reset_and_is_never_slept_on
     assert not health.exhausted(now=11.0 + 2 * DAY_S)
 
 
+def test_after_a_spent_quota_it_is_probed() -> None:
+    health = Health()
+    refuse(health, RefusalCause.QUOTA, at=10.0, retry_after_s=60.0)
+    assert health.probation
+
+    health.succeeded(sent_at=70.0)
+    assert not health.probation
+
+
+def test_a_rate_refusal_of_minutes_is_a_pause_and_no_quota() -> None:
+    health = Health()
+    refuse(health, RefusalCause.RATE, at=0.0, retry_after_s=500.0)
+
+    assert not health.exhausted(now=1.0)
+    assert health.open_at(now=1.0) == health.closed_until == 500.0
+    assert health.probation
+
+
 def test_a_rate_refusal_of_days_is_a_spent_quota() -> None:
     health = Health()
     refuse(health, RefusalCause.RATE, at=0.0, retry_after_s=DAY_S)

@@ -198,7 +198,8 @@ class Reject:
 
     Attributes:
         reason: "shed", "queue_full", "expired", "draining", "quota" (every upstream's is
-            spent), "upstream" (the last attempt's answer is relayed), "no_upstream".
+            spent), "rate" (all pause for longer than it can wait), "upstream" (the last attempt's
+            answer is relayed), "no_upstream".
         retry_after_s: the earliest time at which a new try makes sense, or None if never.
 
     """

@@ -7,15 +7,19 @@ from penstock.core.events import RefusalCause
 BACKOFF_BASE_S = 1.0
 BACKOFF_CAP_S = 16.0
 LONGEST_PAUSE_S = 60.0
+"""Who has no deadline waits no longer than this."""
+LONGEST_RATE_S = 600.0
+"""A refusal for the rate that asks for more is a spent quota: days are how vendors say so."""
 FAULTS_TO_OPEN = 3
 
 
 class Health:
     """Open, paused until a time, or on probation (one attempt at a time until one succeeds).
 
-    - rate: pause for the stated retry-after, else back off.
-    - quota, or a rate refusal with a wait beyond `LONGEST_PAUSE_S`: closed until then; requests
-      must go elsewhere or fail at once, nobody sleeps for days.
+    - rate: pause for the stated retry-after, else back off; beyond `LONGEST_PAUSE_S` only those
+      wait whose deadline allows it, and the pause ends with a probe.
+    - quota, or a rate refusal with a wait beyond `LONGEST_RATE_S`: closed until then, and probed
+      after it; requests must go elsewhere or fail at once, nobody sleeps for days.
     - overload, slow first token and repeated faults: exponential back-off with full jitter.
     Refusals of attempts sent before the last refusal was known are the same bad news, once.
 
@@ -29,6 +33,8 @@ class Health:
         """Start healthy."""
         self.paused_until = -math.inf
         self.exhausted_until = -math.inf
+        self.closed_until = -math.inf
+        """The end of a spent quota or of a long pause: not everybody may wait for it."""
         self.probation = False
         self._streak = 0
         self._faults = 0
@@ -60,20 +66,24 @@ class Health:
     ) -> None:
         """Note a refused attempt."""
         wait_s = retry_after_s if retry_after_s is not None and retry_after_s >= 0 else None
-        if cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_PAUSE_S):
-            self.exhausted_until = max(
-                self.exhausted_until, now + (LONGEST_PAUSE_S if wait_s is None else wait_s)
-            )
-            return
         if sent_at >= self._last_bad_at:
             self._streak += 1
             self._last_bad_at = now
+        if cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_RATE_S):
+            until = now + (LONGEST_PAUSE_S if wait_s is None else wait_s)
+            self.exhausted_until = max(self.exhausted_until, until)
+            self.closed_until = max(self.closed_until, until)
+            self.probation = True
+            return
         if wait_s is None or cause is not RefusalCause.RATE:
             wait_s = max(wait_s or 0.0, self._backoff_s(jitter))
         elif self._streak > 1:  # its word was not good enough the last time
             wait_s = max(wait_s, self._backoff_s(jitter))
         self.paused_until = max(self.paused_until, now + wait_s)
-        self.probation = cause is not RefusalCause.RATE or self._streak > 1
+        long = wait_s > LONGEST_PAUSE_S
+        if long:
+            self.closed_until = max(self.closed_until, now + wait_s)
+        self.probation = cause is not RefusalCause.RATE or self._streak > 1 or long
 
     def failed(self, *, sent_at: float, jitter: float, now: float) -> None:
         """Note an attempt that broke on the upstream's side."""

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from penstock.core.health import LONGEST_PAUSE_S
+from penstock.core.model import Request
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry import RetryBudget
 from penstock.core.signals import Signals
@@ -223,12 +225,33 @@ class Lane:
             if ticket.held_by != cause:
                 ticket.hold(cause, now)
 
-    def exhausted(self, now: float) -> bool:
-        """Say whether every upstream's quota is spent."""
-        for upstream in self.upstreams:  # noqa: SIM110 - asked at each arrival
-            if upstream.health.exhausted_until <= now:
-                return False
-        return True
+    def no_use(self, request: Request, now: float) -> str:
+        """Return why waiting is of no use to the request: "quota", "rate", or "" if it may wait.
+
+        Nobody waits for a quota, and for a long pause only who has a deadline after its end.
+        """
+        for upstream in self.upstreams:
+            if upstream.health.closed_until <= now:
+                return ""
+        patience = request.deadline
+        if patience == math.inf:
+            patience = now + LONGEST_PAUSE_S
+        reason = "quota"
+        for upstream in self.upstreams:
+            health = upstream.health
+            if health.exhausted_until <= now:
+                if health.paused_until < min(patience, request.expires_at):
+                    return ""
+                reason = "rate"
+        return reason
+
+    def closings(self, now: float) -> tuple[bool, bool]:
+        """Say whether all upstreams are closed to some, and whether all quotas are spent."""
+        healths = [upstream.health for upstream in self.upstreams]
+        return (
+            all(health.closed_until > now for health in healths),
+            all(health.exhausted_until > now for health in healths),
+        )
 
     def open_at(self, now: float) -> float:
         """Return when the first upstream may be used again."""

@@ -159,8 +159,8 @@ class Scheduler:
         if request.expires_at <= now:
             self._reject(ticket, lane, "expired", None, now)
             return
-        if lane.exhausted(now):
-            self._reject(ticket, lane, "quota", lane.open_at(now) - now, now)
+        if no_use := lane.no_use(request, now):
+            self._reject(ticket, lane, no_use, lane.open_at(now) - now, now)
             return
         if self._backlog.is_full_for(ticket):
             self._reject(ticket, lane, "queue_full", self._retry_after_s(lane, now), now)
@@ -199,12 +199,15 @@ class Scheduler:
     def _on_throttled(self, event: Throttled, now: float) -> None:
         ticket = self._flying(event.request_id, "Throttled")
         lane = self._landed(ticket)
-        self._upstreams[ticket.upstream].refuse(ticket, event, now=now)
+        upstream = self._upstreams[ticket.upstream]
+        sharing = self._lanes_of_upstream[upstream.name]
+        before = [each.closings(now) for each in sharing]
+        upstream.refuse(ticket, event, now=now)
         lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
         open_at = lane.open_at(now)
         hopeless = (
-            open_at >= ticket.request.expires_at
-            or lane.exhausted(now)
+            open_at >= _last_retry_at(ticket)
+            or lane.no_use(ticket.request, now)
             or self._refused_too_often(ticket, now)
         )
         if hopeless or self._draining:
@@ -212,10 +215,10 @@ class Scheduler:
             self._reject(ticket, lane, "upstream", open_at - now, now)
         else:
             self._requeue(ticket, lane, now)
-        for names, sharing in self._lanes.items():
-            if ticket.upstream in names and sharing.exhausted(now):
-                self._fail_fast(sharing, now)
-        self._pump_sharing(ticket.upstream, now)
+        for each, closings in zip(sharing, before, strict=True):
+            if each.closings(now) > closings:
+                self._fail_fast(each, now)
+        self._pump_sharing(upstream.name, now)
 
     def _on_failed(self, event: Failed, now: float) -> None:
         ticket = self._flying(event.request_id, "Failed")
@@ -224,12 +227,13 @@ class Scheduler:
             ticket, upstream_fault=event.upstream_fault, jitter=event.jitter, now=now
         )
         lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
-        if event.retryable and self._may_retry(ticket, lane, now):
+        ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
+        until = now + max(0.001, event.jitter * ceiling_s)
+        if event.retryable and self._may_retry(ticket, lane, until, now):
             self._retries.spend(now=now)
             ticket.retry_paid = True
             self._hold_back(ticket)
-            ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
-            self._defer(ticket, "backoff", now + max(0.001, event.jitter * ceiling_s))
+            self._defer(ticket, "backoff", until)
         else:
             self._end(ticket)
             if event.retryable:
@@ -284,7 +288,12 @@ class Scheduler:
         if not expired and not returning:
             return
         for id_ in expired:
-            self._refuse_waiting(self._tickets[id_], "expired", None, now)
+            late = self._tickets[id_]
+            if late.request.expires_at <= now:
+                self._refuse_waiting(late, "expired", None, now)
+            else:  # too late for another attempt: the last answer stands
+                open_s = self._lane_of(late).open_at(now) - now
+                self._refuse_waiting(late, "upstream", open_s, now)
         for id_ in returning:
             ticket = self._tickets.get(id_)
             if ticket is None:  # expired at the same time
@@ -331,6 +340,7 @@ class Scheduler:
                 if upstream.health.troubled and not ticket.retry_paid:
                     self._retries.spend(now=now)
                 ticket.retry_paid = False
+                self._expiry.cancel(request.id)
             upstream.depart(ticket, now)
             signals.departed(ticket)
             ticket.stage = _IN_FLIGHT
@@ -353,16 +363,17 @@ class Scheduler:
 
     def _hold_back(self, ticket: Ticket) -> None:
         self._backlog.enter(ticket)
-        if ticket.request.expires_at < math.inf:
-            self._expiry.set(ticket.request.id, ticket.request.expires_at)
+        until = _last_retry_at(ticket) if ticket.attempts else ticket.request.expires_at
+        if until < math.inf:
+            self._expiry.set(ticket.request.id, until)
 
-    def _may_retry(self, ticket: Ticket, lane: Lane, now: float) -> bool:
-        request = ticket.request
+    def _may_retry(self, ticket: Ticket, lane: Lane, until: float, now: float) -> bool:
+        """Say whether a broken attempt may be made again after a back-off that ends at `until`."""
         return (
             not self._draining
             and ticket.attempts < self.settings.max_attempts
-            and now < min(request.deadline, request.expires_at)
-            and not lane.exhausted(now)
+            and until < _last_retry_at(ticket)
+            and not lane.no_use(ticket.request, now)
             and self._retries.next_at(lane.signals.waiting, now=now) <= now
         )
 
@@ -377,12 +388,13 @@ class Scheduler:
         return not may_wait and ticket.attempts >= self.settings.max_attempts
 
     def _fail_fast(self, lane: Lane, now: float) -> None:
-        """Refuse what waits for upstreams whose quota is spent beyond its own patience."""
+        """Refuse what waits for upstreams that are closed beyond its own patience."""
         open_at = lane.open_at(now)
         for ticket in list(self._tickets.values()):
             if ticket.stage is _IN_FLIGHT or self._lane_of(ticket) is not lane:
                 continue
-            self._refuse_waiting(ticket, "quota", open_at - now, now)
+            if no_use := lane.no_use(ticket.request, now):
+                self._refuse_waiting(ticket, no_use, open_at - now, now)
 
     def _refuse_waiting(
         self, ticket: Ticket, reason: str, retry_after_s: float | None, now: float
@@ -488,3 +500,9 @@ class Scheduler:
             ticket.service_p50_s,
             ticket.waits.copy(),
         )
+
+
+def _last_retry_at(ticket: Ticket) -> float:
+    """Return before when another attempt must have begun."""
+    request = ticket.request
+    return request.deadline if request.deadline < request.expires_at else request.expires_at

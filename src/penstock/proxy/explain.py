@@ -40,6 +40,7 @@ _REASONS = {
     "expired": "it waited longer than its time to live",
     "draining": "the sidecar is shutting down",
     "quota": "the upstreams' accounts are spent",
+    "rate": "the upstreams ask for a longer pause than it can wait",
     "upstream": "the upstream's last answer stands",
     "no_upstream": "no upstream serves its model",
 }

@@ -32,6 +32,7 @@ def refused(reason: str = "shed", retry_after_s: float | None = 2.5) -> Refused:
         ("shed", 429),
         ("queue_full", 429),
         ("quota", 429),
+        ("rate", 429),
         ("draining", 503),
         ("expired", 504),
         ("upstream", 503),

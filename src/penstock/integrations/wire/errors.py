@@ -16,6 +16,7 @@ _STATUS = {
     "shed": 429,
     "queue_full": 429,
     "quota": 429,
+    "rate": 429,
     "draining": 503,
     "expired": 504,
     "upstream": 503,
