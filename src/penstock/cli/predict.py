@@ -181,7 +181,7 @@ def _predictor(train_file: Path | None, prior_name: str, learner: str, seed: int
 
     prior = _prior(prior_name)
     if train_file is None:
-        return Predictor.cold() if prior is None else Predictor.from_prior(prior)
+        return Predictor.cold() if prior is None else Predictor.starting_from(prior)
     lessons = [lesson(row.call, row.output_tokens) for row in read_replies(train_file)]
     folds = shipped_folds() if prior_name == "shipped" else None
     return train_predictor(lessons, fit_of(learner, wider=prior, folds=folds), seed=seed)

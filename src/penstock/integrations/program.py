@@ -8,18 +8,22 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.settings import Settings, Stack, UpstreamSettings
 from penstock.core.snapshot import Snapshot
 from penstock.integrations.gates import ProgramGate, ProgramSyncGate
+from penstock.integrations.predictors import predictor_of
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.clock import Clock, ThreadClock
 from penstock.runtime.decision_log import DecisionLog
 from penstock.runtime.driver import Driver, Observer
-from penstock.runtime.spec import Intake, MaxTokensPredictor, Predictor
+from penstock.runtime.spec import Intake, Predictor
 from penstock.runtime.telemetry import Tracer
+
+if TYPE_CHECKING:
+    from penstock.predict.guard import GuardedPredictor, TokenPredictor
 
 DEFAULT_CLASSES = (
     TrafficClass("interactive", weight=4.0, estimate=TokenEstimate(256, 1024)),
@@ -58,7 +62,8 @@ class Penstock:
         upstream: capacity, limits and first guess of the service time, for each provider.
         predictor: "table" (the class's estimate, capped by the call's `max_tokens`),
             "max_tokens" (callers set it to what they expect), "learned" (`penstock.predict`,
-            needs numpy) or one of your own.
+            needs numpy), a predictor of `penstock.predict` (to load and save what it learns, or
+            with a prior of yours), or one of your own; one that fails is stood in for.
         decision_log: where to write decisions; "d.jsonl" becomes "d.HOST.jsonl" for each host.
         observers: shown every event and action of every provider.
         tracer: traces each call; "auto" makes OpenTelemetry spans if that is installed.
@@ -78,7 +83,7 @@ class Penstock:
         default_class: str | None = None,
         stack: Stack | None = None,
         upstream: UpstreamSettings | None = None,
-        predictor: Predictor | Literal["table", "max_tokens", "learned"] = "table",
+        predictor: "Predictor | TokenPredictor | GuardedPredictor | str" = "table",
         decision_log: Path | str | None = None,
         observers: Iterable[Observer] = (),
         tracer: Tracer | Literal["auto"] | None = "auto",
@@ -95,7 +100,7 @@ class Penstock:
         self.intake = Intake(
             classes,
             default_class=default_class,
-            predictor=_predictor_of(predictor),
+            predictor=predictor_of(predictor),
             ttl_s=queue_ttl_s if queue_ttl_s > 0 else math.inf,
             tracer=_auto_tracer() if tracer == "auto" else tracer,
         )
@@ -188,24 +193,6 @@ def _log_path(path: Path, name: str) -> Path:
     if name == DEFAULT_UPSTREAM:
         return path
     return path.with_name(f"{path.stem}.{re.sub(r'[^A-Za-z0-9._-]', '_', name)}{path.suffix}")
-
-
-def _predictor_of(predictor: Predictor | str) -> Predictor | None:
-    if predictor == "table":
-        return None
-    if predictor == "max_tokens":
-        return MaxTokensPredictor()
-    if predictor == "learned":
-        from penstock.predict import GuardedPredictor
-        from penstock.predict import Predictor as Learner
-        from penstock.runtime.prediction import LearnedPredictor
-
-        return LearnedPredictor(GuardedPredictor(Learner.shipped()))
-    if isinstance(predictor, str):
-        raise ValueError(
-            f"predictor={predictor!r} is not known: choose 'table', 'max_tokens' or 'learned'"
-        )
-    return predictor
 
 
 def _auto_tracer() -> Tracer | None:

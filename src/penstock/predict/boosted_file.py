@@ -62,7 +62,8 @@ def _boosters(arrays: dict[str, NDArray[Any]], name: str) -> tuple[lightgbm.Boos
     out: list[lightgbm.Booster] = []
     while (text := arrays.get(f"{name}_{len(out)}")) is not None:
         try:
-            out.append(lightgbm.Booster(model_str=text.tobytes().decode()))
+            model = text.tobytes().decode()
+            out.append(lightgbm.Booster(model_str=model))
         except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
             raise StateError(f"LightGBM cannot read its part {name}_{len(out)}: {error}") from error
     if not out:

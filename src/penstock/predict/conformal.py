@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from penstock.predict.kept_groups import KeptGroups
 from penstock.predict.window import Window
 
 _START_ABOVE = 2.5  # in spreads, before any reply
@@ -38,12 +38,11 @@ class ConformalP90:
 
     """
 
-    def __init__(self, *, window: int = 200, shrink: float = 10.0, limit: int = 400) -> None:
+    def __init__(self, *, window: int = 200, shrink: float = 10.0) -> None:
         """Remember `window` residuals per group; see `GroupCentres` for the rest."""
         self._window = window
         self._shrink = shrink
-        self._limit = limit
-        self._groups: OrderedDict[str, _Group] = OrderedDict()
+        self._groups: KeptGroups[_Group] = KeptGroups()
         self.alarms = 0
 
     def above(self, keys: Sequence[str]) -> float:
@@ -62,16 +61,10 @@ class ConformalP90:
 
     def learn(self, keys: Sequence[str], residual: float, *, covered: bool) -> bool:
         """Take in a residual in spreads, and whether p90 held; True if that raised the alarm."""
+        narrow = _Group(Window(0))
         for key in keys:
-            group = self._groups.get(key)
-            if group is None:
-                group = self._groups[key] = _Group(Window(self._window))
-                if len(self._groups) > self._limit:
-                    self._groups.popitem(last=False)
-            else:
-                self._groups.move_to_end(key)
-            group.residuals.add(residual)
-        narrow = self._groups[keys[-1]]
+            narrow = self._groups.use(key, self._empty)
+            narrow.residuals.add(residual)
         level = narrow.level + _STEP * (_COVERAGE - float(covered))
         narrow.level = min(_LEVEL_LIMITS[1], max(_LEVEL_LIMITS[0], level))
         narrow.recent.append(covered)
@@ -83,6 +76,9 @@ class ConformalP90:
             narrow.residuals.keep_last(_RECENT)
             self.alarms += 1
         return alarm
+
+    def _empty(self) -> _Group:
+        return _Group(Window(self._window))
 
     def settle(self, seen: Mapping[str, Sequence[float]]) -> None:
         """Forget where chance left the levels and windows at the end of a replay.
@@ -104,11 +100,19 @@ class ConformalP90:
     def restore(self, state: dict[str, tuple[float, list[bool], list[float]]]) -> None:
         """Take over what `export` gave."""
         for key, (level, recent, residuals) in state.items():
-            group = self._groups[key] = _Group(Window(self._window), level, list(recent))
+            group = _Group(Window(self._window), level, list(recent))
             for residual in residuals:
                 group.residuals.add(residual)
+            self._groups.put(key, group)
 
 
 def at_least_one(log_tokens: float) -> float:
-    """Return tokens from their logarithm, within 1 and a million."""
+    """Return tokens from their logarithm, within 1 and a million.
+
+    Raises:
+        ValueError: it is not a number.
+
+    """
+    if math.isnan(log_tokens):
+        raise ValueError("the predictor's own figures are not numbers (NaN)")
     return math.exp(min(13.8, max(0.0, log_tokens)))

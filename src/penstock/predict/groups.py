@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from collections.abc import Mapping, Sequence
 
+from penstock.predict.kept_groups import KeptGroups
 from penstock.predict.window import Window
 
 
@@ -21,7 +22,6 @@ class GroupCentres:
         *,
         window: int,
         shrink: float,
-        limit: int,
         start: float,
         mean: bool,
         narrow: float | None = None,
@@ -31,7 +31,6 @@ class GroupCentres:
         Args:
             window: values that a group remembers.
             shrink: k above, in values.
-            limit: groups kept; the one longest unused goes first.
             start: what is answered before anything was seen.
             narrow: k of the third level (a model on a route), which differs less from the
                 second than that from the first; None is `shrink`.
@@ -41,11 +40,10 @@ class GroupCentres:
         """
         self._window = window
         self._shrink = shrink
-        self._limit = limit
         self.start = start
         self._mean = mean
         self._narrow = shrink if narrow is None else narrow
-        self._groups: OrderedDict[str, Window] = OrderedDict()
+        self._groups: KeptGroups[Window] = KeptGroups()
 
     def value(self, keys: Sequence[str]) -> float:
         """Return the centre for groups from wide to narrow."""
@@ -59,28 +57,25 @@ class GroupCentres:
                 value += share * (centre - value)
         return value
 
-    def count(self, key: str) -> int:
-        """Return how many values the group's window holds."""
-        window = self._groups.get(key)
-        return 0 if window is None else len(window)
+    def most(self, keys: Sequence[str]) -> float:
+        """Return the largest value that these groups remember; -inf if they remember none."""
+        windows = [window for key in keys if (window := self._groups.get(key)) is not None]
+        return max((window.most() for window in windows), default=-math.inf)
 
     def add(self, keys: Sequence[str], value: float) -> None:
         """Take a value into all its groups."""
         for key in keys:
-            window = self._groups.get(key)
-            if window is None:
-                window = self._groups[key] = Window(self._window)
-                if len(self._groups) > self._limit:
-                    self._groups.popitem(last=False)
-            else:
-                self._groups.move_to_end(key)
-            window.add(value)
+            self._groups.use(key, self._empty).add(value)
+
+    def _empty(self) -> Window:
+        return Window(self._window)
 
     def settle(self, seen: Mapping[str, Sequence[float]]) -> None:
         """Fill the groups' windows with a fair sample of these values, not the last of them."""
         for key, values in seen.items():
-            if key in self._groups:
-                self._groups[key].refill(values)
+            window = self._groups.get(key)
+            if window is not None:
+                window.refill(values)
 
     def keep_last(self, key: str, count: int) -> None:
         """Let a group forget all but its last `count` values, as after a change."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from penstock.core.model import TokenEstimate
@@ -62,9 +64,10 @@ class GuardedPredictor:
     prediction that is not there after `budget_s` is abandoned and the fallback stands; until
     that thread is back, every call falls back at once, without waiting.
 
-    penstock's own `Predictor` does a bounded amount of work, holds no lock and does no I/O, so
-    it runs where it is called, which saves 50 to 100 us of changing threads. Should it get slow
-    all the same (a starved machine), three slow answers in a row rest it for a second.
+    penstock's own `Predictor` does a bounded amount of work and no I/O, so it runs where it is
+    called, which saves 50 to 100 us of changing threads; one thread at a time, under a lock that
+    is waited for no longer than the budget. Should it get slow all the same (a starved machine),
+    three slow answers in a row rest it for a second.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class GuardedPredictor:
         if threaded is None:
             threaded = predictor is not None and type(predictor) is not Predictor
         self._worker = Worker(name="penstock-predict") if threaded else None
+        self._one_at_a_time = threading.Lock()
 
     def predict(self, call: CallFeatures, *, fallback: TokenEstimate) -> TokenEstimate:
         """Return the predictor's estimate, or the fallback if there is none in time.
@@ -136,6 +140,19 @@ class GuardedPredictor:
         elif not self._worker.post(work):
             self.counts.learn_dropped += 1
 
+    def save(self, path: Path) -> None:
+        """Save what penstock's own predictor has learned; other threads may go on meanwhile.
+
+        Raises:
+            TypeError: it is a predictor of another kind, which saves itself or not.
+            OSError: the place cannot be written.
+
+        """
+        if not isinstance(self._predictor, Predictor):
+            raise TypeError(f"{type(self._predictor).__name__} is not saved by penstock")
+        with self._one_at_a_time:
+            self._predictor.save(path)
+
     def close(self) -> None:
         """Let the thread end once its queue is empty. Further calls fall back."""
         if self._worker is not None:
@@ -147,7 +164,8 @@ class GuardedPredictor:
 
     def _learn(self, predictor: TokenPredictor, call: CallFeatures, output_tokens: int) -> None:
         try:
-            predictor.learn(call, output_tokens)
+            with self._one_at_a_time:
+                predictor.learn(call, output_tokens)
         except Exception as error:  # noqa: BLE001  whatever it is, the reply is long delivered
             self.counts.learn_failures += 1
             self.counts.last_error = _describe(error)
@@ -181,7 +199,12 @@ class GuardedPredictor:
         begun = self._clock()
         if begun < self._rests_until:
             raise Slow("resting after slow answers")
-        estimate = predictor.predict(call)
+        if not self._one_at_a_time.acquire(timeout=self._budget_s):
+            raise Slow("another thread has the predictor")
+        try:
+            estimate = predictor.predict(call)
+        finally:
+            self._one_at_a_time.release()
         ended = self._clock()
         self._slow_in_a_row = self._slow_in_a_row + 1 if ended - begun > self._budget_s else 0
         if self._slow_in_a_row >= _SLOW_MAX:

@@ -12,7 +12,10 @@ from penstock.predict.text import GRAM_BITS
 SIGNATURE_PLACES = 64
 _ROUNDS = 2  # of improvement per reply; more did not lower the error on cold streams
 _EXACT = 1e-6
-_MOST_BEYOND = np.float32(4.0)  # log tokens
+MOST_BEYOND = 8.0
+"""Log tokens by which a reply's length counts as beyond its group's mean, at most: between one
+token and a few thousand lie eight, and one route may have both."""
+_MOST_BEYOND = np.float32(MOST_BEYOND)
 _MARKS = (1 + ((np.arange(1 << GRAM_BITS) & 1023) >> 2) % 254).astype(np.uint8)
 _UNLIKE_ANY = np.arange(256, dtype=np.uint8)
 _UNLIKE_ANY[0] = 255  # an empty place is like none: 254 is the most in a signature

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+
+from penstock.predict.kept_groups import KeptGroups
 
 _ERROR_MAX = 2.0  # log tokens: what is booked of one reply at most
 
@@ -23,7 +24,6 @@ class ExpertMix:
         *,
         eagerness: float = 2.0,
         fade: float = 0.98,
-        limit: int = 400,
         everywhere: float = 0.2,
     ) -> None:
         """Start with losses already on the books, which say whom to believe at first.
@@ -32,21 +32,19 @@ class ExpertMix:
             start_losses: one per expert, in summed log error.
             eagerness: how decisive a difference in summed losses is.
             fade: what an old loss keeps per reply of its group.
-            limit: groups kept; the one longest unused goes first.
             everywhere: how much of the losses over all groups a group takes as its own.
 
         """
         self._start = list(start_losses)
         self._eagerness = eagerness
         self._fade = fade
-        self._limit = limit
         self._everywhere = everywhere
         self.total = [0.0] * len(self._start)
-        self.groups: OrderedDict[str, list[float]] = OrderedDict()
+        self.groups: KeptGroups[list[float]] = KeptGroups()
 
     def weights(self, group: str) -> list[float]:
         """Return the experts' weights, which add up to one."""
-        own = self.groups.get(group, self._start)
+        own = self.groups.get(group) or self._start
         losses = [a + self._everywhere * b for a, b in zip(own, self.total, strict=True)]
         least = min(losses)
         raw = [math.exp(-self._eagerness * (loss - least)) for loss in losses]
@@ -55,19 +53,13 @@ class ExpertMix:
 
     def restart(self, expert: int, *, lag: float) -> None:
         """Put an expert `lag` behind the best in every group: it has to earn its weight."""
-        for losses in (*self.groups.values(), self._start):
+        for losses in (*(losses for _, losses in self.groups.items()), self._start):
             losses[expert] = min(losses) + lag
         self.total[expert] = min(self.total)
 
     def learn(self, group: str, errors: Sequence[float]) -> None:
         """Book each expert's absolute error, at most `_ERROR_MAX` each."""
-        own = self.groups.get(group)
-        if own is None:
-            own = self.groups[group] = list(self._start)
-            if len(self.groups) > self._limit:
-                self.groups.popitem(last=False)
-        else:
-            self.groups.move_to_end(group)
+        own = self.groups.use(group, lambda: list(self._start))
         for losses in (own, self.total):
             for number, error in enumerate(errors):
                 losses[number] = self._fade * losses[number] + min(_ERROR_MAX, error)
@@ -87,7 +79,7 @@ class ExpertMix:
             self.total = self._in_the_long_run(everyone)
         for key, errors in seen.items():
             if key in self.groups:
-                self.groups[key] = self._in_the_long_run(errors)
+                self.groups.put(key, self._in_the_long_run(errors))
 
     def _in_the_long_run(self, replies: Sequence[Sequence[float]]) -> list[float]:
         """Return the sums that discounted errors stand at if they go on like these."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,14 @@ from penstock.predict.conformal import ConformalP90
 from penstock.predict.features import DENSE_NAMES
 from penstock.predict.gram_weights import GramWeights
 from penstock.predict.groups import GroupCentres
-from penstock.predict.kernel_window import KernelWindow
+from penstock.predict.kernel_window import MOST_BEYOND, KernelWindow
 from penstock.predict.mixing import ExpertMix
 from penstock.predict.prior import LogTokens
 from penstock.predict.regression import RecursiveRegression
 
-_GROUPS_MAX = 400
 _START = math.log(200.0)
 _SPREAD_MIN = 0.1
+_BEYOND_LONGEST = 1.0  # log tokens that p90 may lie above the longest reply remembered
 _AFTER_ALARM = 20  # replies of a group that are kept when its p90 fails
 PRIOR = 2  # place among the experts
 _HIRED = 3
@@ -86,13 +87,9 @@ class OnlineModel:
         """Start cold, or from a prior."""
         size = len(DENSE_NAMES) + _EXTRA
         self.prior = prior
-        self.centres = GroupCentres(
-            window=100, shrink=0.5, narrow=4.0, limit=_GROUPS_MAX, start=_START, mean=True
-        )
-        self.offsets = GroupCentres(
-            window=100, shrink=trust.offset_replies, limit=_GROUPS_MAX, start=0.0, mean=False
-        )
-        self.biases = GroupCentres(window=40, shrink=10.0, limit=_GROUPS_MAX, start=0.0, mean=False)
+        self.centres = GroupCentres(window=100, shrink=0.5, narrow=4.0, start=_START, mean=True)
+        self.offsets = GroupCentres(window=100, shrink=trust.offset_replies, start=0.0, mean=False)
+        self.biases = GroupCentres(window=40, shrink=10.0, start=0.0, mean=False)
         self.kernel = KernelWindow(len(DENSE_NAMES))
         self.grams = GramWeights()
         start = np.zeros((2, size), np.float32)
@@ -131,10 +128,21 @@ class OnlineModel:
         weights = self.mix.weights(keys[-1])
         middle = sum(w * e for w, e in zip(weights, experts, strict=True))
         spread = max(_SPREAD_MIN, spread)
-        above = spread * self.p90.above(keys)
+        above = min(spread * self.p90.above(keys), self._most_above(keys, middle))
         seen = Outlook(base, row, stacked, said, experts, middle, spread, above)
         self._last = (call, self.replies, seen)
         return seen
+
+    def _most_above(self, keys: Sequence[str], middle: float) -> float:
+        """Return how far p90 may lie above the median, given the longest reply remembered.
+
+        Errors are counted in spreads. After replies all alike a spread is next to nothing, and the
+        first error of another kind so many of them that p90 would be in the hundreds of thousands.
+        """
+        longest = self.centres.most(keys)
+        if math.isinf(longest):
+            return math.inf
+        return max(0.0, longest - middle) + _BEYOND_LONGEST
 
     def hire(self, model: LogTokens) -> None:
         """Take a model in as the fourth expert, in place of one that there is."""
@@ -170,7 +178,7 @@ class OnlineModel:
         if self.p90.learn(keys, error / seen.spread, covered=error <= seen.above + 1e-9):
             self.centres.keep_last(keys[-1], _AFTER_ALARM)
             self.offsets.keep_last(keys[-1], _AFTER_ALARM)
-        residual = min(4.0, max(-4.0, log_tokens - seen.base))
+        residual = min(MOST_BEYOND, max(-MOST_BEYOND, log_tokens - seen.base))
         told, spread = self.stack.values(seen.stacked).tolist()
         self.biases.add(keys[-1:], log_tokens - seen.base - 0.5 * (told + float(seen.stacked[1])))
         self.stack.learn(seen.stacked, (residual - told, abs(error) - spread))

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,15 @@ def unpack(path: Path, *, kind: str, version: int) -> tuple[dict[str, NDArray[An
     size = path.stat().st_size
     if size > _MAX_BYTES:
         raise StateError(f"{path}: {size} bytes are no {kind} file; the limit is {_MAX_BYTES}")
+    data = io.BytesIO(path.read_bytes())
     try:
-        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and advise to load it
+        if not zipfile.is_zipfile(data):  # numpy would take it for a pickle, and advise to load it
             raise zipfile.BadZipFile("it does not end as one does")
-        with np.load(path, allow_pickle=False) as file:
+        data.seek(0)
+        with np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop("meta").tobytes())
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # zipfile, zlib and numpy's parser each raise what they like
         raise StateError(
             f"{path}: not a readable {kind} file ({error}): was it cut short? Remove it, and "
             "penstock starts without it"

@@ -10,7 +10,7 @@ from penstock.core.model import TokenEstimate
 from penstock.predict.call import CallFeatures
 from penstock.predict.conformal import at_least_one
 from penstock.predict.online import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
-from penstock.predict.prior import LogTokens
+from penstock.predict.prior import LogTokens, PriorModel
 from penstock.predict.prior_file import shipped_prior
 from penstock.predict.state_file import read_state, write_state
 
@@ -18,7 +18,7 @@ from penstock.predict.state_file import read_state, write_state
 class Predictor:
     """Estimates a call's output tokens and learns from what the reply really had.
 
-    Not safe to use from two threads at once; `GuardedPredictor` sees to that.
+    Not safe to use from two threads at once; `GuardedPredictor` lets in one at a time.
     """
 
     def __init__(self, model: OnlineModel, *, source: str) -> None:
@@ -51,6 +51,13 @@ class Predictor:
         """Return a predictor that starts from a prior trained on the user's own records."""
         return cls(OnlineModel(prior, TRAINED), source="predictor:trained")
 
+    @classmethod
+    def starting_from(cls, prior: LogTokens) -> Self:
+        """Return a predictor on a prior of either kind: with routes of the user's, or without."""
+        if isinstance(prior, PriorModel) and not prior.bases:
+            return cls.from_prior(prior)
+        return cls.with_prior(prior)
+
     def predict(self, call: CallFeatures) -> TokenEstimate:
         """Return p50 and p90 of all output tokens of the call, at most what it allows."""
         seen = self.model.outlook(call)
@@ -64,10 +71,10 @@ class Predictor:
         """Take note of the real output tokens over all choices; 0 counts as 1.
 
         Raises:
-            ValueError: the count is negative.
+            ValueError: the count is negative, or no finite number.
 
         """
-        if output_tokens < 0:
+        if not 0 <= output_tokens < math.inf:
             raise ValueError(
                 f"output_tokens={output_tokens} is not a count: was a reply without usage "
                 "handed over? Leave it out instead."

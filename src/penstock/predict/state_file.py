@@ -117,7 +117,7 @@ def _restore(model: OnlineModel, arrays: dict[str, NDArray[Any]], meta: dict[str
     model.p90.alarms = int(meta["alarms"])
     model.mix.total = [float(loss) for loss in meta["mix_total"]]
     for key, losses in meta["mix_groups"]:
-        model.mix.groups[key] = [float(loss) for loss in losses]
+        model.mix.groups.put(key, [float(loss) for loss in losses])
     model.dismiss()
     model.replies = int(meta["replies"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,24 @@ class _Route:
     falls: deque[bool]
     last: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_RANKED_AGAINST))
 
+    def settle(self, tokens: float, estimate: TokenEstimate) -> None:
+        self.hits.append(bucket_of(tokens) == bucket_of(estimate.p50_tokens))
+        self.covers.append(tokens <= estimate.p90_tokens)
+        for length, p50 in self.last:
+            if length != tokens:
+                gap = (tokens - length) * (estimate.p50_tokens - p50)
+                self.pairs.append(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0)
+        self.last.append((tokens, estimate.p50_tokens))
+
+    def figures(self) -> RouteFigures:
+        return RouteFigures(
+            replies=len(self.hits),
+            bucket_accuracy=_mean(self.hits),
+            pair_ranking=_mean(self.pairs),
+            p90_coverage=_mean(self.covers),
+            fallback_rate=_mean(self.falls),
+        )
+
 
 class PredictorStats:
     """Windows of hits and misses for all routes together and for each of the first few.
@@ -54,37 +73,25 @@ class PredictorStats:
         self._window = window
         self._routes_max = routes_max
         self._routes: OrderedDict[str, _Route] = OrderedDict()
+        self._one_at_a_time = threading.Lock()
 
     def predicted(self, route: str, *, fell_back: bool) -> None:
         """Count a prediction."""
-        for entry in self._entries(route):
-            entry.falls.append(fell_back)
+        with self._one_at_a_time:
+            for entry in self._entries(route):
+                entry.falls.append(fell_back)
 
     def settled(self, route: str, estimate: TokenEstimate, output_tokens: int) -> None:
         """Count how good an estimate was, now that the reply is in."""
         tokens = float(max(1, output_tokens))
-        hit = bucket_of(tokens) == bucket_of(estimate.p50_tokens)
-        for entry in self._entries(route):
-            entry.hits.append(hit)
-            entry.covers.append(tokens <= estimate.p90_tokens)
-            for length, p50 in entry.last:
-                if length != tokens:
-                    gap = (tokens - length) * (estimate.p50_tokens - p50)
-                    entry.pairs.append(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0)
-            entry.last.append((tokens, estimate.p50_tokens))
+        with self._one_at_a_time:
+            for entry in self._entries(route):
+                entry.settle(tokens, estimate)
 
     def figures(self) -> Mapping[str, RouteFigures]:
         """Return the figures by route; `ALL_ROUTES` holds all together."""
-        return {
-            name: RouteFigures(
-                replies=len(entry.hits),
-                bucket_accuracy=_mean(entry.hits),
-                pair_ranking=_mean(entry.pairs),
-                p90_coverage=_mean(entry.covers),
-                fallback_rate=_mean(entry.falls),
-            )
-            for name, entry in self._routes.items()
-        }
+        with self._one_at_a_time:
+            return {name: entry.figures() for name, entry in self._routes.items()}
 
     def _entries(self, route: str) -> tuple[_Route, _Route]:
         return self._entry(ALL_ROUTES), self._entry(route or OTHER_ROUTES)

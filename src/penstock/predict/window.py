@@ -66,6 +66,10 @@ class Window:
         low, high = self._sorted[below], self._sorted[below + 1]
         return low + (place - below) * (high - low)
 
+    def most(self) -> float:
+        """Return the largest number of the window; -inf if it is empty."""
+        return self._sorted[-1] if self._sorted else -math.inf
+
     def keep_last(self, count: int) -> None:
         """Forget all but the last `count` numbers."""
         self._mean = None

@@ -99,7 +99,7 @@ class Attached:
         if self._prior == SHIPPED_PRIOR:
             return Predictor.shipped()
         try:
-            return Predictor.with_prior(_read_prior(self._prior))
+            return Predictor.starting_from(_read_prior(self._prior))
         except (OSError, PenstockError) as error:
             logger.error(
                 "predictor: the prior %s cannot be used (%s); starting from the shipped one",

@@ -1,0 +1,96 @@
+"""What `predictor=` may be, made safe: a call goes out whatever its predictor does."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.model import TrafficClass
+from penstock.runtime.spec import (
+    MaxTokensPredictor,
+    Prediction,
+    Predictor,
+    RequestSpec,
+    TablePredictor,
+)
+
+if TYPE_CHECKING:  # numpy is not needed where nothing is learnt
+    from penstock.predict.guard import GuardedPredictor, TokenPredictor
+
+logger = logging.getLogger("penstock.predict")
+
+
+def predictor_of(wanted: "Predictor | TokenPredictor | GuardedPredictor | str") -> Predictor | None:
+    """Return the predictor that a program asks for; None for the class's table.
+
+    One of `penstock.predict` (anything that has `learn`) is guarded: its estimate is there within
+    4 ms or the class's table stands in.
+
+    Raises:
+        ValueError: no predictor has that name.
+
+    """
+    if wanted == "table":
+        return None
+    if wanted == "max_tokens":
+        return MaxTokensPredictor()
+    if isinstance(wanted, str) and wanted != "learned":
+        raise ValueError(
+            f"predictor={wanted!r} is not known: choose 'table', 'max_tokens' or 'learned'"
+        )
+    if isinstance(wanted, str) or hasattr(wanted, "learn"):
+        wanted = _learning(wanted)
+    return SafePredictor(wanted)
+
+
+def _learning(wanted: Any) -> Predictor:
+    from penstock.predict import GuardedPredictor
+    from penstock.predict import Predictor as Learner
+    from penstock.runtime.prediction import LearnedPredictor
+
+    if wanted == "learned":
+        wanted = Learner.shipped()
+    return LearnedPredictor(
+        wanted if isinstance(wanted, GuardedPredictor) else GuardedPredictor(wanted)
+    )
+
+
+class SafePredictor:
+    """Asks a predictor that may fail; the class's table stands in, and the log says so once."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        """Ask `predictor`, in the caller's thread: it must not wait for anything."""
+        self._predictor = predictor
+        self._table = TablePredictor()
+        self._told = False
+        self.failures = 0
+
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
+        """Return the predictor's word, or the table's if it has none."""
+        try:
+            prediction = self._predictor.predict(spec, traffic_class)
+        except Exception as error:  # noqa: BLE001  whatever it is, the call goes out
+            self._failed("predict", error)
+            return self._table.predict(spec, traffic_class)
+        if not isinstance(prediction, Prediction):
+            self._failed("predict", TypeError(f"{type(prediction).__name__} is no Prediction"))
+            return self._table.predict(spec, traffic_class)
+        learn = prediction.learn
+        if learn is not None:
+
+            def safely(output_tokens: int) -> None:
+                try:
+                    learn(output_tokens)
+                except Exception as error:  # noqa: BLE001  the reply has been delivered
+                    self._failed("learn", error)
+
+            prediction.learn = safely
+        return prediction
+
+    def _failed(self, doing: str, error: Exception) -> None:
+        self.failures += 1
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "predictor %s failed to %s (%s: %s); the class's estimate stands in, and further "
+                "failures are not logged",
+                type(self._predictor).__name__, doing, type(error).__name__, error,
+            )  # fmt: skip
