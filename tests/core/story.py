@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 
 from penstock.core.events import Action, Arrived, Completed, Defer, Dispatch, Event, Woke
-from penstock.core.limits import MinuteLimits
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.policy import Admit, DeferFor, Shed, Verdict
 from penstock.core.scheduler import Scheduler
@@ -12,6 +11,7 @@ from penstock.core.settings import Limits, PolicySpec, Settings, Stack, Upstream
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 from penstock.core.upstream import Upstream
+from penstock.core.upstream_limits import UpstreamLimits
 from penstock.policies.registry import build_scheduler, make
 
 INTERACTIVE = TrafficClass("interactive", weight=4.0)
@@ -121,7 +121,7 @@ def guarded(bouncer: Bouncer, *, window: float = 1.0, queue_limit: int = 1000) -
     assert door.capacity is not None
     return Scheduler(
         Settings(BOTH, (door,), queue_limit=queue_limit),
-        (Upstream(door, make("capacity", door.capacity), MinuteLimits(door.limits)),),
+        (Upstream(door, make("capacity", door.capacity), UpstreamLimits(door.limits)),),
         overload=bouncer,
         make_allocator=lambda: make("allocation", PolicySpec("fifo"), BOTH),
         make_queue=lambda: make("ordering", PolicySpec("fifo")),

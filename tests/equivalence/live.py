@@ -5,6 +5,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from penstock.core.events import Action, Event, LimitsSeen, RefusalCause
 from penstock.core.model import Request
@@ -116,7 +117,7 @@ class Live:
 
     def _see_limits(self, slot: Slot) -> None:
         """Tell of the limits that a real answer's headers would state."""
-        said: dict[str, float] = {}
+        said: dict[str, Any] = {}
         for what, limit in self._provider.limits(now=self._loop.time()).items():
             if what != "requests_per_day":
                 said[f"limit_{what}"] = limit.limit

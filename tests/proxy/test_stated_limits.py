@@ -1,8 +1,18 @@
 """Limits that answers state, over real sockets: kept where they hold, and nowhere else."""
 
+import json
+
 import pytest
 
-from tests.proxy.sidecars import call, in_front_of, sidecar
+from tests.proxy.sidecars import (
+    HELLO,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
 from tests.proxy.test_relay import scripted
 
 
@@ -26,3 +36,21 @@ def test_a_gateways_limit_a_second_is_not_taken_for_one_a_minute(headers: str) -
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
             # Two a minute would hold the third back for longer than `call` waits.
             assert [call(proxy.port).status for _ in range(5)] == [200] * 5
+
+
+def test_what_a_small_model_may_have_does_not_throttle_a_large_one() -> None:
+    tight = "x-ratelimit-limit-requests: 1\nx-ratelimit-remaining-requests: 0"
+    wide = "x-ratelimit-limit-requests: 6000\nx-ratelimit-remaining-requests: 5999"
+    with scripted([]) as upstream:
+        upstream.go(10)
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            for model, stated in [("big", wide), ("small", tight), *[("big", wide)] * 3]:
+                upstream.pieces = [stating(stated)]
+                assert call(proxy.port, body={**HELLO, "model": model}).status == 200
+            with connect(proxy.port) as caller:
+                caller.sendall(raw_request({**HELLO, "model": "small"}))
+                eventually(lambda: proxy.snapshot().waiting == 1)
+                assert call(proxy.port, body={**HELLO, "model": "big"}).status == 200
+    assert [json.loads(each.split(b"\r\n\r\n", 1)[1])["model"] for each in upstream.requests] == [
+        "big", "small", "big", "big", "big", "big",
+    ]  # fmt: skip

@@ -110,6 +110,8 @@ class LimitsSeen:
     """An upstream stated its limits, by headers.
 
     Attributes:
+        model: of the answered request, as `Request.model`: the limits are this model's. Empty
+            if they are the whole account's.
         limit_requests: requests a minute, or None if not stated; tokens likewise.
         remaining_requests: what is left of it now.
         reset_requests_s: seconds until it is full again.
@@ -129,6 +131,7 @@ class LimitsSeen:
     limit_output_tokens: float | None = None
     remaining_output_tokens: float | None = None
     reset_output_tokens_s: float | None = None
+    model: str = ""
 
 
 Event = (

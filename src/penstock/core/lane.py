@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from penstock.core.aside import AsideQueue
 from penstock.core.health import LONGEST_PAUSE_S
 from penstock.core.model import Request
 from penstock.core.policy import Allocator, OrderedQueue
@@ -19,6 +20,7 @@ from penstock.core.upstream import NO_OBSTACLE, Upstream
 
 _QUEUED = Stage.QUEUED
 BARRED = ("class", math.inf)
+OWED = ("limits", math.inf)
 PACE_ALONE, PACE_OF_OTHERS = 0.5, 0.7
 PASSES_LIMIT = 16
 """After so many requests have gone by, a request that does not fit holds the lane until it does."""
@@ -43,6 +45,7 @@ class Lane:
     _cause: str = ""
     _touched: list[str] = field(default_factory=list)
     _only: Upstream | None = None
+    _aside: list[AsideQueue] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """See whether there is anything to choose from."""
@@ -110,6 +113,8 @@ class Lane:
             self._touched.clear()
             return None
         self._cause = ""
+        if self._aside:
+            self._let_back(opened, obstacle, now)
         return self._choose(self._heads(self.queues, now), opened, obstacle, now)
 
     def _heads(self, names: Iterable[str], now: float) -> dict[str, Ticket]:
@@ -157,12 +162,17 @@ class Lane:
                 break
             ticket = heads.pop(name)
             target, obstacle = self._place(ticket, opened, elsewhere, now)
+            if target is not None and self._owes(ticket, now):
+                target, obstacle = None, OWED
             if target is not None:
-                for each in blocked:
+                for each in blocked + self._firsts(ticket.request.model, now):
                     each.passes += 1
                 return ticket, target
             self._hold({name: ticket}, obstacle, now)
             if obstacle[0] == "backoff":  # waits for its retry, which others must not
+                continue
+            if obstacle is OWED or self._only_its_model(ticket, opened, now):
+                heads |= self._set_aside(ticket, now)
                 continue
             blocked.append(ticket)
             if ticket.passes >= PASSES_LIMIT:
@@ -200,6 +210,48 @@ class Lane:
             if best is None or key < best_key:
                 best, best_key = upstream, key
         return best, nearest
+
+    def _set_aside(self, ticket: Ticket, now: float) -> dict[str, Ticket]:
+        """Let a head stand aside; return its class's next one, by class, if there is one."""
+        name = ticket.request.traffic_class
+        queue = self.queues[name]
+        if not isinstance(queue, AsideQueue):
+            queue = self.queues[name] = AsideQueue(queue, self.make_queue)
+            self._aside.append(queue)
+        queue.set_aside(ticket, now=now)
+        return self._heads((name,), now)
+
+    def _let_back(
+        self, opened: Sequence[Upstream], elsewhere: tuple[str, float], now: float
+    ) -> None:
+        """Let those come back that now have room; the others wake the lane when they will."""
+        for queue in self._aside:
+            for ticket in queue.firsts(now=now):
+                if self._owes(ticket, now):
+                    continue
+                target, obstacle = self._place(ticket, opened, elsewhere, now)
+                if target is not None or not self._only_its_model(ticket, opened, now):
+                    queue.come_back(ticket, now=now)
+                else:
+                    self._hold({ticket.request.traffic_class: ticket}, obstacle, now)
+
+    def _only_its_model(self, ticket: Ticket, opened: Sequence[Upstream], now: float) -> bool:
+        """Say whether nothing but its model's limits holds the ticket back, wherever it may go."""
+        keep = self._keep(ticket.request.traffic_class)
+        return all(u.limits.only_its_model(ticket, keep, now=now) for u in opened)
+
+    def _firsts(self, model: str, now: float) -> list[Ticket]:
+        """Return the first of a model that stands aside, of each class."""
+        firsts = (queue.first(model, now=now) for queue in self._aside)
+        return [first for first in firsts if first is not None]
+
+    def _owes(self, ticket: Ticket, now: float) -> bool:
+        """Say whether an older one of its model stands aside that too many have gone by."""
+        id_ = ticket.request.id
+        return any(
+            each.passes >= PASSES_LIMIT and each.request.id < id_
+            for each in self._firsts(ticket.request.model, now)
+        )
 
     def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
         if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:

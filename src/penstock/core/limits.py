@@ -19,7 +19,7 @@ class _Reservation:
 
 
 class MinuteLimits:
-    """Requests, total, input and output tokens per minute for one upstream.
+    """Requests, total, input and output tokens per minute, of an account or of one model there.
 
     Estimates are reserved at dispatch and settled with the real usage, so the token limits are
     exceeded only by under-prediction, and the request limit never in any 60 s.

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled
 from penstock.core.health import LONGEST_PAUSE_S, Health
-from penstock.core.limits import MinuteLimits
 from penstock.core.pace import LearntPace
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
 from penstock.core.ticket import Ticket
+from penstock.core.upstream_limits import UpstreamLimits
 
 SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256
@@ -26,7 +26,7 @@ class Upstream:
 
     settings: UpstreamSettings
     capacity: CapacityPolicy
-    limits: MinuteLimits
+    limits: UpstreamLimits
     name: str = field(init=False)
     health: Health = field(default_factory=Health)
     pace: LearntPace = field(default_factory=LearntPace)
@@ -34,6 +34,7 @@ class Upstream:
     in_flight: dict[int, Ticket] = field(default_factory=dict)
     tokens: float = 0.0
     slowdown: float = 0.0
+    _paced_by: str = ""
     _service: dict[str, ServiceTime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -181,21 +182,23 @@ class Upstream:
             now=now,
         )
         if rate:
-            self.limits.provoked(now=now)
+            self.limits.provoked(ticket, now=now)
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:
         """Adopt limits that the upstream states; they make a learnt pace superfluous."""
         self.limits.learn(seen, now=now)
-        if self.pace.per_s < math.inf and self.limits.states_requests:
+        if self.pace.per_s < math.inf and self.limits.states_requests(self._paced_by):
             self.pace = LearntPace()
 
     def _learn_pace(self, ticket: Ticket, event: Throttled, *, now: float) -> bool:
         """Say whether a refusal for the rate came of a pace that nobody states, and learn it."""
-        if self.limits.states_requests:
+        model = ticket.request.model
+        if self.limits.states_requests(model):
             return False
         wait_s = max(0.0, event.retry_after_s or 0.0)
         if wait_s > LONGEST_PAUSE_S or not self.pace.refused(ticket.sent_before, wait_s, now=now):
             return False
+        self._paced_by = model
         self.health.succeeded(sent_at=now)  # what went before it has passed
         return True
 

@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from penstock.core.limits import MinuteLimits
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
 from penstock.core.upstream import Upstream
+from penstock.core.upstream_limits import UpstreamLimits
 from penstock.errors import ConfigError
 from penstock.policies.allocation.adaptive_drr import AdaptiveDrr
 from penstock.policies.allocation.drr import Drr
@@ -118,4 +118,4 @@ def build_scheduler(settings: Settings) -> Scheduler:
 
 def _upstream(upstream: UpstreamSettings, settings: Settings) -> Upstream:
     capacity = make("capacity", upstream.capacity or settings.stack.capacity)
-    return Upstream(upstream, capacity, MinuteLimits(upstream.limits))
+    return Upstream(upstream, capacity, UpstreamLimits(upstream.limits))

@@ -97,7 +97,7 @@ class Exchange:
         try:
             seen = read_headers(answer.headers)
             if seen.states_limits:
-                self._learn_limits(link, answer.headers)
+                self._learn_limits(link, slot.request.model, answer.headers)
             if answer.status >= 400:
                 return await self._judge(slot, link, answer)
             try:
@@ -243,8 +243,9 @@ class Exchange:
 
     # Small things
 
-    def _learn_limits(self, link: Link, headers: list[Header]) -> None:
-        seen = limits_of(link.name, text_headers(headers), wall_now=time.time())
+    def _learn_limits(self, link: Link, model: str, headers: list[Header]) -> None:
+        stated = text_headers(headers)
+        seen = limits_of(link.name, stated, model=model, wall_now=time.time())
         if isinstance(seen, LimitsSeen):
             self._parts.gate.driver.tell(seen)
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import Any, Protocol
 
 from penstock.core.events import (
     Action,
@@ -316,7 +316,7 @@ class Engine:
             self._told.append(self._limits_event(name, now))
 
     def _limits_event(self, name: str, now: float) -> LimitsSeen:
-        said: dict[str, float] = {}
+        said: dict[str, Any] = {}
         for what, limit in self._providers[name].limits(now=now).items():
             if what != "requests_per_day":
                 said[f"limit_{what}"] = limit.limit

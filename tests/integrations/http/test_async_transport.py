@@ -273,7 +273,7 @@ async def test_stated_limits_reach_the_scheduler(library: Any) -> None:
         lambda _: library.Response(200, headers=headers, json=REPLY),
     ) as client:
         await client.post(CHAT, json=BODY)
-    assert tape.of(LimitsSeen) == [LimitsSeen("provider.example", limit_requests=600.0)]
+    assert tape.of(LimitsSeen) == [LimitsSeen("provider.example", limit_requests=600.0, model="m")]
 
 
 async def test_a_block_sets_what_its_calls_ask_for_and_headers_win(library: Any) -> None:

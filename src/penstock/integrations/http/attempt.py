@@ -63,7 +63,7 @@ def note_limits(plan: Plan, response: Any) -> None:
     stated = _stated(response.headers.raw)
     if not stated:
         return
-    seen = limits_of(plan.outlet.name, stated, wall_now=time.time())
+    seen = limits_of(plan.outlet.name, stated, model=plan.spec.model, wall_now=time.time())
     if seen is not None:
         plan.outlet.driver.tell(seen)
 

@@ -43,12 +43,15 @@ _GATEWAYS = 2
 _DIALECT_OF = {name: index for index, each in enumerate(_DIALECTS) for name in each}
 
 
-def limits_of(upstream: str, headers: Mapping[str, str], *, wall_now: float) -> LimitsSeen | None:
+def limits_of(
+    upstream: str, headers: Mapping[str, str], *, model: str = "", wall_now: float
+) -> LimitsSeen | None:
     """Return the limits that an answer states; None if it states none.
 
     Args:
         upstream: whose answer it is.
         headers: with names in lower case.
+        model: whose request was answered, as the scheduler knows it.
         wall_now: seconds since 1970, for resets given as points in time; the answer's own
             `date`, where it has one, is taken instead, so that a wrong clock does not matter.
 
@@ -67,7 +70,7 @@ def limits_of(upstream: str, headers: Mapping[str, str], *, wall_now: float) -> 
         found = gateway_limits(said, _reset_s(reset, headers, wall_now))
     else:
         found = _vendors(said, headers, wall_now)
-    return LimitsSeen(upstream, **found) if found else None
+    return LimitsSeen(upstream, model=model, **found) if found else None
 
 
 def _vendors(

@@ -1,0 +1,82 @@
+"""What one upstream allows: the account's limits, and those that it states for each model."""
+
+from penstock.core.events import LimitsSeen
+from penstock.core.limits import MinuteLimits
+from penstock.core.settings import Limits
+from penstock.core.ticket import Ticket
+
+MODELS_LIMIT = 256
+"""Limits are learnt for so many models; names are the callers', and memory is bounded."""
+
+
+class UpstreamLimits:
+    """Configured limits bind all requests, stated ones those of the model they came with.
+
+    OpenAI, Anthropic, Azure OpenAI and Groq state in every answer what the answer's own model
+    may have. Kept in one place, the answers of a small model would throttle a large one. What is
+    stated without a model binds the whole account. A request needs room in both.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        """Start with the configured limits."""
+        self._account = MinuteLimits(limits)
+        self._models: dict[str, MinuteLimits] = {}
+        self._nothing = MinuteLimits(Limits())
+        self.unlimited = self._account.unlimited
+
+    def states_requests(self, model: str) -> bool:
+        """Say whether it is known how many requests a minute the model may have."""
+        return self._account.states_requests or self._of(model).states_requests
+
+    def room_at(self, ticket: Ticket, keep: float, *, now: float) -> float:
+        """Return when to ask again; `now` if the ticket fits all limits.
+
+        `keep` is the share of each limit's pace that the ticket must leave to others.
+        """
+        account_at = self._account.room_at(ticket, keep, now=now)
+        return max(account_at, self._of(ticket.request.model).room_at(ticket, keep, now=now))
+
+    def only_its_model(self, ticket: Ticket, keep: float, *, now: float) -> bool:
+        """Say whether nothing but its model's own limits holds the ticket back."""
+        model_at = self._of(ticket.request.model).room_at(ticket, keep, now=now)
+        return self._account.room_at(ticket, keep, now=now) <= now < model_at
+
+    def reserve(self, ticket: Ticket, *, now: float) -> None:
+        """Charge an attempt that is sent now."""
+        self._account.reserve(ticket, now=now)
+        self._of(ticket.request.model).reserve(ticket, now=now)
+
+    def settle(self, ticket: Ticket, output_tokens: int | None, prompt_tokens: int | None) -> None:
+        """Replace the reservation by the real usage, where it is known."""
+        self._account.settle(ticket, output_tokens, prompt_tokens)
+        self._of(ticket.request.model).settle(ticket, output_tokens, prompt_tokens)
+
+    def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
+        """Say whether the provider's own figures explain why it refused this request."""
+        account = self._account.explains(ticket, retry_after_s, now=now)
+        model = self._of(ticket.request.model).explains(ticket, retry_after_s, now=now)
+        return account or model
+
+    def provoked(self, ticket: Ticket, *, now: float) -> None:
+        """Note a refusal for the rate: what passed our limits was too much at once."""
+        self._account.provoked(now=now)
+        self._of(ticket.request.model).provoked(now=now)
+
+    def learn(self, seen: LimitsSeen, *, now: float) -> None:
+        """Adopt what the upstream states; of too many models the longest silent is forgotten."""
+        if not seen.model:
+            self._account.learn(seen, now=now)
+            self.unlimited = self.unlimited and self._account.unlimited
+            return
+        models = self._models
+        limits = models.pop(seen.model, None) or MinuteLimits(Limits())
+        limits.learn(seen, now=now)
+        if limits.unlimited:
+            return
+        self.unlimited = False
+        models[seen.model] = limits
+        if len(models) > MODELS_LIMIT:
+            del models[next(iter(models))]
+
+    def _of(self, model: str) -> MinuteLimits:
+        return self._models.get(model, self._nothing)
