@@ -46,6 +46,27 @@ def test_with_no_share_only_the_few_are_left() -> None:
     assert budget.next_at(0, now=1.0) > 1.0
 
 
+def test_each_upstream_adds_its_few() -> None:
+    budget = RetryBudget(0.0, upstreams=2)
+    for _ in range(2 * ALWAYS):
+        assert budget.next_at(0, now=1.0) == 1.0
+        budget.spend(now=1.0)
+
+    assert budget.next_at(0, now=1.0) == 1.0 + WINDOW_S
+
+
+def test_half_of_the_requests_may_go_elsewhere_whatever_was_repeated() -> None:
+    budget = RetryBudget(0.0)
+    for id_ in range(100):
+        budget.arrived(now=id_ / 100.0)
+    for _ in range(50):
+        assert budget.may_go_elsewhere(now=1.0)
+        budget.go_elsewhere(now=1.0)
+
+    assert not budget.may_go_elsewhere(now=1.0)
+    assert budget.may_go_elsewhere(now=61.0)
+
+
 @given(
     share=st.floats(0.0, 1.0),
     gaps=st.lists(st.tuples(st.booleans(), st.floats(0.0, 5.0)), max_size=200),

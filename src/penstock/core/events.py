@@ -79,6 +79,8 @@ class Failed:
         retryable: False once a byte of the reply has been relayed, or where the fault is the
             caller's (a 4xx answer is relayed as it is and frees the slot).
         upstream_fault: True if it speaks against the upstream's health (5xx, reset, stall).
+        reached: False if nothing of the attempt can have got to the provider (nobody answered the
+            call for a connection).
 
     """
 
@@ -86,6 +88,7 @@ class Failed:
     retryable: bool = False
     upstream_fault: bool = True
     jitter: float = 0.5
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)

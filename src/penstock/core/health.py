@@ -45,6 +45,10 @@ class Health:
         """True from a refusal until the next success."""
         return self._streak > 0
 
+    def sound(self, now: float) -> bool:
+        """Say whether nothing is known against it: what has failed elsewhere may come here."""
+        return not self._streak and not self._faults and self.open_at(now) <= now
+
     def open_at(self, now: float) -> float:
         """Return when it may be used again; `now` if it may be now."""
         if self.paused_until <= now and self.exhausted_until <= now:

@@ -189,25 +189,28 @@ class Lane:
         """Return the upstream where the ticket finishes first, or the obstacle that falls first.
 
         `elsewhere` is the first obstacle to fall at the upstreams that are closed to everything.
-        The upstream of the same conversation comes before all others, one that has just failed
-        this very ticket after them.
+        The upstream of the same conversation comes before all others, those that have failed this
+        very ticket after them, the one that has just done so last.
         """
         if len(opened) == 1:
             found = self._obstacle(ticket, opened[0], now)
             return (None, _nearer(elsewhere, found)) if found[0] else (opened[0], found)
         home = self.sticky.home(ticket) if self.sticky is not None else None
         best: Upstream | None = None
-        best_key = (2, math.inf)
+        best_key = (4, math.inf)
         nearest = elsewhere
         for upstream in opened:
             found = self._obstacle(ticket, upstream, now)
             if found[0]:
                 nearest = _nearer(nearest, found)
                 continue
-            failed_here = ticket.attempts > 0 and ticket.upstream == upstream.name
-            rank = 2 if failed_here else int(upstream.name != home)
+            name = upstream.name
+            if ticket.attempts and ticket.upstream == name:
+                rank = 3
+            else:
+                rank = 2 if name in ticket.failed_at else int(name != home)
             key = (rank, upstream.finish_s(ticket))
-            if best is None or key < best_key:
+            if key < best_key:
                 best, best_key = upstream, key
         return best, nearest
 
@@ -296,6 +299,13 @@ class Lane:
                     return ""
                 reason = "rate"
         return reason
+
+    def has_refuge(self, ticket: Ticket, now: float) -> bool:
+        """Say whether there is a sound upstream that has not failed the ticket."""
+        return any(
+            upstream.name not in ticket.failed_at and upstream.health.sound(now)
+            for upstream in self.upstreams
+        )
 
     def closings(self, now: float) -> tuple[bool, bool]:
         """Say whether all upstreams are closed to some, and whether all quotas are spent."""

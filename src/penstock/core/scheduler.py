@@ -70,7 +70,6 @@ class Scheduler:
         self._tickets: dict[int, Ticket] = {}
         self._deferred = Timers()
         self._expiry = Timers()
-        self._retries = RetryBudget(settings.retry_share)
         self._backlog = Backlog(self._classes, settings.queue_limit)
         self._now = -math.inf
         self._draining = False
@@ -143,11 +142,11 @@ class Scheduler:
                 f"class {request.traffic_class!r} is not configured: "
                 f"known are {sorted(self._classes)}"
             )
-        self._retries.arrived(now)
         lane = self._lane_of_model.get(request.model) or self._lane(request.model)
         if lane is None:
             self._reject(ticket_of(request, 0.0, 0.0), None, "no_upstream", None, now)
             return
+        lane.retries.arrived(now)
         estimate = request.estimate
         p50_s, p90_s = lane.service_s(request.model, estimate.p50_tokens, estimate.p90_tokens)
         ticket = ticket_of(request, p50_s, p90_s)
@@ -229,11 +228,18 @@ class Scheduler:
         lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
         ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
         until = now + max(0.001, event.jitter * ceiling_s)
-        if event.retryable and self._may_retry(ticket, lane, until, now):
-            self._retries.spend(now=now)
-            ticket.retry_paid = True
+        elsewhere = event.upstream_fault and self._may_go_elsewhere(ticket, lane, event, now)
+        if elsewhere and not event.reached:
+            until = now
+        timely = event.retryable and self._may_retry(ticket, lane, until, now)
+        if timely and (elsewhere or self._pay(ticket, lane, now)):
+            if elsewhere and event.reached:
+                lane.retries.go_elsewhere(now=now)
             self._hold_back(ticket)
-            self._defer(ticket, "backoff", until)
+            if until > now:
+                self._defer(ticket, "backoff", until)
+            else:
+                lane.push(ticket, now)
         else:
             self._end(ticket)
             if event.retryable:
@@ -338,7 +344,7 @@ class Scheduler:
             why = self._why(ticket, lane, now)
             if ticket.attempts:
                 if upstream.health.troubled and not ticket.retry_paid:
-                    self._retries.spend(now=now)
+                    lane.retries.spend(now=now)
                 ticket.retry_paid = False
                 self._expiry.cancel(request.id)
             upstream.depart(ticket, now)
@@ -367,15 +373,37 @@ class Scheduler:
         if until < math.inf:
             self._expiry.set(ticket.request.id, until)
 
+    def _may_go_elsewhere(self, ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:
+        """Say whether a broken attempt may leave its upstream for a sound one; note that it broke.
+
+        What never reached a provider may go round all of them; anything else moves once.
+        """
+        if ticket.upstream in ticket.failed_at:
+            return False
+        ticket.failed_at += (ticket.upstream,)
+        if not lane.has_refuge(ticket, now):
+            return False
+        return not event.reached or (
+            len(ticket.failed_at) == 1 and lane.retries.may_go_elsewhere(now=now)
+        )
+
     def _may_retry(self, ticket: Ticket, lane: Lane, until: float, now: float) -> bool:
-        """Say whether a broken attempt may be made again after a back-off that ends at `until`."""
+        """Say whether a broken attempt may be made again after a pause until then."""
         return (
             not self._draining
             and ticket.attempts < self.settings.max_attempts
             and until < _last_retry_at(ticket)
             and not lane.no_use(ticket.request, now)
-            and self._retries.next_at(lane.signals.waiting, now=now) <= now
         )
+
+    @staticmethod
+    def _pay(ticket: Ticket, lane: Lane, now: float) -> bool:
+        """Take another attempt from the retry budget, if that has one."""
+        if lane.retries.next_at(lane.signals.waiting, now=now) > now:
+            return False
+        lane.retries.spend(now=now)
+        ticket.retry_paid = True
+        return True
 
     def _refused_too_often(self, ticket: Ticket, now: float) -> bool:
         """Say whether refusals at the door end a request: only one that nothing else would end.
@@ -436,7 +464,7 @@ class Scheduler:
             serving,
             self._make_allocator(),
             self._make_queue,
-            self._retries,
+            RetryBudget(self.settings.retry_share, len(serving)),
             sticky=Stickiness() if self.settings.sticky else None,
         )
         lane.signals.window = sum(upstream.capacity.window for upstream in serving)

@@ -30,7 +30,7 @@ class Ticket:
         likely_tokens: what must fit a provider's stated rest: the p90, or what a refusal taught.
         passes: how often another request went by while this one did not fit upstream.
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
-            from the retry budget already.
+            from the retry budget already; `failed_at` where it broke.
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
         upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt;
             `sent_before` counts all attempts there before it.
@@ -50,6 +50,7 @@ class Ticket:
     passes: int = 0
     attempts: int = 0
     retry_paid: bool = False
+    failed_at: tuple[str, ...] = ()
     held_by: str = ""
     held_since: float = math.nan
     waits: dict[str, float] = field(default_factory=dict)

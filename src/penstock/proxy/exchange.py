@@ -218,7 +218,7 @@ class Exchange:
         if isinstance(error, SilenceError):
             await slot.throttled(RefusalCause.SLOW_FIRST_TOKEN)
         else:
-            await slot.failed()
+            await slot.failed(reached=not isinstance(error, DialError))
 
     async def _refuse(self, refused: Refused) -> None:
         kept = self._kept

@@ -164,11 +164,14 @@ class Hold:
         jitter = self._chance.random()
         self._driver.tell(Throttled(self.request.id, RefusalCause(cause), retry_after_s, jitter))
 
-    def _broken(self, *, upstream_fault: bool) -> None:
+    def _broken(self, *, upstream_fault: bool, reached: bool) -> None:
         self._check_held("failed")
         jitter = self._chance.random()
+        id_ = self.request.id
         self._driver.tell(
-            Failed(self.request.id, retryable=True, upstream_fault=upstream_fault, jitter=jitter)
+            Failed(
+                id_, retryable=True, upstream_fault=upstream_fault, jitter=jitter, reached=reached
+            )
         )
 
     def _check_held(self, what: str) -> None:
@@ -225,10 +228,17 @@ class Slot(Hold):
         self._throttled(cause, retry_after_s)
         await self._next_word()
 
-    async def failed(self, *, retryable: bool = True, upstream_fault: bool = True) -> None:
+    async def failed(
+        self, *, retryable: bool = True, upstream_fault: bool = True, reached: bool = True
+    ) -> None:
         """Say that the attempt broke; if it may be retried, wait until it may be sent again.
 
         With `retryable=False` the slot ends and the call returns at once.
+
+        Args:
+            retryable: False if a byte of the reply has been used already.
+            upstream_fault: True if it speaks against the upstream's health.
+            reached: False if nothing got to the provider, so that another may be tried at once.
 
         Raises:
             Refused: it will not be sent again; the provider's answer stands.
@@ -238,7 +248,7 @@ class Slot(Hold):
         if not retryable:
             self.fail(upstream_fault=upstream_fault)
             return
-        self._broken(upstream_fault=upstream_fault)
+        self._broken(upstream_fault=upstream_fault, reached=reached)
         await self._next_word()
 
     async def _submit(self) -> None:
@@ -272,7 +282,9 @@ class SyncSlot(Hold):
         self._throttled(cause, retry_after_s)
         self._next_word()
 
-    def failed(self, *, retryable: bool = True, upstream_fault: bool = True) -> None:
+    def failed(
+        self, *, retryable: bool = True, upstream_fault: bool = True, reached: bool = True
+    ) -> None:
         """Say that the attempt broke; if it may be retried, block until it may be sent again.
 
         Raises:
@@ -283,7 +295,7 @@ class SyncSlot(Hold):
         if not retryable:
             self.fail(upstream_fault=upstream_fault)
             return
-        self._broken(upstream_fault=upstream_fault)
+        self._broken(upstream_fault=upstream_fault, reached=reached)
         self._next_word()
 
     def _submit(self) -> None:
