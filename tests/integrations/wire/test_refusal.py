@@ -10,6 +10,7 @@ from penstock.integrations.wire.refusal import (
     Backoff,
     Meaning,
     meaning_of,
+    meaning_of_error,
     retry_after_s,
 )
 
@@ -51,6 +52,28 @@ def test_what_an_answer_means(
     status: int, headers: dict[str, str], body: bytes, meaning: Meaning
 ) -> None:
     assert meaning_of(status, headers, body, wall_now=NOON) == meaning
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        ({"type": "overloaded_error", "message": "Overloaded"}, Backoff(OVERLOAD, None)),
+        ({"type": "server_error", "code": 503}, Backoff(OVERLOAD, None)),
+        ({"type": "rate_limit_error"}, Backoff(RATE, None)),
+        ({"code": "rate_limit_exceeded", "message": "slow down"}, Backoff(RATE, None)),
+        ({"code": "429"}, Backoff(RATE, None)),
+        ({"type": "insufficient_quota", "code": None}, Backoff(QUOTA, None)),
+        ({"type": "billing_error"}, Backoff(QUOTA, None)),
+        ({"type": "api_error"}, BROKEN),
+        ({"code": 500}, BROKEN),
+        ({}, BROKEN),
+        ({"type": "BadRequestError", "code": 400}, RELAY),
+        ({"type": "invalid_request_error"}, RELAY),
+        ({"code": True, "type": ["x"]}, BROKEN),
+    ],
+)
+def test_what_an_error_inside_a_stream_means(error: dict[str, object], meaning: Meaning) -> None:
+    assert meaning_of_error(error) == meaning
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
 def test_a_whole_stream_reports_its_usage(kind: Kind, data: bytes, usage: Usage) -> None:
     reader = StreamReader(kind)
     reader.feed(data)
-    assert (reader.started, reader.finished, reader.error) == (True, True, False)
+    assert (reader.started, reader.finished, reader.error) == (True, True, None)
     assert reader.usage() == usage
 
 
@@ -129,7 +129,41 @@ def test_a_stream_without_a_token_is_unknown_never_zero() -> None:
 def test_an_error_inside_a_stream_is_seen(kind: Kind, event: dict[str, object]) -> None:
     reader = StreamReader(kind)
     reader.feed(sse(event))
-    assert reader.error
+    assert reader.error is not None
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    reader = StreamReader(Kind.CHAT)
+    reader.feed(sse({**chunk("H"), "error": None}))
+    assert reader.error is None
+
+
+def stop(index: int) -> dict[str, object]:
+    return {"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]}
+
+
+def other(text: str) -> dict[str, object]:
+    return {"choices": [{"index": 1, "delta": {"content": text}, "finish_reason": None}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "whole"),
+    [
+        (Kind.CHAT, sse(chunk("H")), False),
+        (Kind.CHAT, sse(chunk("H"), "[DONE]"), True),
+        (Kind.CHAT, sse(chunk("H"), stop(0)), True),
+        (Kind.CHAT, sse(chunk("H"), other("I"), stop(0)), False),
+        (Kind.CHAT, sse(chunk("H"), other("I"), stop(1), stop(0)), True),
+        (Kind.MESSAGES, MESSAGES[: MESSAGES.index(b'{"type": "message_delta"')], False),
+        (Kind.RESPONSES, RESPONSES[: RESPONSES.index(b'{"type": "response.completed"')], False),
+        (Kind.RESPONSES, sse({"type": "response.incomplete", "response": {}}), True),
+        (Kind.CHAT, b"data: " + b"x" * 1_100_000, True),  # an event that nobody has read
+    ],
+)
+def test_whether_a_stream_may_end_here(kind: Kind, data: bytes, whole: bool) -> None:
+    reader = StreamReader(kind)
+    reader.feed(data)
+    assert reader.whole is whole
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.sampled_from(Kind))

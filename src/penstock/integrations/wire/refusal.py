@@ -23,6 +23,26 @@ _QUOTA_CODES = frozenset(
         "insufficient_balance",
     }
 )
+_STATUS_OF_WORD = {
+    "invalid_request_error": 400,
+    "invalid_prompt": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 529,
+    "overloaded": 503,
+    "server_is_overloaded": 503,
+    "slow_down": 503,
+}
+"""What an error inside a stream would have been as an HTTP status, by its code or type."""
+
 _SPENT_TEXT = "credit balance is too low"
 """Anthropic says this with a 400."""
 
@@ -76,6 +96,26 @@ def meaning_of(
     if status in (408, 500, 502, 504) or 520 <= status <= 526:  # 52x: a CDN's upstream broke
         return BROKEN
     return RELAY
+
+
+def meaning_of_error(error: Mapping[str, Any]) -> Meaning:
+    """Return what an error inside a stream means, as if it had come with its own status.
+
+    An error that nobody knows is the provider's: the request had been accepted.
+
+    Args:
+        error: with `code` or `type`, as the vendor words it.
+
+    """
+    for key in ("code", "status_code", "status", "type"):
+        word = error.get(key)
+        status = _STATUS_OF_WORD.get(word) if isinstance(word, str) else word
+        if status is None and isinstance(word, str) and word.isdecimal():
+            status = int(word)
+        if isinstance(status, int) and 400 <= status <= 599:
+            body = jsonio.dumps({"error": error})
+            return meaning_of(status, {}, body, wall_now=0.0)
+    return BROKEN
 
 
 def retry_after_s(headers: Mapping[str, str], *, wall_now: float) -> float | None:

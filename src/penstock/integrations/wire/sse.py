@@ -14,15 +14,22 @@ class SseSplitter:
 
     Source:
         WHATWG HTML Living Standard, section 9.2.6, "Interpreting an event stream".
+
+    Attributes:
+        heard: True once an event or a comment has come whole: less is of no use to a client.
+        lost: True once an event was too large to be read.
+
     """
 
-    __slots__ = ("_data", "_rest", "_skip_lf")
+    __slots__ = ("_data", "_rest", "_skip_lf", "heard", "lost")
 
     def __init__(self) -> None:
         """Start at the beginning of a stream."""
         self._rest = b""
         self._data: list[bytes] = []
         self._skip_lf = False
+        self.heard = False
+        self.lost = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the data of every event that this chunk completes."""
@@ -37,13 +44,18 @@ class SseSplitter:
         *lines, self._rest = text.split(b"\n")
         if len(self._rest) > MAX_EVENT_BYTES:
             self._rest = b""
+            self.lost = True
         for line in lines:
             if line:
                 self._take(line)
-            elif self._data:
+                continue
+            self.heard = True
+            if self._data:
                 yield b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
                 self._data.clear()
 
     def _take(self, line: bytes) -> None:
         if line.startswith(b"data:"):
             self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+        elif line.startswith(b":"):
+            self.heard = True

@@ -19,14 +19,13 @@ class StreamReader:
 
     Attributes:
         started: True once a token (text, tool call, reasoning) has come.
-        finished: True once the vendor's own end mark has come: a stream that stops without it
-            was cut.
-        error: True if the stream carried an error event.
+        finished: True once the vendor's own end mark has come.
+        error: the error that the stream carried, in the vendor's words; None without one.
 
     """
 
-    __slots__ = ("_kind", "_output", "_prompt", "_reported", "_splitter", "_text_bytes", "error",
-                 "finished", "started")  # fmt: skip
+    __slots__ = ("_kind", "_open", "_output", "_prompt", "_reported", "_said_why", "_splitter",
+                 "_text_bytes", "error", "finished", "started")  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
         """Start at the beginning of a reply."""
@@ -38,7 +37,23 @@ class StreamReader:
         self._text_bytes = 0
         self.started = False
         self.finished = False
-        self.error = False
+        self.error: dict[str, Any] | None = None
+        self._open: set[object] = set()
+        self._said_why = False
+
+    @property
+    def heard(self) -> bool:
+        """True once an event or a comment has come whole."""
+        return self._splitter.heard
+
+    @property
+    def whole(self) -> bool:
+        """True if the stream may end here; one that stops earlier was cut.
+
+        Some servers leave the end mark out, so the reason why each choice stopped is enough. Of
+        a stream with an event too large to be read nobody knows better.
+        """
+        return self.finished or (self._said_why and not self._open) or self._splitter.lost
 
     def feed(self, chunk: bytes) -> None:
         """Read one chunk; broken events are passed over, as the client will judge them."""
@@ -66,6 +81,19 @@ class StreamReader:
                 self.started = True
                 self._text_bytes += len(piece) if piece.isascii() else len(piece.encode())
 
+    def stopped(self, choice: object, reason: object) -> None:
+        """Note a choice's piece, and whether it says why the choice stops here."""
+        if isinstance(reason, str) and reason:
+            self._said_why = True
+            self._open.discard(choice)
+        else:
+            self._open.add(choice)
+
+    def failed(self, error: object) -> None:
+        """Keep the first error, as an object."""
+        if self.error is None:
+            self.error = error if isinstance(error, dict) else {"message": str(error)}
+
     def report(self, holder: Mapping[str, Any], *, final: bool) -> None:
         """Take in a usage; a count that is not final says nothing about the output."""
         found = usage_of_object(self._kind, holder)
@@ -78,8 +106,8 @@ class StreamReader:
 
 def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
     """Chat completions and legacy completions."""
-    if "error" in event:
-        reader.error = True
+    if event.get("error") or event.get("object") == "error":  # some send "error": null along
+        reader.failed(event.get("error") or event)
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
@@ -88,6 +116,8 @@ def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
 
 
 def _read_choice(reader: StreamReader, choice: dict[str, Any]) -> None:
+    index = choice.get("index")
+    reader.stopped(index if isinstance(index, int) else 0, choice.get("finish_reason"))
     delta = choice.get("delta")
     if isinstance(delta, dict):
         reader.text(
@@ -112,12 +142,13 @@ def _read_responses(reader: StreamReader, event: dict[str, Any]) -> None:
         reader.text(event.get("delta"))
     elif kind in ("response.completed", "response.incomplete", "response.failed"):
         reader.finished = True
-        reader.error = reader.error or kind == "response.failed"
         response = event.get("response")
-        if isinstance(response, dict):
-            reader.report(response, final=True)
+        response = response if isinstance(response, dict) else {}
+        if kind == "response.failed":
+            reader.failed(response.get("error") or {})
+        reader.report(response, final=True)
     elif kind == "error":
-        reader.error = True
+        reader.failed(event.get("error") or event)
 
 
 def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
@@ -133,10 +164,12 @@ def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
             reader.text(delta.get("text"), delta.get("partial_json"), delta.get("thinking"))
     elif kind == "message_delta":
         reader.report(event, final=True)
+        delta = event.get("delta")
+        reader.stopped(0, delta.get("stop_reason") if isinstance(delta, dict) else None)
     elif kind == "message_stop":
         reader.finished = True
     elif kind == "error":
-        reader.error = True
+        reader.failed(event.get("error") or event)
 
 
 _READERS = {

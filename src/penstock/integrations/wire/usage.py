@@ -1,6 +1,8 @@
 """Token counts out of replies. Unknown is None, never 0."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from penstock.integrations.wire.endpoint import Kind
@@ -10,7 +12,52 @@ from penstock.runtime.slot import Usage
 UNKNOWN = Usage(source="unknown")
 _PROMPT_NAMES = ("prompt_tokens", "input_tokens")
 _OUTPUT_NAMES = ("completion_tokens", "output_tokens")
+_USAGE_BYTES = 4096
 _CACHE_NAMES = ("cache_creation_input_tokens", "cache_read_input_tokens")
+
+ENDS_BYTES = 1 << 16
+"""How much is kept of each end of a reply that is too large to be kept. The vendors write the
+usage after the text and the vectors; the head is for those who do not."""
+
+_KEY = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
+
+
+class Ends:
+    """The first and the last bytes of a large JSON reply, fed as it passes."""
+
+    __slots__ = ("_head", "_tail")
+
+    def __init__(self) -> None:
+        """Start at the beginning of a reply."""
+        self._head = b""
+        self._tail = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Read one chunk."""
+        if len(self._head) < ENDS_BYTES:
+            self._head += data[: ENDS_BYTES - len(self._head)]
+        self._tail += data[-ENDS_BYTES:]
+        if len(self._tail) > 2 * ENDS_BYTES:
+            del self._tail[:-ENDS_BYTES]
+
+    def usage(self, kind: Kind) -> Usage:
+        """Return the last usage that stands in the tail, else in the head, else unknown."""
+        for end in (bytes(self._tail), self._head):
+            for found in _objects(end):
+                usage = usage_of_object(kind, {"usage": found})
+                if usage.source != "unknown":
+                    return usage
+        return UNKNOWN
+
+
+def _objects(text: bytes) -> Iterator[Any]:
+    """Yield what stands after each `"usage":` outside of strings, the last one first."""
+    for match in reversed(list(_KEY.finditer(text))):
+        rest = text[match.end() : match.end() + _USAGE_BYTES].decode(errors="replace")
+        try:
+            yield json.JSONDecoder().raw_decode(rest)[0]
+        except (ValueError, RecursionError):
+            continue
 
 
 def usage_of_reply(kind: Kind, body: bytes) -> Usage:
