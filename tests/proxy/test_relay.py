@@ -12,6 +12,7 @@ import pytest
 from tests.proxy.sidecars import CHAT, HELLO, call, connect, in_front_of, raw_request, sidecar
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+DONE = b"e\r\ndata: [DONE]\n\n\r\n"
 
 
 class Scripted:
@@ -134,7 +135,7 @@ def test_headers_travel_except_those_of_one_connection_and_ours() -> None:
 
 
 def test_a_stream_is_relayed_as_it_comes() -> None:
-    events = [b'data: {"n":%d}\n\n' % n for n in range(4)]
+    events = [*(b'data: {"n":%d}\n\n' % n for n in range(3)), b"data: [DONE]\n\n"]
     pieces = [SSE, *(b"%x\r\n%s\r\n" % (len(e), e) for e in events), b"0\r\n\r\n"]
     with scripted(pieces) as upstream, sidecar(_to(upstream)) as proxy:
         with connect(proxy.port) as caller:
@@ -195,7 +196,7 @@ def test_a_redirect_is_relayed_not_followed() -> None:
 
 def test_a_slow_reader_slows_the_upstream_down() -> None:
     flood = b"data: " + b"x" * 65_000 + b"\n\n"
-    pieces = [SSE] + [b"%x\r\n%s\r\n" % (len(flood), flood)] * 600 + [b"0\r\n\r\n"]
+    pieces = [SSE] + [b"%x\r\n%s\r\n" % (len(flood), flood)] * 600 + [DONE, b"0\r\n\r\n"]
     with scripted(pieces) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go(len(pieces))
         with connect(proxy.port) as caller:

@@ -11,7 +11,7 @@ from penstock.core.model import Request
 
 
 class RefusalCause(StrEnum):
-    """Why a provider would not serve an attempt. The four are answered differently."""
+    """Why a provider would not serve an attempt. Each is answered differently."""
 
     RATE = "rate"
     """429 for a moment: honour retry-after, shrink."""
@@ -21,6 +21,8 @@ class RefusalCause(StrEnum):
     """503 or 529: shrink, back off with full jitter."""
     SLOW_FIRST_TOKEN = "slow_first_token"
     """No first token in time: shrink."""
+    DENIED = "denied"
+    """It refuses our key, model or path, which others accept: pause it, its window is as it was."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256
 TICK_S = 1e-6
 """Policies divide by latencies, and a coarse clock may show none."""
+_NOT_OF_LOAD = (RefusalCause.QUOTA, RefusalCause.DENIED)
 NO_OBSTACLE = ("", math.inf)
 FULL = ("window", math.inf)
 
@@ -168,7 +169,7 @@ class Upstream:
         rate = event.cause is RefusalCause.RATE
         alone = rate and self.limits.explains(ticket, event.retry_after_s, now=now)
         paced = rate and not alone and self._learn_pace(ticket, event, now=now)
-        if event.cause is not RefusalCause.QUOTA and not alone and not paced:
+        if event.cause not in _NOT_OF_LOAD and not alone and not paced:
             self.capacity.on_refusal(ticket, event.cause, now=now)
         self._land(ticket, now)
         self.limits.settle(ticket, 0, 0)

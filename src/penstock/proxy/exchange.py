@@ -4,59 +4,64 @@ Nothing is sent twice once a byte of a reply has gone to the caller; until then 
 fails goes back to the scheduler, which alone decides whether there is another.
 """
 
+import asyncio
 import time
-from typing import Protocol
 
 from penstock.core.events import LimitsSeen, RefusalCause
 from penstock.errors import Refused
+from penstock.integrations.wire.encoding import plain
 from penstock.integrations.wire.endpoint import Vendor
 from penstock.integrations.wire.errors import error_answer, refusal_answer
 from penstock.integrations.wire.limits import limits_of
-from penstock.integrations.wire.refusal import Backoff, Broken, meaning_of
-from penstock.integrations.wire.stream import StreamReader
-from penstock.integrations.wire.usage import UNKNOWN, usage_of_reply
-from penstock.proxy.estimating import Estimator
+from penstock.integrations.wire.refusal import Backoff, Broken, Meaning, meaning_of
 from penstock.proxy.headers import Header, upward
 from penstock.proxy.intake import Prepared
 from penstock.proxy.link import Link
-from penstock.proxy.observe.metrics import Metrics
+from penstock.proxy.relaying import (
+    BROKEN_MIDWAY,
+    CALLER_ERROR,
+    COMPLETE,
+    PageError,
+    Parts,
+    Relaying,
+    TurnedError,
+)
 from penstock.proxy.reply import (
     Kept,
     Send,
+    our_headers,
     read_headers,
     send_answer,
     send_whole,
     text_headers,
     with_bounded_wait,
 )
+from penstock.proxy.routing import serves
 from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
 from penstock.proxy.upstream.pool import Answer
-from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Slot, Usage
-
-HELD_BYTES = 1 << 20
-"""A reply that is no stream is held back until complete, so that a break in it can still be
-retried; beyond this size it is relayed as it comes."""
+from penstock.runtime.slot import Slot
 
 ERROR_BYTES = 1 << 18
 """How much of an upstream's error is read before it is judged."""
 
+DENIED_S = 10.0
+"""How long an upstream is left alone that denies what another serves, before it is probed."""
 
-class Parts(Protocol):
-    """What exchanges share."""
-
-    gate: Gate
-    links: dict[str, Link]
-    estimator: Estimator
-    metrics: Metrics
+_DENIALS = {
+    401: "answers 401: is its key right?",
+    403: "answers 403: may its key do this?",
+    404: "answers 404 to what another upstream serves: are its base_url and its models right?",
+}
+_PAGE = "answers with a web page: does its base_url lead to the API?"
+"""What an upstream says of the key, the model or the path that the configuration gave it."""
 
 
 class Exchange:
     """Relays one request."""
 
     __slots__ = (
-        "_caller_headers", "_kept", "_parts", "_prepared", "_send", "_sent_at", "_target",
-        "outcome", "status",
+        "_caller_headers", "_denied_by", "_flying", "_kept", "_parts", "_prepared", "_relaying",
+        "_send", "_target", "outcome", "status",
     )  # fmt: skip
 
     def __init__(
@@ -67,9 +72,11 @@ class Exchange:
         self._prepared = prepared
         self._caller_headers = headers
         self._send = send
+        self._relaying = Relaying(parts, prepared, send)
         self._target = prepared.route.tail + (b"?" + query if query else b"")
         self._kept: Kept | None = None
-        self._sent_at = 0.0
+        self._flying: Link | None = None
+        self._denied_by: dict[Link, str] = {}
         self.outcome = "cancelled"
         self.status = 0
 
@@ -81,150 +88,148 @@ class Exchange:
                     pass
         except Refused as refused:
             await self._refuse(refused)
+        except asyncio.CancelledError:
+            self._count("cancelled")
+            raise
 
     async def _attempt(self, slot: Slot) -> bool:
         """Send once; False if the scheduler has dispatched it again."""
-        link = self._parts.links[slot.upstream]
-        count = self._parts.metrics.attempts.add
-        self._sent_at = self._parts.gate.driver.now()
+        link = self._flying = self._parts.links[slot.upstream]
+        sent_at = self._parts.gate.driver.now()
         headers = upward(self._caller_headers, keep_credentials=link.wants_caller_key)
+        answer: Answer | None = None
         try:
             answer = await link.send(b"POST", self._target, headers, self._prepared.body)
-        except UpstreamError as error:
-            count(link.name, _broken_how(error))
-            await self._try_elsewhere(slot, error)
-            return False
-        try:
             seen = read_headers(answer.headers)
             if seen.states_limits:
                 self._learn_limits(link, slot.request.model, answer.headers)
             if answer.status >= 400:
-                return await self._judge(slot, link, answer)
-            try:
-                relay = self._stream if seen.is_stream else self._whole
-                started = await relay(slot, link, answer, seen.kept)
-            except UpstreamError as error:
-                count(link.name, _broken_how(error))
-                await self._try_elsewhere(slot, error)
-                return False
-            count(link.name, "complete" if started else "broken_midway")
+                return await self._judge(slot, link, answer, seen.encoding)
+            how = await self._relaying.run(slot, answer, seen, sent_at)
+            self._relayed(link, how, answer.status)
             return True
-        finally:
+        except TurnedError as turned:
+            assert answer is not None  # it is the answer that turned
+            kept = Kept(answer.status, answer.headers, turned.body)
             answer.close()
+            return await self._heed(slot, link, kept, turned.meaning)
+        except UpstreamError as error:
+            if answer is not None:
+                answer.close()
+            return await self._broke(slot, link, error)
+        finally:
+            if answer is not None:
+                answer.close()
 
-    # Replies
-
-    async def _whole(self, slot: Slot, link: Link, answer: Answer, headers: list[Header]) -> bool:
-        body = await answer.chunk()
-        if not answer.complete:
-            pieces, size = [body], len(body)
-            while data := await answer.chunk():
-                pieces.append(data)
-                size += len(data)
-                if size > HELD_BYTES:
-                    return await self._pass_on(slot, answer, headers, b"".join(pieces), None)
-            body = b"".join(pieces)
-        self._settle(slot, usage_of_reply(self._prepared.route.kind, body))
-        headers += self._ours(slot.id, "dispatched", slot.queued_s)
-        await send_whole(self._send, answer.status, headers, body)
-        self._ended("completed", answer.status)
-        return True
-
-    async def _stream(self, slot: Slot, link: Link, answer: Answer, headers: list[Header]) -> bool:
-        first = await answer.chunk()
-        slot.first_token()
-        self._parts.metrics.first_token.add(
-            self._parts.gate.driver.now() - self._sent_at, link.name
-        )
-        reader = StreamReader(self._prepared.route.kind)
-        return await self._pass_on(slot, answer, headers, first, reader)
-
-    async def _pass_on(
-        self,
-        slot: Slot,
-        answer: Answer,
-        headers: list[Header],
-        data: bytes,
-        reader: StreamReader | None,
-    ) -> bool:
-        """Relay as it comes; False if the upstream broke off."""
-        send = self._send
-        headers += self._ours(slot.id, "dispatched", slot.queued_s)
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        try:
-            while data:
-                if reader is not None:
-                    reader.feed(data)
-                if answer.complete:
-                    break
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                data = await answer.chunk()
-        except UpstreamError:
-            # The caller must see that it is cut: the connection is closed without an end mark.
-            slot.fail(upstream_fault=True)
-            self._ended("broken", answer.status)
-            return False
-        self._settle(slot, UNKNOWN if reader is None else reader.usage())
-        await send({"type": "http.response.body", "body": data, "more_body": False})
-        self._ended("completed", answer.status)
-        return True
-
-    def _settle(self, slot: Slot, usage: Usage) -> None:
-        slot.settle(usage)
-        metrics = self._parts.metrics
-        metrics.usage.add(usage.source)
-        if usage.output_tokens is not None:
-            name = slot.request.traffic_class
-            metrics.tokens.add(name, "real", by=usage.output_tokens)
-            metrics.tokens.add(name, "predicted", by=slot.request.cost_tokens)
-            if usage.source == "reported":
-                self._parts.estimator.learn(self._prepared.estimated, usage.output_tokens)
+    def _relayed(self, link: Link, how: str, status: int) -> None:
+        self._count(how)
+        self._ended(_OUTCOMES[how], status)
+        if how == COMPLETE:
+            model = self._prepared.spec.model
+            for other, of in self._denied_by.items():
+                other.outdone(model)
+                other.complain(of)
+            link.served(model)
 
     # What went wrong
 
-    async def _judge(self, slot: Slot, link: Link, answer: Answer) -> bool:
+    async def _judge(self, slot: Slot, link: Link, answer: Answer, encoding: str) -> bool:
         """Answer an upstream's error: to the caller, or to the scheduler."""
         body = b""
         while len(body) < ERROR_BYTES and (data := await _quietly(answer)):
             body += data
-        kept = self._kept = Kept(answer.status, answer.headers, body)
-        meaning = meaning_of(
-            answer.status, text_headers(answer.headers), body, wall_now=time.time()
-        )
+        text = plain(body, encoding) if encoding else body
+        headers = text_headers(answer.headers)
+        meaning = meaning_of(answer.status, headers, text, wall_now=time.time())
         answer.close()
-        count = self._parts.metrics.attempts.add
+        return await self._heed(slot, link, Kept(answer.status, answer.headers, body), meaning)
+
+    async def _heed(self, slot: Slot, link: Link, kept: Kept, meaning: Meaning) -> bool:
+        """Do what a refusal or an error means; False if the request was dispatched again."""
+        self._kept = kept
         if isinstance(meaning, Backoff):
-            count(link.name, f"refused_{meaning.cause.value}")
+            self._count(f"refused_{meaning.cause.value}")
             await slot.throttled(meaning.cause, meaning.retry_after_s)
             return False
         if isinstance(meaning, Broken):
-            count(link.name, "server_error")
+            self._count("server_error")
             await slot.failed()
             return False
-        count(link.name, "caller_error")
+        if kept.status in _DENIALS and not link.wants_caller_key:
+            certain = kept.status == 401 or link.outdone_at(self._prepared.spec.model)
+            if await self._goes_elsewhere(slot, link, _DENIALS[kept.status], certain=certain):
+                return False
+            if kept.status == 401:
+                link.complain(_DENIALS[401])
+        self._count("caller_error")
         slot.fail(upstream_fault=False)
-        await self._relay_kept(kept, self._ours(slot.id, "dispatched", slot.queued_s))
+        await self._relay_kept(kept, our_headers(slot.id, "dispatched", slot.queued_s))
         self._ended("caller_error", kept.status)
         return True
 
-    async def _try_elsewhere(self, slot: Slot, error: UpstreamError) -> None:
+    async def _goes_elsewhere(self, slot: Slot, link: Link, of: str, *, certain: bool) -> bool:
+        """Say whether another upstream may serve what this one denied; return when it is sent.
+
+        What is not certain may be the caller's own mistake, which all deny: it is asked once of
+        each, and speaks against none of them.
+        """
+        again = link in self._denied_by
+        self._denied_by[link] = of
+        link.denying = link.denying or certain
+        if (again and not certain) or not self._has_rivals(link):
+            return False
+        self._count("denied")
+        if certain:
+            link.complain(of)
+            await slot.throttled(RefusalCause.DENIED, DENIED_S)
+        else:
+            await slot.failed(upstream_fault=False)
+        return True
+
+    def _has_rivals(self, link: Link) -> bool:
+        """Say whether another upstream may serve the request, as far as is known."""
+        model = self._prepared.spec.model
+        return any(
+            other is not link
+            and other not in self._denied_by
+            and not other.denying
+            and serves(other.serves, model)
+            for other in self._parts.links.values()
+        )
+
+    async def _broke(self, slot: Slot, link: Link, error: UpstreamError) -> bool:
         """Tell the scheduler that an attempt broke before its first byte; return if it may go on.
 
         Raises:
             Refused: it may not.
 
         """
-        self._kept = _own_words(self._prepared.route.vendor, error)
+        kept = self._kept = _own_words(self._prepared.route.vendor, error)
+        if isinstance(error, PageError):
+            return await self._turn_page(slot, link, kept)
+        self._count(_broken_how(error))
         if isinstance(error, SilenceError):
             await slot.throttled(RefusalCause.SLOW_FIRST_TOKEN)
-        else:
-            await slot.failed(reached=not isinstance(error, DialError))
+            return False
+        await slot.failed(reached=not isinstance(error, DialError))
+        return False
+
+    async def _turn_page(self, slot: Slot, link: Link, kept: Kept) -> bool:
+        """Send elsewhere what was answered with a web page, or say that it was broken."""
+        if await self._goes_elsewhere(slot, link, _PAGE, certain=True):
+            return False
+        link.complain(_PAGE)
+        self._count("denied")
+        slot.fail(upstream_fault=True)
+        await self._relay_kept(kept, our_headers(slot.id, "refused:upstream", slot.queued_s))
+        self._ended("upstream_error", kept.status)
+        return True
 
     async def _refuse(self, refused: Refused) -> None:
         kept = self._kept
         if refused.reason == "upstream" and kept is not None:
             bounded, wait = with_bounded_wait(kept)
-            ours = self._ours(refused.id, "refused:upstream", refused.queued_s)
+            ours = our_headers(refused.id, "refused:upstream", refused.queued_s)
             await self._relay_kept(bounded, ours + wait)
             self._ended("upstream_error", kept.status)
             return
@@ -249,17 +254,18 @@ class Exchange:
         if isinstance(seen, LimitsSeen):
             self._parts.gate.driver.tell(seen)
 
-    @staticmethod
-    def _ours(id_: str, decision: str, queued_s: float) -> list[Header]:
-        return [
-            (b"x-penstock-id", id_.encode()),
-            (b"x-penstock-decision", decision.encode()),
-            (b"x-penstock-queue-ms", b"%d" % round(queued_s * 1000)),
-        ]
+    def _count(self, outcome: str) -> None:
+        """Count how the attempt that flies has ended; nothing if none does."""
+        link, self._flying = self._flying, None
+        if link is not None:
+            self._parts.metrics.attempts.add(link.name, outcome)
 
     def _ended(self, outcome: str, status: int) -> None:
         self.outcome = outcome
         self.status = status
+
+
+_OUTCOMES = {COMPLETE: "completed", BROKEN_MIDWAY: "broken", CALLER_ERROR: "caller_error"}
 
 
 def _broken_how(error: UpstreamError) -> str:
@@ -283,6 +289,9 @@ def _own_words(vendor: Vendor, error: UpstreamError) -> Kept:
     elif isinstance(error, DialError):
         text = "The upstream cannot be reached. Penstock's log says why."
         status, code = 502, "upstream_unreachable"
+    elif isinstance(error, PageError):
+        text = "The upstream answered with a web page. Penstock's log names it."
+        status, code = 502, "upstream_broken"
     else:
         status, code, text = 502, "upstream_broken", "The upstream's answer broke off."
     answer = error_answer(vendor, status, code, text)

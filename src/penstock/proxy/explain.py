@@ -33,6 +33,7 @@ _CAUSES = {
     "quota": "the account is spent",
     "overload": "the provider is overloaded",
     "slow_first_token": "no first token in time",
+    "denied": "its key, model or path is not accepted there",
 }
 _REASONS = {
     "shed": "the cost ladder refuses this rung at such a severity",

@@ -5,7 +5,7 @@ import logging
 from penstock.integrations.wire.endpoint import Vendor
 from penstock.proxy.config.models import Upstream
 from penstock.proxy.config.secret import Secret
-from penstock.proxy.routing import Patterns, patterns
+from penstock.proxy.routing import MOST_NAMES, Patterns, patterns
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import DialError
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
@@ -22,6 +22,7 @@ class Link:
         vendor: whose API it speaks.
         serves: patterns of the models that it serves.
         wants_caller_key: whether the caller's credentials go along.
+        denying: True while its last word was that it does not accept what we configured for it.
 
     """
 
@@ -31,6 +32,9 @@ class Link:
         """Prepare; nothing is dialled."""
         self.name = table.name
         self._trouble = ""
+        self._complaints: set[str] = set()
+        self.denying = False
+        self._outdone: set[str] = set()
         self.vendor = Vendor(table.dialect)
         self.serves: Patterns = patterns(table.dialect, table.models)
         self.wants_caller_key = table.key_from == "caller"
@@ -92,6 +96,27 @@ class Link:
         if reason != self._trouble:
             self._trouble = reason
             logger.warning("upstream %s: %s", self.name, reason)
+
+    def outdone_at(self, model: str) -> bool:
+        """Say whether another upstream has served a model that this one denied."""
+        return model in self._outdone
+
+    def outdone(self, model: str) -> None:
+        """Note that another upstream has served a model that this one denied."""
+        if len(self._outdone) < MOST_NAMES:
+            self._outdone.add(model)
+
+    def served(self, model: str) -> None:
+        """Note a reply: what it denied before is forgotten."""
+        self.denying = False
+        if self._outdone:
+            self._outdone.discard(model)
+
+    def complain(self, of: str) -> None:
+        """Log what is wrong with its answers, once for each reason."""
+        if of not in self._complaints:
+            self._complaints.add(of)
+            logger.warning("upstream %s %s", self.name, of)
 
     def close(self) -> None:
         """Close every connection."""

@@ -38,6 +38,15 @@ async def send_answer(send: Send, answer: Answer, extra: Mapping[str, str] | Non
     await send_whole(send, answer.status, headers, answer.body)
 
 
+def our_headers(id_: str, decision: str, queued_s: float) -> list[Header]:
+    """Return what penstock says on every scheduled answer."""
+    return [
+        (b"x-penstock-id", id_.encode()),
+        (b"x-penstock-decision", decision.encode()),
+        (b"x-penstock-queue-ms", b"%d" % round(queued_s * 1000)),
+    ]
+
+
 def text_headers(headers: list[Header]) -> dict[str, str]:
     """Return headers as text, for the wire readers; the first of several counts."""
     found: dict[str, str] = {}
@@ -54,17 +63,22 @@ class Read:
         kept: what goes back to the caller; nobody else's `x-penstock-*` gets through.
         is_stream: whether server-sent events follow.
         states_limits: whether rate-limit headers may be among them.
+        is_page: whether it is called a web page.
+        encoding: how the body is compressed; empty if it is not.
 
     """
 
     kept: list[Header]
     is_stream: bool
     states_limits: bool
+    is_page: bool
+    encoding: str
 
 
 def read_headers(headers: list[Header]) -> Read:
     """Return what the relay wants to know of an answer's headers."""
-    is_stream = states_limits = False
+    is_stream = states_limits = is_page = False
+    encoding = ""
     kept: list[Header] = []
     named: frozenset[bytes] | None = None
     for item in headers:
@@ -75,6 +89,9 @@ def read_headers(headers: list[Header]) -> Read:
             continue
         if name == b"content-type":
             is_stream = value.startswith(b"text/event-stream")
+            is_page = value.startswith(b"text/html")
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1").lower()
         elif b"ratelimit" in name:
             states_limits = True
         elif name.startswith(b"x-penstock-"):
@@ -82,7 +99,7 @@ def read_headers(headers: list[Header]) -> Read:
         kept.append(item)
     if named:
         kept = [item for item in kept if item[0] not in named]
-    return Read(kept, is_stream, states_limits)
+    return Read(kept, is_stream, states_limits, is_page, encoding)
 
 
 def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:

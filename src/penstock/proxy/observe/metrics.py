@@ -37,7 +37,7 @@ class Metrics:
             "penstock_queue_seconds", "From arrival to dispatch.", ("traffic_class",), SECONDS
         )
         self.first_token = Spread(
-            "penstock_first_token_seconds", "From dispatch to first byte.", ("upstream",), SECONDS
+            "penstock_first_token_seconds", "From dispatch to first token.", ("upstream",), SECONDS
         )
         self.duration = Spread(
             "penstock_request_seconds", "From arrival to the end.", ("traffic_class",), SECONDS

@@ -1,0 +1,217 @@
+"""How a stream ends, and what it was if it does not end well."""
+
+import gzip
+import json
+import socket
+
+import pytest
+
+from tests.proxy.sidecars import (
+    CHAT,
+    HELLO,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
+from tests.proxy.test_relay import SSE, Scripted, scripted
+
+STREAM = {**HELLO, "stream": True}
+END = b"0\r\n\r\n"
+TOKEN = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+MARK = b"data: [DONE]\n\n"
+OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+ERROR = b"event: error\ndata: " + json.dumps(OVERLOADED).encode() + b"\n\n"
+
+
+def _chunk(text: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(text), text)
+
+
+def _to(upstream: Scripted) -> str:
+    return in_front_of(f"http://127.0.0.1:{upstream.port}")
+
+
+def _all(caller: socket.socket) -> bytes:
+    got = b""
+    while data := caller.recv(65536):
+        got += data
+    return got
+
+
+def _page(proxy: SidecarThread) -> str:
+    return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/v1/messages", ERROR),
+        (CHAT, b'data: {"error":{"type":"server_error","code":503}}\n\n'),
+    ],
+)
+def test_a_stream_that_begins_with_an_error_is_a_refusal_and_tried_again(
+    path: str, error: bytes
+) -> None:
+    end = b'data: {"type":"message_stop"}\n\n' if path != CHAT else MARK
+    with scripted([SSE + _chunk(error) + END]) as upstream, sidecar(_to(upstream)) as proxy:
+        with connect(proxy.port) as caller:
+            upstream.go()
+            caller.sendall(raw_request(STREAM, path=path))
+            eventually(lambda: upstream.left() == 0 and len(upstream.requests) == 1)
+            upstream.pieces = [SSE + _chunk(end) + END]
+            upstream.go(10)
+            got = b""
+            while not got.endswith(END):
+                got += caller.recv(65536)
+        assert end in got
+        assert b"error" not in got
+        assert 'outcome="refused_overload"' in _page(proxy)
+
+
+def test_the_refusal_is_relayed_where_there_is_no_further_try() -> None:
+    spent = b'data: {"error":{"code":"insufficient_quota","message":"spent"}}\n\n'
+    with scripted([SSE + _chunk(spent) + END]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(100)
+        reply = call(proxy.port, body=STREAM)
+
+        assert reply.body == spent
+        assert reply.headers["x-penstock-decision"] == "refused:upstream"
+        assert 'outcome="refused_quota"' in _page(proxy)
+        assert len(upstream.requests) == 1
+
+
+def test_an_error_that_is_the_callers_is_relayed_at_once() -> None:
+    mistake = b'data: {"error":{"type":"invalid_request_error","message":"no"}}\n\n'
+    with scripted([SSE + _chunk(mistake) + END]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(100)
+        assert call(proxy.port, body=STREAM).body == mistake
+        assert len(upstream.requests) == 1
+        assert 'attempts_total{outcome="caller_error"' in _page(proxy)
+
+
+def test_an_error_after_the_first_token_is_relayed_and_no_success() -> None:
+    pieces = [SSE + _chunk(TOKEN), _chunk(ERROR.replace(b'"type": "error", ', b"")) + END]
+    with scripted(pieces) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(2)
+        reply = call(proxy.port, body=STREAM)
+
+        assert b"overloaded_error" in reply.body
+        assert len(upstream.requests) == 1
+        page = _page(proxy)
+    assert 'attempts_total{outcome="broken_midway"' in page
+    assert 'outcomes_total{outcome="broken"' in page
+
+
+def test_comments_are_relayed_at_once_and_are_no_first_token() -> None:
+    beat = b": keep-alive\n\n"
+    with scripted([SSE, _chunk(beat), _chunk(TOKEN), _chunk(MARK) + END]) as upstream:
+        with sidecar(_to(upstream)) as proxy, connect(proxy.port) as caller:
+            caller.sendall(raw_request(STREAM))
+            upstream.go(2)
+            got = b""
+            while beat not in got:
+                got += caller.recv(65536)
+            assert "penstock_first_token_seconds_count" not in _page(proxy)
+
+            upstream.go(2)
+
+            while not got.endswith(END):
+                got += caller.recv(65536)
+            assert 'penstock_first_token_seconds_count{upstream="open"} 1.0' in _page(proxy)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_stream_that_just_stops_is_cut_for_the_caller_too(framed: bool) -> None:
+    head = SSE if framed else SSE.replace(b"transfer-encoding: chunked\r\n", b"")
+    pieces = [head, _chunk(TOKEN) if framed else TOKEN, END if framed else b"\n"]
+    with scripted(pieces, close=not framed) as upstream, sidecar(_to(upstream)) as proxy:
+        with connect(proxy.port) as caller:
+            caller.sendall(raw_request(STREAM))
+            upstream.go(2)
+            got = b""
+            while TOKEN not in got:
+                got += caller.recv(65536)
+
+            upstream.go()
+
+            got += _all(caller)
+        assert not got.endswith(END)
+        eventually(proxy.idle)
+        assert 'outcomes_total{outcome="broken"' in _page(proxy)
+
+
+def test_a_stream_that_says_why_it_stopped_is_whole_without_an_end_mark() -> None:
+    text = TOKEN + STOP
+    with scripted([SSE + _chunk(text) + END]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        assert call(proxy.port, body=STREAM).body == text
+        assert 'outcomes_total{outcome="completed"' in _page(proxy)
+
+
+def test_a_stream_that_ends_before_anything_was_relayed_is_tried_again() -> None:
+    with scripted([SSE + END]) as upstream, sidecar(_to(upstream)) as proxy:
+        with connect(proxy.port) as caller:
+            upstream.go()
+            caller.sendall(raw_request(STREAM))
+            eventually(lambda: upstream.left() == 0 and len(upstream.requests) == 1)
+            upstream.pieces = [SSE + _chunk(TOKEN + MARK) + END]
+            upstream.go(10)
+            got = b""
+            while not got.endswith(END):
+                got += caller.recv(65536)
+        assert TOKEN in got
+
+
+def test_a_compressed_stream_is_read_and_passed_on_unchanged() -> None:
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    packed = gzip.compress(TOKEN + usage + MARK)
+    head = SSE.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    halves = [_chunk(packed[:30]), _chunk(packed[30:]) + END]
+    with scripted([head, *halves]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(3)
+        reply = call(proxy.port, body=STREAM)
+
+        assert reply.body == packed
+        assert 'penstock_usage_source_total{source="reported"} 1.0' in _page(proxy)
+
+
+def _packed(status: int, text: bytes) -> bytes:
+    body = gzip.compress(text)
+    head = b"HTTP/1.1 %d X\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+def test_a_compressed_reply_says_its_usage() -> None:
+    answer = _packed(200, b'{"usage":{"prompt_tokens":5,"completion_tokens":8}}')
+    with scripted([answer]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        reply = call(proxy.port)
+
+        assert reply.body == answer.split(b"\r\n\r\n", 1)[1]
+        assert 'kind="real",traffic_class="heavy"} 8.0' in _page(proxy)
+
+
+def test_a_compressed_429_of_a_spent_account_is_no_rate_limit() -> None:
+    spent = b'{"error":{"code":"insufficient_quota"}}'
+    with scripted([_packed(429, spent)]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(100)
+        reply = call(proxy.port)
+
+        assert (reply.status, gzip.decompress(reply.body)) == (429, spent)
+        assert 'outcome="refused_quota"' in _page(proxy)
+
+
+def test_a_reply_of_many_megabytes_says_its_usage() -> None:
+    body = b'{"data":["' + b"x" * 3_000_000 + b'"],"usage":{"prompt_tokens":7}}'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    with scripted([head % len(body) + body]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        reply = call(proxy.port, "/v1/embeddings", body={"model": "m", "input": "x"})
+
+        assert reply.body == body
+        assert 'penstock_usage_source_total{source="reported"} 1.0' in _page(proxy)
