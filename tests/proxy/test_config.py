@@ -17,6 +17,10 @@ from penstock.proxy.config.schema import Table
 LEAST = '[[upstreams]]\nbase_url = "http://127.0.0.1:9/v1"\n'
 
 
+def _at(base_url: str) -> str:
+    return f'[[upstreams]]\nbase_url = "{base_url}"\n'
+
+
 def errors(text: str, **env: str) -> list[str]:
     with pytest.raises(ConfigError) as raised:
         loads(text, env=env)
@@ -58,6 +62,46 @@ def test_every_problem_is_told_at_once() -> None:
     }
 
 
+def test_every_wrong_policy_is_told_at_once_and_with_everything_else() -> None:
+    found = errors(
+        """
+        [scheduler]
+        capacity = "resdual"
+        ordering = { kind = "feasible_set", patience = 1 }
+        [[upstreams]]
+        base_url = "http://127.0.0.1:9/v1"
+        capacity = { kind = "fixed", windw = 4, windwo = 5 }
+        [[upstreams]]
+        base_url = "http://127.0.0.1:9/v1"
+        """
+    )
+    assert (
+        "scheduler.capacity = 'resdual': is no policy of capacity (did you mean residual?)" in found
+    )
+    assert "upstreams[0].capacity.windw = 4: is no option of fixed (did you mean window?)" in found
+    assert len(found) == 5
+    assert {line.split(" = ")[0].split(":")[0] for line in found} == {
+        "scheduler.capacity",
+        "scheduler.ordering",
+        "upstreams[0].capacity.windw",
+        "upstreams[0].capacity.windwo",
+        "upstreams[1].name",
+    }
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://api.openai.com/v1",
+        "https://gateway.example",
+        "https://name.services.ai.azure.com/models",
+        "http://127.0.0.1:9",
+    ],
+)
+def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
+    assert loads(_at(base_url), env={}).config.upstreams[0].base_url == base_url
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -72,6 +116,17 @@ def test_every_problem_is_told_at_once() -> None:
         (LEAST + "[upstreams.limits]\nrequests_per_min = -1",
          "upstreams[0].limits.requests_per_min = -1.0: must be a number, above 0"),
         (LEAST + "[server]\nport=80\n[admin]\nport=80", "must differ from server.port"),
+        (_at("https://api.openai.com"), "did you mean https://api.openai.com/v1?"),
+        (_at("https://api.anthropic.com/"), "did you mean https://api.anthropic.com/v1?"),
+        (_at("https://x.example/v1/chat/completions"), "did you mean https://x.example/v1?"),
+        (_at("https://x.example/v1/messages/"), "must not hold /messages"),
+        (_at("http://127.0.0.1:0/v1"), "must hold a port from 1 to 65535"),
+        (_at("http://127.0.0.1:65536/v1"), "0-65535"),
+        (_at("http://foo..bar/v1"), "is a dot too many in 'foo..bar'?"),
+        (_at("http://localhost:8787/v1"), "must not be penstock's own server address"),
+        (_at("http://127.0.0.1:8788"), "must not be penstock's own admin address"),
+        (_at("http://[::1]:9/v1") + "[server]\nport=9\nhost='0.0.0.0'", "own server address"),
+        (LEAST + "proxy='http://foo..bar:3128'", "is a dot too many in 'foo..bar'?"),
         (LEAST + LEAST, "upstreams[1].name = 'default': must be unique"),
         (LEAST + "[anonymous]\nmay_ask=['interactiv']", "did you mean interactive?"),
         (LEAST + "[[classes]]\nname='a'\n[[classes]]\nname='b'\nbuckets=['short']",

@@ -16,6 +16,8 @@ from penstock.proxy.config.secret import Secret
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - only compared
+
 
 def cross_check(config: Config) -> list[Problem]:
     """Return what is wrong between the tables."""
@@ -31,6 +33,7 @@ def cross_check(config: Config) -> list[Problem]:
         problems += _caller(place, caller, config)
     if config.keys:
         problems += _leaks(config)
+    problems += _loops(config)
     prior = config.predictor.prior
     if prior not in (SHIPPED_PRIOR, NO_PRIOR) and not Path(prior).is_file():
         problems.append(
@@ -109,6 +112,30 @@ def _leaks(config: Config) -> list[Problem]:
         for index, upstream in enumerate(config.upstreams)
         if upstream.key_from == "caller"
     ]  # fmt: skip
+
+
+def _loops(config: Config) -> list[Problem]:
+    """Return upstreams that are penstock itself: each call would call it again, for ever."""
+    ours = [("server", config.server.host, config.server.port)]
+    if config.admin.enabled:
+        ours.append(("admin", config.admin.host, config.admin.port))
+    problems = []
+    for index, upstream in enumerate(config.upstreams):
+        there = Address.parse(upstream.base_url)
+        for table, host, port in ours:
+            if port and there.port == port and _same_machine(there.host, host):
+                problems.append(
+                    Problem(f"upstreams[{index}].base_url", repr(upstream.base_url),
+                            f"must not be penstock's own {table} address",
+                            "does the provider listen on another port?")
+                )  # fmt: skip
+    return problems
+
+
+def _same_machine(called: str, listens: str) -> bool:
+    """Say whether a call to one host reaches who listens on the other, as far as names tell."""
+    anywhere = listens in ("0.0.0.0", "::")  # noqa: S104 - it is only compared
+    return called == listens or (called in _LOOPBACK and (anywhere or listens in _LOOPBACK))
 
 
 def resolve_keys(

@@ -10,10 +10,11 @@ from penstock.core.settings import Settings
 from penstock.errors import ConfigError
 from penstock.proxy.config.checks import cross_check, resolve_keys, resolve_proxies
 from penstock.proxy.config.models import Config
+from penstock.proxy.config.policies import policy_problems
 from penstock.proxy.config.problem import Problem
 from penstock.proxy.config.schema import read_table
 from penstock.proxy.config.secret import Secret
-from penstock.proxy.config.to_core import core_settings
+from penstock.proxy.config.to_core import classes_of, core_settings
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
 
 
@@ -76,10 +77,10 @@ def loads(
     env = os.environ if env is None else env
     keys = resolve_keys(config, env, problems)
     proxies = resolve_proxies(config, env, problems)
-    settings = core_settings(config, problems) if not problems else None
-    if problems or settings is None:
+    problems += policy_problems(config, classes_of(config))
+    if problems:
         raise refusal(where, problems)
-    return Loaded(config, settings, *keys, proxies)
+    return Loaded(config, core_settings(config), *keys, proxies)
 
 
 def refusal(where: str, problems: list[Problem]) -> ConfigError:

@@ -3,7 +3,7 @@
 import math
 
 from penstock.core.model import TokenEstimate, TrafficClass
-from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
+from penstock.core.settings import Limits, Settings, Stack, UpstreamSettings
 from penstock.proxy.config.models import (
     ClassTable,
     Config,
@@ -12,47 +12,27 @@ from penstock.proxy.config.models import (
     LimitsTable,
     Upstream,
 )
-from penstock.proxy.config.problem import Problem
-from penstock.proxy.config.schema import PolicyTable
+from penstock.proxy.config.policies import spec_of, stack_of
 from penstock.proxy.routing import patterns
 
 
-def core_settings(config: Config, problems: list[Problem]) -> Settings | None:
-    """Return the scheduler's settings; None if a policy cannot be built, said in `problems`."""
-    defaults = Stack()
+def core_settings(config: Config) -> Settings:
+    """Return the scheduler's settings for a configuration that has been checked."""
     table = config.scheduler
-    stack = Stack(
-        allocation=_policy(table.allocation, defaults.allocation),
-        ordering=_policy(table.ordering, defaults.ordering),
-        overload=_policy(table.overload, defaults.overload),
-        capacity=_policy(table.capacity, defaults.capacity),
-    )
-    settings = Settings(
-        classes=tuple(_class(item, config.estimates.default) for item in config.classes),
+    return Settings(
+        classes=classes_of(config),
         upstreams=tuple(_upstream(item) for item in config.upstreams),
-        stack=stack,
+        stack=stack_of(config),
         queue_limit=table.queue_limit,
         sticky=table.sticky,
         retry_share=table.retry_share,
         max_attempts=table.max_attempts,
     )
-    return settings if _buildable(settings, problems) else None
 
 
-def _buildable(settings: Settings, problems: list[Problem]) -> bool:
-    """Build once for the error text: policies check their own options."""
-    from penstock.policies.registry import build_scheduler
-
-    try:
-        build_scheduler(settings)
-    except (ValueError, TypeError) as error:
-        problems.append(Problem("scheduler", "", str(error)))
-        return False
-    return True
-
-
-def _policy(policy: PolicyTable | None, default: PolicySpec) -> PolicySpec:
-    return default if policy is None else PolicySpec(policy.kind, policy.options)
+def classes_of(config: Config) -> tuple[TrafficClass, ...]:
+    """Return the traffic classes as the scheduler takes them."""
+    return tuple(_class(item, config.estimates.default) for item in config.classes)
 
 
 def estimate_of(table: EstimateTable | EstimateRow, source: str) -> TokenEstimate:
@@ -75,7 +55,7 @@ def _upstream(item: Upstream) -> UpstreamSettings:
     return UpstreamSettings(
         name=item.name,
         models=patterns(item.dialect, item.models),
-        capacity=None if item.capacity is None else _policy(item.capacity, PolicySpec("fixed")),
+        capacity=None if item.capacity is None else spec_of(item.capacity, Stack().capacity),
         limits=_limits(item.limits),
         base_s=item.base_s,
         s_per_token=item.s_per_token,

@@ -4,6 +4,10 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+_NEEDS_V1 = ("api.openai.com", "api.anthropic.com")
+_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
+"""What no base URL ends with. Not /models: that of Azure AI model inference does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -29,8 +33,8 @@ class Address:
         """Take a base URL apart.
 
         Raises:
-            ValueError: not an http(s) URL with a host, or with a part that cannot be kept
-                (user information, query, fragment).
+            ValueError: not an http(s) URL with a host, one with a part that cannot be kept
+                (user information, query, fragment), or one that surely leads nowhere.
 
         """
         parts = urlsplit(base_url)
@@ -42,6 +46,10 @@ class Address:
             raise ValueError("must end with its path: a query or fragment is not kept")
         if not base_url.isascii() or any(c.isspace() for c in base_url):
             raise ValueError("must be plain ASCII without spaces (percent-encode the rest)")
+        check_host(parts.hostname)
+        if parts.port == 0:
+            raise ValueError("must hold a port from 1 to 65535: nothing listens on port 0")
+        _check_path(base_url, parts.hostname, parts.path.rstrip("/"))
         tls = parts.scheme == "https"
         usual = 443 if tls else 80
         port = parts.port or usual
@@ -58,3 +66,28 @@ class Address:
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
+
+
+def check_host(host: str) -> None:
+    """Refuse a name that cannot be looked up.
+
+    Raises:
+        ValueError: one of its labels is empty or longer than 63 characters.
+
+    """
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(
+            f"must hold a host whose labels are 1 to 63 characters: is a dot too many in {host!r}?"
+        ) from None
+
+
+def _check_path(base_url: str, host: str, path: str) -> None:
+    """Refuse what the provider would answer with 404, whatever is asked of it."""
+    if host in _NEEDS_V1 and not path:
+        raise ValueError(f"must hold the API's path: did you mean {base_url.rstrip('/')}/v1?")
+    for tail in _ENDPOINTS:
+        if path.endswith(tail):
+            meant = base_url.rstrip("/").removesuffix(tail)
+            raise ValueError(f"must not hold {tail}, which is added to it: did you mean {meant}?")

@@ -22,7 +22,10 @@ _NO_BODY = (204, 304)
 
 
 class Connection(asyncio.Protocol):
-    """Carries one exchange at a time. Owned by a `Pool`, read through `Answer`."""
+    """Carries one exchange at a time. Owned by a `Pool`, read through `Answer`.
+
+    `unsent` is True once a request could not be handed over whole: nobody has acted on it.
+    """
 
     __slots__ = (
         "_chunks",
@@ -43,6 +46,7 @@ class Connection(asyncio.Protocol):
         "pool",
         "status",
         "transport",
+        "unsent",
         "used",
         "wait_until",
     )  # fmt: skip
@@ -57,6 +61,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.wait_until = math.inf
         self.used = 0
+        self.unsent = False
         self._error: UpstreamError | None = None
         self._paused = False
         # One parser for all exchanges: it begins anew after each complete answer, and after an
@@ -92,6 +97,7 @@ class Connection(asyncio.Protocol):
     async def send(self, head: bytes, body: bytes) -> None:
         """Put a request on the wire and return once the transport has taken it."""
         if self.transport is None:
+            self.unsent = True
             raise ResetError("the upstream closed the connection before it was used")
         if self.used:
             self._reset()
@@ -103,6 +109,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(body)
         if self._writable is not None:
             await self._writable
+            self.unsent = self.transport is None  # lost while the body still waited here
 
     async def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Wait for the answer's status and headers (names in lower case).
@@ -209,6 +216,7 @@ class Connection(asyncio.Protocol):
         if not self._complete and self._error is None:
             when = "within its answer" if self.answered else "before it answered"
             self._error = ResetError(f"the upstream closed the connection {when}")
+        self.unsent = self.unsent or isinstance(exc, BrokenPipeError)
         self.transport = None
         self.resume_writing()
         self.pool.lost(self)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
-from penstock.proxy.upstream.address import Address
+from penstock.proxy.upstream.address import Address, check_host
 
 _PORT = 3128  # what proxies listen on where nobody says otherwise: Squid's
 NONE = "none"
@@ -42,6 +42,7 @@ class ForwardProxy:
             raise ValueError("must be a proxy's http://host:port")
         if not parts.hostname.isascii() or any(c.isspace() for c in parts.hostname):
             raise ValueError("must hold a host in plain ASCII without spaces")
+        check_host(parts.hostname)
         port = parts.port  # raises ValueError for one that is no port
         line = b""
         if parts.username is not None:

@@ -14,6 +14,11 @@ from penstock.proxy.upstream.forward_proxy import ForwardProxy
 SWEEP_S = 0.25
 """How often silence is looked for: one look over all connections is cheaper than a timer each."""
 
+LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
+"""Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had
+read and closed. Servers give up on idle connections after seconds, and the goodbye comes at once;
+what has read a request and breaks takes longer, or was busy a moment ago."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -109,8 +114,10 @@ class Pool:
     async def send(self, head: bytes, body: bytes) -> Answer:
         """Send a request and wait for the answer's headers.
 
-        A warm connection that dies before it answers anything was most likely closed by the
-        upstream while it idled; the request then goes out once more on a fresh one.
+        A warm connection may turn out to have been closed by the upstream while it idled. Where
+        that is sure, or likely (see `LONG_IDLE_S`), the request goes out once more on a fresh
+        one. Otherwise the upstream may have acted on it, and whether it goes out again is the
+        scheduler's business: it counts attempts, and has a budget for them.
 
         Raises:
             DialError: no connection came about.
@@ -119,10 +126,14 @@ class Pool:
         """
         connection = self._warm()
         if connection is not None:
+            began = self.now()
+            idle_s = began - connection.idle_since
             try:
                 return await self._exchange(connection, head, body)
             except ResetError:
-                if connection.answered:
+                at_once = self.now() - began <= AT_ONCE_S
+                crossed = idle_s >= LONG_IDLE_S and at_once
+                if connection.answered or not (connection.unsent or crossed):
                     raise
         return await self._exchange(await self._dial(), head, body)
 
@@ -161,8 +172,8 @@ class Pool:
             raise DialError(
                 f"no connection to {self._where()} within {self.patience.connect_s:g} s"
             ) from None
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+        except (OSError, UnicodeError) as error:  # a name that cannot be encoded is no OSError
+            reason = getattr(error, "strerror", None) or type(error).__name__
             raise DialError(f"no connection to {self._where()}: {reason}") from None
         self._all[connection] = None
         return connection
