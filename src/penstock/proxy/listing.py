@@ -1,11 +1,13 @@
 """`/v1/models`: relayed beside the scheduler, since it costs the provider nothing."""
 
+import asyncio
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.integrations.wire.endpoint import Vendor
 from penstock.proxy.declined import Declined
-from penstock.proxy.headers import credential, one, upward
+from penstock.proxy.headers import Header, credential, one, upward
 from penstock.proxy.intake import Scope
 from penstock.proxy.link import Link
 from penstock.proxy.reply import Send, read_headers, send_whole
@@ -17,13 +19,24 @@ if TYPE_CHECKING:
 
 _ONE_MODEL = re.compile(r"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255}\Z")
 MOST_BYTES = 16 << 20
+PATIENCE_S = 10.0
+"""For each upstream: a list is short, and another one may have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    status: int
+    headers: list[Header]
+    body: bytes
 
 
 async def relay_listing(sidecar: "Sidecar", scope: Scope, send: Send) -> int:
     """Relay the list of models, or one model's page; return the status sent.
 
+    The first upstream that has it is heard. Where none has, the first one's answer is relayed.
+
     Raises:
-        Declined: no upstream fits, the path is odd, or the upstream did not answer.
+        Declined: no upstream fits, the path is odd, or no upstream answered.
 
     """
     headers = scope["headers"]
@@ -32,31 +45,51 @@ async def relay_listing(sidecar: "Sidecar", scope: Scope, send: Send) -> int:
     model = path.removeprefix("/v1/models").lstrip("/")
     if model and (not _ONE_MODEL.match(path) or ".." in path or "//" in path):
         raise Declined(404, "unknown_path", "There is no such model page.")
-    link = _link(sidecar, headers, model)
-    if link.wants_caller_key and credential(headers) is None:
+    links = _links(sidecar, headers, model)
+    has_key = credential(headers) is not None
+    ready = [link for link in links if has_key or not link.wants_caller_key]
+    if not ready:
         raise Declined(401, "missing_api_key", "No API key was sent.")
     target = path.removeprefix("/v1").encode("ascii")
     query: bytes = scope["query_string"]
     if query:
         target += b"?" + query
-    caller = upward(headers, keep_credentials=link.wants_caller_key)
-    try:
-        answer = await link.send(b"GET", target, caller, b"")
+    page = await _first(ready, target, headers)
+    await send_whole(send, page.status, read_headers(page.headers).kept, page.body)
+    return page.status
+
+
+async def _first(links: list[Link], target: bytes, headers: list[Header]) -> _Page:
+    denial: _Page | None = None
+    for link in links:
         try:
-            body = b""
-            while data := await answer.chunk():
-                body += data
-                if len(body) > MOST_BYTES:
-                    raise Declined(502, "upstream_broken", "The upstream's list is too long.")
-            await send_whole(send, answer.status, read_headers(answer.headers).kept, body)
-            return answer.status
-        finally:
-            answer.close()
-    except UpstreamError:
-        raise Declined(502, "upstream_broken", "The upstream did not answer.") from None
+            async with asyncio.timeout(PATIENCE_S):
+                page = await _ask(link, target, headers)
+        except (UpstreamError, TimeoutError):
+            continue
+        if page.status < 400:
+            return page
+        denial = denial or page
+    if denial is None:
+        raise Declined(502, "upstream_broken", "No upstream answered.")
+    return denial
 
 
-def _link(sidecar: "Sidecar", headers: list[tuple[bytes, bytes]], model: str) -> Link:
+async def _ask(link: Link, target: bytes, headers: list[Header]) -> _Page:
+    caller = upward(headers, keep_credentials=link.wants_caller_key)
+    answer = await link.send(b"GET", target, caller, b"")
+    try:
+        body = b""
+        while data := await answer.chunk():
+            body += data
+            if len(body) > MOST_BYTES:
+                raise Declined(502, "upstream_broken", "The upstream's list is too long.")
+        return _Page(answer.status, answer.headers, body)
+    finally:
+        answer.close()
+
+
+def _links(sidecar: "Sidecar", headers: list[Header], model: str) -> list[Link]:
     vendor = Vendor.ANTHROPIC if one(headers, b"anthropic-version") else Vendor.OPENAI
     links = [link for link in sidecar.links.values() if link.vendor == vendor]
     if not links:
@@ -65,4 +98,4 @@ def _link(sidecar: "Sidecar", headers: list[tuple[bytes, bytes]], model: str) ->
         links = [link for link in links if serves(link.serves, f"{link.vendor}/{model}")]
         if not links:
             raise Declined(404, "model_not_found", f"No upstream here serves {model!r}.")
-    return links[0]
+    return links
