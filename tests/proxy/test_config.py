@@ -111,6 +111,8 @@ def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
         (LEAST + "keep_alive_s = 0", "upstreams[0].keep_alive_s = 0.0: must be a number, above 0"),
         (LEAST + "keep_alive_s = inf", "leave the key out"),
         (LEAST + "auth = 'env'", "upstreams[0].auth = 'env': needs api_key_env"),
+        (LEAST + "key_header = 'api-key'", "key_header = (hidden): needs api_key_env"),
+        (LEAST + "key_header = 'x-key'", "must be one of authorization, x-api-key, api-key"),
         (LEAST + "[server]\nport = 1.5", "server.port = 1.5: must be a whole number"),
         (LEAST + "[admin]\nenabled = 'no'", "true and false stand without quotes"),
         (LEAST + "[upstreams.limits]\nrequests_per_min = -1",

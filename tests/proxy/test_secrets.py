@@ -16,6 +16,7 @@ from penstock.proxy.link import Link
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import CHAT, HELLO, Reply, call, eventually, sidecar
+from tests.proxy.test_relay import scripted
 
 PROMPT = "my secret harvest plan"
 UPSTREAM_KEY = "sk-upstream-0123456789abcdef"
@@ -215,3 +216,45 @@ def test_callers_cannot_choose_the_upstream(guarded: MockServer) -> None:
     assert reply.status == 200
     assert json.loads(reply.body)["usage"]
     assert HELLO["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ("", b"authorization: Bearer " + UPSTREAM_KEY.encode()),
+        ('key_header = "api-key"', b"api-key: " + UPSTREAM_KEY.encode()),
+        ('dialect = "anthropic"', b"x-api-key: " + UPSTREAM_KEY.encode()),
+        (
+            'dialect = "anthropic"\nkey_header = "authorization"',
+            b"authorization: Bearer " + UPSTREAM_KEY.encode(),
+        ),
+    ],
+)
+def test_the_upstreams_key_goes_out_in_its_own_header_and_the_callers_in_none(
+    more: str, line: bytes
+) -> None:
+    whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    with scripted([whole]) as upstream:
+        upstream.go(5)
+        toml = f"""
+[server]
+port = 0
+[admin]
+port = 0
+[[upstreams]]
+base_url = "http://127.0.0.1:{upstream.port}/openai/v1"
+api_key_env = "UP"
+{more}
+"""
+        path = "/v1/messages" if "anthropic" in more else CHAT
+        sent = {"authorization": "Bearer caller", "x-api-key": "caller", "api-key": "caller"}
+        with sidecar(toml, {"UP": UPSTREAM_KEY}) as proxy:
+            assert (
+                call(proxy.port, path, body={**BODY, "max_tokens": 5}, headers=sent).status == 200
+            )
+
+    head = upstream.requests[0].split(b"\r\n\r\n")[0]
+    lines = head.split(b"\r\n")
+    assert lines[0].split(b" ")[1] == b"/openai" + path.encode()
+    names = (b"authorization", b"x-api-key", b"api-key")
+    assert [each for each in lines if each.split(b":")[0].lower() in names] == [line]

@@ -52,7 +52,7 @@ class Link:
         relayed = through is not None and not address.tls  # the proxy reads the whole URL
         self._prefix = b"http://" * relayed + address.host_header * relayed + address.prefix
         fixed = b" HTTP/1.1\r\nhost: " + address.host_header + b"\r\naccept-encoding: identity\r\n"
-        self._fixed = fixed + _key_line(self.vendor, key)
+        self._fixed = fixed + _key_line(self.vendor, table.key_header, key)
         if through is not None and relayed:
             self._fixed += through.authorization
 
@@ -123,8 +123,10 @@ class Link:
         self._pool.close()
 
 
-def _key_line(vendor: Vendor, key: Secret | None) -> bytes:
+def _key_line(vendor: Vendor, header: str | None, key: Secret | None) -> bytes:
     if key is None:
         return b""
-    name = b"x-api-key: " if vendor is Vendor.ANTHROPIC else b"authorization: Bearer "
-    return name + key.reveal().encode("ascii") + b"\r\n"
+    if header is None:
+        header = "x-api-key" if vendor is Vendor.ANTHROPIC else "authorization"
+    scheme = b"Bearer " if header == "authorization" else b""
+    return header.encode("ascii") + b": " + scheme + key.reveal().encode("ascii") + b"\r\n"

@@ -97,6 +97,12 @@ class Upstream:
         None,
     )
     api_key_env: str | None = key(env_name(), "Environment variable that holds its key.", None)
+    key_header: str | None = key(
+        one_of("authorization", "x-api-key", "api-key"),
+        "Header that carries that key; authorization as a bearer token. Left out: authorization "
+        "for openai, x-api-key for anthropic. Azure OpenAI wants api-key.",
+        None,
+    )
     proxy: str | None = key(
         url(configured),
         "HTTP proxy to reach it through, as http://host:port, or none. Left out: HTTPS_PROXY or "
@@ -118,6 +124,8 @@ class Upstream:
             yield "auth", "needs api_key_env to name the variable"
         if self.auth in ("caller", "none") and self.api_key_env is not None:
             yield "auth", "leaves api_key_env without use: drop one of the two"
+        if self.key_header is not None and self.key_from != "env":
+            yield "key_header", "needs api_key_env: callers' own keys travel in callers' headers"
 
     @property
     def key_from(self) -> Literal["caller", "env", "none"]:
