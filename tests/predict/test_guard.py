@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from penstock.core.model import TokenEstimate
-from penstock.predict import CallFeatures, GuardedPredictor, Predictor, cap_estimate
+from penstock.predict import CallFeatures, GuardedPredictor, Predictor, PredictorStats, cap_estimate
 
 TABLE = TokenEstimate(256, 1024)
 CALL = CallFeatures.from_prompt("Hello", route="r")
@@ -141,9 +141,21 @@ def test_fallback_rate_and_hits_are_kept_per_route_with_a_bound_on_routes() -> N
     figures = guard.stats.figures()
 
     assert len(figures) <= 23
-    everything = figures[""]
+    everything = figures["(all)"]
     assert everything.fallback_rate == 1.0
     assert everything.bucket_accuracy == 0.5
     assert everything.p90_coverage == 0.5
     assert everything.pair_ranking == 0.5
-    assert figures["other"].replies > 50
+    assert figures["(other)"].replies > 50
+
+
+def test_a_routes_place_goes_to_a_newcomer_only_after_it_had_no_traffic_for_long() -> None:
+    stats = PredictorStats(routes_max=2, idle_after=10)
+    for route in ("daily", "once", "new"):
+        stats.predicted(route, fell_back=False)
+    assert set(stats.figures()) == {"(all)", "(other)", "daily", "once"}
+
+    for _ in range(10):
+        stats.predicted("daily", fell_back=False)
+    stats.predicted("new", fell_back=False)
+    assert set(stats.figures()) == {"(all)", "(other)", "daily", "new"}

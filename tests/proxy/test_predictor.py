@@ -20,7 +20,25 @@ def test_what_replies_teach_is_on_the_metrics_page(mock: MockServer) -> None:
         told = page()
 
     for name in ("bucket_accuracy", "p90_coverage", "fallback_rate"):
-        assert f'penstock_predictor_{name}{{route="all"}}' in told
+        assert f'penstock_predictor_{name}{{route="(all)"}}' in told
+
+
+def test_routes_that_are_called_all_and_other_are_routes_like_any_other(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url, more=ONLINE)) as proxy:
+
+        def page() -> str:
+            return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+
+        eventually(lambda: "penstock_predictor_predicted" in page())
+        for route in ("all", "other", *(f"r{number}" for number in range(25))):
+            assert call(proxy.port, headers={"x-penstock-route": route}).status == 200
+        eventually(lambda: "penstock_predictor_learned 27.0" in page())
+        samples = [line.split(" ")[0] for line in page().splitlines() if line[0] != "#"]
+
+    assert len(samples) == len(set(samples))
+    rates = {name for name in samples if name.startswith("penstock_predictor_fallback_rate")}
+    shown = ("(all)", "(other)", "all", "other", *(f"r{number}" for number in range(18)))
+    assert rates == {f'penstock_predictor_fallback_rate{{route="{name}"}}' for name in shown}
 
 
 def test_a_callers_own_word_stands_and_its_reply_is_a_lesson_all_the_same(

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from penstock.core.model import TokenEstimate, bucket_of
 
-ALL_ROUTES = ""
-OTHER_ROUTES = "other"
+# No caller's label has brackets (x-penstock-route), so neither can be mistaken for a route.
+ALL_ROUTES = "(all)"
+OTHER_ROUTES = "(other)"
 _RANKED_AGAINST = 16  # each reply is compared with so many before it
+_IDLE_AFTER = 2000  # predictions without one of its own, after which a route's place is free
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class _Route:
     pairs: deque[float]
     falls: deque[bool]
     last: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_RANKED_AGAINST))
+    used_at: int = 0
 
     def settle(self, tokens: float, estimate: TokenEstimate) -> None:
         self.hits.append(bucket_of(tokens) == bucket_of(estimate.p50_tokens))
@@ -62,22 +65,31 @@ class _Route:
 
 
 class PredictorStats:
-    """Windows of hits and misses for all routes together and for each of the first few.
+    """Windows of hits and misses for all routes together and for each of a few.
 
-    Routes beyond `routes_max` share the name "other", so that labels in metrics stay bounded
-    whatever callers send.
+    Routes beyond `routes_max` share `OTHER_ROUTES`, so that labels in metrics stay bounded
+    whatever callers send. A route keeps its place as long as it has traffic; the place of one
+    that had none among the last `idle_after` predictions goes to the next newcomer. (Always to
+    replace the one longest unused would let labels used once push out those in daily use.)
     """
 
-    def __init__(self, *, window: int = 500, routes_max: int = 20) -> None:
+    def __init__(
+        self, *, window: int = 500, routes_max: int = 20, idle_after: int = _IDLE_AFTER
+    ) -> None:
         """Start empty."""
         self._window = window
         self._routes_max = routes_max
-        self._routes: OrderedDict[str, _Route] = OrderedDict()
+        self._idle_after = idle_after
+        self._predictions = 0
+        self._all = self._new()
+        self._other: _Route | None = None
+        self._routes: OrderedDict[str, _Route] = OrderedDict()  # the longest unused first
         self._one_at_a_time = threading.Lock()
 
     def predicted(self, route: str, *, fell_back: bool) -> None:
         """Count a prediction."""
         with self._one_at_a_time:
+            self._predictions += 1
             for entry in self._entries(route):
                 entry.falls.append(fell_back)
 
@@ -91,24 +103,40 @@ class PredictorStats:
     def figures(self) -> Mapping[str, RouteFigures]:
         """Return the figures by route; `ALL_ROUTES` holds all together."""
         with self._one_at_a_time:
-            return {name: entry.figures() for name, entry in self._routes.items()}
+            named = {**self._routes, ALL_ROUTES: self._all}
+            if self._other is not None:
+                named[OTHER_ROUTES] = self._other
+            return {name: entry.figures() for name, entry in named.items()}
 
     def _entries(self, route: str) -> tuple[_Route, _Route]:
-        return self._entry(ALL_ROUTES), self._entry(route or OTHER_ROUTES)
+        return self._all, self._entry(route)
 
-    def _entry(self, name: str) -> _Route:
-        entry = self._routes.get(name)
+    def _entry(self, route: str) -> _Route:
+        entry = self._routes.get(route)
         if entry is None:
-            if len(self._routes) > self._routes_max and name != OTHER_ROUTES:
-                return self._entry(OTHER_ROUTES)
-            size = self._window
-            entry = self._routes[name] = _Route(
-                deque(maxlen=size),
-                deque(maxlen=size),
-                deque(maxlen=size * 4),
-                deque(maxlen=size),
-            )
+            if not self._has_place():
+                if self._other is None:
+                    self._other = self._new()
+                return self._other
+            entry = self._routes[route] = self._new()
+        self._routes.move_to_end(route)
+        entry.used_at = self._predictions
         return entry
+
+    def _has_place(self) -> bool:
+        if len(self._routes) < self._routes_max:
+            return True
+        name, oldest = next(iter(self._routes.items()))
+        if self._predictions - oldest.used_at <= self._idle_after:
+            return False
+        del self._routes[name]
+        return True
+
+    def _new(self) -> _Route:
+        size = self._window
+        return _Route(
+            deque(maxlen=size), deque(maxlen=size), deque(maxlen=size * 4), deque(maxlen=size)
+        )
 
 
 def _mean(values: deque[bool] | deque[float]) -> float | None:

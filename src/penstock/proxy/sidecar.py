@@ -110,7 +110,7 @@ class Sidecar:
 
 
 def _of_predictor(predictor: "GuardedPredictor", unread: int) -> "Iterable[Gauge]":
-    """Yield how the predictor fares; by route over its last replies, "all" for all together."""
+    """Yield how the predictor fares; by route over its last replies."""
     counts = predictor.counts
     fallbacks = float(sum(counts.fallbacks.values()))
     yield "penstock_predictor_predicted", "Estimates it gave.", {}, float(counts.predicted)
@@ -126,4 +126,4 @@ def _of_predictor(predictor: "GuardedPredictor", unread: int) -> "Iterable[Gauge
             ("fallback_rate", "Share of estimates from the table.", figures.fallback_rate),
         ):
             if value is not None:
-                yield f"penstock_predictor_{name}", text, {"route": route or "all"}, value
+                yield f"penstock_predictor_{name}", text, {"route": route}, value

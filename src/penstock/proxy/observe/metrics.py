@@ -1,4 +1,4 @@
-"""What the sidecar counts. Labels come from the configuration or from us, never from callers."""
+"""What the sidecar counts. Labels here come from the configuration or from us, not from callers."""
 
 from penstock.core.events import Action, Defer, Dispatch, Reject
 from penstock.proxy.observe.tally import Spread, Tally
