@@ -1,5 +1,6 @@
 """Whatever callers send, they get a clear error of the right status, and the sidecar lives on."""
 
+import gzip
 import json
 import socket
 from typing import Any
@@ -37,8 +38,9 @@ def _still_works(proxy: SidecarThread) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[1]", b'"text"', b"null", b"\xff\xfe", b'{"model":"m"', b"{}" * 3],
-)
+    [b"", b"{", b"[1]", b'"text"', b"null", b"\xff\xfe", b'{"model":"m"', b"{}" * 3,
+     rb'{"model": "\ud83d"', rb'{"model": NaN, "x": "\ud83d"}', rb'["\ud83d"]' + b"[" * 9999],
+)  # fmt: skip
 def test_a_body_that_is_no_json_object_is_a_400(shared: SidecarThread, body: bytes) -> None:
     reply = call(shared.port, body=body)
 
@@ -54,6 +56,7 @@ def test_a_body_that_is_no_json_object_is_a_400(shared: SidecarThread, body: byt
         {"model": ""},
         {"model": 7},
         {"model": "m" * 300},
+        {"model": "\ud83d"},
         {"stream": "yes"},
         {"stream": 1},
         {"messages": "hi"},
@@ -110,6 +113,20 @@ def test_other_paths_are_refused(shared: SidecarThread, path: str, status: int) 
 def test_a_wrong_method_is_refused(shared: SidecarThread) -> None:
     assert call(shared.port, CHAT, method="GET", body=None).status == 405
     assert call(shared.port, "/v1/models", method="DELETE", body=None).status == 405
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate, gzip", "br"])
+def test_a_compressed_body_is_a_415_that_says_what_to_do(
+    shared: SidecarThread, encoding: str
+) -> None:
+    body = gzip.compress(json.dumps(HELLO).encode())
+
+    for path in (CHAT, MESSAGES):
+        reply = call(shared.port, path, body=body, headers={"content-encoding": encoding})
+        assert reply.status == 415
+        assert "without content-encoding" in reply.json()["error"]["message"]
+    assert call(shared.port, headers={"content-encoding": "identity"}).status == 200
+    _still_works(shared)
 
 
 def test_an_unknown_model_is_a_404_of_the_vendor(mock: MockServer) -> None:

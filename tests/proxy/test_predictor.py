@@ -1,5 +1,9 @@
 """The learning predictor behind the sidecar, seen from its metrics page and its log."""
 
+from typing import Any
+
+import pytest
+
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
 
@@ -61,3 +65,23 @@ def test_a_callers_own_word_stands_and_its_reply_is_a_lesson_all_the_same(
 
     assert b'"source":"caller"' in decisions
     assert "penstock_predictor_predicted 0.0" in told
+
+
+@pytest.mark.parametrize("predictor", ["", ONLINE])
+@pytest.mark.parametrize(
+    ("prompt", "replies"),
+    [("one", 1), (["one"], 1), (["one"] * 5, 5), ([1, 2, 3], 1), ([[1, 2, 3], [4]], 2), ([], 1)],
+    ids=str,
+)
+def test_every_prompt_of_a_completions_body_is_a_reply(
+    mock: MockServer, predictor: str, prompt: Any, replies: int
+) -> None:
+    with sidecar(in_front_of(mock.url, more=predictor)) as proxy:
+        assert proxy.running is not None
+        estimator = proxy.running.sidecar.estimator
+        eventually(lambda: not predictor or estimator.predictor is not None)
+        for n in (1, 3):
+            body = {"model": "m", "prompt": prompt, "n": n, "max_tokens": 1}
+            call(proxy.port, "/v1/completions", body=body)
+            decisions = call(proxy.admin_port, "/decisions?limit=1", method="GET", body=None).body
+            assert f'"p90_tokens":{replies * n}.0'.encode() in decisions

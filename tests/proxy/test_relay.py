@@ -9,7 +9,16 @@ from typing import Self
 
 import pytest
 
-from tests.proxy.sidecars import CHAT, HELLO, call, connect, in_front_of, raw_request, sidecar
+from tests.proxy.sidecars import (
+    CHAT,
+    HELLO,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 DONE = b"e\r\ndata: [DONE]\n\n\r\n"
@@ -99,6 +108,23 @@ def test_both_bodies_are_byte_identical() -> None:
 
     assert found.body == reply
     assert upstream.requests[0].endswith(b"\r\n\r\n" + odd)
+
+
+@pytest.mark.parametrize("predictor", ["", '[predictor]\nkind = "online"\nprior = "none"\n'])
+def test_a_body_with_half_an_emoji_is_relayed_byte_for_byte(predictor: str) -> None:
+    cut = (
+        rb'{"model": "m", "messages": [{"role": "user", "content": "so \ud83d"}], "max_tokens": 5}'
+    )
+    with scripted([_whole(b"{}")]) as upstream:
+        upstream.go()
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}", more=predictor)) as proxy:
+            assert proxy.running is not None
+            estimator = proxy.running.sidecar.estimator
+            eventually(lambda: not predictor or estimator.predictor is not None)
+            assert call(proxy.port, body=cut).status == 200
+            assert estimator.unread == 0
+
+    assert upstream.requests[0].endswith(cut)
 
 
 def test_headers_travel_except_those_of_one_connection_and_ours() -> None:

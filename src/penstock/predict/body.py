@@ -14,6 +14,7 @@ CAP_KEYS: Final = (
 )
 """Names of the output cap, newest first."""
 _CHOICES_MAX = 128  # what OpenAI allows; it multiplies the estimate, so it must be bounded
+_PROMPTS_MAX = 2048  # of a completions body; our bound, the providers' are lower
 _MAX_ITEMS = 200  # of a long conversation, only so many last items are looked at
 
 
@@ -34,7 +35,7 @@ class BodyFacts:
         tools: names of the tools on offer.
         tool_forced: the reply has to be a tool call.
         cap: the output cap per choice in tokens, or None.
-        choices: `n`; each choice is paid for.
+        choices: `n`, for each prompt of a completions body; each choice is paid for.
         json_mode: a JSON object or schema is asked for.
         stops: how many stop sequences.
         effort: reasoning effort as the caller named it, "" if not.
@@ -71,14 +72,25 @@ def read_body(body: Mapping[str, Any]) -> BodyFacts:
     """
     facts = BodyFacts()
     system = [_text_of(body.get("system"), facts), _text_of(body.get("instructions"), facts)]
-    turns = body.get("messages")
-    if turns is None:
-        turns = body.get("input", body.get("prompt"))
+    turns, prompts = body.get("messages"), 1
+    if turns is None and "input" in body:
+        turns = body["input"]
+    elif turns is None:
+        turns = body.get("prompt")
+        prompts = _prompts(turns)
     _read_turns(turns, facts, system)
     facts.system = "\n".join(part for part in system if part)
     _read_options(body, facts)
+    facts.choices *= prompts
     _read_tools(body, facts)
     return facts
+
+
+def _prompts(prompt: object) -> int:
+    """Return how many prompts there are: a list of texts or token lists has one an item."""
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        return min(len(prompt), _PROMPTS_MAX)
+    return 1
 
 
 def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
@@ -87,7 +99,7 @@ def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
         return
     if not isinstance(turns, list):
         return
-    facts.turns = len(turns)
+    facts.turns = 1 if turns and isinstance(turns[0], int) else len(turns)  # 1: a list of tokens
     last_user = None
     seen_reply = False
     for position in range(len(turns) - 1, max(-1, len(turns) - 1 - _MAX_ITEMS), -1):

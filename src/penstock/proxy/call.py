@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from penstock.integrations.wire.call import prompts_of
+from penstock.integrations.wire.endpoint import Kind
 from penstock.proxy.declined import Declined
 from penstock.proxy.routes import Route
+from penstock.runtime import jsonio
 
 CHARACTERS_PER_TOKEN = 4
 """Rough, and only used for limits on input tokens until the reply states the real count."""
@@ -28,7 +29,7 @@ class Call:
         stream: whether the reply comes as server-sent events.
         max_tokens: the caller's cap on the reply, or None.
         prompt_tokens: a rough count.
-        replies: how many replies are asked for (`n`); they cost as many times the tokens.
+        replies: how many are asked for, `n` for each prompt; they cost as many times the tokens.
 
     """
 
@@ -47,8 +48,8 @@ def parse(route: Route, body: bytes) -> tuple[Call, dict[str, Any]]:
 
     """
     try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        data = jsonio.loads(body)
+    except ValueError:
         raise Declined(
             400, "invalid_json", "The body is not valid JSON: was it cut short or encoded twice?"
         ) from None
@@ -63,6 +64,8 @@ def parse(route: Route, body: bytes) -> tuple[Call, dict[str, Any]]:
             "invalid_model",
             f"model must not be longer than {_MAX_MODEL_LENGTH} characters.",
         )
+    if not _is_text(model):
+        raise Declined(400, "invalid_model", "model holds half a character (a lone surrogate).")
     stream = data.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise _wrong_type("stream", "true or false")
@@ -71,12 +74,13 @@ def parse(route: Route, body: bytes) -> tuple[Call, dict[str, Any]]:
         raise _wrong_type("messages", "a list of messages")
     if prompt is None:
         prompt = ""
+    prompts = prompts_of(prompt) if route.kind is Kind.COMPLETIONS else 1
     call = Call(
         model,
         bool(stream) and route.streams,
         _limit(data),
         _prompt_tokens(body, data, prompt),
-        _positive(data, "n") or 1,
+        (_positive(data, "n") or 1) * prompts,
     )
     return call, data
 
@@ -96,6 +100,15 @@ def _positive(data: dict[str, Any], field: str) -> int | None:
     if type(value) is not int or value < 1:
         raise _wrong_type(field, "a whole number, 1 or more")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Say whether UTF-8 can write it: it goes into logs and metrics."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _wrong_type(field: str, rule: str) -> Declined:

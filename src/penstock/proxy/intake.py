@@ -86,6 +86,7 @@ class Front:
         """
         rights = self._callers.identify(headers)
         hints = hints_of(headers)
+        _refuse_encoded(headers)
         body = await self._body(headers, receive)
         call, parsed = parse(route, body)
         target = self._routing.resolve(route.vendor, call.model)
@@ -173,4 +174,16 @@ class Front:
             "body_too_large",
             f"The request's body is larger than {self._max_body_bytes} bytes, "
             "which server.max_body_bytes allows.",
+        )
+
+
+def _refuse_encoded(headers: list[Header]) -> None:
+    """Refuse compressed bodies: they would have to be unpacked to be read, and no provider asks."""
+    encoding = one(headers, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        raise Declined(
+            415,
+            "encoding_not_taken",
+            "Compressed request bodies are not taken: send the JSON as it is, without "
+            "content-encoding (switch request compression off in the client or the gateway).",
         )

@@ -1,11 +1,13 @@
 """JSON, by orjson where it is installed (1.4 us against 4.5 us for a body of 2 kB).
 
-Both ways write dataclasses as objects and infinities as null.
+Both ways write dataclasses as objects and infinities as null, and both read half an emoji: where
+JavaScript cuts a text between two surrogates it writes a lone one, which JSON's grammar allows.
 """
 
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +25,34 @@ def plain(value: Any) -> Any:
     return value
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _dumps(value: Any) -> bytes:
+    text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="replace")
+
+
+def _loads_surrogates(data: bytes | bytearray | str) -> Any:
+    """Return the parsed JSON if it names surrogates; as strict as orjson about all else.
+
+    Raises:
+        ValueError: it names none, or is not JSON.
+
+    """
+    text = data if isinstance(data, str) else data.decode()
+    if not _SURROGATE.search(text):
+        raise ValueError("not JSON")
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
 try:
     import orjson
 
@@ -33,11 +63,17 @@ try:
             ValueError: it is none.
 
         """
-        return orjson.loads(data)
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return _loads_surrogates(data)
 
     def dumps(value: Any) -> bytes:
-        """Return compact JSON, in UTF-8."""
-        return orjson.dumps(value, default=plain)
+        """Return compact JSON, in UTF-8; a lone surrogate becomes "?"."""
+        try:
+            return orjson.dumps(value, default=plain)
+        except TypeError:
+            return _dumps(value)
 
 except ImportError:
 
@@ -51,9 +87,8 @@ except ImportError:
         return json.loads(data)
 
     def dumps(value: Any) -> bytes:
-        """Return compact JSON, in UTF-8."""
-        text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
-        return text.encode(errors="replace")
+        """Return compact JSON, in UTF-8; a lone surrogate becomes "?"."""
+        return _dumps(value)
 
 
 def loads_object(data: bytes | bytearray | str) -> dict[str, Any] | None:

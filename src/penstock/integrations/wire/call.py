@@ -137,9 +137,22 @@ def _cap(kind: Kind, body: Mapping[str, Any]) -> int | None:
             cap = _count(body[name])
     if cap is None and kind is Kind.COMPLETIONS:
         cap = _LEGACY_COMPLETION_CAP
-    if cap is None or not ("n" in body or "best_of" in body):
+    if cap is None:
+        return cap
+    if kind is Kind.COMPLETIONS:
+        cap *= prompts_of(body.get("prompt"))
+    if not ("n" in body or "best_of" in body):
         return cap
     return cap * max(1, _count(body.get("n")) or 1, _count(body.get("best_of")) or 1)
+
+
+def prompts_of(prompt: object) -> int:
+    """Return how many prompts a completions body has; each gets as many replies as one would.
+
+    A list of texts or of token lists is one prompt an item; a list of tokens is one prompt.
+    """
+    several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
+    return len(prompt) if several else 1  # type: ignore[arg-type]
 
 
 def _count(value: object) -> int | None:
