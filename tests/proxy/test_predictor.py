@@ -1,9 +1,13 @@
 """The learning predictor behind the sidecar, seen from its metrics page and its log."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from penstock.cli.group import group
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
 
@@ -85,3 +89,39 @@ def test_every_prompt_of_a_completions_body_is_a_reply(
             call(proxy.port, "/v1/completions", body=body)
             decisions = call(proxy.admin_port, "/decisions?limit=1", method="GET", body=None).body
             assert f'"p90_tokens":{replies * n}.0'.encode() in decisions
+
+
+def test_the_decision_log_names_the_route_that_was_predicted_for(
+    mock: MockServer, tmp_path: Path
+) -> None:
+    log = tmp_path / "decisions.jsonl"
+    with sidecar(in_front_of(mock.url, more=f'{ONLINE}[log]\ndecisions_path = "{log}"\n')) as proxy:
+        assert proxy.running is not None
+        estimator = proxy.running.sidecar.estimator
+        eventually(lambda: estimator.predictor is not None)
+        for _ in range(3):
+            named = call(proxy.port, headers={"x-penstock-route": "mail.sort"})
+        unnamed = {**HELLO, "messages": [{"role": "system", "content": "secret"}]}
+        assert call(proxy.port, body=unnamed).status == 200
+        without_usage = {**HELLO, "stream": True, "stream_options": {"include_usage": False}}
+        for _ in range(2):
+            assert call(proxy.port, body=without_usage).status == 200
+        id_ = named.headers["x-penstock-id"]
+        told = _run("explain", id_, "--admin", f"http://127.0.0.1:{proxy.admin_port}")
+    figures = tmp_path / "figures.json"
+    _run("predict", "report", str(log), "--out", f"{tmp_path}/plot.svg", "--json", str(figures))
+
+    for story in (told, _run("explain", id_, "--log", str(log))):
+        assert story.splitlines()[0].endswith(", model openai/m, route mail.sort")
+    routes = json.loads(figures.read_text())["routes"]
+    assert {name.partition("-")[0]: row["n"] for name, row in routes.items()} == {
+        "mail.sort": 3,
+        "~chat": 1,
+    }
+    assert "secret" not in log.read_text()
+
+
+def _run(*arguments: str) -> str:
+    result = CliRunner().invoke(group, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output

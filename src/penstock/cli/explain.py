@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def command(request_id: str, log: Path | None, admin: str) -> None:
     """Say why a request was sent, held or refused when it was.
 
-    ID is what the answer's header x-penstock-id says. Tells its class, its estimate and where
-    that came from, how long it waited for what, and the severity, rung, window and deficit at
-    each decision.
+    ID is what the answer's header x-penstock-id says. Tells its class, its route, its estimate and
+    where that came from, how long it waited for what, and the severity, rung, window and deficit
+    at each decision.
     """
     from penstock.proxy.explain import explain
 

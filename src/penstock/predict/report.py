@@ -66,8 +66,11 @@ def read_log(path: Path) -> list[Settled]:
 def settled_of(line: Mapping[str, Any]) -> Settled | None:
     """Return the settled estimate of a log line; None for lines about something else.
 
-    The facts stand in `outcome` (as the runtime writes them) or in the line itself.
+    The facts stand in `outcome` (as the runtime writes them) or in the line itself. A count that
+    was estimated from the text (`reported` false) is no truth to hold an estimate against.
     """
+    if line.get("reported") is False:
+        return None
     facts = line.get("outcome", line)
     if not isinstance(facts, Mapping) or facts.get("result", "completed") != "completed":
         return None

@@ -34,6 +34,11 @@ class Estimated:
         """How many tokens the predictor counted in the prompt; 0 if it read none."""
         return 0 if self.features is None else self.features.prompt_tokens
 
+    @property
+    def route(self) -> str:
+        """The caller's name for this kind of call, or the predictor's; empty if it read none."""
+        return "" if self.features is None else self.features.route
+
 
 class Estimator:
     """The configured table, or a predictor with the table behind it.

@@ -85,12 +85,13 @@ def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
     wall = header.started_unix_s + (request.arrived_at - header.started_at)
     moment = datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     tenant = f", tenant {request.tenant}" if request.tenant else ""
+    route = f", route {request.route}" if request.route else ""
     estimate = request.estimate
     limit = "no deadline"
     if math.isfinite(request.deadline):
         limit = f"deadline after {request.deadline - request.arrived_at:.3f} s"
     return [
-        f"Request {public_id}: class {request.traffic_class}{tenant}, model {request.model}",
+        f"Request {public_id}: class {request.traffic_class}{tenant}, model {request.model}{route}",
         f"Arrived {moment} UTC, {limit}.",
         (
             f"Estimate: {estimate.p50_tokens:.0f} output tokens (p50), "

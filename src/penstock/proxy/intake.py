@@ -121,6 +121,7 @@ class Front:
             tenant=treatment.tenant,
             model=target.name,
             session=treatment.session,
+            route=estimated.route,
         )
         return Prepared(route, call, spec, estimated, body, treatment.deadline_s)
 

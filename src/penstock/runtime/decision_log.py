@@ -70,6 +70,7 @@ class _Story:
             self.attempts,
             self.upstream,
             in_time,
+            request.route,
         )
 
 

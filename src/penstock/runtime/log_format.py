@@ -66,6 +66,7 @@ class Outcome:
         attempts: how often it was sent.
         upstream: where it was sent last; empty if nowhere.
         in_time: whether it completed by its deadline; None without a deadline.
+        route: the kind of call that the estimate was made for; empty if none.
 
     """
 
@@ -85,6 +86,7 @@ class Outcome:
     attempts: int
     upstream: str
     in_time: bool | None
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,12 @@ class LearnedPredictor:
                 fallback.estimate,
                 lambda output_tokens: self._guard.learn(call, output_tokens),
                 call.prompt_tokens,
+                call.route,
             )
         estimate = self._guard.predict(call, fallback=fallback.estimate)
         return Prediction(
             estimate,
             lambda output_tokens: self._guard.settle(call, estimate, output_tokens),
             call.prompt_tokens,
+            call.route,
         )

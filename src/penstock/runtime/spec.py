@@ -36,7 +36,7 @@ class RequestSpec:
         tenant, model, session: as in `core.model.Request`.
         prompt: the text, for the predictor only; never kept, logged or shown.
         body: the parsed API request, for the predictor only; never kept, logged or shown.
-        route: a name for this kind of call (a prompt template, say), for the predictor.
+        route: a name for this kind of call (a prompt template, say), for the predictor and the log.
         endpoint: "chat", "completions", "responses", "embeddings" or "messages", for the
             predictor and the trace.
         vendor: "openai" or "anthropic", for the trace.
@@ -67,12 +67,14 @@ class Prediction:
         estimate: of the output tokens.
         learn: told the real output tokens; None if nobody cares.
         prompt_tokens: size of the prompt, where the predictor read it; 0 if unknown.
+        route: the kind of call, where the predictor found one; no text of the prompt.
 
     """
 
     estimate: TokenEstimate
     learn: Callable[[int], None] | None = None
     prompt_tokens: int = 0
+    route: str = ""
 
 
 class Predictor(Protocol):
@@ -194,6 +196,7 @@ class Intake:
             model=spec.model,
             prompt_tokens=prediction.prompt_tokens if given is None else given,
             session=spec.session,
+            route=prediction.route or spec.route,
         )
         return request, prediction.learn
 
