@@ -75,7 +75,7 @@ def test_a_state_that_cannot_be_kept_is_said_and_the_sidecar_ends_well(
     with sidecar(_toml(mock.url, tmp_path / "file" / "predictor.state")) as proxy:
         assert call(proxy.port, headers=TOKENS).status == 200
     assert "predictor.state cannot be written" in caplog.text
-    assert "what was learnt is lost" in caplog.text
+    assert "what was learnt since the last write is lost" in caplog.text
 
 
 def test_a_damaged_state_is_no_reason_not_to_serve(

@@ -15,9 +15,11 @@ from penstock.predict.datasets import Reply
 from penstock.predict.fold_priors import read_folds, shipped_folds, write_folds
 from penstock.predict.learners import learner
 from penstock.predict.lessons import Lesson, fold_of, lesson
+from penstock.predict.packed_file import pack, unpack
 from penstock.predict.prior import LogTokens
 from penstock.predict.prior_file import read_prior, shipped_prior, write_prior
 from penstock.predict.shared_training import train_folds
+from penstock.predict.state_file import OtherPriorError
 from tests.predict.replies import invented
 
 
@@ -55,6 +57,35 @@ def test_what_was_learned_on_top_of_boosted_trees_survives_a_restart(tmp_path: P
         was, now = predictor.predict(asked.call), restored.predict(asked.call)
         assert now.p50_tokens == pytest.approx(was.p50_tokens, rel=0.05)
     assert restored.source == "predictor:trained"
+
+
+@pytest.mark.parametrize("kind", ["numpy", "boosted"])
+def test_what_was_learned_on_one_prior_is_refused_with_another(tmp_path: Path, kind: str) -> None:
+    if kind == "boosted":
+        pytest.importorskip("lightgbm")
+    for name, scale in (("one", 1.0), ("other", 3.0)):
+        told = [lesson(asked.call, asked.tokens * scale) for asked in invented(60, seed=1)]
+        write_prior(tmp_path / name, learner(kind, wider=None)(told))
+    one, other = read_prior(tmp_path / "one"), read_prior(tmp_path / "other")
+    Predictor.with_prior(one).save(tmp_path / "state")
+
+    same = Predictor.load(tmp_path / "state", prior=read_prior(tmp_path / "one"))
+    assert same.source == "predictor:trained"
+    with pytest.raises(OtherPriorError, match="of another one than this"):
+        Predictor.load(tmp_path / "state", prior=other)
+    with pytest.raises(OtherPriorError, match="of a prior of your own, not of no prior"):
+        Predictor.load(tmp_path / "state")
+
+
+def test_a_state_of_before_checksums_is_taken_at_its_word(tmp_path: Path) -> None:
+    write_prior(tmp_path / "prior", learner("numpy", wider=None)(lessons(60)))
+    state, prior = tmp_path / "state", read_prior(tmp_path / "prior")
+    Predictor.with_prior(prior).save(state)
+    arrays, meta = unpack(state, kind="penstock predictor state", version=1)
+    del meta["prior"]
+    state.write_bytes(pack(arrays, meta))
+
+    assert Predictor.load(state, prior=prior).source == "predictor:trained"
 
 
 def test_boosted_trees_without_lightgbm_are_refused_with_two_ways_out(

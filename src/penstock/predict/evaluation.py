@@ -12,7 +12,7 @@ import numpy as np
 from penstock.predict.datasets import Reply
 from penstock.predict.predictor import Predictor
 from penstock.predict.scores import score
-from penstock.predict.state_file import state_bytes
+from penstock.predict.snapshot import state_bytes
 
 STRETCHES: tuple[tuple[str, int, int], ...] = (
     ("0-50", 0, 50),

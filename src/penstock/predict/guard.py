@@ -16,6 +16,7 @@ from penstock.core.model import TokenEstimate
 from penstock.predict.call import CallFeatures
 from penstock.predict.predictor import Predictor
 from penstock.predict.prompt_tokens import tokenizer
+from penstock.predict.snapshot import Snapshot
 from penstock.predict.stats import PredictorStats
 from penstock.predict.worker import Slow, Worker
 
@@ -148,10 +149,19 @@ class GuardedPredictor:
             OSError: the place cannot be written.
 
         """
+        self.snapshot().write(path)
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of what penstock's own predictor has learned.
+
+        Raises:
+            TypeError: it is a predictor of another kind, which saves itself or not.
+
+        """
         if not isinstance(self._predictor, Predictor):
             raise TypeError(f"{type(self._predictor).__name__} is not saved by penstock")
         with self._one_at_a_time:
-            self._predictor.save(path)
+            return self._predictor.snapshot()
 
     def close(self) -> None:
         """Let the thread end once its queue is empty. Further calls fall back."""

@@ -12,7 +12,8 @@ from penstock.predict.conformal import at_least_one
 from penstock.predict.online import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
 from penstock.predict.prior import LogTokens, PriorModel
 from penstock.predict.prior_file import shipped_prior
-from penstock.predict.state_file import read_state, write_state
+from penstock.predict.snapshot import Snapshot, snapshot
+from penstock.predict.state_file import read_state
 
 
 class Predictor:
@@ -88,7 +89,11 @@ class Predictor:
             OSError: the place cannot be written.
 
         """
-        write_state(path, self.model, source=self.source)
+        self.snapshot().write(path)
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of what was learned, which another thread may write to a file."""
+        return snapshot(self.model, source=self.source)
 
     @classmethod
     def load(cls, path: Path, *, prior: LogTokens | None = None) -> Self:
@@ -100,10 +105,22 @@ class Predictor:
                 the shipped one is found by itself.
 
         Raises:
-            StateError: the file is damaged, of another version or no state at all, or it needs
-                a prior that was not given.
+            OtherPriorError: it was learned on another prior, or needs one that was not given.
+            StateError: the file is damaged, of another version or no state at all.
             OSError: it cannot be read.
 
         """
         model, source = read_state(path, prior=prior)
         return cls(model, source=source)
+
+    def restored(self, path: Path) -> Self:
+        """Return the predictor that was saved at `path`, if it started where this one starts.
+
+        Raises:
+            OtherPriorError: it started from something else.
+            StateError: the file is damaged, of another version or no state at all.
+            OSError: it cannot be read.
+
+        """
+        model, source = read_state(path, prior=self.model.prior, start=self.source)
+        return type(self)(model, source=source)

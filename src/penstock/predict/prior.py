@@ -48,6 +48,7 @@ class PriorModel:
         trees: corrections from dense features, base and n-grams.
         wider: a prior without labels, which gives the base of an unknown route. It is no input
             of the trees: it may have seen the very prompts that they are trained on.
+        checksum: of the file that it came from; 0 for one just trained.
 
     """
 
@@ -57,6 +58,7 @@ class PriorModel:
     grams: NDArray[np.float32] = field(default_factory=lambda: np.zeros(PLACES, np.float32))
     trees: Regressor | None = None
     wider: LogTokens | None = None
+    checksum: int = field(default=0, compare=False)
 
     def log_tokens(self, call: CallFeatures) -> float:
         """Return the expected logarithm of output tokens per choice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,6 +112,7 @@ def read_prior(path: Path) -> LogTokens:
         )
     try:
         linear = _linear(arrays, meta["parts"])
+        linear.checksum = zlib.crc32(path.read_bytes())
         if not boosted:
             return linear
         from penstock.predict.boosted_file import boosted_from
@@ -120,6 +122,11 @@ def read_prior(path: Path) -> LogTokens:
         raise StateError(f"{path}: {error}; train it again") from error
     except (KeyError, TypeError) as error:
         raise StateError(f"{path}: its parts do not fit together ({error!r})") from error
+
+
+def checksum_of(prior: LogTokens | None) -> int:
+    """Return the checksum of the file that a prior came from; 0 if it came from none."""
+    return int(getattr(getattr(prior, "linear", prior), "checksum", 0))
 
 
 def _folds(meta: dict[str, Any]) -> FoldPriors | None:

@@ -1,4 +1,4 @@
-"""The learned state as a file: versioned, checked, without a word of any prompt."""
+"""Reads a saved state again, if it is sound and was learned on top of the prior at hand."""
 
 from __future__ import annotations
 
@@ -10,75 +10,47 @@ from numpy.typing import NDArray
 
 from penstock.predict.features import DENSE_NAMES
 from penstock.predict.online import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
-from penstock.predict.packed_file import StateError, pack, unpack, write_whole
+from penstock.predict.packed_file import StateError, unpack
 from penstock.predict.prior import LogTokens
-from penstock.predict.prior_file import shipped_prior
+from penstock.predict.prior_file import checksum_of, shipped_prior
+from penstock.predict.snapshot import STATE_KIND, STATE_VERSION
 
-STATE_VERSION = 1
 _TRUST = {"predictor:online": NO_PRIOR, "predictor:shipped": SHIPPED, "predictor:trained": TRAINED}
-_KIND = "penstock predictor state"
+_STARTS = {
+    "predictor:online": "no prior",
+    "predictor:shipped": "the shipped prior or one like it",
+    "predictor:trained": "a prior of your own",
+}
 
 
-def write_state(path: Path, model: OnlineModel, *, source: str) -> None:
-    """Save a model."""
-    write_whole(path, state_bytes(model, source=source))
+class OtherPriorError(StateError):
+    """A saved state that is sound, but was learned on top of another prior."""
 
 
-def state_bytes(model: OnlineModel, *, source: str) -> bytes:
-    """Return a model's learned state as the content of its file."""
-    kept = min(model.kernel.count, model.kernel.size)
-    kernel = model.kernel
-    arrays: dict[str, NDArray[Any]] = {
-        "kernel_signatures": kernel.signatures[:, :kept],
-        "kernel_dense": kernel.dense[:kept].astype(np.float16),
-        "kernel_routes": kernel.routes[:kept],
-        "kernel_groups": kernel.groups[:kept],
-        "kernel_lengths": kernel.lengths[:kept],
-        "kernel_targets": kernel.targets[:kept],
-        "kernel_weights": kernel.weights[:kept],
-        "gram_weights": model.grams.weights.astype(np.float16),
-        "gram_variances": model.grams.variances.astype(np.float16),
-        "stack_weights": model.stack.weights,
-        "stack_covariance": model.stack.covariance,
-    }
-    meta = {
-        "kind": _KIND,
-        "version": STATE_VERSION,
-        "dense": list(DENSE_NAMES),
-        "source": source,
-        "replies": model.replies,
-        "kernel_count": kernel.count,
-        "centres": model.centres.export(),
-        "offsets": model.offsets.export(),
-        "biases": model.biases.export(),
-        "p90": model.p90.export(),
-        "mix_total": model.mix.total,
-        "mix_groups": list(model.mix.groups.items()),
-        "alarms": model.p90.alarms,
-    }
-    return pack(arrays, _rounded(meta))
-
-
-def read_state(path: Path, *, prior: LogTokens | None) -> tuple[OnlineModel, str]:
+def read_state(
+    path: Path, *, prior: LogTokens | None, start: str | None = None
+) -> tuple[OnlineModel, str]:
     """Return the model that was saved and its source; on top of `prior` if it needs one.
 
+    Args:
+        path: the file.
+        prior: what the model was learned on; the shipped one is found by itself.
+        start: the only source that is wanted; any if None.
+
     Raises:
-        StateError: the file is damaged or of another version, or needs a prior.
+        OtherPriorError: it was learned on another prior than the given one.
+        StateError: the file is damaged or of another version.
         OSError: it cannot be read.
 
     """
-    arrays, meta = unpack(path, kind=_KIND, version=STATE_VERSION)
+    arrays, meta = unpack(path, kind=STATE_KIND, version=STATE_VERSION)
     try:
         if meta["dense"] != list(DENSE_NAMES):
             raise StateError(f"{path}: was learned on other features; remove it to start anew")
         source = meta["source"]
-        if prior is None and source == "predictor:shipped":
+        if prior is None and source == "predictor:shipped" and start in (None, source):
             prior = shipped_prior()
-        if prior is None and source != "predictor:online":
-            raise StateError(
-                f"{path}: was learned on top of a trained prior ({source}); load it with that "
-                "prior, or remove it to start anew"
-            )
+        _check_prior(path, meta, prior, start or _start(prior, source))
         model = OnlineModel(prior, _TRUST[source])
         _restore(model, arrays, meta)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
@@ -89,6 +61,33 @@ def read_state(path: Path, *, prior: LogTokens | None) -> tuple[OnlineModel, str
             "starts without it"
         ) from error
     return model, source
+
+
+def _start(prior: LogTokens | None, source: str) -> str:
+    """Return what a model on this prior may call its source: the file's word, where it can be."""
+    if prior is None:
+        return "predictor:online"
+    return "predictor:trained" if source == "predictor:online" else source
+
+
+def _check_prior(path: Path, meta: dict[str, Any], prior: LogTokens | None, start: str) -> None:
+    """Refuse a model that was learned on another prior: what it learned are corrections to that.
+
+    States of before checksums have none, and are taken at their word.
+    """
+    source = meta["source"]
+    if source != start:
+        raise OtherPriorError(
+            f"{path}: was learned on top of {_STARTS[source]}, not of {_STARTS[start]}; load it "
+            "with what it was learned on, or remove it to start anew"
+        )
+    learned_on, given = int(meta.get("prior", 0)), checksum_of(prior)
+    if learned_on and given and learned_on != given:
+        raise OtherPriorError(
+            f"{path}: was learned on top of {_STARTS[source]}, but of another one than this: its "
+            f"checksum was {learned_on:08x} and is {given:08x}; was it trained anew? Load it with "
+            "the one it was learned on, or remove it to start anew"
+        )
 
 
 def _restore(model: OnlineModel, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> None:
@@ -120,14 +119,3 @@ def _restore(model: OnlineModel, arrays: dict[str, NDArray[Any]], meta: dict[str
         model.mix.groups.put(key, [float(loss) for loss in losses])
     model.dismiss()
     model.replies = int(meta["replies"])
-
-
-def _rounded(value: Any) -> Any:
-    """Return JSON with floats of four digits: enough for logarithms, a third of the bytes."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
-    return value

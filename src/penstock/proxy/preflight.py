@@ -4,19 +4,20 @@ import errno
 import socket
 from pathlib import Path
 
-from penstock.errors import PenstockError
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.load import refusal
-from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR, PredictorTable
+from penstock.proxy.config.models import PredictorTable
 from penstock.proxy.config.problem import Problem
+from penstock.proxy.predictor_file import start_of, told
 from penstock.runtime.out_file import likely_cause, try_file
 
 
 def preflight(loaded: Loaded, *, where: str) -> None:
     """Try what a start would do with files and addresses.
 
-    Stricter than a start, which serves without a prior or a state that cannot be used and says
-    so in its log. A port that is taken is no mistake: the sidecar that runs now may have it.
+    Stricter than a start, which serves without a prior or a state that is there but cannot be
+    used, and says so in its log. A port that is taken is no mistake: the sidecar that runs now
+    may have it.
 
     Raises:
         ConfigError: something would fail; the text names every problem.
@@ -59,21 +60,18 @@ def _predictor(table: PredictorTable) -> list[Problem]:
 
 
 def _read(table: PredictorTable) -> list[Problem]:
-    from penstock.predict import Predictor
-    from penstock.predict.prior_file import read_prior
-
-    prior = None
-    if table.prior not in (SHIPPED_PRIOR, NO_PRIOR):
-        try:
-            prior = read_prior(Path(table.prior))
-        except (OSError, PenstockError) as error:
-            return [Problem("predictor.prior", repr(table.prior), f"cannot be used: {error}")]
+    try:
+        start = start_of(table.prior)
+    except Exception as error:  # noqa: BLE001 - damage can look like anything
+        rule = f"cannot be used: {told(error)}"
+        return [Problem("predictor.prior", repr(table.prior), rule)]
     if table.state_path is None or not Path(table.state_path).is_file():
         return []
     try:
-        Predictor.load(Path(table.state_path), prior=prior)
-    except (OSError, PenstockError) as error:
-        return [Problem("predictor.state_path", repr(table.state_path), f"cannot be used: {error}")]
+        start.restored(Path(table.state_path))
+    except Exception as error:  # noqa: BLE001
+        rule = f"cannot be used: {told(error)}"
+        return [Problem("predictor.state_path", repr(table.state_path), rule)]
     return []
 
 

@@ -101,6 +101,7 @@ class Running:
             servers.append((_server(AdminApp(self.sidecar, self._recent)), self._admin_socket))
         tasks = [asyncio.ensure_future(server._serve([sock])) for server, sock in servers]  # noqa: SLF001 - `serve` would take the signals
         predictor = attach_predictor(self.sidecar.estimator, self._predictor_table)
+        saving = asyncio.ensure_future(predictor.keep_saving())
         try:
             for server, _ in servers:
                 await server.ready.wait()
@@ -115,6 +116,7 @@ class Running:
                 server.should_exit = True
             await asyncio.gather(*tasks)
         finally:
+            saving.cancel()
             self.sidecar.close()
             predictor.close()
             if self._log is not None:

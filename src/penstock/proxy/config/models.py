@@ -248,11 +248,21 @@ class PredictorTable:
     )
     prior: str = key(
         text(),
-        "What it starts from: shipped, none, or a file from `penstock predict train`.",
+        "What it starts from: shipped, none, or a file from `penstock predict train`, which must "
+        "be there.",
         SHIPPED_PRIOR,
     )
     state_path: str | None = key(
-        text(), "File that keeps what it learnt; goes before the prior once it is there.", None
+        text(),
+        "File that keeps what it learnt on top of this prior. One learnt on another prior is set "
+        "aside, as is a damaged one.",
+        None,
+    )
+    save_every_s: float = key(
+        number(above=0),
+        "How often the file is written while the sidecar runs, if there is something new; it is "
+        "written at the end in any case.",
+        300.0,
     )
 
 

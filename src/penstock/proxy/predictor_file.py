@@ -1,0 +1,52 @@
+"""What the predictor of the sidecar starts from: its prior, and the state of the last run."""
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.errors import PenstockError
+from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR
+
+if TYPE_CHECKING:
+    from penstock.predict import Predictor
+
+
+def start_of(prior: str) -> "Predictor":
+    """Return a predictor that knows what the configuration says, and nothing of the last run.
+
+    Raises:
+        Exception: the prior cannot be used; of what kind, the damage to its file decides.
+
+    """
+    from penstock.predict import Predictor
+    from penstock.predict.prior_file import read_prior
+
+    if prior == NO_PRIOR:
+        return Predictor.cold()
+    if prior == SHIPPED_PRIOR:
+        return Predictor.shipped()
+    return Predictor.starting_from(read_prior(Path(prior)))
+
+
+def told(error: Exception) -> str:
+    """Return an error's text, with its type where it was written for somebody else's readers."""
+    ours = isinstance(error, PenstockError | OSError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
+
+
+def set_aside(path: Path, problem: Exception) -> Path:
+    """Rename a state that cannot be used, to a name that tells why; return the new name.
+
+    Raises:
+        OSError: it cannot be renamed.
+
+    """
+    from penstock.predict.state_file import OtherPriorError
+
+    why = "other-prior" if isinstance(problem, OtherPriorError) else "damaged"
+    kept = path.with_name(f"{path.name}.{why}")
+    numbers = itertools.count(2)
+    while kept.exists():
+        kept = path.with_name(f"{path.name}.{why}-{next(numbers)}")
+    path.rename(kept)
+    return kept
