@@ -96,7 +96,8 @@ def test_an_error_to_an_anthropic_client_has_its_shape(shared: SidecarThread) ->
         ("/", 404),
         ("/v1", 404),
         ("/v1/chat", 404),
-        ("/v1/chat/completions/", 404),
+        ("/v1/chat/completions//", 404),
+        ("/v1/", 404),
         ("/v1/files", 404),
         ("//v1/chat/completions", 404),
         ("/metrics", 404),
@@ -108,6 +109,13 @@ def test_an_error_to_an_anthropic_client_has_its_shape(shared: SidecarThread) ->
 def test_other_paths_are_refused(shared: SidecarThread, path: str, status: int) -> None:
     method = "GET" if "models" in path else "POST"
     assert call(shared.port, path, method=method).status == status
+
+
+@pytest.mark.parametrize("path", [CHAT + "/", CHAT + "/?a=b", "/v1/models/"])
+def test_a_slash_at_the_end_changes_nothing(shared: SidecarThread, path: str) -> None:
+    method = "GET" if "models" in path else "POST"
+    body = None if "models" in path else HELLO
+    assert call(shared.port, path, method=method, body=body).status == 200
 
 
 def test_a_wrong_method_is_refused(shared: SidecarThread) -> None:

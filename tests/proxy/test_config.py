@@ -113,6 +113,8 @@ def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
         (LEAST + "auth = 'env'", "upstreams[0].auth = 'env': needs api_key_env"),
         (LEAST + "key_header = 'api-key'", "key_header = (hidden): needs api_key_env"),
         (LEAST + "key_header = 'x-key'", "must be one of authorization, x-api-key, api-key"),
+        (LEAST + "rename = { a = 1 }", "rename = a table: must be a table of names, such as"),
+        (LEAST + "models = ['b*']\nrename = { a = 'b' }", "rename = a table: names 'a', which"),
         (LEAST + "[server]\nport = 1.5", "server.port = 1.5: must be a whole number"),
         (LEAST + "[admin]\nenabled = 'no'", "true and false stand without quotes"),
         (LEAST + "[upstreams.limits]\nrequests_per_min = -1",

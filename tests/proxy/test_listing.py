@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.sim.mock.server import MockServer
-from tests.proxy.sidecars import Reply, call, sidecar
+from tests.proxy.sidecars import Reply, call, in_front_of, sidecar
 from tests.proxy.test_relay import scripted
 
 DENIED = b"HTTP/1.1 404 No\r\ncontent-length: 4\r\n\r\nnone"
@@ -47,3 +47,27 @@ def test_where_no_upstream_has_it_the_first_answer_is_relayed_and_without_any_it
             assert (reply.status, reply.body) == (404, b"none")
     with sidecar(toml("http://127.0.0.1:9")) as proxy:
         assert models(proxy.port).json()["error"]["code"] == "upstream_broken"
+
+
+def test_anthropics_count_of_tokens_is_relayed_beside_the_scheduler() -> None:
+    counted = b'HTTP/1.1 200 OK\r\ncontent-length: 21\r\n\r\n{"input_tokens": 14 }'
+    body = b'{ "model":"claude", "messages":[] }'
+    with scripted([counted]) as upstream:
+        upstream.go(10)
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            reply = call(proxy.port, "/v1/messages/count_tokens?beta=true", body=body)
+            assert call(proxy.port, "/v1/messages/count_tokens", body=b"{}").status == 400
+            assert call(proxy.port, "/v1/messages/count_tokens", method="GET").status == 405
+
+    assert (reply.status, reply.json()) == (200, {"input_tokens": 14})
+    assert "x-penstock-id" not in reply.headers
+    assert len(upstream.requests) == 1
+    assert upstream.requests[0].startswith(b"POST /v1/messages/count_tokens?beta=true HTTP/1.1")
+    assert upstream.requests[0].endswith(body)
+
+
+def test_a_count_of_tokens_goes_to_no_upstream_of_another_dialect(mock: MockServer) -> None:
+    with sidecar(toml(mock.url)) as proxy:
+        body = {"model": "claude", "messages": []}
+        reply = call(proxy.port, "/v1/messages/count_tokens", body=body)
+    assert (reply.status, reply.json()["type"]) == (404, "error")

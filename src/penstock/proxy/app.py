@@ -12,7 +12,7 @@ from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, one
 from penstock.proxy.intake import CallerGone, Prepared, Scope
 from penstock.proxy.listening import Receive, while_caller_listens
-from penstock.proxy.listing import relay_listing
+from penstock.proxy.listing import relay_count, relay_listing
 from penstock.proxy.reply import Send, send_answer
 from penstock.proxy.sidecar import Sidecar
 
@@ -32,6 +32,9 @@ class App:
         if scope["type"] != "http":
             raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
         path: str = scope["path"]
+        if path.endswith("/"):  # some clients put one there; the providers take it
+            path = path[:-1]
+            scope = {**scope, "path": path}
         route = routes.find(path)
         try:
             if route is None:
@@ -66,7 +69,12 @@ class App:
     async def _serve(self, route: routes.Route, scope: Scope, receive: Receive, send: Send) -> None:
         sidecar = self._sidecar
         if not route.scheduled:
-            status = await while_caller_listens(receive, relay_listing(sidecar, scope, send))
+            if route is routes.COUNT:
+                model, body = await sidecar.front.read(route, scope["headers"], receive)
+                relay = relay_count(sidecar, scope, model, body, send)
+            else:
+                relay = relay_listing(sidecar, scope, send)
+            status = await while_caller_listens(receive, relay)
             self._count(route.path, "", str(status or "gone"))
             return
         prepared = await sidecar.front.prepare(route, scope["headers"], receive)

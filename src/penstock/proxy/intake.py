@@ -76,6 +76,20 @@ class Front:
         """
         self._callers.identify(headers)
 
+    async def read(
+        self, route: Route, headers: list[Header], receive: Receive
+    ) -> tuple[str, bytes]:
+        """Return the model and the body of a request that is not scheduled.
+
+        Raises:
+            Declined: with the status that fits.
+            CallerGone: nobody is left to answer.
+
+        """
+        self.authorise(headers)
+        body = await self._body(headers, receive)
+        return parse(route, body)[0].model, body
+
     async def prepare(self, route: Route, headers: list[Header], receive: Receive) -> Prepared:
         """Return the request, checked and estimated.
 

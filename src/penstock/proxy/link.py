@@ -5,6 +5,7 @@ import logging
 from penstock.integrations.wire.endpoint import Vendor
 from penstock.proxy.config.models import Upstream
 from penstock.proxy.config.secret import Secret
+from penstock.proxy.rename import renamed
 from penstock.proxy.routing import MOST_NAMES, Patterns, patterns
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import DialError
@@ -31,6 +32,7 @@ class Link:
     ) -> None:
         """Prepare; nothing is dialled."""
         self.name = table.name
+        self._rename = table.rename or {}
         self._trouble = ""
         self._complaints: set[str] = set()
         self.denying = False
@@ -71,12 +73,14 @@ class Link:
             method: in upper case.
             target: path after the base URL, with its query.
             headers: the caller's, ready for the wire.
-            body: as the caller sent it.
+            body: as the caller sent it; its model is renamed where this upstream has other names.
 
         Raises:
             UpstreamError: no connection came about, or it broke, fell silent or spoke no HTTP.
 
         """
+        if self._rename and body:
+            body = renamed(body, self._rename)
         parts = [method, b" ", self._prefix, target, self._fixed, headers]
         if body or method == b"POST":
             parts.append(b"content-length: %d\r\n" % len(body))
@@ -117,6 +121,10 @@ class Link:
         if of not in self._complaints:
             self._complaints.add(of)
             logger.warning("upstream %s %s", self.name, of)
+
+    def name_of(self, model: str) -> str:
+        """Return the upstream's own name of a model."""
+        return self._rename.get(model, model)
 
     def close(self) -> None:
         """Close every connection."""

@@ -1,9 +1,11 @@
-"""`/v1/models`: relayed beside the scheduler, since it costs the provider nothing."""
+"""Lists of models and counts of tokens: relayed beside the scheduler, as they cost nothing."""
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from penstock.integrations.wire.endpoint import Vendor
 from penstock.proxy.declined import Declined
@@ -11,6 +13,7 @@ from penstock.proxy.headers import Header, credential, one, upward
 from penstock.proxy.intake import Scope
 from penstock.proxy.link import Link
 from penstock.proxy.reply import Send, read_headers, send_whole
+from penstock.proxy.routes import COUNT
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.errors import UpstreamError
 
@@ -21,6 +24,13 @@ _ONE_MODEL = re.compile(r"/v1/models/[A-Za-z0-9][A-Za-z0-9._:@/-]{0,255}\Z")
 MOST_BYTES = 16 << 20
 PATIENCE_S = 10.0
 """For each upstream: a list is short, and another one may have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    method: bytes
+    target: bytes
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +55,49 @@ async def relay_listing(sidecar: "Sidecar", scope: Scope, send: Send) -> int:
     model = path.removeprefix("/v1/models").lstrip("/")
     if model and (not _ONE_MODEL.match(path) or ".." in path or "//" in path):
         raise Declined(404, "unknown_path", "There is no such model page.")
-    links = _links(sidecar, headers, model)
+    vendor = Vendor.ANTHROPIC if one(headers, b"anthropic-version") else Vendor.OPENAI
+    links = _links(sidecar, vendor, model, others=True)
+
+    def asked(link: Link) -> _Asked:
+        tail = "/" + quote(link.name_of(model), safe="/:@") if model else ""
+        return _Asked(b"GET", b"/models" + tail.encode("ascii"), b"")
+
+    return await _relay(links, scope, asked, send)
+
+
+async def relay_count(sidecar: "Sidecar", scope: Scope, model: str, body: bytes, send: Send) -> int:
+    """Relay Anthropic's count of a prompt's tokens, likewise; return the status sent.
+
+    Raises:
+        Declined: no upstream fits, or none answered.
+
+    """
+    links = _links(sidecar, COUNT.vendor, model, others=False)
+    return await _relay(links, scope, lambda _: _Asked(b"POST", COUNT.tail, body), send)
+
+
+async def _relay(
+    links: list[Link], scope: Scope, asked: Callable[[Link], _Asked], send: Send
+) -> int:
+    headers = scope["headers"]
     has_key = credential(headers) is not None
     ready = [link for link in links if has_key or not link.wants_caller_key]
     if not ready:
         raise Declined(401, "missing_api_key", "No API key was sent.")
-    target = path.removeprefix("/v1").encode("ascii")
     query: bytes = scope["query_string"]
-    if query:
-        target += b"?" + query
-    page = await _first(ready, target, headers)
+    page = await _first(ready, asked, b"?" + query if query else b"", headers)
     await send_whole(send, page.status, read_headers(page.headers).kept, page.body)
     return page.status
 
 
-async def _first(links: list[Link], target: bytes, headers: list[Header]) -> _Page:
+async def _first(
+    links: list[Link], asked: Callable[[Link], _Asked], query: bytes, headers: list[Header]
+) -> _Page:
     denial: _Page | None = None
     for link in links:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                page = await _ask(link, target, headers)
+                page = await _ask(link, asked(link), query, headers)
         except (UpstreamError, TimeoutError):
             continue
         if page.status < 400:
@@ -75,9 +108,9 @@ async def _first(links: list[Link], target: bytes, headers: list[Header]) -> _Pa
     return denial
 
 
-async def _ask(link: Link, target: bytes, headers: list[Header]) -> _Page:
+async def _ask(link: Link, asked: _Asked, query: bytes, headers: list[Header]) -> _Page:
     caller = upward(headers, keep_credentials=link.wants_caller_key)
-    answer = await link.send(b"GET", target, caller, b"")
+    answer = await link.send(asked.method, asked.target + query, caller, asked.body)
     try:
         body = b""
         while data := await answer.chunk():
@@ -89,13 +122,13 @@ async def _ask(link: Link, target: bytes, headers: list[Header]) -> _Page:
         answer.close()
 
 
-def _links(sidecar: "Sidecar", headers: list[Header], model: str) -> list[Link]:
-    vendor = Vendor.ANTHROPIC if one(headers, b"anthropic-version") else Vendor.OPENAI
+def _links(sidecar: "Sidecar", vendor: Vendor, model: str, *, others: bool) -> list[Link]:
+    """Return who may be asked; those of another vendor only if there is none of this one."""
     links = [link for link in sidecar.links.values() if link.vendor == vendor]
-    if not links:
+    if not links and others:
         links = list(sidecar.links.values())
     if model:
         links = [link for link in links if serves(link.serves, f"{link.vendor}/{model}")]
-        if not links:
-            raise Declined(404, "model_not_found", f"No upstream here serves {model!r}.")
+    if not links:
+        raise Declined(404, "model_not_found", f"No upstream here serves {model!r}.")
     return links

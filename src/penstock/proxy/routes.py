@@ -14,7 +14,7 @@ class Route:
         tail: what follows the upstream's base URL.
         vendor: whose error shape its callers understand, and which upstreams speak it.
         kind: what it asks for.
-        scheduled: False for what costs the provider nothing (lists of models).
+        scheduled: False for what costs the provider nothing (lists of models, token counts).
 
     """
 
@@ -27,7 +27,7 @@ class Route:
     @property
     def method(self) -> str:
         """The only method accepted."""
-        return "POST" if self.scheduled else "GET"
+        return "GET" if self.kind is Kind.MODELS else "POST"
 
     @property
     def streams(self) -> bool:
@@ -47,6 +47,14 @@ ROUTES = {
     for e in ENDPOINTS
 }
 MODELS = ROUTES["/v1/models"]
+COUNT = Route(
+    "/v1/messages/count_tokens",
+    b"/messages/count_tokens",
+    Vendor.ANTHROPIC,
+    Kind.MESSAGES,
+    scheduled=False,
+)
+ROUTES[COUNT.path] = COUNT
 
 
 def find(path: str) -> Route | None:

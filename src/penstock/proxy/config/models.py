@@ -12,6 +12,7 @@ from typing import Literal
 from penstock.core.model import BUCKET_UPPER_TOKENS
 from penstock.proxy.config.schema import (
     Items,
+    Names,
     PolicyRule,
     PolicyTable,
     Table,
@@ -25,6 +26,7 @@ from penstock.proxy.config.schema import (
     url,
     whole,
 )
+from penstock.proxy.routing import serves
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import configured
 
@@ -90,6 +92,9 @@ class Upstream:
         "Models it serves; * stands for any text.",
         ("*",),
     )
+    rename: dict[str, str] | None = key(
+        Names(), "Its own names for models, by the names that callers use.", None
+    )
     auth: str | None = key(
         one_of("caller", "env", "none"),
         "Whose key it gets: the caller's, the one in api_key_env, or none. "
@@ -124,6 +129,12 @@ class Upstream:
             yield "auth", "needs api_key_env to name the variable"
         if self.auth in ("caller", "none") and self.api_key_env is not None:
             yield "auth", "leaves api_key_env without use: drop one of the two"
+        for name in self.rename or ():
+            if not serves(self.models, name):
+                yield (
+                    "rename",
+                    f"names {name!r}, which models does not list: callers' names go there",
+                )
         if self.key_header is not None and self.key_from != "env":
             yield "key_header", "needs api_key_env: callers' own keys travel in callers' headers"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from penstock.proxy.config.problem import ENV_NAME, Problem, close_to, shown
 
+MOST_CHARACTERS = 256
 _TOML_HINTS = {
     bool: "true and false stand without quotes in TOML",
     int: "whole numbers stand without quotes and without a point in TOML",
@@ -156,6 +157,25 @@ class Items(Rule):
             problems.append(Problem(place, shown(place, value), f"must {self.says}", hint))
             return ()
         return tuple(self.item.read(f"{place}[{i}]", v, problems) for i, v in enumerate(value))
+
+
+class Names(Rule):
+    """A table of names to names."""
+
+    says = 'be a table of names, such as { "a" = "b" }'
+
+    def read(self, place: str, value: Any, problems: list[Problem]) -> Any:
+        """Return the table."""
+        good = isinstance(value, Mapping) and all(
+            isinstance(name, str) and 0 < len(name) <= MOST_CHARACTERS
+            for pair in value.items()
+            for name in pair
+        )
+        if not good:
+            rule = f"must {self.says}, of 1 to {MOST_CHARACTERS} characters"
+            problems.append(Problem(place, shown(place, value), rule))
+            return None
+        return dict(value)
 
 
 class Table(Rule):
