@@ -20,7 +20,8 @@ from penstock.predict.training import fit_prior, linear_out_of_fold
 _SEEDS = (0, 1)
 _TREES = 300
 _CORRECTING_TREES = 200
-_LESSONS_MAX = 5000  # the kernels' cost grows with the cube
+LESSONS_MAX = 5000
+"""So many lessons, the last ones, are taken: the kernels' cost grows with the cube."""
 _OPTIONS: dict[str, Any] = {
     "learning_rate": 0.03,
     "num_leaves": 15,
@@ -81,7 +82,7 @@ def fit_boosted(
         folds: fold priors of other people's replies.
 
     """
-    lessons = lessons[-_LESSONS_MAX:]
+    lessons = lessons[-LESSONS_MAX:]
     calls = [item.call for item in lessons]
     linear = fit_prior(lessons, labelled=True, wider=wider, last_stage=None)
     base = np.array([linear.base(call) for call in calls])
@@ -144,6 +145,8 @@ def _boost(
     for seed in _SEEDS:
         data = lightgbm.Dataset(rows, targets, params={"verbosity": -1})
         options = _OPTIONS | objective | {"seed": seed}
+        if len(rows) == 1:  # LightGBM would draw 0.8 of it, which is none
+            options["bagging_freq"] = 0
         boosters.append(lightgbm.train(options, data, num_boost_round=trees))
     return tuple(boosters)
 
