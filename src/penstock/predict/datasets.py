@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock.errors import ConfigError
 from penstock.predict.call import CallFeatures
+from penstock.predict.numbers import TOKENS_MAX, finite, likely_cause, shown, token_count
+from penstock.predict.row_files import read_table
 
 _COLUMNS = ("prompt", "output_tokens", "route", "model", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file, checked, its features not read yet.
+
+    Attributes:
+        prompt: the text.
+        output_tokens: the real count.
+        route: the caller's label; None derives one.
+        model: the provider's model, or empty.
+        max_tokens: most output tokens allowed; None for no cap.
+
+    """
+
+    prompt: str
+    output_tokens: float
+    route: str | None
+    model: str
+    max_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,54 +61,74 @@ def read_replies(path: Path) -> list[Reply]:
         ConfigError: a row lacks a prompt or a count, or the file is neither parquet nor JSONL.
 
     """
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
-    replies = []
-    for number, row in enumerate(rows, start=1):
-        prompt, tokens = row.get("prompt"), row.get("output_tokens")
-        if not isinstance(prompt, str) or not isinstance(tokens, (int, float)) or tokens < 0:
-            raise ConfigError(
-                f"{path}, row {number}: needs a text `prompt` and a count `output_tokens`, has "
-                f"{type(prompt).__name__} and {tokens!r}"
-            )
-        cap = row.get("max_tokens")
-        begun = time.perf_counter()
-        call = CallFeatures.from_prompt(
-            prompt,
-            model=str(row.get("model") or ""),
-            route=str(row["route"]) if row.get("route") else None,
-            max_tokens=int(cap) if cap is not None and cap == cap and cap >= 1 else None,
+    return replies_of(read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield a file's rows, checked. Memory does not grow.
+
+    Raises:
+        ConfigError: a row lacks a prompt or a count, the file is neither parquet nor JSONL, or it
+            has no rows.
+
+    """
+    place = ""
+    for place, fields in read_table(path, _COLUMNS):
+        try:
+            row = _checked(fields)
+        except ValueError as error:
+            raise ConfigError(f"{path}, {place}: {error}") from error
+        yield row
+    if not place:
+        raise ConfigError(f"{path}: has no rows; is it the right file?")
+
+
+def replies_of(
+    rows: Iterable[Row], *, clock: Callable[[], float] = time.perf_counter
+) -> list[Reply]:
+    """Read the features of rows, and take the time of each."""
+    CallFeatures.from_prompt("warm up")  # loads the tokenizer once: 0.3 s and more, not read_s
+    return [_reply(row, clock) for row in rows]
+
+
+def _reply(row: Row, clock: Callable[[], float]) -> Reply:
+    begun = clock()
+    call = CallFeatures.from_prompt(
+        row.prompt, model=row.model, route=row.route, max_tokens=row.max_tokens
+    )
+    return Reply(call, row.prompt, row.output_tokens, clock() - begun)
+
+
+def _checked(fields: Mapping[str, Any]) -> Row:
+    prompt, tokens = fields.get("prompt"), token_count(fields.get("output_tokens"))
+    if not isinstance(prompt, str):
+        raise ValueError(
+            f"`prompt` is {shown(prompt)}; it must be text: is the field there, under this name, "
+            "in every row?"
         )
-        replies.append(Reply(call, prompt, float(tokens), time.perf_counter() - begun))
-    if not replies:
-        raise ConfigError(f"{path}: has no rows")
-    return replies
+    if tokens is None:
+        value = fields.get("output_tokens")
+        raise ValueError(
+            f"`output_tokens` is {shown(value)}; it must be a finite number from 0 to "
+            f"{TOKENS_MAX:,}: {likely_cause(value)}"
+        )
+    return Row(
+        prompt,
+        tokens,
+        str(fields["route"]) if fields.get("route") else None,
+        str(fields.get("model") or ""),
+        _cap(fields.get("max_tokens")),
+    )
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise ConfigError(
-            f"{path}: reading parquet needs pyarrow; install penstock[predict] or use JSONL"
-        ) from error
-    try:
-        file = parquet.ParquetFile(path)
-        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-        for batch in file.iter_batches(columns=columns):
-            yield from batch.to_pylist()
-    except ArrowInvalid as error:
-        raise ConfigError(f"{path}: is not a parquet file ({error})") from error
-
-
-def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ConfigError(f"{path}, line {number}: is not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise ConfigError(f"{path}, line {number}: is not a JSON object")
-            yield row
+def _cap(value: Any) -> int | None:
+    """Return a row's cap; missing values (null, NaN) and numbers below 1 are none."""
+    if value is None or value != value:
+        return None
+    cap = finite(value)
+    if cap is None:
+        raise ValueError(
+            f"`max_tokens` is {shown(value)}; it must be a finite number, or null where there is "
+            f"no cap: {likely_cause(value)}"
+        )
+    return int(cap) if cap >= 1 else None

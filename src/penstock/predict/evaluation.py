@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.predict.call import CallFeatures
 from penstock.predict.datasets import Reply
 from penstock.predict.predictor import Predictor
 from penstock.predict.scores import score
@@ -31,6 +32,7 @@ def evaluate(
     *,
     online: bool,
     clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[int], None] = lambda _done: None,
 ) -> dict[str, Any]:
     """Return the figures of a predictor over replies, as the JSON report has them.
 
@@ -39,15 +41,18 @@ def evaluate(
         replies: what really came.
         online: predict, then learn, reply by reply.
         clock: for the latency of a prediction; features from the prompt are part of it.
+        progress: told after each reply that one more is done.
 
     """
     estimates, took = [], []
+    predictor.predict(CallFeatures.from_prompt("warm up"))  # the first prediction takes longer
     for reply in replies:
         begun = clock()
         estimates.append(predictor.predict(reply.call))
         took.append(reply.read_s + clock() - begun)
         if online:
             predictor.learn(reply.call, round(reply.output_tokens))
+        progress(1)
     lengths = np.array([reply.output_tokens for reply in replies])
     p50 = np.array([estimate.p50_tokens for estimate in estimates])
     p90 = np.array([estimate.p90_tokens for estimate in estimates])
