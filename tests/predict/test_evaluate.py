@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.predict import command
-from penstock.errors import ConfigError
-from penstock.predict.datasets import read_replies
+from penstock.predict.datasets import Row, replies_of
+from penstock.predict.prompt_tokens import tokenizer
 from tests.predict.replies import invented
 
 FIGURES = {
@@ -103,18 +103,52 @@ def test_a_decision_log_becomes_figures_and_a_plot(tmp_path: Path) -> None:
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ('{"prompt": "x"}\n', "row 1: needs"),
-        ("{]\n", "line 1: is not JSON"),
-        ("[1]\n", "not a JSON object"),
-        ("", "has no rows"),
-    ],
-)
-def test_a_wrong_file_is_refused_by_row(tmp_path: Path, text: str, match: str) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_text(text)
+def test_sections_without_rows_are_left_out_and_names_are_no_markup(tmp_path: Path) -> None:
+    test = tmp_path / "test.jsonl"
+    rows = [{"prompt": "x", "output_tokens": 7, "route": name} for name in ("[/x]", "[red]hey")]
+    test.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    with pytest.raises(ConfigError, match=match):
-        read_replies(path)
+    done = CliRunner().invoke(command, ["evaluate", "--test", str(test)], catch_exceptions=False)
+
+    shown = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
+    assert shown[1:6] == ["all", "routes", "[/x]", "[red]hey", "models"]
+
+
+@pytest.mark.parametrize("learner", ["numpy", "boosted"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_recorded_reply_is_enough_to_train_on(tmp_path: Path, learner: str, count: int) -> None:
+    file = tmp_path / "few.jsonl"
+    rows = [{"prompt": "word " * n, "output_tokens": 40} for n in range(count)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    report = run(
+        tmp_path, "evaluate", "--train", str(file), "--test", str(file), "--learner", learner
+    )
+
+    assert report["median_multiplicative_error"] < 1.5
+    out = ["--learner", learner, "--out", str(tmp_path / "prior.npz")]
+    assert CliRunner().invoke(command, ["train", str(file), *out]).exit_code == 0
+
+
+def test_a_prior_that_is_not_there_is_refused_in_one_line(files: Path) -> None:
+    test = str(files / "test.jsonl")
+
+    done = CliRunner().invoke(command, ["evaluate", "--test", test, "--prior", "nope.npz"])
+
+    assert done.exit_code == 2
+    said = " ".join(done.stderr.split())
+    assert "--prior: 'nope.npz' cannot be read (No such file or directory)" in said
+
+
+def test_loading_the_tokenizer_is_no_part_of_a_predictions_latency() -> None:
+    tokenizer.cache_clear()
+    loaded: list[int] = []
+
+    def clock() -> float:
+        loaded.append(tokenizer.cache_info().currsize)
+        return float(len(loaded))
+
+    (reply,) = replies_of([Row("Hello?", 7.0, None, "", None)], clock=clock)
+
+    assert loaded == [1, 1]
+    assert reply.read_s == 1.0

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.figures_table import print_figures
 from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
+from penstock.cli.rows_taken import is_long, last_ones, say, say_reading, to_train_on
 
 if TYPE_CHECKING:
+    from penstock.predict.datasets import Reply
     from penstock.predict.predictor import Predictor
     from penstock.predict.prior import LogTokens
 
@@ -52,12 +57,14 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, fold
     Rows need `prompt` and `output_tokens`, and may have `route`, `model` and `max_tokens`. The
     prior holds numbers only, no text. The shipped prior was made with --unlabelled, the shipped
     fold priors with --unlabelled --folds.
+
+    Of more than 20,000 rows 20,000 are taken, spread evenly over FILES and the same ones every
+    time; with --unlabelled all rows of 20,000 prompts, with --learner boosted the last 5,000 rows.
     """
     if learner == "boosted" and not labelled:
         raise click.UsageError("--unlabelled: a prior without labels is made by numpy alone.")
     if folds and labelled:
         raise click.UsageError("--folds: fold priors know no routes: give --unlabelled as well.")
-    from penstock.predict.datasets import read_replies
     from penstock.predict.fold_priors import shipped_folds, write_folds
     from penstock.predict.learners import learner as fit_of
     from penstock.predict.lessons import lesson
@@ -65,15 +72,23 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, fold
     from penstock.predict.shared_training import train_folds, train_shared
 
     keep_apart({"FILES": files, "--out": out})
-    replies = [reply for file in files for reply in read_replies(file)]
     if labelled:
-        lessons = [lesson(reply.call, reply.output_tokens) for reply in replies]
-        write_prior(out, fit_of(learner, wider=_shipped(), folds=shipped_folds())(lessons))
-    elif folds:
-        write_folds(out, train_folds(replies))
+        fit = fit_of(learner, wider=_shipped(), folds=shipped_folds())
+        replies = _last_ones(files) if learner == "boosted" else to_train_on(files, by="row")
+        write_prior(out, fit([lesson(reply.call, reply.output_tokens) for reply in replies]))
     else:
-        write_prior(out, train_shared(replies))
+        replies = to_train_on(files, by="prompt")
+        if folds:
+            write_folds(out, train_folds(replies))
+        else:
+            write_prior(out, train_shared(replies))
     click.echo(f"{out}: {out.stat().st_size:,} bytes, from {len(replies):,} replies")
+
+
+def _last_ones(files: Sequence[Path]) -> list[Reply]:
+    from penstock.predict.boosted import LESSONS_MAX
+
+    return last_ones(files, LESSONS_MAX)
 
 
 @command.command()
@@ -107,7 +122,8 @@ def evaluate(
     """Score the predictor on recorded replies, frozen or learning as it goes.
 
     Rows of both files need `prompt` and `output_tokens`, and may have `route`, `model` and
-    `max_tokens`.
+    `max_tokens`. Of more than 20,000 rows in --train, 20,000 are taken, spread evenly over it and
+    the same ones every time.
     """
     from penstock.predict.datasets import read_replies
     from penstock.predict.evaluation import evaluate as run
@@ -117,10 +133,18 @@ def evaluate(
     if prior == "auto":
         prior = "none" if online and train_file is None else "shipped"
     predictor = _predictor(train_file, prior, learner, seed)
-    report = run(predictor, read_replies(test_file), online=online)
+    say_reading([test_file])
+    replies = read_replies(test_file)
+    with click.progressbar(
+        length=len(replies),
+        label=f"scoring {len(replies):,} replies",
+        file=sys.stderr,
+        hidden=not is_long(replies),
+    ) as bar:
+        report = run(predictor, replies, online=online, progress=bar.update)
     if json_file is not None:
         write_text(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _print(report)
+    print_figures(report)
 
 
 def _plot_file(_context: click.Context, _option: click.Parameter, out: Path) -> Path:
@@ -143,17 +167,20 @@ def _plot_file(_context: click.Context, _option: click.Parameter, out: Path) -> 
 )
 @click.option("--json", "json_file", type=_OUT, help="Write the figures here as JSON.")
 def report(log: Path, out: Path, json_file: Path | None) -> None:
-    """Plot how well estimates held, from a decision log (JSON lines)."""
+    """Plot how well estimates held, from a decision log (JSON lines).
+
+    A last line that was cut, as a crash leaves it, is passed over, and stderr says so.
+    """
     from penstock.predict.report import plot_report, read_log, summarise
 
     keep_apart({"LOG": log, "--out": out, "--json": json_file})
-    records = read_log(log)
+    records = read_log(log, on_cut=say)
     figures = summarise(records)
     make_folder(out)
     plot_report(records, out)
     if json_file is not None:
         write_text(json_file, json.dumps(figures, indent=1, allow_nan=False) + "\n")
-    _print(figures)
+    print_figures(figures)
     click.echo(f"plot: {out}")
 
 
@@ -162,7 +189,16 @@ def _prior(name: str) -> LogTokens | None:
 
     if name == "none":
         return None
-    return _shipped() if name == "shipped" else read_prior(Path(name))
+    if name == "shipped":
+        return _shipped()
+    try:
+        return read_prior(Path(name))
+    except OSError as error:
+        raise click.BadParameter(
+            f"{name!r} cannot be read ({error.strerror or error}); it must be shipped, none or a "
+            "file from `penstock predict train`: is it mistyped?",
+            param_hint="--prior",
+        ) from error
 
 
 def _shipped() -> LogTokens:
@@ -172,7 +208,6 @@ def _shipped() -> LogTokens:
 
 
 def _predictor(train_file: Path | None, prior_name: str, learner: str, seed: int) -> Predictor:
-    from penstock.predict.datasets import read_replies
     from penstock.predict.fold_priors import shipped_folds
     from penstock.predict.learners import learner as fit_of
     from penstock.predict.lessons import lesson
@@ -182,40 +217,8 @@ def _predictor(train_file: Path | None, prior_name: str, learner: str, seed: int
     prior = _prior(prior_name)
     if train_file is None:
         return Predictor.cold() if prior is None else Predictor.starting_from(prior)
-    lessons = [lesson(row.call, row.output_tokens) for row in read_replies(train_file)]
     folds = shipped_folds() if prior_name == "shipped" else None
-    return train_predictor(lessons, fit_of(learner, wider=prior, folds=folds), seed=seed)
-
-
-_SHOWN = (
-    ("n", "n", "{:,}"),
-    ("bucket_accuracy", "bucket", "{:.3f}"),
-    ("pair_ranking", "ranking", "{:.3f}"),
-    ("spearman", "spearman", "{:.3f}"),
-    ("median_multiplicative_error", "error", "x{:.2f}"),
-    ("p90_coverage", "p90 cover", "{:.3f}"),
-)
-
-
-def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", *(title for _, title, _ in _SHOWN), box=None)
-    groups = [
-        ("", {"all": report}),
-        *((k, report.get(k, {})) for k in ("stretches", "routes", "models")),
-    ]
-    for kind, rows in groups:
-        if kind:
-            table.add_row(f"[bold]{kind}")
-        for name, row in rows.items():
-            cells = ["-" if row[key] is None else form.format(row[key]) for key, _, form in _SHOWN]
-            table.add_row(name or "(none)", *cells)
-    console = Console()
-    console.print(table)
-    if "latency_p50_us" in report:
-        console.print(
-            f"prediction p50 {report['latency_p50_us']:.0f} us, "
-            f"state {report['state_bytes']:,} bytes"
-        )
+    fit = fit_of(learner, wider=prior, folds=folds)
+    replies = to_train_on([train_file], by="row")
+    lessons = [lesson(reply.call, reply.output_tokens) for reply in replies]
+    return train_predictor(lessons, fit, seed=seed)

@@ -1,0 +1,78 @@
+"""The recorded replies that `penstock predict` takes of its files, and what it says meanwhile."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from penstock.predict.datasets import Reply
+
+_LONG_ROWS = 2_000
+_LONG_BYTES = 10_000_000
+
+
+def say(text: str) -> None:
+    """Say something beside the results, on stderr."""
+    click.echo(text, err=True)
+
+
+def is_long(replies: Sequence[Reply]) -> bool:
+    """Return whether working through so many replies takes seconds and more."""
+    return len(replies) > _LONG_ROWS
+
+
+def say_reading(files: Iterable[Path]) -> None:
+    """Say of large files that they are being read."""
+    for file in files:
+        size = file.stat().st_size
+        if size > _LONG_BYTES:
+            say(f"reading {file}: {size / 1e6:,.0f} MB")
+
+
+def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[Reply]:
+    """Return replies spread evenly over the files, at most as many as a training takes.
+
+    Raises:
+        ConfigError: a row or a file cannot be used.
+
+    """
+    from penstock.predict.datasets import read_rows, replies_of
+    from penstock.predict.sampling import TRAINED_MAX, spread
+
+    say_reading(files)
+    sample = spread(chain.from_iterable(map(read_rows, files)), TRAINED_MAX, by=by)
+    if not sample.whole:
+        most = f"{TRAINED_MAX:,}" + (" prompts" if by == "prompt" else "")
+        say(
+            f"{sample.seen:,} rows, more than the {most} of a training: {len(sample.rows):,} are "
+            "taken, spread evenly, the same ones every time"
+        )
+    replies = replies_of(sample.rows)
+    _say_fitting(replies)
+    return replies
+
+
+def last_ones(files: Sequence[Path], most: int) -> list[Reply]:
+    """Return the last `most` replies of the files.
+
+    Raises:
+        ConfigError: a row or a file cannot be used.
+
+    """
+    from penstock.predict.datasets import read_rows, replies_of
+
+    say_reading(files)
+    replies = replies_of(deque(chain.from_iterable(map(read_rows, files)), maxlen=most))
+    _say_fitting(replies)
+    return replies
+
+
+def _say_fitting(replies: Sequence[Reply]) -> None:
+    if is_long(replies):
+        say(f"fitting to {len(replies):,} replies; this takes a minute or some")
