@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.core.events import Failed, Woke
-from penstock.core.retry import ALWAYS
+from penstock.core.retry_budget import ALWAYS
 from penstock.core.scheduler import Scheduler
 from tests.core.story import arrive, complete, request, scheduler, tell, upstream
 from tests.core.town import Rule, Town, always, partly
@@ -80,7 +80,7 @@ def test_callers_do_not_see_the_faults_of_an_upstream_while_another_is_well(rule
     assert town.attempts["a"] <= 30
 
 
-def test_the_one_probe_that_fails_goes_elsewhere_though_the_budget_is_spent() -> None:
+def test_a_probe_that_fails_goes_elsewhere() -> None:
     penstock = scheduler(
         upstream("fast", window=16.0, base_s=0.001),
         upstream("slow", window=16.0),
@@ -91,4 +91,4 @@ def test_the_one_probe_that_fails_goes_elsewhere_though_the_budget_is_spent() ->
     town.run(1000.0)
 
     assert town.outcomes == {"completed": 6000}
-    assert town.attempts["fast"] > 3 + 6 * ALWAYS  # probes, one after the other
+    assert 6 < town.attempts["fast"] < 30  # probes, one after the other

@@ -12,7 +12,7 @@ from penstock.core.aside import AsideQueue
 from penstock.core.health import LONGEST_PAUSE_S
 from penstock.core.model import Request
 from penstock.core.policy import Allocator, OrderedQueue
-from penstock.core.retry import RetryBudget
+from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.sticky import Stickiness
 from penstock.core.ticket import Stage, Ticket
@@ -132,8 +132,11 @@ class Lane:
         window, occupied = 0.0, 0
         opened = []
         obstacle = NO_OBSTACLE
+        shunned = self._shunned(now)
         for upstream in self.upstreams:
             found = upstream.obstacle(now)
+            if upstream.name in shunned and not found[0]:
+                found = ("upstream", upstream.doubt.probe_at)
             if found[0] != "upstream":  # what is paused has no room to share out
                 window += upstream.capacity.window
                 occupied += len(upstream.in_flight)
@@ -144,6 +147,20 @@ class Lane:
         if window > 0:
             self.signals.window, self.signals.occupied = window, occupied
         return opened, obstacle
+
+    def _shunned(self, now: float) -> Sequence[str]:
+        """Name the upstreams in doubt that are not due for a probe, if there is another."""
+        for upstream in self.upstreams:
+            if upstream.doubt.look_at <= now:
+                break
+        else:
+            return ()
+        doubted = [upstream for upstream in self.upstreams if upstream.in_doubt(now)]
+        for upstream in self.upstreams:
+            health = upstream.health
+            if upstream not in doubted and not health.probation and health.open_at(now) <= now:
+                return [each.name for each in doubted if each.doubt.probe_at > now]
+        return ()
 
     def _choose(
         self,
@@ -303,7 +320,7 @@ class Lane:
     def has_refuge(self, ticket: Ticket, now: float) -> bool:
         """Say whether there is a sound upstream that has not failed the ticket."""
         return any(
-            upstream.name not in ticket.failed_at and upstream.health.sound(now)
+            upstream.name not in ticket.failed_at and upstream.sound(now)
             for upstream in self.upstreams
         )
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from penstock.core import retry
 from penstock.core.backlog import Backlog
 from penstock.core.events import (
     Action,
@@ -23,7 +24,7 @@ from penstock.core.events import (
 )
 from penstock.core.lane import Lane
 from penstock.core.policy import Admit, Allocator, DeferFor, OrderedQueue, OverloadPolicy
-from penstock.core.retry import RetryBudget
+from penstock.core.retry_budget import RetryBudget
 from penstock.core.settings import Settings
 from penstock.core.snapshot import Snapshot, snapshot_of
 from penstock.core.sticky import Stickiness
@@ -205,9 +206,9 @@ class Scheduler:
         lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
         open_at = lane.open_at(now)
         hopeless = (
-            open_at >= _last_retry_at(ticket)
+            open_at >= retry.last_at(ticket)
             or lane.no_use(ticket.request, now)
-            or self._refused_too_often(ticket, now)
+            or retry.refused_too_often(ticket, self.settings.max_attempts, now)
         )
         if hopeless or self._draining:
             self._end(ticket)
@@ -228,11 +229,17 @@ class Scheduler:
         lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
         ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
         until = now + max(0.001, event.jitter * ceiling_s)
-        elsewhere = event.upstream_fault and self._may_go_elsewhere(ticket, lane, event, now)
+        elsewhere = event.upstream_fault and retry.may_go_elsewhere(ticket, lane, event, now)
         if elsewhere and not event.reached:
             until = now
-        timely = event.retryable and self._may_retry(ticket, lane, until, now)
-        if timely and (elsewhere or self._pay(ticket, lane, now)):
+        again = (
+            event.retryable
+            and not self._draining
+            and ticket.attempts < self.settings.max_attempts
+            and until < retry.last_at(ticket)
+            and not lane.no_use(ticket.request, now)
+        )
+        if again and (elsewhere or retry.pay(ticket, lane, now)):
             if elsewhere and event.reached:
                 lane.retries.go_elsewhere(now=now)
             self._hold_back(ticket)
@@ -253,7 +260,7 @@ class Scheduler:
         lane = self._lane_of(ticket)
         if ticket.stage is _IN_FLIGHT:
             self._landed(ticket)
-            self._upstreams[ticket.upstream].fail(ticket, upstream_fault=False, jitter=0.0, now=now)
+            self._upstreams[ticket.upstream].left(ticket, now=now)
         elif ticket.stage is _QUEUED:
             lane.take(ticket, now)
         self._end(ticket)
@@ -369,51 +376,9 @@ class Scheduler:
 
     def _hold_back(self, ticket: Ticket) -> None:
         self._backlog.enter(ticket)
-        until = _last_retry_at(ticket) if ticket.attempts else ticket.request.expires_at
+        until = retry.last_at(ticket) if ticket.attempts else ticket.request.expires_at
         if until < math.inf:
             self._expiry.set(ticket.request.id, until)
-
-    def _may_go_elsewhere(self, ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:
-        """Say whether a broken attempt may leave its upstream for a sound one; note that it broke.
-
-        What never reached a provider may go round all of them; anything else moves once.
-        """
-        if ticket.upstream in ticket.failed_at:
-            return False
-        ticket.failed_at += (ticket.upstream,)
-        if not lane.has_refuge(ticket, now):
-            return False
-        return not event.reached or (
-            len(ticket.failed_at) == 1 and lane.retries.may_go_elsewhere(now=now)
-        )
-
-    def _may_retry(self, ticket: Ticket, lane: Lane, until: float, now: float) -> bool:
-        """Say whether a broken attempt may be made again after a pause until then."""
-        return (
-            not self._draining
-            and ticket.attempts < self.settings.max_attempts
-            and until < _last_retry_at(ticket)
-            and not lane.no_use(ticket.request, now)
-        )
-
-    @staticmethod
-    def _pay(ticket: Ticket, lane: Lane, now: float) -> bool:
-        """Take another attempt from the retry budget, if that has one."""
-        if lane.retries.next_at(lane.signals.waiting, now=now) > now:
-            return False
-        lane.retries.spend(now=now)
-        ticket.retry_paid = True
-        return True
-
-    def _refused_too_often(self, ticket: Ticket, now: float) -> bool:
-        """Say whether refusals at the door end a request: only one that nothing else would end.
-
-        In a storm the head of the queue is the probe every time; it must not pay for that while
-        its time-to-live or its deadline lets it wait.
-        """
-        request = ticket.request
-        may_wait = request.expires_at < math.inf or now < request.deadline < math.inf
-        return not may_wait and ticket.attempts >= self.settings.max_attempts
 
     def _fail_fast(self, lane: Lane, now: float) -> None:
         """Refuse what waits for upstreams that are closed beyond its own patience."""
@@ -469,6 +434,7 @@ class Scheduler:
         )
         lane.signals.window = sum(upstream.capacity.window for upstream in serving)
         for upstream in serving:
+            upstream.has_peers = upstream.has_peers or len(serving) > 1
             self._lanes_of_upstream[upstream.name].append(lane)
         return lane
 
@@ -528,9 +494,3 @@ class Scheduler:
             ticket.service_p50_s,
             ticket.waits.copy(),
         )
-
-
-def _last_retry_at(ticket: Ticket) -> float:
-    """Return before when another attempt must have begun."""
-    request = ticket.request
-    return request.deadline if request.deadline < request.expires_at else request.expires_at

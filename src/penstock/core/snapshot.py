@@ -111,7 +111,7 @@ def _upstream(upstream: Upstream, now: float) -> UpstreamSnapshot:
         len(upstream.in_flight),
         upstream.tokens,
         upstream.health.open_at(now=now),
-        upstream.health.probation,
+        upstream.health.probation or upstream.doubt.held,
         upstream.slowdown,
         upstream.services(),
     )

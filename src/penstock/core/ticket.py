@@ -33,7 +33,8 @@ class Ticket:
             from the retry budget already; `failed_at` where it broke.
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
         upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt;
-            `sent_before` counts all attempts there before it.
+            `sent_before` counts all attempts there before it; `expected_s` is its predicted
+            service time there.
 
     """
 
@@ -59,6 +60,7 @@ class Ticket:
     first_token_at: float = math.nan
     in_flight_at_dispatch: int = 0
     sent_before: int = 0
+    expected_s: float = 0.0
 
     def hold(self, cause: str, now: float) -> None:
         """Note what the request waits for from now on; "" ends the wait."""

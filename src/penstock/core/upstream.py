@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from penstock.core.doubt import Doubt
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled
 from penstock.core.health import LONGEST_PAUSE_S, Health
 from penstock.core.pace import LearntPace
@@ -30,6 +31,9 @@ class Upstream:
     limits: UpstreamLimits
     name: str = field(init=False)
     health: Health = field(default_factory=Health)
+    doubt: Doubt = field(default_factory=Doubt)
+    has_peers: bool = False
+    """Others serve some of its models; without them doubt would change nothing."""
     pace: LearntPace = field(default_factory=LearntPace)
     sent: int = 0
     in_flight: dict[int, Ticket] = field(default_factory=dict)
@@ -115,7 +119,10 @@ class Upstream:
         self.pace.sent(now=now)
         if not self.limits.unlimited:
             self.limits.reserve(ticket, now=now)
-        self.capacity.on_dispatch(ticket, self.service(request.model), flying, now=now)
+        fit = self.service(request.model)
+        if self.has_peers:
+            self.doubt.sent(ticket, fit.predict_s(request.estimate.p50_tokens), now)
+        self.capacity.on_dispatch(ticket, fit, flying, now=now)
 
     def _land(self, ticket: Ticket, now: float) -> None:
         del self.in_flight[ticket.request.id]
@@ -127,6 +134,7 @@ class Upstream:
         """Note the first token of a reply."""
         if math.isnan(ticket.first_token_at):
             ticket.first_token_at = now
+            self.doubt.heard(now)
             self.health.succeeded(sent_at=ticket.dispatched_at)
             fit = self.service(ticket.request.model)
             fit.first.observe(ticket.request.prompt_tokens, now - ticket.dispatched_at)
@@ -138,6 +146,8 @@ class Upstream:
         if not self.limits.unlimited:
             self.limits.settle(ticket, output_tokens, event.prompt_tokens)
         self.health.succeeded(sent_at=sent_at)
+        if self.has_peers:
+            self.doubt.replied(sent_at, now)
         latency_s = now - sent_at
         fit = self.service(ticket.request.model)
         reply = Reply(
@@ -167,6 +177,8 @@ class Upstream:
         nothing about the window.
         """
         rate = event.cause is RefusalCause.RATE
+        if event.cause is not RefusalCause.SLOW_FIRST_TOKEN:
+            self.doubt.heard(now)
         alone = rate and self.limits.explains(ticket, event.retry_after_s, now=now)
         paced = rate and not alone and self._learn_pace(ticket, event, now=now)
         if event.cause not in _NOT_OF_LOAD and not alone and not paced:
@@ -204,11 +216,26 @@ class Upstream:
         return True
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
-        """Take a broken or cancelled attempt out of the ledger."""
+        """Take a broken attempt out of the ledger."""
         self._land(ticket, now)
         self.limits.settle(ticket, None, None)
         if upstream_fault:
             self.health.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)
+            self.doubt.broke(ticket.dispatched_at, now)
+
+    def left(self, ticket: Ticket, *, now: float) -> None:
+        """Take an attempt out of the ledger whose caller has gone."""
+        self._land(ticket, now)
+        self.limits.settle(ticket, None, None)
+        self.doubt.left(ticket, now)
+
+    def in_doubt(self, now: float) -> bool:
+        """Say whether others should serve, if they can."""
+        return self.doubt.look_at <= now and self.doubt.look(self.in_flight.values(), now)
+
+    def sound(self, now: float) -> bool:
+        """Say whether nothing is known against it: what has failed elsewhere may come here."""
+        return self.health.sound(now) and not self.in_doubt(now)
 
 
 def _fits(pattern: str, model: str) -> bool:
