@@ -1,10 +1,19 @@
 """How long a provider needs for a reply of so many tokens, once it has started."""
 
+import math
+from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-MOST_TOLERANCE, LEAST_TOLERANCE, TOLERANCE_RATIO = 0.5, 0.03, 4.0
-QUANTILE, QUANTILE_STEP = 0.25, 0.05
+MOST_TOLERANCE, LEAST_TOLERANCE, TOLERANCE_DEVIATIONS = 1.5, 0.03, 4.0
+QUIET_REPLIES, QUIET_AT_FIRST, FIRST_NOISE = 48, 4, 0.03
+"""The noise is judged by so many quiet replies; before any, as if so many had shown so much."""
+FIRST_TOLERANCE = LEAST_TOLERANCE + TOLERANCE_DEVIATIONS * FIRST_NOISE
+MOST_TYPICAL = 1.5
+QUARTILE_DEVIATIONS = 0.674
+"""A normal distribution's lower quartile lies so many standard deviations below its median."""
 LEAST_S = 1e-6
+TINY_RATIO = 1e-3
 KNOWN_REPLIES, REACH = 3, 4.0
 """A line's word counts after so many replies, up to so many times the longest of them."""
 
@@ -124,41 +133,74 @@ class ServiceTime(Envelope):
 
     Attributes:
         first: the time to the first token over prompt tokens, where replies are streamed.
-        quiet_excess: lower quartile of (latency / prediction - 1) of replies that had no reason
-            to wait: how noisy this provider is by itself.
+        typical: median of latency over prediction of replies that had no reason to wait; the
+            line runs along the fastest of them.
+        noise: standard deviation of its logarithm.
 
     """
 
     first: Envelope = field(default_factory=lambda: Envelope(0.2, 1e-6))
-    quiet_excess: float = 0.03
+    typical: float = 1.0
+    noise: float = FIRST_NOISE
+    tolerance: float = FIRST_TOLERANCE
+    _quiet: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=QUIET_REPLIES))
 
     def observe(self, tokens: int, latency_s: float) -> None:
         """Learn from a complete reply of `tokens` that took `latency_s` from dispatch."""
         if tokens >= 1:
             Envelope.observe(self, tokens, latency_s)
 
-    @property
-    def tolerance(self) -> float:
-        """Return the relative excess over the prediction that is no sign of waiting yet.
+    def observe_quiet(self, ratio: float, n: float) -> None:
+        """Learn from the latency over the prediction of a reply that had no reason to wait.
 
-        The quartile of the excess over a minimum is about 1.3 standard deviations of a lognormal
-        jitter; four times it is beyond what jitter alone reaches 19 times in 20.
-        """
-        return min(MOST_TOLERANCE, LEAST_TOLERANCE + TOLERANCE_RATIO * self.quiet_excess)
+        `tolerance` is the relative excess over the prediction that is no sign of waiting yet:
+        four standard deviations above the median, which jitter alone hardly ever reaches. Of the
+        spread only the lower half counts, as some that should not have waited may have; and only
+        around the line over `n`, as more of them may be slower without any chance in it.
 
-    def observe_quiet(self, excess: float) -> None:
-        """Learn from the relative excess of a reply that had no reason to wait.
-
-        Source:
-            A quantile by stochastic approximation: Robbins & Monro, Annals of Mathematical
-            Statistics 22(3), 1951.
+        Args:
+            ratio: latency over prediction.
+            n: how many flew beside it, itself included.
 
         """
-        step = QUANTILE_STEP * max(0.01, self.quiet_excess)
-        up = QUANTILE if excess > self.quiet_excess else QUANTILE - 1.0
-        self.quiet_excess = max(0.0, self.quiet_excess + up * step)
+        self._quiet.append((n, math.log(max(TINY_RATIO, ratio))))
+        count = len(self._quiet)
+        self.typical = min(MOST_TYPICAL, max(1.0, math.exp(_lower(self._quiet, 0.0)[0])))
+        few = QUIET_AT_FIRST / (QUIET_AT_FIRST + count)
+        spread = _lower(self._quiet, _slope(self._quiet))[1]
+        self.noise = few * FIRST_NOISE + (1.0 - few) * spread
+        above = self.typical * math.exp(TOLERANCE_DEVIATIONS * self.noise) - 1.0
+        self.tolerance = min(MOST_TOLERANCE, LEAST_TOLERANCE + above)
 
-    def restart(self, scale: float) -> None:
-        """Forget what was learnt: the provider is `scale` times as slow as it was."""
+    def restart(self, scale: float, *, crowded: bool = False) -> None:
+        """Forget what was learnt: the provider is `scale` times as slow as it was.
+
+        If it was learnt in a crowd, so was the noise.
+        """
         self.forget(scale)
         self.first.forget(1.0)
+        self.typical = 1.0
+        self._quiet.clear()
+        if crowded:
+            self.noise, self.tolerance = FIRST_NOISE, FIRST_TOLERANCE
+
+
+def _slope(points: Collection[tuple[float, float]]) -> float:
+    """Return the least-squares slope through (x, y), not below 0."""
+    count = len(points)
+    sx = sy = sxx = sxy = 0.0
+    for x, y in points:
+        sx += x
+        sy += y
+        sxx += x * x
+        sxy += x * y
+    spread = count * sxx - sx * sx
+    return max(0.0, (count * sxy - sx * sy) / spread) if spread > 1e-9 else 0.0
+
+
+def _lower(points: Collection[tuple[float, float]], slope: float) -> tuple[float, float]:
+    """Return median and deviation of y - slope x, the deviation from the lower half alone."""
+    values = sorted([y - slope * x for x, y in points])
+    count = len(values)
+    median = values[count // 2]
+    return median, (median - values[(count + 1) // 4]) / QUARTILE_DEVIATIONS

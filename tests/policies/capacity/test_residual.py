@@ -44,6 +44,15 @@ def test_a_provider_that_slows_down_for_all_is_filled_to_its_knee(model: str) ->
     assert 7 <= seen.window_at(80.0) <= 10
 
 
+@pytest.mark.parametrize("jitter", [0.07, 0.15, 0.25])
+def test_a_provider_that_is_slow_by_chance_is_not_taken_for_a_full_one(jitter: float) -> None:
+    provider = {"model": "linear", "capacity": 8, "gamma": 0.5, "jitter": jitter}
+    runs = [live_through(provider, places=8, load=0.5, seed=seed) for seed in range(5)]
+
+    assert median(run.in_time / run.ended for run in runs) > 0.95
+    assert median(run.window_at(80.0) for run in runs) >= 6
+
+
 def test_a_provider_that_serves_one_at_a_time_gets_one_and_the_next_to_come() -> None:
     seen = live_through({"model": "serial"}, places=1, load=1.2)
 

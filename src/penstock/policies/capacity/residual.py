@@ -11,6 +11,7 @@ from penstock.core.events import RefusalCause
 from penstock.core.flight_log import Flight, FlightLog
 from penstock.core.policy import Reply
 from penstock.core.service_time import ServiceTime
+from penstock.core.shrink_trial import ShrinkTrial
 from penstock.core.ticket import Ticket
 
 NOISE_S = 0.01
@@ -25,6 +26,7 @@ LATER_LEAST_STEP, LATER_STEP_SHARE = 2.0, 0.125
 PROBE_SHARE = 1.0 / 16.0
 FIRST_PROBE_S, LONGEST_PROBE_S, LEAST_LONGEST_S = 1.0, 16.0, 4.0
 BRIEF_SHARE = 0.5
+ALONE = 1.5
 FEW = 1.0
 """Where so few are served at once, one too many doubles everybody's wait: probe with care."""
 WIDE_AFTER_S, WIDE_AGAIN_S, WIDE_S = 55.0, 15.0, 5.0
@@ -106,6 +108,7 @@ class Residual:
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         # Was it full from the first moment?
         self._dip = Dip()
+        self._trial = ShrinkTrial()
         # Drift: replies that are slow at any window are not waiting.
         self._shrunk_at = math.inf
         self._before = self.window
@@ -243,13 +246,21 @@ class Residual:
         ratio = reply.latency_s / service_s
         excess = ratio - 1.0
         self._look_lower(flight, ratio, fit, now)
-        if 2 * flight.in_flight <= (self._confirmed if self._ramping else self._limit):
-            fit.observe_quiet(excess)
+        self._look_for_noise(flight, ratio, fit, now)
+        mean_n = self._log.mean_in_flight(flight, now=now)
+        if self._had_no_reason_to_wait(flight, mean_n):
+            fit.observe_quiet(ratio, mean_n)
         if streamed and excess > fit.tolerance:
             rest_s = service_s - fit.first.predict_s(reply.ticket.request.prompt_tokens)
             slower = (reply.latency_s - reply.first_token_s) / max(TINY_S, rest_s) - 1.0
             self._vote(slower > 0.5 * excess)
         self._judge(flight, service_s, fit, whole=True, now=now)
+
+    def _had_no_reason_to_wait(self, flight: Flight, mean_n: float) -> bool:
+        """Say whether it flew alone, or was sent into a window less than half in use."""
+        if 2 * flight.in_flight <= (self._confirmed if self._ramping else self._limit):
+            return True
+        return flight.in_flight == 1 and mean_n <= ALONE
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
         """Shrink, once per flight and only if the window was in use: a lone probe tells nothing."""
@@ -269,9 +280,12 @@ class Residual:
     ) -> None:
         log = self._log
         latency_s = max(TINY_S, now - flight.sent_at)
-        waited_s = latency_s - service_s
         slop_s = fit.tolerance * service_s + NOISE_S
-        if waited_s <= slop_s:
+        late = latency_s - service_s > slop_s
+        service_s *= fit.typical
+        slop_s -= (fit.typical - 1.0) * service_s / fit.typical
+        waited_s = latency_s - service_s
+        if not late:
             if whole:
                 self._slow.clear()
                 self._shrinking = False
@@ -323,10 +337,12 @@ class Residual:
 
     def _waited(self, flight: Flight, estimate: float, excess: float, now: float) -> None:
         self._strikes = self._successes = 0
+        level = self._confirmed if self._ramping else self._limit
         if self._ramping:
             self._ramping = self._first_ramp = False
             estimate = max(estimate, self._confirmed)
         if estimate < self._limit:
+            self._trial.shrunk(level, excess, now)
             self._shrink(estimate, excess, now)
         elif flight.in_flight <= self._limit:
             return
@@ -377,6 +393,20 @@ class Residual:
         self._ramp_from(max(self._limit, self._before))
         return True
 
+    def _look_for_noise(self, flight: Flight, ratio: float, fit: ServiceTime, now: float) -> None:
+        """Learn the provider's noise where a smaller window made replies no faster."""
+        n = max(float(flight.in_flight), self._log.mean_in_flight(flight, now=now))
+        scattered = self._trial.replied(n, self._limit, ratio, flight.sent_at)
+        if scattered is None:
+            return
+        for each_n, each in scattered:
+            fit.observe_quiet(each, each_n)
+        if self._trial.excess <= fit.tolerance:
+            self._strikes = 0
+            self._shrinking = False
+            self._ramp_from(max(self._limit, self._trial.window))
+            self._trial.end()
+
     def _look_lower(self, flight: Flight, ratio: float, fit: ServiceTime, now: float) -> None:
         """Where replies are faster among half as many, what the line saw was a crowd.
 
@@ -386,7 +416,7 @@ class Residual:
         may_open = not self._ramping and self._sharing > SURE
         gain = self._dip.replied(n, self._limit, ratio, may_open=may_open)
         if gain is not None:
-            fit.restart(gain)
+            fit.restart(gain, crowded=True)
             self._samples.clear()
             self._shrink(max(self._limit // 2.0, gain * self._limit), 1.0 / gain - 1.0, now)
 
@@ -401,11 +431,15 @@ class Residual:
                 continue
             waited_s = (due_at - sent_at - OVERDUE_S) * (1.0 - 1.0 / OVERDUE_RATIO)
             estimate = float(flight.in_flight - self._log.replies_in(sent_at, waited_s) - 1)
+            level = self._limit
             if self._ramping:
-                estimate = max(estimate, self._confirmed)
+                level = self._confirmed
+                estimate = max(estimate, level)
             if 1.0 <= estimate < self._limit:
                 self._ramping = self._first_ramp = False
-                self._shrink(estimate, waited_s / max(TINY_S, due_at - sent_at - waited_s), now)
+                excess = waited_s / max(TINY_S, due_at - sent_at - waited_s)
+                self._trial.shrunk(level, excess, now)
+                self._shrink(estimate, excess, now)
                 self._probe_at = max(self._probe_at, now + self._probe_wait_s)
 
     # Queue or sharing
