@@ -2,10 +2,13 @@
 
 import math
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from penstock.core.events import Arrived, Cancelled, Completed, LimitsSeen, Woke
 from penstock.core.model import Request
 from penstock.core.scheduler import Scheduler
-from penstock.core.settings import Limits
+from penstock.core.settings import Limits, PolicySpec
 from tests.core.story import arrive, is_at_rest, request, scheduler, tell, told, upstream
 
 WIDE = upstream(window=1000)
@@ -137,3 +140,42 @@ def test_limits_are_kept_for_a_bounded_number_of_models() -> None:
 
     assert max(went[1], went[2]) < SOON_S  # the longest silent is forgotten
     assert went[4] >= 60.0
+
+
+ARRIVALS = st.lists(
+    st.tuples(
+        st.sampled_from(["interactive", "batch"]),
+        st.sampled_from(["big", "small", "tiny"]),
+        st.floats(0.0, 5.0),
+        st.sampled_from([10.0, 300.0, 900.0]),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(arrivals=ARRIVALS, ordering=st.sampled_from(["fifo", "feasible_set"]))
+@settings(deadline=None)
+def test_nobody_is_forgotten_aside_and_no_models_minute_is_exceeded(
+    arrivals: list[tuple[str, str, float, float]], ordering: str
+) -> None:
+    at, requests = 0.0, []
+    for id_, (traffic_class, model, gap_s, cost) in enumerate(arrivals):
+        at += gap_s
+        requests.append(request(id_, traffic_class, at=at, model=model, cost=cost))
+
+    def told_story() -> dict[int, float]:
+        penstock = scheduler(
+            WIDE, allocation=PolicySpec("adaptive_drr"), ordering=PolicySpec(ordering)
+        )
+        for model, limit in (("small", 6.0), ("tiny", 1.0)):
+            seen = LimitsSeen("default", limit_requests=limit, limit_tokens=1500.0, model=model)
+            tell(penstock, (0.0, seen))
+        return when_all(penstock, requests)
+
+    went = told_story()
+    assert sorted(went) == [one.id for one in requests]
+    for model, limit in (("small", 6), ("tiny", 1)):
+        times = sorted(went[one.id] for one in requests if one.model == model)
+        assert all(b - a >= 60.0 for a, b in zip(times, times[limit:], strict=False))
+    assert told_story() == went
