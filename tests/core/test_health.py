@@ -115,3 +115,54 @@ def test_single_faults_are_forgiven_but_three_in_a_row_take_the_upstream_out() -
         health.failed(sent_at=at - 0.5, jitter=0.5, now=at)
     assert health.open_at(now=5.0) == 5.5
     assert health.probation
+
+
+def answered(times: int) -> Health:
+    health = Health()
+    for number in range(times):
+        health.succeeded(sent_at=float(number))
+    return health
+
+
+def test_a_few_overload_refusals_among_answers_stop_it_for_a_moment_only() -> None:
+    health = answered(20)
+    for at in (100.0, 110.0, 120.0):
+        refuse(health, RefusalCause.OVERLOAD, at=at, jitter=0.8)
+
+        assert health.open_at(now=at) == pytest.approx(at + 0.2)
+        assert not health.probation
+        for more in range(5):
+            health.succeeded(sent_at=at + 1.0 + more)
+
+
+def test_two_overload_refusals_in_a_row_are_an_overload() -> None:
+    health = answered(20)
+    refuse(health, RefusalCause.OVERLOAD, at=100.0)
+    refuse(health, RefusalCause.OVERLOAD, at=101.0, jitter=0.9)
+
+    assert health.open_at(now=101.0) == pytest.approx(101.0 + 0.9 * 2.0)
+    assert health.probation
+
+
+def test_a_quarter_of_what_flies_refused_at_once_is_an_overload() -> None:
+    health = answered(20)
+    probing = []
+    for _ in range(8):
+        refuse(health, RefusalCause.OVERLOAD, at=100.0, sent_at=99.0)
+        probing.append(health.probation)
+
+    assert probing == [False] * 5 + [True] * 3
+
+
+def test_an_upstream_that_nobody_knows_yet_gets_no_benefit_of_the_doubt() -> None:
+    health = answered(3)
+    refuse(health, RefusalCause.OVERLOAD, at=100.0)
+
+    assert health.probation
+
+
+def test_a_wait_that_an_overload_refusal_asks_for_is_kept() -> None:
+    health = answered(20)
+    refuse(health, RefusalCause.OVERLOAD, at=100.0, retry_after_s=20.0)
+
+    assert health.open_at(now=100.0) == 120.0

@@ -11,6 +11,9 @@ LONGEST_PAUSE_S = 60.0
 LONGEST_RATE_S = 600.0
 """A refusal for the rate that asks for more is a spent quota: days are how vendors say so."""
 FAULTS_TO_OPEN = 3
+SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 8, 0.25
+SHARE_WEIGHT = 1.0 / 16.0
+"""Overload refusals that are fewer than a quarter of what comes back stop it for a moment only."""
 
 
 class Health:
@@ -20,7 +23,9 @@ class Health:
       wait whose deadline allows it, and the pause ends with a probe.
     - quota, or a rate refusal with a wait beyond `LONGEST_RATE_S`: closed until then, and probed
       after it; requests must go elsewhere or fail at once, nobody sleeps for days.
-    - overload, slow first token and repeated faults: exponential back-off with full jitter.
+    - overload, slow first token and repeated faults: exponential back-off with full jitter. A
+      few overload refusals among answers stop it for a moment only, and nobody probes: where some
+      are refused at any load, a pause for all after each would cost more than the refusals.
     Refusals of attempts sent before the last refusal was known are the same bad news, once.
 
     Source:
@@ -39,6 +44,9 @@ class Health:
         self._streak = 0
         self._faults = 0
         self._last_bad_at = -math.inf
+        self._answers = 0
+        self._refused_share = 0.0
+        self._sporadic = False
 
     @property
     def troubled(self) -> bool:
@@ -70,9 +78,13 @@ class Health:
     ) -> None:
         """Note a refused attempt."""
         wait_s = retry_after_s if retry_after_s is not None and retry_after_s >= 0 else None
+        sporadic = self._is_sporadic(sent_at)
         if sent_at >= self._last_bad_at:
             self._streak += 1
             self._last_bad_at = now
+        if cause is RefusalCause.OVERLOAD and wait_s is None and sporadic:
+            self.paused_until = max(self.paused_until, now + max(0.05, jitter * SPORADIC_PAUSE_S))
+            return
         if cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_RATE_S):
             until = now + (LONGEST_PAUSE_S if wait_s is None else wait_s)
             self.exhausted_until = max(self.exhausted_until, until)
@@ -89,6 +101,15 @@ class Health:
             self.closed_until = max(self.closed_until, now + wait_s)
         self.probation = cause is not RefusalCause.RATE or self._streak > 1 or long
 
+    def _is_sporadic(self, sent_at: float) -> bool:
+        """Say whether a refusal is one of few among answers, and count it."""
+        again = sent_at >= self._last_bad_at and self._streak > 0  # nothing was answered since
+        known = sent_at < self._last_bad_at and not self._sporadic
+        few = self._refused_share < SPORADIC_SHARE and self._answers >= SPORADIC_ANSWERS
+        self._refused_share += SHARE_WEIGHT * (1.0 - self._refused_share)
+        self._sporadic = few and not again and not known
+        return self._sporadic
+
     def failed(self, *, sent_at: float, jitter: float, now: float) -> None:
         """Note an attempt that broke on the upstream's side."""
         if sent_at < self._last_bad_at:
@@ -102,6 +123,8 @@ class Health:
 
     def succeeded(self, *, sent_at: float) -> None:
         """Note a sign of life from an attempt that was sent after the last bad news."""
+        self._answers += 1
+        self._refused_share -= SHARE_WEIGHT * self._refused_share
         if sent_at >= self._last_bad_at:
             self._streak = self._faults = 0
             self.probation = False

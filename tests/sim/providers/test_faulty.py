@@ -80,6 +80,21 @@ def test_only_the_given_share_of_jobs_is_hit_and_always_the_same_ones() -> None:
     assert 200 < len(hit()) < 300
 
 
+def test_a_job_that_is_sent_again_is_drawn_again() -> None:
+    provider = faulty({"kind": "status", "share": 0.5})
+
+    def refused(jobs: list[int], at: float) -> list[int]:
+        return [n for n in jobs if provider.submit(Job(n, 0), now=at) is not None]
+
+    once = refused(list(range(1000)), 1.0)
+    twice = refused(once, 2.0)
+    thrice = refused(twice, 3.0)
+
+    assert 450 < len(once) < 550
+    assert 200 < len(twice) < 300
+    assert 80 < len(thrice) < 170
+
+
 def test_where_windows_overlap_the_first_one_holds() -> None:
     provider = faulty({"kind": "status", "status": 500}, {"kind": "status", "status": 503})
 

@@ -20,6 +20,7 @@ from penstock.sim.providers.base import (
 )
 
 _SHARE_STREAM = 0x4654
+_MET_MAX = 10_000
 _OVERLOADS = (503, 529)
 
 
@@ -31,7 +32,7 @@ class FaultWindow:
         kind: `status` answers `status` at the door; `slow_first_token` holds the job `delay_s`
             before it reaches the provider; `stall` sends nothing after `after_tokens`, for
             ever; `reset` breaks the connection there.
-        share: which share of the jobs, in [0, 1], drawn per job.
+        share: which share of the attempts, in [0, 1]; a job that is sent again is drawn again.
         retry_after_s: what a `status` answer asks for; None if nothing.
 
     """
@@ -81,6 +82,7 @@ class FaultyServer:
         self._held: list[tuple[float, int, Job]] = []
         self._held_ids: dict[int, float] = {}
         self._cut: dict[int, tuple[Happening, int]] = {}
+        self._met: dict[int, int] = {}  # how many faults a job has met, until it meets none
         self._stalled: dict[int, int] = {}
 
     def submit(self, job: Job, *, now: float) -> Refusal | None:
@@ -144,11 +146,15 @@ class FaultyServer:
         return Occupancy(inner.active + len(self._held_ids) + len(self._stalled), inner.queued)
 
     def _window_for(self, job: Job, now: float) -> FaultWindow | None:
+        before = self._met.pop(job.id, 0)
         for number, window in enumerate(self._windows):
             if not window.from_s <= now < window.until_s:
                 continue
-            draw = unit(self._seed, _SHARE_STREAM + number, job.id) if window.share < 1 else 0.0
-            if draw < window.share:
+            stream = _SHARE_STREAM + number + before * len(self._windows)
+            if window.share >= 1 or unit(self._seed, stream, job.id) < window.share:
+                self._met[job.id] = before + 1
+                if len(self._met) > _MET_MAX:
+                    del self._met[next(iter(self._met))]
                 return window
         return None
 
