@@ -179,10 +179,13 @@ class Lane:
                 break
             ticket = heads.pop(name)
             target, obstacle = self._place(ticket, opened, elsewhere, now)
-            if target is not None and self._owes(ticket, now):
-                target, obstacle = None, OWED
+            if self._aside and target is not None:  # hardly ever anybody stands aside
+                if self._owes(ticket, now):
+                    target, obstacle = None, OWED
+                else:
+                    blocked += self._firsts(ticket.request.model, now)
             if target is not None:
-                for each in blocked + self._firsts(ticket.request.model, now):
+                for each in blocked:
                     each.passes += 1
                 return ticket, target
             self._hold({name: ticket}, obstacle, now)

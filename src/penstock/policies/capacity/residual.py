@@ -245,9 +245,10 @@ class Residual:
         service_s = max(TINY_S, fit.predict_s(reply.output_tokens))
         ratio = reply.latency_s / service_s
         excess = ratio - 1.0
-        self._look_lower(flight, ratio, fit, now)
-        self._look_for_noise(flight, ratio, fit, now)
         mean_n = self._log.mean_in_flight(flight, now=now)
+        n = mean_n if mean_n > flight.in_flight else float(flight.in_flight)
+        self._look_lower(n, ratio, fit, now)
+        self._look_for_noise(flight, n, ratio, fit)
         if self._had_no_reason_to_wait(flight, mean_n):
             fit.observe_quiet(ratio, mean_n)
         if streamed and excess > fit.tolerance:
@@ -393,9 +394,8 @@ class Residual:
         self._ramp_from(max(self._limit, self._before))
         return True
 
-    def _look_for_noise(self, flight: Flight, ratio: float, fit: ServiceTime, now: float) -> None:
+    def _look_for_noise(self, flight: Flight, n: float, ratio: float, fit: ServiceTime) -> None:
         """Learn the provider's noise where a smaller window made replies no faster."""
-        n = max(float(flight.in_flight), self._log.mean_in_flight(flight, now=now))
         scattered = self._trial.replied(n, self._limit, ratio, flight.sent_at)
         if scattered is None:
             return
@@ -407,12 +407,11 @@ class Residual:
             self._ramp_from(max(self._limit, self._trial.window))
             self._trial.end()
 
-    def _look_lower(self, flight: Flight, ratio: float, fit: ServiceTime, now: float) -> None:
+    def _look_lower(self, n: float, ratio: float, fit: ServiceTime, now: float) -> None:
         """Where replies are faster among half as many, what the line saw was a crowd.
 
         Only where the provider is known to share: a queue tells its length by itself.
         """
-        n = max(float(flight.in_flight), self._log.mean_in_flight(flight, now=now))
         may_open = not self._ramping and self._sharing > SURE
         gain = self._dip.replied(n, self._limit, ratio, may_open=may_open)
         if gain is not None:
