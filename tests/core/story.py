@@ -59,11 +59,15 @@ def upstream(
     base_s: float = 1.0,
     s_per_token: float = 0.0,
 ) -> UpstreamSettings:
-    """Return an upstream with a fixed window where, at first sight, every reply takes `base_s`."""
+    """Return an upstream with a fixed window where, at first sight, every reply takes `base_s`.
+
+    A window of inf is none at all.
+    """
+    fixed = PolicySpec("fixed", {"window": window, "window_tokens": window_tokens})
     return UpstreamSettings(
         name,
         models,
-        PolicySpec("fixed", {"window": window, "window_tokens": window_tokens}),
+        fixed if window < math.inf else PolicySpec("unlimited"),
         limits or Limits(),
         base_s,
         s_per_token,

@@ -61,7 +61,7 @@ def capacities() -> st.SearchStrategy[PolicySpec | None]:
     """A fixed window of requests, perhaps of tokens too, or whatever the stack says."""
     fixed = st.builds(
         lambda window, tokens: PolicySpec("fixed", {"window": window, "window_tokens": tokens}),
-        st.sampled_from([1.0, 2.0, 2.5, 8.0]),
+        st.sampled_from([1.0, 2.0, 3.0, 8.0]),
         st.sampled_from([math.inf, 250.0]),
     )
     return st.one_of(fixed, fixed, st.none())

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Mapping
 
+from penstock.core.rule import Rule, shown
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
+
+_QUANTUM = Rule(low=1e-3, high=1e9)
 
 
 class Deficits:
@@ -21,10 +24,15 @@ class Deficits:
     """
 
     def __init__(self, quantum_tokens: float) -> None:
-        """Start with nothing owed."""
-        if not quantum_tokens > 0:
+        """Start with nothing owed.
+
+        Raises:
+            ValueError: the quantum is none that gives every class a turn.
+
+        """
+        if not _QUANTUM.allows(quantum_tokens):
             raise ValueError(
-                f"quantum_tokens={quantum_tokens!r} gives no class a turn: it must be above 0"
+                f"quantum_tokens={shown(quantum_tokens)} gives no class a turn: it {_QUANTUM}"
             )
         self.quantum_tokens = quantum_tokens
         self.tokens: dict[str, float] = {}

@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.core.model import BUCKET_UPPER_TOKENS
 from penstock.core.policy import Admit, DeferFor, Shed, Verdict
+from penstock.core.rule import Rule, shown
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
 NEVER = 2.0  # severity ends at 1
 ADMIT = Admit()
+_RUNGS = tuple(name for name, _ in BUCKET_UPPER_TOKENS)
+_SEVERITY = Rule(low=0.0, high=NEVER, why="as severity is from 0 to 1: above 1 is never")
+_RETURNS = Rule(low=0, whole=True)
+_SHARE = Rule(low=0.0, low_is_allowed=False, high=1.0, why="a share of the request's slack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,18 @@ class Ladder:
     min_delay_s: float = 0.5
     max_delay_s: float = 10.0
 
+    def __post_init__(self) -> None:
+        """Refuse thresholds that no severity has, and rungs that no request stands on.
+
+        Raises:
+            ValueError: an option that cannot work; the text gives its name, value and rule.
+
+        """
+        _require_thresholds("defer_at", self.defer_at)
+        _require_thresholds("shed_at", self.shed_at)
+        _RETURNS.require(returns=self.returns)
+        _SHARE.require(delay_share=self.delay_share)
+
     def judge(self, ticket: Ticket, signals: Signals, *, now: float) -> Verdict:
         """Return what the rung's thresholds say at this severity."""
         severity = signals.severity
@@ -48,6 +66,17 @@ class Ladder:
         if severity >= self.shed_at.get(ticket.rung, NEVER):
             return Shed("shed", retry_after_s(signals))
         return ADMIT
+
+
+def _require_thresholds(name: str, thresholds: object) -> None:
+    if not isinstance(thresholds, Mapping):
+        raise ValueError(f"{name}={shown(thresholds)}: must be a table of severities by rung")
+    for rung, severity in thresholds.items():
+        if rung not in _RUNGS:
+            raise ValueError(
+                f"{name}.{rung}={shown(severity)}: no such rung: must be one of {', '.join(_RUNGS)}"
+            )
+        _SEVERITY.require(**{f"{name}.{rung}": severity})
 
 
 def retry_after_s(signals: Signals) -> float:

@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 from penstock.core.deficits import Deficits
 from penstock.core.model import TrafficClass
+from penstock.core.rule import Rule, shown
 from penstock.core.signals import ClassDemand, Signals
 from penstock.core.ticket import Ticket
 
@@ -50,10 +51,12 @@ class AdaptiveDrr:
             ValueError: `room_quantile` or `room_share` would keep all room, or less than none.
 
         """
-        if not 0 <= room_quantile < 1 or not 0 <= room_share < 1:
+        rule = Rule(low=0, high=1, high_is_allowed=False)
+        if not rule.allows(room_quantile) or not rule.allows(room_share):
             raise ValueError(
-                f"room_quantile={room_quantile!r}, room_share={room_share!r}: both must be at "
-                "least 0 and below 1, or room would be kept for requests that never come"
+                f"room_quantile={shown(room_quantile)}, room_share={shown(room_share)}: "
+                "both must be at least 0 and below 1, or room would be kept for requests that "
+                "never come"
             )
         self._weights = {c.name: c.weight for c in classes}
         self._rank = {c.name: i for i, c in enumerate(classes)}

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 
 from penstock.core.costless import Costless
 from penstock.core.model import TrafficClass
+from penstock.core.rule import Rule, shown
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
+
+_QUOTA = Rule(low=0, low_is_allowed=False, high=1)
 
 
 class QuotaTiered(Costless):
@@ -31,11 +34,13 @@ class QuotaTiered(Costless):
         """
         ranked = sorted(classes, key=lambda c: c.estimate.p50_tokens)
         self._ranked = [c.name for c in ranked]
+        if quotas is not None and not isinstance(quotas, Mapping):
+            raise ValueError(f"quotas={shown(quotas)}: must be a table of shares by class")
         self._quotas = dict(quotas) if quotas else _default_quotas(ranked)
         for name, quota in self._quotas.items():
-            if name not in self._ranked or not 0 < quota <= 1:
+            if name not in self._ranked or not _QUOTA.allows(quota):
                 raise ValueError(
-                    f"quotas.{name}={quota!r}: a quota is a share in (0, 1] of one of the "
+                    f"quotas.{name}={shown(quota)}: a quota is a share in (0, 1] of one of the "
                     f"classes {self._ranked}"
                 )
 

@@ -2,6 +2,7 @@
 
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
+from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
 from penstock.core.window import CountingWindow
 
@@ -32,12 +33,13 @@ class Aimd(CountingWindow):
             ValueError: an option that cannot work.
 
         """
-        if not 1 <= initial <= largest or not 0 < backoff < 1 or not timeout_s > 0:
-            raise ValueError(
-                f"initial={initial!r}, largest={largest!r}, backoff={backoff!r}, "
-                f"timeout_s={timeout_s!r}: 1 <= initial <= largest, 0 < backoff < 1 and "
-                "timeout_s > 0 must hold"
-            )
+        Rule(low=1).require(initial=initial)
+        Rule(low=initial, infinite=True, why="for it cannot be below initial").require(
+            largest=largest
+        )
+        between = Rule(low=0, low_is_allowed=False, high=1, high_is_allowed=False)
+        between.require(backoff=backoff)
+        Rule(low=0, low_is_allowed=False, infinite=True).require(timeout_s=timeout_s)
         self.window = float(initial)
         self._backoff = backoff
         self._timeout_s = timeout_s

@@ -2,8 +2,12 @@
 
 import math
 
+from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
 from penstock.core.window import CountingWindow
+
+_WINDOW = Rule(low=1, whole=True, why="for below 1 nothing is ever sent; `unlimited` has no window")
+_TOKENS = Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")
 
 
 class Fixed(CountingWindow):
@@ -20,13 +24,11 @@ class Fixed(CountingWindow):
         """Fix the window.
 
         Raises:
-            ValueError: a window below 1 lets nothing through.
+            ValueError: a window below 1 lets nothing through, and half a request cannot fly.
 
         """
-        if not window >= 1 or not window_tokens >= 1:
-            raise ValueError(
-                f"window={window!r}, window_tokens={window_tokens!r}: below 1 nothing is ever sent"
-            )
+        _WINDOW.require(window=window)
+        _TOKENS.require(window_tokens=window_tokens)
         self.window = window
         self._window_tokens = window_tokens
 

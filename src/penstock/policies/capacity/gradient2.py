@@ -2,6 +2,7 @@
 
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
+from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
 from penstock.core.window import CountingWindow
 
@@ -38,12 +39,13 @@ class Gradient2(CountingWindow):
             ValueError: an option that cannot work.
 
         """
-        if not 1 <= initial <= largest or not 0 < smoothing <= 1 or not tolerance >= 1:
-            raise ValueError(
-                f"initial={initial!r}, largest={largest!r}, smoothing={smoothing!r}, "
-                f"tolerance={tolerance!r}: 1 <= initial <= largest, 0 < smoothing <= 1 and "
-                "tolerance >= 1 must hold"
-            )
+        Rule(low=1).require(initial=initial, tolerance=tolerance)
+        Rule(low=initial, infinite=True, why="for it cannot be below initial").require(
+            largest=largest
+        )
+        Rule(low=0, low_is_allowed=False, high=1).require(smoothing=smoothing)
+        Rule(low=0).require(queue=queue)
+        Rule(low=1, why="the number of replies that a mean looks back on").require(memory=memory)
         self.window = float(initial)
         self._largest = largest
         self._queue = queue

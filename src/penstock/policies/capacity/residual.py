@@ -10,6 +10,7 @@ from penstock.core.dip import Dip
 from penstock.core.events import RefusalCause
 from penstock.core.flight_log import Flight, FlightLog
 from penstock.core.policy import Reply
+from penstock.core.rule import Rule
 from penstock.core.service_time import ServiceTime
 from penstock.core.shrink_trial import ShrinkTrial
 from penstock.core.ticket import Ticket
@@ -48,6 +49,8 @@ SLOW_REPLIES, SLOW_SHARE, FEWER = 4, 0.5, 0.75
 most so much of what it was before."""
 LATENCY_WEIGHT = 0.05
 TINY_S = 1e-9
+_START = Rule(low=1, whole=True, why="for below 1 nothing is ever sent")
+_TOKENS = Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")
 
 
 class Residual:
@@ -72,13 +75,11 @@ class Residual:
             window_tokens: predicted tokens in flight never exceed this, except for one request.
 
         Raises:
-            ValueError: below 1 nothing is ever sent.
+            ValueError: below 1 nothing is ever sent, and half a request cannot fly.
 
         """
-        if not start >= 1 or not window_tokens >= 1:
-            raise ValueError(
-                f"start={start!r}, window_tokens={window_tokens!r}: below 1 nothing is ever sent"
-            )
+        _START.require(start=start)
+        _TOKENS.require(window_tokens=window_tokens)
         self.window = float(int(start))
         self._limit = self.window
         self._window_tokens = window_tokens

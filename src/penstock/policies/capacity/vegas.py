@@ -4,6 +4,7 @@ import math
 
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
+from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
 from penstock.core.window import CountingWindow
 
@@ -30,10 +31,10 @@ class Vegas(CountingWindow):
             ValueError: an option that cannot work.
 
         """
-        if not 1 <= initial <= largest:
-            raise ValueError(
-                f"initial={initial!r}, largest={largest!r}: 1 <= initial <= largest must hold"
-            )
+        Rule(low=1).require(initial=initial)
+        Rule(low=initial, infinite=True, why="for it cannot be below initial").require(
+            largest=largest
+        )
         self.window = float(initial)
         self._largest = largest
         self._shortest_s = math.inf

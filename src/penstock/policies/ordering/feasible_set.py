@@ -2,6 +2,7 @@
 
 from heapq import heapify, heappop, heappush
 
+from penstock.core.rule import Rule, shown
 from penstock.core.ticket import Ticket
 
 _Entry = tuple[float, int, Ticket]
@@ -32,13 +33,14 @@ class FeasibleSet:
         """Start empty.
 
         Raises:
-            ValueError: `price` is negative or `patience` below 2.
+            ValueError: `price` is negative, or `patience` no whole number of at least 2.
 
         """
-        if not price >= 0 or patience < 2:
+        if not Rule(low=0).allows(price) or not Rule(low=2, whole=True).allows(patience):
             raise ValueError(
-                f"price={price!r}, patience={patience!r}: price must be 0 or more, patience at "
-                "least 2 (1 would be plain first come, first served)"
+                f"price={shown(price)}, patience={shown(patience)}: price must be 0 or more, "
+                "patience at least 2 and whole, as it counts requests (1 would be plain first "
+                "come, first served)"
             )
         self._price = price
         self._last_of_turn = patience - 1
