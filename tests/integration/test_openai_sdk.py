@@ -187,11 +187,19 @@ def test_an_error_of_the_provider_raises_its_usual_exception(
     assert raised.value.status_code == status
 
 
-def test_a_body_that_is_no_json_raises_the_same(client: OpenAI) -> None:
-    reply = client.chat.completions.create(
-        model="m", messages=ASK, extra_headers={"x-mock-fault": "not_json"}
-    )
-    assert isinstance(reply, str)
+def test_a_web_page_is_text_from_the_provider_and_an_error_from_the_sidecar(
+    client: OpenAI, request: pytest.FixtureRequest
+) -> None:
+    def ask() -> object:
+        return client.chat.completions.create(
+            model="m", messages=ASK, extra_headers={"x-mock-fault": "not_json"}
+        )
+
+    if "sidecar" not in request.node.name:
+        assert isinstance(ask(), str)
+        return
+    with pytest.raises(openai.InternalServerError, match="answered with a web page"):
+        ask()
 
 
 def test_a_stalled_stream_times_out_at_the_client(client: OpenAI) -> None:
