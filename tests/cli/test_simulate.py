@@ -1,9 +1,16 @@
 """`penstock simulate` as its users meet it."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import click
+import psutil  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner, Result
 
@@ -28,6 +35,9 @@ def scenario(tmp_path: Path) -> Path:
     path = tmp_path / "scenario.toml"
     path.write_text(SCENARIO, "utf-8")
     return path
+
+
+PENSTOCK = [sys.executable, "-m", "penstock"]
 
 
 def run(*args: Any) -> Result:
@@ -95,3 +105,155 @@ def test_a_bucket_that_never_completes_shows_as_a_dash(scenario: Path) -> None:
 
     row = next(line for line in result.output.splitlines() if line.strip().startswith("fifo"))
     assert row.split()[1] == "-"
+
+
+def with_policies(scenario: Path, *names: str) -> Path:
+    tables = "".join(f"[policies.{json.dumps(name)}]\n" for name in names)
+    scenario.write_text(SCENARIO.partition("[policies")[0] + tables, "utf-8")
+    return scenario
+
+
+def on_a_terminal(scenario: Path, *, columns: int) -> str:
+    """Return what a terminal of that width shows, in plain characters."""
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen(
+        [*PENSTOCK, "simulate", scenario], stdout=theirs, stderr=subprocess.PIPE, env=environment
+    )
+    os.close(theirs)
+    said = b""
+    while piece := _piece(ours):
+        said += piece
+    os.close(ours)
+    process.communicate()
+    return click.unstyle(said.decode())
+
+
+def _piece(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other side has closed
+        return b""
+
+
+def test_in_a_pipe_no_name_is_so_long_that_anything_is_cut(scenario: Path) -> None:
+    name = "every_upstream_with_its_own_window_" * 5
+
+    result = run(with_policies(scenario, name, "b"))
+
+    rows = [line.split() for line in result.stdout.splitlines() if "%" in line]
+    assert [row[0] for row in rows] == [name, "b"]
+    assert rows[0][1:] == rows[1][1:]
+    assert "…" not in result.stdout
+
+
+def test_a_narrow_terminal_folds_the_name_and_leaves_the_figures_whole(scenario: Path) -> None:
+    name = "every_upstream_with_its_own_window"
+    wide = run(with_policies(scenario, name, "b")).stdout
+    figures = next(line for line in wide.splitlines() if name in line).split()[1:]
+
+    shown = on_a_terminal(scenario, columns=80).splitlines()
+
+    first = next(line for line in shown if "%" in line)
+    assert first.split()[1:] == figures
+    assert name.startswith(first.split()[0])
+    assert max(map(len, shown)) <= 80
+
+
+def test_no_terminal_is_so_narrow_that_a_figure_is_cut(scenario: Path) -> None:
+    figures = run(scenario).stdout.split("default")[1].split()[:9]
+
+    shown = on_a_terminal(scenario, columns=20)
+
+    assert next(line for line in shown.splitlines() if "%" in line).split()[1:] == figures
+
+
+def test_names_with_brackets_or_escapes_are_shown_as_they_are_written(scenario: Path) -> None:
+    result = run(with_policies(scenario, "[/x]", "[red]x[/red]", "a\x1b[31mb"))
+
+    assert result.exit_code == 0
+    rows = [line.split()[0] for line in result.stdout.splitlines() if "%" in line]
+    assert rows == ["[/x]", "[red]x[/red]", "a\\x1b[31mb"]
+
+
+def test_policies_stand_in_the_files_order_with_their_decimals_in_line(scenario: Path) -> None:
+    result = run(with_policies(scenario, "z", "a", "m"))
+
+    rows = [line for line in result.stdout.splitlines() if "%" in line]
+    assert [row.split()[0] for row in rows] == ["z", "a", "m"]
+    points = [[at for at, char in enumerate(row) if char in ".%"] for row in rows]
+    assert points[0] == points[1] == points[2]
+
+
+def test_shed_counts_are_means_with_one_decimal_at_most(scenario: Path) -> None:
+    text = SCENARIO.replace("seeds = [1, 2]", "seeds = [1, 2, 3]")
+    text = text.replace('model = "slots"', 'model = "slots"\nslots = 3')
+    text = text.replace("requests = 40", "requests = 300").replace("= 3.0", "= 6.0")
+    scenario.write_text(text, "utf-8")
+
+    row = next(line for line in run(scenario).stdout.splitlines() if line.startswith("  default"))
+
+    shed = row.split()[-1].split("/")
+    assert len(shed) == 4
+    assert any(count != "0" for count in shed)
+    assert all(len(count.partition(".")[2]) <= 1 and not count.endswith(".0") for count in shed)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+@pytest.mark.parametrize("options", [[], ["--json", "-"]])
+def test_a_full_disk_behind_standard_output_is_one_line(scenario: Path, options: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*PENSTOCK, "simulate", scenario, *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "Error: standard output cannot be written (No space left on device): the disk is full\n"
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--json", "-"]])
+def test_a_reader_that_leaves_is_no_error(scenario: Path, options: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [*PENSTOCK, "simulate", scenario, *options],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+
+    assert ended.stderr == b""
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_wait_for_the_runs_under_way(scenario: Path) -> None:
+    # Each run would take minutes, so that waiting for one is a timeout.
+    scenario.write_text(SCENARIO.replace("requests = 40", "requests = 400000"), "utf-8")
+    process = subprocess.Popen(
+        [*PENSTOCK, "simulate", scenario, "--processes", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    command = psutil.Process(process.pid)
+    workers: list[psutil.Process] = []
+    while sum(worker.cpu_times().user > 0.1 for worker in workers) < 2:
+        assert process.poll() is None
+        workers = command.children()
+
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=30)
+
+    assert process.returncode == 130, said[1]
+    assert said[0] == ""
+    assert said[1].strip().startswith("Stopped: nothing was written")
+    assert len(said[1].strip().splitlines()) == 1
+    assert not any(worker.is_running() for worker in workers)

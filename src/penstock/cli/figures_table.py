@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from penstock.cli.printable import printable
+
 _SHOWN = (
     ("n", "n", "{:,}"),
     ("bucket_accuracy", "bucket", "{:.3f}"),
@@ -27,7 +29,7 @@ def print_figures(report: dict[str, Any]) -> None:
             continue
         table.add_row(Text(section, "bold"))
         for name, row in rows.items():
-            table.add_row(Text(_printable(name) or "(none)"), *_cells(row))
+            table.add_row(Text(printable(name) or "(none)"), *_cells(row))
     console = Console()
     console.print(table)
     if "latency_p50_us" in report:
@@ -39,8 +41,3 @@ def print_figures(report: dict[str, Any]) -> None:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     return ["-" if row[key] is None else form.format(row[key]) for key, _, form in _SHOWN]
-
-
-def _printable(name: str) -> str:
-    """Return a name from a file as a terminal may have it: no escapes, no lone surrogates."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)

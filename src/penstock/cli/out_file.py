@@ -1,7 +1,10 @@
 """Files that a command will write: tried before its work begins, not after an hour of it."""
 
+import errno
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ class OutFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or refuse what cannot be written."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not (self.allow_dash and str(path) == "-"):
+        if not (self.allow_dash and is_dash(path)):
             try:
                 try_file(path)
             except OSError as error:
@@ -37,18 +40,49 @@ class OutFile(click.Path):
         return path
 
 
-def refusal(path: Path, error: OSError) -> str:
+def refusal(path: Path | str, error: OSError) -> str:
     """Return value, rule and likely cause of an output that cannot be written."""
-    return f"{str(path)!r} cannot be written ({error.strerror or error}): {likely_cause(error)}"
+    named = path if isinstance(path, str) else repr(str(path))
+    return f"{named} cannot be written ({error.strerror or error}): {likely_cause(error)}"
+
+
+def is_dash(path: Path | None) -> bool:
+    """Return whether a file's name stands for standard output."""
+    return path is not None and str(path) == "-"
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Print in this block what the user asked for: that it cannot be written is one line.
+
+    A reader that has left, as `head` does, is no error; click and rich end quietly then.
+
+    Raises:
+        click.ClickException: standard output cannot be written.
+
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        # What is still buffered would fail once more when Python ends, with a message of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.ClickException(refusal("standard output", error)) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a result, in UTF-8.
+    """Write a result, in UTF-8; - is standard output.
 
     Raises:
         click.ClickException: it cannot be written after all.
 
     """
+    if is_dash(path):
+        with standard_output():
+            click.echo(text, nl=False)
+        return
     try:
         make_folder(path)
         path.write_text(text, "utf-8")
@@ -74,7 +108,7 @@ def keep_apart(files: Mapping[str, Path | Iterable[Path] | None]) -> None:
     names: dict[Path, str] = {}
     for name, given in files.items():
         for path in [given] if isinstance(given, Path) else given or ():
-            if str(path) == "-" or (path.exists() and not path.is_file()):
+            if is_dash(path) or (path.exists() and not path.is_file()):
                 continue  # /dev/null takes everything
             other = names.setdefault(path.resolve(), name)
             if other != name:

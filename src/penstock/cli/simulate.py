@@ -1,19 +1,19 @@
 """`penstock simulate`: parse, wire, print."""
 
 import json
+import multiprocessing
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
 
 import click
 
-from penstock.cli.out_file import OutFile, keep_apart, write_text
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from penstock.sim.simulate import Result
+from penstock.cli.out_file import OutFile, is_dash, keep_apart, standard_output, write_text
+from penstock.cli.simulate_table import print_table
 
 _WORTH_PROCESSES = 20_000
 """Requests over all runs; below, starting processes takes longer than it saves."""
@@ -37,90 +37,94 @@ def command(scenario: Path, json_file: Path | None, processes: int | None) -> No
 
     The same file gives the same results, to the byte. Its format: docs/reference/scenario.md.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     from penstock.sim.scenario import load_scenario
     from penstock.sim.simulate import simulate
 
     keep_apart({"SCENARIO": scenario, "--json": json_file})
-    plan = load_scenario(scenario)
-    runs = len(plan.seeds) * len(plan.policies)
-    if processes is None:
-        big = runs * (plan.workload.requests or _WORTH_PROCESSES) > _WORTH_PROCESSES
-        processes = (os.cpu_count() or 1) if big else 1
-    with Progress(
+    with _ends_at_once():
+        plan = load_scenario(scenario)
+        runs = len(plan.seeds) * len(plan.policies)
+        if processes is None:
+            big = runs * (plan.workload.requests or _WORTH_PROCESSES) > _WORTH_PROCESSES
+            processes = (os.cpu_count() or 1) if big else 1
+        with _progress(runs) as progress:
+            results = simulate(plan, processes=processes, progress=progress)
+    text = json.dumps({"results": [r.row() for r in results]}, indent=2, allow_nan=False) + "\n"
+    if not is_dash(json_file):
+        with standard_output():
+            print_table(results)
+    if json_file is not None:
+        write_text(json_file, text)
+        if not is_dash(json_file):
+            click.echo(f"written: {json_file}")
+
+
+@contextmanager
+def _ends_at_once() -> Iterator[None]:
+    """End at Ctrl-C without waiting for the runs under way, which may take minutes.
+
+    Raises:
+        SystemExit: Ctrl-C was pressed, or another program ended this one.
+        click.ClickException: a worker process died.
+
+    """
+    parent, stopped = os.getpid(), False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        if os.getpid() != parent:  # a forked worker: it would say so, and take its next run
+            os._exit(130)
+        stopped = True
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            worker.kill()
+        # The pool tells of dead workers itself; raised while it forks, this would get lost.
+        if not workers:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenProcessPool) as end:
+        if isinstance(end, BrokenProcessPool) and not stopped:
+            raise click.ClickException(
+                "a process ended before its run was done: did it run out of memory? "
+                "--processes 1 needs the least."
+            ) from end
+        click.echo(
+            "\nStopped: nothing was written, because the runs that are done are not kept. "
+            "Fewer requests or seeds end sooner.",
+            err=True,
+        )
+        raise SystemExit(130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(runs: int) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how many runs are done, and that time passes within one."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
+        TextColumn("runs"),
+        TimeElapsedColumn(),
+    )
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("simulating", total=runs)
-        results = simulate(
-            plan,
-            processes=processes,
-            progress=lambda done, _of: bar.update(task, completed=done),
-        )
-    text = json.dumps({"results": [r.row() for r in results]}, indent=2, allow_nan=False) + "\n"
-    if json_file is not None and str(json_file) == "-":
-        click.echo(text, nl=False)
-        return
-    Console().print(table_of(results))
-    if json_file is not None:
-        write_text(json_file, text)
-        click.echo(f"written: {json_file}")
-
-
-def table_of(results: Sequence["Result"]) -> "Table":
-    """Return the means over the seeds, a row per policy."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    seeds = len({r.seed for r in results})
-    title = f"Means over {seeds} seeds; latencies in seconds"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
-    table.add_column("policy", no_wrap=True)
-    for heading in (
-        "short\nP95",
-        "long\nP90",
-        "all\nP95",
-        "make-\nspan",
-        "com-\npleted",
-        "in\ntime",
-        "useful\nper s",
-        "defer-\nrals",
-        "shed\nS/M/L/XL",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for policy in dict.fromkeys(r.policy for r in results):
-        table.add_row(policy, *_cells([r for r in results if r.policy == policy]))
-    return table
-
-
-def _cells(results: Sequence["Result"]) -> list[str]:
-    rows = [r.row() for r in results]
-
-    def mean(key: str) -> float | None:
-        values = [row[key] for row in rows if row[key] is not None]
-        return sum(values) / len(values) if values else None
-
-    def seconds(key: str) -> str:
-        value = mean(key)
-        return "-" if value is None else f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
-
-    def percent(key: str) -> str:
-        return f"{100 * (mean(key) or 0.0):.1f}%"
-
-    shed = [sum(r.metrics.shed[b] for r in results) for b in results[0].metrics.shed]
-    return [
-        seconds("short_p95_s"),
-        seconds("long_p90_s"),
-        seconds("p95_s"),
-        seconds("makespan_s"),
-        percent("completion_rate"),
-        percent("deadline_satisfaction"),
-        f"{mean('useful_goodput_per_s') or 0.0:.2f}",
-        f"{mean('deferrals') or 0.0:.0f}",
-        "/".join(f"{count / len(results):g}" for count in shed),
-    ]
+        yield lambda done, _of: bar.update(task, completed=done)
