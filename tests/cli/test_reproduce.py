@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from penstock.cli.group import group
 from penstock.cli.reproduce import command
 
 
@@ -92,6 +93,53 @@ def test_the_number_of_processes_changes_no_byte(done: Path, tmp_path: Path) -> 
 
     one, two = ((tmp_path / n / "report.html").read_bytes() for n in ("one", "two"))
     assert one == two
+
+
+@pytest.mark.slow
+def test_a_dash_is_standard_output_and_all_the_rest_goes_to_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    said = CliRunner().invoke(command, ["allocation", "--seeds", "1", "--jobs", "1", "--json", "-"])
+
+    assert [claim["claim"] for claim in json.loads(said.stdout)["claims"]] == ["P6"]
+    assert "25 runs made" in said.stderr
+    assert "Fair Queuing" in said.stderr
+    assert "perturbed worlds" not in said.stderr  # none were asked for
+    assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.slow
+def test_fewer_seeds_than_the_claims_need_are_told_wherever_claims_stand(tmp_path: Path) -> None:
+    note = "1 seed of 5: too few to decide"
+
+    few = reproduce("allocation", "--seeds", "1", "--jobs", "1", "--out", str(tmp_path))
+
+    assert note in few
+    for name in ("report.html", "report.md"):
+        assert note in (tmp_path / name).read_text("utf-8")
+
+    enough = reproduce("allocation", "--jobs", "1", "--out", str(tmp_path))
+
+    assert "too few" not in enough
+    for name in ("report.html", "report.md"):
+        assert "too few" not in (tmp_path / name).read_text("utf-8")
+
+
+def test_without_ray_its_own_extra_is_named_and_no_folder_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "penstock.experiments.cluster", raising=False)
+    out = tmp_path / "out"
+
+    said = CliRunner().invoke(group, ["reproduce", "noise", "--ray", "local", "--out", str(out)])
+
+    assert said.exit_code == 1
+    assert "needs the package ray" in said.output
+    assert "pip install 'penstock[ray]'" in said.output
+    assert not out.exists()
 
 
 def test_an_experiment_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:

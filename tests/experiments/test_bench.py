@@ -8,7 +8,7 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.experiments.bench import Bench
-from penstock.experiments.pool import Processes
+from penstock.experiments.pool import Here, Processes
 from penstock.experiments.store import Store
 from tests.experiments.specimens import Counting, bench, job
 
@@ -94,3 +94,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="file/below: cannot be written"):
         Store(tmp_path / "file" / "below")
+
+
+def test_where_nothing_is_asked_for_no_progress_is_told(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    bench = Bench(Store(tmp_path), Here(), lambda *progress: told.append(progress))
+
+    assert bench.run([], label="perturbed worlds") == {}
+    bench.run(JOBS[:1], label="experiments")
+
+    assert told == [("experiments", 0, 1), ("experiments", 1, 1)]

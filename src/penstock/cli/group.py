@@ -45,6 +45,10 @@ command with all that it needs: `penstock --help` would take seconds.
 """
 
 
+_EXTRAS = {"ray": "ray"}
+"""The extra of a package that a command uses if asked to, and that its own extra does not bring."""
+
+
 class LazyGroup(click.Group):
     """A group that imports `penstock.cli.NAME` only when NAME is used."""
 
@@ -100,9 +104,10 @@ def _missing_package(command: str, missing: ModuleNotFoundError) -> Exception:
     package = (missing.name or "").partition(".")[0]
     if package in ("", "penstock") or command not in COMMANDS:
         return missing
+    extra = _EXTRAS.get(package, COMMANDS[command].extra)
     return click.ClickException(
         f"`penstock {command}` needs the package {package}, which is not installed. "
-        f"It comes with an extra: pip install 'penstock[{COMMANDS[command].extra}]'"
+        f"It comes with an extra: pip install 'penstock[{extra}]'"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.out_file import OutFile, make_folder, refusal
+from penstock.cli.out_file import OutFile, is_dash, refusal, standard_output, write_text
 from penstock.runtime.out_file import try_file
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--json",
     "json_file",
-    type=OutFile(),
-    help="Write claims and tables to this file.",
+    type=OutFile(allow_dash=True),
+    help="Write claims and tables to this file; - for standard output, the rest to standard error.",
 )
 @click.option(
     "--out",
@@ -83,17 +83,15 @@ def command(
             try_file(report)
         except OSError as error:
             raise click.BadParameter(refusal(report, error), param_hint="--out") from error
+    workers = _workers(ray_address, jobs)  # before the store: without Ray, no folder is left behind
     # Ended by another program is ended as cleanly: the live run's servers must not outlive it.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     store = Store(out)
-    workers = _workers(ray_address, jobs)
     try:
         with _progress() as progress:
             bench = Bench(store, workers, progress)
             study = make_study(paper_directory(), Wish(names, seeds, worlds), bench)
-            if json_file is not None:
-                make_folder(json_file)
-            written = write_report(study, out, json_file)
+            written = write_report(study, out)
     except KeyboardInterrupt:
         click.echo(
             f"\nStopped. {len(store)} finished runs are kept in {store.path}; "
@@ -105,10 +103,17 @@ def command(
         workers.close()
         store.close()
         signal.signal(signal.SIGTERM, before)
-    _print_claims(study)
-    click.echo(f"{bench.made} runs made, the others were kept from before.")
-    for path in written:
-        click.echo(f"Written: {path}")
+    files = list(written.files)
+    if json_file is not None:
+        write_text(json_file, written.json)
+        if not is_dash(json_file):
+            files.append(json_file)
+    with standard_output():
+        aside = is_dash(json_file)
+        _print_claims(study, aside=aside)
+        click.echo(f"{bench.made} runs made, the others were kept from before.", err=aside)
+        for path in files:
+            click.echo(f"Written: {path}", err=aside)
 
 
 def _workers(ray_address: str | None, jobs: int | None) -> "Workers":
@@ -146,24 +151,29 @@ def _progress() -> Iterator["Progress"]:
         yield progress
 
 
-def _print_claims(study: "Study") -> None:
+def _print_claims(study: "Study", *, aside: bool) -> None:
+    """Print what was found, to standard error if `aside`."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("", "Ours", "Holds", "Worlds")
     for verdict in study.verdicts:
         share = verdict.worlds_share
         table.add_row(
             verdict.claim,
-            verdict.finding.reading,
+            Text(verdict.finding.reading),
             "yes" if verdict.finding.holds else "NO",
             "-" if share is None else f"{100 * share:.0f} %",
         )
     if study.verdicts:
-        Console().print(table)
+        Console(stderr=aside).print(table)
+        if study.note:
+            click.echo(f"{study.note}.", err=aside)
     if study.regrets:
         limits = study.paper.special["regret"]
         within = sum(regret.holds(limits) for regret in study.regrets)
         click.echo(
-            f"One stack, every world: within the band in {within} of {len(study.regrets)} cells."
+            f"One stack, every world: within the band in {within} of {len(study.regrets)} cells.",
+            err=aside,
         )

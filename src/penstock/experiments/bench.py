@@ -37,6 +37,8 @@ class Bench:
         keys = {job.text(): (job, job.key(self._version)) for job in jobs}
         missing = [job for job, key in keys.values() if self._store.get(key) is None]
         total, done = len(keys), len(keys) - len(missing)
+        if not keys:
+            return {}  # nothing was asked for, so there is no progress to show
         self._progress(label, done, total)
         for batch in self._workers.run(missing):
             for job, outcome in batch:

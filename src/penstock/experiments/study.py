@@ -49,6 +49,14 @@ class Study:
     live: tuple[Pair, ...] = ()
     seeds: int = 5
 
+    @property
+    def note(self) -> str:
+        """What must be said beside the claims; empty if they had all the seeds that they need."""
+        needed = int(self.paper.base["statistics"]["seeds"])
+        if self.seeds >= needed:
+            return ""
+        return f"{self.seeds} seed{'s' * (self.seeds > 1)} of {needed}: too few to decide"
+
 
 def make_study(directory: Path, wish: Wish, bench: Bench) -> Study:
     """Run what the wish names and return what was found.

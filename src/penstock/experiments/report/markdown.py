@@ -9,7 +9,7 @@ def to_markdown(study: Study, sections: list[Section], *, intro: str) -> str:
     """Return the whole report; plots are linked as `plots/NAME.svg`."""
     parts = ["# The paper's experiments, reproduced", intro]
     if study.verdicts:
-        parts += ["## Claims", _claims(study)]
+        parts += ["## Claims", f"**{study.note}.**" if study.note else "", _claims(study)]
     for section in sections:
         parts += [f"## {section.title}", section.text]
         parts += [f"![{p.caption}](plots/{p.name}.svg)\n\n*{p.caption}*" for p in section.plots]

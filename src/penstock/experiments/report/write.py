@@ -1,5 +1,6 @@
-"""Write everything that a study leaves: report.html, report.md, its plots, and the JSON."""
+"""Write what a study leaves: report.html, report.md and its plots; and word it as JSON."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.experiments.report.content import sections
@@ -9,8 +10,22 @@ from penstock.experiments.report.markdown import to_markdown
 from penstock.experiments.study import Study
 
 
-def write_report(study: Study, out: Path, json_file: Path | None) -> list[Path]:
-    """Write the reports and return the files that a reader would open."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        files: those that a reader would open.
+        json: the same study as JSON, for whoever wants it.
+
+    """
+
+    files: tuple[Path, ...]
+    json: str
+
+
+def write_report(study: Study, out: Path) -> Written:
+    """Write report.html, report.md and its plots into a folder."""
     parts = sections(study)
     intro = introduction(study)
     plots = out / "plots"
@@ -21,11 +36,7 @@ def write_report(study: Study, out: Path, json_file: Path | None) -> list[Path]:
     html, markdown = out / "report.html", out / "report.md"
     html.write_text(to_html(study, parts, intro=intro), "utf-8")
     markdown.write_text(to_markdown(study, parts, intro=intro), "utf-8")
-    written = [html, markdown]
-    if json_file is not None:
-        json_file.write_text(to_json(study, parts), "utf-8")
-        written.append(json_file)
-    return written
+    return Written((html, markdown), to_json(study, parts))
 
 
 def introduction(study: Study) -> str:
