@@ -70,6 +70,19 @@ def test_a_decision_that_would_not_be_taken_is_shown(log: Path) -> None:
     assert "in_flight=0" in result.output
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_last_line_that_a_crash_cut_is_passed_over_and_said_to_be(log: Path, end: str) -> None:
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    last = max(n for n, line in enumerate(lines) if '"dispatch"' in line)
+    log.write_text("".join(lines[:last]) + lines[last][:40] + end, "utf-8")
+
+    result = replay(log)
+
+    assert result.stdout == "Run aa: 1 decisions, 0 differ.\n"
+    assert f"its last line, {last + 1}, is cut off and was passed over" in result.stderr
+    assert result.exit_code == 0
+
+
 def test_a_run_that_is_not_in_the_log_is_named(log: Path) -> None:
     result = replay(log, "--run", "bb")
 

@@ -1,7 +1,7 @@
 """`penstock replay`: parse, wire, print."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -46,10 +46,18 @@ def command(log: Path, run: str | None) -> None:
     """
     from penstock.runtime.log_reader import read_log
 
+    cut: list[int] = []
+
+    def on_cut(file: Path, number: int) -> None:
+        cut.append(number)
+        click.echo(f"{file}: its last line, {number}, is cut off and was passed over", err=True)
+
     try:
         replays = [
-            compare(header, records)
-            for header, records in groupby(read_log(log), key=lambda record: record.header)
+            compare(header, records, cut)
+            for header, records in groupby(
+                read_log(log, on_cut=on_cut), key=lambda record: record.header
+            )
             if run in (None, header.run)
         ]
     except FileNotFoundError as error:
@@ -64,14 +72,17 @@ def command(log: Path, run: str | None) -> None:
         sys.exit(1)
 
 
-def compare(header: "Header", records: Iterator["Record"]) -> Replay:
-    """Return how a run's recorded decisions compare with what is decided now."""
+def compare(header: "Header", records: Iterator["Record"], cut: Sequence[int] = ()) -> Replay:
+    """Return how a run's recorded decisions compare with what is decided now.
+
+    `cut` is filled while the records are read; what the last moment then lacks is no difference.
+    """
     from penstock.runtime.log_reader import replayed
 
     result = Replay(header.run)
     for now, recorded, decided in replayed(records):
         result.decisions += len(recorded)
-        if recorded == decided:
+        if recorded == decided or (cut and recorded == decided[: len(recorded)]):
             continue
         result.differences += 1
         if not result.first:

@@ -1,6 +1,6 @@
 """Reads decision logs again: for explanations, for yesterday's traffic, for exact replays."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,14 @@ def log_files(path: Path) -> list[Path]:
     return [*files, path] if path.exists() else files
 
 
-def read_log(path: Path | str) -> Iterator[Record]:
+def read_log(
+    path: Path | str, *, on_cut: Callable[[Path, int], object] | None = None
+) -> Iterator[Record]:
     """Yield a log's records in order, its rotated elders first. Memory does not grow.
 
-    A last line that was cut by a crash is passed over. Actions whose request arrived before the
-    oldest file that is kept are passed over too: nothing is known of it any more.
+    A last line that was cut by a crash is passed over; `on_cut` is told its file and number.
+    Actions whose request arrived before the oldest file that is kept are passed over too: nothing
+    is known of it any more.
 
     Raises:
         FileNotFoundError: there is no such log.
@@ -50,7 +53,7 @@ def read_log(path: Path | str) -> Iterator[Record]:
     files = log_files(path)
     if not files:
         raise FileNotFoundError(f"no decision log at {path}: was the service told to write one?")
-    reader = _Reader()
+    reader = _Reader(on_cut)
     for file in files:
         yield from reader.read(file)
 
@@ -94,16 +97,22 @@ _ACTION_KINDS = frozenset(ACTIONS.values())
 class _Reader:
     """Keeps what later lines refer to: the header, and the requests that have not ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_cut: Callable[[Path, int], object] | None) -> None:
+        self._on_cut = on_cut
         self._header: Header | None = None
         self._requests: dict[int, Request] = {}
 
     def read(self, file: Path) -> Iterator[Record]:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                if not line.endswith(b"\n"):
-                    return  # cut by a crash; the next file, if any, starts anew
-                parsed = jsonio.loads_object(line)
+                whole = line.endswith(b"\n")
+                parsed = jsonio.loads_object(line) if whole else None
+                at_end = not whole or (parsed is None and not lines.read(1))
+                if at_end and (self._header is not None or not whole):
+                    # Cut by a crash; the next file, if any, starts anew.
+                    if self._on_cut is not None:
+                        self._on_cut(file, number)
+                    return
                 if parsed is None:
                     raise LogError(f"{file}:{number} is no JSON object: is it a decision log?")
                 try:
