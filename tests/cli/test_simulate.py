@@ -86,7 +86,10 @@ def test_a_mistake_is_one_line_with_key_value_and_rule(scenario: Path) -> None:
     result = run(scenario)
 
     assert result.exit_code == 1
-    assert result.output == "Error: workload.requests = -1: must be a whole number >= 1\n"
+    assert result.output == (
+        "Error: workload.requests = -1: must be a whole number >= 1 and <= 10000000, "
+        "as all are held in memory\n"
+    )
 
 
 def test_a_missing_file_is_one_line_too(tmp_path: Path) -> None:

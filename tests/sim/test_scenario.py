@@ -228,7 +228,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seeds": [-1]}, "seeds = [-1]: must be a list"),
     ({"seeds": [True]}, "seeds = [True]: must be a list"),
     ({"seeds": 5}, "seeds = 5: must be a list"),
-    ({"policies": {}}, "policies = {}: must be tables"),
+    ({"policies": []}, "policies = []: must be tables"),
     ({"policies": {"a": 1}}, "policies.a = 1: must be a table"),
     ({"policies": {"a": {"allocation": "x"}}}, "policies.a.allocation"),
     ({"policies": {"a": {"allocation": 5}}}, "policies.a.allocation = 5: must be a policy's name"),
@@ -242,19 +242,27 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"policies": {"a": {"limits": 5}}}, "policies.a.limits = 5: must be a table"),
     (
         {"policies": {"a": {"limits": {"requests_per_min": 0}}}},
-        "policies.a.limits.requests_per_min = 0: must be a finite number > 0",
+        "policies.a.limits.requests_per_min = 0: must be a finite number >= 0.001",
     ),
     ({"classes": {}}, "classes = {}: must be tables"),
     ({"classes": {"a": 5}}, "classes.a = 5: must be a table"),
     ({"classes": {"a": {"buckets": ["short"]}}}, "each of short, medium, long, xlong must be in"),
     ({"classes": {"a": {"buckets": ["tiny"]}}}, "classes.a.buckets = ['tiny']: must be a list"),
     ({"classes": {"a": {"buckets": [], "wait": 1}}}, "classes.a.wait: unknown key"),
+    ({"classes": {"a": {}}}, "classes.a.buckets: is missing: it must be a list of some of short"),
+    ({"classes": {"a": {"buckets": []}}}, "classes.a.buckets = []: must be a list"),
+    ({"classes": {"a": {"buckets": [["short"]]}}}, "classes.a.buckets = [['short']]: must be a"),
+    ({"policies": {"a": {"limits": {}}}}, "policies.a.limits = {}: states no limit: must have at"),
+    (
+        {"policies": {"a": {"overload": {"kind": "cost_ladder", "defer_at": 3}}}},
+        "policies.a.overload 'cost_ladder': defer_at=3: must be a table of severities by rung",
+    ),
 ]
 REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ({"request": 5}, "workload.request: unknown key"),
     ({"requests": 0}, "workload.requests = 0: must be a whole number >= 1"),
-    ({"rate_per_s": 0}, "workload.rate_per_s = 0: must be a finite number > 0"),
-    ({"rate_per_s": "3"}, "workload.rate_per_s = '3': must be a finite number > 0"),
+    ({"rate_per_s": 0}, "workload.rate_per_s = 0: must be a finite number >= 1e-6"),
+    ({"rate_per_s": "3"}, "workload.rate_per_s = '3': must be a finite number >= 1e-6"),
     ({"rate_per_s": None}, "workload.rate_per_s: missing"),
     ({"arrivals": "poison"}, "workload.arrivals = 'poison': must be one of poisson, gamma"),
     ({"arrivals": "gamma"}, "workload.cv: missing: arrivals = 'gamma' needs it"),
@@ -263,6 +271,25 @@ REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
         {"arrivals": "diurnal", "period_s": 9, "amplitude": 1.5},
         "workload.amplitude = 1.5: must be above 0, at most 1",
     ),
+    ({"requests": 10**12}, "must be a whole number >= 1 and <= 10000000, as all are held in mem"),
+    ({"requests": 10**400}, "workload.requests = a number of more than 30 digits: must be a"),
+    ({"rate_per_s": 1e-300}, "workload.rate_per_s = 1e-300: must be a finite number >= 1e-6 and"),
+    ({"rate_per_s": 1e-20}, "workload.rate_per_s = 1e-20: must be a finite number >= 1e-6 and"),
+    ({"arrivals": "gamma", "cv": 1e200}, "workload.cv = 1e+200: must be a finite number >= 0.001"),
+    (
+        {"arrivals": "gamma", "cv": 101},
+        "workload.cv = 101: must be a finite number >= 0.001 and <=",
+    ),
+    (
+        {"arrivals": "bursts", "on_s": 1e-9, "off_s": 1e-9},
+        "workload.on_s = 1e-09: must be a finite number >= 0.001",
+    ),
+    (
+        {"arrivals": "bursts", "on_s": 1e-3, "off_s": 1e-3, "rate_per_s": 0.01},
+        "must have at most 1000 phases between two arrivals, not 50000",
+    ),
+    ({"deadline_s": {"short": 10**400}}, "workload.deadline_s.short = a number of more than 30"),
+    ({"prompt_tokens": 10**10}, "must have 0 <= lowest <= highest <= 1,000,000,000"),
     ({"mix": {"short": 0.5}}, "shares must sum to 1, not 0.5"),
     ({"mix": {"short": 1.5, "long": -0.5}}, "workload.mix.long = -0.5: must be a finite number"),
     ({"mix": {"tiny": 1.0}}, "workload.mix.tiny: unknown bucket: must be one of short"),
@@ -318,6 +345,29 @@ def test_upstreams_that_cannot_be_are_refused(providers: Any, message: str) -> N
         read_scenario({**document, "providers": providers})
 
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["provider", "workload"])
+def test_a_missing_table_is_called_missing(key: str) -> None:
+    document = {k: v for k, v in tables().items() if k != key}
+
+    with pytest.raises(ConfigError, match=f"^{key}: is missing: it must be a table$"):
+        read_scenario(document)
+
+
+def test_an_empty_table_of_policies_is_one_left_out() -> None:
+    assert read_scenario({**tables(), "policies": {}}) == read_scenario(tables())
+
+
+def test_a_byte_order_mark_before_the_scenario_changes_nothing(tmp_path: Path) -> None:
+    plain = load_scenario(scenario_file(tmp_path))
+
+    assert load_scenario(scenario_file(tmp_path, "\ufeff" + ISSUE)) == plain
+
+
+def test_a_number_too_long_for_python_is_no_valid_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no valid TOML: "):
+        load_scenario(scenario_file(tmp_path, f"seeds = [{'9' * 5000}]\n"))
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

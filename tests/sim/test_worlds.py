@@ -40,12 +40,14 @@ def plain_providers(draw: st.DrawFn) -> Table:
 @st.composite
 def windows(draw: st.DrawFn) -> Table:
     from_s = draw(st.integers(0, 60))
+    kind = draw(st.sampled_from(["status", "slow_first_token", "stall", "reset"]))
+    status = {"status": draw(st.sampled_from([400, 429, 500, 503, 529]))}
     return {
-        "kind": draw(st.sampled_from(["status", "slow_first_token", "stall", "reset"])),
+        "kind": kind,
         "from_s": from_s,
         "until_s": from_s + 20,
         "share": draw(st.sampled_from([0.3, 1.0])),
-        "status": draw(st.sampled_from([400, 429, 500, 503, 529])),
+        **(status if kind == "status" else {}),
     }
 
 

@@ -77,4 +77,6 @@ def shown(value: object) -> str:
 
 
 def _plain(bound: float) -> str:
-    return f"{bound:.0f}" if bound == int(bound) and abs(bound) < 1e9 else f"{bound:g}"
+    if bound == int(bound) and abs(bound) < 1e9:
+        return f"{bound:.0f}"
+    return f"{bound:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

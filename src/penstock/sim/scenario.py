@@ -7,7 +7,7 @@ key, the value and the rule.
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,10 @@ def load_scenario(path: Path) -> Scenario:
 
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomllib.loads(path.read_text("utf-8-sig"))  # Windows' editors write a BOM
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not all are TOML's own: a number too long
         raise ConfigError(f"{path}: no valid TOML: {error}") from error
     return read_scenario(document, folder=path.parent)
 
@@ -122,8 +122,10 @@ def read_scenario(document: Mapping[str, Any], *, folder: Path = Path()) -> Scen
         workload=read_workload(_table(document, "workload"), folder=folder),
         seeds=_seeds(document.get("seeds", list(DEFAULT_SEEDS))),
         classes=_classes(document.get("classes")),
-        policies=_policies(document.get("policies", {"default": {}})),
+        policies=_policies(document.get("policies", {})),
     )
+    if "classes" in document and scenario.workload.information == "recorded":
+        raise ConfigError("classes: does nothing: information = 'recorded' has the log's classes")
     for name, plan in scenario.policies.items():
         _try_stack(name, plan, scenario)
     return scenario
@@ -133,15 +135,15 @@ def read_scenario(document: Mapping[str, Any], *, folder: Path = Path()) -> Scen
 class _PolicyNumbers:
     queue_limit: int = count(100_000)
     base_s: float = positive(_GUESS.base_s)
-    s_per_token: float = positive(_GUESS.s_per_token)
+    s_per_token: float = positive(_GUESS.s_per_token, low=1e-9, high=1e3)
 
 
 @dataclass(frozen=True, slots=True)
 class _LimitNumbers:
-    requests_per_min: float | None = positive_or_none()
-    tokens_per_min: float | None = positive_or_none()
-    input_tokens_per_min: float | None = positive_or_none()
-    output_tokens_per_min: float | None = positive_or_none()
+    requests_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
+    tokens_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
+    input_tokens_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
+    output_tokens_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
 
 
 def read_policy(table: Mapping[str, Any], *, where: str) -> PolicyPlan:
@@ -156,7 +158,7 @@ def read_policy(table: Mapping[str, Any], *, where: str) -> PolicyPlan:
     layers = {k: _spec(table[k], where=f"{where}.{k}") for k in _LAYERS if k in table}
     others = {k: v for k, v in table.items() if k not in (*_LAYERS, "limits")}
     numbers = read_params(_PolicyNumbers, others, where=where)
-    limits = _limits(table.get("limits", {}), where=f"{where}.limits")
+    limits = _limits(table["limits"], where=f"{where}.limits") if "limits" in table else Limits()
     return PolicyPlan(
         Stack(**layers), numbers.queue_limit, numbers.base_s, numbers.s_per_token, limits
     )
@@ -198,7 +200,9 @@ def _upstreams(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = document.get(key)
+    if key not in document:
+        raise ConfigError(f"{key}: is missing: it must be a table")
+    value = document[key]
     if not isinstance(value, Mapping):
         raise ConfigError(f"{key} = {value!r}: must be a table")
     return value
@@ -233,7 +237,7 @@ def _classes(value: object) -> tuple[ClassPlan, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _ClassNumbers:
-    weight: float = positive(1.0)
+    weight: float = positive(1.0, high=1e6)
 
 
 def _class(name: str, table: object) -> ClassPlan:
@@ -241,20 +245,23 @@ def _class(name: str, table: object) -> ClassPlan:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where} = {table!r}: must be a table")
     refuse_unknown(table, ("buckets", "weight"), where=where)
-    buckets = table.get("buckets")
-    if not isinstance(buckets, list) or not all(b in BUCKET_RANGE_TOKENS for b in buckets):
-        known = ", ".join(BUCKET_RANGE_TOKENS)
-        raise ConfigError(f"{where}.buckets = {buckets!r}: must be a list of some of {known}")
+    rule = f"must be a list of some of {', '.join(BUCKET_RANGE_TOKENS)}"
+    if "buckets" not in table:
+        raise ConfigError(f"{where}.buckets: is missing: it {rule}")
+    buckets = table["buckets"]
+    known = list(BUCKET_RANGE_TOKENS)
+    if not isinstance(buckets, list) or not buckets or not all(b in known for b in buckets):
+        raise ConfigError(f"{where}.buckets = {buckets!r}: {rule}")
     numbers = {k: v for k, v in table.items() if k != "buckets"}
     weight = read_params(_ClassNumbers, numbers, where=where).weight
     return ClassPlan(name, tuple(buckets), weight)
 
 
 def _policies(value: object) -> dict[str, PolicyPlan]:
-    if not isinstance(value, Mapping) or not value:
-        raise ConfigError(f"policies = {value!r}: must be tables [policies.NAME], at least one")
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"policies = {value!r}: must be tables [policies.NAME]")
     plans: dict[str, PolicyPlan] = {}
-    for name, table in value.items():
+    for name, table in (value or {"default": {}}).items():
         if not isinstance(table, Mapping):
             raise ConfigError(f"policies.{name} = {table!r}: must be a table")
         plans[name] = read_policy(table, where=f"policies.{name}")
@@ -272,6 +279,9 @@ def _spec(value: object, *, where: str) -> PolicySpec:
 def _limits(value: object, *, where: str) -> Limits:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} = {value!r}: must be a table")
+    if not value:
+        known = ", ".join(f.name for f in fields(_LimitNumbers))
+        raise ConfigError(f"{where} = {{}}: states no limit: must have at least one of {known}")
     said = read_params(_LimitNumbers, value, where=where)
     return Limits(
         _or_inf(said.requests_per_min),

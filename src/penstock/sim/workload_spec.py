@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.model import TokenEstimate
+from penstock.core.rule import Rule, shown
 from penstock.errors import ConfigError
 from penstock.metrics import nearest_rank
 from penstock.sim import arrivals
@@ -30,13 +31,16 @@ from penstock.sim.params import (
     refuse_unknown,
 )
 from penstock.sim.traces.registry import read_trace
-from penstock.sim.traces.trace import Trace
+from penstock.sim.traces.trace import MOST_TOKENS, Trace
 from penstock.sim.workload import Workload, build_workload, drawn_items, stream_of
 
 if TYPE_CHECKING:
     from penstock.predict.sampled_errors import SampledErrors
 
 DEFAULT_REQUESTS = 400
+MOST_REQUESTS = 10_000_000
+MOST_PHASES = 1000
+"""Phases of a burst between two arrivals: each is drawn, and more would seem to hang."""
 DEFAULT_MIX = {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
 DEFAULT_DEADLINE_S = {"short": 1.0, "medium": 4.0, "long": 15.0, "xlong": 60.0}
 _SHAPE_KEYS: dict[str, tuple[str, ...]] = {
@@ -51,13 +55,13 @@ _SHAPE_KEYS: dict[str, tuple[str, ...]] = {
 class _Numbers:
     """The keys that hold one number or word each."""
 
-    requests: int | None = count_or_none()
-    rate_per_s: float | None = positive_or_none()
+    requests: int | None = count_or_none(high=MOST_REQUESTS, why="as all are held in memory")
+    rate_per_s: float | None = positive_or_none(high=1e6)
     arrivals: str = one_of(*_SHAPE_KEYS)
-    cv: float | None = positive_or_none()
-    on_s: float | None = positive_or_none()
-    off_s: float | None = positive_or_none()
-    period_s: float | None = positive_or_none()
+    cv: float | None = positive_or_none(low=1e-3, high=100.0)
+    on_s: float | None = positive_or_none(low=1e-3)
+    off_s: float | None = positive_or_none(low=1e-3)
+    period_s: float | None = positive_or_none(low=1e-3)
     amplitude: float | None = positive_or_none()
     tokens: str = one_of("loguniform")
     information: str = one_of("coarse", *(level for level in LEVELS if level != "coarse"))
@@ -204,9 +208,36 @@ def _check_shape(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
                 )
 
 
+def _check_bursts(spec: WorkloadSpec) -> None:
+    """Refuse phases so short that drawing them would take for ever."""
+    if spec.arrivals == "bursts" and spec.rate_per_s and spec.on_s and spec.off_s:
+        phases = 1.0 / (spec.rate_per_s * (spec.on_s + spec.off_s))
+        if phases > MOST_PHASES:
+            raise ConfigError(
+                f"workload.on_s = {spec.on_s!r}, off_s = {spec.off_s!r}: must have at most "
+                f"{MOST_PHASES} phases between two arrivals, not {phases:.0f}: at this rate_per_s "
+                "nobody sees the difference to poisson"
+            )
+
+
+def _check_trace(spec: WorkloadSpec, trace: Trace, table: Mapping[str, Any]) -> None:
+    """Refuse keys that do nothing beside this trace."""
+    if trace.timed and "arrivals" in table:
+        raise ConfigError(
+            f"workload.arrivals = {spec.arrivals!r}: the trace has its own arrival times"
+        )
+    for key in ("mix", "tokens", "prompt_tokens"):
+        if key in table:
+            raise ConfigError(f"workload.{key}: the trace has its own lengths")
+    if trace.classes and "deadline_s" in table:
+        raise ConfigError("workload.deadline_s: the decision log has each request's own deadline")
+    trace.check(spec.requests, spec.rate_per_s)
+
+
 def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
     """Refuse keys that contradict each other or would do nothing."""
     _check_shape(spec, table)
+    _check_bursts(spec)
     if spec.amplitude is not None and spec.amplitude > 1:
         raise ConfigError(f"workload.amplitude = {spec.amplitude!r}: must be above 0, at most 1")
     if spec.first_token_s is not None and not spec.stream:
@@ -218,12 +249,8 @@ def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
         raise ConfigError(f"workload.noise = {spec.noise!r}: must be at least 0 and below 1")
     if spec.rate_per_s is None and (spec.trace is None or not spec.trace.timed):
         raise ConfigError("workload.rate_per_s: missing: it must be a finite number > 0")
-    if spec.trace is not None and spec.trace.timed and "arrivals" in table:
-        raise ConfigError(
-            f"workload.arrivals = {spec.arrivals!r}: the trace has its own arrival times"
-        )
-    if spec.trace is not None and "mix" in table:
-        raise ConfigError("workload.mix: the trace has its own lengths")
+    if spec.trace is not None:
+        _check_trace(spec, spec.trace, table)
     if spec.information == "recorded" and (spec.trace is None or not spec.trace.classes):
         raise ConfigError(
             "workload.information = 'recorded': must have a decision log as trace: no other file "
@@ -262,16 +289,13 @@ def _deadlines(value: object) -> dict[str, float]:
 def _by_bucket(value: object, key: str, *, above_zero: bool) -> dict[str, float]:
     if not isinstance(value, Mapping) or not value:
         raise ConfigError(f"workload.{key} = {value!r}: must be a table of numbers by bucket")
+    rule = Rule(low=0.0, low_is_allowed=not above_zero)
     for bucket, number in value.items():
         if bucket not in BUCKET_RANGE_TOKENS:
             known = ", ".join(BUCKET_RANGE_TOKENS)
             raise ConfigError(f"workload.{key}.{bucket}: unknown bucket: must be one of {known}")
-        good = isinstance(number, int | float) and not isinstance(number, bool)
-        if not good or not math.isfinite(number) or number < 0 or (above_zero and number == 0):
-            rule = "> 0" if above_zero else ">= 0"
-            raise ConfigError(
-                f"workload.{key}.{bucket} = {number!r}: must be a finite number {rule}"
-            )
+        if not rule.allows(number):
+            raise ConfigError(f"workload.{key}.{bucket} = {shown(number)}: {rule}")
     return {bucket: float(number) for bucket, number in value.items()}
 
 
@@ -282,8 +306,11 @@ def _token_range(value: object) -> tuple[int, int]:
             f"workload.prompt_tokens = {value!r}: must be a whole number or [lowest, highest]"
         )
     low, high = pair
-    if not 0 <= low <= high:
-        raise ConfigError(f"workload.prompt_tokens = {value!r}: must have 0 <= lowest <= highest")
+    if not 0 <= low <= high <= MOST_TOKENS:
+        raise ConfigError(
+            f"workload.prompt_tokens = {shown(value)}: must have 0 <= lowest <= highest <= "
+            f"{MOST_TOKENS:,}"
+        )
     return low, high
 
 

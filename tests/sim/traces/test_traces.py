@@ -138,9 +138,10 @@ def request(id_: int, at: float, p50: float, deadline: float | None) -> dict[str
     }
 
 
-def decision_log(*lines: dict[str, Any]) -> str:
+def decision_log(*lines: dict[str, Any], run: str = "r", **header_keys: Any) -> str:
     classes = [{"name": "chat", "weight": 3.0, "deadline_s": 2.0}]
-    header = {"penstock_decision_log": 1, "run": "r", "settings": {"classes": classes}}
+    settings = {"classes": classes}
+    header = {"penstock_decision_log": 1, "run": run, "settings": settings, **header_keys}
     return "".join(json.dumps(line) + "\n" for line in (header, *lines))
 
 
@@ -161,10 +162,187 @@ def test_a_decision_log_is_yesterdays_traffic_from_zero(tmp_path: Path) -> None:
     assert (two.at, two.output_tokens, two.deadline_s) == (1.0, 500, math.inf)
 
 
-def test_a_logs_second_run_is_left_out_because_its_numbers_start_anew(tmp_path: Path) -> None:
-    found = items(written(tmp_path, YESTERDAY + YESTERDAY, "log.jsonl"))
+def arrival(id_: int, at: float) -> dict[str, Any]:
+    return {"now": at, "event": "arrived", "request": request(id_, at, 30, None)}
+
+
+def completion(id_: int, at: float, output_tokens: int) -> dict[str, Any]:
+    return {"now": at, "event": "completed", "request_id": id_, "output_tokens": output_tokens}
+
+
+def test_a_logs_runs_come_one_after_the_other_with_the_calendars_gaps(tmp_path: Path) -> None:
+    """Given three runs whose clocks and numbers start anew, 4 s and then a night apart."""
+    log = (
+        decision_log(arrival(1, 100.0), completion(1, 101.0, 9), started_unix_s=0, started_at=100)
+        + decision_log(arrival(1, 7.0), run="s", started_unix_s=4, started_at=7)
+        + decision_log(run="empty", started_unix_s=5, started_at=7)
+        + decision_log(arrival(1, 50.0), run="t", started_unix_s=30_000, started_at=50)
+    )
+
+    found = items(written(tmp_path, log, "log.jsonl"))
+
+    assert [(i.at, i.output_tokens) for i in found] == [(0.0, 9), (4.0, 30), (64.0, 30)]
+
+
+def test_runs_without_a_calendar_stand_end_to_end(tmp_path: Path) -> None:
+    log = decision_log(arrival(1, 5.0), completion(1, 8.0, 9)) + decision_log(
+        arrival(1, 1.0), run="s"
+    )
+
+    assert [i.at for i in items(written(tmp_path, log, "log.jsonl"))] == [0.0, 3.0]
+
+
+def test_a_first_run_without_requests_does_not_hide_the_next(tmp_path: Path) -> None:
+    found = items(written(tmp_path, decision_log(run="empty") + YESTERDAY, "log.jsonl"))
 
     assert len(found) == 2
+
+
+def test_a_rotated_log_put_together_again_is_one_run(tmp_path: Path) -> None:
+    log = decision_log(arrival(1, 5.0)) + decision_log(completion(1, 6.0, 9), arrival(2, 7.0))
+
+    found = items(written(tmp_path, log, "log.jsonl"))
+
+    assert [(i.at, i.output_tokens) for i in found] == [(0.0, 9), (2.0, 30)]
+
+
+def test_a_last_line_that_a_crash_cut_is_passed_over_and_said_to_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = items(written(tmp_path, YESTERDAY + '{"now": 103.0, "eve', "log.jsonl"))
+
+    assert len(found) == 2
+    assert "log.jsonl: its last line, 7, is cut off and was passed over" in caplog.text
+
+
+def changed(key: str, value: Any, *, within: str | None = None) -> str:
+    """Return a log whose request has another value under a key, or none if that is `...`."""
+    asked = request(1, 100.0, 30, None)
+    table = asked[within] if within else asked
+    table[key] = value
+    if value is ...:
+        del table[key]
+    return decision_log({"now": 100.0, "event": "arrived", "request": asked})
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        (changed("estimate", ...), "line 2: request.estimate: is missing: it must be an object"),
+        (decision_log({"event": "arrived"}), "line 2: request: is missing: it must be an object"),
+        (changed("id", "1"), "line 2: request.id = '1': must be a whole number >= 0"),
+        (changed("arrived_at", "x"), "line 2: request.arrived_at = 'x': must be a finite number"),
+        (changed("arrived_at", math.nan), "line 2: request.arrived_at = nan: must be a finite"),
+        (
+            changed("p50_tokens", -5, within="estimate"),
+            "line 2: request.estimate.p50_tokens = -5: must be a finite number >= 1",
+        ),
+        (
+            changed("p90_tokens", 3, within="estimate"),
+            "line 2: request.estimate.p90_tokens = 3: must be a finite number >= 30",
+        ),
+        (changed("traffic_class", 7), "line 2: request.traffic_class = 7: must be a text"),
+        (changed("prompt_tokens", None), "line 2: request.prompt_tokens = None: must be a whole"),
+        (changed("deadline", "soon"), "line 2: request.deadline = 'soon': must be a finite number"),
+        (changed("session", 5), "line 2: request.session = 5: must be a text"),
+        (decision_log(completion(1, 1.0, -4)), "line 2: output_tokens = -4: must be a whole"),
+        (decision_log(settings=5), "line 1: settings = 5: must be an object"),
+        (decision_log(settings={"classes": 5}), "line 1: settings.classes = 5: must be a list of"),
+        (
+            decision_log(settings={"classes": [{"name": "a", "weight": 0}]}),
+            "line 1: settings.classes[0].weight = 0: must be a finite number >= 1e-6",
+        ),
+        (decision_log(started_unix_s="x"), "line 1: started_unix_s = 'x': must be a finite"),
+        ("{}{\n" + decision_log(), "line 1: must be JSON"),
+        (decision_log() + "{oops\n" + decision_log(), "line 2: must be JSON"),
+    ],
+)
+def test_a_log_with_impossible_values_is_refused_with_line_key_value_and_rule(
+    tmp_path: Path, log: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_trace(written(tmp_path, log, "log.jsonl"))
+
+    assert message in str(refused.value)
+    assert "log.jsonl" in str(refused.value)
+
+
+AZURES_OWN = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    "2023-11-16 18:15:46.6805900,374,44\n"
+    "2023-11-16 18:15:47.1805900,12,7\n"
+)
+MOONCAKES_OWN = (
+    '{"timestamp": 500, "input_length": 6755, "output_length": 500, "hash_ids": [46, 47]}\n'
+    '{"timestamp": 2700, "input_length": 7319, "output_length": 490, "hash_ids": [46, 60]}\n'
+)
+
+
+@pytest.mark.parametrize("head", ["", "\ufeff"])
+def test_azures_own_file_is_read(tmp_path: Path, head: str) -> None:
+    found = items(written(tmp_path, head + AZURES_OWN))
+
+    assert [(i.at, i.prompt_tokens, i.output_tokens) for i in found] == [
+        (0.0, 374, 44),
+        (0.5, 12, 7),
+    ]
+
+
+def test_mooncakes_own_file_is_read(tmp_path: Path) -> None:
+    found = items(written(tmp_path, MOONCAKES_OWN, "trace.jsonl"))
+
+    assert [(i.at, i.prompt_tokens, i.output_tokens, i.session) for i in found] == [
+        (0.0, 6755, 500, "46"),
+        (pytest.approx(2.2), 7319, 490, "46"),
+    ]
+
+
+def test_mooncakes_own_rounded_times_are_spread_too(tmp_path: Path) -> None:
+    rows = "".join(
+        f'{{"timestamp": {3000 * (n // 50)}, "input_length": 1, "output_length": 1}}\n'
+        for n in range(200)
+    )
+
+    times = [i.at for i in items(written(tmp_path, rows, "trace.jsonl"))]
+
+    assert max(b - a for a, b in pairwise(times)) < 1.5
+
+
+def test_a_byte_order_mark_hides_no_column(tmp_path: Path) -> None:
+    assert items(written(tmp_path, "\ufeff" + AZURE)) == items(written(tmp_path, AZURE, "b.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "workload", "message"),
+    [
+        (AZURE, {"requests": 10}, "workload.requests = 10: must be at most 3: the trace has no"),
+        (AZURE, {"prompt_tokens": 5}, "workload.prompt_tokens: the trace has its own lengths"),
+        (
+            "t,output_tokens\n5,1\n5,2\n",
+            {"rate_per_s": 3.0},
+            "workload.rate_per_s = 3.0: must not stand beside a trace whose rows all have the time",
+        ),
+        (YESTERDAY, {"deadline_s": {"short": 3}}, "workload.deadline_s: the decision log has each"),
+    ],
+)
+def test_a_key_that_would_do_nothing_beside_the_trace_is_refused(
+    tmp_path: Path, text: str, workload: dict[str, Any], message: str
+) -> None:
+    table = {"trace": written(tmp_path, text).name, **workload}
+
+    with pytest.raises(ConfigError) as refused:
+        read_scenario({"provider": {"model": "slots"}, "workload": table}, folder=tmp_path)
+
+    assert message in str(refused.value)
+
+
+def test_classes_beside_recorded_ones_are_refused(tmp_path: Path) -> None:
+    workload = {"trace": written(tmp_path, YESTERDAY).name, "information": "recorded"}
+    classes = {"a": {"buckets": ["short", "medium", "long", "xlong"]}}
+    document = {"provider": {"model": "slots"}, "workload": workload, "classes": classes}
+
+    with pytest.raises(ConfigError, match="classes: does nothing: information = 'recorded'"):
+        read_scenario(document, folder=tmp_path)
 
 
 def test_yesterdays_traffic_runs_with_what_was_told_at_the_time(tmp_path: Path) -> None:
@@ -192,9 +370,14 @@ def test_yesterdays_traffic_runs_with_what_was_told_at_the_time(tmp_path: Path) 
         ("t,output_tokens\n0.0,-1\n", "line 2: output_tokens = '-1': must be a finite"),
         ("t,output_tokens\nnan,1\n", "line 2: t = 'nan': must be a finite number >= 0"),
         ("t,output_tokens\n0.0\n", "line 2: must have a value for each column"),
+        (AZURES_OWN + "yesterday,1,1\n", "line 4: TIMESTAMP = 'yesterday': must be a date and a t"),
+        (AZURES_OWN.splitlines()[0] + "\n", "must have at least one row"),
+        ("t,output_tokens\n0.0,1e300\n", "line 2: output_tokens = '1e300': must be at most 1,000"),
+        (MOONCAKES_OWN.replace("500,", "null,", 1), "line 1: timestamp = None: must be a finite"),
+        (MOONCAKES_OWN.replace("490", '"x"'), "line 2: output_length = 'x': must be a whole"),
         (RATES, "must be called *_rates.csv[.gz]"),
         ("{oops\n", "line 1: must be JSON"),
-        ('{"a": 1}\n', "line 1: penstock_decision_log: must be 1"),
+        ('{"a": 1}\n', "line 1: penstock_decision_log: is missing: it must be 1"),
         (decision_log(), "must have at least one request that arrived"),
         (decision_log() + "[]\n", "line 2: must be a JSON object"),
     ],

@@ -1,10 +1,10 @@
 """Capacity that changes while the provider runs: parameters replaced at given times."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
+from penstock.core.rule import Rule, shown
 from penstock.errors import ConfigError
 from penstock.sim.params import read_params
 
@@ -42,7 +42,7 @@ def read_changes(start: _P, tables: object, *, where: str) -> tuple[Change[_P], 
         given: dict[str, Any] = {k: v for k, v in table.items() if k != "at_s"}
         if not given:
             raise ConfigError(f"{here} = {dict(table)!r}: must name at least one parameter")
-        read_params(type(start), given, where=here)
+        read_params(type(start), given, where=here, also=("at_s",))
         params = read_params(type(start), {**_plain(params), **given}, where=here)
         changes.append(Change(at_s, params))
         last_s = at_s
@@ -56,9 +56,11 @@ def _plain(params: Any) -> dict[str, Any]:
 def _time_of(table: object, *, after_s: float, where: str) -> float:
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where} = {table!r}: must be a table with at_s")
-    at_s = table.get("at_s")
-    if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not math.isfinite(at_s):
-        raise ConfigError(f"{where}.at_s = {at_s!r}: must be a finite number of seconds >= 0")
+    if "at_s" not in table:
+        raise ConfigError(f"{where}.at_s: is missing: it must be a finite number of seconds >= 0")
+    at_s = table["at_s"]
+    if not Rule().allows(at_s):
+        raise ConfigError(f"{where}.at_s = {shown(at_s)}: must be a finite number of seconds >= 0")
     if at_s < 0 or at_s <= after_s:
         raise ConfigError(f"{where}.at_s = {at_s!r}: must be >= 0 and later than the one before")
     return float(at_s)

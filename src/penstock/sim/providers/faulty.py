@@ -22,6 +22,12 @@ from penstock.sim.providers.base import (
 _SHARE_STREAM = 0x4654
 _MET_MAX = 10_000
 _OVERLOADS = (503, 529)
+_KIND_KEYS: dict[str, tuple[str, ...]] = {
+    "status": ("status", "retry_after_s"),
+    "slow_first_token": ("delay_s",),
+    "stall": ("after_tokens",),
+    "reset": ("after_tokens",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +43,9 @@ class FaultWindow:
 
     """
 
-    kind: str = one_of("status", "slow_first_token", "stall", "reset")
+    kind: str = one_of(*_KIND_KEYS)
     from_s: float = not_negative(0.0)
-    until_s: float = not_negative(1e12)
+    until_s: float = not_negative(1e12, high=1e12)
     share: float = not_negative(1.0)
     status: int = count(503, low=400)
     retry_after_s: float | None = positive_or_none()
@@ -54,6 +60,8 @@ def read_windows(tables: object, *, where: str) -> tuple[FaultWindow, ...]:
         ConfigError: no list of tables, an unknown key, a value against its rule.
 
     """
+    if tables is None:
+        raise ConfigError(f"{where}: is missing: it must be a list of at least one table")
     if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
         raise ConfigError(f"{where} = {tables!r}: must be a list of at least one table")
     return tuple(_read_window(t, where=f"{where}[{n}]") for n, t in enumerate(tables))
@@ -69,6 +77,13 @@ def _read_window(table: Any, *, where: str) -> FaultWindow:
         raise ConfigError(f"{where}.status = {window.status!r}: must be a status from 400 to 599")
     if window.until_s <= window.from_s:
         raise ConfigError(f"{where}.until_s = {window.until_s!r}: must be later than from_s")
+    for key in (key for keys in _KIND_KEYS.values() for key in keys):
+        if key in table and key not in _KIND_KEYS[window.kind]:
+            takes = ", ".join(_KIND_KEYS[window.kind])
+            raise ConfigError(
+                f"{where}.{key} = {table[key]!r}: does nothing: kind = {window.kind!r} "
+                f"takes {takes}"
+            )
     return window
 
 

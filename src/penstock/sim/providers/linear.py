@@ -27,10 +27,10 @@ class LinearParams:
     """
 
     base_s: float = not_negative(0.15)
-    s_per_token: float = positive(0.003)
+    s_per_token: float = positive(0.003, high=1e3)
     capacity: int = count(8)
-    gamma: float = not_negative(0.5)
-    jitter: float = not_negative(0.03)
+    gamma: float = not_negative(0.5, high=1e3)
+    jitter: float = not_negative(0.03, high=5.0)
 
 
 @dataclass(slots=True, eq=False)

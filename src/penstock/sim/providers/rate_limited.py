@@ -9,6 +9,8 @@ from penstock.sim.providers.base import Job, Limit, Occupancy, Provider, Provide
 from penstock.sim.providers.changes import Change
 from penstock.sim.providers.dialects import DIALECTS, limit_headers, retry_headers
 
+LIMITS = ("rpm", "rpd", "tpm", "input_tpm", "output_tpm", "quota_tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimitedParams:
@@ -26,16 +28,20 @@ class RateLimitedParams:
 
     """
 
-    rpm: float | None = positive_or_none()
-    rpd: float | None = positive_or_none()
-    tpm: float | None = positive_or_none()
-    input_tpm: float | None = positive_or_none()
-    output_tpm: float | None = positive_or_none()
-    burst_s: float = positive(60.0)
+    rpm: float | None = positive_or_none(low=1e-3, high=1e12)
+    rpd: float | None = positive_or_none(low=1e-3, high=1e12)
+    tpm: float | None = positive_or_none(low=1e-3, high=1e12)
+    input_tpm: float | None = positive_or_none(low=1e-3, high=1e12)
+    output_tpm: float | None = positive_or_none(low=1e-3, high=1e12)
+    burst_s: float = positive(60.0, low=1e-3)
     dialect: str = one_of(*DIALECTS)
-    quota_tokens: float | None = positive_or_none()
-    quota_reset_s: float = positive(86_400.0)
-    unix_start_s: float = not_negative(0.0)
+    quota_tokens: float | None = positive_or_none(low=1e-3, high=1e12)
+    quota_reset_s: float = positive(86_400.0, low=1e-3)
+    unix_start_s: float = not_negative(0.0, high=1e12)
+
+    def limits_anything(self) -> bool:
+        """Return True if at least one limit is stated."""
+        return any(getattr(self, name) is not None for name in LIMITS)
 
 
 class _Bucket:

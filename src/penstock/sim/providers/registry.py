@@ -9,7 +9,7 @@ from penstock.sim.providers.base import Provider
 from penstock.sim.providers.changes import read_changes
 from penstock.sim.providers.faulty import FaultyServer, read_windows
 from penstock.sim.providers.linear import LinearParams, LinearServer
-from penstock.sim.providers.rate_limited import RateLimitedParams, RateLimitedServer
+from penstock.sim.providers.rate_limited import LIMITS, RateLimitedParams, RateLimitedServer
 from penstock.sim.providers.serial import SerialParams
 from penstock.sim.providers.shared import SharedParams
 from penstock.sim.providers.sharing import SharingServer
@@ -24,6 +24,8 @@ _SHARING: dict[str, type[Any]] = {
 }
 MODELS = ("linear", *_SHARING, "rate_limited", "faulty")
 """Names that `model` may have."""
+_EVERY = ("limits", "faults")
+"""Keys that any provider may have."""
 
 
 def build_provider(
@@ -62,20 +64,22 @@ def build_provider(
 
 
 def _model(rest: dict[str, Any], *, seed: int, where: str, first_tokens: bool) -> Provider:
-    model = rest.pop("model", None)
+    if "model" not in rest:
+        raise ConfigError(f"{where}.model: is missing: it must be one of {', '.join(MODELS)}")
+    model = rest.pop("model")
     if model not in MODELS:
         raise ConfigError(f"{where}.model = {model!r}: must be one of {', '.join(MODELS)}")
     if model == "faulty":
         return _faulty(rest, seed=seed, where=where)
     if model == "rate_limited":
         inner = _inner(rest, seed=seed, where=where)
-        return _limited(rest, inner, where=where)
+        return _limited(rest, inner, where=where, also=("model", "inner", *_EVERY))
     changes = rest.pop("changes", [])
     if model == "linear":
-        linear = read_params(LinearParams, rest, where=where)
+        linear = read_params(LinearParams, rest, where=where, also=("model", "changes", *_EVERY))
         linear_changes = read_changes(linear, changes, where=f"{where}.changes")
         return LinearServer(linear, linear_changes, seed=seed)
-    params = read_params(_SHARING[model], rest, where=where)
+    params = read_params(_SHARING[model], rest, where=where, also=("model", "changes", *_EVERY))
     later = read_changes(params, changes, where=f"{where}.changes")
     return SharingServer(params, later, first_tokens=first_tokens)
 
@@ -86,14 +90,21 @@ def _inner(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
     return build_provider(rest.pop("inner"), seed=seed, where=f"{where}.inner")
 
 
-def _limited(rest: dict[str, Any], inner: Provider, *, where: str) -> Provider:
-    changes = rest.pop("changes", [])
-    limits = read_params(RateLimitedParams, rest, where=where)
-    return RateLimitedServer(limits, inner, read_changes(limits, changes, where=f"{where}.changes"))
+def _limited(
+    rest: dict[str, Any], inner: Provider, *, where: str, also: tuple[str, ...] = ()
+) -> Provider:
+    tables = rest.pop("changes", [])
+    limits = read_params(RateLimitedParams, rest, where=where, also=(*also, "changes"))
+    changes = read_changes(limits, tables, where=f"{where}.changes")
+    if not any(each.limits_anything() for each in (limits, *(c.params for c in changes))):
+        raise ConfigError(
+            f"{where}: states no limit: must have at least one of {', '.join(LIMITS)}"
+        )
+    return RateLimitedServer(limits, inner, changes)
 
 
 def _faulty(rest: dict[str, Any], *, seed: int, where: str) -> Provider:
     inner = _inner(rest, seed=seed, where=where)
     windows = read_windows(rest.pop("windows", None), where=f"{where}.windows")
-    refuse_unknown(rest, ("inner", "windows"), where=where)
+    refuse_unknown(rest, ("model", "inner", "windows", *_EVERY), where=where)
     return FaultyServer(windows, inner, seed=seed)

@@ -9,7 +9,7 @@ from penstock.sim.params import not_negative, positive
 class SerialParams:
     """`slots` with one slot, such as a small local model behind a lock."""
 
-    tokens_per_s: float = positive(200.0)
+    tokens_per_s: float = positive(200.0, low=1e-3)
     ttft_s: float = not_negative(0.15)
 
     def places(self) -> float:

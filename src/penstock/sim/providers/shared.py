@@ -18,7 +18,7 @@ class SharedParams:
     """
 
     capacity: int = count(8)
-    tokens_per_s: float = positive(200.0)
+    tokens_per_s: float = positive(200.0, low=1e-3)
     ttft_s: float = not_negative(0.15)
 
     def places(self) -> float:

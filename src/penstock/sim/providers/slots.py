@@ -18,9 +18,9 @@ class SlotsParams:
     """
 
     slots: int = count(8)
-    tokens_per_s: float = positive(200.0)
+    tokens_per_s: float = positive(200.0, low=1e-3)
     ttft_s: float = not_negative(0.15)
-    beta: float = not_negative(0.0)
+    beta: float = not_negative(0.0, high=1e3)
 
     def places(self) -> float:
         """Return the number of slots."""

@@ -19,9 +19,9 @@ class ThrashParams:
     """
 
     capacity: int = count(8)
-    tokens_per_s: float = positive(200.0)
+    tokens_per_s: float = positive(200.0, low=1e-3)
     ttft_s: float = not_negative(0.15)
-    theta: float = not_negative(0.5)
+    theta: float = not_negative(0.5, high=10.0)
 
     def places(self) -> float:
         """Return inf: nobody waits at the door."""

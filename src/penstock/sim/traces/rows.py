@@ -10,7 +10,7 @@ from pathlib import Path
 
 from penstock.errors import ConfigError
 from penstock.sim.calls import Item
-from penstock.sim.traces.tables import number_in, rows_of
+from penstock.sim.traces.tables import count_in, number_in, rows_of
 from penstock.sim.traces.trace import RowTrace
 
 MOONCAKE_STEP_S = 3.0
@@ -33,11 +33,9 @@ def read_rows(lines: list[str], path: Path) -> RowTrace:
         items.append(
             Item(
                 at=number_in(row, "t", path, number) if timed else 0.0,
-                output_tokens=int(number_in(row, "output_tokens", path, number)),
+                output_tokens=count_in(row, "output_tokens", path, number),
                 prompt_tokens=(
-                    int(number_in(row, "input_tokens", path, number))
-                    if "input_tokens" in columns
-                    else 0
+                    count_in(row, "input_tokens", path, number) if "input_tokens" in columns else 0
                 ),
                 session=row.get("first_block", ""),
             )

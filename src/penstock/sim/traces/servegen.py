@@ -91,6 +91,9 @@ class ServeGenTrace:
                 tenant=client,
             )
 
+    def check(self, count: int | None, rate_per_s: float | None) -> None:
+        """Accept any: the calls are drawn, and no rate is out of reach."""
+
     def _busiest_start(self, count: int) -> float:
         """Return the window from which `count` calls come soonest; the first of equals."""
         by_time: dict[float, float] = {}

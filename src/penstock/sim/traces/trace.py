@@ -6,7 +6,11 @@ from random import Random
 from typing import Protocol
 
 from penstock.core.model import TrafficClass
+from penstock.errors import ConfigError
 from penstock.sim.calls import Item
+
+MOST_TOKENS = 1_000_000_000
+"""More in one prompt or reply is no count of tokens."""
 
 
 class Trace(Protocol):
@@ -41,6 +45,15 @@ class Trace(Protocol):
             count: how many will be taken; None for all.
             rate_per_s: stretch time to this mean rate; None for as recorded.
             times: arrival times for a recording without its own.
+
+        """
+        ...
+
+    def check(self, count: int | None, rate_per_s: float | None) -> None:
+        """Refuse what the recording cannot give.
+
+        Raises:
+            ConfigError: it has fewer calls, or its times cannot be stretched to a rate.
 
         """
         ...
@@ -86,6 +99,27 @@ class RowTrace:
         placed = sorted(((t - first) * stretch, n) for n, t in enumerate(at))
         for t, n in placed:
             yield rows[n].moved_to(t)
+
+    def check(self, count: int | None, rate_per_s: float | None) -> None:
+        """Refuse more calls than there are rows, and a rate for rows that all have one time.
+
+        Raises:
+            ConfigError: so it is; the text names the key, the value and the rule.
+
+        """
+        if not self.timed:
+            return
+        if count is not None and count > len(self.rows):
+            raise ConfigError(
+                f"workload.requests = {count}: must be at most {len(self.rows)}: the trace has no "
+                "more"
+            )
+        rows = self.rows[:count]
+        if rate_per_s and len(rows) > 1 and not self.jitter_s and rows[0].at == rows[-1].at:
+            raise ConfigError(
+                f"workload.rate_per_s = {rate_per_s!r}: must not stand beside a trace whose rows "
+                f"all have the time {rows[0].at:g}: no stretching spreads them"
+            )
 
     def _on_times(
         self, chance: Random, times: Iterator[float], count: int | None
