@@ -260,3 +260,31 @@ def test_ctrl_c_does_not_wait_for_the_runs_under_way(scenario: Path) -> None:
     assert said[1].strip().startswith("Stopped: nothing was written")
     assert len(said[1].strip().splitlines()) == 1
     assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_log_that_a_crash_cut_runs_and_is_said_to_be_cut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Given two runs of a decision log, the second of which ends in half a line."""
+    asked = {
+        "id": 1,
+        "traffic_class": "chat",
+        "arrived_at": 5.0,
+        "estimate": {"p50_tokens": 20, "p90_tokens": 40, "source": "table"},
+        "deadline": None,
+    }
+    arrived = json.dumps({"now": 5.0, "event": "arrived", "request": asked})
+    headers = [json.dumps({"penstock_decision_log": 1, "run": run}) for run in ("aa", "bb")]
+    lines = [headers[0], arrived, headers[1], arrived, '{"now": 6.0, "ev']
+    (tmp_path / "log.jsonl").write_text("\n".join(lines), "utf-8")
+    path = tmp_path / "scenario.toml"
+    path.write_text(
+        '[provider]\nmodel = "slots"\n[workload]\ntrace = "log.jsonl"\ninformation = "recorded"\n',
+        "utf-8",
+    )
+
+    result = run(path, "--json", "-")
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["results"][0]["completion_rate"] == 1.0
+    assert "log.jsonl: its last line, 5, is cut off and was passed over" in caplog.text

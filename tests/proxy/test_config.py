@@ -151,6 +151,22 @@ def test_an_error_says_what_to_mend(text: str, said: str) -> None:
     assert said in str(raised.value)
 
 
+def test_a_policy_option_that_cannot_work_is_refused_by_the_policys_own_rule() -> None:
+    said = errors(
+        """
+        [[upstreams]]
+        name = "a"
+        base_url = "http://127.0.0.1:1/v1"
+        [scheduler]
+        overload = { kind = "cost_ladder", defer_at = { tiny = 1 } }
+        capacity = { kind = "fixed", window = 1.5 }
+        """
+    )
+
+    assert any("defer_at.tiny=1: no such rung: must be one of short" in line for line in said)
+    assert any("window=1.5: must be a whole number >= 1" in line for line in said)
+
+
 def test_keys_come_from_the_environment_alone() -> None:
     text = (
         LEAST
