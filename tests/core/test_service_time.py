@@ -1,6 +1,5 @@
 """Service time is the lower envelope of what replies took, as a line over their length."""
 
-import math
 import random
 
 import pytest
@@ -107,45 +106,6 @@ def test_two_replies_are_not_enough_to_know_anything() -> None:
 
     fit.restart(1.0)
     assert not fit.knows(100)
-
-
-def quiet(noise: float, *, slower_by_one: float = 0.0) -> ServiceTime:
-    """Return a fit after replies that had no reason to wait, around 1.2 times the line."""
-    fit, chance = ServiceTime(), random.Random(0)
-    for _ in range(300):
-        n = float(chance.randrange(1, 9))
-        fit.observe_quiet(1.2 * chance.lognormvariate(0.0, noise) * (1.0 + slower_by_one * n), n)
-    return fit
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
-def test_tolerance_is_four_deviations_of_the_providers_own_noise(noise: float) -> None:
-    fit = quiet(noise)
-
-    assert fit.typical == pytest.approx(1.2, rel=0.1)
-    assert fit.noise == pytest.approx(noise, abs=0.02 + 0.3 * noise)
-    assert fit.tolerance == pytest.approx(1.2 * math.exp(4.0 * noise) - 0.97, abs=0.2)
-
-
-def test_tolerance_has_bounds() -> None:
-    assert quiet(3.0).tolerance == 1.5
-    calm = ServiceTime()
-    for _ in range(300):
-        calm.observe_quiet(0.9, 1.0)
-    assert calm.tolerance == pytest.approx(0.03, abs=0.02)
-
-
-def test_being_slower_among_more_is_no_noise() -> None:
-    assert quiet(0.02, slower_by_one=0.1).noise < 0.08
-
-
-def test_a_few_that_waited_after_all_are_no_noise() -> None:
-    fit = ServiceTime()
-    for number in range(48):
-        fit.observe_quiet(5.0 if number % 3 == 0 else 1.0, 4.0)
-
-    assert fit.typical == 1.0
-    assert fit.tolerance == pytest.approx(0.05, abs=0.03)
 
 
 def test_what_no_clock_resolves_and_empty_replies_teach_nothing() -> None:

@@ -29,7 +29,7 @@ def test_replies_faster_among_fewer_had_waited(before: float, after: float) -> N
     trial = after_shrinking(before)
 
     assert sent_into(trial, 6.0, after) is None
-    assert trial.window == 0.0  # and the trial is over
+    assert not trial.is_open
 
 
 def test_one_fewer_of_twelve_tells_nothing() -> None:

@@ -1,5 +1,6 @@
 """Who flew with whom: what a window policy needs to look back from a reply to its dispatch."""
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -15,6 +16,10 @@ class Flight:
         in_flight: how many flew then, itself included.
         share_s: the log's integral of dt / (number in flight) at that time.
         started: True once its first token came.
+        overdue: True once it should have been here.
+        first_excess: how much longer than expected its first token took, over the time expected;
+            nan if nobody knows.
+        first_slop: up to which excess a first token shows no waiting.
 
     """
 
@@ -22,6 +27,9 @@ class Flight:
     in_flight: int
     share_s: float
     started: bool = False
+    overdue: bool = False
+    first_excess: float = math.nan
+    first_slop: float = math.inf
 
 
 class FlightLog:
@@ -69,6 +77,12 @@ class FlightLog:
         if nearest and 0 < last < len(replies) and replies[last] - end < end - replies[last - 1]:
             last += 1
         return max(0, last - bisect_right(replies, since))
+
+    def time_of_reply(self, since: float, count: int) -> float:
+        """Return how long after `since` that many replies were complete; infinity if not yet."""
+        replies = self._replies_at
+        index = bisect_right(replies, since) + count - 1
+        return replies[index] - since if index < len(replies) else math.inf
 
     def mean_in_flight(self, flight: Flight, *, now: float) -> float:
         """Return the harmonic mean of the number in flight since the attempt was sent.

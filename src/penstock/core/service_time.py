@@ -1,19 +1,10 @@
 """How long a provider needs for a reply of so many tokens, once it has started."""
 
-import math
-from collections import deque
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
-MOST_TOLERANCE, LEAST_TOLERANCE, TOLERANCE_DEVIATIONS = 1.5, 0.03, 4.0
-QUIET_REPLIES, QUIET_AT_FIRST, FIRST_NOISE = 48, 4, 0.03
-"""The noise is judged by so many quiet replies; before any, as if so many had shown so much."""
-FIRST_TOLERANCE = LEAST_TOLERANCE + TOLERANCE_DEVIATIONS * FIRST_NOISE
-MOST_TYPICAL = 1.5
-QUARTILE_DEVIATIONS = 0.674
-"""A normal distribution's lower quartile lies so many standard deviations below its median."""
+from penstock.core.noise import Noise
+
 LEAST_S = 1e-6
-TINY_RATIO = 1e-3
 KNOWN_REPLIES, REACH = 3, 4.0
 """A line's word counts after so many replies, up to so many times the longest of them."""
 
@@ -67,6 +58,7 @@ class Envelope:
     keep: int = 32
     replies: int = 0
     longest: int = 0
+    noise: Noise = field(default_factory=Noise)
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:
@@ -133,44 +125,15 @@ class ServiceTime(Envelope):
 
     Attributes:
         first: the time to the first token over prompt tokens, where replies are streamed.
-        typical: median of latency over prediction of replies that had no reason to wait; the
-            line runs along the fastest of them.
-        noise: standard deviation of its logarithm.
 
     """
 
     first: Envelope = field(default_factory=lambda: Envelope(0.2, 1e-6))
-    typical: float = 1.0
-    noise: float = FIRST_NOISE
-    tolerance: float = FIRST_TOLERANCE
-    _quiet: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=QUIET_REPLIES))
 
     def observe(self, tokens: int, latency_s: float) -> None:
         """Learn from a complete reply of `tokens` that took `latency_s` from dispatch."""
         if tokens >= 1:
             Envelope.observe(self, tokens, latency_s)
-
-    def observe_quiet(self, ratio: float, n: float) -> None:
-        """Learn from the latency over the prediction of a reply that had no reason to wait.
-
-        `tolerance` is the relative excess over the prediction that is no sign of waiting yet:
-        four standard deviations above the median, which jitter alone hardly ever reaches. Of the
-        spread only the lower half counts, as some that should not have waited may have; and only
-        around the line over `n`, as more of them may be slower without any chance in it.
-
-        Args:
-            ratio: latency over prediction.
-            n: how many flew beside it, itself included.
-
-        """
-        self._quiet.append((n, math.log(max(TINY_RATIO, ratio))))
-        count = len(self._quiet)
-        self.typical = min(MOST_TYPICAL, max(1.0, math.exp(_lower(self._quiet, 0.0)[0])))
-        few = QUIET_AT_FIRST / (QUIET_AT_FIRST + count)
-        spread = _lower(self._quiet, _slope(self._quiet))[1]
-        self.noise = few * FIRST_NOISE + (1.0 - few) * spread
-        above = self.typical * math.exp(TOLERANCE_DEVIATIONS * self.noise) - 1.0
-        self.tolerance = min(MOST_TOLERANCE, LEAST_TOLERANCE + above)
 
     def restart(self, scale: float, *, crowded: bool = False) -> None:
         """Forget what was learnt: the provider is `scale` times as slow as it was.
@@ -179,28 +142,5 @@ class ServiceTime(Envelope):
         """
         self.forget(scale)
         self.first.forget(1.0)
-        self.typical = 1.0
-        self._quiet.clear()
-        if crowded:
-            self.noise, self.tolerance = FIRST_NOISE, FIRST_TOLERANCE
-
-
-def _slope(points: Collection[tuple[float, float]]) -> float:
-    """Return the least-squares slope through (x, y), not below 0."""
-    count = len(points)
-    sx = sy = sxx = sxy = 0.0
-    for x, y in points:
-        sx += x
-        sy += y
-        sxx += x * x
-        sxy += x * y
-    spread = count * sxx - sx * sx
-    return max(0.0, (count * sxy - sx * sy) / spread) if spread > 1e-9 else 0.0
-
-
-def _lower(points: Collection[tuple[float, float]], slope: float) -> tuple[float, float]:
-    """Return median and deviation of y - slope x, the deviation from the lower half alone."""
-    values = sorted([y - slope * x for x, y in points])
-    count = len(values)
-    median = values[count // 2]
-    return median, (median - values[(count + 1) // 4]) / QUARTILE_DEVIATIONS
+        for noise in (self.noise, self.first.noise):
+            noise.restart(crowded=crowded)

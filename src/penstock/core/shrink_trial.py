@@ -1,11 +1,13 @@
 """A smaller window as a trial: where it makes replies no faster, they were not late for waiting."""
 
 from collections import deque
+from collections.abc import Collection
 from statistics import median
 
 REPLIES, LEAST_REPLIES = 8, 4
 FEWER = 0.75
-"""A window at most so much of what it was tells whether fewer in flight are faster."""
+"""A window at most so much of what it was, with so much fewer in flight, tells whether fewer are
+faster."""
 
 
 class ShrinkTrial:
@@ -22,9 +24,10 @@ class ShrinkTrial:
 
     def __init__(self) -> None:
         """Start with nothing to compare."""
-        self._recent: deque[float] = deque(maxlen=REPLIES)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=REPLIES)
         self._after: list[tuple[float, float]] = []
-        self._before = 0.0
+        self._before: tuple[float, float] | None = None
+        self.is_open = False
         self.window = 0.0
         self.excess = 0.0
         self._since = 0.0
@@ -33,11 +36,12 @@ class ShrinkTrial:
         """Note that the window was `window` until now, and by how much a reply was late."""
         self._since = now
         self._after.clear()
-        if self.window:
+        if self.is_open:
             self.excess = max(self.excess, excess)
-        elif len(self._recent) >= LEAST_REPLIES:
-            self.window, self.excess = window, excess
-            self._before = median(self._recent)
+            return
+        self.is_open = True
+        self.window, self.excess = window, excess
+        self._before = _medians(self._recent) if len(self._recent) >= LEAST_REPLIES else None
 
     def replied(
         self, n: float, limit: float, ratio: float, sent_at: float
@@ -54,22 +58,31 @@ class ShrinkTrial:
             n and ratio of the trial's replies if these were no faster than those before.
 
         """
-        self._recent.append(ratio)
-        if not self.window or sent_at < self._since or n > limit:
+        self._recent.append((n, ratio))
+        if self._before is None or sent_at < self._since or n > limit:
             return None
-        fewer = limit / self.window
-        if fewer > FEWER:
+        if limit > FEWER * self.window:
             return None
         self._after.append((n, ratio))
         if len(self._after) < REPLIES:
             return None
         after, self._after = self._after, []
-        no_faster = median(each for _, each in after) >= self._before * (1.0 + fewer) / 2.0
+        before_n, before = self._before
+        after_n, now = _medians(after)
+        # The window may have been far from full: what counts is how many flew.
+        fewer = after_n / before_n
+        no_faster = fewer <= FEWER and now >= before * (1.0 + fewer) / 2.0
         if not no_faster:
-            self.window = 0.0
+            self.end()
         return after if no_faster else None
 
     def end(self) -> None:
         """Give up the trial: the window has grown, or the line starts anew."""
-        self.window = 0.0
+        self.is_open = False
+        self._before = None
         self._after.clear()
+
+
+def _medians(seen: Collection[tuple[float, float]]) -> tuple[float, float]:
+    """Return the median of each of the two."""
+    return median(n for n, _ in seen), median(ratio for _, ratio in seen)

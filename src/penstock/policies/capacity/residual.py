@@ -1,49 +1,30 @@
 """A window steered by what replies reveal about waiting hidden inside the provider."""
 
 import math
-from collections import deque
 from collections.abc import Sequence
-from heapq import heappop, heappush
 from statistics import median
 
+from penstock.core.crowd_test import CrowdTest
 from penstock.core.dip import Dip
 from penstock.core.events import RefusalCause
 from penstock.core.flight_log import Flight, FlightLog
+from penstock.core.growing_window import LEAST_WINDOW, GrowingWindow
+from penstock.core.noise import FIRST_TOLERANCE, Noise
+from penstock.core.overdue import Overdue
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.service_time import ServiceTime
 from penstock.core.shrink_trial import ShrinkTrial
 from penstock.core.ticket import Ticket
+from penstock.core.waiting_model import WaitingModel
 
 NOISE_S = 0.01
-LEAST_WINDOW, LEAST_STEP, MOST_STEP = 4.0, 2.0, 4.0
-STEP_FROM, STEP_SHARE, RAMP_SHARE = 8.0, 0.5, 0.1
-"""In the first ramp any class may fly 2 above what is confirmed, from 8 on half of what is above
-8 more, up to 4, and at least a tenth ..."""
-GROWTH = 1.5
-"""... and quick ones half without a bound: a long one's place cannot be taken back."""
-LATER_LEAST_STEP, LATER_STEP_SHARE = 2.0, 0.125
-"""In later ramps, which set out from a level that once was too high, everybody an eighth."""
-PROBE_SHARE = 1.0 / 16.0
-FIRST_PROBE_S, LONGEST_PROBE_S, LEAST_LONGEST_S = 1.0, 16.0, 4.0
-BRIEF_SHARE = 0.5
 ALONE = 1.5
-FEW = 1.0
-"""Where so few are served at once, one too many doubles everybody's wait: probe with care."""
-WIDE_AFTER_S, WIDE_AGAIN_S, WIDE_S = 55.0, 15.0, 5.0
-"""Where probes were open for so long (after one that went well, so long) and taught nothing, they
-may also use the room kept free: the brief for so long, then for as long all others too."""
-PRESSED_S, PATIENT_LATENCIES = 10.0, 4.0
-"""... if within the last 10 s somebody who had used up half of its slack was sent; without a
-deadline, who had waited four mean latencies."""
 STRONG_RATIO = 3.0
 REFUSED_RATIO = 0.7
-OVERDUE_RATIO, OVERDUE_S = 1.5, 0.1
 STREAMED_REPLIES = 8
-SAMPLES, SAMPLES_TO_VOTE, VOTE_WEIGHT = 8, 4, 0.25
-TIE = 0.02
-"""Two models whose estimates scatter alike tell nothing: one too many looks the same to both."""
-SURE, RATHER = 0.7, 0.6
+CHANCES = 8
+RATHER = 0.6
 SLOW_REPLIES, SLOW_SHARE, FEWER = 4, 0.5, 0.75
 """So many replies decide whether the provider is slower: at least so late still, in a window of at
 most so much of what it was before."""
@@ -53,7 +34,7 @@ _START = Rule(low=1, whole=True, why="for below 1 nothing is ever sent")
 _TOKENS = Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")
 
 
-class Residual:
+class Residual(GrowingWindow):
     """Every reply bounds the capacity from below, and from above if it waited.
 
     A reply's real length gives its service time, the rest of its latency is hidden waiting; how
@@ -80,33 +61,22 @@ class Residual:
         """
         _START.require(start=start)
         _TOKENS.require(window_tokens=window_tokens)
-        self.window = float(int(start))
-        self._limit = self.window
+        super().__init__(start)
         self._window_tokens = window_tokens
         self._log = FlightLog()
-        self._latency_s = 1.0
         self._streamed = 0
-        # Ramping: nothing has waited yet at the level that is confirmed.
-        self._ramping = self._first_ramp = True
-        self._confirmed = 0.0
-        self._ramp_room = 0.0
-        # Probing: one more than the limit now and then.
-        self._probing = False
-        self._probe_at = 0.0
-        self._probe_wait_s = FIRST_PROBE_S
-        self._passed_over = False
-        self._wide_at = WIDE_AFTER_S
-        self._pressed_at = self._brief_at = -math.inf
         self._successes = 0
         # Evidence: what later flights showed outweighs what earlier ones did.
         self._strikes = 0
         self._quiet_sent_at = -math.inf
         self._waited_sent_at = -math.inf
         self._refused_at = -math.inf
-        self._due: list[tuple[float, int, float]] = []
-        # Does the provider queue (0) or share (1)?
-        self._sharing = 0.5
-        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self._overdue = Overdue()
+        self._regain_from: tuple[bool, bool, float, float] | None = None
+        self._crowds = (CrowdTest(), CrowdTest())
+        # Does the provider queue or share?
+        self._model = WaitingModel()
+        self._places = 0.0
         # Was it full from the first moment?
         self._dip = Dip()
         self._trial = ShrinkTrial()
@@ -117,84 +87,17 @@ class Residual:
         self._slow: list[float] = []
         self._shrinking = False  # and nothing quiet since
 
-    # The gate
-
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Say whether one more fits, or may probe."""
-        if ticket is None:
-            if self._due and self._due[0][0] <= now:
-                self._look_for_overdue(now)
-            if not self._ramping and now >= self._probe_at:
-                self._open_probe(now)
-            self._passed_over = False
-            if self._dip.open and in_flight >= max(1.0, self._limit // 2.0):
+        if ticket is not None:
+            if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
                 return False
-            return in_flight < self._most()
-        if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
-            return False
-        wide = self.window > self._limit
-        brief = self._is_brief(ticket)
-        if in_flight < self._limit:
-            # Never with nothing in flight: no event would come to let the request go later.
-            kept = wide and in_flight >= max(1.0, self._limit - 1.0)
-            return brief or not kept or now >= self._wide_at + WIDE_S
-        if in_flight >= self._most() or self._passed_over:
-            return False
-        # A brief one's turn comes no later inside the provider than here; what it must bear is
-        # that all become slower by one. A long one makes whoever comes after it wait as well.
-        few = self._limit <= FEW
-        slack_s = ticket.latest_start - now
-        if wide and slack_s < 0.0:  # late already: where all are, nobody else could ever probe
-            nobody_brief = now > self._brief_at + PRESSED_S
-            bears = brief or few or (nobody_brief and now >= self._wide_at + WIDE_S)
-        elif brief:
-            # In front of a single place one more doubles the wait.
-            bears = slack_s >= (self._latency_s if few else ticket.service_p50_s) / self._limit
-        else:
-            bears = not few and not wide and slack_s >= self._latency_s / self._limit
-        # Nobody probes past one that cannot bear it: it would wait for the probe's end too.
-        self._passed_over = not bears
-        return bears
-
-    def _is_brief(self, ticket: Ticket) -> bool:
-        return ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
-
-    def _most(self) -> float:
-        """Return how many may fly at all, those that ramp or probe included."""
-        if self._ramping:
-            return self._limit + self._ramp_room
-        return self._limit + self._probe_room() if self._probing else self._limit
-
-    def _probe_room(self) -> float:
-        return 1.0 + self._limit * PROBE_SHARE // 1.0
-
-    def _open_probe(self, now: float) -> None:
-        self._probing = True
-        self.window = self._limit
-        if now < self._wide_at or now > self._pressed_at + PRESSED_S:
-            return
-        if now < self._wide_at + 2.0 * WIDE_S:
-            # As many as may probe, and one for the room that the allocation keeps free.
-            self.window += 1.0 + self._probe_room()
-        else:
-            self._wide_at = now + WIDE_AFTER_S
-
-    def _set(self, limit: float) -> None:
-        self._limit = self.window = max(1.0, float(int(limit)))
-        self._probing = False
-
-    def _ramp_from(self, confirmed: float) -> None:
-        self._ramping = True
-        self._confirmed = confirmed
-        if self._first_ramp:
-            more = max(0.0, confirmed - STEP_FROM) * STEP_SHARE // 1.0
-            step = max(min(MOST_STEP, LEAST_STEP + more), confirmed * RAMP_SHARE // 1.0)
-            quick = max(confirmed + LEAST_STEP, GROWTH * confirmed // 1.0)
-        else:
-            step = max(LATER_LEAST_STEP, confirmed * LATER_STEP_SHARE // 1.0)
-            quick = confirmed + step
-        self._set(max(LEAST_WINDOW, confirmed + step))
-        self._ramp_room = max(0.0, quick - self._limit)
+            return self.admits(ticket, in_flight, now=now)
+        if self._overdue.is_any(now=now):
+            self._look_for_overdue(now)
+        is_open = self.is_open(in_flight, now=now)
+        dips = self._dip.open and in_flight >= max(1.0, self._limit // 2.0)
+        return is_open and not dips
 
     # What is told
 
@@ -203,20 +106,14 @@ class Residual:
     ) -> None:
         """Remember who flew, and by when the reply or its first token should be here."""
         request = ticket.request
-        waited_s = now - request.arrived_at
-        if waited_s > min(ticket.latest_start - now, PATIENT_LATENCIES * self._latency_s):
-            self._pressed_at = now
-        if self._is_brief(ticket):
-            self._brief_at = now
+        self._sent(ticket, now=now)
         self._log.sent(request.id, in_flight, now=now)
         if self._streamed >= STREAMED_REPLIES:
             fit, tokens, times = service.first, float(request.prompt_tokens), 2.0
         else:
             fit, tokens, times = service, request.estimate.p90_tokens, 1.0
-        if not fit.knows(tokens):
-            return
-        span_s = times * fit.predict_s(tokens)
-        heappush(self._due, (now + OVERDUE_RATIO * span_s + OVERDUE_S, request.id, now))
+        if fit.knows(tokens):
+            self._overdue.sent(request.id, times * fit.predict_s(tokens), now=now)
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
         """Forget the flight."""
@@ -230,7 +127,12 @@ class Residual:
         flight.started = True
         if not service.first.knows(ticket.request.prompt_tokens):
             return
-        expected_s = service.first.predict_s(ticket.request.prompt_tokens)
+        expected_s = max(TINY_S, service.first.predict_s(ticket.request.prompt_tokens))
+        mean_n = self._log.mean_in_flight(flight, now=now)
+        if self._had_no_reason_to_wait(flight, mean_n):
+            service.first.noise.observe((now - flight.sent_at) / expected_s, mean_n)
+        flight.first_excess = (now - flight.sent_at) / expected_s - 1.0
+        flight.first_slop = service.first.noise.tolerance + NOISE_S / expected_s
         self._judge(flight, expected_s, service, whole=False, now=now)
 
     def on_reply(self, reply: Reply, *, now: float) -> None:
@@ -251,11 +153,14 @@ class Residual:
         self._look_lower(n, ratio, fit, now)
         self._look_for_noise(flight, n, ratio, fit)
         if self._had_no_reason_to_wait(flight, mean_n):
-            fit.observe_quiet(ratio, mean_n)
-        if streamed and excess > fit.tolerance:
+            fit.noise.observe(ratio, mean_n)
+        if streamed and excess > fit.noise.tolerance:
             rest_s = service_s - fit.first.predict_s(reply.ticket.request.prompt_tokens)
             slower = (reply.latency_s - reply.first_token_s) / max(TINY_S, rest_s) - 1.0
-            self._vote(slower > 0.5 * excess)
+            if flight.first_excess > flight.first_slop:
+                self._model.vote(slower > 0.5 * flight.first_excess)
+            elif slower > max(flight.first_slop, 2.0 * flight.first_excess):
+                return  # it started at once: the more there are the slower is each, that is all
         self._judge(flight, service_s, fit, whole=True, now=now)
 
     def _had_no_reason_to_wait(self, flight: Flight, mean_n: float) -> bool:
@@ -280,36 +185,96 @@ class Residual:
     def _judge(
         self, flight: Flight, service_s: float, fit: ServiceTime, *, whole: bool, now: float
     ) -> None:
-        log = self._log
         latency_s = max(TINY_S, now - flight.sent_at)
-        slop_s = fit.tolerance * service_s + NOISE_S
+        ratio = latency_s / service_s
+        noise = fit.noise if whole else fit.first.noise
+        slop_s = noise.tolerance * service_s + NOISE_S
         late = latency_s - service_s > slop_s
-        service_s *= fit.typical
-        slop_s -= (fit.typical - 1.0) * service_s / fit.typical
-        waited_s = latency_s - service_s
+        if flight.overdue and whole:
+            self._was_overdue(late)
+        service_s *= noise.typical
+        slop_s -= (noise.typical - 1.0) * service_s / noise.typical
         if not late:
-            if whole:
-                self._slow.clear()
-                self._shrinking = False
-            if self._teaches(flight.in_flight) and (whole or self._sharing < RATHER):
-                mean_n = log.mean_in_flight(flight, now=now)
-                # What ended within the slop may have made room for this one.
-                level = flight.in_flight - log.replies_in(flight.sent_at, waited_s + slop_s)
-                self._quiet(flight, float(min(level, math.ceil(mean_n - 0.5))))
+            self._on_time(flight, (service_s, latency_s, slop_s), ratio, noise, whole, now)
             return
-        if whole and self._is_slower(flight, latency_s / service_s - 1.0, fit, now):
+        excess = latency_s / service_s - 1.0
+        if whole and self._is_slower(flight, excess, fit, now):
             return
-        ended = log.replies_in(flight.sent_at, waited_s, nearest=True)
-        queue = max(1.0, float(flight.in_flight - max(1, ended)))
-        mean_n = log.mean_in_flight(flight, now=now)
-        sharing = max(1.0, float(math.ceil(service_s * mean_n / latency_s - 0.1)))
-        if whole:
-            self._compare(queue, sharing)
+        queue, sharing = self._estimates(flight, (service_s, latency_s), whole, now)
         if self._shrunk_at == math.inf and min(queue, sharing) > self._limit:
             self._set(min(queue, sharing))  # a crowd's first, quiet replies had shown less
-        self._strikes += 2 if waited_s > STRONG_RATIO * slop_s else 1
+        capacity = self._model.capacity(queue, sharing, self._limit)
+        if self._is_chance(flight, ratio, capacity, noise, whole, now):
+            return
+        self._strikes += 2 if latency_s - service_s > STRONG_RATIO * slop_s else 1
         if self._strikes >= 2 and flight.sent_at >= self._quiet_sent_at:
-            self._waited(flight, self._pick(queue, sharing), latency_s / service_s - 1.0, now)
+            self._waited(flight, capacity, excess, now)
+
+    def _on_time(
+        self,
+        flight: Flight,
+        times_s: tuple[float, float, float],
+        ratio: float,
+        noise: Noise,
+        whole: bool,
+        now: float,
+    ) -> None:
+        """Note a reply or first token that did not wait; times: service, latency and slop."""
+        service_s, latency_s, slop_s = times_s
+        mean_n = self._log.mean_in_flight(flight, now=now)
+        # What ended within the slop may have made room for this one.
+        span_s = latency_s - service_s + slop_s
+        if noise.is_rather_known:
+            span_s = max(0.0, latency_s - service_s) + min(
+                slop_s, FIRST_TOLERANCE * service_s + NOISE_S
+            )
+        ended = self._log.replies_in(flight.sent_at, span_s)
+        level = float(min(flight.in_flight - ended, math.ceil(mean_n - 0.5)))
+        self._crowds[whole].saw(level, ratio)
+        if whole:
+            self._slow.clear()
+            self._shrinking = False
+            self._model.saw(flight, mean_n, (service_s, latency_s), None)
+        if self._teaches(flight.in_flight) and (whole or self._model.sharing < RATHER):
+            self._quiet(flight, level)
+
+    def _estimates(
+        self, flight: Flight, times_s: tuple[float, float], whole: bool, now: float
+    ) -> tuple[float, float]:
+        """Return how many are served at once if it queues, and if it shares."""
+        service_s, latency_s = times_s
+        ended = self._log.replies_in(flight.sent_at, latency_s - service_s, nearest=True)
+        places = max(1.0, float(flight.in_flight - max(1, ended)))
+        # Which reply made room is a guess: the one before bears witness too.
+        queue, self._places = max(places, self._places), places
+        mean_n = self._log.mean_in_flight(flight, now=now)
+        sharing = max(1.0, float(math.ceil(service_s * mean_n / latency_s - 0.1)))
+        if whole:
+            self._model.saw(flight, mean_n, times_s, (queue, sharing))
+            if not self._streamed:
+                self._model.compare(self._log)
+        return queue, sharing
+
+    def _is_chance(
+        self,
+        flight: Flight,
+        ratio: float,
+        capacity: float,
+        noise: Noise,
+        whole: bool,
+        now: float,
+    ) -> bool:
+        """Say whether a late one was late by chance, while little is known of the noise."""
+        crowd = self._crowds[whole]
+        n = max(self._log.mean_in_flight(flight, now=now), float(flight.in_flight))
+        crowd.saw(n, ratio)
+        if noise.is_known or crowd.shows(capacity):
+            return False
+        seen = crowd.seen()
+        if len(seen) >= CHANCES:
+            crowd.restart()
+            self._learn(seen, noise)
+        return True
 
     def _teaches(self, in_flight: int) -> bool:
         """Say whether a quiet reply from so few could change anything."""
@@ -328,16 +293,15 @@ class Residual:
         self._strikes = 0
         self._quiet_sent_at = max(self._quiet_sent_at, flight.sent_at)
         if level > self._limit:
-            self._probe_at = flight.sent_at
-            self._wide_at = flight.sent_at + WIDE_AGAIN_S
-            self._probe_wait_s = FIRST_PROBE_S
-            self._samples.clear()
+            self._grew(at=flight.sent_at)
+            self._model.restart()
             self._successes += 1
             self._set(level)
             if self._successes >= 2:
                 self._ramping, self._confirmed, self._ramp_room = True, level, 0.0
 
     def _waited(self, flight: Flight, estimate: float, excess: float, now: float) -> None:
+        self._regain_from = None
         self._strikes = self._successes = 0
         level = self._confirmed if self._ramping else self._limit
         if self._ramping:
@@ -349,12 +313,8 @@ class Residual:
         elif flight.in_flight <= self._limit:
             return
         self._set(self._limit)
-        if flight.sent_at > self._waited_sent_at:
-            self._waited_sent_at = flight.sent_at
-            longest_s = min(LONGEST_PROBE_S, max(LEAST_LONGEST_S, 4.0 * self._latency_s))
-            self._probe_wait_s = min(longest_s, 2.0 * self._probe_wait_s)
-        self._probe_at = now + self._probe_wait_s
-        self._wide_at = self._probe_at + WIDE_AFTER_S
+        self._probe_later(now=now, failed=flight.sent_at > self._waited_sent_at)
+        self._waited_sent_at = max(self._waited_sent_at, flight.sent_at)
 
     def _shrink(self, estimate: float, excess: float, now: float) -> None:
         if not self._shrinking:
@@ -388,8 +348,7 @@ class Residual:
         if slower < max(SLOW_SHARE * self._first_excess, halfway):
             return False
         self._shrinking = False
-        fit.restart(1.0 + slower)
-        self._samples.clear()
+        self._start_anew(fit, 1.0 + slower)
         self._strikes = 0
         self._shrunk_at = math.inf
         self._ramp_from(max(self._limit, self._before))
@@ -398,11 +357,14 @@ class Residual:
     def _look_for_noise(self, flight: Flight, n: float, ratio: float, fit: ServiceTime) -> None:
         """Learn the provider's noise where a smaller window made replies no faster."""
         scattered = self._trial.replied(n, self._limit, ratio, flight.sent_at)
-        if scattered is None:
-            return
-        for each_n, each in scattered:
-            fit.observe_quiet(each, each_n)
-        if self._trial.excess <= fit.tolerance:
+        if scattered is not None:
+            self._learn(scattered, fit.noise)
+
+    def _learn(self, scattered: Sequence[tuple[float, float]], noise: Noise) -> None:
+        """Take n and ratio of each for chance, and give back what the window lost to it."""
+        for n, ratio in scattered:
+            noise.observe(ratio, n)
+        if self._trial.is_open and self._trial.excess <= noise.tolerance:
             self._strikes = 0
             self._shrinking = False
             self._ramp_from(max(self._limit, self._trial.window))
@@ -413,57 +375,51 @@ class Residual:
 
         Only where the provider is known to share: a queue tells its length by itself.
         """
-        may_open = not self._ramping and self._sharing > SURE
+        may_open = not self._ramping and self._model.is_sharing
         gain = self._dip.replied(n, self._limit, ratio, may_open=may_open)
         if gain is not None:
-            fit.restart(gain, crowded=True)
-            self._samples.clear()
+            self._start_anew(fit, gain, crowded=True)
             self._shrink(max(self._limit // 2.0, gain * self._limit), 1.0 / gain - 1.0, now)
+
+    def _was_overdue(self, late: bool) -> None:
+        """Learn from an overdue reply that is here: did it wait, or was it only long?"""
+        self._overdue.ended(waited=late)
+        before, self._regain_from = self._regain_from, None
+        if before is None or late or self._shrunk_at == math.inf:
+            return
+        ramping, first, confirmed, level = before
+        if ramping:
+            self._first_ramp = first
+            self._ramp_from(max(confirmed, self._limit))
+        elif level > self._limit:
+            self._set(level)
 
     def _look_for_overdue(self, now: float) -> None:
         """Take what should be here and is not for a sign of waiting: replies come too late."""
-        while self._due and self._due[0][0] <= now:
-            due_at, id_, sent_at = heappop(self._due)
+        for id_, sent_at, expected_s, waited_s in self._overdue.take(now=now):
             flight = self._log.get(id_)
             if flight is None or flight.sent_at != sent_at or flight.started:
                 continue
             if sent_at < self._quiet_sent_at or sent_at <= self._waited_sent_at:
                 continue
-            waited_s = (due_at - sent_at - OVERDUE_S) * (1.0 - 1.0 / OVERDUE_RATIO)
+            flight.overdue = True
             estimate = float(flight.in_flight - self._log.replies_in(sent_at, waited_s) - 1)
             level = self._limit
             if self._ramping:
                 level = self._confirmed
                 estimate = max(estimate, level)
             if 1.0 <= estimate < self._limit:
+                if self._regain_from is None:
+                    self._regain_from = (self._ramping, self._first_ramp, self._confirmed, level)
                 self._ramping = self._first_ramp = False
-                excess = waited_s / max(TINY_S, due_at - sent_at - waited_s)
+                excess = waited_s / max(TINY_S, expected_s)
                 self._trial.shrunk(level, excess, now)
                 self._shrink(estimate, excess, now)
                 self._probe_at = max(self._probe_at, now + self._probe_wait_s)
 
-    # Queue or sharing
-
-    def _pick(self, queue: float, sharing: float) -> float:
-        if self._sharing > SURE:
-            return sharing
-        return queue if self._sharing < 1.0 - SURE else max(queue, sharing)
-
-    def _compare(self, queue: float, sharing: float) -> None:
-        """Vote for the model whose estimates agree with each other."""
-        samples = self._samples
-        samples.append((queue, sharing))
-        if not self._streamed and len(samples) >= SAMPLES_TO_VOTE:
-            queue_spread, sharing_spread = (_spread(each) for each in zip(*samples, strict=True))
-            if abs(queue_spread - sharing_spread) > TIE:
-                self._vote(sharing_spread < queue_spread)
-
-    def _vote(self, shares: bool) -> None:
-        self._sharing += VOTE_WEIGHT * (float(shares) - self._sharing)
-
-
-def _spread(estimates: Sequence[float]) -> float:
-    """Return the sum of squared deviations of the logarithms."""
-    logs = [math.log(estimate) for estimate in estimates]
-    mean = sum(logs) / len(logs)
-    return sum((log - mean) ** 2 for log in logs)
+    def _start_anew(self, fit: ServiceTime, scale: float, *, crowded: bool = False) -> None:
+        """Start the line anew, and whatever was judged by it."""
+        fit.restart(scale, crowded=crowded)
+        self._model.restart()
+        for crowd in self._crowds:
+            crowd.restart()
