@@ -1,5 +1,7 @@
 """What should be here and is not is taken for a sign of waiting, unless that was wrong before."""
 
+import math
+
 import pytest
 
 from penstock.core.overdue import Overdue
@@ -9,14 +11,11 @@ def test_a_flight_is_overdue_after_half_as_long_again_as_expected() -> None:
     overdue = Overdue()
     overdue.sent(7, 2.0, now=10.0)
 
-    assert not overdue.is_any(now=13.0)
-    assert list(overdue.take(now=13.0)) == []
-
-    assert overdue.is_any(now=13.2)
-    [(id_, sent_at, expected_s, waited_s)] = overdue.take(now=13.2)
+    assert overdue.next_at == pytest.approx(13.1)
+    id_, sent_at, expected_s, waited_s = overdue.take()
     assert (id_, sent_at, expected_s) == (7, 10.0, 2.0)
     assert waited_s == pytest.approx(1.0)
-    assert not overdue.is_any(now=99.0)
+    assert overdue.next_at == math.inf
 
 
 def test_being_wrong_makes_patient_and_being_right_less_so_but_never_hasty() -> None:
@@ -24,7 +23,7 @@ def test_being_wrong_makes_patient_and_being_right_less_so_but_never_hasty() -> 
 
     def due_after_s() -> float:
         overdue.sent(1, 1.0, now=0.0)
-        [(_, _, _, waited_s)] = overdue.take(now=1000.0)
+        *_, waited_s = overdue.take()
         return 1.0 + waited_s
 
     overdue.ended(waited=False)

@@ -23,7 +23,7 @@ def judged(crowds: int, *, shares: bool) -> WaitingModel:
             ended = log.replies_in(now, at - now - SERVICE_S[id_], nearest=True)
             late = times_s[1] > 1.05 * times_s[0]
             estimates = (id_ + 1 - max(1, ended), max(1, round(mean_n * times_s[0] / times_s[1])))
-            model.saw(flights[id_], mean_n, times_s, estimates if late else None)
+            model.saw(flights[id_], mean_n, *times_s, *(estimates if late else ()))
             log.landed(id_, len(ends) - 1, now=at)
             if late:
                 model.compare(log)

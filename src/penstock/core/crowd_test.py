@@ -28,12 +28,12 @@ class CrowdTest:
 
     def saw(self, n: float, ratio: float) -> None:
         """Take in a reply: how many flew beside it, itself included, and its time over the line."""
-        self._seen.append((n, math.log(max(TINY_RATIO, ratio))))
+        self._seen.append((n, ratio))
 
     def shows(self, level: float) -> bool:
         """Say whether those among more than `level` are later than chance explains."""
-        above = [log for n, log in self._seen if n > level]
-        below = [log for n, log in self._seen if n <= level]
+        above = [_log(ratio) for n, ratio in self._seen if n > level]
+        below = [_log(ratio) for n, ratio in self._seen if n <= level]
         if not above:
             return False
         if len(below) < LEAST_BELOW:
@@ -47,8 +47,12 @@ class CrowdTest:
 
     def seen(self) -> list[tuple[float, float]]:
         """Return n and ratio of all that count."""
-        return [(n, math.exp(log)) for n, log in self._seen]
+        return list(self._seen)
 
     def restart(self) -> None:
         """Forget: the line starts anew."""
         self._seen.clear()
+
+
+def _log(ratio: float) -> float:
+    return math.log(max(TINY_RATIO, ratio))

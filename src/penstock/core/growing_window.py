@@ -60,10 +60,15 @@ class GrowingWindow:
 
     def is_open(self, in_flight: int, *, now: float) -> bool:
         """Say whether anybody may fly besides those that do."""
-        if not self._ramping and now >= self._probe_at:
-            self._open_probe(now)
         self._passed_over = False
-        return in_flight < self._most()
+        if self._ramping:
+            return in_flight < self._limit + self._ramp_room
+        if now >= self._probe_at:
+            self._open_probe(now)
+        most = self._limit
+        if self._probing:
+            most += 1.0 + most * PROBE_SHARE // 1.0
+        return in_flight < most
 
     def admits(self, ticket: Ticket, in_flight: int, *, now: float) -> bool:
         """Say whether this one fits, or may probe; asked in the order of the queue."""
@@ -145,7 +150,7 @@ class GrowingWindow:
         waited_s = now - ticket.request.arrived_at
         if waited_s > min(ticket.latest_start - now, PATIENT_LATENCIES * self._latency_s):
             self._pressed_at = now
-        if self._is_brief(ticket):
+        if ticket.service_p50_s <= BRIEF_SHARE * self._latency_s:
             self._brief_at = now
 
     def _grew(self, *, at: float) -> None:

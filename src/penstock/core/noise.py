@@ -25,23 +25,17 @@ class Noise:
         deviation: standard deviation of the logarithm.
         tolerance: the relative excess over the line that is no sign of waiting yet: four standard
             deviations above the median, which jitter alone hardly ever reaches.
+        is_rather_known: True once something has been seen of it.
+        is_known: True once enough has been seen to tell chance from waiting.
 
     """
 
     typical: float = 1.0
     deviation: float = FIRST_DEVIATION
     tolerance: float = FIRST_TOLERANCE
+    is_rather_known: bool = False
+    is_known: bool = False
     _quiet: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=QUIET))
-
-    @property
-    def is_known(self) -> bool:
-        """Say whether enough has been seen to tell chance from waiting."""
-        return len(self._quiet) >= KNOWN
-
-    @property
-    def is_rather_known(self) -> bool:
-        """Say whether something has been seen of it."""
-        return len(self._quiet) >= RATHER_KNOWN
 
     def observe(self, ratio: float, n: float) -> None:
         """Learn from a time over the line that had no reason to be longer.
@@ -56,6 +50,8 @@ class Noise:
         """
         self._quiet.append((n, math.log(max(TINY_RATIO, ratio))))
         count = len(self._quiet)
+        self.is_rather_known = count >= RATHER_KNOWN
+        self.is_known = count >= KNOWN
         self.typical = min(MOST_TYPICAL, max(1.0, math.exp(_lower(self._quiet, 0.0)[0])))
         few = QUIET_AT_FIRST / (QUIET_AT_FIRST + count)
         spread = _lower(self._quiet, _slope(self._quiet))[1]
@@ -67,6 +63,7 @@ class Noise:
         """Start with a new line; what was seen in a crowd says nothing of the spread either."""
         self.typical = 1.0
         self._quiet.clear()
+        self.is_rather_known = self.is_known = False
         if crowded:
             self.deviation, self.tolerance = FIRST_DEVIATION, FIRST_TOLERANCE
 

@@ -1,6 +1,6 @@
 """Flights whose reply should be here by now: replies come too late to warn of a queue."""
 
-from collections.abc import Iterator
+import math
 from heapq import heappop, heappush
 
 RATIO, SLOP_S = 1.5, 0.1
@@ -13,6 +13,9 @@ class Overdue:
     How many times is learnt: an overdue one that turns out to have been long, and not to have
     waited, is a reason for more patience; one that did wait, for less.
 
+    Attributes:
+        next_at: when there will be something to take; infinity if never.
+
     Source:
         Ours.
 
@@ -22,21 +25,19 @@ class Overdue:
         """Start with little patience."""
         self._patience = RATIO
         self._due: list[tuple[float, int, float, float]] = []
+        self.next_at = math.inf
 
     def sent(self, request_id: int, expected_s: float, *, now: float) -> None:
         """Enter a flight and the time that it may take, in seconds."""
         due_at = now + self._patience * expected_s + SLOP_S
         heappush(self._due, (due_at, request_id, now, expected_s))
+        self.next_at = self._due[0][0]
 
-    def is_any(self, *, now: float) -> bool:
-        """Say whether there is anything to look at."""
-        return bool(self._due) and self._due[0][0] <= now
-
-    def take(self, *, now: float) -> Iterator[tuple[int, float, float, float]]:
-        """Yield request id, time of dispatch, time expected and time waited of what is due."""
-        while self._due and self._due[0][0] <= now:
-            due_at, request_id, sent_at, expected_s = heappop(self._due)
-            yield request_id, sent_at, expected_s, due_at - sent_at - SLOP_S - expected_s
+    def take(self) -> tuple[int, float, float, float]:
+        """Take out the next, and return its id, time of dispatch, expected and waited seconds."""
+        due_at, request_id, sent_at, expected_s = heappop(self._due)
+        self.next_at = self._due[0][0] if self._due else math.inf
+        return request_id, sent_at, expected_s, due_at - sent_at - SLOP_S - expected_s
 
     def ended(self, *, waited: bool) -> None:
         """Learn from an overdue flight whose reply is here."""

@@ -2,7 +2,6 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
 from penstock.core.flight_log import Flight, FlightLog
 
@@ -15,17 +14,9 @@ MOST_ERROR = 1.0
 VOTE_WEIGHT, SURE = 0.25, 0.7
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A reply: its flight, how many flew beside it on average, and its times in seconds."""
-
-    flight: Flight
-    mean_n: float
-    service_s: float
-    latency_s: float
-    late: bool
-    queue: int
-    sharing: int
+_Seen = tuple[Flight, float, float, float, int, int]
+"""A reply: its flight, how many flew beside it on average, service time and latency in seconds,
+and the capacity by either model, 0 if it did not wait. A tuple, as each reply makes one."""
 
 
 class WaitingModel:
@@ -71,45 +62,46 @@ class WaitingModel:
         self,
         flight: Flight,
         mean_n: float,
-        times_s: tuple[float, float],
-        late: tuple[float, float] | None,
+        service_s: float,
+        latency_s: float,
+        queue: float = 0.0,
+        sharing: float = 0.0,
     ) -> None:
         """Take in a reply.
 
         Args:
             flight: its flight.
             mean_n: how many flew beside it, itself included.
-            times_s: service time and latency.
-            late: the capacity by either model if it waited.
+            service_s: its time in service, in seconds.
+            latency_s: all the time that it took.
+            queue: if it waited, the capacity of a queue.
+            sharing: if it waited, the capacity of a provider that shares.
 
         """
-        queue, sharing = (int(each) for each in late or (0, 0))
-        service_s, latency_s = times_s
-        seen = _Seen(flight, mean_n, service_s, latency_s, late is not None, queue, sharing)
-        self._seen.append(seen)
+        self._seen.append((flight, mean_n, service_s, latency_s, int(queue), int(sharing)))
 
     def compare(self, log: FlightLog) -> None:
         """Let the model vote that explains the replies clearly better."""
-        late = [each for each in self._seen if each.late]
+        late = [(queue, sharing) for *_, queue, sharing in self._seen if queue]
         if len(late) < LEAST_LATE:
             return
-        queue = min(self._queue_error(c, log) for c in {each.queue for each in late})
-        sharing = min(self._sharing_error(c) for c in {each.sharing for each in late})
+        queue = min(self._queue_error(c, log) for c in {queue for queue, _ in late})
+        sharing = min(self._sharing_error(c) for c in {sharing for _, sharing in late})
         if min(queue, sharing) <= CLEAR * max(queue, sharing) and abs(queue - sharing) > TIE:
             self.vote(sharing < queue)
 
     def _queue_error(self, places: int, log: FlightLog) -> float:
         total = 0.0
-        for each in self._seen:
-            before = each.flight.in_flight - places
-            waited_s = log.time_of_reply(each.flight.sent_at, before) if before > 0 else 0.0
-            total += _error(waited_s + each.service_s, each.latency_s)
+        for flight, _, service_s, latency_s, _, _ in self._seen:
+            before = flight.in_flight - places
+            waited_s = log.time_of_reply(flight.sent_at, before) if before > 0 else 0.0
+            total += _error(waited_s + service_s, latency_s)
         return total
 
     def _sharing_error(self, places: int) -> float:
         return sum(
-            _error(each.service_s * max(1.0, each.mean_n / places), each.latency_s)
-            for each in self._seen
+            _error(service_s * max(1.0, mean_n / places), latency_s)
+            for _, mean_n, service_s, latency_s, _, _ in self._seen
         )
 
     def restart(self) -> None:

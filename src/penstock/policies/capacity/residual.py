@@ -24,7 +24,7 @@ STRONG_RATIO = 3.0
 REFUSED_RATIO = 0.7
 STREAMED_REPLIES = 8
 CHANCES = 8
-RATHER = 0.6
+QUEUES, RATHER = 0.3, 0.6
 SLOW_REPLIES, SLOW_SHARE, FEWER = 4, 0.5, 0.75
 """So many replies decide whether the provider is slower: at least so late still, in a window of at
 most so much of what it was before."""
@@ -93,11 +93,11 @@ class Residual(GrowingWindow):
             if in_flight and tokens + ticket.cost_tokens > self._window_tokens:
                 return False
             return self.admits(ticket, in_flight, now=now)
-        if self._overdue.is_any(now=now):
+        if self._overdue.next_at <= now:
             self._look_for_overdue(now)
-        is_open = self.is_open(in_flight, now=now)
-        dips = self._dip.open and in_flight >= max(1.0, self._limit // 2.0)
-        return is_open and not dips
+        if not self.is_open(in_flight, now=now):
+            return False
+        return not self._dip.open or in_flight < max(1.0, self._limit // 2.0)
 
     # What is told
 
@@ -133,7 +133,7 @@ class Residual(GrowingWindow):
             service.first.noise.observe((now - flight.sent_at) / expected_s, mean_n)
         flight.first_excess = (now - flight.sent_at) / expected_s - 1.0
         flight.first_slop = service.first.noise.tolerance + NOISE_S / expected_s
-        self._judge(flight, expected_s, service, whole=False, now=now)
+        self._judge(flight, expected_s, mean_n, service, whole=False, now=now)
 
     def on_reply(self, reply: Reply, *, now: float) -> None:
         """Split the latency into service and waiting."""
@@ -161,7 +161,7 @@ class Residual(GrowingWindow):
                 self._model.vote(slower > 0.5 * flight.first_excess)
             elif slower > max(flight.first_slop, 2.0 * flight.first_excess):
                 return  # it started at once: the more there are the slower is each, that is all
-        self._judge(flight, service_s, fit, whole=True, now=now)
+        self._judge(flight, service_s, mean_n, fit, whole=True, now=now)
 
     def _had_no_reason_to_wait(self, flight: Flight, mean_n: float) -> bool:
         """Say whether it flew alone, or was sent into a window less than half in use."""
@@ -183,7 +183,14 @@ class Residual(GrowingWindow):
     # The method
 
     def _judge(
-        self, flight: Flight, service_s: float, fit: ServiceTime, *, whole: bool, now: float
+        self,
+        flight: Flight,
+        service_s: float,
+        mean_n: float,
+        fit: ServiceTime,
+        *,
+        whole: bool,
+        now: float,
     ) -> None:
         latency_s = max(TINY_S, now - flight.sent_at)
         ratio = latency_s / service_s
@@ -195,80 +202,74 @@ class Residual(GrowingWindow):
         service_s *= noise.typical
         slop_s -= (noise.typical - 1.0) * service_s / noise.typical
         if not late:
-            self._on_time(flight, (service_s, latency_s, slop_s), ratio, noise, whole, now)
+            if whole:
+                self._slow.clear()
+                self._shrinking = False
+                self._model.saw(flight, mean_n, service_s, latency_s)
+            teaches = self._teaches(flight.in_flight) and (whole or self._model.sharing < RATHER)
+            if teaches or not noise.is_known:
+                level = self._level(flight, mean_n, latency_s - service_s, slop_s, service_s, noise)
+                self._crowds[whole].saw(level, ratio)
+                if teaches:
+                    self._quiet(flight, level)
             return
         excess = latency_s / service_s - 1.0
-        if whole and self._is_slower(flight, excess, fit, now):
+        if whole and self._is_slower(flight, excess, mean_n, fit):
             return
-        queue, sharing = self._estimates(flight, (service_s, latency_s), whole, now)
-        if self._shrunk_at == math.inf and min(queue, sharing) > self._limit:
-            self._set(min(queue, sharing))  # a crowd's first, quiet replies had shown less
-        capacity = self._model.capacity(queue, sharing, self._limit)
-        if self._is_chance(flight, ratio, capacity, noise, whole, now):
+        capacity = self._capacity(flight, mean_n, service_s, latency_s, whole=whole)
+        n = max(mean_n, float(flight.in_flight))
+        if not noise.is_known and self._is_chance(n, ratio, capacity, noise, whole):
             return
         self._strikes += 2 if latency_s - service_s > STRONG_RATIO * slop_s else 1
         if self._strikes >= 2 and flight.sent_at >= self._quiet_sent_at:
             self._waited(flight, capacity, excess, now)
 
-    def _on_time(
+    def _level(
         self,
         flight: Flight,
-        times_s: tuple[float, float, float],
-        ratio: float,
+        mean_n: float,
+        waited_s: float,
+        slop_s: float,
+        service_s: float,
         noise: Noise,
-        whole: bool,
-        now: float,
-    ) -> None:
-        """Note a reply or first token that did not wait; times: service, latency and slop."""
-        service_s, latency_s, slop_s = times_s
-        mean_n = self._log.mean_in_flight(flight, now=now)
+    ) -> float:
+        """Return how many are served at once at least, as this one did not wait."""
         # What ended within the slop may have made room for this one.
-        span_s = latency_s - service_s + slop_s
+        span_s = waited_s + slop_s
         if noise.is_rather_known:
-            span_s = max(0.0, latency_s - service_s) + min(
-                slop_s, FIRST_TOLERANCE * service_s + NOISE_S
-            )
+            span_s = max(0.0, waited_s) + min(slop_s, FIRST_TOLERANCE * service_s + NOISE_S)
         ended = self._log.replies_in(flight.sent_at, span_s)
-        level = float(min(flight.in_flight - ended, math.ceil(mean_n - 0.5)))
-        self._crowds[whole].saw(level, ratio)
-        if whole:
-            self._slow.clear()
-            self._shrinking = False
-            self._model.saw(flight, mean_n, (service_s, latency_s), None)
-        if self._teaches(flight.in_flight) and (whole or self._model.sharing < RATHER):
-            self._quiet(flight, level)
+        return float(min(flight.in_flight - ended, math.ceil(mean_n - 0.5)))
 
-    def _estimates(
-        self, flight: Flight, times_s: tuple[float, float], whole: bool, now: float
-    ) -> tuple[float, float]:
-        """Return how many are served at once if it queues, and if it shares."""
-        service_s, latency_s = times_s
+    def _capacity(
+        self, flight: Flight, mean_n: float, service_s: float, latency_s: float, *, whole: bool
+    ) -> float:
+        """Return how many are served at once, as this one waited."""
         ended = self._log.replies_in(flight.sent_at, latency_s - service_s, nearest=True)
         places = max(1.0, float(flight.in_flight - max(1, ended)))
         # Which reply made room is a guess: the one before bears witness too.
         queue, self._places = max(places, self._places), places
-        mean_n = self._log.mean_in_flight(flight, now=now)
         sharing = max(1.0, float(math.ceil(service_s * mean_n / latency_s - 0.1)))
         if whole:
-            self._model.saw(flight, mean_n, times_s, (queue, sharing))
+            self._model.saw(flight, mean_n, service_s, latency_s, queue, sharing)
             if not self._streamed:
                 self._model.compare(self._log)
-        return queue, sharing
+        if self._shrunk_at == math.inf and min(queue, sharing) > self._limit:
+            self._set(min(queue, sharing))  # a crowd's first, quiet replies had shown less
+        return self._model.capacity(queue, sharing, self._limit)
 
     def _is_chance(
-        self,
-        flight: Flight,
-        ratio: float,
-        capacity: float,
-        noise: Noise,
-        whole: bool,
-        now: float,
+        self, n: float, ratio: float, capacity: float, noise: Noise, whole: bool
     ) -> bool:
         """Say whether a late one was late by chance, while little is known of the noise."""
         crowd = self._crowds[whole]
-        n = max(self._log.mean_in_flight(flight, now=now), float(flight.in_flight))
         crowd.saw(n, ratio)
-        if noise.is_known or crowd.shows(capacity):
+        if crowd.shows(capacity):
+            quiet = [each for each in crowd.seen() if each[0] <= capacity]
+            if len(quiet) >= CHANCES and self._model.sharing < QUEUES:
+                crowd.restart()
+                for each_n, each in quiet:
+                    noise.observe(each, each_n)
             return False
         seen = crowd.seen()
         if len(seen) >= CHANCES:
@@ -323,7 +324,7 @@ class Residual(GrowingWindow):
         self._shrunk_at = now
         self._set(estimate)
 
-    def _is_slower(self, flight: Flight, excess: float, fit: ServiceTime, now: float) -> bool:
+    def _is_slower(self, flight: Flight, excess: float, mean_n: float, fit: ServiceTime) -> bool:
         """Say whether a late reply is no sign of waiting, as a smaller window did not help.
 
         Of a full provider that shares, replies get faster with the window; halfway between that
@@ -334,7 +335,7 @@ class Residual(GrowingWindow):
             return False
         if flight.in_flight > self._limit:
             return False
-        if self._log.mean_in_flight(flight, now=now) > self._limit:
+        if mean_n > self._limit:
             return False  # others that probed beside it may have made it slow
         fewer = self._limit / self._before
         if fewer > FEWER:
@@ -396,7 +397,8 @@ class Residual(GrowingWindow):
 
     def _look_for_overdue(self, now: float) -> None:
         """Take what should be here and is not for a sign of waiting: replies come too late."""
-        for id_, sent_at, expected_s, waited_s in self._overdue.take(now=now):
+        while self._overdue.next_at <= now:
+            id_, sent_at, expected_s, waited_s = self._overdue.take()
             flight = self._log.get(id_)
             if flight is None or flight.sent_at != sent_at or flight.started:
                 continue
