@@ -23,7 +23,7 @@ ALONE = 1.5
 STRONG_RATIO = 3.0
 REFUSED_RATIO = 0.7
 STREAMED_REPLIES = 8
-CHANCES = 8
+CHANCES, LEAST_ABOVE = 8, 3
 QUEUES, RATHER = 0.3, 0.6
 SLOW_REPLIES, SLOW_SHARE, FEWER = 4, 0.5, 0.75
 """So many replies decide whether the provider is slower: at least so late still, in a window of at
@@ -272,7 +272,7 @@ class Residual(GrowingWindow):
                     noise.observe(each, each_n)
             return False
         seen = crowd.seen()
-        if len(seen) >= CHANCES:
+        if len(seen) >= CHANCES and sum(each > capacity for each, _ in seen) >= LEAST_ABOVE:
             crowd.restart()
             self._learn(seen, noise)
         return True
