@@ -36,4 +36,6 @@ def public_data() -> Path | None:
     """
     named = os.environ.get("PENSTOCK_DATA")
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if named and not folder.is_dir():
+        raise FileNotFoundError(f"PENSTOCK_DATA={named}: there is no such folder")
     return folder if folder.is_dir() else None

@@ -3,11 +3,13 @@
 import math
 from collections import deque
 
+from penstock.core.noise import log_ratio
+
 KEEP = 32
 DEVIATIONS, LEAST_BELOW = 3.0, 3
+"""So many standard errors apart is no chance; with fewer among fewer nothing is compared."""
 PRIOR_COUNT, PRIOR_DEVIATION = 4.0, 0.03
 """Before anything is seen, the scatter counts as if so many replies had shown so much."""
-TINY_RATIO = 1e-3
 
 
 class CrowdTest:
@@ -32,8 +34,8 @@ class CrowdTest:
 
     def shows(self, level: float) -> bool:
         """Say whether those among more than `level` are later than chance explains."""
-        above = [_log(ratio) for n, ratio in self._seen if n > level]
-        below = [_log(ratio) for n, ratio in self._seen if n <= level]
+        above = [log_ratio(ratio) for n, ratio in self._seen if n > level]
+        below = [log_ratio(ratio) for n, ratio in self._seen if n <= level]
         if not above:
             return False
         if len(below) < LEAST_BELOW:
@@ -52,7 +54,3 @@ class CrowdTest:
     def restart(self) -> None:
         """Forget: the line starts anew."""
         self._seen.clear()
-
-
-def _log(ratio: float) -> float:
-    return math.log(max(TINY_RATIO, ratio))

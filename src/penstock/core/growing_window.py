@@ -21,7 +21,8 @@ FEW = 1.0
 """Where so few are served at once, one too many doubles everybody's wait: probe with care."""
 WIDE_AFTER_S, WIDE_AGAIN_S, WIDE_S, WIDE_FEW_RATIO = 55.0, 15.0, 5.0, 4.0
 """Where probes were open for so long (after one that went well, so long) and taught nothing, they
-may also use the room kept free: the brief for so long, then for as long all others too."""
+may also use the room kept free: the brief for so long, then for as long all others too. Fewer
+places than the last number are disturbed less often."""
 PRESSED_S, PATIENT_LATENCIES = 10.0, 4.0
 """... if within the last 10 s somebody who had used up half of its slack was sent; without a
 deadline, who had waited four mean latencies."""
@@ -61,14 +62,9 @@ class GrowingWindow:
     def is_open(self, in_flight: int, *, now: float) -> bool:
         """Say whether anybody may fly besides those that do."""
         self._passed_over = False
-        if self._ramping:
-            return in_flight < self._limit + self._ramp_room
-        if now >= self._probe_at:
+        if not self._ramping and now >= self._probe_at:
             self._open_probe(now)
-        most = self._limit
-        if self._probing:
-            most += 1.0 + most * PROBE_SHARE // 1.0
-        return in_flight < most
+        return in_flight < self._most()
 
     def admits(self, ticket: Ticket, in_flight: int, *, now: float) -> bool:
         """Say whether this one fits, or may probe; asked in the order of the queue."""
@@ -150,7 +146,7 @@ class GrowingWindow:
         waited_s = now - ticket.request.arrived_at
         if waited_s > min(ticket.latest_start - now, PATIENT_LATENCIES * self._latency_s):
             self._pressed_at = now
-        if ticket.service_p50_s <= BRIEF_SHARE * self._latency_s:
+        if self._is_brief(ticket):
             self._brief_at = now
 
     def _grew(self, *, at: float) -> None:

@@ -48,7 +48,7 @@ class Noise:
             n: how many flew beside it, itself included.
 
         """
-        self._quiet.append((n, math.log(max(TINY_RATIO, ratio))))
+        self._quiet.append((n, log_ratio(ratio)))
         count = len(self._quiet)
         self.is_rather_known = count >= RATHER_KNOWN
         self.is_known = count >= KNOWN
@@ -66,6 +66,11 @@ class Noise:
         self.is_rather_known = self.is_known = False
         if crowded:
             self.deviation, self.tolerance = FIRST_DEVIATION, FIRST_TOLERANCE
+
+
+def log_ratio(ratio: float) -> float:
+    """Return the logarithm of a time over its prediction, of one that is no time at all too."""
+    return math.log(max(TINY_RATIO, ratio))
 
 
 def _slope(points: Collection[tuple[float, float]]) -> float:

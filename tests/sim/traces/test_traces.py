@@ -426,7 +426,7 @@ def test_a_timed_trace_wants_no_arrival_process_and_no_mix(tmp_path: Path) -> No
 )
 def test_the_public_traces_run(public_data: Path | None, name: str, rows: int) -> None:
     if public_data is None:
-        pytest.skip(f"public data is not here: {name} was NOT read; see docs for PENSTOCK_DATA")
+        pytest.skip(f"no public data: {name} was NOT read (PENSTOCK_DATA, CONTRIBUTING.md)")
     workload = {"trace": f"traces/{name}", "rate_per_s": 3.0, "requests": rows}
     plan = read_scenario({"provider": {"model": "slots"}, "workload": workload}, folder=public_data)
 

@@ -24,6 +24,7 @@ STRONG_RATIO = 3.0
 REFUSED_RATIO = 0.7
 STREAMED_REPLIES = 8
 CHANCES, LEAST_ABOVE = 8, 3
+"""The noise is learnt from so many replies at least, so many of them among more than are served."""
 QUEUES, RATHER = 0.3, 0.6
 SLOW_REPLIES, SLOW_SHARE, FEWER = 4, 0.5, 0.75
 """So many replies decide whether the provider is slower: at least so late still, in a window of at
