@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     HttpxTransport = httpx_transports.Transport
     from penstock.integrations.http.refusing import refusal_of as refusal_of
     from penstock.integrations.program import Penstock as Penstock
-    from penstock.runtime.slot import Usage as Usage
     from penstock.runtime.spec import RequestSpec as RequestSpec
     from penstock.runtime.telemetry import Hooks as Hooks
+    from penstock.wire.usage import Usage as Usage
 
 _HOMES = {
     "AsyncTransport": "penstock.integrations.http.httpx2_transports",

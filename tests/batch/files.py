@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from penstock.integrations.batch.checkpoint import Checkpoint
-from penstock.integrations.batch.lines import inspect
+from penstock.batch.checkpoint import Checkpoint
+from penstock.batch.lines import inspect
 
 
 def request(number: int, **body: Any) -> dict[str, Any]:

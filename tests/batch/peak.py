@@ -9,9 +9,9 @@ import re
 import sys
 from pathlib import Path
 
-from penstock.integrations.batch.lines import Line
-from penstock.integrations.batch.runner import Batch
-from penstock.integrations.batch.sending import Reply
+from penstock.batch.lines import Line
+from penstock.batch.runner import Batch
+from penstock.batch.sending import Reply
 from tests.batch.files import checkpoint_of, request
 
 ANSWER = Reply(200, "q", {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}, 3, 5)

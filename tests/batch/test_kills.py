@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.integrations.batch.lines import Line
-from penstock.integrations.batch.runner import Batch
-from penstock.integrations.batch.sending import Reply
+from penstock.batch.lines import Line
+from penstock.batch.runner import Batch
+from penstock.batch.sending import Reply
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.batch.files import batch_file, checkpoint_of, ids_in

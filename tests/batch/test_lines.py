@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.integrations.batch.lines import BatchError, inspect, requests_in
+from penstock.batch.lines import BatchError, inspect, requests_in
 from tests.batch.files import batch_file, request
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from penstock.batch.lines import BatchError
 from penstock.cli.group import group
-from penstock.integrations.batch.lines import BatchError
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.batch.files import batch_file, checkpoint_of, ids_in, request

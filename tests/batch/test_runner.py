@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from penstock.batch.checkpoint import Checkpoint
+from penstock.batch.lines import BatchError, Line, inspect
+from penstock.batch.runner import Batch
+from penstock.batch.sending import Reply, Unreachable
 from penstock.cli.group import group
-from penstock.integrations.batch.checkpoint import Checkpoint
-from penstock.integrations.batch.lines import BatchError, Line, inspect
-from penstock.integrations.batch.runner import Batch
-from penstock.integrations.batch.sending import Reply, Unreachable
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings

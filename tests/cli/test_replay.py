@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 from penstock.cli.group import group
 from penstock.core.events import Arrived, Completed
 from penstock.core.model import Request, TokenEstimate
+from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
 from penstock.proxy.config import loads
-from penstock.runtime.decision_log import DecisionLog
 
 CONFIG = """
 [[upstreams]]

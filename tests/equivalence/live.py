@@ -13,12 +13,13 @@ from penstock.core.scheduler import Scheduler
 from penstock.errors import Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Slot, Usage
+from penstock.runtime.slot import Slot
 from penstock.runtime.spec import Intake, RequestSpec
 from penstock.sim.chance import unit
 from penstock.sim.engine import _JITTER_STREAM
 from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent
 from penstock.sim.workload import Load, Workload
+from penstock.wire.usage import Usage
 
 STEPS_OF_A_CONSEQUENCE = 12
 """Turns of the loop from a reply to the last attempt that it lets go."""

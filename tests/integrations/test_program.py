@@ -17,7 +17,7 @@ from penstock import Penstock, Usage
 from penstock.core.events import Completed, Dispatch
 from penstock.errors import ConfigError, Refused
 from penstock.integrations import default
-from penstock.runtime.log_reader import read_log
+from penstock.log.reader import read_log
 from tests.integrations.http.rig import Tape, assert_idle, penstock_with
 
 

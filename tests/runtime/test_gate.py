@@ -11,9 +11,9 @@ from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Usage
 from penstock.runtime.spec import Intake, MaxTokensPredictor, RequestSpec
 from penstock.runtime.virtual_loop import run_virtual
+from penstock.wire.usage import Usage
 from tests.runtime.window import Window
 
 CLASSES = (

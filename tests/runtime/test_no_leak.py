@@ -14,9 +14,9 @@ from penstock.errors import Refused
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Usage
 from penstock.runtime.spec import Intake
 from penstock.runtime.virtual_loop import run_virtual
+from penstock.wire.usage import Usage
 
 SETTINGS = Settings(
     classes=(

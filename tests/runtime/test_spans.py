@@ -13,11 +13,11 @@ from penstock.core.model import TrafficClass
 from penstock.errors import Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Usage
 from penstock.runtime.spans import SpanTracer
 from penstock.runtime.spec import Intake
 from penstock.runtime.telemetry import Hooks
 from penstock.runtime.virtual_loop import run_virtual
+from penstock.wire.usage import Usage
 from tests.runtime.window import Window
 
 

@@ -14,9 +14,9 @@ from penstock.errors import ProtocolError, Refused
 from penstock.runtime.clock import ThreadClock
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Usage
 from penstock.runtime.spec import Intake, RequestSpec
 from penstock.runtime.sync import SyncGate
+from penstock.wire.usage import Usage
 from tests.runtime.window import Window
 
 CLASSES = (TrafficClass("all"),)

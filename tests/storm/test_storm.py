@@ -17,11 +17,12 @@ from penstock.errors import Refused
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Slot, Usage
+from penstock.runtime.slot import Slot
 from penstock.runtime.spec import Intake
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.providers.base import Happening, Job, Provider
 from penstock.sim.providers.registry import build_provider
+from penstock.wire.usage import Usage
 
 CALLERS = 100
 STORM_S = (60.0, 120.0)

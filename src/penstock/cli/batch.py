@@ -15,7 +15,7 @@ import click
 from penstock.cli.out_file import OutFile, keep_apart
 
 if TYPE_CHECKING:
-    from penstock.integrations.batch.checkpoint import Checkpoint
+    from penstock.batch.checkpoint import Checkpoint
     from penstock.integrations.program import Penstock
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -123,11 +123,11 @@ async def _run(
     repair: bool,
     quiet: bool,
 ) -> int:
-    from penstock.integrations.batch.checkpoint import Checkpoint
-    from penstock.integrations.batch.lines import inspect
-    from penstock.integrations.batch.repair import repair as rebuild
-    from penstock.integrations.batch.runner import Batch
-    from penstock.integrations.batch.sending import HttpSend
+    from penstock.batch.checkpoint import Checkpoint
+    from penstock.batch.lines import inspect
+    from penstock.batch.repair import repair as rebuild
+    from penstock.batch.runner import Batch
+    from penstock.batch.sending import HttpSend
 
     errors = errors or out.with_suffix(f".errors{out.suffix}")
     checkpoint = checkpoint or out.with_name(f"{out.name}.checkpoint")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from penstock.runtime.log_format import Record
+    from penstock.log.format import Record
 
 
 @click.command()
@@ -32,7 +32,7 @@ def command(request_id: str, log: Path | None, admin: str) -> None:
     where that came from, how long it waited for what, and the severity, rung, window and deficit
     at each decision.
     """
-    from penstock.proxy.explain import explain
+    from penstock.log.explain import explain
 
     lines = explain(
         _from_log(log) if log is not None else _from_sidecar(admin, request_id), request_id
@@ -48,7 +48,7 @@ def command(request_id: str, log: Path | None, admin: str) -> None:
 
 
 def _from_log(path: Path) -> Iterator["Record"]:
-    from penstock.runtime.log_reader import read_log
+    from penstock.log.reader import read_log
 
     try:
         yield from read_log(path)

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from penstock.core.events import Action
-    from penstock.runtime.log_format import Header, Record
+    from penstock.log.format import Header, Record
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ def command(log: Path, run: str | None) -> None:
     To try another policy on the same traffic, name the log as `trace` in a scenario for
     `penstock simulate`.
     """
-    from penstock.runtime.log_reader import read_log
+    from penstock.log.reader import read_log
 
     cut: list[int] = []
 
@@ -77,7 +77,7 @@ def compare(header: "Header", records: Iterator["Record"], cut: Sequence[int] = 
 
     `cut` is filled while the records are read; what the last moment then lacks is no difference.
     """
-    from penstock.runtime.log_reader import replayed
+    from penstock.log.reader import replayed
 
     result = Replay(header.run)
     for now, recorded, decided in replayed(records):

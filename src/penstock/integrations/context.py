@@ -9,9 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
+from penstock.calls.stated import stated
 from penstock.core.model import TokenEstimate
 from penstock.integrations import threads
-from penstock.runtime.stated import stated
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from penstock.integrations import default
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
-from penstock.runtime.slot import Usage
+from penstock.wire.usage import Usage
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,9 +15,9 @@ from penstock.core.settings import Settings, Stack, UpstreamSettings
 from penstock.core.snapshot import Snapshot
 from penstock.integrations.gates import ProgramGate, ProgramSyncGate
 from penstock.integrations.predictors import predictor_of
+from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.clock import Clock, ThreadClock
-from penstock.runtime.decision_log import DecisionLog
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.spec import Intake, Predictor
 from penstock.runtime.telemetry import Tracer

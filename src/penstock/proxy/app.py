@@ -4,8 +4,6 @@ import contextlib
 import logging
 import traceback
 
-from penstock.integrations.wire.endpoint import Vendor
-from penstock.integrations.wire.errors import error_answer
 from penstock.proxy import routes
 from penstock.proxy.declined import Declined
 from penstock.proxy.exchange import Exchange
@@ -15,6 +13,8 @@ from penstock.proxy.listening import Receive, while_caller_listens
 from penstock.proxy.listing import relay_count, relay_listing
 from penstock.proxy.reply import Send, send_answer
 from penstock.proxy.sidecar import Sidecar
+from penstock.wire.endpoint import Vendor
+from penstock.wire.errors import error_answer
 
 logger = logging.getLogger("penstock.proxy")
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.integrations.wire.call import prompts_of
-from penstock.integrations.wire.endpoint import Kind
+from penstock.calls.call import prompts_of
 from penstock.proxy.declined import Declined
 from penstock.proxy.routes import Route
-from penstock.runtime import jsonio
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Kind
 
 CHARACTERS_PER_TOKEN = 4
 """Rough, and only used for limits on input tokens until the reply states the real count."""

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from penstock.calls.stated import STATED
 from penstock.core.model import TokenEstimate
 from penstock.proxy.config.load import Loaded
 from penstock.proxy.config.models import Caller, Key
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential
-from penstock.runtime.stated import STATED
 
 _WORD = re.compile(rb"[A-Za-z0-9_.:@/-]{1,128}\Z")
 _NUMBER = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,6})?\Z")

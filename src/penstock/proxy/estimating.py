@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from penstock.calls.stated import STATED
 from penstock.core.model import TokenEstimate
 from penstock.proxy.call import Call
 from penstock.proxy.config.models import Config
 from penstock.proxy.config.to_core import estimate_of
 from penstock.proxy.routes import Route
 from penstock.proxy.routing import fits
-from penstock.runtime.stated import STATED
 
 if TYPE_CHECKING:
     from penstock.predict import CallFeatures, GuardedPredictor

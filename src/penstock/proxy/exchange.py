@@ -9,11 +9,6 @@ import time
 
 from penstock.core.events import LimitsSeen, RefusalCause
 from penstock.errors import Refused
-from penstock.integrations.wire.encoding import plain
-from penstock.integrations.wire.endpoint import Vendor
-from penstock.integrations.wire.errors import error_answer, refusal_answer
-from penstock.integrations.wire.limits import limits_of
-from penstock.integrations.wire.refusal import Backoff, Broken, Meaning, meaning_of
 from penstock.proxy.headers import Header, upward
 from penstock.proxy.intake import Prepared
 from penstock.proxy.link import Link
@@ -40,6 +35,11 @@ from penstock.proxy.routing import serves
 from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
 from penstock.proxy.upstream.pool import Answer
 from penstock.runtime.slot import Slot
+from penstock.wire.encoding import plain
+from penstock.wire.endpoint import Vendor
+from penstock.wire.errors import error_answer, refusal_answer
+from penstock.wire.limits import limits_of
+from penstock.wire.refusal import Backoff, Broken, Meaning, meaning_of
 
 ERROR_BYTES = 1 << 18
 """How much of an upstream's error is read before it is judged."""

@@ -2,7 +2,6 @@
 
 import logging
 
-from penstock.integrations.wire.endpoint import Vendor
 from penstock.proxy.config.models import Upstream
 from penstock.proxy.config.secret import Secret
 from penstock.proxy.rename import renamed
@@ -11,6 +10,7 @@ from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import DialError
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.proxy.upstream.pool import Answer, Patience, Pool
+from penstock.wire.endpoint import Vendor
 
 logger = logging.getLogger("penstock.proxy")
 

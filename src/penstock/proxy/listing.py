@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from penstock.integrations.wire.endpoint import Vendor
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential, one, upward
 from penstock.proxy.intake import Scope
@@ -16,6 +15,7 @@ from penstock.proxy.reply import Send, read_headers, send_whole
 from penstock.proxy.routes import COUNT
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.errors import UpstreamError
+from penstock.wire.endpoint import Vendor
 
 if TYPE_CHECKING:
     from penstock.proxy.sidecar import Sidecar

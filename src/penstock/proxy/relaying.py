@@ -2,10 +2,6 @@
 
 from typing import Protocol
 
-from penstock.integrations.wire.along import Along, along
-from penstock.integrations.wire.encoding import plain
-from penstock.integrations.wire.refusal import Meaning, Relay, meaning_of_error
-from penstock.integrations.wire.usage import usage_of_reply
 from penstock.proxy.estimating import Estimator
 from penstock.proxy.intake import Prepared
 from penstock.proxy.link import Link
@@ -14,7 +10,11 @@ from penstock.proxy.reply import Read, Send, our_headers, send_whole
 from penstock.proxy.upstream.errors import ResetError, UpstreamError
 from penstock.proxy.upstream.pool import Answer
 from penstock.runtime.gate import Gate
-from penstock.runtime.slot import Slot, Usage
+from penstock.runtime.slot import Slot
+from penstock.wire.along import Along, along
+from penstock.wire.encoding import plain
+from penstock.wire.refusal import Meaning, Relay, meaning_of_error
+from penstock.wire.usage import Usage, usage_of_reply
 
 HELD_BYTES = 1 << 20
 """A reply that is no stream is held back until complete, so that a break in it can still be

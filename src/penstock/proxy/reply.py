@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.integrations.wire.errors import MAX_RETRY_AFTER_S, Answer
-from penstock.integrations.wire.refusal import retry_after_s
 from penstock.proxy.headers import HOP_BY_HOP, Header, listed
+from penstock.wire.errors import MAX_RETRY_AFTER_S, Answer
+from penstock.wire.refusal import retry_after_s
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from penstock.integrations.wire.endpoint import ENDPOINTS, Kind, Vendor
+from penstock.wire.endpoint import ENDPOINTS, Kind, Vendor
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Iterator
 import uvicorn
 
 from penstock.errors import ConfigError
+from penstock.log.writer import DecisionLog
 from penstock.proxy.admin import AdminApp
 from penstock.proxy.app import App
 from penstock.proxy.config import Loaded
 from penstock.proxy.predicting import attach_predictor
 from penstock.proxy.sidecar import Sidecar
-from penstock.runtime.decision_log import DecisionLog
 
 logger = logging.getLogger("penstock.proxy")
 

@@ -2,8 +2,6 @@
 
 import math
 import random
-from dataclasses import dataclass
-from typing import Literal
 
 from penstock.core.events import (
     Cancelled,
@@ -21,24 +19,7 @@ from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.spec import Intake, RequestSpec
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
-
-UsageSource = Literal["reported", "estimated", "unknown"]
-
-
-@dataclass(slots=True)
-class Usage:
-    """What a reply really took.
-
-    Attributes:
-        output_tokens: None if unknown; never 0 for "unknown".
-        prompt_tokens: None if unknown.
-        source: "reported" by the provider, "estimated" from the text, or "unknown".
-
-    """
-
-    output_tokens: int | None = None
-    prompt_tokens: int | None = None
-    source: UsageSource = "reported"
+from penstock.wire.usage import Usage
 
 
 class Hold:

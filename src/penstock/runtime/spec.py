@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from penstock.calls.stated import capped, stated
 from penstock.core.model import Request, TokenEstimate, TrafficClass
-from penstock.runtime.stated import capped, stated
 from penstock.runtime.telemetry import Trace, Tracer
 
 _OPERATIONS = {

@@ -11,8 +11,8 @@ from penstock.integrations.http.plan import Plan, endpoint_for, plan_of
 from penstock.integrations.http.refusing import refusal
 from penstock.integrations.http.reply import ReplyFollower
 from penstock.integrations.program import Penstock
-from penstock.integrations.wire.refusal import Backoff, Relay
 from penstock.runtime.slot import Slot
+from penstock.wire.refusal import Backoff, Relay
 
 
 class AsyncScheduling:

@@ -6,16 +6,16 @@ from functools import lru_cache
 from typing import Any
 
 from penstock.integrations.http.plan import Plan
-from penstock.integrations.wire.errors import MAX_RETRY_AFTER_S
-from penstock.integrations.wire.limits import limits_of
-from penstock.integrations.wire.refusal import (
+from penstock.runtime.slot import Hold
+from penstock.wire.errors import MAX_RETRY_AFTER_S
+from penstock.wire.limits import limits_of
+from penstock.wire.refusal import (
     RELAY,
     Meaning,
     meaning_of,
     needs_body,
     retry_after_s,
 )
-from penstock.runtime.slot import Hold
 
 _BODY = "penstock_body"
 

@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.calls.call import HINT_HEADERS, Call, call_of, hints_of
 from penstock.integrations.context import CURRENT, Asked
 from penstock.integrations.program import Outlet, Penstock
-from penstock.integrations.wire.call import HINT_HEADERS, Call, call_of, hints_of
-from penstock.integrations.wire.endpoint import Endpoint, endpoint_like
-from penstock.runtime import jsonio
 from penstock.runtime.spec import RequestSpec
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Endpoint, endpoint_like
 
 _MARK = b"x-penstock-"
 _MARK_LENGTH = len(_MARK)

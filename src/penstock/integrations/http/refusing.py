@@ -6,8 +6,8 @@ from typing import Any
 
 from penstock.errors import Refused
 from penstock.integrations.http.plan import Plan
-from penstock.integrations.wire.errors import refusal_answer, refused_of_facts
-from penstock.runtime import jsonio
+from penstock.wire import jsonio
+from penstock.wire.errors import refusal_answer, refused_of_facts
 
 EXTENSION = "penstock"
 """The key of our facts in a response's `extensions`."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from penstock.integrations.http.attempt import decoded
 from penstock.integrations.http.plan import Plan
-from penstock.integrations.wire.stream import StreamReader
-from penstock.integrations.wire.usage import usage_of_reply
-from penstock.runtime.slot import Hold, Usage
+from penstock.runtime.slot import Hold
+from penstock.wire.stream import StreamReader
+from penstock.wire.usage import Usage, usage_of_reply
 
 _LENGTHS = (len("content-type"), len("content-encoding"))
 MAX_KEPT_BYTES = 64 << 20

@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from penstock.core.events import Action, Arrived, Event
+from penstock.log.format import VERSION, line_of, veiled
 from penstock.proxy.observe.metrics import Metrics
-from penstock.runtime import jsonio
-from penstock.runtime.log_format import VERSION, line_of, veiled
+from penstock.wire import jsonio
 
 Note = tuple[float, Event | Action]
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.integrations.wire.along import along
-from penstock.integrations.wire.encoding import Inflater, plain
-from penstock.integrations.wire.endpoint import Kind
-from penstock.integrations.wire.usage import ENDS_BYTES, UNKNOWN, Ends
-from penstock.runtime.slot import Usage
+from penstock.wire.along import along
+from penstock.wire.encoding import Inflater, plain
+from penstock.wire.endpoint import Kind
+from penstock.wire.usage import ENDS_BYTES, UNKNOWN, Ends, Usage
 
 VECTORS = b'{"object":"list","data":[' + b"0.125," * 200_000 + b"0]"
 STATED = b',"model":"m","usage" : {"prompt_tokens":9,"total_tokens":9}}'

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from penstock.errors import Refused
-from penstock.integrations.wire.endpoint import Vendor
-from penstock.integrations.wire.errors import (
+from penstock.wire.endpoint import Vendor
+from penstock.wire.errors import (
     error_answer,
     refusal_answer,
     refusal_facts,

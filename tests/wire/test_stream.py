@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.integrations.wire.endpoint import Kind
-from penstock.integrations.wire.sse import SseSplitter
-from penstock.integrations.wire.stream import StreamReader
-from penstock.integrations.wire.usage import usage_of_reply
-from penstock.runtime.slot import Usage
+from penstock.wire.endpoint import Kind
+from penstock.wire.sse import SseSplitter
+from penstock.wire.stream import StreamReader
+from penstock.wire.usage import Usage, usage_of_reply
 
 
 def sse(*events: object, end: str = "\n") -> bytes:

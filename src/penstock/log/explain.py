@@ -17,7 +17,7 @@ from penstock.core.events import (
     Why,
 )
 from penstock.core.model import Request
-from penstock.runtime.log_format import Record
+from penstock.log.format import Record
 
 _WAITS = {
     "order": "others of its class went first",

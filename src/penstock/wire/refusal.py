@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from penstock.core.events import RefusalCause
-from penstock.runtime import jsonio
+from penstock.wire import jsonio
 
 QUOTA_RETRY_AFTER_S = 600.0
 """A 429 that asks for a longer wait than this is no momentary rate limit (ours, version 1):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.integrations.batch.checkpoint import Checkpoint, Totals
-from penstock.integrations.batch.lines import (
+from penstock.batch.checkpoint import Checkpoint, Totals
+from penstock.batch.lines import (
     ID_PREFIX,
     BatchError,
     Inspection,
@@ -19,9 +19,9 @@ from penstock.integrations.batch.lines import (
     parse_line,
     requests_in,
 )
-from penstock.integrations.wire.endpoint import Kind
-from penstock.integrations.wire.usage import usage_of_object
-from penstock.runtime import jsonio
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Kind
+from penstock.wire.usage import usage_of_object
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 from penstock.core.events import LimitsSeen
-from penstock.integrations.wire.gateway import gateway_limits, number
+from penstock.wire.gateway import gateway_limits, number
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|us|[dhms])")
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

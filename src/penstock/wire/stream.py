@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.integrations.wire.endpoint import Kind
-from penstock.integrations.wire.sse import SseSplitter
-from penstock.integrations.wire.usage import usage_of_object
-from penstock.runtime import jsonio
-from penstock.runtime.slot import Usage
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Kind
+from penstock.wire.sse import SseSplitter
+from penstock.wire.usage import Usage, usage_of_object
 
 BYTES_PER_TOKEN = 4.0
 """For replies that were cut before they said their usage: English text has about 4.4 bytes a

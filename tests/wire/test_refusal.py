@@ -3,8 +3,8 @@
 import pytest
 
 from penstock.core.events import LimitsSeen, RefusalCause
-from penstock.integrations.wire.limits import limits_of
-from penstock.integrations.wire.refusal import (
+from penstock.wire.limits import limits_of
+from penstock.wire.refusal import (
     BROKEN,
     RELAY,
     Backoff,

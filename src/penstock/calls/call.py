@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.calls.stated import stated
 from penstock.core.model import TokenEstimate
-from penstock.integrations.wire.endpoint import Kind
-from penstock.runtime.stated import stated
+from penstock.wire.endpoint import Kind
 
 CLASS_HEADER = "x-penstock-class"
 DEADLINE_HEADER = "x-penstock-deadline-ms"

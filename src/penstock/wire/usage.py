@@ -3,11 +3,30 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from penstock.integrations.wire.endpoint import Kind
-from penstock.runtime import jsonio
-from penstock.runtime.slot import Usage
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Kind
+
+UsageSource = Literal["reported", "estimated", "unknown"]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a reply really took.
+
+    Attributes:
+        output_tokens: None if unknown; never 0 for "unknown".
+        prompt_tokens: None if unknown.
+        source: "reported" by the provider, "estimated" from the text, or "unknown".
+
+    """
+
+    output_tokens: int | None = None
+    prompt_tokens: int | None = None
+    source: UsageSource = "reported"
+
 
 UNKNOWN = Usage(source="unknown")
 _PROMPT_NAMES = ("prompt_tokens", "input_tokens")

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.core.events import LimitsSeen
-from penstock.integrations.wire.limits import limits_of
+from penstock.wire.limits import limits_of
 
 NOON = 1_795_435_200.0
 

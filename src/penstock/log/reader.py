@@ -7,9 +7,7 @@ from typing import Any
 from penstock.core.events import Action, Arrived, Event
 from penstock.core.model import Request
 from penstock.errors import PenstockError
-from penstock.policies.registry import build_scheduler
-from penstock.runtime import jsonio
-from penstock.runtime.log_format import (
+from penstock.log.format import (
     ACTIONS,
     EVENTS,
     VERSION,
@@ -18,6 +16,8 @@ from penstock.runtime.log_format import (
     Record,
     decode,
 )
+from penstock.policies.registry import build_scheduler
+from penstock.wire import jsonio
 
 
 class LogError(PenstockError, ValueError):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.calls.call import Call, Hints, call_of, hints_of
 from penstock.core.model import TokenEstimate
-from penstock.integrations.wire.call import Call, Hints, call_of, hints_of
-from penstock.integrations.wire.endpoint import Kind, endpoint_like, endpoint_of
+from penstock.wire.endpoint import Kind, endpoint_like, endpoint_of
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from penstock.integrations.batch.lines import BatchError, Inspection
+from penstock.batch.lines import BatchError, Inspection
 
 VERSION = 1
 _SCHEMA = """

@@ -27,8 +27,8 @@ from penstock.core.events import (
 )
 from penstock.core.model import Request, bucket_of
 from penstock.core.settings import Settings
-from penstock.runtime import jsonio
-from penstock.runtime.log_format import VERSION, Outcome, line_of, veiled
+from penstock.log.format import VERSION, Outcome, line_of, veiled
+from penstock.wire import jsonio
 
 logger = logging.getLogger("penstock.decision_log")
 

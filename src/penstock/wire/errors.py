@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.errors import Refused
-from penstock.integrations.wire.endpoint import Vendor
-from penstock.runtime import jsonio
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Vendor
 
 MAX_RETRY_AFTER_S = 60.0
 """The longest wait that we ever tell a client (openai's SDK gives up above 120 s, anthropic's

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from penstock.batch.lines import BatchError, Line
+from penstock.calls.call import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER
 from penstock.core.events import RefusalCause
 from penstock.errors import Refused
-from penstock.integrations.batch.lines import BatchError, Line
 from penstock.integrations.program import Penstock
-from penstock.integrations.wire.call import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER
-from penstock.integrations.wire.endpoint import Vendor
-from penstock.integrations.wire.refusal import Backoff, meaning_of, retry_after_s
-from penstock.integrations.wire.usage import usage_of_object
-from penstock.runtime import jsonio
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Vendor
+from penstock.wire.refusal import Backoff, meaning_of, retry_after_s
+from penstock.wire.usage import usage_of_object
 
 MAX_WAIT_S = 60.0
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import PenstockError
-from penstock.integrations.wire.endpoint import Endpoint, endpoint_of
-from penstock.runtime import jsonio
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Endpoint, endpoint_of
 
 PROBLEMS_SHOWN = 10
 ID_PREFIX = "batch_req_"

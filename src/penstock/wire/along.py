@@ -2,11 +2,10 @@
 
 from typing import Any, Protocol
 
-from penstock.integrations.wire.encoding import READABLE, Inflater
-from penstock.integrations.wire.endpoint import Kind
-from penstock.integrations.wire.stream import StreamReader
-from penstock.integrations.wire.usage import UNKNOWN, Ends
-from penstock.runtime.slot import Usage
+from penstock.wire.encoding import READABLE, Inflater
+from penstock.wire.endpoint import Kind
+from penstock.wire.stream import StreamReader
+from penstock.wire.usage import UNKNOWN, Ends, Usage
 
 INFLATED_MAX_BYTES = 1 << 30
 """Nothing of it is kept, so this bounds only the time that a bomb may take."""

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from penstock.integrations.batch.checkpoint import Checkpoint
-from penstock.integrations.batch.lines import (
+from penstock.batch.checkpoint import Checkpoint
+from penstock.batch.lines import (
     Line,
     error_line,
     output_line,
     parse_line,
     requests_in,
 )
-from penstock.integrations.batch.sending import Reply, Send, Unreachable
+from penstock.batch.sending import Reply, Send, Unreachable
 
 EXPIRED = "batch_expired"
 _RETRIED = frozenset({408, 409, 429, *range(500, 600)})

@@ -29,11 +29,11 @@ from penstock.core.events import (
 )
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
+from penstock.log.format import decode, line_of
+from penstock.log.reader import LogError, log_files, read_log, replayed
+from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
-from penstock.runtime import jsonio
-from penstock.runtime.decision_log import DecisionLog
-from penstock.runtime.log_format import decode, line_of
-from penstock.runtime.log_reader import LogError, log_files, read_log, replayed
+from penstock.wire import jsonio
 from tests.runtime.window import why
 
 SETTINGS = Settings(
@@ -166,7 +166,7 @@ def test_a_line_cut_by_a_crash_is_passed_over(tmp_path: Path) -> None:
 def test_a_program_that_just_ends_keeps_its_last_lines(tmp_path: Path) -> None:
     program = (
         "import sys; from penstock.core.events import Woke; "
-        "from penstock.runtime.decision_log import DecisionLog; "
+        "from penstock.log.writer import DecisionLog; "
         "log = DecisionLog(sys.argv[1], run='r', now=0.0, flush_every_s=3600.0); "
         "log.event(0.0, Woke())"
     )
