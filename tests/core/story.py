@@ -10,8 +10,8 @@ from penstock.core.scheduler import Scheduler
 from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
-from penstock.core.upstream import Upstream
-from penstock.core.upstream_limits import UpstreamLimits
+from penstock.core.upstream.ledger import Upstream
+from penstock.core.upstream.upstream_limits import UpstreamLimits
 from penstock.policies.registry import build_scheduler, make
 
 INTERACTIVE = TrafficClass("interactive", weight=4.0)

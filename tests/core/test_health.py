@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.core.events import RefusalCause
-from penstock.core.health import Health
+from penstock.core.upstream.breaker import Health
 
 DAY_S = 86_400.0
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core.events import LimitsSeen
-from penstock.core.limits import MinuteLimits
 from penstock.core.model import Request, TokenEstimate
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket, ticket_of
+from penstock.core.upstream.limits import MinuteLimits
 
 
 def ticket(id_: int, *, tokens: float = 100.0, prompt_tokens: int = 0) -> Ticket:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from penstock.core.pace import LearntPace
+from penstock.core.upstream.rate import LearntPace
 
 
 class Bucket:

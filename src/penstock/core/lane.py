@@ -8,15 +8,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from penstock.core.aside import AsideQueue
-from penstock.core.health import LONGEST_PAUSE_S
 from penstock.core.model import Request
+from penstock.core.parked import ParkingQueue
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.sticky import Stickiness
 from penstock.core.ticket import Stage, Ticket
-from penstock.core.upstream import NO_OBSTACLE, Upstream
+from penstock.core.upstream.breaker import LONGEST_PAUSE_S
+from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
 
 _QUEUED = Stage.QUEUED
 BARRED = ("class", math.inf)
@@ -45,7 +45,7 @@ class Lane:
     _cause: str = ""
     _touched: list[str] = field(default_factory=list)
     _only: Upstream | None = None
-    _aside: list[AsideQueue] = field(default_factory=list)
+    _parking: list[ParkingQueue] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """See whether there is anything to choose from."""
@@ -113,8 +113,8 @@ class Lane:
             self._touched.clear()
             return None
         self._cause = ""
-        if self._aside:
-            self._let_back(opened, obstacle, now)
+        if self._parking:
+            self._unpark(opened, obstacle, now)
         return self._choose(self._heads(self.queues, now), opened, obstacle, now)
 
     def _heads(self, names: Iterable[str], now: float) -> dict[str, Ticket]:
@@ -179,7 +179,7 @@ class Lane:
                 break
             ticket = heads.pop(name)
             target, obstacle = self._place(ticket, opened, elsewhere, now)
-            if self._aside and target is not None:  # hardly ever anybody stands aside
+            if self._parking and target is not None:  # hardly ever is anything parked
                 if self._owes(ticket, now):
                     target, obstacle = None, OWED
                 else:
@@ -192,7 +192,7 @@ class Lane:
             if obstacle[0] == "backoff":  # waits for its retry, which others must not
                 continue
             if obstacle is OWED or self._only_its_model(ticket, opened, now):
-                heads |= self._set_aside(ticket, now)
+                heads |= self._park(ticket, now)
                 continue
             blocked.append(ticket)
             if ticket.passes >= PASSES_LIMIT:
@@ -234,27 +234,25 @@ class Lane:
                 best, best_key = upstream, key
         return best, nearest
 
-    def _set_aside(self, ticket: Ticket, now: float) -> dict[str, Ticket]:
-        """Let a head stand aside; return its class's next one, by class, if there is one."""
+    def _park(self, ticket: Ticket, now: float) -> dict[str, Ticket]:
+        """Park a head; return its class's next one, by class, if there is one."""
         name = ticket.request.traffic_class
         queue = self.queues[name]
-        if not isinstance(queue, AsideQueue):
-            queue = self.queues[name] = AsideQueue(queue, self.make_queue)
-            self._aside.append(queue)
-        queue.set_aside(ticket, now=now)
+        if not isinstance(queue, ParkingQueue):
+            queue = self.queues[name] = ParkingQueue(queue, self.make_queue)
+            self._parking.append(queue)
+        queue.park(ticket, now=now)
         return self._heads((name,), now)
 
-    def _let_back(
-        self, opened: Sequence[Upstream], elsewhere: tuple[str, float], now: float
-    ) -> None:
+    def _unpark(self, opened: Sequence[Upstream], elsewhere: tuple[str, float], now: float) -> None:
         """Let those come back that now have room; the others wake the lane when they will."""
-        for queue in self._aside:
+        for queue in self._parking:
             for ticket in queue.firsts(now=now):
                 if self._owes(ticket, now):
                     continue
                 target, obstacle = self._place(ticket, opened, elsewhere, now)
                 if target is not None or not self._only_its_model(ticket, opened, now):
-                    queue.come_back(ticket, now=now)
+                    queue.unpark(ticket, now=now)
                 else:
                     self._hold({ticket.request.traffic_class: ticket}, obstacle, now)
 
@@ -264,12 +262,12 @@ class Lane:
         return all(u.limits.only_its_model(ticket, keep, now=now) for u in opened)
 
     def _firsts(self, model: str, now: float) -> list[Ticket]:
-        """Return the first of a model that stands aside, of each class."""
-        firsts = (queue.first(model, now=now) for queue in self._aside)
+        """Return the first parked ticket of a model, of each class."""
+        firsts = (queue.first(model, now=now) for queue in self._parking)
         return [first for first in firsts if first is not None]
 
     def _owes(self, ticket: Ticket, now: float) -> bool:
-        """Say whether an older one of its model stands aside that too many have gone by."""
+        """Say whether an older one of its model is parked that too many have gone by."""
         id_ = ticket.request.id
         return any(
             each.passes >= PASSES_LIMIT and each.request.id < id_

@@ -30,7 +30,7 @@ from penstock.core.snapshot import Snapshot, snapshot_of
 from penstock.core.sticky import Stickiness
 from penstock.core.ticket import Stage, Ticket, ticket_of
 from penstock.core.timers import Timers
-from penstock.core.upstream import Upstream
+from penstock.core.upstream.ledger import Upstream
 from penstock.errors import ProtocolError
 
 DRAIN_RETRY_S = 5.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from penstock.core.lane import Lane
-from penstock.core.upstream import Upstream
+from penstock.core.upstream.ledger import Upstream
 
 
 @dataclass(frozen=True, slots=True)

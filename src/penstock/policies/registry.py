@@ -6,8 +6,8 @@ from typing import Any
 
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
-from penstock.core.upstream import Upstream
-from penstock.core.upstream_limits import UpstreamLimits
+from penstock.core.upstream.ledger import Upstream
+from penstock.core.upstream.upstream_limits import UpstreamLimits
 from penstock.errors import ConfigError
 from penstock.policies.allocation.adaptive_drr import AdaptiveDrr
 from penstock.policies.allocation.drr import Drr

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 from penstock.core.events import LimitsSeen
-from penstock.core.meter import WINDOW_S, Entry, Meter
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket
+from penstock.core.upstream.meter import WINDOW_S, Entry, Meter
 
 
 @dataclass(slots=True)

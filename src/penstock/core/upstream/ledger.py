@@ -3,15 +3,15 @@
 import math
 from dataclasses import dataclass, field
 
-from penstock.core.doubt import Doubt
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled
-from penstock.core.health import LONGEST_PAUSE_S, Health
-from penstock.core.pace import LearntPace
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
 from penstock.core.ticket import Ticket
-from penstock.core.upstream_limits import UpstreamLimits
+from penstock.core.upstream.breaker import LONGEST_PAUSE_S, Health
+from penstock.core.upstream.outlier import Doubt
+from penstock.core.upstream.rate import LearntPace
+from penstock.core.upstream.upstream_limits import UpstreamLimits
 
 SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256

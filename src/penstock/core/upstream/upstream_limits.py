@@ -1,9 +1,9 @@
 """What one upstream allows: the account's limits, and those that it states for each model."""
 
 from penstock.core.events import LimitsSeen
-from penstock.core.limits import MinuteLimits
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket
+from penstock.core.upstream.limits import MinuteLimits
 
 MODELS_LIMIT = 256
 """Limits are learnt for so many models; names are the callers', and memory is bounded."""
