@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.events import LimitsSeen
+from penstock.core.events import Arrived, Completed, LimitsSeen
 from penstock.core.model import Request, TokenEstimate
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket, ticket_of
 from penstock.core.upstream.limits import MinuteLimits
+from tests.core.story import request, scheduler, tell, upstream
 
 
 def ticket(id_: int, *, tokens: float = 100.0, prompt_tokens: int = 0) -> Ticket:
@@ -129,3 +130,13 @@ def test_without_limits_nothing_is_measured() -> None:
     assert limits.unlimited
     assert limits.room_at(ticket(2, tokens=1e9), 0.0, now=0.0) == 0.0
     assert math.isinf(Limits().requests_per_min)
+
+
+def test_input_that_the_provider_does_not_count_leaves_room_for_others() -> None:
+    penstock = scheduler(upstream(window=9, limits=Limits(input_tokens_per_min=1000)))
+    first, second = (request(id_, prompt_tokens=900) for id_ in (1, 2))
+    assert tell(penstock, (0.0, Arrived(first))) == [("dispatch", 1, "default")]
+    assert tell(penstock, (0.0, Arrived(second))) == []
+
+    read_from_cache = Completed(1, 100, 900, cached_tokens=850, counted_input_tokens=50)
+    assert tell(penstock, (1.0, read_from_cache)) == [("dispatch", 2, "default")]

@@ -239,7 +239,15 @@ requests = st.builds(
 events = (
     st.builds(Arrived, requests)
     | st.builds(FirstToken, numbers)
-    | st.builds(Completed, numbers, st.none() | numbers, st.none() | numbers, st.booleans())
+    | st.builds(
+        Completed,
+        numbers,
+        st.none() | numbers,
+        st.none() | numbers,
+        st.booleans(),
+        st.none() | numbers,
+        st.none() | numbers,
+    )
     | st.builds(
         Throttled, numbers, st.sampled_from(RefusalCause), st.none() | seconds, st.floats(0, 1)
     )

@@ -38,12 +38,12 @@ def test_a_request_with_room_goes_at_once_and_its_usage_reaches_the_scheduler() 
             assert (slot.id, slot.upstream, slot.queued_s) == ("run-1", "mill", 0.0)
             slot.first_token()
             slot.first_token()
-            slot.settle(Usage(12, 7))
+            slot.settle(Usage(12, 7, cached_tokens=5, counted_input_tokens=2))
 
     story(main())
     assert [event for _, event in core.seen[1:]] == [
         FirstToken(1),
-        Completed(1, 12, 7, reported=True),
+        Completed(1, 12, 7, reported=True, cached_tokens=5, counted_input_tokens=2),
     ]
 
 

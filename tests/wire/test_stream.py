@@ -52,7 +52,7 @@ def cuts(data: bytes) -> st.SearchStrategy[list[bytes]]:
     ("kind", "data", "usage"),
     [
         (Kind.CHAT, CHAT, Usage(42, 11)),
-        (Kind.MESSAGES, MESSAGES, Usage(17, 25)),
+        (Kind.MESSAGES, MESSAGES, Usage(17, 25, cached_tokens=20, counted_input_tokens=5)),
         (Kind.RESPONSES, RESPONSES, Usage(9, 3)),
     ],
 )
@@ -71,7 +71,7 @@ def test_where_the_chunks_are_cut_makes_no_difference(data: st.DataObject) -> No
                 (Kind.CHAT, CHAT, Usage(42, 11)),
                 (Kind.CHAT, CHAT.replace(b"\n", b"\r\n"), Usage(42, 11)),
                 (Kind.CHAT, CHAT.replace(b"\n", b"\r"), Usage(42, 11)),
-                (Kind.MESSAGES, MESSAGES, Usage(17, 25)),
+                (Kind.MESSAGES, MESSAGES, Usage(17, 25, cached_tokens=20, counted_input_tokens=5)),
             ]
         )
     )
@@ -107,7 +107,7 @@ def test_a_cut_stream_is_estimated_from_its_text_and_says_so() -> None:
 def test_a_cut_anthropic_stream_does_not_take_the_first_instalment_for_the_count() -> None:
     reader = StreamReader(Kind.MESSAGES)
     reader.feed(MESSAGES[: MESSAGES.index(b'{"type": "message_delta"')])
-    assert reader.usage() == Usage(1, 25, "estimated")
+    assert reader.usage() == Usage(1, 25, "estimated", 20, 5)
 
 
 def test_a_stream_without_a_token_is_unknown_never_zero() -> None:
@@ -215,6 +215,19 @@ def test_a_monstrous_event_is_forgotten_not_kept() -> None:
         (Kind.CHAT, b'{"usage":{"prompt_tokens":-3,"completion_tokens":true}}',
          Usage(source="unknown")),
         (Kind.CHAT, b'{"usage":null}', Usage(source="unknown")),
+        (Kind.CHAT, (b'{"usage":{"prompt_tokens":90,"completion_tokens":4,'
+         b'"prompt_tokens_details":{"cached_tokens":64}}}'), Usage(4, 90, cached_tokens=64)),
+        (Kind.RESPONSES, (b'{"usage":{"input_tokens":90,"output_tokens":4,'
+         b'"input_tokens_details":{"cached_tokens":64}}}'), Usage(4, 90, cached_tokens=64)),
+        (Kind.CHAT, (b'{"usage":{"prompt_tokens":90,"completion_tokens":4,'
+         b'"prompt_cache_hit_tokens":64}}'), Usage(4, 90, cached_tokens=64)),
+        (Kind.CHAT, (b'{"usage":{"prompt_tokens":90,"completion_tokens":4,'
+         b'"prompt_tokens_details":{"cached_tokens":64}},"x_groq":{"id":"req_1"}}'),
+         Usage(4, 90, cached_tokens=64, counted_input_tokens=26)),
+        (Kind.MESSAGES, (b'{"usage":{"input_tokens":5,"output_tokens":4,'
+         b'"cache_creation_input_tokens":10,"cache_read_input_tokens":75}}'),
+         Usage(4, 90, cached_tokens=75, counted_input_tokens=15)),
+        (Kind.MESSAGES, b'{"usage":{"input_tokens":5,"output_tokens":4}}', Usage(4, 5)),
         (Kind.CHAT, b"<html>", Usage(source="unknown")),
         (Kind.CHAT, b"[1]", Usage(source="unknown")),
     ],

@@ -45,8 +45,12 @@ class Completed:
 
     Attributes:
         output_tokens: the real count, or None if the reply did not say and nobody counted.
-        prompt_tokens: the real input count, or None.
+        prompt_tokens: the real input count, cached tokens included, or None.
         reported: True if the provider said so, False if we estimated it from the text.
+        cached_tokens: how many of `prompt_tokens` the provider read from its prompt cache, or None
+            if it did not say.
+        counted_input_tokens: how many of `prompt_tokens` count towards the provider's limits; None
+            if all do.
 
     """
 
@@ -54,6 +58,14 @@ class Completed:
     output_tokens: int | None
     prompt_tokens: int | None = None
     reported: bool = True
+    cached_tokens: int | None = None
+    counted_input_tokens: int | None = None
+
+    @property
+    def limited_tokens(self) -> int | None:
+        """What the provider counts towards its limits on input tokens, or None if unknown."""
+        counted = self.counted_input_tokens
+        return self.prompt_tokens if counted is None else counted
 
 
 @dataclass(frozen=True, slots=True)

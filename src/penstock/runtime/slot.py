@@ -120,7 +120,14 @@ class Hold:
     def _settle(self, usage: Usage) -> None:
         reported = usage.source == "reported"
         self._end(
-            Completed(self.request.id, usage.output_tokens, usage.prompt_tokens, reported=reported)
+            Completed(
+                self.request.id,
+                usage.output_tokens,
+                usage.prompt_tokens,
+                reported,
+                usage.cached_tokens,
+                usage.counted_input_tokens,
+            )
         )
         if self._learn is not None and reported and usage.output_tokens is not None:
             self._learn(usage.output_tokens)

@@ -6,7 +6,7 @@ from typing import Any
 from penstock.wire import jsonio
 from penstock.wire.endpoint import Kind
 from penstock.wire.sse import SseSplitter
-from penstock.wire.usage import Usage, usage_of_object
+from penstock.wire.usage import UNKNOWN, Usage, UsageSource, usage_of_object
 
 BYTES_PER_TOKEN = 4.0
 """For replies that were cut before they said their usage: English text has about 4.4 bytes a
@@ -23,7 +23,7 @@ class StreamReader:
 
     """
 
-    __slots__ = ("_kind", "_open", "_output", "_prompt", "_reported", "_said_why", "_splitter",
+    __slots__ = ("_input", "_kind", "_open", "_output", "_reported", "_said_why", "_splitter",
                  "_text_bytes", "error", "finished", "started")  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
@@ -31,7 +31,7 @@ class StreamReader:
         self._kind = kind
         self._splitter = SseSplitter()
         self._output: int | None = None
-        self._prompt: int | None = None
+        self._input = UNKNOWN
         self._reported = False
         self._text_bytes = 0
         self.started = False
@@ -66,12 +66,14 @@ class StreamReader:
 
     def usage(self) -> Usage:
         """Return the best that is known now: reported, else estimated, else unknown."""
-        if self._reported:
-            return Usage(self._output, self._prompt, "reported")
-        if self.started:
-            guess = max(1, round(self._text_bytes / BYTES_PER_TOKEN))
-            return Usage(guess, self._prompt, "estimated")
-        return Usage(None, self._prompt, "unknown")
+        output = self._output
+        source: UsageSource = "reported"
+        if not self._reported:
+            output, source = None, "unknown"
+            if self.started:
+                output, source = max(1, round(self._text_bytes / BYTES_PER_TOKEN)), "estimated"
+        of = self._input
+        return Usage(output, of.prompt_tokens, source, of.cached_tokens, of.counted_input_tokens)
 
     def text(self, *pieces: object) -> None:
         """Count what was written; anything but text is passed over."""
@@ -97,7 +99,7 @@ class StreamReader:
         """Take in a usage; a count that is not final says nothing about the output."""
         found = usage_of_object(self._kind, holder)
         if found.prompt_tokens is not None:
-            self._prompt = found.prompt_tokens
+            self._input = found
         if final and found.output_tokens is not None:
             self._output = found.output_tokens
             self._reported = True

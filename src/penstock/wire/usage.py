@@ -18,21 +18,31 @@ class Usage:
 
     Attributes:
         output_tokens: None if unknown; never 0 for "unknown".
-        prompt_tokens: None if unknown.
+        prompt_tokens: all input, cached tokens included; None if unknown.
         source: "reported" by the provider, "estimated" from the text, or "unknown".
+        cached_tokens: how many of `prompt_tokens` were read from the provider's prompt cache; None
+            if it does not say.
+        counted_input_tokens: how many of `prompt_tokens` count towards the provider's limits on
+            input tokens; None if all do.
 
     """
 
     output_tokens: int | None = None
     prompt_tokens: int | None = None
     source: UsageSource = "reported"
+    cached_tokens: int | None = None
+    counted_input_tokens: int | None = None
 
 
 UNKNOWN = Usage(source="unknown")
 _PROMPT_NAMES = ("prompt_tokens", "input_tokens")
 _OUTPUT_NAMES = ("completion_tokens", "output_tokens")
 _USAGE_BYTES = 4096
-_CACHE_NAMES = ("cache_creation_input_tokens", "cache_read_input_tokens")
+_DETAILS_NAMES = ("prompt_tokens_details", "input_tokens_details")
+_CACHE_WRITES = ("cache_creation_input_tokens",)
+_CACHE_READS = ("cache_read_input_tokens",)
+_CACHE_HITS = ("prompt_cache_hit_tokens",)
+"""DeepSeek's word for it."""
 
 ENDS_BYTES = 1 << 16
 """How much is kept of each end of a reply that is too large to be kept. The vendors write the
@@ -92,14 +102,38 @@ def usage_of_object(kind: Kind, reply: Mapping[str, Any]) -> Usage:
         return UNKNOWN
     prompt = _count(usage, _PROMPT_NAMES)
     output = _count(usage, _OUTPUT_NAMES)
-    if kind is Kind.EMBEDDINGS and output is None and prompt is not None:
-        output = 0  # embeddings write nothing: here 0 is a fact
-    if kind is Kind.MESSAGES and prompt is not None:
-        # Anthropic counts cached input apart; the input limit and the prompt's size are the sum.
-        prompt += sum(_count(usage, (name,)) or 0 for name in _CACHE_NAMES)
     if prompt is None and output is None:
         return UNKNOWN
-    return Usage(output, prompt, "reported")
+    if kind is Kind.EMBEDDINGS and output is None:
+        output = 0  # embeddings write nothing: here 0 is a fact
+    if prompt is None:
+        return Usage(output)
+    if kind is Kind.MESSAGES:
+        return _anthropic(usage, output, prompt)
+    cached = _cached(usage)
+    # Groq's limits leave cached tokens out (console.groq.com/docs/prompt-caching).
+    counted = prompt - cached if cached and "x_groq" in reply else None
+    return Usage(output, prompt, "reported", cached, counted)
+
+
+def _anthropic(usage: dict[str, Any], output: int | None, fresh: int) -> Usage:
+    """Return Anthropic's usage, whose `input_tokens` leave out all that went through the cache.
+
+    Its limits on input tokens leave out what was read from the cache
+    (platform.claude.com/docs/en/api/rate-limits, "Cache-aware ITPM").
+    """
+    written = _count(usage, _CACHE_WRITES)
+    read = _count(usage, _CACHE_READS)
+    counted = fresh + (written or 0)
+    return Usage(output, counted + (read or 0), "reported", read, counted if read else None)
+
+
+def _cached(usage: dict[str, Any]) -> int | None:
+    for name in _DETAILS_NAMES:
+        details = usage.get(name)
+        if isinstance(details, dict):
+            return _count(details, ("cached_tokens",))
+    return _count(usage, _CACHE_HITS)
 
 
 def _count(usage: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

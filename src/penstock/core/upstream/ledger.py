@@ -144,7 +144,7 @@ class Upstream:
         """Take a finished attempt out; return latency over expectation, nan if unknown."""
         sent_at, output_tokens = ticket.dispatched_at, event.output_tokens
         if not self.limits.unlimited:
-            self.limits.settle(ticket, output_tokens, event.prompt_tokens)
+            self.limits.settle(ticket, output_tokens, event.limited_tokens)
         self.health.succeeded(sent_at=sent_at)
         if self.has_peers:
             self.doubt.replied(sent_at, now)

@@ -71,7 +71,7 @@ class MinuteLimits:
         )
 
     def settle(self, ticket: Ticket, output_tokens: int | None, prompt_tokens: int | None) -> None:
-        """Replace the reservation by the real usage, where it is known."""
+        """Replace the reservation by the real usage that counts, where it is known."""
         held = self._reserved.pop(ticket.request.id, None)
         if held is None:  # sent while nothing was limited
             return
