@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from penstock.predict import CallFeatures, Predictor, prompt_tokens
-from penstock.predict.datasets import Reply
-from penstock.predict.features import DENSE_NAMES
-from penstock.predict.fold_priors import FoldPriors
-from penstock.predict.learners import learner
-from penstock.predict.lessons import Lesson, lesson
-from penstock.predict.scores import score
-from penstock.predict.shared_training import train_folds
-from penstock.predict.training import train_predictor
+from penstock.predict.evaluate.scores import score
+from penstock.predict.features.dense import DENSE_NAMES
+from penstock.predict.prior.folds import FoldPriors
+from penstock.predict.train.datasets import Reply
+from penstock.predict.train.learners import learner
+from penstock.predict.train.lessons import Lesson, lesson
+from penstock.predict.train.shared import train_folds
+from penstock.predict.train.training import train_predictor
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = 3

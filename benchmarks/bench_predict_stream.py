@@ -15,10 +15,10 @@ from bench_predict import TEACHER, Rows, gpt4_mix, prompts, split
 from numpy.typing import NDArray
 
 from penstock.predict import CallFeatures, Predictor
-from penstock.predict.datasets import Reply
-from penstock.predict.evaluation import STRETCHES
-from penstock.predict.scores import Scores, score
-from penstock.predict.shared_training import train_shared
+from penstock.predict.evaluate.evaluation import STRETCHES
+from penstock.predict.evaluate.scores import Scores, score
+from penstock.predict.train.datasets import Reply
+from penstock.predict.train.shared import train_shared
 
 SPLITS = 2
 ORDERS = 5

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from bench_predict import prompts
 
-from penstock.predict.prompt_tokens import estimate_tokens, tokenizer
-from penstock.predict.text import SAMPLE_BYTES, read_text
+from penstock.predict.features.prompt_tokens import estimate_tokens, tokenizer
+from penstock.predict.features.text import SAMPLE_BYTES, read_text
 
 EACH = 400
 

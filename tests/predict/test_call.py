@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.predict import CallFeatures
-from penstock.predict.features import DENSE_NAMES, asked_tokens
-from penstock.predict.text import read_text
+from penstock.predict.features.dense import DENSE_NAMES, asked_tokens
+from penstock.predict.features.text import read_text
 
 QUESTION = "How deep is the lake?"
 SYSTEM = "You are a guide."

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.predict import command
-from penstock.predict.datasets import Row, replies_of
-from penstock.predict.prompt_tokens import tokenizer
+from penstock.predict.features.prompt_tokens import tokenizer
+from penstock.predict.train.datasets import Row, replies_of
 from tests.predict.replies import invented
 
 FIGURES = {

@@ -11,15 +11,15 @@ from click.testing import CliRunner
 
 from penstock.cli.predict import command
 from penstock.predict import CallFeatures, Predictor, StateError
-from penstock.predict.datasets import Reply
-from penstock.predict.fold_priors import read_folds, shipped_folds, write_folds
-from penstock.predict.learners import learner
-from penstock.predict.lessons import Lesson, fold_of, lesson
-from penstock.predict.packed_file import pack, unpack
-from penstock.predict.prior import LogTokens
-from penstock.predict.prior_file import read_prior, shipped_prior, write_prior
-from penstock.predict.shared_training import train_folds
-from penstock.predict.state_file import OtherPriorError
+from penstock.predict.archive import pack, unpack
+from penstock.predict.online.state import OtherPriorError
+from penstock.predict.prior.file import read_prior, shipped_prior, write_prior
+from penstock.predict.prior.folds import fold_of, read_folds, shipped_folds, write_folds
+from penstock.predict.prior.model import LogTokens
+from penstock.predict.train.datasets import Reply
+from penstock.predict.train.learners import learner
+from penstock.predict.train.lessons import Lesson, lesson
+from penstock.predict.train.shared import train_folds
 from tests.predict.replies import invented
 
 
@@ -96,7 +96,7 @@ def test_boosted_trees_without_lightgbm_are_refused_with_two_ways_out(
     def without(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "lightgbm" else importlib.util.find_spec(name, package)
 
-    monkeypatch.setattr("penstock.predict.prior_file.find_spec", without)
+    monkeypatch.setattr("penstock.predict.prior.file.find_spec", without)
 
     with pytest.raises(StateError, match=r"penstock\[boosted\].*--learner numpy"):
         read_prior(tmp_path / "prior.npz")
@@ -148,7 +148,7 @@ def test_a_prior_trained_beside_other_fold_priors_is_refused(
     )
     write_folds(tmp_path / "folds.npz", train_folds(others))
     newer = read_folds(tmp_path / "folds.npz")
-    monkeypatch.setattr("penstock.predict.prior_file.shipped_folds", lambda: newer)
+    monkeypatch.setattr("penstock.predict.prior.file.shipped_folds", lambda: newer)
 
     with pytest.raises(StateError, match=r"shipped other fold priors; train it again"):
         read_prior(tmp_path / "prior.npz")

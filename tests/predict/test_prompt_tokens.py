@@ -7,7 +7,7 @@ import bpe_openai
 import pytest
 
 from penstock.predict import CallFeatures
-from penstock.predict.prompt_tokens import COUNTED_CHARS_MAX, count_tokens
+from penstock.predict.features.prompt_tokens import COUNTED_CHARS_MAX, count_tokens
 
 PROSE = "The miller opened the penstock, and the wheel, which had slept all winter, turned. "
 

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 
-from penstock.predict.call import CallFeatures
-from penstock.predict.learners import learner
-from penstock.predict.lessons import lesson
-from penstock.predict.online import TRAINED, OnlineModel
-from penstock.predict.predictor import Predictor
-from penstock.predict.replay import Replay
-from penstock.predict.training import train_predictor
-from penstock.predict.window import fair_sample
+from penstock.predict.features.call import CallFeatures
+from penstock.predict.online.model import TRAINED, OnlineModel
+from penstock.predict.online.predictor import Predictor
+from penstock.predict.online.window import fair_sample
+from penstock.predict.train.learners import learner
+from penstock.predict.train.lessons import lesson
+from penstock.predict.train.replay import Replay
+from penstock.predict.train.training import train_predictor
 from tests.predict.replies import invented
 
 

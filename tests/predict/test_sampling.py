@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.group import group
-from penstock.predict.datasets import Row
-from penstock.predict.sampling import spread
+from penstock.predict.train.datasets import Row
+from penstock.predict.train.sampling import spread
 
 
 def rows(count: int, *, prompts: int) -> list[Row]:

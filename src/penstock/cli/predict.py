@@ -15,9 +15,9 @@ from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
 from penstock.cli.rows_taken import is_long, last_ones, say, say_reading, to_train_on
 
 if TYPE_CHECKING:
-    from penstock.predict.datasets import Reply
-    from penstock.predict.predictor import Predictor
-    from penstock.predict.prior import LogTokens
+    from penstock.predict.online.predictor import Predictor
+    from penstock.predict.prior.model import LogTokens
+    from penstock.predict.train.datasets import Reply
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = OutFile()
@@ -65,11 +65,11 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, fold
         raise click.UsageError("--unlabelled: a prior without labels is made by numpy alone.")
     if folds and labelled:
         raise click.UsageError("--folds: fold priors know no routes: give --unlabelled as well.")
-    from penstock.predict.fold_priors import shipped_folds, write_folds
-    from penstock.predict.learners import learner as fit_of
-    from penstock.predict.lessons import lesson
-    from penstock.predict.prior_file import write_prior
-    from penstock.predict.shared_training import train_folds, train_shared
+    from penstock.predict.prior.file import write_prior
+    from penstock.predict.prior.folds import shipped_folds, write_folds
+    from penstock.predict.train.learners import learner as fit_of
+    from penstock.predict.train.lessons import lesson
+    from penstock.predict.train.shared import train_folds, train_shared
 
     keep_apart({"FILES": files, "--out": out})
     if labelled:
@@ -86,7 +86,7 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, fold
 
 
 def _last_ones(files: Sequence[Path]) -> list[Reply]:
-    from penstock.predict.boosted import LESSONS_MAX
+    from penstock.predict.train.boosted import LESSONS_MAX
 
     return last_ones(files, LESSONS_MAX)
 
@@ -125,8 +125,8 @@ def evaluate(
     `max_tokens`. Of more than 20,000 rows in --train, 20,000 are taken, spread evenly over it and
     the same ones every time.
     """
-    from penstock.predict.datasets import read_replies
-    from penstock.predict.evaluation import evaluate as run
+    from penstock.predict.evaluate.evaluation import evaluate as run
+    from penstock.predict.train.datasets import read_replies
 
     keep_apart({"--train": train_file, "--json": json_file})
     keep_apart({"--test": test_file, "--json": json_file})
@@ -171,7 +171,7 @@ def report(log: Path, out: Path, json_file: Path | None) -> None:
 
     A last line that was cut, as a crash leaves it, is passed over, and stderr says so.
     """
-    from penstock.predict.report import plot_report, read_log, summarise
+    from penstock.predict.evaluate.report import plot_report, read_log, summarise
 
     keep_apart({"LOG": log, "--out": out, "--json": json_file})
     records = read_log(log, on_cut=say)
@@ -185,7 +185,7 @@ def report(log: Path, out: Path, json_file: Path | None) -> None:
 
 
 def _prior(name: str) -> LogTokens | None:
-    from penstock.predict.prior_file import read_prior
+    from penstock.predict.prior.file import read_prior
 
     if name == "none":
         return None
@@ -202,17 +202,17 @@ def _prior(name: str) -> LogTokens | None:
 
 
 def _shipped() -> LogTokens:
-    from penstock.predict.prior_file import shipped_prior
+    from penstock.predict.prior.file import shipped_prior
 
     return shipped_prior()
 
 
 def _predictor(train_file: Path | None, prior_name: str, learner: str, seed: int) -> Predictor:
-    from penstock.predict.fold_priors import shipped_folds
-    from penstock.predict.learners import learner as fit_of
-    from penstock.predict.lessons import lesson
-    from penstock.predict.predictor import Predictor
-    from penstock.predict.training import train_predictor
+    from penstock.predict.online.predictor import Predictor
+    from penstock.predict.prior.folds import shipped_folds
+    from penstock.predict.train.learners import learner as fit_of
+    from penstock.predict.train.lessons import lesson
+    from penstock.predict.train.training import train_predictor
 
     prior = _prior(prior_name)
     if train_file is None:

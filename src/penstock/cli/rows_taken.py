@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from penstock.predict.datasets import Reply
+    from penstock.predict.train.datasets import Reply
 
 _LONG_ROWS = 2_000
 _LONG_BYTES = 10_000_000
@@ -42,8 +42,8 @@ def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[
         ConfigError: a row or a file cannot be used.
 
     """
-    from penstock.predict.datasets import read_rows, replies_of
-    from penstock.predict.sampling import TRAINED_MAX, spread
+    from penstock.predict.train.datasets import read_rows, replies_of
+    from penstock.predict.train.sampling import TRAINED_MAX, spread
 
     say_reading(files)
     sample = spread(chain.from_iterable(map(read_rows, files)), TRAINED_MAX, by=by)
@@ -65,7 +65,7 @@ def last_ones(files: Sequence[Path], most: int) -> list[Reply]:
         ConfigError: a row or a file cannot be used.
 
     """
-    from penstock.predict.datasets import read_rows, replies_of
+    from penstock.predict.train.datasets import read_rows, replies_of
 
     say_reading(files)
     replies = replies_of(deque(chain.from_iterable(map(read_rows, files)), maxlen=most))

@@ -13,7 +13,7 @@ from penstock.runtime.spec import (
 )
 
 if TYPE_CHECKING:  # numpy is not needed where nothing is learnt
-    from penstock.predict.guard import GuardedPredictor, TokenPredictor
+    from penstock.predict.online.guard import GuardedPredictor, TokenPredictor
 
 logger = logging.getLogger("penstock.predict")
 

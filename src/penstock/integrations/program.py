@@ -23,7 +23,7 @@ from penstock.runtime.spec import Intake, Predictor
 from penstock.runtime.telemetry import Tracer
 
 if TYPE_CHECKING:
-    from penstock.predict.guard import GuardedPredictor, TokenPredictor
+    from penstock.predict.online.guard import GuardedPredictor, TokenPredictor
 
 DEFAULT_CLASSES = (
     TrafficClass("interactive", weight=4.0, estimate=TokenEstimate(256, 1024)),

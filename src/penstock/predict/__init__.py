@@ -1,11 +1,16 @@
 """Output tokens, estimated at submission and learned from every reply."""
 
-from penstock.predict.call import CallFeatures
-from penstock.predict.guard import GuardCounts, GuardedPredictor, TokenPredictor, cap_estimate
-from penstock.predict.packed_file import StateError
-from penstock.predict.predictor import Predictor
+from penstock.predict.archive import StateError
+from penstock.predict.features.call import CallFeatures
+from penstock.predict.online.guard import (
+    GuardCounts,
+    GuardedPredictor,
+    TokenPredictor,
+    cap_estimate,
+)
+from penstock.predict.online.predictor import Predictor
+from penstock.predict.online.stats import PredictorStats, RouteFigures
 from penstock.predict.sampled_errors import SampledErrors
-from penstock.predict.stats import PredictorStats, RouteFigures
 
 __all__ = [
     "CallFeatures",

@@ -10,7 +10,7 @@ from penstock.proxy.predictor_file import told
 
 if TYPE_CHECKING:
     from penstock.predict import GuardedPredictor
-    from penstock.predict.snapshot import Snapshot
+    from penstock.predict.online.state import Snapshot
 
 logger = logging.getLogger("penstock.proxy")
 

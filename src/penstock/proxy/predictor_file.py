@@ -19,7 +19,7 @@ def start_of(prior: str) -> "Predictor":
 
     """
     from penstock.predict import Predictor
-    from penstock.predict.prior_file import read_prior
+    from penstock.predict.prior.file import read_prior
 
     if prior == NO_PRIOR:
         return Predictor.cold()
@@ -41,7 +41,7 @@ def set_aside(path: Path, problem: Exception) -> Path:
         OSError: it cannot be renamed.
 
     """
-    from penstock.predict.state_file import OtherPriorError
+    from penstock.predict.online.state import OtherPriorError
 
     why = "other-prior" if isinstance(problem, OtherPriorError) else "damaged"
     kept = path.with_name(f"{path.name}.{why}")

@@ -17,7 +17,7 @@ from penstock.experiments.demo.workload import (
     Shot,
 )
 from penstock.metrics import BUCKETS, nearest_rank
-from penstock.predict.datasets import Reply, read_replies
+from penstock.predict.train.datasets import Reply, read_replies
 
 SAMPLE = "sample"
 _LEAST_ROOM = 1.5

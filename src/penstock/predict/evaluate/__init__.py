@@ -1,0 +1,1 @@
+"""How good estimates were."""

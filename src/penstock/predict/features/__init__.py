@@ -1,0 +1,1 @@
+"""A call as numbers: what a prediction is made from."""

@@ -1,0 +1,235 @@
+"""The predictor may fail in any way: the request goes on, with its class's table value."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from penstock.core.model import TokenEstimate
+from penstock.predict.features.call import CallFeatures
+from penstock.predict.features.prompt_tokens import tokenizer
+from penstock.predict.online.predictor import Predictor
+from penstock.predict.online.state import Snapshot
+from penstock.predict.online.stats import PredictorStats
+from penstock.predict.online.worker import Slow, Worker
+
+_SLOW_MAX = 3
+_REST_S = 1.0
+
+
+class TokenPredictor(Protocol):
+    """Estimates the output tokens of a call, and learns from its reply."""
+
+    def predict(self, call: CallFeatures) -> TokenEstimate:
+        """Return the estimate of all output tokens of the call."""
+        ...
+
+    def learn(self, call: CallFeatures, output_tokens: int) -> None:
+        """Take note of how many output tokens the reply really had."""
+        ...
+
+
+@dataclass(slots=True)
+class GuardCounts:
+    """What the guard saw since the start; all only grow.
+
+    Attributes:
+        predicted: estimates that came from the predictor.
+        fallbacks: estimates that did not, by cause: "raised", "slow", "invalid", "stale", "off".
+        learned: replies that the predictor learned from.
+        learn_failures: replies it raised on.
+        learn_dropped: replies that found its queue full.
+        last_error: type and text of the last exception, "" if none.
+
+    """
+
+    predicted: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    learned: int = 0
+    learn_failures: int = 0
+    learn_dropped: int = 0
+    last_error: str = ""
+
+
+class GuardedPredictor:
+    """A predictor that always answers, within its time budget.
+
+    A predictor of unknown kind runs in one thread of its own, which also does the learning. A
+    prediction that is not there after `budget_s` is abandoned and the fallback stands; until
+    that thread is back, every call falls back at once, without waiting.
+
+    penstock's own `Predictor` does a bounded amount of work and no I/O, so it runs where it is
+    called, which saves 50 to 100 us of changing threads; one thread at a time, under a lock that
+    is waited for no longer than the budget. Should it get slow all the same (a starved machine),
+    three slow answers in a row rest it for a second.
+    """
+
+    def __init__(
+        self,
+        predictor: TokenPredictor | None,
+        *,
+        budget_s: float = 0.004,
+        stale_after_s: float = 3600.0,
+        threaded: bool | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Guard a predictor; None means that every estimate is the fallback ("off").
+
+        Args:
+            predictor: used by the guard only, from now on.
+            budget_s: longest wait for an estimate.
+            stale_after_s: the predictor is out of date when replies have come in for so long
+                without one that it learned from.
+            threaded: whether it gets a thread; None: unless it is penstock's own.
+            clock: monotonic seconds.
+
+        """
+        tokenizer()  # where installed, its vocabulary is read now and not with a request waiting
+        self.counts = GuardCounts()
+        self.stats = PredictorStats()
+        self._predictor = predictor
+        self._budget_s = budget_s
+        self._stale_after_s = stale_after_s
+        self._clock = clock
+        self._unlearned_since: float | None = None
+        self._slow_in_a_row = 0
+        self._rests_until = -math.inf
+        if threaded is None:
+            threaded = predictor is not None and type(predictor) is not Predictor
+        self._worker = Worker(name="penstock-predict") if threaded else None
+        self._one_at_a_time = threading.Lock()
+
+    def predict(self, call: CallFeatures, *, fallback: TokenEstimate) -> TokenEstimate:
+        """Return the predictor's estimate, or the fallback if there is none in time.
+
+        The fallback's p50 and p90 are capped by what the call allows, as the predictor's are.
+        """
+        estimate, cause = self._ask(call)
+        if estimate is not None:
+            self.counts.predicted += 1
+        else:
+            self.counts.fallbacks[cause] += 1
+            estimate = cap_estimate(fallback, call.cap_tokens)
+        self.stats.predicted(call.route, fell_back=bool(cause))
+        return estimate
+
+    def settle(self, call: CallFeatures, estimate: TokenEstimate, output_tokens: int) -> None:
+        """Learn from a reply, and count how good its estimate was.
+
+        Give it the estimate that `predict` returned: the predictor has learned since.
+        """
+        self.stats.settled(call.route, estimate, output_tokens)
+        self.learn(call, output_tokens)
+
+    def learn(self, call: CallFeatures, output_tokens: int) -> None:
+        """Hand a reply's real usage to the predictor; never raises for what that does."""
+        predictor = self._predictor
+        if predictor is None:
+            return
+        if self._unlearned_since is None:
+            self._unlearned_since = self._clock()
+        work = partial(self._learn, predictor, call, output_tokens)
+        if self._worker is None:
+            work()
+        elif not self._worker.post(work):
+            self.counts.learn_dropped += 1
+
+    def save(self, path: Path) -> None:
+        """Save what penstock's own predictor has learned; other threads may go on meanwhile.
+
+        Raises:
+            TypeError: it is a predictor of another kind, which saves itself or not.
+            OSError: the place cannot be written.
+
+        """
+        self.snapshot().write(path)
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of what penstock's own predictor has learned.
+
+        Raises:
+            TypeError: it is a predictor of another kind, which saves itself or not.
+
+        """
+        if not isinstance(self._predictor, Predictor):
+            raise TypeError(f"{type(self._predictor).__name__} is not saved by penstock")
+        with self._one_at_a_time:
+            return self._predictor.snapshot()
+
+    def close(self) -> None:
+        """Let the thread end once its queue is empty. Further calls fall back."""
+        if self._worker is not None:
+            self._worker.close()
+
+    def flush(self, *, timeout_s: float = 5.0) -> bool:
+        """Wait until every reply handed over is learned; False if that took too long."""
+        return self._worker is None or self._worker.flush(timeout_s=timeout_s)
+
+    def _learn(self, predictor: TokenPredictor, call: CallFeatures, output_tokens: int) -> None:
+        try:
+            with self._one_at_a_time:
+                predictor.learn(call, output_tokens)
+        except Exception as error:  # noqa: BLE001  whatever it is, the reply is long delivered
+            self.counts.learn_failures += 1
+            self.counts.last_error = _describe(error)
+        else:
+            self.counts.learned += 1
+            self._unlearned_since = None
+
+    def _ask(self, call: CallFeatures) -> tuple[TokenEstimate | None, str]:
+        predictor = self._predictor
+        if predictor is None:
+            return None, "off"
+        since = self._unlearned_since
+        if since is not None and self._clock() - since > self._stale_after_s:
+            return None, "stale"
+        try:
+            if self._worker is None:
+                estimate = self._ask_here(predictor, call)
+            else:
+                work = partial(predictor.predict, call)
+                estimate = self._worker.ask(work, timeout_s=self._budget_s)
+        except Slow:
+            return None, "slow"
+        except Exception as error:  # noqa: BLE001  the request goes on, whatever it is
+            self.counts.last_error = _describe(error)
+            return None, "invalid" if isinstance(error, ValueError) else "raised"
+        if isinstance(estimate, TokenEstimate):
+            return estimate, ""
+        return None, "invalid"
+
+    def _ask_here(self, predictor: TokenPredictor, call: CallFeatures) -> TokenEstimate:
+        begun = self._clock()
+        if begun < self._rests_until:
+            raise Slow("resting after slow answers")
+        if not self._one_at_a_time.acquire(timeout=self._budget_s):
+            raise Slow("another thread has the predictor")
+        try:
+            estimate = predictor.predict(call)
+        finally:
+            self._one_at_a_time.release()
+        ended = self._clock()
+        self._slow_in_a_row = self._slow_in_a_row + 1 if ended - begun > self._budget_s else 0
+        if self._slow_in_a_row >= _SLOW_MAX:
+            self._slow_in_a_row = 0
+            self._rests_until = ended + _REST_S
+        return estimate
+
+
+def cap_estimate(estimate: TokenEstimate, cap_tokens: float) -> TokenEstimate:
+    """Return the estimate with both quantiles at most `cap_tokens` (inf: unchanged)."""
+    if estimate.p90_tokens <= cap_tokens:
+        return estimate
+    cap = max(1.0, cap_tokens)
+    return TokenEstimate(min(estimate.p50_tokens, cap), cap, estimate.source)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,130 @@
+"""The optional extra: LightGBM over everything that the default prior knows, and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.predict.archive import StateError
+from penstock.predict.features.call import CallFeatures
+from penstock.predict.prior.folds import FoldPriors
+from penstock.predict.prior.gram_kernel import GramKernel
+from penstock.predict.prior.model import PriorModel
+
+_BOOSTERS = ("medians", "corrections")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoostedPrior:
+    """Boosted trees over dense features, n-gram weights and kernels.
+
+    Attributes:
+        linear: medians of groups and n-gram weights.
+        kernel: recorded calls.
+        medians: boosters of the whole; they differ by their seed.
+        corrections: boosters of what the mean of weights and kernels leaves.
+        folds: fold priors of other people's replies, which the boosters are told of; or none.
+
+    """
+
+    linear: PriorModel
+    kernel: GramKernel
+    medians: tuple[lightgbm.Booster, ...]
+    corrections: tuple[lightgbm.Booster, ...]
+    folds: FoldPriors | None = None
+
+    def log_tokens(self, call: CallFeatures) -> float:
+        """Return the expected logarithm of output tokens per choice."""
+        base = self.linear.base(call)
+        told, alike = self.linear.from_grams(call), self.kernel.values(call)
+        row = tree_inputs(call, base, told, alike, self.folds)[None]
+        whole = _mean_of(self.medians, row)
+        corrected = blended(told, alike) + _mean_of(self.corrections, row)
+        return base + 0.5 * (whole + corrected)
+
+
+def blended(told: float, alike: Sequence[float] | NDArray[np.float64]) -> float:
+    """Return the mean of what n-gram weights and kernels say: they err in different places."""
+    return (told + float(sum(alike))) / (1 + len(alike))
+
+
+def tree_inputs(
+    call: CallFeatures,
+    base: float,
+    told: float,
+    alike: Sequence[float] | NDArray[np.float64],
+    folds: FoldPriors | None,
+) -> NDArray[np.float64]:
+    """Return what the boosters see of a call."""
+    sums = [base + value for value in (told, *alike)]
+    blend = blended(told, alike)
+    elsewhere = [] if folds is None else [folds.log_tokens(call)]
+    gaps = [value - base for value in elsewhere]
+    return np.array(
+        [base, told, *alike, *sums, blend, base + blend, *elsewhere, *gaps, *call.dense]
+    )
+
+
+def _mean_of(boosters: Sequence[lightgbm.Booster], row: NDArray[np.float64]) -> float:
+    # One row is no work for threads: all cores at once take eight times as long.
+    said = [float(np.asarray(booster.predict(row, num_threads=1))[0]) for booster in boosters]
+    return sum(said) / len(said)
+
+
+def boosted_arrays(prior: BoostedPrior) -> dict[str, NDArray[Any]]:
+    """Return kernel and boosters as arrays; boosters in LightGBM's own text, as bytes."""
+    kernel = prior.kernel
+    ends = np.append(kernel.starts[1:], kernel.grams.size)
+    arrays: dict[str, NDArray[Any]] = {
+        "kernel_grams": kernel.grams.astype(np.uint16),
+        "kernel_sizes": (ends - kernel.starts).astype(np.uint32),
+        "kernel_dense": kernel.dense,
+        "kernel_routes": kernel.routes,
+        "kernel_weights": kernel.weights,
+    }
+    for name in _BOOSTERS:
+        for number, booster in enumerate(getattr(prior, name)):
+            text = booster.model_to_string().encode()
+            arrays[f"{name}_{number}"] = np.frombuffer(text, np.uint8)
+    return arrays
+
+
+def boosted_from(
+    arrays: dict[str, NDArray[Any]], linear: PriorModel, folds: FoldPriors | None
+) -> BoostedPrior:
+    """Return what `boosted_arrays` took apart, on top of its linear part and its fold priors.
+
+    Raises:
+        StateError: LightGBM cannot read a booster.
+        KeyError: a part is missing.
+
+    """
+    sizes = arrays["kernel_sizes"].astype(np.int64)
+    kernel = GramKernel(
+        grams=arrays["kernel_grams"].astype(np.int64),
+        starts=np.cumsum(sizes) - sizes,
+        roots=np.sqrt(sizes).astype(np.float32),
+        dense=arrays["kernel_dense"],
+        routes=arrays["kernel_routes"],
+        weights=arrays["kernel_weights"],
+    )
+    medians, corrections = (_boosters(arrays, name) for name in _BOOSTERS)
+    return BoostedPrior(linear, kernel, medians, corrections, folds)
+
+
+def _boosters(arrays: dict[str, NDArray[Any]], name: str) -> tuple[lightgbm.Booster, ...]:
+    out: list[lightgbm.Booster] = []
+    while (text := arrays.get(f"{name}_{len(out)}")) is not None:
+        try:
+            model = text.tobytes().decode()
+            out.append(lightgbm.Booster(model_str=model))
+        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+            raise StateError(f"LightGBM cannot read its part {name}_{len(out)}: {error}") from error
+    if not out:
+        raise KeyError(f"{name}_0")
+    return tuple(out)

@@ -1,0 +1,114 @@
+"""A prior: what was learned from recorded replies before the first one of the user's own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.predict.features.call import CallFeatures, checksum
+from penstock.predict.features.text import PLACES
+from penstock.predict.prior.trees import ObliviousTrees
+
+_ROUTE_STRIDE = 31  # odd, so that the places of one route stay apart
+
+
+class Regressor(Protocol):
+    """The last stage of a prior: oblivious trees, or the boosted trees of a library."""
+
+    def value(self, x: NDArray[np.float32]) -> float:
+        """Return the correction for one call."""
+        ...
+
+    def values(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the correction for many calls."""
+        ...
+
+
+class LogTokens(Protocol):
+    """Anything that predicts the logarithm of a reply's tokens from a call."""
+
+    def log_tokens(self, call: CallFeatures) -> float:
+        """Return the expected logarithm of output tokens per choice."""
+        ...
+
+
+@dataclass(slots=True)
+class PriorModel:
+    """Medians of known groups, n-gram weights, and trees over all of it.
+
+    Attributes:
+        start: log tokens where nothing is known.
+        bases: log medians of the groups of the training data; empty if it had no labels.
+        verbosity: by how much a model's replies are longer than the others', in log tokens.
+        grams: weights of n-grams; with labels, a second half is for n-grams on their route.
+        trees: corrections from dense features, base and n-grams.
+        wider: a prior without labels, which gives the base of an unknown route. It is no input
+            of the trees: it may have seen the very prompts that they are trained on.
+        checksum: of the file that it came from; 0 for one just trained.
+
+    """
+
+    start: float
+    bases: dict[str, float] = field(default_factory=dict)
+    verbosity: dict[str, float] = field(default_factory=dict)
+    grams: NDArray[np.float32] = field(default_factory=lambda: np.zeros(PLACES, np.float32))
+    trees: Regressor | None = None
+    wider: LogTokens | None = None
+    checksum: int = field(default=0, compare=False)
+
+    def log_tokens(self, call: CallFeatures) -> float:
+        """Return the expected logarithm of output tokens per choice."""
+        base = self.base(call)
+        told = self.from_grams(call)
+        value = base + told
+        if self.trees is not None:
+            value += self.trees.value(inputs(call, base, told))
+        return value
+
+    def base(self, call: CallFeatures) -> float:
+        """Return the median of the narrowest group known; else what the wider prior says."""
+        base = self.bases.get(f"{call.model}\0{call.route}", self.bases.get(call.route))
+        if base is None:
+            base = self.start if self.wider is None else self.wider.log_tokens(call)
+        return base + self.verbosity.get(call.model, 0.0)
+
+    def from_grams(self, call: CallFeatures) -> float:
+        """Return what the n-grams add."""
+        if call.grams.size == 0:
+            return 0.0
+        total = float(np.add.reduce(self.grams.take(call.grams)))
+        size = call.grams.size
+        if self.grams.size > PLACES:
+            total += float(self.grams.take(route_places(call)).sum())
+            size *= 2
+        return total / math.sqrt(size)
+
+
+def inputs(call: CallFeatures, base: float, told: float) -> NDArray[np.float32]:
+    """Return what the trees see of a call."""
+    out = np.empty(call.dense.size + 3, np.float32)
+    out[:3] = base, told, base + told
+    out[3:] = call.dense
+    return out
+
+
+def route_places(call: CallFeatures) -> NDArray[np.int64]:
+    """Return the places of a call's n-grams on its route, in the second half of the weights.
+
+    Source:
+        Multi-task hashing: Weinberger et al., ICML 2009.
+
+    """
+    shift = checksum(call.route)
+    return PLACES + (call.grams.astype(np.int64) * _ROUTE_STRIDE + shift) % PLACES
+
+
+def empty_trees() -> ObliviousTrees:
+    """Return trees that add nothing."""
+    return ObliviousTrees(
+        np.empty((0, 1), np.uint8), np.empty((0, 1), np.float32), np.empty((0, 2), np.float32)
+    )

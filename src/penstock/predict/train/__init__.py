@@ -1,0 +1,1 @@
+"""Fits priors and predictors to recorded replies."""

@@ -1,0 +1,134 @@
+"""Recorded replies from parquet or JSON lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.errors import ConfigError
+from penstock.predict.features.call import CallFeatures
+from penstock.predict.train.numbers import TOKENS_MAX, finite, likely_cause, shown, token_count
+from penstock.predict.train.row_files import read_table
+
+_COLUMNS = ("prompt", "output_tokens", "route", "model", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file, checked, its features not read yet.
+
+    Attributes:
+        prompt: the text.
+        output_tokens: the real count.
+        route: the caller's label; None derives one.
+        model: the provider's model, or empty.
+        max_tokens: most output tokens allowed; None for no cap.
+
+    """
+
+    prompt: str
+    output_tokens: float
+    route: str | None
+    model: str
+    max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One row: a call's features and what its reply had.
+
+    Attributes:
+        call: read from the row's prompt, route, model and max_tokens.
+        prompt: the text, for those that want to see it; never logged.
+        output_tokens: the real count.
+        read_s: how long reading the features took.
+
+    """
+
+    call: CallFeatures
+    prompt: str
+    output_tokens: float
+    read_s: float
+
+
+def read_replies(path: Path) -> list[Reply]:
+    """Read a file with `prompt` and `output_tokens`, and maybe `route`, `model`, `max_tokens`.
+
+    Raises:
+        ConfigError: a row lacks a prompt or a count, or the file is neither parquet nor JSONL.
+
+    """
+    return replies_of(read_rows(path))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield a file's rows, checked. Memory does not grow.
+
+    Raises:
+        ConfigError: a row lacks a prompt or a count, the file is neither parquet nor JSONL, or it
+            has no rows.
+
+    """
+    place = ""
+    for place, fields in read_table(path, _COLUMNS):
+        try:
+            row = _checked(fields)
+        except ValueError as error:
+            raise ConfigError(f"{path}, {place}: {error}") from error
+        yield row
+    if not place:
+        raise ConfigError(f"{path}: has no rows; is it the right file?")
+
+
+def replies_of(
+    rows: Iterable[Row], *, clock: Callable[[], float] = time.perf_counter
+) -> list[Reply]:
+    """Read the features of rows, and take the time of each."""
+    CallFeatures.from_prompt("warm up")  # loads the tokenizer once: 0.3 s and more, not read_s
+    return [_reply(row, clock) for row in rows]
+
+
+def _reply(row: Row, clock: Callable[[], float]) -> Reply:
+    begun = clock()
+    call = CallFeatures.from_prompt(
+        row.prompt, model=row.model, route=row.route, max_tokens=row.max_tokens
+    )
+    return Reply(call, row.prompt, row.output_tokens, clock() - begun)
+
+
+def _checked(fields: Mapping[str, Any]) -> Row:
+    prompt, tokens = fields.get("prompt"), token_count(fields.get("output_tokens"))
+    if not isinstance(prompt, str):
+        raise ValueError(
+            f"`prompt` is {shown(prompt)}; it must be text: is the field there, under this name, "
+            "in every row?"
+        )
+    if tokens is None:
+        value = fields.get("output_tokens")
+        raise ValueError(
+            f"`output_tokens` is {shown(value)}; it must be a finite number from 0 to "
+            f"{TOKENS_MAX:,}: {likely_cause(value)}"
+        )
+    return Row(
+        prompt,
+        tokens,
+        str(fields["route"]) if fields.get("route") else None,
+        str(fields.get("model") or ""),
+        _cap(fields.get("max_tokens")),
+    )
+
+
+def _cap(value: Any) -> int | None:
+    """Return a row's cap; missing values (null, NaN) and numbers below 1 are none."""
+    if value is None or value != value:
+        return None
+    cap = finite(value)
+    if cap is None:
+        raise ValueError(
+            f"`max_tokens` is {shown(value)}; it must be a finite number, or null where there is "
+            f"no cap: {likely_cause(value)}"
+        )
+    return int(cap) if cap >= 1 else None
