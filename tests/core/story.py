@@ -33,6 +33,7 @@ def request(
     model: str = "",
     session: str = "",
     prompt_tokens: int = 0,
+    tenant: str = "",
 ) -> Request:
     """Return a request that arrived at `at` and is predicted to cost `cost` output tokens."""
     estimate = TokenEstimate(cost, cost if p90 is None else p90, "test")
@@ -46,6 +47,7 @@ def request(
         model=model,
         session=session,
         prompt_tokens=prompt_tokens,
+        tenant=tenant,
     )
 
 
@@ -83,6 +85,7 @@ def scheduler(
     overload: PolicySpec = PolicySpec("always_admit"),
     queue_limit: int = 1000,
     sticky: bool = False,
+    tenant_turns: bool = True,
     retry_share: float = 1.0,
     max_attempts: int = 8,
 ) -> Scheduler:
@@ -94,6 +97,7 @@ def scheduler(
             Stack(allocation, ordering, overload),
             queue_limit=queue_limit,
             sticky=sticky,
+            tenant_turns=tenant_turns,
             retry_share=retry_share,
             max_attempts=max_attempts,
         )

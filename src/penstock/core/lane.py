@@ -14,6 +14,7 @@ from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.sticky import Stickiness
+from penstock.core.tenants import TenantQueue
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
@@ -37,6 +38,8 @@ class Lane:
     signals: Signals = field(default_factory=Signals)
     queues: dict[str, OrderedQueue] = field(default_factory=dict)
     sticky: Stickiness | None = None
+    tenants: dict[str, TenantQueue] | None = field(default_factory=dict)
+    """The turns of tenants inside each class; None where tenants take none."""
     wake_at: float = math.inf
     closed: bool = False
     """No upstream has room, and only an event there can make some: arrivals need not look."""
@@ -70,13 +73,39 @@ class Lane:
         name = ticket.request.traffic_class
         queue = self.queues.get(name)
         if queue is None:
-            queue = self.queues[name] = self.make_queue()
+            queue = self.queues[name] = self._new_queue(name)
         ticket.stage = _QUEUED
         queue.push(ticket, now=now)
         self.signals.queued(ticket)
         ticket.hold("order", now)
         if name not in self._touched:
             self._touched.append(name)
+
+    def _new_queue(self, name: str) -> OrderedQueue:
+        if self.tenants is None:
+            return self.make_queue()
+        queue = self.tenants[name] = TenantQueue(self.make_queue)
+        return queue
+
+    def charge(self, ticket: Ticket) -> None:
+        """Take the predicted cost of a dispatched request from its class and its tenant."""
+        request = ticket.request
+        self.allocator.charge(request.traffic_class, ticket.cost_tokens)
+        if self.tenants:
+            self.tenants[request.traffic_class].charge(request.tenant, ticket.cost_tokens)
+
+    def settle(self, ticket: Ticket, excess_tokens: float) -> None:
+        """Correct that charge once the real usage is known (real minus predicted)."""
+        request = ticket.request
+        self.allocator.settle(request.traffic_class, excess_tokens)
+        if self.tenants:
+            self.tenants[request.traffic_class].settle(request.tenant, excess_tokens)
+
+    def rest(self) -> None:
+        """Nothing waits or flies any more: forget debts and credits."""
+        self.allocator.rest()
+        for queue in (self.tenants or {}).values():
+            queue.rest()
 
     def take(self, ticket: Ticket, now: float) -> None:
         """Remove a waiting ticket."""

@@ -189,7 +189,7 @@ class Scheduler:
         )
         output_tokens = event.output_tokens
         if output_tokens is not None:
-            lane.allocator.settle(ticket.request.traffic_class, output_tokens - ticket.cost_tokens)
+            lane.settle(ticket, output_tokens - ticket.cost_tokens)
         if ratio == ratio:  # not nan
             signals.replied(ratio)
         self._end(ticket)
@@ -203,7 +203,7 @@ class Scheduler:
         sharing = self._lanes_of_upstream[upstream.name]
         before = [each.closings(now) for each in sharing]
         upstream.refuse(ticket, event, now=now)
-        lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
+        lane.settle(ticket, -ticket.cost_tokens)
         open_at = lane.open_at(now)
         hopeless = (
             open_at >= retry.last_at(ticket)
@@ -226,7 +226,7 @@ class Scheduler:
         self._upstreams[ticket.upstream].fail(
             ticket, upstream_fault=event.upstream_fault, jitter=event.jitter, now=now
         )
-        lane.allocator.settle(ticket.request.traffic_class, -ticket.cost_tokens)
+        lane.settle(ticket, -ticket.cost_tokens)
         ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
         until = now + max(0.001, event.jitter * ceiling_s)
         elsewhere = event.upstream_fault and retry.may_go_elsewhere(ticket, lane, event, now)
@@ -347,7 +347,7 @@ class Scheduler:
             lane.take(ticket, now)
             self._backlog.leave(ticket)
             ticket.hold("", now)
-            lane.allocator.charge(request.traffic_class, ticket.cost_tokens)
+            lane.charge(ticket)
             why = self._why(ticket, lane, now)
             if ticket.attempts:
                 if upstream.health.troubled and not ticket.retry_paid:
@@ -363,7 +363,7 @@ class Scheduler:
                 lane.sticky.served(ticket)
             self._actions.append(Dispatch(request, upstream.name, why))
         if not signals.waiting and not signals.in_flight:
-            lane.allocator.rest()
+            lane.rest()
 
     def _pump_sharing(self, upstream: str, now: float) -> None:
         """Let every lane go on that the upstream belongs to."""
@@ -431,6 +431,7 @@ class Scheduler:
             self._make_queue,
             RetryBudget(self.settings.retry_share, len(serving)),
             sticky=Stickiness() if self.settings.sticky else None,
+            tenants={} if self.settings.tenant_turns else None,
         )
         lane.signals.window = sum(upstream.capacity.window for upstream in serving)
         for upstream in serving:

@@ -67,6 +67,7 @@ class Settings:
         stack: the policies.
         queue_limit: how many requests may wait in all.
         sticky: keep a session on the upstream that served it last, while that one has room.
+        tenant_turns: inside a class, the tenant that was served least goes next.
         retry_share: attempts beyond the first, as a share of requests, while an upstream refuses.
         max_attempts: after so many attempts, the first included, a fault is final. Refusals at
             the upstream's door are not, as long as the request has a time-to-live to end it.
@@ -78,6 +79,7 @@ class Settings:
     stack: Stack = Stack()
     queue_limit: int = 100_000
     sticky: bool = False
+    tenant_turns: bool = True
     retry_share: float = 0.1
     max_attempts: int = 8
 

@@ -1,0 +1,143 @@
+"""Tenants of one class take turns by what each has been served; nobody waits for a stranger."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.events import Arrived, Cancelled, Completed, Dispatch
+from penstock.core.scheduler import Scheduler
+from tests.core.story import arrive, complete, request, scheduler, sent, told
+from tests.properties.test_cost import cost_of
+
+
+def serve(penstock: Scheduler, first: int, *, tokens: dict[int, int] | None = None) -> list[int]:
+    """Complete whatever flies, one a second, and return the order in which requests went."""
+    order = [first]
+    for now in itertools.count(1):
+        tokens_of_this = (tokens or {}).get(order[-1], 100)
+        actions = penstock.handle(Completed(order[-1], tokens_of_this), now=float(now))
+        if not actions:
+            return order
+        order += sent(actions)
+    raise AssertionError("itertools.count ended")
+
+
+def test_five_calls_of_a_second_tenant_do_not_wait_for_the_thousand_of_the_first() -> None:
+    penstock = scheduler(queue_limit=2000)
+    arrive(penstock, *(request(i, tenant="flood") for i in range(1000)))
+    arrive(penstock, *(request(1000 + i, tenant="polite") for i in range(5)))
+
+    order = serve(penstock, 0)
+
+    assert [i for i in order if i >= 1000] == [1000, 1001, 1002, 1003, 1004]
+    assert max(order.index(1000 + i) for i in range(5)) <= 10  # every second turn is its own
+
+
+def test_without_turns_a_class_is_served_as_its_ordering_says() -> None:
+    penstock = scheduler(tenant_turns=False)
+    arrive(penstock, *(request(i, tenant="ab"[i >= 4]) for i in range(8)))
+
+    assert serve(penstock, 0) == list(range(8))
+
+
+def test_what_a_reply_really_cost_decides_whose_turn_it_is() -> None:
+    penstock = scheduler()
+    arrive(penstock, *(request(i, tenant="wordy") for i in range(3)))
+    arrive(penstock, *(request(3 + i, tenant="terse") for i in range(4)))
+
+    # The wordy tenant's first reply takes 400 tokens where 100 were predicted.
+    assert serve(penstock, 0, tokens={0: 400}) == [0, 3, 4, 5, 6, 1, 2]
+
+
+def test_a_refunded_call_costs_its_tenant_nothing() -> None:
+    penstock = scheduler()
+    arrive(penstock, request(0, tenant="a", cost=900), request(1, tenant="a"))
+    arrive(penstock, request(2, tenant="b"), request(3, tenant="b"))
+
+    assert told(penstock.handle(Completed(0, 0), now=1.0)) == [("dispatch", 2, "default")]
+    assert complete(penstock, 2, now=2.0) == [("dispatch", 1, "default")]
+
+
+def test_idleness_earns_nothing() -> None:
+    penstock = scheduler()
+    # `late` was here first and is served long before; then `busy` alone has 50 requests served.
+    arrive(penstock, request(0, tenant="late"))
+    arrive(penstock, *(request(1 + i, tenant="busy") for i in range(54)))
+    now = 0.0
+    for id_ in range(51):
+        now += 1.0
+        complete(penstock, id_, now=now)
+    for i in range(4):
+        penstock.handle(Arrived(request(100 + i, at=now, tenant="late")), now=now)
+
+    order = []
+    flying = 51
+    while True:
+        now += 1.0
+        ids = sent(penstock.handle(Completed(flying, 100), now=now))
+        if not ids:
+            break
+        (flying,) = ids
+        order.append(flying)
+
+    assert [i >= 100 for i in order] == [True, False, True, False, True, False, True]
+
+
+def test_a_tenant_that_left_is_forgotten() -> None:
+    penstock = scheduler()
+    arrive(penstock, *(request(i, tenant=f"t{i}") for i in range(50)))
+    for i in range(1, 50):
+        penstock.handle(Cancelled(i), now=1.0)
+
+    assert complete(penstock, 0, now=2.0) == []
+    assert arrive(penstock, request(99, at=3.0, tenant="t7")) == [("dispatch", 99, "default")]
+
+
+costs = st.lists(st.floats(1.0, 2000.0), min_size=12, max_size=12)
+
+
+@given(ours=costs, theirs=costs, real=st.one_of(st.none(), st.floats(1.0, 2000.0)))
+def test_two_tenants_that_both_wait_differ_by_the_dearest_request_of_each(
+    ours: list[float], theirs: list[float], real: float | None
+) -> None:
+    penstock = scheduler()
+    columns = {"ours": [float(int(c)) for c in ours], "theirs": [float(int(c)) for c in theirs]}
+    arrive(penstock, request(99, cost=1.0, tenant="third"))
+    ids = itertools.count()
+    for pair in zip(*columns.values(), strict=True):
+        for tenant, cost in zip(columns, pair, strict=True):
+            arrive(penstock, request(next(ids), cost=cost, tenant=tenant))
+    left = dict.fromkeys(columns, 12)
+    served = dict.fromkeys(columns, 0.0)
+    dearest = sum(max(each) for each in columns.values()) + 2 * (real or 0.0)
+    flying, now = 99, 0.0
+    while min(left.values()) > 0:
+        now += 1.0
+        cost = (
+            1 if flying == 99 else int(real or columns[("ours", "theirs")[flying % 2]][flying // 2])
+        )
+        (action,) = penstock.handle(Completed(flying, cost), now=now)
+        assert isinstance(action, Dispatch)
+        if flying != 99:
+            served[("ours", "theirs")[flying % 2]] += cost
+        flying = action.request.id
+        left[action.request.tenant] -= 1
+        assert abs(served["ours"] - served["theirs"]) <= dearest
+
+
+@pytest.mark.parametrize("tenants", [2, 4096])
+def test_a_decision_costs_no_more_among_many_tenants(tenants: int) -> None:
+    def mean(n: int) -> float:
+        penstock = scheduler(queue_limit=10**6)
+        arrive(penstock, *(request(i, tenant=f"t{i % n}") for i in range(8192)))
+        order = [0]
+
+        def next_one() -> None:
+            order.extend(sent(penstock.handle(Completed(order[-1], 100), now=float(len(order)))))
+
+        return sum(cost_of(next_one) for _ in range(50)) / 50
+
+    # Nothing walks over the tenants: a few heap steps more are all that thousands cost.
+    assert mean(tenants) <= mean(1) + 40
