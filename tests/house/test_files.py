@@ -15,7 +15,8 @@ SOMEBODYS_FOLDER = re.compile(r"(?<![\w.~-])/(home|Users|root|work|workspace|mnt
 
 def files(root: Path) -> Iterator[Path]:
     """Walk the house's own text files in a stable order."""
-    yield from sorted(file for file in root.iterdir() if file.is_file() and file.suffix in TEXT)
+    named = (file for file in root.iterdir() if file.name != ".git")  # a file in a git work tree
+    yield from sorted(file for file in named if file.is_file() and file.suffix in TEXT)
     for folder in FOLDERS:
         for file in sorted((root / folder).rglob("*")):
             ours = "__pycache__" not in file.parts and file.suffix in TEXT
