@@ -77,6 +77,6 @@ rename = {{ "gpt-4o" = "my-deployment" }}
             assert call(proxy.port, "/v1/models/gpt-4o", method="GET", body=None).status == 200
     sent = [request.partition(b"\r\n\r\n") for request in first.requests]
     assert sent[0][2] == b'{ "messages":[],"model": "my-deployment" }'
-    assert b"content-length: 42" in sent[0][0]
+    assert b"content-length: 42" in sent[0][0].lower()
     assert sent[1][2] == b'{"model":"other","messages":[]}'
     assert sent[2][0].startswith(b"GET /v1/models/my-deployment HTTP/1.1")

@@ -12,7 +12,7 @@ import pytest
 from penstock.errors import ConfigError
 from penstock.proxy.config import loads
 from penstock.proxy.config.secret import Secret
-from penstock.proxy.link import Link
+from penstock.proxy.upstream.client import UpstreamClient
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import CHAT, HELLO, Reply, call, eventually, sidecar
@@ -181,7 +181,7 @@ def test_a_secret_does_not_show_itself() -> None:
 
 def test_a_loaded_configuration_can_be_printed() -> None:
     loaded = loads(_toml("http://127.0.0.1:1"), env=ENV)
-    link = Link(loaded.config.upstreams[0], loaded.upstream_keys["default"])
+    link = UpstreamClient(loaded.config.upstreams[0], loaded.upstream_keys["default"])
 
     for secret in (UPSTREAM_KEY, ALICE, BOB):
         assert secret not in repr(loaded) + repr(link)

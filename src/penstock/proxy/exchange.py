@@ -11,7 +11,6 @@ from penstock.core.events import LimitsSeen, RefusalCause
 from penstock.errors import Refused
 from penstock.proxy.headers import Header, upward
 from penstock.proxy.intake import Prepared
-from penstock.proxy.link import Link
 from penstock.proxy.relaying import (
     BROKEN_MIDWAY,
     CALLER_ERROR,
@@ -32,8 +31,9 @@ from penstock.proxy.reply import (
     with_bounded_wait,
 )
 from penstock.proxy.routing import serves
+from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
-from penstock.proxy.upstream.pool import Answer
+from penstock.proxy.upstream.http import Answer
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import plain
 from penstock.wire.endpoint import Vendor
@@ -73,10 +73,10 @@ class Exchange:
         self._caller_headers = headers
         self._send = send
         self._relaying = Relaying(parts, prepared, send)
-        self._target = prepared.route.tail + (b"?" + query if query else b"")
+        self._target = prepared.route.tail.decode() + ("?" + query.decode() if query else "")
         self._kept: Kept | None = None
-        self._flying: Link | None = None
-        self._denied_by: dict[Link, str] = {}
+        self._flying: UpstreamClient | None = None
+        self._denied_by: dict[UpstreamClient, str] = {}
         self.outcome = "cancelled"
         self.status = 0
 
@@ -99,7 +99,7 @@ class Exchange:
         headers = upward(self._caller_headers, keep_credentials=link.wants_caller_key)
         answer: Answer | None = None
         try:
-            answer = await link.send(b"POST", self._target, headers, self._prepared.body)
+            answer = await link.send("POST", self._target, headers, self._prepared.body)
             seen = read_headers(answer.headers)
             if seen.states_limits:
                 self._learn_limits(link, slot.request.model, answer.headers)
@@ -121,7 +121,7 @@ class Exchange:
             if answer is not None:
                 answer.close()
 
-    def _relayed(self, link: Link, how: str, status: int) -> None:
+    def _relayed(self, link: UpstreamClient, how: str, status: int) -> None:
         self._count(how)
         self._ended(_OUTCOMES[how], status)
         if how == COMPLETE:
@@ -133,7 +133,7 @@ class Exchange:
 
     # What went wrong
 
-    async def _judge(self, slot: Slot, link: Link, answer: Answer, encoding: str) -> bool:
+    async def _judge(self, slot: Slot, link: UpstreamClient, answer: Answer, encoding: str) -> bool:
         """Answer an upstream's error: to the caller, or to the scheduler."""
         body = b""
         while len(body) < ERROR_BYTES and (data := await _quietly(answer)):
@@ -144,7 +144,7 @@ class Exchange:
         answer.close()
         return await self._heed(slot, link, Kept(answer.status, answer.headers, body), meaning)
 
-    async def _heed(self, slot: Slot, link: Link, kept: Kept, meaning: Meaning) -> bool:
+    async def _heed(self, slot: Slot, link: UpstreamClient, kept: Kept, meaning: Meaning) -> bool:
         """Do what a refusal or an error means; False if the request was dispatched again."""
         self._kept = kept
         if isinstance(meaning, Backoff):
@@ -167,7 +167,9 @@ class Exchange:
         self._ended("caller_error", kept.status)
         return True
 
-    async def _goes_elsewhere(self, slot: Slot, link: Link, of: str, *, certain: bool) -> bool:
+    async def _goes_elsewhere(
+        self, slot: Slot, link: UpstreamClient, of: str, *, certain: bool
+    ) -> bool:
         """Say whether another upstream may serve what this one denied; return when it is sent.
 
         What is not certain may be the caller's own mistake, which all deny: it is asked once of
@@ -186,7 +188,7 @@ class Exchange:
             await slot.failed(upstream_fault=False)
         return True
 
-    def _has_rivals(self, link: Link) -> bool:
+    def _has_rivals(self, link: UpstreamClient) -> bool:
         """Say whether another upstream may serve the request, as far as is known."""
         model = self._prepared.spec.model
         return any(
@@ -197,7 +199,7 @@ class Exchange:
             for other in self._parts.links.values()
         )
 
-    async def _broke(self, slot: Slot, link: Link, error: UpstreamError) -> bool:
+    async def _broke(self, slot: Slot, link: UpstreamClient, error: UpstreamError) -> bool:
         """Tell the scheduler that an attempt broke before its first byte; return if it may go on.
 
         Raises:
@@ -214,7 +216,7 @@ class Exchange:
         await slot.failed(reached=not isinstance(error, DialError))
         return False
 
-    async def _turn_page(self, slot: Slot, link: Link, kept: Kept) -> bool:
+    async def _turn_page(self, slot: Slot, link: UpstreamClient, kept: Kept) -> bool:
         """Send elsewhere what was answered with a web page, or say that it was broken."""
         if await self._goes_elsewhere(slot, link, _PAGE, certain=True):
             return False
@@ -248,7 +250,7 @@ class Exchange:
 
     # Small things
 
-    def _learn_limits(self, link: Link, model: str, headers: list[Header]) -> None:
+    def _learn_limits(self, link: UpstreamClient, model: str, headers: list[Header]) -> None:
         stated = text_headers(headers)
         seen = limits_of(link.name, stated, model=model, wall_now=time.time())
         if isinstance(seen, LimitsSeen):

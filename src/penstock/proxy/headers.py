@@ -33,24 +33,32 @@ def one(headers: Iterable[Header], name: bytes) -> bytes | None:
     return None
 
 
-def upward(headers: Iterable[Header], *, keep_credentials: bool) -> bytes:
-    """Return the caller's headers as they go upstream, ready for the wire.
+def upward(headers: Iterable[Header], *, keep_credentials: bool) -> list[tuple[str, str]]:
+    """Return the caller's headers as they go upstream.
 
     Our own `x-penstock-*` hints stay here, and so does `accept-encoding`: we ask for the plain
     bytes, because usage is read from them while they pass.
     """
     drop = NOT_UP if keep_credentials else NOT_UP_OWN_KEY
     named: frozenset[bytes] = frozenset()
-    parts: list[bytes] = []
+    kept: list[Header] = []
     for name, value in headers:
         if name in drop:
             if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
                 named |= listed(value)
         elif not name.startswith(b"x-penstock-"):
-            parts.append(name + b": " + value + b"\r\n")
+            kept.append((name, value))
     if named:
-        parts = [part for part in parts if part.split(b":", 1)[0] not in named]
-    return b"".join(parts)
+        kept = [item for item in kept if item[0] not in named]
+    return [(name.decode("ascii"), _text(value)) for name, value in kept]
+
+
+def _text(value: bytes) -> str:
+    """Return a header's value as text whose UTF-8 is the value, wherever it is UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def listed(value: bytes) -> frozenset[bytes]:

@@ -10,10 +10,10 @@ from urllib.parse import quote
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential, one, upward
 from penstock.proxy.intake import Scope
-from penstock.proxy.link import Link
 from penstock.proxy.reply import Send, read_headers, send_whole
 from penstock.proxy.routes import COUNT
 from penstock.proxy.routing import serves
+from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import UpstreamError
 from penstock.wire.endpoint import Vendor
 
@@ -28,8 +28,8 @@ PATIENCE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    method: bytes
-    target: bytes
+    method: str
+    target: str
     body: bytes
 
 
@@ -58,9 +58,9 @@ async def relay_listing(sidecar: "Sidecar", scope: Scope, send: Send) -> int:
     vendor = Vendor.ANTHROPIC if one(headers, b"anthropic-version") else Vendor.OPENAI
     links = _links(sidecar, vendor, model, others=True)
 
-    def asked(link: Link) -> _Asked:
+    def asked(link: UpstreamClient) -> _Asked:
         tail = "/" + quote(link.name_of(model), safe="/:@") if model else ""
-        return _Asked(b"GET", b"/models" + tail.encode("ascii"), b"")
+        return _Asked("GET", "/models" + tail, b"")
 
     return await _relay(links, scope, asked, send)
 
@@ -73,25 +73,28 @@ async def relay_count(sidecar: "Sidecar", scope: Scope, model: str, body: bytes,
 
     """
     links = _links(sidecar, COUNT.vendor, model, others=False)
-    return await _relay(links, scope, lambda _: _Asked(b"POST", COUNT.tail, body), send)
+    return await _relay(links, scope, lambda _: _Asked("POST", COUNT.tail.decode(), body), send)
 
 
 async def _relay(
-    links: list[Link], scope: Scope, asked: Callable[[Link], _Asked], send: Send
+    links: list[UpstreamClient], scope: Scope, asked: Callable[[UpstreamClient], _Asked], send: Send
 ) -> int:
     headers = scope["headers"]
     has_key = credential(headers) is not None
     ready = [link for link in links if has_key or not link.wants_caller_key]
     if not ready:
         raise Declined(401, "missing_api_key", "No API key was sent.")
-    query: bytes = scope["query_string"]
-    page = await _first(ready, asked, b"?" + query if query else b"", headers)
+    query: str = scope["query_string"].decode()
+    page = await _first(ready, asked, "?" + query if query else "", headers)
     await send_whole(send, page.status, read_headers(page.headers).kept, page.body)
     return page.status
 
 
 async def _first(
-    links: list[Link], asked: Callable[[Link], _Asked], query: bytes, headers: list[Header]
+    links: list[UpstreamClient],
+    asked: Callable[[UpstreamClient], _Asked],
+    query: str,
+    headers: list[Header],
 ) -> _Page:
     denial: _Page | None = None
     for link in links:
@@ -108,7 +111,7 @@ async def _first(
     return denial
 
 
-async def _ask(link: Link, asked: _Asked, query: bytes, headers: list[Header]) -> _Page:
+async def _ask(link: UpstreamClient, asked: _Asked, query: str, headers: list[Header]) -> _Page:
     caller = upward(headers, keep_credentials=link.wants_caller_key)
     answer = await link.send(asked.method, asked.target + query, caller, asked.body)
     try:
@@ -122,7 +125,7 @@ async def _ask(link: Link, asked: _Asked, query: bytes, headers: list[Header]) -
         answer.close()
 
 
-def _links(sidecar: "Sidecar", vendor: Vendor, model: str, *, others: bool) -> list[Link]:
+def _links(sidecar: "Sidecar", vendor: Vendor, model: str, *, others: bool) -> list[UpstreamClient]:
     """Return who may be asked; those of another vendor only if there is none of this one."""
     links = [link for link in sidecar.links.values() if link.vendor == vendor]
     if not links and others:

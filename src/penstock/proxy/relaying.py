@@ -4,11 +4,11 @@ from typing import Protocol
 
 from penstock.proxy.estimating import Estimator
 from penstock.proxy.intake import Prepared
-from penstock.proxy.link import Link
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.reply import Read, Send, our_headers, send_whole
+from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import ResetError, UpstreamError
-from penstock.proxy.upstream.pool import Answer
+from penstock.proxy.upstream.http import Answer
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
 from penstock.wire.along import Along, along
@@ -30,7 +30,7 @@ class Parts(Protocol):
     """What exchanges share."""
 
     gate: Gate
-    links: dict[str, Link]
+    links: dict[str, UpstreamClient]
     estimator: Estimator
     metrics: Metrics
 

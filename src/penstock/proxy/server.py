@@ -117,7 +117,7 @@ class Running:
             await asyncio.gather(*tasks)
         finally:
             saving.cancel()
-            self.sidecar.close()
+            await self.sidecar.close()
             predictor.close()
             if self._log is not None:
                 self._log.close()

@@ -11,10 +11,10 @@ from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.estimating import Estimator
 from penstock.proxy.intake import Front
-from penstock.proxy.link import Link
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
 from penstock.proxy.routing import Routing
+from penstock.proxy.upstream.client import UpstreamClient
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.gate import Gate
 from penstock.runtime.spec import Intake
@@ -48,7 +48,7 @@ class Sidecar:
         config = loaded.config
         self.metrics = Metrics()
         self.links = {
-            table.name: Link(
+            table.name: UpstreamClient(
                 table, loaded.upstream_keys.get(table.name), loaded.forward_proxies.get(table.name)
             )
             for table in config.upstreams
@@ -102,10 +102,10 @@ class Sidecar:
             self.draining = True
             self.gate.drain()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every upstream connection and stop the timer."""
         for link in self.links.values():
-            link.close()
+            await link.close()
         self.driver.close()
 
 

@@ -17,16 +17,14 @@ class Address:
         host: name or address to dial.
         port: TCP port to dial.
         tls: True for https.
-        host_header: what the Host header says, port included unless it is the scheme's own.
-        prefix: the path in front of the API's own paths, without a slash at the end.
+        base_url: what stands in front of the API's own paths, without a slash at the end.
 
     """
 
     host: str
     port: int
     tls: bool
-    host_header: bytes
-    prefix: bytes
+    base_url: str
 
     @classmethod
     def parse(cls, base_url: str) -> "Address":
@@ -55,9 +53,7 @@ class Address:
         port = parts.port or usual
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         shown = host if port == usual else f"{host}:{port}"
-        return cls(
-            parts.hostname, port, tls, shown.encode("ascii"), parts.path.rstrip("/").encode("ascii")
-        )
+        return cls(parts.hostname, port, tls, f"{parts.scheme}://{shown}{parts.path.rstrip('/')}")
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Return a verifying TLS context that offers HTTP/1.1 only, or None for plain http."""

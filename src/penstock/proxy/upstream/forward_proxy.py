@@ -19,13 +19,13 @@ class ForwardProxy:
     Attributes:
         host: name or address of the proxy.
         port: its TCP port.
-        authorization: a header line with its CRLF, or nothing; it holds a password.
+        authorization: what the Proxy-Authorization header says; holds a password. Empty: none.
 
     """
 
     host: str
     port: int
-    authorization: bytes = field(default=b"", repr=False)
+    authorization: str = field(default="", repr=False)
 
     @classmethod
     def parse(cls, url: str) -> "ForwardProxy":
@@ -44,12 +44,11 @@ class ForwardProxy:
             raise ValueError("must hold a host in plain ASCII without spaces")
         check_host(parts.hostname)
         port = parts.port  # raises ValueError for one that is no port
-        line = b""
+        authorization = ""
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            coded = base64.b64encode(pair.encode())
-            line = b"proxy-authorization: Basic " + coded + b"\r\n"
-        return cls(parts.hostname, _PORT if port is None else port, line)
+            authorization = "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+        return cls(parts.hostname, _PORT if port is None else port, authorization)
 
 
 def configured(url: str) -> ForwardProxy | None:

@@ -1,4 +1,4 @@
-"""One upstream as the relay uses it: connections, and what of a request's head is fixed."""
+"""One upstream as the relay uses it: its key, its names for models, and what it has denied."""
 
 import logging
 
@@ -9,14 +9,14 @@ from penstock.proxy.routing import MOST_NAMES, Patterns, patterns
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import DialError
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
-from penstock.proxy.upstream.pool import Answer, Patience, Pool
+from penstock.proxy.upstream.http import Answer, HttpClient, Timeouts
 from penstock.wire.endpoint import Vendor
 
 logger = logging.getLogger("penstock.proxy")
 
 
-class Link:
-    """The way to one upstream.
+class UpstreamClient:
+    """Sends requests to one upstream.
 
     Attributes:
         name: as in the configuration.
@@ -40,39 +40,32 @@ class Link:
         self.vendor = Vendor(table.dialect)
         self.serves: Patterns = patterns(table.dialect, table.models)
         self.wants_caller_key = table.key_from == "caller"
-        address = Address.parse(table.base_url)
-        self._pool = Pool(
-            address,
-            Patience(
-                table.connect_timeout_s,
-                table.first_byte_timeout_s,
-                table.idle_timeout_s,
-                table.keep_alive_s,
-            ),
-            through=through,
+        timeouts = Timeouts(
+            table.connect_timeout_s,
+            table.first_byte_timeout_s,
+            table.idle_timeout_s,
+            table.keep_alive_s,
         )
-        relayed = through is not None and not address.tls  # the proxy reads the whole URL
-        self._prefix = b"http://" * relayed + address.host_header * relayed + address.prefix
-        fixed = b" HTTP/1.1\r\nhost: " + address.host_header + b"\r\naccept-encoding: identity\r\n"
-        self._fixed = fixed + _key_line(self.vendor, table.key_header, key)
-        if through is not None and relayed:
-            self._fixed += through.authorization
+        self._http = HttpClient(Address.parse(table.base_url), timeouts, through)
+        self._key = _key_header(self.vendor, table.key_header, key)
 
     def __repr__(self) -> str:
-        return f"Link({self.name!r})"
+        return f"UpstreamClient({self.name!r})"
 
     @property
     def open_connections(self) -> int:
         """How many connections are open, idle ones included."""
-        return self._pool.open_connections
+        return self._http.open_connections
 
-    async def send(self, method: bytes, target: bytes, headers: bytes, body: bytes) -> Answer:
+    async def send(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
+    ) -> Answer:
         """Send a request and wait for the answer's headers.
 
         Args:
             method: in upper case.
             target: path after the base URL, with its query.
-            headers: the caller's, ready for the wire.
+            headers: the caller's, as far as they travel on.
             body: as the caller sent it; its model is renamed where this upstream has other names.
 
         Raises:
@@ -81,12 +74,8 @@ class Link:
         """
         if self._rename and body:
             body = renamed(body, self._rename)
-        parts = [method, b" ", self._prefix, target, self._fixed, headers]
-        if body or method == b"POST":
-            parts.append(b"content-length: %d\r\n" % len(body))
-        parts.append(b"\r\n")
         try:
-            answer = await self._pool.send(b"".join(parts), body)
+            answer = await self._http.send(method, target, headers + self._key, body)
         except DialError as error:
             self._unreachable(str(error))
             raise
@@ -126,15 +115,14 @@ class Link:
         """Return the upstream's own name of a model."""
         return self._rename.get(model, model)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every connection."""
-        self._pool.close()
+        await self._http.close()
 
 
-def _key_line(vendor: Vendor, header: str | None, key: Secret | None) -> bytes:
+def _key_header(vendor: Vendor, header: str | None, key: Secret | None) -> list[tuple[str, str]]:
     if key is None:
-        return b""
+        return []
     if header is None:
         header = "x-api-key" if vendor is Vendor.ANTHROPIC else "authorization"
-    scheme = b"Bearer " if header == "authorization" else b""
-    return header.encode("ascii") + b": " + scheme + key.reveal().encode("ascii") + b"\r\n"
+    return [(header, ("Bearer " if header == "authorization" else "") + key.reveal())]

@@ -1,0 +1,294 @@
+"""HTTP to one upstream, by aiohttp: bytes go through as they are, and nothing is sent twice unseen.
+
+aiohttp keeps the connections, speaks TLS and to proxies, and reads HTTP. What a relay needs beyond
+that stands here: a pooled connection on which bytes arrived that answer no request is not used, and
+an error says whether the upstream may have acted on the request.
+"""
+
+import asyncio
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from penstock.proxy.headers import Header
+from penstock.proxy.upstream.address import Address
+from penstock.proxy.upstream.errors import (
+    DialError,
+    MalformedError,
+    ResetError,
+    SilenceError,
+    UpstreamError,
+)
+from penstock.proxy.upstream.forward_proxy import ForwardProxy
+
+LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
+"""Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had
+read and closed. Servers give up on idle connections after seconds, and the goodbye comes at once;
+what has read a request and breaks takes longer, or was busy a moment ago."""
+
+BUFFER_BYTES = 262_144
+"""Unread bytes of a reply above which reading stops, so that a slow caller slows the upstream."""
+
+HEAD_BYTES = 65_536
+"""The longest line of a reply's head, and its longest header; what sends more is no provider."""
+
+LARGE_BODY_BYTES = 1 << 20
+"""Larger bodies are written piece by piece, as the upstream takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long to wait for an upstream, in seconds.
+
+    Attributes:
+        connect_s: for a connection, TLS included.
+        first_byte_s: from the request's last byte to the answer's headers.
+        between_bytes_s: between two pieces of the answer.
+        idle_s: how long an unused connection is kept; below what servers usually keep.
+
+    """
+
+    connect_s: float = 10.0
+    first_byte_s: float = 600.0
+    between_bytes_s: float = 300.0
+    idle_s: float = 30.0
+
+
+class _StaleError(aiohttp.ClientConnectionError):
+    """A pooled connection had bytes on it that answer no request; nothing was sent."""
+
+
+class _CrossedError(aiohttp.ClientConnectionError):
+    """The upstream's goodbye crossed the request."""
+
+
+class _Request(aiohttp.ClientRequest):
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        protocol = conn.protocol
+        if protocol is None or protocol.should_close:
+            raise _StaleError
+        return await super().send(conn)
+
+
+class _Response(aiohttp.ClientResponse):
+    last_used: "WeakKeyDictionary[ResponseHandler, float]"
+    """When each open connection was used last, by its loop's clock."""
+    protocol: ResponseHandler | None = None
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        self.protocol = protocol = connection.protocol
+        assert protocol is not None  # the request was sent on it
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        idle_since = self.last_used.get(protocol)
+        self.last_used[protocol] = began
+        try:
+            return await super().start(connection)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            idle_s = 0.0 if idle_since is None else began - idle_since
+            if idle_s >= LONG_IDLE_S and loop.time() - began <= AT_ONCE_S:
+                raise _CrossedError from None
+            raise
+
+
+class Answer:
+    """An upstream's answer while it arrives. `close` it whatever happens."""
+
+    __slots__ = ("_content", "_response", "headers", "status")
+
+    def __init__(self, response: _Response, between_bytes_s: float) -> None:
+        """Hold the connection until closed."""
+        self._response = response
+        self._content = response.content
+        self.status = response.status
+        self.headers: list[Header] = [(k.lower(), v) for k, v in response.raw_headers]
+        protocol = response.protocol
+        if protocol is not None and not self._content.is_eof():
+            protocol.read_timeout = between_bytes_s
+            protocol.start_timeout()
+
+    async def chunk(self) -> bytes:
+        """Wait for body bytes, all that have arrived; b"" at the end.
+
+        Raises:
+            UpstreamError: the connection broke, fell silent or spoke no HTTP.
+
+        """
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _broken(error, "within its answer") from None
+
+    @property
+    def complete(self) -> bool:
+        """True if the whole body has been read."""
+        return self._content.at_eof()
+
+    @property
+    def ended(self) -> bool:
+        """True if the upstream has sent everything, read or not."""
+        return self._content.is_eof()
+
+    def close(self) -> None:
+        """Give the connection back if the answer is complete, else close it. Twice is once."""
+        protocol = self._response.protocol
+        if self._content.is_eof() and protocol is not None:
+            self._response.last_used[protocol] = asyncio.get_running_loop().time()
+        self._response.close()
+
+
+class HttpClient:
+    """The connections to one upstream."""
+
+    def __init__(
+        self, address: Address, timeouts: Timeouts, through: ForwardProxy | None = None
+    ) -> None:
+        """Dial nothing yet; `through` is the proxy to go through."""
+        self._address = address
+        self._timeouts = timeouts
+        self._through = through
+        self._proxy = None if through is None else URL.build(
+            scheme="http", host=through.host, port=through.port
+        )  # fmt: skip
+        self._proxy_headers: dict[str, str] = {}
+        self._always: list[tuple[str, str]] = [("accept-encoding", "identity")]
+        if through is not None and through.authorization:
+            # A tunnel is asked for with it; without one each request goes by the proxy.
+            if address.tls:
+                self._proxy_headers["proxy-authorization"] = through.authorization
+            else:
+                self._always.append(("proxy-authorization", through.authorization))
+        self._base = address.base_url
+        # A class for each client, as aiohttp makes the responses: it holds the client's times.
+        self._last_used: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
+        self._response_class = type("Response", (_Response,), {"last_used": self._last_used})
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open, idle ones included."""
+        return sum(protocol.is_connected() for protocol in self._last_used)
+
+    async def send(
+        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
+    ) -> Answer:
+        """Send a request and wait for the answer's headers.
+
+        A warm connection may turn out to have been closed by the upstream while it idled. Where
+        that is sure, or likely (see `LONG_IDLE_S`), the request goes out once more on another
+        one. Otherwise the upstream may have acted on it, and whether it goes out again is the
+        scheduler's business: it counts attempts, and has a budget for them.
+
+        Raises:
+            DialError: no connection came about.
+            UpstreamError: the connection broke, fell silent or spoke no HTTP.
+
+        """
+        crossed = False
+        while True:
+            try:
+                response = await self._once(method, target, headers, body)
+            except _StaleError:
+                continue  # nothing was sent, and that connection is closed now
+            except _CrossedError:
+                if crossed:
+                    raise ResetError("the upstream closed the connection at once, twice") from None
+                crossed = True
+                continue
+            except aiohttp.ClientConnectorError as error:
+                raise self._no_connection(_reason(error)) from None
+            except aiohttp.ConnectionTimeoutError:
+                raise self._no_connection(f"none within {self._timeouts.connect_s:g} s") from None
+            except aiohttp.ClientHttpProxyError as error:
+                more = " (it wants a user name and a password: give them in HTTPS_PROXY)"
+                why = f"{error.status} {error.message[:100]}{more if error.status == 407 else ''}"
+                raise self._no_tunnel(why) from None
+            except aiohttp.ClientResponseError as error:
+                if error.request_info.method == "CONNECT":
+                    raise self._no_tunnel("its answer is not HTTP") from None
+                raise MalformedError("the upstream's answer is not HTTP") from None
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _broken(error, "before it answered") from None
+            except (OSError, ValueError) as error:  # a name that cannot be encoded is no OSError
+                raise self._no_connection(type(error).__name__) from None
+            return Answer(response, self._timeouts.between_bytes_s)
+
+    async def _once(
+        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
+    ) -> _Response:
+        data = io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body
+        response = await self._opened().request(
+            method,
+            URL(self._base + target, encoded=True),
+            headers=[*headers, *self._always],
+            data=data if body or method == "POST" else None,
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers or None,
+        )
+        assert isinstance(response, _Response)
+        return response
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise DialError("the client is closed: was a request sent after the drain?")
+        if self._session is None:
+            tls = self._address.tls_context()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,  # their number is the scheduler's business
+                    keepalive_timeout=self._timeouts.idle_s,
+                    ssl=True if tls is None else tls,
+                ),
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=self._timeouts.connect_s,
+                    sock_read=self._timeouts.first_byte_s,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("accept", "content-type", "user-agent"),
+                request_class=_Request,
+                response_class=self._response_class,
+                read_bufsize=BUFFER_BYTES,
+                max_line_size=HEAD_BYTES,
+                max_field_size=HEAD_BYTES,
+            )
+        return self._session
+
+    def _no_connection(self, reason: str) -> DialError:
+        there = f"{self._address.host}:{self._address.port}"
+        proxy = self._through
+        if proxy is not None:
+            there += f" through the proxy {proxy.host}:{proxy.port}"
+        return DialError(f"no connection to {there}: {reason}")
+
+    def _no_tunnel(self, why: str) -> DialError:
+        proxy = self._through
+        assert proxy is not None  # only a proxy can refuse a tunnel
+        there = f"{self._address.host}:{self._address.port}"
+        return DialError(f"the proxy {proxy.host}:{proxy.port} opened no tunnel to {there}: {why}")
+
+    async def close(self) -> None:
+        """Close every connection, busy or not."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    """Return why no connection came about; the library's own texts quote addresses and more."""
+    cause = error.os_error
+    return getattr(cause, "strerror", None) or type(cause).__name__
+
+
+def _broken(error: Exception, when: str) -> UpstreamError:
+    if isinstance(error, TimeoutError):
+        return SilenceError("the upstream sent nothing for longer than allowed")
+    return ResetError(f"the upstream closed the connection {when}")
