@@ -3,7 +3,17 @@
 import math
 from collections.abc import Iterable
 
-from penstock.core.events import Action, Arrived, Completed, Defer, Dispatch, Event, Woke
+from penstock.core.events import (
+    Action,
+    Arrived,
+    Completed,
+    Decision,
+    Defer,
+    Dispatch,
+    Event,
+    WindowMoved,
+    Woke,
+)
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.policy import Admit, DeferFor, Shed, Verdict
 from penstock.core.scheduler import Scheduler
@@ -141,10 +151,15 @@ Told = tuple[object, ...]
 
 def told(actions: Iterable[Action]) -> list[Told]:
     """Return what was decided, without the reasons."""
-    return [_told(action) for action in actions]
+    return [_told(action) for action in decisions(actions)]
 
 
-def _told(action: Action) -> Told:
+def decisions(actions: Iterable[Action]) -> list[Decision]:
+    """Return the actions that are about a request."""
+    return [action for action in actions if not isinstance(action, WindowMoved)]
+
+
+def _told(action: Decision) -> Told:
     if isinstance(action, Dispatch):
         return ("dispatch", action.request.id, action.upstream)
     if isinstance(action, Defer):

@@ -20,7 +20,7 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.scheduler import Scheduler
-from tests.core.story import request
+from tests.core.story import decisions, request
 
 Rule = Callable[[random.Random], str]
 """What becomes of an attempt: "reply", "broken", "unreachable", "hang", or a refusal's cause."""
@@ -117,7 +117,7 @@ class Town:
         self._carry_out(self.penstock.handle(event, now=self.now))
 
     def _carry_out(self, actions: list[Action]) -> None:
-        for action in actions:
+        for action in decisions(actions):
             id_ = action.request.id
             if isinstance(action, Reject):
                 self.outcomes[action.reason] += 1

@@ -13,6 +13,7 @@ from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.engine import Engine, Habits
 from penstock.sim.providers.registry import build_provider
 from penstock.sim.scenario import read_scenario, settings_of
+from tests.core.story import decisions
 from tests.equivalence.live import Step, run_live
 
 SCENARIO: dict[str, Any] = {
@@ -114,4 +115,4 @@ def test_the_comparison_sees_queues_and_refusals(stream: bool) -> None:
     assert lived == simulated
     actions = [action for _, _, answers in lived for action in answers]
     assert any(isinstance(action, Reject) for action in actions)
-    assert max(action.why.waited_s for action in actions) > 1.0
+    assert max(action.why.waited_s for action in decisions(actions)) > 1.0

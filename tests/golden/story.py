@@ -5,6 +5,7 @@ import sys
 
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.settings import PolicySpec, Settings, Stack, UpstreamSettings
+from tests.core.story import decisions
 from tests.properties.world import Caller, Fate, World, finish
 
 CLASSES = (
@@ -72,7 +73,7 @@ def steady_lines() -> list[str]:
     """Return the log of the steady stack, without severity: its formula is tuned elsewhere."""
     lines = []
     for now, _, actions in finish(world(STEADY, seed=1, requests=120)).log:
-        for action in actions:
+        for action in decisions(actions):
             why = action.why
             where = getattr(action, "upstream", getattr(action, "reason", ""))
             waits = " ".join(f"{cause}={s:.6f}" for cause, s in sorted(why.waits.items()))

@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-from penstock.core.events import Arrived, Cancelled, Completed, Event
+from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Event
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec
 from penstock.policies.registry import POLICIES
@@ -80,7 +80,7 @@ def mean_cost(n: int, allocation: str, ordering: str) -> float:
 
     def tell(event: Event) -> None:
         flying.extend(
-            a.request.id for a in penstock.handle(event, now=now) if hasattr(a, "upstream")
+            a.request.id for a in penstock.handle(event, now=now) if isinstance(a, Dispatch)
         )
 
     for k in range(60):

@@ -8,7 +8,7 @@ from hypothesis import settings as given_settings
 
 from penstock.core.events import Dispatch, Reject, Woke
 from penstock.core.settings import Limits
-from tests.core.story import is_at_rest
+from tests.core.story import decisions, is_at_rest
 from tests.properties.world import Run, World, begin, finish
 from tests.properties.worlds import worlds
 
@@ -107,7 +107,7 @@ def test_a_refusal_says_when_to_come_back_and_every_wait_has_a_cause(world: Worl
     run = finish(world)
     first_tries: set[int] = set()
     for now, _, actions in run.log:
-        for action in actions:
+        for action in decisions(actions):
             why = action.why
             assert all(seconds >= 0.0 for seconds in why.waits.values())
             assert why.waited_s == now - action.request.arrived_at

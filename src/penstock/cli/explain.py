@@ -1,6 +1,7 @@
 """`penstock explain`: parse, wire, print."""
 
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("request_id", metavar="ID")
+@click.argument("request_id", metavar="[ID]", required=False)
+@click.option(
+    "--window",
+    is_flag=True,
+    help="Instead of one request: say why the concurrency limits moved, a line for each move.",
+)
+@click.option("--upstream", default="", help="With --window: only this upstream's moves.")
 @click.option(
     "--log",
     "log",
@@ -25,18 +32,25 @@ if TYPE_CHECKING:
     show_default=True,
     help="Without --log: ask the running sidecar's admin listener.",
 )
-def command(request_id: str, log: Path | None, admin: str) -> None:
-    """Say why a request was sent, held or refused when it was.
+def command(
+    request_id: str | None, window: bool, upstream: str, log: Path | None, admin: str
+) -> None:
+    """Say why a request was sent, held or refused when it was, or why the window moved.
 
     ID is what the answer's header x-penstock-id says. Tells its class, its route, its estimate and
     where that came from, how long it waited for what, and the severity, rung, window and deficit
     at each decision.
     """
-    from penstock.log.explain import explain
+    from penstock.log.explain import explain, explain_window
 
-    lines = explain(
-        _from_log(log) if log is not None else _from_sidecar(admin, request_id), request_id
-    )
+    if window == (request_id is not None) or (upstream and not window):
+        raise click.UsageError("give either the ID of a request, or --window")
+    if request_id is None:
+        records = _from_log(log) if log is not None else _from_sidecar(admin, "window")
+        click.echo("\n".join(explain_window(records, upstream) or ["No window moved."]))
+        return
+    query = f"id={urllib.parse.quote(request_id)}"
+    lines = explain(_from_log(log) if log is not None else _from_sidecar(admin, query), request_id)
     if not lines:
         click.echo(
             f"Nothing is known of request {request_id}. Ids look like 3f2a1c-42; the sidecar "
@@ -56,15 +70,14 @@ def _from_log(path: Path) -> Iterator["Record"]:
         raise click.ClickException(str(error)) from None
 
 
-def _from_sidecar(admin: str, request_id: str) -> Iterator["Record"]:
+def _from_sidecar(admin: str, query: str) -> Iterator["Record"]:
     import tempfile
     import urllib.error
-    import urllib.parse
     import urllib.request
 
     if not admin.startswith(("http://", "https://")):
         raise click.ClickException(f"--admin {admin}: must be an http:// or https:// address")
-    url = f"{admin.rstrip('/')}/decisions?id={urllib.parse.quote(request_id)}"
+    url = f"{admin.rstrip('/')}/decisions?{query}"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the scheme is checked
             lines = answer.read()

@@ -95,4 +95,12 @@ def compare(header: "Header", records: Iterator["Record"], cut: Sequence[int] = 
 
 
 def _words(actions: "list[Action]") -> str:
-    return "; ".join(f"{type(a).__name__} {a.request.id} {a.why}" for a in actions) or "nothing"
+    return "; ".join(map(_in_words, actions)) or "nothing"
+
+
+def _in_words(action: "Action") -> str:
+    from penstock.core.events import WindowMoved
+
+    if isinstance(action, WindowMoved):
+        return f"{action}"
+    return f"{type(action).__name__} {action.request.id} {action.why}"

@@ -4,7 +4,7 @@ A list of `(now, event)` replays any production decision. Nobody changes one onc
 that every request brings are not frozen, because making a frozen object takes 3 times as long.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from penstock.core.model import Request
@@ -230,4 +230,25 @@ class Reject:
     why: Why
 
 
-Action = Dispatch | Defer | Reject
+@dataclass(slots=True)
+class WindowMoved:
+    """The concurrency limit of one upstream changed; there is nothing to carry out.
+
+    Attributes:
+        before: requests that could be in flight until now; inf for no limit.
+        after: requests that may be in flight from now on.
+        because: what moved it, a word of `docs/how-to/why-did-the-window-move.md`.
+        evidence: the figures that the move stands on, by name with their units.
+
+    """
+
+    upstream: str
+    before: float
+    after: float
+    because: str
+    evidence: dict[str, float] = field(default_factory=dict)
+
+
+Decision = Dispatch | Defer | Reject
+"""An action about one request."""
+Action = Decision | WindowMoved

@@ -45,6 +45,8 @@ class GrowingWindow:
     def __init__(self, start: float) -> None:
         """Start with a guess that holds until something is confirmed."""
         self.window = float(int(start))
+        self.because = "start"
+        self.evidence: dict[str, float] = {}
         self._limit = self.window
         self._latency_s = 1.0
         # Ramping: nothing has waited yet at the level that is confirmed.
@@ -115,6 +117,7 @@ class GrowingWindow:
 
     def _open_probe(self, now: float) -> None:
         self._probing = True
+        self.because, self.evidence = "probe", {}
         self.window = self._limit
         if now < self._wide_at or now > self._pressed_at + PRESSED_S:
             return
@@ -125,6 +128,7 @@ class GrowingWindow:
             self._wide_at = now + self._wide_after_s()
 
     def _set(self, limit: float) -> None:
+        self.because = "grew" if limit > self._limit else "shrank"
         self._limit = self.window = max(1.0, float(int(limit)))
         self._probing = False
 

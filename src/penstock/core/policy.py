@@ -117,6 +117,16 @@ class CapacityPolicy(Protocol):
         """How many requests may be in flight; inf for no limit."""
         ...
 
+    @property
+    def because(self) -> str:
+        """What moved the window last, for `WindowMoved`."""
+        ...
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """The figures that this move stood on; a new object for each move."""
+        ...
+
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Say whether one more fits beside `in_flight` requests of `tokens` predicted tokens.
 

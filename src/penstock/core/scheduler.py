@@ -61,6 +61,7 @@ class Scheduler:
         """Wire the parts; `policies.registry.build_scheduler` does it from settings alone."""
         self.settings = settings
         self._upstreams = {u.name: u for u in upstreams}
+        self._all_upstreams = upstreams
         self._overload = overload
         self._make_allocator = make_allocator
         self._make_queue = make_queue
@@ -106,6 +107,9 @@ class Scheduler:
             # At one instant timers come last: those due exactly now wait for `Woke`.
             self._timers(now if isinstance(event, Woke) else math.nextafter(now, -math.inf), now)
         self._handlers[type(event)](event, now)
+        for upstream in self._all_upstreams:
+            if upstream.capacity.window != upstream.window_told:
+                self._actions.append(upstream.window_moved())
         actions, self._actions = self._actions, []
         return actions
 

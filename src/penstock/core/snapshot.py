@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.core.events import WindowMoved
 from penstock.core.lane import Lane
 from penstock.core.upstream.ledger import Upstream
 
@@ -33,7 +34,10 @@ class LaneSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSnapshot:
-    """One upstream: room, health and the fit of its service time by model."""
+    """One upstream: room, health and the fit of its service time by model.
+
+    `window_moved` is the last move of its window; None if there was none.
+    """
 
     window: float
     in_flight: int
@@ -42,6 +46,7 @@ class UpstreamSnapshot:
     probation: bool
     slowdown: float
     service: dict[str, tuple[float, float]]
+    window_moved: WindowMoved | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +119,5 @@ def _upstream(upstream: Upstream, now: float) -> UpstreamSnapshot:
         upstream.health.probation or upstream.doubt.held,
         upstream.slowdown,
         upstream.services(),
+        upstream.moved,
     )

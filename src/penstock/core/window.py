@@ -10,6 +10,12 @@ class CountingWindow:
     """At most `window` requests in flight; subclasses say how replies move it."""
 
     window: float
+    because = "reply"
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """Return nothing: the reply's latency is in the log already."""
+        return {}
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Say whether one more fits; one always may go."""

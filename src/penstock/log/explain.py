@@ -15,6 +15,7 @@ from penstock.core.events import (
     Reject,
     Throttled,
     Why,
+    WindowMoved,
 )
 from penstock.core.model import Request
 from penstock.log.format import Record
@@ -35,6 +36,15 @@ _CAUSES = {
     "slow_first_token": "no first token in time",
     "denied": "its key, model or path is not accepted there",
 }
+MOVES = {
+    "start": "nothing is known yet",
+    "grew": "replies in flight beside more did not wait inside the provider",
+    "shrank": "replies waited inside the provider, or are overdue",
+    "refused": "the provider refused an attempt as too much",
+    "probe": "one more may fly to see whether the provider serves more",
+    "reply": "the policy's rule for every reply",
+}
+"""What moves a window, by the word in `WindowMoved.because`."""
 _REASONS = {
     "shed": "the cost ladder refuses this rung at such a severity",
     "queue_full": "the queue is full",
@@ -73,6 +83,42 @@ def explain(records: Iterable[Record], public_id: str) -> list[str]:
     return lines
 
 
+def explain_window(records: Iterable[Record], upstream: str = "") -> list[str]:
+    """Return a line for every move of the concurrency limit, oldest first; empty if there was none.
+
+    Args:
+        records: of a decision log, or of the sidecar's memory; other records are passed over.
+        upstream: only this one's moves; all if empty.
+
+    """
+    return [
+        _moved(record, record.what)
+        for record in records
+        if isinstance(record.what, WindowMoved) and upstream in ("", record.what.upstream)
+    ]
+
+
+def _moved(record: Record, move: WindowMoved) -> str:
+    moment = _moment(record, record.now)[:-4]
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in move.evidence.items())
+    why = MOVES.get(move.because, move.because)
+    return (
+        f"{moment}  {move.upstream}: {_limit(move.before)} -> {_limit(move.after)}  "
+        f"{move.because}: {why}" + (f" ({figures})" if figures else "")
+    )
+
+
+def _limit(window: float) -> str:
+    return "no limit" if math.isinf(window) else f"{window:g}"
+
+
+def _moment(record: Record, at: float) -> str:
+    """Return the calendar's time of a driver time, in UTC, to the millisecond."""
+    header = record.header
+    wall = header.started_unix_s + (at - header.started_at)
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
 def _ended(story: Sequence[Record]) -> bool:
     last = story[-1].what
     if isinstance(last, Failed):
@@ -81,9 +127,7 @@ def _ended(story: Sequence[Record]) -> bool:
 
 
 def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
-    header = arrival.header
-    wall = header.started_unix_s + (request.arrived_at - header.started_at)
-    moment = datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    moment = _moment(arrival, request.arrived_at)
     tenant = f", tenant {request.tenant}" if request.tenant else ""
     route = f", route {request.route}" if request.route else ""
     estimate = request.estimate

@@ -108,7 +108,7 @@ class Record:
 
     @property
     def request_id(self) -> int | None:
-        """The request that it is about; None for wake-ups, draining and limits."""
+        """The request that it is about; None for wake-ups, draining, limits, windows."""
         if isinstance(self.what, events.Arrived | events.Dispatch | events.Defer | events.Reject):
             return self.what.request.id
         return getattr(self.what, "request_id", None)
@@ -135,7 +135,10 @@ def veiled(request: Request) -> Request:
 def line_of(now: float, what: Event | Action, outcome: Outcome | None) -> dict[str, Any]:
     """Return the line for an event or an action, ready for `jsonio.dumps`."""
     line: dict[str, Any] = {"now": now}
-    if isinstance(what, events.Dispatch | events.Defer | events.Reject):
+    if isinstance(what, events.WindowMoved):
+        line["action"] = NAMES[type(what)]
+        skip = ""
+    elif isinstance(what, events.Dispatch | events.Defer | events.Reject):
         line["action"] = NAMES[type(what)]
         line["request_id"] = what.request.id
         skip = "request"

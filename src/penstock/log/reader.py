@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from penstock.core.events import Action, Arrived, Event
+from penstock.core.events import Action, Arrived, Event, WindowMoved
 from penstock.core.model import Request
 from penstock.errors import PenstockError
 from penstock.log.format import (
@@ -158,6 +158,8 @@ class _Reader:
 
     def _action(self, line: dict[str, Any]) -> Action | None:
         kind = ACTIONS[line.pop("action")]
+        if kind is WindowMoved:
+            return WindowMoved(**decode_action(kind, line))
         request = self._requests.get(line.pop("request_id"))
         if request is None:
             return None

@@ -68,13 +68,15 @@ class AdminApp:
         return 200, _JSON, dumps(self._sidecar.snapshot())
 
     def _decisions(self, query: bytes) -> tuple[int, bytes, bytes]:
-        asked = parse_qs(query.decode("latin-1"))
+        asked = parse_qs(query.decode("latin-1"), keep_blank_values=True)
         id_ = asked.get("id", [""])[-1]
         if id_:
             lines = self._recent.of(id_)
             if lines is None:
                 return 404, _TEXT, b"nothing is kept about this id\n"
             return 200, _LINES, lines
+        if "window" in asked:
+            return 200, _LINES, self._recent.window_moves()
         limit = asked.get("limit", ["100"])[-1]
         if not limit.isascii() or not limit.isdigit():
             return 400, _TEXT, b"limit must be a whole number\n"

@@ -19,10 +19,12 @@ from penstock.core.events import (
     Arrived,
     Cancelled,
     Completed,
+    Decision,
     Defer,
     Event,
     Failed,
     Reject,
+    WindowMoved,
     Woke,
 )
 from penstock.core.model import Request
@@ -66,7 +68,7 @@ class Observer(Protocol):
 class Waiter(Protocol):
     """Someone who waits for the scheduler's word about one request."""
 
-    def deliver(self, action: Action, *, first: bool) -> bool:
+    def deliver(self, action: Decision, *, first: bool) -> bool:
         """Take the word; return False if nobody is left to hear it.
 
         Args:
@@ -243,10 +245,11 @@ class Driver:
         for action in self._core.handle(event, now=now):
             for observer in observers:
                 self._show(observer.action, now, action)
-            self._deliver(action, first=first)
-            first = False
+            if not isinstance(action, WindowMoved):
+                self._deliver(action, first=first)
+                first = False
 
-    def _deliver(self, action: Action, *, first: bool) -> None:
+    def _deliver(self, action: Decision, *, first: bool) -> None:
         request_id = action.request.id
         if isinstance(action, Reject):
             waiter = self._waiters.pop(request_id, None)

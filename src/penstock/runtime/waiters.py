@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from penstock.core.events import Action, Defer, Dispatch, Reject
+from penstock.core.events import Decision, Defer, Dispatch, Reject
 
 Word = Dispatch | Reject
 
@@ -33,7 +33,7 @@ class AsyncWaiter:
         self._word: Word | BaseException | None = None
         self._first = True
 
-    def deliver(self, action: Action, *, first: bool) -> bool:
+    def deliver(self, action: Decision, *, first: bool) -> bool:
         """Take the word; False if the loop is closed and the coroutine with it."""
         if isinstance(action, Defer):
             return True
@@ -96,7 +96,7 @@ class ThreadWaiter:
         self._told.acquire()
         self._word: Word | BaseException | None = None
 
-    def deliver(self, action: Action, *, first: bool) -> bool:
+    def deliver(self, action: Decision, *, first: bool) -> bool:
         """Take the word."""
         if isinstance(action, Defer):
             return True

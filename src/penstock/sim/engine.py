@@ -259,7 +259,7 @@ class Engine:
                     self._dispatch(action, now)
                 elif isinstance(action, Reject):
                     self._refuse(action, now)
-                else:
+                elif isinstance(action, Defer):
                     self._defer(action)
             if not told:
                 return

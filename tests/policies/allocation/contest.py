@@ -4,7 +4,7 @@ from penstock.core.events import Arrived, Completed, Dispatch
 from penstock.core.model import TrafficClass
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec
-from tests.core.story import request, scheduler
+from tests.core.story import decisions, request, scheduler
 
 
 def contest(
@@ -24,7 +24,7 @@ def contest(
     for id_, (name, cost) in enumerate(arrivals, start=1):
         first += penstock.handle(Arrived(request(id_, name, cost=cost)), now=0.0)
         names[id_] = name
-    order, flying, now = [], [a.request.id for a in first], 0.0
+    order, flying, now = [], [a.request.id for a in decisions(first)], 0.0
     while flying:
         now += 1.0
         for action in penstock.handle(Completed(flying.pop(0), None), now=now):

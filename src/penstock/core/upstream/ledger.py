@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled
+from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled, WindowMoved
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
@@ -39,12 +39,17 @@ class Upstream:
     in_flight: dict[int, Ticket] = field(default_factory=dict)
     tokens: float = 0.0
     slowdown: float = 0.0
+    window_told: float = field(init=False)
+    """The window that the last `WindowMoved` stated."""
+    moved: WindowMoved | None = None
+    """The last one."""
     _paced_by: str = ""
     _service: dict[str, ServiceTime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take the configured name."""
         self.name = self.settings.name
+        self.window_told = self.capacity.window
 
     def serves(self, model: str) -> bool:
         """Say whether this upstream may be asked for the model."""
@@ -228,6 +233,15 @@ class Upstream:
         self._land(ticket, now)
         self.limits.settle(ticket, None, None)
         self.doubt.left(ticket, now)
+
+    def window_moved(self) -> WindowMoved:
+        """Return why the window is no longer `window_told`."""
+        capacity, before = self.capacity, self.window_told
+        self.window_told = capacity.window
+        self.moved = WindowMoved(
+            self.name, before, capacity.window, capacity.because, capacity.evidence
+        )
+        return self.moved
 
     def in_doubt(self, now: float) -> bool:
         """Say whether others should serve, if they can."""

@@ -1,6 +1,6 @@
 """What the sidecar counts. Labels here come from the configuration or from us, not from callers."""
 
-from penstock.core.events import Action, Defer, Dispatch, Reject
+from penstock.core.events import Action, Defer, Dispatch, Reject, WindowMoved
 from penstock.proxy.observe.tally import Spread, Tally
 
 SECONDS = (
@@ -23,6 +23,11 @@ class Metrics:
             "penstock_decisions",
             "What the scheduler decided.",
             ("traffic_class", "rung", "decision", "reason"),
+        )
+        self.window_moves = Tally(
+            "penstock_window_moves",
+            "How often an upstream's concurrency limit moved.",
+            ("upstream", "direction", "reason"),
         )
         self.attempts = Tally(
             "penstock_upstream_attempts", "Attempts by how they ended.", ("upstream", "outcome")
@@ -47,7 +52,8 @@ class Metrics:
     def tallies(self) -> tuple[Tally, ...]:
         """All counters."""
         return (
-            self.requests, self.outcomes, self.decisions, self.attempts, self.tokens, self.usage,
+            self.requests, self.outcomes, self.decisions, self.window_moves, self.attempts,
+            self.tokens, self.usage,
         )  # fmt: skip
 
     @property
@@ -57,6 +63,10 @@ class Metrics:
 
     def action(self, now: float, action: Action) -> None:
         """Count a decision."""
+        if isinstance(action, WindowMoved):
+            direction = "up" if action.after > action.before else "down"
+            self.window_moves.add(action.upstream, direction, action.because)
+            return
         name = action.request.traffic_class
         if isinstance(action, Dispatch):
             why = action.why

@@ -1,9 +1,9 @@
 """The last decisions, kept for `/decisions` and `penstock explain`; no text, no keys."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 
-from penstock.core.events import Action, Arrived, Event
+from penstock.core.events import Action, Arrived, Event, WindowMoved
 from penstock.log.format import VERSION, line_of, veiled
 from penstock.proxy.observe.metrics import Metrics
 from penstock.wire import jsonio
@@ -41,6 +41,7 @@ class Recent:
             }
         )
         self._by_id: OrderedDict[int, list[Note]] = OrderedDict()
+        self._moves: deque[Note] = deque(maxlen=requests_kept)
 
     def event(self, now: float, event: Event) -> None:
         """Note an event about a request; wake-ups and limits are nobody's."""
@@ -59,6 +60,9 @@ class Recent:
     def action(self, now: float, action: Action) -> None:
         """Note an action."""
         self._count(now, action)
+        if isinstance(action, WindowMoved):
+            self._moves.append((now, action))
+            return
         notes = self._by_id.get(action.request.id)
         if notes is not None:
             notes.append((now, action))
@@ -75,6 +79,10 @@ class Recent:
         """Return the lines of the newest requests, newest request first."""
         newest = list(reversed(self._by_id.values()))[:limit]
         return self._lines(newest)
+
+    def window_moves(self) -> bytes:
+        """Return the lines of the latest moves of the windows, oldest first."""
+        return self._lines([list(self._moves)])
 
     def _lines(self, stories: Iterable[list[Note]]) -> bytes:
         lines = [self._header]
