@@ -44,7 +44,7 @@ def test_a_request_that_could_not_reach_its_upstream_goes_to_another_at_once() -
     for id_ in range(20):
         told = arrive(penstock, request(id_, at=id_ * 10.0))
         if told == [("dispatch", id_, "a")]:
-            told = tell(penstock, (id_ * 10.0, Failed(id_, retryable=True, reached=False)))
+            told = tell(penstock, (id_ * 10.0 + 0.5, Failed(id_, retryable=True, reached=False)))
         assert told == [("dispatch", id_, "b")]
         complete(penstock, id_, now=id_ * 10.0 + 9.0)
 
@@ -52,13 +52,13 @@ def test_a_request_that_could_not_reach_its_upstream_goes_to_another_at_once() -
 def test_what_cannot_be_reached_is_tried_once_at_each_and_then_within_the_budget() -> None:
     penstock = scheduler(*(upstream(name) for name in "abc"), retry_share=0.0, max_attempts=100)
     told = arrive(penstock, request(1))
-    for _ in range(2):
-        told += tell(penstock, (0.0, Failed(1, retryable=True, reached=False)))
+    for now in (0.25, 0.5):
+        told += tell(penstock, (now, Failed(1, retryable=True, reached=False)))
 
     assert told == [("dispatch", 1, "a"), ("dispatch", 1, "b"), ("dispatch", 1, "c")]
-    assert tell(penstock, (0.0, Failed(1, retryable=True, reached=False))) == []
-    assert penstock.next_wakeup() == 1.0  # a back-off, and one from the budget
-    assert len(tell(penstock, (1.0, Woke()))) == 1
+    assert tell(penstock, (0.75, Failed(1, retryable=True, reached=False))) == []
+    assert penstock.next_wakeup() == 1.75  # a back-off, and one from the budget
+    assert len(tell(penstock, (1.75, Woke()))) == 1
 
 
 def test_a_broken_attempt_moves_once_beyond_the_retry_budget() -> None:

@@ -120,8 +120,8 @@ def test_a_sick_upstream_elsewhere_lets_no_more_of_them_by() -> None:
         upstream("sick", window=1.0), upstream("b", window=8.0, window_tokens=100.0, base_s=9.0)
     )
     arrive(penstock, request(0, cost=50))
-    tell(penstock, (0.0, Throttled(0, RefusalCause.RATE, 59.0)))  # 0 flies at b now
-    arrive(penstock, request(1, cost=100))
+    tell(penstock, (0.1, Throttled(0, RefusalCause.RATE, 59.0)))  # 0 flies at b now
+    arrive(penstock, request(1, at=0.1, cost=100))
     passed = []
     for id_ in range(2, 50):
         passed += arrive(penstock, request(id_, "interactive", at=id_, cost=30))

@@ -140,3 +140,12 @@ def test_looking_changes_nothing(world: World) -> None:
         again.penstock.next_wakeup()
         again.penstock.snapshot()
         assert again.penstock.handle(event, now=now) == actions
+
+
+@in_many_worlds
+@given(worlds())
+def test_no_request_is_sent_twice_at_one_instant(world: World) -> None:
+    run = finish(world)
+
+    sent = [(now, a.request.id) for now, _, acts in run.log for a in acts if type(a) is Dispatch]
+    assert len(set(sent)) == len(sent)

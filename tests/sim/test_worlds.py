@@ -6,6 +6,7 @@ The engine itself refuses a run that leaves a request without an end.
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from penstock.policies.registry import POLICIES, build_scheduler
 from penstock.sim.engine import Engine
 from penstock.sim.providers.registry import build_provider
 from penstock.sim.scenario import read_scenario, settings_of
+from penstock.sim.simulate import run_one
 
 Table = dict[str, Any]
 
@@ -112,3 +114,33 @@ def test_every_request_ends_once_and_nothing_is_left(document: Table) -> None:
     assert sum(u.in_flight_tokens for u in snapshot.upstreams.values()) == 0
     assert sum(lane.waiting for lane in snapshot.lanes) + snapshot.deferred == 0
     assert provider.load().active + provider.load().queued == 0
+
+
+@pytest.mark.parametrize("dialect", ["openai", "plain"])
+@pytest.mark.parametrize("limit", ["tpm", "output_tpm"])
+@pytest.mark.parametrize("burst_s", [0.2, 1.0, 5.0])
+def test_replies_dearer_than_the_providers_bucket_end_the_run_all_the_same(
+    dialect: str, limit: str, burst_s: float
+) -> None:
+    slots = {"model": "slots", "slots": 32}
+    scenario = read_scenario(
+        {
+            "provider": {
+                "model": "rate_limited",
+                "inner": slots,
+                "dialect": dialect,
+                "burst_s": burst_s,
+                limit: 3000.0,
+            },
+            "workload": {"rate_per_s": 1.0, "requests": 60},
+        }
+    )
+    sent = Counter[tuple[float, int]]()
+
+    def watch(now: float, _event: Event, actions: list[Action]) -> None:
+        sent.update((now, act.request.id) for act in actions if isinstance(act, Dispatch))
+
+    run_one(scenario, "default", 1, watch=watch)
+
+    assert max(sent.values()) == 1
+    assert sum(sent.values()) <= 2 * 60

@@ -218,10 +218,9 @@ class Lane:
                     each.passes += 1
                 return ticket, target
             self._hold({name: ticket}, obstacle, now)
-            if obstacle[0] == "backoff":  # waits for its retry, which others must not
-                continue
-            if obstacle is OWED or self._only_its_model(ticket, opened, now):
-                heads |= self._park(ticket, now)
+            waits_for_retry = obstacle[0] == "backoff"
+            if waits_for_retry or obstacle is OWED or self._only_its_model(ticket, opened, now):
+                heads |= self._park(ticket, alone=waits_for_retry, now=now)
                 continue
             blocked.append(ticket)
             if ticket.passes >= PASSES_LIMIT:
@@ -263,14 +262,14 @@ class Lane:
                 best, best_key = upstream, key
         return best, nearest
 
-    def _park(self, ticket: Ticket, now: float) -> dict[str, Ticket]:
+    def _park(self, ticket: Ticket, *, alone: bool, now: float) -> dict[str, Ticket]:
         """Park a head; return its class's next one, by class, if there is one."""
         name = ticket.request.traffic_class
         queue = self.queues[name]
         if not isinstance(queue, ParkingQueue):
             queue = self.queues[name] = ParkingQueue(queue, self.make_queue)
             self._parking.append(queue)
-        queue.park(ticket, now=now)
+        queue.park(ticket, alone=alone, now=now)
         return self._heads((name,), now)
 
     def _unpark(self, opened: Sequence[Upstream], elsewhere: tuple[str, float], now: float) -> None:
@@ -280,10 +279,12 @@ class Lane:
                 if self._owes(ticket, now):
                     continue
                 target, obstacle = self._place(ticket, opened, elsewhere, now)
-                if target is not None or not self._only_its_model(ticket, opened, now):
-                    queue.unpark(ticket, now=now)
-                else:
+                if target is None and (
+                    obstacle[0] == "backoff" or self._only_its_model(ticket, opened, now)
+                ):
                     self._hold({ticket.request.traffic_class: ticket}, obstacle, now)
+                else:
+                    queue.unpark(ticket, now=now)
 
     def _only_its_model(self, ticket: Ticket, opened: Sequence[Upstream], now: float) -> bool:
         """Say whether nothing but its model's limits holds the ticket back, wherever it may go."""
@@ -304,8 +305,10 @@ class Lane:
         )
 
     def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
-        if ticket.attempts and upstream.health.troubled and not ticket.retry_paid:
-            retry_at = self.retries.next_at(self.signals.waiting, now=now)
+        if ticket.attempts:
+            retry_at = ticket.may_retry_at(upstream.name)
+            if upstream.health.troubled and not ticket.retry_paid:
+                retry_at = max(retry_at, self.retries.next_at(self.signals.waiting, now=now))
             if retry_at > now:
                 return "backoff", retry_at
         keep = 0.0 if upstream.limits.unlimited else self._keep(ticket.request.traffic_class)
@@ -365,6 +368,13 @@ class Lane:
     def open_at(self, now: float) -> float:
         """Return when the first upstream may be used again."""
         return min(upstream.health.open_at(now) for upstream in self.upstreams)
+
+    def retry_at(self, ticket: Ticket, now: float) -> float:
+        """Return when a refused ticket may first be sent again, to whichever upstream."""
+        return min(
+            max(upstream.health.open_at(now), ticket.may_retry_at(upstream.name))
+            for upstream in self.upstreams
+        )
 
 
 def _nearer(one: tuple[str, float], other: tuple[str, float]) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""A class's queue in which requests of a model at its limit are parked, so that others go."""
+"""A class's queue in which tickets that others need not wait for are parked."""
 
 from collections.abc import Callable
 
@@ -7,23 +7,25 @@ from penstock.core.ticket import Ticket
 
 
 class ParkingQueue:
-    """One queue for all, and one beside it for each model that has reached its own limits.
+    """One queue for all, one beside it for each model at its own limits, and the retries.
 
     A head that only its model's limits hold back would hold back its whole class, other models
     of which have room. It is parked, later ones of its model queue up behind it, and each
     first one comes back into the common queue, whose order is the policy's, when it fits.
+    A head that waits for its next attempt is parked alone: nothing queues up behind it.
     """
 
     def __init__(self, common: OrderedQueue, make: Callable[[], OrderedQueue]) -> None:
         """Take over a class's queue; `make` gives those beside it."""
         self._common = common
         self._make = make
-        self._parking: dict[str, OrderedQueue] = {}
+        self._by_model: dict[str, OrderedQueue] = {}
         self._is_parked: set[int] = set()  # asked for members, never walked through
+        self._retries: dict[int, Ticket] = {}
 
     def push(self, ticket: Ticket, *, now: float) -> None:
         """Take in a ticket, behind those of its model that are parked."""
-        queue = self._parking.get(ticket.request.model)
+        queue = self._by_model.get(ticket.request.model)
         if queue is None:
             self._common.push(ticket, now=now)
         else:
@@ -37,22 +39,27 @@ class ParkingQueue:
     def take(self, ticket: Ticket, *, now: float) -> None:
         """Remove a ticket."""
         id_, model = ticket.request.id, ticket.request.model
+        if self._retries.pop(id_, None) is not None:
+            return
         if id_ not in self._is_parked:
             self._common.take(ticket, now=now)
             return
         self._is_parked.remove(id_)
-        queue = self._parking[model]
+        queue = self._by_model[model]
         queue.take(ticket, now=now)
         if not len(queue):
-            del self._parking[model]
+            del self._by_model[model]
 
-    def park(self, ticket: Ticket, *, now: float) -> None:
-        """Park a ticket of the common queue."""
+    def park(self, ticket: Ticket, *, alone: bool, now: float) -> None:
+        """Park a ticket of the common queue: alone, or at the head of a queue for its model."""
         self._common.take(ticket, now=now)
+        if alone:
+            self._retries[ticket.request.id] = ticket
+            return
         model = ticket.request.model
-        queue = self._parking.get(model)
+        queue = self._by_model.get(model)
         if queue is None:
-            queue = self._parking[model] = self._make()
+            queue = self._by_model[model] = self._make()
         queue.push(ticket, now=now)
         self._is_parked.add(ticket.request.id)
 
@@ -62,15 +69,15 @@ class ParkingQueue:
         self._common.push(ticket, now=now)
 
     def firsts(self, *, now: float) -> list[Ticket]:
-        """Return the first parked ticket of each model."""
-        heads = (queue.head(now=now) for queue in self._parking.values())
-        return [head for head in heads if head is not None]
+        """Return the first parked ticket of each model, and all that wait for their retry."""
+        heads = (queue.head(now=now) for queue in self._by_model.values())
+        return [*(head for head in heads if head is not None), *self._retries.values()]
 
     def first(self, model: str, *, now: float) -> Ticket | None:
         """Return the first parked ticket of one model."""
-        queue = self._parking.get(model)
+        queue = self._by_model.get(model)
         return None if queue is None else queue.head(now=now)
 
     def __len__(self) -> int:
         """Return how many wait, the parked ones included."""
-        return len(self._common) + len(self._is_parked)
+        return len(self._common) + len(self._is_parked) + len(self._retries)

@@ -208,15 +208,15 @@ class Scheduler:
         before = [each.closings(now) for each in sharing]
         upstream.refuse(ticket, event, now=now)
         lane.settle(ticket, -ticket.cost_tokens)
-        open_at = lane.open_at(now)
+        retry_at = lane.retry_at(ticket, now)
         hopeless = (
-            open_at >= retry.last_at(ticket)
+            retry_at >= retry.last_at(ticket)
             or lane.no_use(ticket.request, now)
             or retry.refused_too_often(ticket, self.settings.max_attempts, now)
         )
         if hopeless or self._draining:
             self._end(ticket)
-            self._reject(ticket, lane, "upstream", open_at - now, now)
+            self._reject(ticket, lane, "upstream", retry_at - now, now)
         else:
             self._requeue(ticket, lane, now)
         for each, closings in zip(sharing, before, strict=True):

@@ -6,6 +6,9 @@ from enum import Enum
 
 from penstock.core.model import Request, bucket_of
 
+REDISPATCH_S = 0.001
+"""The least time between two attempts of one request, wherever they go."""
+
 
 class Stage(Enum):
     """Where a ticket is."""
@@ -29,6 +32,7 @@ class Ticket:
         cost_tokens: what it is charged until its real usage is known.
         likely_tokens: what must fit a provider's stated rest: the p90, or what a refusal taught.
         passes: how often another request went by while this one did not fit upstream.
+        not_before: by upstream that refused it, the time before which it is not sent there again.
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
             from the retry budget already; `failed_at` where it broke.
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
@@ -52,6 +56,7 @@ class Ticket:
     attempts: int = 0
     retry_paid: bool = False
     failed_at: tuple[str, ...] = ()
+    not_before: dict[str, float] | None = None
     held_by: str = ""
     held_since: float = math.nan
     waits: dict[str, float] = field(default_factory=dict)
@@ -61,6 +66,22 @@ class Ticket:
     in_flight_at_dispatch: int = 0
     sent_before: int = 0
     expected_s: float = 0.0
+
+    def back_off(self, upstream: str, until: float) -> None:
+        """Do not go to this upstream again before `until`: it has refused this request."""
+        if self.not_before is None:
+            self.not_before = {}
+        self.not_before[upstream] = until
+
+    def may_retry_at(self, upstream: str) -> float:
+        """Return when it may be sent to this upstream again; it was sent somewhere before.
+
+        Never twice at one instant: where an answer takes no time, that is an endless loop.
+        """
+        at = self.dispatched_at + REDISPATCH_S
+        if self.not_before is None:
+            return at
+        return max(at, self.not_before.get(upstream, at))
 
     def hold(self, cause: str, now: float) -> None:
         """Note what the request waits for from now on; "" ends the wait."""

@@ -100,6 +100,7 @@ class Meter:
         """Adopt a stated limit, and what is left of it: others may use the same account."""
         self.limit = limit
         if remaining is not None:
+            remaining = min(remaining, limit)  # more than all is left of nothing
             self._burst_s = math.inf
             self._left, self._left_at = remaining, now
             self._word, self._word_at = remaining, now
