@@ -227,7 +227,12 @@ class Engine:
         elif what is _FINISHED:
             load = self._loads[request_id - 1]
             self._ended[request_id] = (now, _COMPLETED)
-            done = Completed(request_id, load.output_tokens, load.request.prompt_tokens)
+            done = Completed(
+                request_id,
+                load.output_tokens,
+                load.request.prompt_tokens,
+                cached_tokens=event.cached_tokens,
+            )
             if name in self._stating:
                 self._tell(self._limits_event(name, now), now)
             self._tell(done, now)

@@ -45,9 +45,24 @@ def positive_or_none(*, low: float = 1e-6, high: float = MAX_S) -> float | None:
     return field(default=None, metadata={"rule": Rule(low=low, high=high, optional=True)})
 
 
+def share(default: float) -> float:
+    """Declare a share, from 0 to 1."""
+    return field(default=default, metadata={"rule": Rule(low=0.0, high=1.0)})
+
+
 def one_of(*choices: str) -> str:
     """Declare a word out of several; the first is the default."""
     return field(default=choices[0], metadata={"rule": Rule(choices=choices)})
+
+
+def flag(default: bool) -> bool:
+    """Declare a yes or no."""
+    return field(default=default, metadata={"flag": True})
+
+
+def table_or_none(kind: type[_P]) -> _P | None:
+    """Declare a table of declared parameters that may be left out."""
+    return field(default=None, metadata={"table": kind})
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], *, where: str) -> None:
@@ -80,16 +95,31 @@ def read_params(
         ConfigError: a key is unknown or a value breaks its rule; the text names key, value, rule.
 
     """
-    declared = {f.name: f for f in fields(cast("Any", kind))}
+    # What a model has of its own before what all models have, which is declared by keyword.
+    declared = {f.name: f for f in sorted(fields(cast("Any", kind)), key=lambda f: bool(f.kw_only))}
     refuse_unknown(table, (*declared, *also), where=where)
-    values: dict[str, Any] = {}
-    for name, value in table.items():
-        rule: Rule = declared[name].metadata["rule"]
-        if not rule.allows(value):
-            raise ConfigError(f"{where}.{name} = {shown(value)}: {rule}")
-        values[name] = int(value) if rule.whole and value is not None else value
+    values = {
+        name: _read_value(declared[name].metadata, value, where=f"{where}.{name}")
+        for name, value in table.items()
+    }
     missing = [n for n, f in declared.items() if f.default is MISSING and n not in values]
     if missing:
         rule = declared[missing[0]].metadata["rule"]
         raise ConfigError(f"{where}.{missing[0]}: missing: it {rule}")
     return kind(**values)
+
+
+def _read_value(declared: Mapping[str, Any], value: object, *, where: str) -> Any:
+    if "table" in declared:
+        if not isinstance(value, Mapping):
+            names = ", ".join(f.name for f in fields(declared["table"]))
+            raise ConfigError(f"{where} = {shown(value)}: must be a table with {names}")
+        return read_params(declared["table"], value, where=where)
+    if "flag" in declared:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where} = {shown(value)}: must be true or false")
+        return value
+    rule: Rule = declared["rule"]
+    if not rule.allows(value):
+        raise ConfigError(f"{where} = {shown(value)}: {rule}")
+    return int(cast("float", value)) if rule.whole and value is not None else value

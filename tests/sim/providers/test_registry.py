@@ -85,7 +85,7 @@ def test_every_model_has_defaults(model: str) -> None:
             {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "status"}], "slots": 1},
             "provider.slots: unknown key",
         ),
-        ({**SLOTS, "slotz": 1}, "ttft_s, beta, model, changes, limits, faults; did you mean"),
+        ({**SLOTS, "slotz": 1}, "spells, keeps_cancelled, limits, faults; did you mean slots?"),
         ({**SLOTS, "beta": 1e308}, "provider.beta = 1e+308: must be a finite number >= 0 and <= 1"),
         (
             {**SLOTS, "tokens_per_s": 1e-308},

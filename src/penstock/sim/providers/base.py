@@ -50,12 +50,20 @@ class Refusal:
 
 @dataclass(slots=True)
 class ProviderEvent:
-    """Something that happened to a job at a time (driver seconds)."""
+    """Something that happened to a job at a time (driver seconds).
+
+    Attributes:
+        status: the HTTP status, where it is no success.
+        cached_tokens: how many of the prompt's tokens the provider's prompt cache held, as its
+            usage states them; None if it has no such cache.
+
+    """
 
     at: float
     job_id: int
     what: Happening
     status: int = 200
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +124,54 @@ class Provider(Protocol):
     def load(self) -> Occupancy:
         """Return how many jobs are being served and how many wait inside."""
         ...
+
+
+class Wrapper:
+    """A provider in front of another one: passes everything on; a subclass says what it alters."""
+
+    def __init__(self, inner: Provider) -> None:
+        self._inner = inner
+
+    def submit(self, job: Job, *, now: float) -> Refusal | None:
+        """Pass the job on."""
+        return self._inner.submit(job, now=now)
+
+    def cancel(self, job_id: int, *, now: float) -> None:
+        """Pass the cancellation on."""
+        self._inner.cancel(job_id, now=now)
+
+    def next_event_at(self) -> float:
+        """Return the inner provider's next event."""
+        return self._inner.next_event_at()
+
+    def advance(self, *, now: float) -> list[ProviderEvent]:
+        """Return what happened inside."""
+        return self._inner.advance(now=now)
+
+    def tokens_done(self, job_id: int, *, now: float) -> int:
+        """Return the inner provider's count."""
+        return self._inner.tokens_done(job_id, now=now)
+
+    def headers(self, *, now: float) -> dict[str, str]:
+        """Return the inner provider's headers."""
+        return self._inner.headers(now=now)
+
+    def limits(self, *, now: float) -> Mapping[str, Limit]:
+        """Return the inner provider's limits."""
+        return self._inner.limits(now=now)
+
+    def load(self) -> Occupancy:
+        """Return the inner provider's load."""
+        return self._inner.load()
+
+
+class NoLimits:
+    """What a provider answers that states no limits."""
+
+    def headers(self, *, now: float) -> dict[str, str]:
+        """Return no headers: this provider states no limits."""
+        return {}
+
+    def limits(self, *, now: float) -> Mapping[str, Limit]:
+        """Return none."""
+        return {}

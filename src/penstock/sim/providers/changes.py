@@ -1,6 +1,7 @@
 """Capacity that changes while the provider runs: parameters replaced at given times."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
@@ -9,14 +10,46 @@ from penstock.errors import ConfigError
 from penstock.sim.params import read_params
 
 _P = TypeVar("_P")
+_P_co = TypeVar("_P_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[_P]):
+class Change(Generic[_P_co]):
     """From `at_s` on (seconds after the provider's start) these parameters hold."""
 
     at_s: float
-    params: _P
+    params: _P_co
+
+
+class Timeline(Generic[_P]):
+    """Changes still to come, in order of time; there may be no end of them.
+
+    Attributes:
+        at_s: when the next one comes; inf if none will.
+
+    """
+
+    def __init__(self, changes: Iterable[Change[_P]] = ()) -> None:
+        self._rest = iter(changes)
+        self._step()
+
+    def pop(self) -> _P:
+        """Return the next change's parameters and go on to the one after."""
+        params = self._next.params
+        self._step()
+        return params
+
+    def latest(self, params: _P, *, now: float) -> _P:
+        """Return what holds at `now`, if these parameters held until the next change."""
+        while self.at_s <= now:
+            params = self.pop()
+        return params
+
+    def _step(self) -> None:
+        coming = next(self._rest, None)
+        self.at_s = math.inf if coming is None else coming.at_s
+        if coming is not None:
+            self._next = coming
 
 
 def read_changes(start: _P, tables: object, *, where: str) -> tuple[Change[_P], ...]:

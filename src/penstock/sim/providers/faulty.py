@@ -12,11 +12,11 @@ from penstock.sim.params import count, not_negative, one_of, positive_or_none, r
 from penstock.sim.providers.base import (
     Happening,
     Job,
-    Limit,
     Occupancy,
     Provider,
     ProviderEvent,
     Refusal,
+    Wrapper,
 )
 
 _SHARE_STREAM = 0x4654
@@ -87,12 +87,12 @@ def _read_window(table: Any, *, where: str) -> FaultWindow:
     return window
 
 
-class FaultyServer:
+class FaultyServer(Wrapper):
     """Adds trouble on the way to the inner provider."""
 
     def __init__(self, windows: tuple[FaultWindow, ...], inner: Provider, *, seed: int = 0) -> None:
+        super().__init__(inner)
         self._windows = windows
-        self._inner = inner
         self._seed = seed
         self._held: list[tuple[float, int, Job]] = []
         self._held_ids: dict[int, float] = {}
@@ -147,14 +147,6 @@ class FaultyServer:
             return self._stalled[job_id]
         return self._inner.tokens_done(job_id, now=now)
 
-    def headers(self, *, now: float) -> dict[str, str]:
-        """Return the inner provider's headers."""
-        return self._inner.headers(now=now)
-
-    def limits(self, *, now: float) -> Mapping[str, Limit]:
-        """Return the inner provider's limits."""
-        return self._inner.limits(now=now)
-
     def load(self) -> Occupancy:
         """Return the inner load; held and stalled jobs count as being served."""
         inner = self._inner.load()
@@ -188,7 +180,7 @@ class FaultyServer:
         what, kept = self._cut.pop(event.job_id)
         if what is Happening.STALLED:
             self._stalled[event.job_id] = kept
-        return ProviderEvent(event.at, event.job_id, what, 0)
+        return ProviderEvent(event.at, event.job_id, what, 0, event.cached_tokens)
 
 
 def _status_refusal(window: FaultWindow) -> Refusal:

@@ -1,25 +1,28 @@
 """`linear`: service time fixed at dispatch, linear in tokens, dearer when more are in flight."""
 
 import math
-from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from penstock.sim.chance import standard_normal
 from penstock.sim.params import count, not_negative, positive
-from penstock.sim.providers.base import Happening, Job, Limit, Occupancy, ProviderEvent, Refusal
-from penstock.sim.providers.changes import Change
-
-_JITTER_STREAM = 0x4C49
+from penstock.sim.providers.base import (
+    Happening,
+    Job,
+    NoLimits,
+    Occupancy,
+    ProviderEvent,
+    Refusal,
+)
+from penstock.sim.providers.changes import Change, Timeline
+from penstock.sim.providers.demand import Jittered, cached_of, luck_of, prefill_s
 
 
 @dataclass(frozen=True, slots=True)
-class LinearParams:
+class LinearParams(Jittered):
     """(base_s + s_per_token x tokens) x (1 + gamma x max(0, in_flight/capacity - 1)) x jitter.
 
-    `in_flight` counts the request itself; `jitter` is the sigma of a lognormal factor of median 1.
-    The first token comes after the share of `base_s` in the whole.
+    `in_flight` counts the request itself; a prompt's prefill adds to `base_s`. The first token
+    comes after the share of both in the whole.
 
     Source:
         The paper's mock, as reconstructed in PAPER.md; the constants are ours.
@@ -38,18 +41,19 @@ class _Flight:
     job: Job
     first_at: float
     end_at: float
+    cached_tokens: int | None
     streaming: bool = False
     alive: bool = True
 
 
-class LinearServer:
+class LinearServer(NoLimits):
     """A provider that never queues; what a request takes is settled when it comes in."""
 
     def __init__(
         self, params: LinearParams, changes: tuple[Change[LinearParams], ...] = (), *, seed: int = 0
     ) -> None:
         self._params = params
-        self._changes = deque(changes)
+        self._changes = Timeline(changes)
         self._seed = seed
         self._flights: dict[int, _Flight] = {}
         self._due: list[tuple[float, int, int, _Flight]] = []
@@ -57,16 +61,13 @@ class LinearServer:
 
     def submit(self, job: Job, *, now: float) -> Refusal | None:
         """Take the job in and fix its service time; never refuses."""
-        while self._changes and self._changes[0].at_s <= now:
-            self._params = self._changes.popleft().params
-        p = self._params
+        p = self._params = self._changes.latest(self._params, now=now)
         over = max(0.0, (len(self._flights) + 1) / p.capacity - 1.0)
-        factor = 1.0 + p.gamma * over
-        if p.jitter:
-            factor *= math.exp(p.jitter * standard_normal(self._seed, _JITTER_STREAM, job.id))
-        first_at = now + p.base_s * factor
+        factor = (1.0 + p.gamma * over) * luck_of(p, self._seed, job.id)
+        cached = cached_of(p, self._seed, job)
+        first_at = now + (p.base_s + prefill_s(p, job, cached)) * factor
         end_at = first_at + p.s_per_token * job.output_tokens * factor
-        flight = _Flight(job, first_at, end_at)
+        flight = _Flight(job, first_at, end_at, cached)
         self._flights[job.id] = flight
         self._taken += 1
         heappush(self._due, (first_at, job.id, self._taken, flight))
@@ -90,11 +91,11 @@ class LinearServer:
             at, job_id, taken, flight = heappop(self._due)
             if not flight.streaming:
                 flight.streaming = True
-                out.append(ProviderEvent(at, job_id, Happening.FIRST_TOKEN))
+                out.append(_event(at, flight, Happening.FIRST_TOKEN))
                 heappush(self._due, (flight.end_at, job_id, taken, flight))
             else:
                 del self._flights[job_id]
-                out.append(ProviderEvent(at, job_id, Happening.FINISHED))
+                out.append(_event(at, flight, Happening.FINISHED))
             self._drop_dead()
         return out
 
@@ -108,14 +109,6 @@ class LinearServer:
         done = max(1, int(flight.job.output_tokens * share + 1e-9))
         return min(flight.job.output_tokens, done)
 
-    def headers(self, *, now: float) -> dict[str, str]:
-        """Return no headers: this provider states no limits."""
-        return {}
-
-    def limits(self, *, now: float) -> Mapping[str, Limit]:
-        """Return none."""
-        return {}
-
     def load(self) -> Occupancy:
         """Return how many jobs are being served; none waits inside."""
         return Occupancy(len(self._flights), 0)
@@ -123,3 +116,7 @@ class LinearServer:
     def _drop_dead(self) -> None:
         while self._due and not self._due[0][3].alive:
             heappop(self._due)
+
+
+def _event(at: float, flight: _Flight, what: Happening) -> ProviderEvent:
+    return ProviderEvent(at, flight.job.id, what, cached_tokens=flight.cached_tokens)

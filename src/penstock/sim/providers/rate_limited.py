@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penstock.sim.params import not_negative, one_of, positive, positive_or_none
-from penstock.sim.providers.base import Job, Limit, Occupancy, Provider, ProviderEvent, Refusal
+from penstock.sim.params import flag, not_negative, one_of, positive, positive_or_none
+from penstock.sim.providers.base import Job, Limit, Provider, Refusal, Wrapper
 from penstock.sim.providers.changes import Change
 from penstock.sim.providers.dialects import DIALECTS, limit_headers, retry_headers
 
@@ -25,6 +25,8 @@ class RateLimitedParams:
         quota_tokens: tokens until the account is spent; then 429 "quota exhausted" until
             quota_reset_s after the start, and again every quota_reset_s.
         unix_start_s: wall-clock time of driver second 0, for headers that give a date.
+        silent: a refusal is a bare 429: no header says that there are limits, nor when to come
+            back.
 
     """
 
@@ -38,6 +40,7 @@ class RateLimitedParams:
     quota_tokens: float | None = positive_or_none(low=1e-3, high=1e12)
     quota_reset_s: float = positive(86_400.0, low=1e-3)
     unix_start_s: float = not_negative(0.0, high=1e12)
+    silent: bool = flag(default=False)
 
     def limits_anything(self) -> bool:
         """Return True if at least one limit is stated."""
@@ -80,7 +83,7 @@ class _Bucket:
         self._at = now
 
 
-class RateLimitedServer:
+class RateLimitedServer(Wrapper):
     """Refuses at the door what the buckets do not allow; the inner provider sees the rest."""
 
     def __init__(
@@ -89,7 +92,7 @@ class RateLimitedServer:
         inner: Provider,
         changes: tuple[Change[RateLimitedParams], ...] = (),
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._changes = list(changes)
         self._spent_tokens = 0.0
         self._quota_period = 0
@@ -112,22 +115,6 @@ class RateLimitedServer:
             self._spent_tokens += costs["tokens"]
         return refusal
 
-    def cancel(self, job_id: int, *, now: float) -> None:
-        """Pass the cancellation on; what was charged stays charged."""
-        self._inner.cancel(job_id, now=now)
-
-    def next_event_at(self) -> float:
-        """Return the inner provider's next event; the limits move nothing by themselves."""
-        return self._inner.next_event_at()
-
-    def advance(self, *, now: float) -> list[ProviderEvent]:
-        """Return what happened inside."""
-        return self._inner.advance(now=now)
-
-    def tokens_done(self, job_id: int, *, now: float) -> int:
-        """Return the inner provider's count."""
-        return self._inner.tokens_done(job_id, now=now)
-
     def headers(self, *, now: float) -> dict[str, str]:
         """Return the limits as this dialect states them."""
         unix_now_s = self._params.unix_start_s + now
@@ -136,13 +123,9 @@ class RateLimitedServer:
     def limits(self, *, now: float) -> Mapping[str, Limit]:
         """Return the limits as they stand; none where the dialect states none."""
         self._catch_up(now)
-        if self._params.dialect == "plain":
+        if self._params.silent or self._params.dialect == "plain":
             return {}
         return {name: bucket.state(now) for name, bucket in self._buckets.items()}
-
-    def load(self) -> Occupancy:
-        """Return the inner provider's load."""
-        return self._inner.load()
 
     def _use(self, params: RateLimitedParams) -> None:
         self._params = params
@@ -177,6 +160,8 @@ class RateLimitedServer:
         return self._refusal((period + 1) * self._params.quota_reset_s - now, "quota", now)
 
     def _refusal(self, wait_s: float, kind: str, now: float) -> Refusal:
+        if self._params.silent:
+            return Refusal(429, kind=kind)
         headers = self.headers(now=now) | retry_headers(self._params.dialect, wait_s)
         return Refusal(429, wait_s, headers, kind)
 

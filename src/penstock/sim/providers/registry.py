@@ -5,27 +5,41 @@ from typing import Any
 
 from penstock.errors import ConfigError
 from penstock.sim.params import read_params, refuse_unknown
+from penstock.sim.providers.autoscale import AutoscaleParams, AutoscaleServer
 from penstock.sim.providers.base import Provider
-from penstock.sim.providers.changes import read_changes
+from penstock.sim.providers.batching import BatchingParams, BatchingServer
+from penstock.sim.providers.changes import Change, read_changes
+from penstock.sim.providers.cloud import CloudParams, moves
 from penstock.sim.providers.faulty import FaultyServer, read_windows
+from penstock.sim.providers.kept import KeepsCancelled
 from penstock.sim.providers.linear import LinearParams, LinearServer
+from penstock.sim.providers.pool import PoolParams, PoolServer
 from penstock.sim.providers.rate_limited import LIMITS, RateLimitedParams, RateLimitedServer
 from penstock.sim.providers.serial import SerialParams
 from penstock.sim.providers.shared import SharedParams
 from penstock.sim.providers.sharing import SharingServer
 from penstock.sim.providers.slots import SlotsParams
+from penstock.sim.providers.spells import SlowedServer, SpellClock, read_spells
 from penstock.sim.providers.thrash import ThrashParams
 
-_SHARING: dict[str, type[Any]] = {
+_PARAMS: dict[str, type[Any]] = {
+    "linear": LinearParams,
     "slots": SlotsParams,
     "shared": SharedParams,
     "thrash": ThrashParams,
     "serial": SerialParams,
+    "batching": BatchingParams,
+    "cloud": CloudParams,
+    "pool": PoolParams,
+    "autoscale": AutoscaleParams,
 }
-MODELS = ("linear", *_SHARING, "rate_limited", "faulty")
+"""The parameters of each model that serves by itself."""
+MODELS = (*_PARAMS, "rate_limited", "faulty")
 """Names that `model` may have."""
 _EVERY = ("limits", "faults")
 """Keys that any provider may have."""
+_INSIDE = ("model", "changes", "spells", "keeps_cancelled")
+"""Keys that any model which serves by itself may have."""
 
 
 def build_provider(
@@ -33,7 +47,8 @@ def build_provider(
 ) -> Provider:
     """Return the provider that the table describes.
 
-    `model` names it; the rest are its parameters, plus `changes = [{at_s = 60, slots = 4}, ...]`.
+    `model` names it; the rest are its parameters, plus `changes = [{at_s = 60, slots = 4}, ...]`,
+    `spells = {factor, every_s, for_s}` and `keeps_cancelled`.
     The wrappers `rate_limited` and `faulty` take the provider behind them as the table `inner`;
     `faulty` takes `windows`, a list of faults. Short for these, any table may have `limits` (the
     parameters of `rate_limited`) and `faults` (the windows of `faulty`, which come before).
@@ -74,14 +89,48 @@ def _model(rest: dict[str, Any], *, seed: int, where: str, first_tokens: bool) -
     if model == "rate_limited":
         inner = _inner(rest, seed=seed, where=where)
         return _limited(rest, inner, where=where, also=("model", "inner", *_EVERY))
-    changes = rest.pop("changes", [])
-    if model == "linear":
-        linear = read_params(LinearParams, rest, where=where, also=("model", "changes", *_EVERY))
-        linear_changes = read_changes(linear, changes, where=f"{where}.changes")
-        return LinearServer(linear, linear_changes, seed=seed)
-    params = read_params(_SHARING[model], rest, where=where, also=("model", "changes", *_EVERY))
-    later = read_changes(params, changes, where=f"{where}.changes")
-    return SharingServer(params, later, first_tokens=first_tokens)
+    return _serving(model, rest, seed=seed, where=where, first_tokens=first_tokens)
+
+
+def _serving(
+    model: str, rest: dict[str, Any], *, seed: int, where: str, first_tokens: bool
+) -> Provider:
+    """Return a model that serves by itself, on the clock of its spells if it has any."""
+    tables, keeps = rest.pop("changes", []), rest.pop("keeps_cancelled", False)
+    if not isinstance(keeps, bool):
+        raise ConfigError(f"{where}.keeps_cancelled = {keeps!r}: must be true or false")
+    clock = None
+    if "spells" in rest:
+        spells = read_spells(rest.pop("spells"), where=f"{where}.spells")
+        clock = SpellClock(spells, seed=seed)
+    params = read_params(_PARAMS[model], rest, where=where, also=(*_INSIDE, *_EVERY))
+    changes = read_changes(params, tables, where=f"{where}.changes")
+    for each in (params, *(change.params for change in changes)):
+        if isinstance(each, AutoscaleParams):
+            each.check(where=where)
+    if clock is not None:
+        changes = tuple(Change(clock.lived(c.at_s), c.params) for c in changes)
+    provider = _server(params, changes, seed=seed, first_tokens=first_tokens)
+    if clock is not None:
+        provider = SlowedServer(provider, clock)
+    return KeepsCancelled(provider) if keeps else provider
+
+
+def _server(
+    params: Any, changes: tuple[Change[Any], ...], *, seed: int, first_tokens: bool
+) -> Provider:
+    if isinstance(params, LinearParams):
+        return LinearServer(params, changes, seed=seed)
+    if isinstance(params, BatchingParams):
+        return BatchingServer(params, changes, seed=seed)
+    if isinstance(params, PoolParams):
+        return PoolServer(params, changes, seed=seed, first_tokens=first_tokens)
+    if isinstance(params, AutoscaleParams):
+        return AutoscaleServer(params, changes, seed=seed, first_tokens=first_tokens)
+    if isinstance(params, CloudParams):
+        over_time = moves(params, changes, seed=seed)
+        return SharingServer(params.left(0.0), over_time, seed=seed, first_tokens=first_tokens)
+    return SharingServer(params, changes, seed=seed, first_tokens=first_tokens)
 
 
 def _inner(rest: dict[str, Any], *, seed: int, where: str) -> Provider:

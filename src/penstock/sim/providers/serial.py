@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from penstock.sim.params import not_negative, positive
+from penstock.sim.providers.demand import Jittered
 
 
 @dataclass(frozen=True, slots=True)
-class SerialParams:
+class SerialParams(Jittered):
     """`slots` with one slot, such as a small local model behind a lock."""
 
     tokens_per_s: float = positive(200.0, low=1e-3)

@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass
 
 from penstock.sim.params import count, not_negative, positive
+from penstock.sim.providers.demand import Jittered
 
 
 @dataclass(frozen=True, slots=True)
-class SharedParams:
+class SharedParams(Jittered):
     """Each of n active requests emits tokens_per_s x min(1, capacity/n), after ttft_s.
 
     The time to the first token stretches by the same factor: prefill shares the machine too.

@@ -10,14 +10,22 @@ Source:
 """
 
 import math
-from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
-from penstock.sim.providers.base import Happening, Job, Limit, Occupancy, ProviderEvent, Refusal
-from penstock.sim.providers.changes import Change
+from penstock.sim.providers.base import (
+    Happening,
+    Job,
+    NoLimits,
+    Occupancy,
+    ProviderEvent,
+    Refusal,
+)
+from penstock.sim.providers.changes import Change, Timeline
+from penstock.sim.providers.demand import Demanding, all_alike, cached_of, luck_of, prefill_s
 
 _FIRST_TOKEN = Happening.FIRST_TOKEN
 _FINISHED = Happening.FINISHED
@@ -25,7 +33,7 @@ SURELY_S = 1e-6
 """An end so much later than a time is later for certain, however the sums are rounded."""
 
 
-class Speeds(Protocol):
+class Speeds(Demanding, Protocol):
     """What a model must say about itself."""
 
     @property
@@ -44,9 +52,17 @@ class Speeds(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A job in service; `token_start` is the token clock's reading at its first token."""
+    """A job in service.
+
+    Attributes:
+        work_tokens: what its reply takes of the token clock: its tokens, more if it has bad luck.
+        token_start: the token clock's reading at its first token.
+
+    """
 
     job: Job
+    work_tokens: float
+    cached_tokens: int | None = None
     token_start: float = math.nan
     alive: bool = True
 
@@ -54,28 +70,31 @@ class _Running:
 _Entry = tuple[float, int, int, _Running]
 
 
-class SharingServer:
+class SharingServer(NoLimits):
     """A provider whose jobs all advance at one speed, with an FCFS queue in front."""
 
     def __init__(
         self,
         params: Speeds,
-        changes: tuple[Change[Speeds], ...] = (),
+        changes: Iterable[Change[Speeds]] = (),
         *,
+        seed: int = 0,
         first_tokens: bool = True,
     ) -> None:
         """Take in nothing yet.
 
         Args:
             params: the model.
-            changes: what becomes of it later.
+            changes: what becomes of it later; there may be no end of them.
+            seed: of the jobs' luck.
             first_tokens: False if nobody asks for first tokens or for tokens so far; where
                 prefill and tokens keep one ratio of speeds, each job is then one event, not two.
 
         """
-        self._params = params
-        self._ratio = 0.0 if first_tokens or changes else _steady_ratio(params)
-        self._changes = deque(changes)
+        self._changes = Timeline(changes)
+        steady = not first_tokens and self._changes.at_s == math.inf
+        self._ratio = _steady_ratio(params) if steady else 0.0
+        self._seed = seed
         self._queue: OrderedDict[int, Job] = OrderedDict()
         self._running: dict[int, _Running] = {}
         self._prefill: list[_Entry] = []
@@ -84,13 +103,16 @@ class SharingServer:
         self._at = 0.0
         self._prefill_clock = 0.0
         self._token_clock = 0.0
-        self._places = params.places()
-        self._prefill_speed, self._token_speed = params.speeds(1)
         self._speeds: dict[int, tuple[float, float]] = {}
+        self._use(params)
+        self._prefill_speed, self._token_speed = params.speeds(1)
         self._planned = False
 
     def submit(self, job: Job, *, now: float) -> Refusal | None:
         """Take the job in: into service if there is a place, else into the hidden queue."""
+        if not self._running and self._changes.at_s <= now:
+            # Nobody was there to see them; what nobody sees is no event.
+            self._use(self._changes.latest(self._params, now=now))
         if len(self._running) < self._places:
             self._move_clocks(now)
             self._enter(job)
@@ -133,56 +155,70 @@ class SharingServer:
             return 0
         clock = self._token_clock + self._token_speed * (now - self._at)
         # The nudge keeps a token that is due exactly now from being lost to rounding.
-        done = max(1, int(clock - running.token_start + 1e-9))
-        return min(running.job.output_tokens, done)
-
-    def headers(self, *, now: float) -> dict[str, str]:
-        """Return no headers: this provider states no limits."""
-        return {}
-
-    def limits(self, *, now: float) -> Mapping[str, Limit]:
-        """Return none."""
-        return {}
+        tokens = running.job.output_tokens
+        share = (clock - running.token_start) / running.work_tokens if tokens else 1.0
+        done = max(1, int(tokens * share + 1e-9))
+        return min(tokens, done)
 
     def load(self) -> Occupancy:
         """Return how many jobs are being served and how many wait inside."""
         return Occupancy(len(self._running), len(self._queue))
 
+    def become(self, params: Speeds, *, now: float) -> None:
+        """Go on with these parameters from `now` on (after `advance`)."""
+        self._move_clocks(now)
+        self._use(params)
+        self._refill()
+
+    def _use(self, params: Speeds) -> None:
+        self._params = params
+        self._alike = all_alike(params)
+        self._places = params.places()
+        self._speeds.clear()
+
     def _step(self, out: list[ProviderEvent]) -> None:
         """Let the one next event happen: a change before an end, an end before a first token."""
         at = self._next_at
-        if self._changes and self._changes[0].at_s <= at:
-            self._move_clocks(at)
-            self._params = self._changes.popleft().params
-            self._places = self._params.places()
-            self._speeds.clear()
-            self._refill()
+        if self._changes.at_s <= at:
+            self.become(self._changes.pop(), now=at)
         elif self._decode_at <= at:
             key, _, _, running = heappop(self._decode)
             self._move_clocks(at)
             self._token_clock = key
-            del self._running[running.job.id]
-            out.append(ProviderEvent(at, running.job.id, _FINISHED))
+            job_id = running.job.id
+            del self._running[job_id]
+            out.append(ProviderEvent(at, job_id, _FINISHED, 200, running.cached_tokens))
             self._refill()
         else:
             key, job_id, entered, running = heappop(self._prefill)
             self._move_clocks(at)
             self._prefill_clock = key
             running.token_start = self._token_clock
-            end = self._token_clock + running.job.output_tokens
+            end = self._token_clock + running.work_tokens
             heappush(self._decode, (end, job_id, entered, running))
-            out.append(ProviderEvent(at, job_id, _FIRST_TOKEN))
+            out.append(ProviderEvent(at, job_id, _FIRST_TOKEN, 200, running.cached_tokens))
 
     def _enter(self, job: Job) -> None:
-        running = _Running(job)
+        first_s = self._params.ttft_s
+        running = _Running(job, job.output_tokens)
+        if not self._alike:
+            first_s = self._weigh(running)
         self._running[job.id] = running
         self._entered += 1
         if self._ratio:
-            work = self._params.ttft_s * self._ratio + job.output_tokens
+            work = first_s * self._ratio + running.work_tokens
             heappush(self._decode, (self._token_clock + work, job.id, self._entered, running))
             return
-        end = self._prefill_clock + self._params.ttft_s
+        end = self._prefill_clock + first_s
         heappush(self._prefill, (end, job.id, self._entered, running))
+
+    def _weigh(self, running: _Running) -> float:
+        """Settle what the job's prompt and luck add; return its prefill in seconds."""
+        params, job = self._params, running.job
+        cached = running.cached_tokens = cached_of(params, self._seed, job)
+        luck = luck_of(params, self._seed, job.id)
+        running.work_tokens *= luck
+        return (params.ttft_s + prefill_s(params, job, cached)) * luck
 
     def _refill(self) -> None:
         while self._queue and len(self._running) < self._places:
@@ -213,7 +249,7 @@ class SharingServer:
 
     def _surely_nothing_by(self, now: float) -> bool:
         """Say whether nothing more happens by `now`, where that is seen without a plan."""
-        if self._prefill or self._changes or not self._decode:
+        if self._prefill or not self._decode or self._changes.at_s <= now:
             return False
         left = self._decode[0][0] - self._token_clock
         return left > self._token_speed * (now - self._at + SURELY_S)
@@ -239,8 +275,8 @@ class SharingServer:
             if prefill:
                 left = prefill[0][0] - self._prefill_clock
                 soonest = min(soonest, at + left / self._prefill_speed if left > 0 else at)
-        if self._changes:
-            soonest = min(soonest, max(at, self._changes[0].at_s))
+        if self._running and self._changes.at_s < soonest:
+            soonest = max(at, self._changes.at_s)
         self._next_at = soonest
 
 

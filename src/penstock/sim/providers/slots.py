@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from penstock.sim.params import count, not_negative, positive
+from penstock.sim.providers.demand import Jittered
 
 
 @dataclass(frozen=True, slots=True)
-class SlotsParams:
+class SlotsParams(Jittered):
     """What continuous batching looks like from outside.
 
     Each of n active requests emits tokens_per_s / (1 + beta x n), after ttft_s; the time to the

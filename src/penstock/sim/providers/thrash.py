@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass
 
 from penstock.sim.params import count, not_negative, positive
+from penstock.sim.providers.demand import Jittered
 
 
 @dataclass(frozen=True, slots=True)
-class ThrashParams:
+class ThrashParams(Jittered):
     """As `shared`, but beyond capacity the total falls as (capacity/n)^theta.
 
     What preemption of the KV cache looks like from outside: work is thrown away and done again.

@@ -1,0 +1,126 @@
+"""What one job asks of a provider: its prompt's prefill, what of it is cached, and its own luck.
+
+Every draw depends on the seed and the job's id alone, so that two policies meet the same luck
+request by request.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from penstock.sim.chance import standard_normal, unit
+from penstock.sim.params import not_negative, positive, positive_or_none, share, table_or_none
+from penstock.sim.providers.base import Job
+
+_CACHED_STREAM, _JITTER_STREAM, _STRAGGLER_STREAM = 0x4341, 0x4C49, 0x5354
+_CACHED_PART = 0.95
+"""Of a cached prompt: what is new is the question at its end (PAPER.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stragglers:
+    """This share of the jobs takes so many times as long, for no reason that a client can see."""
+
+    share: float = share(0.02)
+    factor: float = positive(10.0, low=1.0, high=1e6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """What prompts cost.
+
+    Attributes:
+        prefill_tokens_per_s: how fast a prompt is read before the first token; None if prompts
+            cost nothing.
+        cached_share: the share of the prompts 95 % of whose tokens a prompt cache holds: these
+            tokens cost nothing. With a share above 0 every reply states its `cached_tokens`.
+
+    """
+
+    prefill_tokens_per_s: float | None = positive_or_none(low=1e-3)
+    cached_share: float = share(0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chances(Prompts):
+    """What prompts cost, and luck.
+
+    Attributes:
+        stragglers: jobs that take far longer than others alike.
+
+    """
+
+    stragglers: Stragglers | None = table_or_none(Stragglers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jittered(Chances):
+    """What prompts cost, and luck.
+
+    Attributes:
+        jitter: sigma of a lognormal factor of median 1 on each job's whole service time.
+
+    """
+
+    jitter: float = not_negative(0.0, high=5.0)
+
+    @property
+    def sigma(self) -> float:
+        """The lognormal sigma of a service time."""
+        return self.jitter
+
+
+class Demanding(Protocol):
+    """Parameters from which a job's demand follows."""
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None:
+        """See `Prompts`."""
+        ...
+
+    @property
+    def cached_share(self) -> float:
+        """See `Prompts`."""
+        ...
+
+    @property
+    def stragglers(self) -> Stragglers | None:
+        """See `Chances`."""
+        ...
+
+    @property
+    def sigma(self) -> float:
+        """The lognormal sigma of a service time."""
+        ...
+
+
+def all_alike(params: Demanding) -> bool:
+    """Return True if no prompt and no luck sets one job apart from another of its length."""
+    prompts = params.prefill_tokens_per_s is not None or params.cached_share > 0
+    return not prompts and not params.sigma and params.stragglers is None
+
+
+def luck_of(params: Demanding, seed: int, job_id: int) -> float:
+    """Return by what factor this job's service takes longer than its tokens say."""
+    factor = 1.0
+    if params.sigma:
+        factor = math.exp(params.sigma * standard_normal(seed, _JITTER_STREAM, job_id))
+    slow = params.stragglers
+    if slow is not None and unit(seed, _STRAGGLER_STREAM, job_id) < slow.share:
+        factor *= slow.factor
+    return factor
+
+
+def cached_of(params: Prompts | Demanding, seed: int, job: Job) -> int | None:
+    """Return how many of the prompt's tokens are cached; None if there is no prompt cache."""
+    if not params.cached_share:
+        return None
+    cached = unit(seed, _CACHED_STREAM, job.id) < params.cached_share
+    return int(_CACHED_PART * job.prompt_tokens) if cached else 0
+
+
+def prefill_s(params: Prompts | Demanding, job: Job, cached_tokens: int | None) -> float:
+    """Return how long the prompt takes at full speed, in seconds."""
+    if params.prefill_tokens_per_s is None:
+        return 0.0
+    return (job.prompt_tokens - (cached_tokens or 0)) / params.prefill_tokens_per_s

@@ -1,0 +1,130 @@
+"""Spells: for a while everything inside a provider goes slower, as on a shared machine.
+
+A slowed provider is the same provider on a slower clock. So one wrapper serves all models: it
+turns the owner's seconds into those that the provider has lived through, and back.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock.errors import ConfigError
+from penstock.sim.chance import unit
+from penstock.sim.params import positive, read_params
+from penstock.sim.providers.base import Job, Provider, ProviderEvent, Refusal, Wrapper
+
+_START_STREAM = 0x5350
+
+
+@dataclass(frozen=True, slots=True)
+class Spells:
+    """Once in every `every_s`, at a time drawn, the speed falls to the factor for `for_s`."""
+
+    factor: float = positive(0.1, low=1e-3, high=1.0)
+    every_s: float = positive(60.0, low=1e-3)
+    for_s: float = positive(10.0, low=1e-3)
+
+
+def read_spells(table: object, *, where: str) -> Spells:
+    """Return the spells.
+
+    Raises:
+        ConfigError: no table, an unknown key, a value against its rule.
+
+    """
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} = {table!r}: must be a table with factor, every_s, for_s")
+    spells = read_params(Spells, table, where=where)
+    if spells.for_s >= spells.every_s:
+        raise ConfigError(f"{where}.for_s = {spells.for_s!r}: must be below every_s, or none ends")
+    return spells
+
+
+class SpellClock:
+    """Turns the owner's seconds into the provider's, and back; both start at 0 and only grow."""
+
+    def __init__(self, spells: Spells, *, seed: int) -> None:
+        self._spells = spells
+        self._seed = seed
+        self._slow_s = spells.for_s * spells.factor
+        self._lost_s = spells.for_s - self._slow_s
+        self._lived_s = spells.every_s - self._lost_s  # of each period, by the provider's clock
+
+    def lived(self, at: float) -> float:
+        """Return what the provider's clock shows at the owner's time `at`."""
+        spells = self._spells
+        period = math.floor(at / spells.every_s)
+        since = at - period * spells.every_s
+        start = self._start(period)
+        if since > start + spells.for_s:
+            since -= self._lost_s
+        elif since > start:
+            since = start + (since - start) * spells.factor
+        return period * self._lived_s + since
+
+    def owners(self, lived: float) -> float:
+        """Return the owner's time at which the provider's clock shows `lived`."""
+        spells = self._spells
+        period = math.floor(lived / self._lived_s)
+        since = lived - period * self._lived_s
+        start = self._start(period)
+        if since > start + self._slow_s:
+            since += self._lost_s
+        elif since > start:
+            since = start + (since - start) / spells.factor
+        return period * spells.every_s + since
+
+    def _start(self, period: int) -> float:
+        """Return how long after the period's begin its spell does."""
+        room_s = self._spells.every_s - self._spells.for_s
+        return unit(self._seed, _START_STREAM, period) * room_s
+
+
+class SlowedServer(Wrapper):
+    """A provider on the clock of its spells."""
+
+    def __init__(self, inner: Provider, clock: SpellClock) -> None:
+        super().__init__(inner)
+        self._clock = clock
+        self._now = 0.0
+        self._lived = 0.0
+        self._due = (math.inf, math.inf)
+
+    def submit(self, job: Job, *, now: float) -> Refusal | None:
+        """Take the job in at the provider's time."""
+        return self._inner.submit(job, now=self._at(now))
+
+    def cancel(self, job_id: int, *, now: float) -> None:
+        """Forget the job at the provider's time."""
+        self._inner.cancel(job_id, now=self._at(now))
+
+    def next_event_at(self) -> float:
+        """Return when, by the owner's clock, the next thing happens."""
+        lived = self._inner.next_event_at()
+        if lived == math.inf:
+            return lived
+        if lived != self._due[1]:
+            self._due = (max(self._now, self._clock.owners(lived)), lived)
+        return self._due[0]
+
+    def advance(self, *, now: float) -> list[ProviderEvent]:
+        """Return what happened, by the owner's clock."""
+        before = self._now
+        events = self._inner.advance(now=self._at(now))
+        for event in events:
+            event.at = min(now, max(before, self._clock.owners(event.at)))
+        return events
+
+    def tokens_done(self, job_id: int, *, now: float) -> int:
+        """Return how many tokens of the job have been emitted."""
+        return self._inner.tokens_done(job_id, now=self._at(now))
+
+    def _at(self, now: float) -> float:
+        """Return the provider's time; never before what it has been told, however sums round."""
+        due_at, due = self._due
+        lived = self._clock.lived(now)
+        if now >= due_at:
+            lived = max(lived, due)
+        self._now = now
+        self._lived = max(self._lived, lived)
+        return self._lived
