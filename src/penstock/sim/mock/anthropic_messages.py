@@ -43,7 +43,7 @@ class Messages:
         return _message(call, reply) | {
             "content": [block],
             "stop_reason": _stop_reason(call, reply),
-            "usage": _usage(call, reply.tokens),
+            "usage": _usage(call, reply, reply.tokens),
         }
 
     def opening(self, call: Call, reply: Reply) -> list[bytes]:
@@ -62,7 +62,7 @@ class Messages:
     def closing(self, call: Call, reply: Reply) -> list[bytes]:
         """Return content_block_stop, message_delta with the usage, and message_stop."""
         delta = {"stop_reason": _stop_reason(call, reply), "stop_sequence": None}
-        counts = _usage(call, reply.tokens)
+        counts = _usage(call, reply, reply.tokens)
         return [
             sse.named({"type": "content_block_stop", "index": 0}),
             sse.named({"type": "message_delta", "delta": delta, "usage": counts}),
@@ -79,7 +79,7 @@ def _message(call: Call, reply: Reply) -> dict[str, Any]:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": _usage(call, 1),
+        "usage": _usage(call, reply, 1),
     }
 
 
@@ -94,11 +94,12 @@ def _block(call: Call, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _usage(call: Call, output_tokens: int) -> dict[str, Any]:
+def _usage(call: Call, reply: Reply, output_tokens: int) -> dict[str, Any]:
     return {
-        "input_tokens": call.prompt_tokens,
+        # Anthropic does not count what came from the cache among the input tokens.
+        "input_tokens": call.prompt_tokens - reply.cached_tokens,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        "cache_read_input_tokens": reply.cached_tokens,
         "output_tokens": output_tokens,
         "service_tier": "standard",
     }

@@ -47,6 +47,7 @@ class Reply:
         created: unix seconds.
         pieces: the text of one reply, cut into its tokens; their concatenation is the text.
         cut: True if the cap ended it.
+        cached_tokens: how many of the prompt's tokens the provider had in its cache.
 
     """
 
@@ -54,6 +55,7 @@ class Reply:
     created: int
     pieces: list[str]
     cut: bool
+    cached_tokens: int = 0
 
     @property
     def tokens(self) -> int:

@@ -12,6 +12,7 @@ class Ticket:
     Attributes:
         end: how the job ended, or None while it runs.
         gone: True once the client has left.
+        cached_tokens: of the prompt, from the first token on.
 
     """
 
@@ -19,6 +20,7 @@ class Ticket:
         self.job = job
         self.end: ProviderEvent | None = None
         self.gone = False
+        self.cached_tokens = 0
         self._live = live
         self._changed = asyncio.Event()
 
@@ -126,6 +128,7 @@ class LiveProvider:
                 if ticket is not None:
                     ticket.end = event
             if ticket is not None:
+                ticket.cached_tokens = event.cached_tokens or 0
                 ticket.wake()
         return now
 

@@ -85,7 +85,7 @@ def usage(call: Call, reply: Reply) -> dict[str, Any]:
         "prompt_tokens": call.prompt_tokens,
         "completion_tokens": completion,
         "total_tokens": call.prompt_tokens + completion,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     }
 

@@ -93,7 +93,7 @@ def _response(call: Call, reply: Reply, state: str) -> dict[str, Any]:
     done = state != "in_progress"
     counts = {
         "input_tokens": call.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": reply.cached_tokens},
         "output_tokens": reply.tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": call.prompt_tokens + reply.tokens,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -141,6 +142,7 @@ class Serving:
         if ticket.end is not None and ticket.end.what is not Happening.FINISHED:
             await self._refuse(Refusal(ticket.end.status))
             return
+        reply = replace(reply, cached_tokens=ticket.cached_tokens)
         body = orjson.dumps(self._endpoint.whole(call, reply))
         if fault.kind in ("truncate", "bad_sse"):
             self._stats.faults += 1
@@ -165,6 +167,7 @@ class Serving:
                 return
             if not started:
                 started = True
+                reply = replace(reply, cached_tokens=ticket.cached_tokens)
                 await self._exchange.start(200, headers, content_type="text/event-stream")
                 await self._exchange.write(b"".join(self._endpoint.opening(call, reply)))
             sent = await self._send_new(call, reply, sent, done)
