@@ -146,6 +146,11 @@ def guarded(bouncer: Bouncer, *, window: float = 1.0, queue_limit: int = 1000) -
     )
 
 
+def overloaded(severity: float) -> Signals:
+    """Return signals of a lane in which what waits fits into nobody's slack."""
+    return Signals(window=0.001, waiting_work_s=1.0, severity=severity)
+
+
 Told = tuple[object, ...]
 
 

@@ -10,7 +10,7 @@ from penstock.core.ladder import Ladder, retry_after_s
 from penstock.core.policy import Admit, DeferFor, Shed
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket, ticket_of
-from tests.core.story import request
+from tests.core.story import overloaded, request
 
 LADDER = Ladder({"long": 0.5}, {"long": 0.8}, 2, 0.1, 0.5, 10.0)
 
@@ -36,20 +36,20 @@ def waiting(*, slack_s: float = 20.0, deferrals: int = 0, cost: float = 1000) ->
 def test_a_rung_is_deferred_first_and_shed_only_if_the_overload_lasts(
     severity: float, deferrals: int, verdict: object
 ) -> None:
-    signals = Signals(severity=severity)
+    signals = overloaded(severity)
 
     assert LADDER.judge(waiting(deferrals=deferrals), signals, now=0.0) == verdict
 
 
 def test_a_rung_that_stands_on_no_list_is_always_admitted() -> None:
-    assert LADDER.judge(waiting(cost=10), Signals(severity=1.0), now=0.0) == Admit()
+    assert LADDER.judge(waiting(cost=10), overloaded(1.0), now=0.0) == Admit()
 
 
 @pytest.mark.parametrize(
     ("slack_s", "delay_s"), [(5.1, 0.51), (2.0, 0.5), (100.0, 10.0), (900.0, 10.0), (math.inf, 10)]
 )
 def test_a_deferral_is_a_share_of_the_slack_within_bounds(slack_s: float, delay_s: float) -> None:
-    verdict = LADDER.judge(waiting(slack_s=slack_s), Signals(severity=0.6), now=0.0)
+    verdict = LADDER.judge(waiting(slack_s=slack_s), overloaded(0.6), now=0.0)
 
     assert isinstance(verdict, DeferFor)
     assert verdict.delay_s == pytest.approx(delay_s)
@@ -58,8 +58,8 @@ def test_a_deferral_is_a_share_of_the_slack_within_bounds(slack_s: float, delay_
 def test_who_cannot_bear_a_deferral_is_judged_as_if_it_had_had_all_of_them() -> None:
     urgent = waiting(slack_s=0.4)
 
-    assert LADDER.judge(urgent, Signals(severity=0.6), now=0.0) == Admit()
-    assert LADDER.judge(urgent, Signals(severity=0.9), now=0.0) == Shed("shed", 1.0)
+    assert LADDER.judge(urgent, overloaded(0.6), now=0.0) == Admit()
+    assert LADDER.judge(urgent, overloaded(0.9), now=0.0) == Shed("shed", 1.0)
 
 
 def test_the_stated_wait_is_the_work_that_waits_spread_over_the_window() -> None:
@@ -73,7 +73,7 @@ def test_a_deferral_always_ends_before_the_slack_does(
     severity: float, slack_s: float, deferrals: int
 ) -> None:
     verdict = LADDER.judge(
-        waiting(slack_s=slack_s, deferrals=deferrals), Signals(severity=severity), now=0.0
+        waiting(slack_s=slack_s, deferrals=deferrals), overloaded(severity), now=0.0
     )
 
     if isinstance(verdict, DeferFor):

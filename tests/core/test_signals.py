@@ -26,6 +26,12 @@ def arrived(signals: Signals, *tickets: Ticket, now: float = 0.0) -> None:
         signals.arrived(one, now=now)
 
 
+def reply(signals: Signals, one: Ticket, ratio: float) -> None:
+    """Let a reply be back after its predicted service time, at this ratio of what it explains."""
+    one.dispatched_at = 0.0
+    signals.replied(one, ratio, now=one.service_p50_s)
+
+
 def test_an_idle_lane_has_no_severity() -> None:
     signals = Signals(window=4.0)
 
@@ -91,13 +97,15 @@ def test_without_a_deadline_patience_is_long_but_not_endless() -> None:
 
 def test_slowdown_counts_replies_that_took_longer_than_their_length_explains() -> None:
     signals = Signals(window=1.0)
+    one = ticket(1, 1.0)
+    arrived(signals, one)
     for _ in range(200):
-        signals.replied(1.5)
+        reply(signals, one, 1.5)
     assert signals.slowdown == pytest.approx(0.5)
     assert signals.refresh(now=0.0) == pytest.approx(SLOWDOWN_SHARE * 0.5)
 
     for _ in range(200):
-        signals.replied(0.8)  # faster than expected is not negative slowdown
+        reply(signals, one, 0.8)  # faster than expected is not negative slowdown
     assert signals.slowdown == pytest.approx(0.0, abs=1e-6)
 
 
@@ -123,9 +131,22 @@ def test_severity_ends_at_one() -> None:
         signals.departed(one)
     signals.queued(hopeful)
     for _ in range(200):
-        signals.replied(90.0)
+        reply(signals, hopeful, 90.0)
 
     assert signals.refresh(now=0.0) == pytest.approx(1.0)
+
+
+def test_demand_is_what_replies_took_and_not_what_was_predicted_for_them() -> None:
+    signals = Signals(window=8.0)
+    one = ticket(1, 4.0)
+    for _ in range(64):
+        arrived(signals, one)
+        reply(signals, one, 8.0)  # predicted at 4 s, its real length explains 0.5 s
+    arrived(signals, one)
+
+    demand = signals.classes["batch"]
+    assert 0.5 < demand.service_s < 1.0
+    assert demand.offered(now=0.0) == pytest.approx(65 * demand.service_s, rel=0.1)
 
 
 def test_without_a_window_nothing_loads_and_nothing_presses() -> None:

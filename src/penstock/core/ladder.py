@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from penstock.core.model import BUCKET_UPPER_TOKENS
 from penstock.core.policy import Admit, DeferFor, Shed, Verdict
 from penstock.core.rule import Rule, shown
-from penstock.core.signals import Signals
+from penstock.core.signals import PATIENCE_S, Signals
 from penstock.core.ticket import Ticket
 
 NEVER = 2.0  # severity ends at 1
@@ -24,7 +24,8 @@ class Ladder:
     Between the two a request is deferred at most `returns` times and then admitted. At or above
     the second it is deferred first as well, and shed only if the overload outlasts its returns:
     a burst that ends in time costs nobody. A request that cannot bear another deferral is judged
-    as if it had used all of them.
+    as if it had used all of them. Whatever the severity, a request that would be on time behind
+    all that waits is admitted: long requests alone are no overload.
 
     Attributes:
         defer_at, shed_at: severity by rung (bucket); a rung that is absent is never deferred
@@ -60,6 +61,8 @@ class Ladder:
         if severity < self.defer_at.get(ticket.rung, NEVER):
             return ADMIT
         slack_s = ticket.latest_start - now
+        if signals.waiting_work_s <= signals.window * min(slack_s, PATIENCE_S):
+            return ADMIT
         delay_s = max(self.min_delay_s, min(self.max_delay_s, self.delay_share * slack_s))
         if ticket.deferrals < self.returns and delay_s < slack_s:
             return DeferFor(delay_s, "overload")

@@ -195,7 +195,7 @@ class Scheduler:
         if output_tokens is not None:
             lane.settle(ticket, output_tokens - ticket.cost_tokens)
         if ratio == ratio:  # not nan
-            signals.replied(ratio)
+            signals.replied(ticket, ratio, now)
         self._end(ticket)
         for each in self._lanes_of_upstream[ticket.upstream]:
             self._pump(each, now)

@@ -26,6 +26,9 @@ DEMAND_MEMORY_S = 20.0
 PATIENCE_S = 300.0
 SLOWDOWN_WEIGHT = 0.1
 NO_WINDOW = 1e9
+REPLIES_MEMORY = 64.0
+REPLIES_DOUBT = 4.0
+"""The prediction counts as so many replies: the first ones to end are the short ones."""
 SILENCE = 3.0
 """A Poisson stream whose mean gap is a third of a silence would have broken it 19 times in 20."""
 
@@ -37,7 +40,8 @@ class ClassDemand:
     Attributes:
         in_flight: how many of its requests fly now.
         waiting, waiting_tokens: how many of its requests wait now, and their predicted tokens.
-        service_s: mean predicted (p50) service time of a request.
+        service_s: mean service time of a request: the predicted (p50), times what replies took
+            on average of what had been predicted for them.
         slack_s: mean time that a request could wait at its arrival and still be on time.
 
     """
@@ -50,6 +54,8 @@ class ClassDemand:
     _count: float = 0.0
     _service_sum: float = 0.0
     _slack_sum: float = 0.0
+    _actual_s: float = 0.0
+    _predicted_s: float = 0.0
     _since: float = math.nan
     _at: float = math.nan
 
@@ -67,8 +73,18 @@ class ClassDemand:
         elif not slack_s > 0.0:
             slack_s = 0.0
         self._slack_sum = slack_sum = self._slack_sum * decay + slack_s
-        self.service_s = service_sum / count
+        self.service_s = service_sum / count * self._observed()
         self.slack_s = slack_sum / count
+
+    def replied(self, predicted_s: float, actual_s: float) -> None:
+        """Note the service time of a reply's real length beside what had been predicted."""
+        self._predicted_s += predicted_s - self._predicted_s / REPLIES_MEMORY
+        self._actual_s += actual_s - self._actual_s / REPLIES_MEMORY
+
+    def _observed(self) -> float:
+        """Return mean actual over mean predicted service time, 1 until a few replies came."""
+        known_s = REPLIES_DOUBT * self._service_sum / self._count
+        return (self._actual_s + known_s) / (self._predicted_s + known_s)
 
     def offered(self, now: float) -> float:
         """Return the offered load in requests in service (arrival rate x service time).
@@ -82,6 +98,7 @@ class ClassDemand:
         # The mean has seen only `span_s` of its memory: without this it starts out too low.
         seen = DEMAND_MEMORY_S * (1.0 - math.exp(-max(span_s, 1.0) / DEMAND_MEMORY_S))
         offered = self._service_sum * math.exp((self._at - now) / DEMAND_MEMORY_S) / seen
+        offered *= self._observed()
         silence_s = now - self._at
         if offered * silence_s > SILENCE * self.service_s:
             offered = SILENCE * self.service_s / silence_s
@@ -194,8 +211,11 @@ class Signals:
         else:
             self.in_flight_work_s = 0.0
 
-    def replied(self, ratio: float) -> None:
+    def replied(self, ticket: Ticket, ratio: float, now: float) -> None:
         """Note a reply's latency over the service time expected of its real length."""
+        if ratio > 0.0:  # 0: it took no time that the clock can tell
+            demand = self.classes[ticket.request.traffic_class]
+            demand.replied(ticket.service_p50_s, (now - ticket.dispatched_at) / ratio)
         excess = ratio - 1.0 if ratio > 1.0 else 0.0
         self.slowdown += SLOWDOWN_WEIGHT * (excess - self.slowdown)
 

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from penstock.core.model import BUCKET_UPPER_TOKENS
 from penstock.core.policy import Admit, DeferFor, OverloadPolicy, Shed
 from penstock.core.settings import PolicySpec
-from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket, ticket_of
 from penstock.policies.registry import POLICIES, make
-from tests.core.story import arrive, request, scheduler
+from tests.core.story import arrive, overloaded, request, scheduler
 
 RUNGS = [name for name, _ in BUCKET_UPPER_TOKENS]
 LADDERS = ["cost_ladder", "reverse_ladder", "uniform_harsh", "uniform_mild"]
@@ -33,7 +32,7 @@ def ticket(rung: str, *, deferrals: int = 0, slack_s: float = math.inf) -> Ticke
 def sheds_from(judge: OverloadPolicy, rung: str) -> float:
     """Return the lowest severity, in percent, that sheds a request that was deferred enough."""
     for percent in range(101):
-        verdict = judge.judge(ticket(rung, deferrals=99), Signals(severity=percent / 100), now=0.0)
+        verdict = judge.judge(ticket(rung, deferrals=99), overloaded(percent / 100), now=0.0)
         if isinstance(verdict, Shed):
             return percent
     return math.inf
@@ -41,7 +40,7 @@ def sheds_from(judge: OverloadPolicy, rung: str) -> float:
 
 def defers_from(judge: OverloadPolicy, rung: str) -> float:
     for percent in range(101):
-        verdict = judge.judge(ticket(rung), Signals(severity=percent / 100), now=0.0)
+        verdict = judge.judge(ticket(rung), overloaded(percent / 100), now=0.0)
         if isinstance(verdict, DeferFor):
             return percent
     return math.inf
@@ -53,7 +52,7 @@ def test_the_cost_ladder_never_defers_or_sheds_its_cheapest_rung(
 ) -> None:
     short = ticket("short", deferrals=deferrals, slack_s=slack_s)
 
-    assert policy("cost_ladder").judge(short, Signals(severity=severity), now=0.0) == Admit()
+    assert policy("cost_ladder").judge(short, overloaded(severity), now=0.0) == Admit()
 
 
 def test_on_the_cost_ladder_the_dearer_is_deferred_and_shed_earlier() -> None:
@@ -96,13 +95,13 @@ def test_harsh_comes_before_mild() -> None:
 @pytest.mark.parametrize("kind", LADDERS)
 def test_calm_every_policy_admits_everything(kind: str) -> None:
     for rung in RUNGS:
-        assert policy(kind).judge(ticket(rung), Signals(severity=0.0), now=0.0) == Admit()
+        assert policy(kind).judge(ticket(rung), overloaded(0.0), now=0.0) == Admit()
 
 
 @pytest.mark.parametrize("kind", LADDERS)
 def test_thresholds_and_returns_are_options(kind: str) -> None:
     judge = policy(kind, defer_at={"short": 0.2}, shed_at={"short": 0.3}, returns=1)
-    hot = Signals(severity=0.5)
+    hot = overloaded(0.5)
 
     assert isinstance(judge.judge(ticket("short"), hot, now=0.0), DeferFor)
     assert isinstance(judge.judge(ticket("short", deferrals=1), hot, now=0.0), Shed)
@@ -112,19 +111,22 @@ def test_thresholds_and_returns_are_options(kind: str) -> None:
 def test_always_admit_admits_always() -> None:
     judge = policy("always_admit")
 
-    assert judge.judge(ticket("xlong", slack_s=-5.0), Signals(severity=1.0), now=0.0) == Admit()
+    assert judge.judge(ticket("xlong", slack_s=-5.0), overloaded(1.0), now=0.0) == Admit()
 
 
 def test_through_the_scheduler_the_dear_are_sent_back_and_the_cheap_are_not() -> None:
     ladder = PolicySpec(
         "cost_ladder", {"defer_at": {"xlong": 0.0}, "shed_at": {"xlong": 0.0}, "returns": 0}
     )
-    penstock = scheduler(window=9, overload=ladder)
+    penstock = scheduler(overload=ladder)
+    arrive(penstock, request(0), request(1))  # of 1 s each: one flies, one waits
 
-    assert arrive(penstock, request(1, cost=10), request(2, cost=5000)) == [
-        ("dispatch", 1, "default"),
-        ("reject", 2, "shed"),
-    ]
+    assert arrive(
+        penstock,
+        request(2, cost=5000, deadline=9.0),  # on time behind all that waits: no overload
+        request(3, cost=10, deadline=1.5),
+        request(4, cost=5000, deadline=1.5),
+    ) == [("reject", 4, "shed")]
 
 
 def test_every_policy_of_the_layer_is_looked_at_here() -> None:
