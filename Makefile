@@ -7,12 +7,12 @@
 # Installs are stamped: a target runs again only when its pinned versions change.
 
 SHELL := /bin/sh
-VENV := .venv
-BIN := $(VENV)/bin
-STAMPS := $(VENV)/.stamps
+BIN := .venv/bin
 WORKERS ?= auto
+PYTEST := $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 # Pages into which --help and formulas are pasted from the code.
 COG_PAGES = $$(grep -rl --include='*.md' '\[\[\[cog' docs README.md)
+PINNED := requirements/build.txt pyproject.toml
 
 # The first interpreter that is new enough. Override with `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -21,108 +21,108 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 # uv installs the pinned set in 6 s where pip takes 43 s; pip is the fallback, because it alone
 # reads pip.conf (private mirrors). Both refuse anything whose hash is not in the list.
 # UV_SYSTEM_CERTS: trust what the machine trusts, as pip's users have set it up.
-UV := UV_SYSTEM_CERTS=1 UV_NO_PROGRESS=1 $(BIN)/uv pip install -q
+UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip
 PIP := $(BIN)/python -m pip -q --disable-pip-version-check
-# $(call install,NAMES,VENV): put the pinned sets requirements/NAME.txt and penstock into VENV.
+with_uv_or_pip = @$(UV) install -q --python $(1) $(2) || $(PIP) --python $(1) install $(2)
+# $(call install,VENV,NAMES): put the pinned sets requirements/NAME.txt and penstock into VENV.
 define install
-	@echo "penstock: installing $(1) into $(2) (versions pinned by hash)"
-	@$(UV) --python $(2)/bin/python --require-hashes $(foreach f,$(1),-r requirements/$(f).txt) \
-		|| { echo "penstock: uv could not; trying pip"; \
-		     $(PIP) --python $(2)/bin/python install --require-hashes $(foreach f,$(1),-r requirements/$(f).txt); }
-	@$(UV) --python $(2)/bin/python --offline --no-deps --no-build-isolation -e . \
-		|| $(PIP) --python $(2)/bin/python install --no-deps --no-build-isolation -e .
+	@echo "penstock: installing $(2) into $(1) (versions pinned by hash)"
+	$(call with_uv_or_pip,$(1)/bin/python,--require-hashes $(foreach f,$(2) build,-r requirements/$(f).txt))
+	$(call with_uv_or_pip,$(1)/bin/python,--no-deps --no-build-isolation -e .)
+	@touch $@
 endef
 
-.PHONY: help setup setup-dev setup-examples demo test test-quick test-examples test-ray coverage check format docs bench lock clean distclean
+.PHONY: help setup setup-dev setup-examples setup-engines demo test test-quick test-examples test-ray \
+	test-engines coverage check format docs bench bench-engines lock clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "also: setup setup-dev setup-examples test-quick test-examples test-ray coverage format docs bench lock clean distclean"
+	@echo "also: setup setup-dev setup-examples setup-engines test-quick test-examples test-ray test-engines"
+	@echo "      coverage format docs bench bench-engines lock clean distclean"
 
-$(STAMPS)/base: requirements/bootstrap.txt
+.venv/.base: requirements/bootstrap.txt
 	@test -n "$(PYTHON)" || { \
 		echo "penstock needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1)."; \
 		echo "Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments (Debian, Ubuntu: apt-get install python3-venv)."; \
 		exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --require-hashes -r requirements/bootstrap.txt
-	@mkdir -p $(STAMPS) && touch $@
-
-$(STAMPS)/run: $(STAMPS)/base requirements/run.txt requirements/build.txt pyproject.toml
-	$(call install,run build,$(VENV))
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes -r $<
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/run requirements/dev.txt
-	$(call install,dev build,$(VENV))
-	@touch $@
+.venv/.run: .venv/.base requirements/run.txt $(PINNED)
+	$(call install,.venv,run)
 
-# LiteLLM pins an older openai, so its example lives in an environment of its own.
-.venv-examples/.stamp: $(STAMPS)/base requirements/examples.txt requirements/build.txt pyproject.toml
-	@test -x .venv-examples/bin/python || $(PYTHON) -m venv .venv-examples
-	$(call install,examples build,.venv-examples)
-	@touch $@
+.venv/.dev: .venv/.run requirements/dev.txt
+	$(call install,.venv,dev)
 
-# Ray brings 200 MB for one optional feature, so it has an environment of its own as well.
-.venv-ray/.stamp: $(STAMPS)/base requirements/ray.txt requirements/build.txt pyproject.toml
-	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
-	$(call install,ray build,.venv-ray)
-	@touch $@
+# Apart from .venv: LiteLLM (examples) pins an older openai, Ray brings 200 MB for one optional
+# feature, llama.cpp (engines) is a server that only a benchmark and its test start.
+.venv-%/.stamp: .venv/.base requirements/%.txt $(PINNED)
+	@test -x .venv-$*/bin/python || $(BIN)/python -m venv --without-pip .venv-$*
+	$(call install,.venv-$*,$*)
 
-setup: $(STAMPS)/run
-setup-dev: $(STAMPS)/dev
+setup: .venv/.run
+setup-dev: .venv/.dev
 setup-examples: .venv-examples/.stamp
+setup-engines: .venv-engines/.stamp
 
-demo: $(STAMPS)/run
+demo: .venv/.run
 	@$(BIN)/penstock demo
 
-test: $(STAMPS)/dev
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+test: .venv/.dev
+	$(PYTEST)
 
-test-quick: $(STAMPS)/dev
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow"
+test-quick: .venv/.dev
+	$(PYTEST) -m "not slow"
 
-test-examples: $(STAMPS)/dev .venv-examples/.stamp
+test-examples: .venv/.dev .venv-examples/.stamp
 	$(BIN)/pytest -q tests/examples/test_litellm.py
+
+test-engines: .venv/.dev .venv-engines/.stamp
+	$(BIN)/pytest -q tests/engines
 
 test-ray: .venv-ray/.stamp
 	.venv-ray/bin/pytest -q tests/experiments/test_cluster.py
 
 # Branches of the pure parts that no story reaches yet.
-coverage: $(STAMPS)/dev
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --cov=penstock.core --cov=penstock.policies \
+coverage: .venv/.dev
+	$(PYTEST) --cov=penstock.core --cov=penstock.policies \
 		--cov=penstock.metrics --cov-branch --cov-report=term-missing:skip-covered \
 		tests/core tests/policies tests/properties
 
-check: $(STAMPS)/dev
+check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cog --check --check-fail-msg "run: make docs" $(COG_PAGES)
 
-format: $(STAMPS)/dev
+format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(STAMPS)/dev
+docs: .venv/.dev
 	$(BIN)/cog -r $(COG_PAGES)
 
-bench: $(STAMPS)/dev
+bench: .venv/.dev
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
+# For example: make bench-engines ARGS="--load 1.0 --rounds 2". docs/explanation/engines.md has the table.
+bench-engines: .venv/.dev .venv-engines/.stamp
+	$(BIN)/python -m benchmarks.engines $(ARGS)
+
 # Only this target asks the index for new versions: `make lock UPGRADE=--upgrade`.
-COMPILE = UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile -q --universal --python-version 3.11 \
+COMPILE = $(UV) compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE)
-lock: $(STAMPS)/base
-	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
-	$(COMPILE) requirements/build.in -o requirements/build.txt
+lock: .venv/.base
+	@for name in bootstrap build examples engines; do \
+		$(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 	$(COMPILE) pyproject.toml --extra all -o requirements/run.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev --extra ray -c requirements/dev.txt \
 		-o requirements/ray.txt
-	$(COMPILE) requirements/examples.in -o requirements/examples.txt
 	@! grep -nE 'https?://' requirements/*.txt
 
 clean:
@@ -130,4 +130,4 @@ clean:
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf .venv .venv-examples .venv-ray
+	rm -rf .venv .venv-*

@@ -55,7 +55,15 @@ def test_a_machines_folder_would_be_noticed(folder: str) -> None:
 def test_every_lock_pins_each_package_by_hash_and_names_no_address(root: Path) -> None:
     locks = sorted((root / "requirements").glob("*.txt"))
 
-    assert [lock.stem for lock in locks] == ["bootstrap", "build", "dev", "examples", "ray", "run"]
+    assert [lock.stem for lock in locks] == [
+        "bootstrap",
+        "build",
+        "dev",
+        "engines",
+        "examples",
+        "ray",
+        "run",
+    ]
     for lock in locks:
         text = lock.read_text()
         assert "://" not in text, lock.name
