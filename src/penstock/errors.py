@@ -18,9 +18,10 @@ class Refused(PenstockError):
 
     Attributes:
         id: the request's id, as `penstock explain` takes it.
-        reason: "shed", "queue_full", "expired", "draining", "upstream" (the provider's last
-            answer stands), "quota" (the account is spent), "rate" (the provider asks for a longer
-            pause than the request can wait) or "no_upstream".
+        reason: "shed", "queue_full", "expired", "hopeless" (it can no longer be on time),
+            "draining", "upstream" (the provider's last answer stands), "quota" (the account is
+            spent), "rate" (the provider asks for a longer pause than the request can wait) or
+            "no_upstream".
         rung: the cost ladder's step it stood on (its predicted bucket).
         predicted_cost_tokens: what it was expected to cost, in output tokens.
         severity: overload in [0, 1] at the decision.

@@ -1,7 +1,9 @@
 """A request lives so long and no longer, wherever it waits."""
 
 from penstock.core.events import Arrived, Cancelled, Failed, RefusalCause, Throttled, Woke
+from penstock.core.model import TrafficClass
 from tests.core.story import (
+    BATCH,
     Bouncer,
     arrive,
     complete,
@@ -22,6 +24,24 @@ def test_what_waits_too_long_is_refused_when_its_time_is_over() -> None:
     assert penstock.next_wakeup() == 5.0
     assert tell(penstock, (7.5, Woke())) == [("reject", 2, "expired")]
     assert complete(penstock, 1, now=8.0) == []
+    assert is_at_rest(penstock)
+
+
+def test_a_class_may_refuse_what_can_no_longer_be_on_time() -> None:
+    strict = TrafficClass("strict", hopeless="refuse")
+    penstock = scheduler(window=1, classes=(strict, BATCH))  # every reply takes 1 s
+    arrive(
+        penstock,
+        request(1, "strict"),
+        request(2, "strict", deadline=5.0),
+        request(3, "batch", deadline=3.0),
+    )
+
+    assert arrive(penstock, request(4, "strict", deadline=0.9)) == [("reject", 4, "hopeless")]
+    assert penstock.next_wakeup() == 4.0  # to be on time at 5 s it must go at 4 s
+    assert tell(penstock, (4.0, Woke())) == [("reject", 2, "hopeless")]
+    assert complete(penstock, 1, now=5.0) == [("dispatch", 3, "default")]  # late, and served
+    assert complete(penstock, 3, now=6.0) == []
     assert is_at_rest(penstock)
 
 

@@ -35,6 +35,7 @@ def refused(reason: str = "shed", retry_after_s: float | None = 2.5) -> Refused:
         ("rate", 429),
         ("draining", 503),
         ("expired", 504),
+        ("hopeless", 504),
         ("upstream", 503),
         ("no_upstream", 503),
     ],

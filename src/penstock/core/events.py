@@ -217,9 +217,10 @@ class Reject:
     """Refuse the request.
 
     Attributes:
-        reason: "shed", "queue_full", "expired", "draining", "quota" (every upstream's is
-            spent), "rate" (all pause for longer than it can wait), "upstream" (the last attempt's
-            answer is relayed), "no_upstream".
+        reason: "shed", "queue_full", "expired", "hopeless" (it can no longer be on time, and its
+            class refuses such), "draining", "quota" (every upstream's is spent), "rate" (all
+            pause for longer than it can wait), "upstream" (the last attempt's answer is relayed),
+            "no_upstream".
         retry_after_s: the earliest time at which a new try makes sense, or None if never.
 
     """

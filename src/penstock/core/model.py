@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import Literal
 
 BUCKET_UPPER_TOKENS: tuple[tuple[str, float], ...] = (
     ("short", 64),
@@ -113,6 +114,8 @@ class TrafficClass:
         weight: its share of tokens under contention, relative to the other classes.
         deadline_s: given to a request that states none; inf for none.
         estimate: given to a request of which nothing better is known.
+        hopeless: whether a request that can no longer be on time, going by its p50 service time
+            alone, is served all the same ("serve") or refused ("refuse").
         queue_limit: how many requests may wait; more are refused.
         queue_limit_tokens: how many predicted tokens may wait; more are refused.
 
@@ -122,5 +125,6 @@ class TrafficClass:
     weight: float = 1.0
     deadline_s: float = math.inf
     estimate: TokenEstimate = field(default_factory=lambda: TokenEstimate(256, 1024))
+    hopeless: Literal["serve", "refuse"] = "serve"
     queue_limit: int = 100_000
     queue_limit_tokens: float = math.inf

@@ -155,6 +155,8 @@ class Scheduler:
         estimate = request.estimate
         p50_s, p90_s = lane.service_s(request.model, estimate.p50_tokens, estimate.p90_tokens)
         ticket = ticket_of(request, p50_s, p90_s)
+        if known.hopeless == "refuse":
+            ticket.hopeless_at = request.deadline - p50_s
         signals = lane.signals
         signals.arrived(ticket, now)
         if self._draining:
@@ -162,6 +164,9 @@ class Scheduler:
             return
         if request.expires_at <= now:
             self._reject(ticket, lane, "expired", None, now)
+            return
+        if ticket.hopeless_at < now:
+            self._reject(ticket, lane, "hopeless", None, now)
             return
         if no_use := lane.no_use(request, now):
             self._reject(ticket, lane, no_use, lane.open_at(now) - now, now)
@@ -308,6 +313,8 @@ class Scheduler:
             late = self._tickets[id_]
             if late.request.expires_at <= now:
                 self._refuse_waiting(late, "expired", None, now)
+            elif late.hopeless_at <= now:
+                self._refuse_waiting(late, "hopeless", None, now)
             else:  # too late for another attempt: the last answer stands
                 open_s = self._lane_of(late).open_at(now) - now
                 self._refuse_waiting(late, "upstream", open_s, now)
@@ -361,7 +368,7 @@ class Scheduler:
             upstream.depart(ticket, now)
             signals.departed(ticket)
             ticket.stage = _IN_FLIGHT
-            if request.expires_at < math.inf:
+            if request.expires_at < math.inf or ticket.hopeless_at < math.inf:
                 self._expiry.cancel(request.id)
             if lane.sticky is not None:
                 lane.sticky.served(ticket)
@@ -381,6 +388,8 @@ class Scheduler:
     def _hold_back(self, ticket: Ticket) -> None:
         self._backlog.enter(ticket)
         until = retry.last_at(ticket) if ticket.attempts else ticket.request.expires_at
+        if ticket.hopeless_at < until:
+            until = ticket.hopeless_at
         if until < math.inf:
             self._expiry.set(ticket.request.id, until)
 

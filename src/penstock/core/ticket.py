@@ -28,6 +28,7 @@ class Ticket:
         service_p90_s: the same at the 90th percentile.
         latest_start: driver seconds after which the p90 no longer fits the deadline.
         start_by: the same for the median, as long as it waits (`core.signals`).
+        hopeless_at: driver seconds from which it is refused as hopeless; inf if it is served.
         rung: its predicted bucket, which is its step on the cost ladder.
         cost_tokens: what it is charged until its real usage is known.
         likely_tokens: what must fit a provider's stated rest: the p90, or what a refusal taught.
@@ -50,6 +51,7 @@ class Ticket:
     cost_tokens: float
     likely_tokens: float
     start_by: float = math.nan
+    hopeless_at: float = math.inf
     stage: Stage = Stage.QUEUED
     deferrals: int = 0
     passes: int = 0

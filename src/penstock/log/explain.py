@@ -49,6 +49,7 @@ _REASONS = {
     "shed": "the cost ladder refuses this rung at such a severity",
     "queue_full": "the queue is full",
     "expired": "it waited longer than its time to live",
+    "hopeless": "it could no longer be on time, and its class refuses what cannot",
     "draining": "the sidecar is shutting down",
     "quota": "the upstreams' accounts are spent",
     "rate": "the upstreams ask for a longer pause than it can wait",

@@ -19,6 +19,7 @@ _STATUS = {
     "rate": 429,
     "draining": 503,
     "expired": 504,
+    "hopeless": 504,
     "upstream": 503,
     "no_upstream": 503,
 }
