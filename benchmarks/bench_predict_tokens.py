@@ -13,10 +13,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import bpe_openai
 import numpy as np
 from bench_predict import prompts
 
-from penstock.predict.features.prompt_tokens import estimate_tokens, tokenizer
+from penstock.predict.features.prompt_tokens import VOCABULARY, estimate_tokens
 from penstock.predict.features.text import SAMPLE_BYTES, read_text
 
 EACH = 400
@@ -47,9 +48,7 @@ def kinds() -> dict[str, list[str]]:
 
 def main() -> None:
     """Print a line a kind: estimate over count, median and 5th to 95th percentile."""
-    known = tokenizer()
-    if known is None:
-        raise SystemExit("counting needs the tokenizer: pip install penstock[tokenizer]")
+    known = bpe_openai.get_encoding(VOCABULARY)
     print("| text | penstock: median (5th to 95th percentile) | characters / 4 |")
     print("|---|---|---|")
     for kind, texts in kinds().items():

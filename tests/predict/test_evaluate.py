@@ -8,8 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.predict import command
-from penstock.predict.features.prompt_tokens import tokenizer
-from penstock.predict.train.datasets import Row, replies_of
 from tests.predict.replies import invented
 
 FIGURES = {
@@ -138,17 +136,3 @@ def test_a_prior_that_is_not_there_is_refused_in_one_line(files: Path) -> None:
     assert done.exit_code == 2
     said = " ".join(done.stderr.split())
     assert "--prior: 'nope.npz' cannot be read (No such file or directory)" in said
-
-
-def test_loading_the_tokenizer_is_no_part_of_a_predictions_latency() -> None:
-    tokenizer.cache_clear()
-    loaded: list[int] = []
-
-    def clock() -> float:
-        loaded.append(tokenizer.cache_info().currsize)
-        return float(len(loaded))
-
-    (reply,) = replies_of([Row("Hello?", 7.0, None, "", None)], clock=clock)
-
-    assert loaded == [1, 1]
-    assert reply.read_s == 1.0

@@ -77,15 +77,16 @@ def test_what_was_learned_on_one_prior_is_refused_with_another(tmp_path: Path, k
         Predictor.load(tmp_path / "state")
 
 
-def test_a_state_of_before_checksums_is_taken_at_its_word(tmp_path: Path) -> None:
-    write_prior(tmp_path / "prior", learner("numpy", wider=None)(lessons(60)))
-    state, prior = tmp_path / "state", read_prior(tmp_path / "prior")
-    Predictor.with_prior(prior).save(state)
-    arrays, meta = unpack(state, kind="penstock predictor state", version=1)
-    del meta["prior"]
-    state.write_bytes(pack(arrays, meta))
+def test_a_state_of_another_version_is_refused_with_both_versions_and_what_to_do(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state"
+    Predictor.cold().save(state)
+    arrays, meta = unpack(state, kind="penstock predictor state", version=2)
+    state.write_bytes(pack(arrays, meta | {"version": 1}))
 
-    assert Predictor.load(state, prior=prior).source == "predictor:trained"
+    with pytest.raises(StateError, match=r"state', 1\), this penstock reads .*2\).*Remove it"):
+        Predictor.load(state)
 
 
 def test_boosted_trees_without_lightgbm_are_refused_with_two_ways_out(

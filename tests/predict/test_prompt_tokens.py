@@ -1,4 +1,4 @@
-"""How many tokens a prompt has: counted where the optional tokenizer is installed."""
+"""How many tokens a prompt has: counted where the optional tokenizer is loaded."""
 
 import subprocess
 import sys
@@ -6,10 +6,18 @@ import sys
 import bpe_openai
 import pytest
 
-from penstock.predict import CallFeatures
+from penstock.errors import ConfigError
+from penstock.predict import CallFeatures, load_tokenizer
+from penstock.predict.features import prompt_tokens
 from penstock.predict.features.prompt_tokens import COUNTED_CHARS_MAX, count_tokens
 
 PROSE = "The miller opened the penstock, and the wheel, which had slept all winter, turned. "
+
+
+@pytest.fixture(autouse=True)
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_tokens, "_tokenizer", None)
+    load_tokenizer()
 
 
 def counted(text: str) -> int:
@@ -50,15 +58,23 @@ def test_odd_texts_are_counted_too() -> None:
     assert count_tokens(["a" * 100_000], estimate=7) > 1000
 
 
-def test_without_the_tokenizer_the_estimate_stands() -> None:
+def test_nobody_pays_for_a_tokenizer_that_was_not_asked_for() -> None:
     code = (
-        "import sys; sys.modules['bpe_openai'] = None\n"
-        "import importlib.util as u; known = u.find_spec\n"
-        "u.find_spec = lambda name, *more: None if name == 'bpe_openai' else known(name, *more)\n"
-        "from penstock.predict import CallFeatures\n"
-        f"print(CallFeatures.from_prompt({PROSE!r}).prompt_tokens)"
+        "import sys\n"
+        "from penstock.predict import CallFeatures, GuardedPredictor, Predictor\n"
+        "GuardedPredictor(Predictor.shipped())\n"
+        f"print(CallFeatures.from_prompt({PROSE!r}).prompt_tokens, 'bpe_openai' in sys.modules)"
     )
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert int(said.stdout) == pytest.approx(counted(PROSE), rel=0.2)
+    tokens, loaded = said.stdout.split()
+    assert int(tokens) == pytest.approx(counted(PROSE), rel=0.2)
+    assert loaded == "False"
+
+
+def test_a_tokenizer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bpe_openai", None)
+
+    with pytest.raises(ConfigError, match=r"penstock\[tokenizer\]"):
+        load_tokenizer()

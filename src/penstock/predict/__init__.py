@@ -2,6 +2,7 @@
 
 from penstock.predict.archive import StateError
 from penstock.predict.features.call import CallFeatures
+from penstock.predict.features.prompt_tokens import load_tokenizer
 from penstock.predict.online.guard import (
     GuardCounts,
     GuardedPredictor,
@@ -23,4 +24,5 @@ __all__ = [
     "StateError",
     "TokenPredictor",
     "cap_estimate",
+    "load_tokenizer",
 ]

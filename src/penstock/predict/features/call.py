@@ -30,7 +30,7 @@ class CallFeatures:
         route: the caller's label, or one derived from system prompt and tools ("~" in front).
         cap_tokens: most output tokens that the body allows, over all choices; inf if unlimited.
         choices: how many replies are asked for at once.
-        prompt_tokens: size of the prompt's texts: counted with the optional tokenizer, else
+        prompt_tokens: size of the prompt's texts: counted where a tokenizer is loaded, else
             estimated. Features stay estimates, so that models do not depend on it.
         dense: features named by `features.DENSE_NAMES`, scaled, float32.
         grams: places of the last turn's hashed n-grams, uint16, sorted and unique.

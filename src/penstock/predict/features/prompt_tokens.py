@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.errors import ConfigError
 from penstock.predict.features.text import KINDS
 
 if TYPE_CHECKING:
@@ -50,30 +49,38 @@ def estimate_tokens(kind_counts: NDArray[np.float64], words: int, *, stretch: fl
     return stretch * (narrow + longer + _PER_FOREIGN * foreign + _PER_WIDE * wide)
 
 
-@cache
-def tokenizer() -> Encoding | None:
-    """Return the optional tokenizer, None where `penstock[tokenizer]` is not installed.
+_tokenizer: Encoding | None = None
 
-    Nothing is downloaded: the vocabulary is part of the package. The first call takes about
-    0.3 s and 150 MB.
+
+def load_tokenizer() -> None:
+    """Count the prompts of this process exactly from now on; without it they are estimated.
+
+    Nothing is downloaded: the vocabulary is part of the package. It takes about 0.3 s and 150 MB.
+
+    Raises:
+        ConfigError: the tokenizer is not installed.
+
     """
-    if find_spec("bpe_openai") is None:
-        return None
-    import bpe_openai
-
-    return bpe_openai.get_encoding(VOCABULARY)
+    global _tokenizer  # noqa: PLW0603 - one vocabulary serves the process
+    try:
+        import bpe_openai
+    except ImportError as error:
+        raise ConfigError(
+            "counting prompts exactly needs the tokenizer: pip install 'penstock[tokenizer]'"
+        ) from error
+    _tokenizer = bpe_openai.get_encoding(VOCABULARY)
 
 
 def count_tokens(texts: Sequence[str], *, estimate: int) -> int:
-    """Return how many tokens texts have together; `estimate` where there is no tokenizer.
+    """Return how many tokens texts have together; `estimate` where no tokenizer is loaded.
 
     Exact for up to `COUNTED_CHARS_MAX` characters. Of more, as many are counted, half from the
     head and half from the tail, and the rest is taken to be like them.
     """
-    known = tokenizer()
-    total = sum(map(len, texts))
-    if known is None or total == 0:
+    known = _tokenizer
+    if known is None:
         return estimate
+    total = sum(map(len, texts))
     if total <= COUNTED_CHARS_MAX:
         return sum(len(known.encode_ordinary(text)) for text in texts)
     half = COUNTED_CHARS_MAX // 2

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from penstock.core.model import TokenEstimate
 from penstock.predict.features.call import CallFeatures
-from penstock.predict.features.prompt_tokens import tokenizer
 from penstock.predict.online.predictor import Predictor
 from penstock.predict.online.state import Snapshot
 from penstock.predict.online.stats import PredictorStats
@@ -91,7 +90,6 @@ class GuardedPredictor:
             clock: monotonic seconds.
 
         """
-        tokenizer()  # where installed, its vocabulary is read now and not with a request waiting
         self.counts = GuardCounts()
         self.stats = PredictorStats()
         self._predictor = predictor

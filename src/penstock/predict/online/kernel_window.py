@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.predict.features.call import CallFeatures, checksum
 from penstock.predict.features.text import GRAM_BITS
 
 SIGNATURE_PLACES = 64
-_ROUNDS = 2  # of improvement per reply; more did not lower the error on cold streams
+_ROUNDS = 6  # of improvement per batch
 _EXACT = 1e-6
+_TWO = np.float32(2.0)
+_LOG_HALF = np.float32(math.log(0.5))
 MOST_BEYOND = 8.0
 """Log tokens by which a reply's length counts as beyond its group's mean, at most: between one
 token and a few thousand lie eight, and one route may have both."""
@@ -41,7 +45,7 @@ class KernelWindow:
     """Kernel ridge regression over a ring of the last calls.
 
     Two calls are alike by shared n-grams and by dense features, and doubly so on one route.
-    The weights go on from those before with every reply, for a few rounds: the cost stays flat.
+    The weights go on from those before with every batch, for a few rounds: the cost stays flat.
 
     Source:
         Kernel ridge regression by conjugate gradients; Hestenes & Stiefel, 1952.
@@ -59,98 +63,125 @@ class KernelWindow:
         self.groups = np.zeros(size, np.uint32)
         self.lengths = np.zeros(size, np.float32)
         self.targets = np.zeros(size, np.float32)
-        self._filled = np.ones(size, np.float32)
-        self._norms = np.zeros(size, np.float32)
+        self._per_place = np.ones(size, np.float32)  # 1 / root of a signature's filled places
+        self._squares = np.zeros(size, np.float32)
+        self._near = np.zeros((dense_size + 2, size), np.float32)
         self._kernel = np.zeros((size, size), np.float32)
         self.weights = np.zeros(size, np.float32)
         self._fitted = np.zeros(size, np.float32)  # kernel @ weights
 
-    def row(
-        self, grams: NDArray[np.uint16], dense: NDArray[np.float32], route: int
-    ) -> NDArray[np.float32]:
-        """Return how alike a call is to each kept one, float32 of the number kept."""
-        return self._alike(signature(grams), dense, route, min(self.count, self.size))
+    def value(self, call: CallFeatures) -> float:
+        """Return the regression's value for a call."""
+        mine = signature(call.grams)
+        row = self._alike(
+            self.signatures[:, : self.count] == _UNLIKE_ANY.take(mine)[:, None],
+            2.0 / math.sqrt(max(1, int(np.count_nonzero(mine)))),
+            _exponents(call.dense, call.dense @ call.dense),
+            checksum(call.route),
+        )
+        return float(row @ self.weights[: row.size])
+
+    def _rows(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return how alike kept calls, one a row, are to each kept one."""
+        mine = self.signatures[:, places]
+        return self._alike(
+            self.signatures[:, None, : self.count] == _UNLIKE_ANY.take(mine)[:, :, None],
+            2.0 * self._per_place[places, None],
+            _exponents(self.dense[places], self._squares[places]),
+            self.routes[places, None],
+        )
 
     def _alike(
-        self, mine: NDArray[np.uint8], dense: NDArray[np.float32], route: int, kept: int
+        self,
+        equal: NDArray[np.bool_],
+        scale: NDArray[np.float32] | float,
+        exponents: NDArray[np.float32],
+        routes: NDArray[np.uint32] | int,
     ) -> NDArray[np.float32]:
-        filled = max(1, int(np.count_nonzero(mine)))
-        equal = (self.signatures[:, :kept] == _UNLIKE_ANY.take(mine)[:, None]).view(np.uint8)
-        alike: NDArray[np.float32]
-        alike = np.add.reduce(equal, axis=0, dtype=np.uint8).astype(np.float32)
-        alike /= self._filled[:kept] * np.float32(math.sqrt(filled))
-        alike *= 2.0
-        alike -= 2.0
-        np.exp(alike, out=alike)
-        near = self.dense[:kept] @ dense
-        near *= -2.0
-        near += self._norms[:kept]
-        near += dense @ dense
-        near *= np.float32(-0.5 / dense.size)
-        np.exp(near, out=near)
-        near *= 0.5
-        alike += near
-        alike += alike * (self.routes[:kept] == route)
-        return alike
+        """Return how alike calls are to each kept one; the last axis is over those.
 
-    def value(self, row: NDArray[np.float32]) -> float:
-        """Return the regression's value for a call with this row."""
-        return float(row @ self.weights[: row.size])
+        Args:
+            equal: which places of their signatures are those of each kept one.
+            scale: 2 over the root of how many places of their signatures are filled.
+            exponents: see `_exponents`.
+            routes: checksums of their routes.
+
+        """
+        alike: NDArray[np.float32]
+        alike = np.add.reduce(equal.view(np.uint8), axis=0, dtype=np.uint8).astype(np.float32)
+        alike *= self._per_place[: self.count]
+        alike *= scale
+        alike -= _TWO
+        np.exp(alike, out=alike)
+        near = exponents @ self._near[:, : self.count]
+        np.exp(near, out=near)
+        alike += near
+        alike += alike * (self.routes[: self.count] == routes)
+        return alike
 
     def add(
         self,
-        row: NDArray[np.float32],
-        grams: NDArray[np.uint16],
-        dense: NDArray[np.float32],
-        route: int,
-        group: int,
-        log_tokens: float,
-        base: float,
+        calls: Sequence[CallFeatures],
+        groups: Sequence[int],
+        log_tokens: Sequence[float],
+        bases: Sequence[float],
     ) -> None:
-        """Keep a call in place of the oldest, and move the weights towards the solution.
+        """Keep calls in place of the oldest, and move the weights towards the solution.
 
-        The regression is for what exceeds `base`, the mean of the call's group. As that
-        mean has moved, the targets of all kept calls of the group move along.
+        The regression is for what exceeds `bases`, the means of the calls' groups. As a group's
+        mean has moved, the targets of all its kept calls move along. Many calls at once cost
+        hardly more than one: most of the cost is that of moving the weights.
         """
-        at = self.count % self.size
+        places = (self.count + np.arange(len(calls))) % self.size
+        # What the places' old calls added; a place not used yet has weight 0.
+        self._fitted -= self.weights[places] @ self._kernel[places]
+        self.weights[places] = 0.0
+        for at, call, group, length in zip(places, calls, groups, log_tokens, strict=True):
+            self.signatures[:, at] = signature(call.grams)
+            self.dense[at] = call.dense
+            self.routes[at] = checksum(call.route)
+            self.groups[at] = group
+            self.lengths[at] = length
+        self._derive(places)
+        self.count += len(calls)
         kept = min(self.count, self.size)
-        if kept == self.size:  # the oldest call leaves
-            self._fitted -= self.weights[at] * self._kernel[at]
-        self.weights[at] = 0.0
-        mine = signature(grams)
-        self.signatures[:, at] = mine
-        self._filled[at] = np.sqrt(max(1, int(np.count_nonzero(mine))))
-        self.dense[at] = dense
-        self._norms[at] = dense @ dense
-        self.routes[at] = route
-        self.groups[at] = group
-        self.lengths[at] = log_tokens
+        for group, base in dict(zip(groups, bases, strict=True)).items():
+            self._aim(group, base)
+        rows = self._rows(places)
+        self._kernel[places, :kept] = rows
+        self._kernel[:kept, places] = rows.T
+        self._fitted[places] = rows @ self.weights[:kept]
+        self._improve(kept)
+
+    def _aim(self, group: int, base: float) -> None:
+        """Set the targets of a group's kept calls to how far they are beyond its mean."""
         mates = (self.groups == group).nonzero()[0]
         beyond = self.lengths.take(mates)
         beyond -= np.float32(base)
         np.minimum(beyond, _MOST_BEYOND, out=beyond)  # np.clip takes five times as long
         self.targets[mates] = np.maximum(beyond, -_MOST_BEYOND, out=beyond)
-        self._kernel[at, :kept] = row
-        self._kernel[:kept, at] = row
-        self._kernel[at, at] = self._itself(mine)
-        self._fitted[at] = row @ self.weights[:kept]
-        self.count += 1
-        self._improve(min(self.count, self.size))
+
+    def _derive(self, places: NDArray[np.intp]) -> None:
+        """Compute what `_alike` needs of kept calls.
+
+        The distance of dense features stands in an exponent, its squares multiplied out.
+        """
+        dense = self.dense[places]
+        filled = np.maximum(1, np.count_nonzero(self.signatures[:, places], axis=0))
+        self._per_place[places] = 1.0 / np.sqrt(filled)
+        self._squares[places] = np.einsum("ij,ij->i", dense, dense)
+        scale = np.float32(-0.5 / dense.shape[1])
+        self._near[:-2, places] = (-2.0 * scale) * dense.T
+        self._near[-2, places] = scale
+        self._near[-1, places] = scale * self._squares[places] + _LOG_HALF
 
     def rebuild(self) -> None:
         """Compute what follows from the kept calls and weights, as after loading them."""
         kept = min(self.count, self.size)
-        dense = self.dense[:kept]
-        self._norms[:kept] = np.einsum("ij,ij->i", dense, dense)
-        filled = np.count_nonzero(self.signatures[:, :kept], axis=0)
-        self._filled[:kept] = np.sqrt(np.maximum(1, filled))
-        for at in range(kept):
-            row = self._alike(self.signatures[:, at], dense[at], int(self.routes[at]), kept)
-            self._kernel[at, :kept] = row
+        self._derive(np.arange(kept))
+        for at in range(kept):  # one by one, for the memory
+            self._kernel[at, :kept] = self._rows(np.array([at]))[0]
         self._fitted[:kept] = self._kernel[:kept, :kept] @ self.weights[:kept]
-
-    def _itself(self, mine: NDArray[np.uint8]) -> float:
-        return 2.0 * ((1.0 if mine.any() else float(np.exp(-2.0))) + 0.5)
 
     def _improve(self, kept: int) -> None:
         kernel = self._kernel[:kept, :kept]
@@ -168,3 +199,14 @@ class KernelWindow:
             left = left - share * (seen + self._ridge * step)
             before, size = size, float(left @ left)
             step = left + np.float32(size / before) * step
+
+
+def _exponents(
+    dense: NDArray[np.float32], square: NDArray[np.float32] | np.float32
+) -> NDArray[np.float32]:
+    """Return features, their square and 1, so that the product with `_near` is an exponent."""
+    out = np.empty((*dense.shape[:-1], dense.shape[-1] + 2), np.float32)
+    out[..., :-2] = dense
+    out[..., -2] = square
+    out[..., -1] = 1.0
+    return out

@@ -24,7 +24,9 @@ _SPREAD_MIN = 0.1
 _BEYOND_LONGEST = 1.0  # log tokens that p90 may lie above the longest reply remembered
 _AFTER_ALARM = 20  # replies of a group that are kept when its p90 fails
 PRIOR = 2  # place among the experts
-_HIRED = 3
+_BATCH_MAX = 16  # replies learned together
+_BATCH_SHARE = 32  # a batch is at most about this share (1 in so many) of what is known
+_ASKED_MAX = 1000  # estimates remembered: more are in flight nowhere, and those lost are made anew
 _NEVER = 2.0  # the error booked for an expert that is not there
 _EXTRA = 4  # stacked beside the dense features: one, kernel, grams, prior
 
@@ -35,10 +37,9 @@ class Outlook:
 
     Attributes:
         base: the mean of the call's group.
-        row: how alike the call is to each kept one.
         stacked: what the stacked regression sees.
         prior: what the prior says, without the offset learned for the group.
-        experts: what each says: calls alike, stacked regression, prior, refitted model.
+        experts: what each says: calls alike, stacked regression, prior.
         middle: the mixture of the experts.
         spread: expected size of the error.
         above: p90 over the middle.
@@ -46,7 +47,6 @@ class Outlook:
     """
 
     base: float
-    row: NDArray[np.float32]
     stacked: NDArray[np.float32]
     prior: float
     experts: list[float]
@@ -72,7 +72,6 @@ class Trust:
 
 
 _ABSENT = 50.0  # a loss that no expert lives down: there is none in this place
-_NEWCOMER = 2.0  # summed log error that a refitted model has to make good first
 NO_PRIOR = Trust(1.0, (0.0, 0.0, _ABSENT))
 # A route's first replies say little about where it lies and whom to believe: both were chosen on
 # streams of 50 replies, of models and prompts kept back (bench_predict_stream.py, other seeds).
@@ -96,24 +95,20 @@ class OnlineModel:
         start[0, 1:3] = 0.6, 0.3  # the length: begin with kernel and n-grams
         start[1, 0] = 0.35  # the size of the error: begin with a constant
         self.stack = RecursiveRegression(start)
-        self.mix = ExpertMix((*trust.start_losses, _ABSENT), eagerness=trust.eagerness)
-        self.hired: LogTokens | None = None
+        self.mix = ExpertMix(trust.start_losses, eagerness=trust.eagerness)
         self.p90 = ConformalP90()
         self.replies = 0
-        self._last: tuple[CallFeatures, int, Outlook] | None = None
+        self._asked: dict[CallFeatures, Outlook] = {}  # in order, the oldest first
+        self._waiting: list[_Reply] = []
 
     def outlook(self, call: CallFeatures) -> Outlook:
-        """Return what is to be expected of a call.
+        """Return what is to be expected of a call, and remember it until its reply is learned.
 
-        The last answer is kept for `learn`, which needs it again: with nothing learned between,
-        as in a quiet hour, it is the same.
+        What is learned of a reply is by how much the estimate that was given for it was off.
         """
-        if self._last is not None and self._last[0] is call and self._last[1] == self.replies:
-            return self._last[2]
         keys = group_keys(call)
         base = self.centres.value(keys)
-        row = self.kernel.row(call.grams, call.dense, checksum(call.route))
-        kernel = self.kernel.value(row)
+        kernel = self.kernel.value(call)
         said = prior = base
         if self.prior is not None:
             said = self.prior.log_tokens(call)
@@ -123,14 +118,15 @@ class OnlineModel:
         stacked[_EXTRA:] = call.dense
         told, spread = self.stack.values(stacked).tolist()
         bias = self.biases.value(keys[-1:])
-        hired = base if self.hired is None else self.hired.log_tokens(call)
-        experts = [base + kernel + bias, base + told + bias, prior, hired]
+        experts = [base + kernel + bias, base + told + bias, prior]
         weights = self.mix.weights(keys[-1])
         middle = sum(w * e for w, e in zip(weights, experts, strict=True))
         spread = max(_SPREAD_MIN, spread)
         above = min(spread * self.p90.above(keys), self._most_above(keys, middle))
-        seen = Outlook(base, row, stacked, said, experts, middle, spread, above)
-        self._last = (call, self.replies, seen)
+        seen = Outlook(base, stacked, said, experts, middle, spread, above)
+        self._asked[call] = seen
+        if len(self._asked) > _ASKED_MAX:
+            del self._asked[next(iter(self._asked))]
         return seen
 
     def _most_above(self, keys: Sequence[str], middle: float) -> float:
@@ -144,53 +140,75 @@ class OnlineModel:
             return math.inf
         return max(0.0, longest - middle) + _BEYOND_LONGEST
 
-    def hire(self, model: LogTokens) -> None:
-        """Take a model in as the fourth expert, in place of one that there is."""
-        self.hired = model
-        self.mix.restart(_HIRED, lag=_NEWCOMER)
-        self.changed()
-
-    def dismiss(self) -> None:
-        """Do without the fourth expert, as after loading a state: it is not part of that."""
-        self.hired = None
-        self.mix.restart(_HIRED, lag=_ABSENT)
-        self.changed()
-
     def changed(self) -> None:
-        """Let go of the last answer: some part of the model was changed other than by learning."""
-        self._last = None
+        """Let go of what was said: some part of the model was changed other than by learning."""
+        self._asked.clear()
 
     def errors(self, seen: Outlook, log_tokens: float) -> list[float]:
         """Return by how much each expert was off, in log tokens."""
         errors = [abs(log_tokens - expert) for expert in seen.experts]
         if self.prior is None:
             errors[PRIOR] = _NEVER
-        if self.hired is None:
-            errors[_HIRED] = _NEVER
         return errors
 
     def learn(self, call: CallFeatures, log_tokens: float) -> None:
-        """Take in the logarithm of the real output tokens per choice."""
-        seen = self.outlook(call)
+        """Take in the logarithm of the real output tokens per choice.
+
+        What is known of its group (where its lengths lie, whom to believe, its p90) is learned at
+        once, and costs little. Kernel, n-grams and regression learn in batches: see `absorb`.
+        """
+        if call not in self._asked:
+            self.outlook(call)
+        seen = self._asked.pop(call)
         keys = group_keys(call)
         error = log_tokens - seen.middle
         self.mix.learn(keys[-1], self.errors(seen, log_tokens))
         if self.p90.learn(keys, error / seen.spread, covered=error <= seen.above + 1e-9):
             self.centres.keep_last(keys[-1], _AFTER_ALARM)
             self.offsets.keep_last(keys[-1], _AFTER_ALARM)
-        residual = min(MOST_BEYOND, max(-MOST_BEYOND, log_tokens - seen.base))
-        told, spread = self.stack.values(seen.stacked).tolist()
+        told = float(self.stack.values(seen.stacked)[0])
         self.biases.add(keys[-1:], log_tokens - seen.base - 0.5 * (told + float(seen.stacked[1])))
-        self.stack.learn(seen.stacked, (residual - told, abs(error) - spread))
-        self.grams.learn(call.grams, residual - float(seen.stacked[2]))
         self.centres.add(keys, log_tokens)
-        group = checksum(keys[-1])
-        route = checksum(call.route)
-        base = self.centres.value(keys)
-        self.kernel.add(seen.row, call.grams, call.dense, route, group, log_tokens, base)
         if self.prior is not None:
             self.offsets.add(keys, log_tokens - seen.prior)
+        self._waiting.append(_Reply(call, seen, keys, log_tokens))
         self.replies += 1
+        if len(self._waiting) >= min(_BATCH_MAX, 1 + self.replies // _BATCH_SHARE):
+            self.absorb()
+
+    def absorb(self) -> None:
+        """Learn the batch of replies that wait for it.
+
+        One takes 0.1 ms and sixteen together hardly more. So batches grow with what is known: a
+        cold model learns every reply at once, and of hundreds the last few change little.
+        """
+        batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        stacked = np.stack([reply.seen.stacked for reply in batch])
+        errors = stacked @ self.stack.weights.T
+        np.negative(errors, out=errors)
+        for number, reply in enumerate(batch):
+            beyond = min(MOST_BEYOND, max(-MOST_BEYOND, reply.log_tokens - reply.seen.base))
+            errors[number] += beyond, abs(reply.log_tokens - reply.seen.middle)
+            self.grams.learn(reply.call.grams, beyond - self.grams.value(reply.call.grams))
+        self.stack.learn(stacked, errors)
+        self.kernel.add(
+            [reply.call for reply in batch],
+            groups=[checksum(reply.keys[-1]) for reply in batch],
+            log_tokens=[reply.log_tokens for reply in batch],
+            bases=[self.centres.value(reply.keys) for reply in batch],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A reply that waits for its batch."""
+
+    call: CallFeatures
+    seen: Outlook
+    keys: tuple[str, ...]
+    log_tokens: float
 
 
 def group_keys(call: CallFeatures) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from penstock.predict.online.model import NO_PRIOR, SHIPPED, TRAINED, OnlineMode
 from penstock.predict.prior.file import checksum_of, shipped_prior
 from penstock.predict.prior.model import LogTokens
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 STATE_KIND = "penstock predictor state"
 _TRUST = {"predictor:online": NO_PRIOR, "predictor:shipped": SHIPPED, "predictor:trained": TRAINED}
 _STARTS = {
@@ -52,6 +52,7 @@ class Snapshot:
 
 def snapshot(model: OnlineModel, *, source: str) -> Snapshot:
     """Return a copy of what a model has learned."""
+    model.absorb()
     kept = min(model.kernel.count, model.kernel.size)
     kernel = model.kernel
     arrays: dict[str, NDArray[Any]] = {
@@ -150,17 +151,14 @@ def _start(prior: LogTokens | None, source: str) -> str:
 
 
 def _check_prior(path: Path, meta: dict[str, Any], prior: LogTokens | None, start: str) -> None:
-    """Refuse a model that was learned on another prior: what it learned are corrections to that.
-
-    States of before checksums have none, and are taken at their word.
-    """
+    """Refuse a model that was learned on another prior: what it learned are corrections to that."""
     source = meta["source"]
     if source != start:
         raise OtherPriorError(
             f"{path}: was learned on top of {_STARTS[source]}, not of {_STARTS[start]}; load it "
             "with what it was learned on, or remove it to start anew"
         )
-    learned_on, given = int(meta.get("prior", 0)), checksum_of(prior)
+    learned_on, given = int(meta["prior"]), checksum_of(prior)
     if learned_on and given and learned_on != given:
         raise OtherPriorError(
             f"{path}: was learned on top of {_STARTS[source]}, but of another one than this: its "
@@ -196,5 +194,5 @@ def _restore(model: OnlineModel, arrays: dict[str, NDArray[Any]], meta: dict[str
     model.mix.total = [float(loss) for loss in meta["mix_total"]]
     for key, losses in meta["mix_groups"]:
         model.mix.groups.put(key, [float(loss) for loss in losses])
-    model.dismiss()
+    model.changed()
     model.replies = int(meta["replies"])

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-from penstock.core.model import TokenEstimate, bucket_of
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.model import BUCKET_UPPER_TOKENS, TokenEstimate
 
 # No caller's label has brackets (x-penstock-route), so neither can be mistaken for a route.
 ALL_ROUTES = "(all)"
 OTHER_ROUTES = "(other)"
 _RANKED_AGAINST = 16  # each reply is compared with so many before it
+_BORDERS = np.array([upper for _, upper in BUCKET_UPPER_TOKENS[:-1]])
 _IDLE_AFTER = 2000  # predictions without one of its own, after which a route's place is free
 
 
@@ -37,31 +42,41 @@ class RouteFigures:
 
 
 @dataclass(slots=True)
-class _Route:
-    hits: deque[bool]
-    covers: deque[bool]
-    pairs: deque[float]
-    falls: deque[bool]
-    last: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=_RANKED_AGAINST))
+class _RouteWindow:
+    """What the figures of one route are worked out from when somebody looks."""
+
+    settled: deque[tuple[float, float, float]]  # real tokens, p50, p90
+    fell_back: deque[bool]
     used_at: int = 0
 
-    def settle(self, tokens: float, estimate: TokenEstimate) -> None:
-        self.hits.append(bucket_of(tokens) == bucket_of(estimate.p50_tokens))
-        self.covers.append(tokens <= estimate.p90_tokens)
-        for length, p50 in self.last:
-            if length != tokens:
-                gap = (tokens - length) * (estimate.p50_tokens - p50)
-                self.pairs.append(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0)
-        self.last.append((tokens, estimate.p50_tokens))
-
     def figures(self) -> RouteFigures:
+        tokens, p50, p90 = np.array(self.settled, float).reshape(-1, 3).T
         return RouteFigures(
-            replies=len(self.hits),
-            bucket_accuracy=_mean(self.hits),
-            pair_ranking=_mean(self.pairs),
-            p90_coverage=_mean(self.covers),
-            fallback_rate=_mean(self.falls),
+            replies=tokens.size,
+            bucket_accuracy=_mean(bucket_numbers(tokens) == bucket_numbers(p50)),
+            pair_ranking=_mean(_pairs_ranked(tokens, p50)),
+            p90_coverage=_mean(tokens <= p90),
+            fallback_rate=_mean(np.array(self.fell_back)),
         )
+
+
+def bucket_numbers(tokens: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the number of the bucket that holds each count of output tokens."""
+    numbers: NDArray[np.intp] = np.searchsorted(_BORDERS, tokens)
+    return numbers
+
+
+def _pairs_ranked(tokens: NDArray[np.float64], p50: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 for each recent pair of different length that p50 orders right, ties half, else 0.
+
+    Each reply is compared with the `_RANKED_AGAINST` before it.
+    """
+    gaps, guesses = (
+        np.concatenate([values[back:] - values[:-back] for back in range(1, _RANKED_AGAINST + 1)])
+        for values in (tokens, p50)
+    )
+    ranked: NDArray[np.float64] = 0.5 + 0.5 * np.sign(gaps[gaps != 0] * guesses[gaps != 0])
+    return ranked
 
 
 class PredictorStats:
@@ -82,8 +97,8 @@ class PredictorStats:
         self._idle_after = idle_after
         self._predictions = 0
         self._all = self._new()
-        self._other: _Route | None = None
-        self._routes: OrderedDict[str, _Route] = OrderedDict()  # the longest unused first
+        self._other: _RouteWindow | None = None
+        self._routes: OrderedDict[str, _RouteWindow] = OrderedDict()  # the longest unused first
         self._one_at_a_time = threading.Lock()
 
     def predicted(self, route: str, *, fell_back: bool) -> None:
@@ -91,14 +106,14 @@ class PredictorStats:
         with self._one_at_a_time:
             self._predictions += 1
             for entry in self._entries(route):
-                entry.falls.append(fell_back)
+                entry.fell_back.append(fell_back)
 
     def settled(self, route: str, estimate: TokenEstimate, output_tokens: int) -> None:
         """Count how good an estimate was, now that the reply is in."""
-        tokens = float(max(1, output_tokens))
+        settled = (float(max(1, output_tokens)), estimate.p50_tokens, estimate.p90_tokens)
         with self._one_at_a_time:
             for entry in self._entries(route):
-                entry.settle(tokens, estimate)
+                entry.settled.append(settled)
 
     def figures(self) -> Mapping[str, RouteFigures]:
         """Return the figures by route; `ALL_ROUTES` holds all together."""
@@ -108,10 +123,10 @@ class PredictorStats:
                 named[OTHER_ROUTES] = self._other
             return {name: entry.figures() for name, entry in named.items()}
 
-    def _entries(self, route: str) -> tuple[_Route, _Route]:
+    def _entries(self, route: str) -> tuple[_RouteWindow, _RouteWindow]:
         return self._all, self._entry(route)
 
-    def _entry(self, route: str) -> _Route:
+    def _entry(self, route: str) -> _RouteWindow:
         entry = self._routes.get(route)
         if entry is None:
             if not self._has_place():
@@ -132,12 +147,9 @@ class PredictorStats:
         del self._routes[name]
         return True
 
-    def _new(self) -> _Route:
-        size = self._window
-        return _Route(
-            deque(maxlen=size), deque(maxlen=size), deque(maxlen=size * 4), deque(maxlen=size)
-        )
+    def _new(self) -> _RouteWindow:
+        return _RouteWindow(deque(maxlen=self._window), deque(maxlen=self._window))
 
 
-def _mean(values: deque[bool] | deque[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if values.size else None

@@ -87,7 +87,6 @@ def replies_of(
     rows: Iterable[Row], *, clock: Callable[[], float] = time.perf_counter
 ) -> list[Reply]:
     """Read the features of rows, and take the time of each."""
-    CallFeatures.from_prompt("warm up")  # loads the tokenizer once: 0.3 s and more, not read_s
     return [_reply(row, clock) for row in rows]
 
 

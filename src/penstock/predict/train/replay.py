@@ -41,6 +41,7 @@ class Replay:
 
     def settle(self, model: OnlineModel) -> None:
         """Put offsets, mixture and p90 to where the whole replay has them, in this order."""
+        model.absorb()
         offsets: dict[str, list[float]] = defaultdict(list)
         errors: dict[str, list[list[float]]] = defaultdict(list)
         for item in self._noted:
