@@ -22,7 +22,8 @@ from penstock.errors import ProtocolError
 from penstock.metrics import Outcome
 from penstock.sim.engine import Engine, Habits
 from penstock.sim.providers.registry import build_provider
-from tests.sim.scripted import UPSTREAM, Answering, Direct, why, workload
+from penstock.sim.workload import Workload
+from tests.sim.scripted import UPSTREAM, Answering, Direct, load, why, workload
 
 SLOT = {"model": "slots", "slots": 1, "tokens_per_s": 10.0, "ttft_s": 1.0}
 
@@ -88,6 +89,38 @@ def test_first_tokens_are_heard_of_only_by_clients_that_stream() -> None:
 
     assert blind.kinds() == [(0.0, "Arrived"), (2.0, "Completed")]
     assert seeing.kinds() == [(0.0, "Arrived"), (1.0, "FirstToken"), (2.0, "Completed")]
+
+
+def test_where_a_share_of_the_calls_is_streamed_the_others_tell_no_first_token() -> None:
+    mixed = Direct()
+
+    engine(mixed, habits=Habits(stream=0.25)).run(workload(*[(10.0 * n, 10) for n in range(400)]))
+
+    streamed = sum(kind == "FirstToken" for _, kind in mixed.kinds())
+    assert 70 < streamed < 130
+
+
+def test_a_reply_states_its_prompt_and_what_of_it_was_cached_if_there_is_a_cache() -> None:
+    stated = []
+    for provider in (SLOT, {**SLOT, "cached_share": 1.0}):
+        scheduler = Direct()
+        one = Workload((load(1, 0.0, 10, prompt=1000),), ())
+        engine(scheduler, provider).run(one)
+        (done,) = [e for _, e in scheduler.told if isinstance(e, Completed)]
+        stated.append((done.prompt_tokens, done.cached_tokens))
+
+    assert stated == [(1000, None), (1000, 950)]
+
+
+def test_a_silent_provider_refuses_without_a_wish_and_states_no_limits() -> None:
+    limits = {"tpm": 600, "burst_s": 1.0, "silent": True}
+    scheduler = Direct()
+
+    engine(scheduler, {**SLOT, "limits": limits}).run(workload((0.0, 10), (0.0, 10)))
+
+    (told,) = [e for _, e in scheduler.told if isinstance(e, Throttled)]
+    assert (told.cause, told.retry_after_s) == (RefusalCause.RATE, None)
+    assert not any(isinstance(e, LimitsSeen) for _, e in scheduler.told)
 
 
 def test_a_refusal_is_told_at_once_with_its_cause_and_its_wish() -> None:

@@ -306,6 +306,9 @@ REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ({"prompt_tokens": [5, 1]}, "must have 0 <= lowest <= highest"),
     ({"first_token_s": 3.0}, "workload.first_token_s = 3.0: only with stream = true"),
     ({"stream": "yes"}, "workload.stream = 'yes': must be true or false"),
+    ({"stream": 1.5}, "workload.stream = 1.5: must be true or false, or"),
+    ({"prompt_tokens": {"median": 0}}, "workload.prompt_tokens.median = 0: must be a finite"),
+    ({"prompt_tokens": {"mean": 5}}, "workload.prompt_tokens.mean: unknown key"),
     ({"trace": 5}, "workload.trace = 5: must be the path of a file"),
     ({"trace": "nowhere.csv"}, "workload.trace = 'nowhere.csv': there is no such file"),
 ]

@@ -8,7 +8,7 @@ import pytest
 from penstock.core.model import TokenEstimate, bucket_of
 from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
 from penstock.sim.information import ClassPlan, Teller
-from penstock.sim.workload import build_workload, drawn_items
+from penstock.sim.workload import LogNormalTokens, TokenRange, build_workload, drawn_items
 
 MIX = {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
 DEADLINES = {"short": 1.0, "medium": 4.0, "long": 15.0, "xlong": 60.0}
@@ -19,7 +19,11 @@ def items(
 ) -> list[Item]:
     return list(
         drawn_items(
-            (float(t) for t in count()), count=n, mix=mix or MIX, seed=seed, prompt_tokens=prompts
+            (float(t) for t in count()),
+            count=n,
+            mix=mix or MIX,
+            seed=seed,
+            prompt_tokens=TokenRange(*prompts),
         )
     )
 
@@ -53,6 +57,18 @@ def test_lengths_are_loguniform_over_the_whole_bucket(bucket: str) -> None:
     assert lengths[-1] == pytest.approx(high, rel=0.01, abs=1)
     assert lengths[10_000] == pytest.approx((low * high) ** 0.5, rel=0.05)
     assert low <= lengths[0] <= lengths[-1] <= high
+
+
+def test_lognormal_prompts_have_their_median_and_spread_and_end_at_the_most() -> None:
+    times = (float(t) for t in count())
+    prompts = LogNormalTokens(median=1000, sigma=1.0, most=5000)
+
+    drawn = drawn_items(times, count=20_000, mix=MIX, seed=1, prompt_tokens=prompts)
+    found = sorted(item.prompt_tokens for item in drawn)
+
+    assert found[10_000] == pytest.approx(1000, rel=0.05)
+    assert found[16_827] == pytest.approx(1000 * 2.718, rel=0.05)  # one sigma above
+    assert found[-1] == 5000
 
 
 def test_prompts_lie_in_their_range_and_leave_the_lengths_alone() -> None:

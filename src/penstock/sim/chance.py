@@ -27,6 +27,11 @@ def standard_normal(seed: int, stream: int, index: int) -> float:
     return _NORMAL.inv_cdf(unit(seed, stream, index))
 
 
+def normal_of(u: float) -> float:
+    """Return the quantile of N(0, 1) for a draw u from [0, 1)."""
+    return _NORMAL.inv_cdf(u or _UNIT)
+
+
 def _mix(value: int) -> int:
     value = (value + 0x9E3779B97F4A7C15) & _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK

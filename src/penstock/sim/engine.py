@@ -34,7 +34,7 @@ from penstock.sim.workload import Load, Workload
 
 _FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
 _COMPLETED = Outcome.COMPLETED
-_JITTER_STREAM = 0x4A49
+_JITTER_STREAM, _STREAMED_STREAM = 0x4A49, 0x5352
 _IDLE_WAKES_LIMIT = 10_000
 _CAUSES = {
     "rate": RefusalCause.RATE,
@@ -64,14 +64,15 @@ class Habits:
     """How the simulated client reads replies.
 
     Attributes:
-        stream: it reads tokens as they come, so the scheduler hears of first tokens.
+        stream: the share of the calls whose tokens are read as they come, so that the scheduler
+            hears of their first ones.
         patience_s: how long it waits for a reply that has stopped before it gives up.
         first_token_s: how long a streaming client waits for the first token before it breaks
             off and says so (`slow_first_token`); inf for ever.
 
     """
 
-    stream: bool = False
+    stream: float = 0.0
     patience_s: float = 60.0
     first_token_s: float = math.inf
 
@@ -133,7 +134,7 @@ class Engine:
         self._given_up_at: list[tuple[float, int]] = []
         self._slow_at: list[tuple[float, int, int]] = []
         self._unheard: dict[int, int] = {}
-        self._hurried = self._habits.stream and self._habits.first_token_s < math.inf
+        self._hurried = self._habits.stream > 0 and self._habits.first_token_s < math.inf
         self._started: dict[int, bool] = {}
         self._told: deque[Event] = deque()
         self._stale = True
@@ -221,7 +222,7 @@ class Engine:
             self._unheard.pop(request_id, None)
         what = event.what
         if what is _FIRST_TOKEN:
-            if self._habits.stream:
+            if self._is_streamed(request_id):
                 self._started[request_id] = True
                 self._tell(FirstToken(request_id), now)
         elif what is _FINISHED:
@@ -281,9 +282,13 @@ class Engine:
         if refusal is not None:
             self._queue_limits(upstream, now)
             self._told.append(self._refusal_event(id_, refusal, now))
-        elif self._hurried:
+        elif self._hurried and self._is_streamed(id_):
             self._unheard[id_] = self._attempts
             heappush(self._slow_at, (now + self._habits.first_token_s, id_, self._attempts))
+
+    def _is_streamed(self, request_id: int) -> bool:
+        share = self._habits.stream
+        return share > 0 and (share >= 1 or unit(self._seed, _STREAMED_STREAM, request_id) < share)
 
     def _refusal_event(self, request_id: int, refusal: Refusal, now: float) -> Event:
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)

@@ -84,7 +84,7 @@ class Scenario:
         """Return new providers by upstream; each draws on its own."""
         return {
             name: build_provider(
-                table, seed=seed + _SEED_STEP * number, first_tokens=self.workload.stream
+                table, seed=seed + _SEED_STEP * number, first_tokens=self.workload.stream > 0
             )
             for number, (name, table) in enumerate(self.upstreams.items())
         }

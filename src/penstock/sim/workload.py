@@ -8,6 +8,7 @@ from random import Random
 
 from penstock.core.model import Request, TrafficClass, bucket_of
 from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
+from penstock.sim.chance import normal_of
 from penstock.sim.information import Teller
 
 
@@ -30,6 +31,39 @@ class Workload:
     classes: tuple[TrafficClass, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRange:
+    """Lengths from `low` to `high`, loguniform; (0, 0) is no length at all."""
+
+    low: int = 0
+    high: int = 0
+
+    def draw(self, u: float) -> int:
+        """Return the length at quantile u."""
+        if self.high <= 0:
+            return 0
+        low = max(self.low, 1)
+        return min(self.high, int(low * ((self.high + 1) / low) ** u))
+
+
+@dataclass(frozen=True, slots=True)
+class LogNormalTokens:
+    """Lengths whose logarithm is normal, up to `most`."""
+
+    median: float
+    sigma: float
+    most: int
+
+    def draw(self, u: float) -> int:
+        """Return the length at quantile u."""
+        # The logarithm is cut before exp, which could not hold what a long tail asks for.
+        log = math.log(self.median) + self.sigma * normal_of(u)
+        return round(math.exp(min(log, math.log(self.most))))
+
+
+NO_PROMPTS = TokenRange()
+
+
 def stream_of(seed: int, name: str) -> Random:
     """Return the random stream of that name: changing one thing leaves the other draws alone."""
     return Random(f"{seed}/{name}")
@@ -41,17 +75,18 @@ def drawn_items(
     count: int,
     mix: Mapping[str, float],
     seed: int,
-    prompt_tokens: tuple[int, int] = (0, 0),
+    prompt_tokens: TokenRange | LogNormalTokens = NO_PROMPTS,
 ) -> Iterator[Item]:
     """Yield `count` calls: a bucket by the mix, then a length loguniform within the bucket."""
     which, length, prompt = (stream_of(seed, n) for n in ("buckets", "tokens", "prompts"))
-    prompted = prompt_tokens[1] > 0
     buckets = [b for b in BUCKET_RANGE_TOKENS if mix.get(b, 0.0) > 0]
+    ranges = {b: TokenRange(*BUCKET_RANGE_TOKENS[b]) for b in buckets}
+    prompted = prompt_tokens != NO_PROMPTS
     total = math.fsum(mix[b] for b in buckets)
     for at in islice(times, count):
         bucket = _pick(buckets, mix, which.random() * total)
-        tokens = _loguniform(*BUCKET_RANGE_TOKENS[bucket], length.random())
-        yield Item(at, tokens, _loguniform(*prompt_tokens, prompt.random()) if prompted else 0)
+        tokens = ranges[bucket].draw(length.random())
+        yield Item(at, tokens, prompt_tokens.draw(prompt.random()) if prompted else 0)
 
 
 def build_workload(
@@ -85,11 +120,3 @@ def _pick(buckets: list[str], mix: Mapping[str, float], mark: float) -> str:
         if mark < 0:
             return bucket
     return buckets[-1]
-
-
-def _loguniform(low: int, high: int, u: float) -> int:
-    """Return a whole number in [low, high] whose logarithm is uniform; 0 for the range (0, 0)."""
-    if high <= 0:
-        return 0
-    low = max(low, 1)
-    return min(high, int(low * ((high + 1) / low) ** u))

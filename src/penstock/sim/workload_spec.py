@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from penstock.core.model import TokenEstimate
 from penstock.core.rule import Rule, shown
@@ -22,6 +22,7 @@ from penstock.sim.information import (
     constant_estimate,
 )
 from penstock.sim.params import (
+    count,
     count_or_none,
     not_negative,
     one_of,
@@ -32,7 +33,15 @@ from penstock.sim.params import (
 )
 from penstock.sim.traces.registry import read_trace
 from penstock.sim.traces.trace import MOST_TOKENS, Trace
-from penstock.sim.workload import Workload, build_workload, drawn_items, stream_of
+from penstock.sim.workload import (
+    NO_PROMPTS,
+    LogNormalTokens,
+    TokenRange,
+    Workload,
+    build_workload,
+    drawn_items,
+    stream_of,
+)
 
 if TYPE_CHECKING:
     from penstock.predict.sampled_errors import SampledErrors
@@ -81,10 +90,10 @@ class WorkloadSpec:
             phases) or diurnal (with `period_s`, `amplitude` in (0, 1]).
         mix: share of each bucket. deadline_s: seconds from submission, by bucket.
         information, noise: what the scheduler is told (`sim.information`).
-        prompt_tokens: range of the prompts' lengths, loguniform; (0, 0) for none.
+        prompt_tokens: the prompts' lengths.
         trace: arrivals and lengths from a recording, in place of generators.
         predictions: recorded predictions, for the information level `predicted`.
-        stream: clients read replies as they come, so first tokens are seen.
+        stream: the share of the calls that are read as they come, so that first tokens are seen.
         patience_s: how long clients wait on a reply that has stopped.
         first_token_s: how long streaming clients wait for a first token; None for ever.
 
@@ -105,10 +114,10 @@ class WorkloadSpec:
     first_token_s: float | None = None
     mix: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MIX))
     deadline_s: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
-    prompt_tokens: tuple[int, int] = (0, 0)
+    prompt_tokens: TokenRange | LogNormalTokens = NO_PROMPTS
     trace: Trace | None = None
     predictions: "SampledErrors | None" = None
-    stream: bool = False
+    stream: float = 0.0
 
     def habits(self) -> Habits:
         """Return how the clients read."""
@@ -172,8 +181,8 @@ def read_workload(table: Mapping[str, Any], *, folder: Path) -> WorkloadSpec:
     readers: dict[str, Callable[[object], Any]] = {
         "mix": _mix,
         "deadline_s": _deadlines,
-        "prompt_tokens": _token_range,
-        "stream": _flag,
+        "prompt_tokens": _prompt_lengths,
+        "stream": _streamed_share,
         "trace": lambda value: read_trace(_file(value, "trace", folder)),
         "predictions": lambda value: _predictions(_file(value, "predictions", folder)),
     }
@@ -299,11 +308,22 @@ def _by_bucket(value: object, key: str, *, above_zero: bool) -> dict[str, float]
     return {bucket: float(number) for bucket, number in value.items()}
 
 
-def _token_range(value: object) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class _LogNormal:
+    median: float = positive(1000.0, low=1.0, high=MOST_TOKENS)
+    sigma: float = not_negative(1.0, high=5.0)
+    most: int = count(MOST_TOKENS, high=MOST_TOKENS)
+
+
+def _prompt_lengths(value: object) -> TokenRange | LogNormalTokens:
+    if isinstance(value, Mapping):
+        drawn = read_params(_LogNormal, value, where="workload.prompt_tokens")
+        return LogNormalTokens(drawn.median, drawn.sigma, drawn.most)
     pair = [value, value] if type(value) is int else value
     if not isinstance(pair, list) or len(pair) != 2 or not all(type(n) is int for n in pair):
         raise ConfigError(
-            f"workload.prompt_tokens = {value!r}: must be a whole number or [lowest, highest]"
+            f"workload.prompt_tokens = {value!r}: must be a whole number or [lowest, highest], "
+            "or a table with median, sigma, most"
         )
     low, high = pair
     if not 0 <= low <= high <= MOST_TOKENS:
@@ -311,13 +331,15 @@ def _token_range(value: object) -> tuple[int, int]:
             f"workload.prompt_tokens = {shown(value)}: must have 0 <= lowest <= highest <= "
             f"{MOST_TOKENS:,}"
         )
-    return low, high
+    return TokenRange(low, high)
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"workload.stream = {value!r}: must be true or false")
-    return value
+def _streamed_share(value: object) -> float:
+    if not isinstance(value, bool) and not Rule(low=0.0, high=1.0).allows(value):
+        raise ConfigError(
+            f"workload.stream = {shown(value)}: must be true or false, or a share in [0, 1]"
+        )
+    return float(cast("float", value))
 
 
 def _predictions(path: Path) -> "SampledErrors":
