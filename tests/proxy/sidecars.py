@@ -187,7 +187,7 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=20)
 
 
-def eventually(condition: Callable[[], object], *, within_s: float = 15.0) -> None:
+def eventually(condition: Callable[[], object], *, within_s: float = 60.0) -> None:
     """Wait until the condition holds; fail if it never does."""
     until = time.monotonic() + within_s
     while not condition():
