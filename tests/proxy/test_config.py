@@ -1,9 +1,7 @@
 """The configuration is checked whole, and every error names key, value, rule and likely cause."""
 
 import math
-from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +10,8 @@ from hypothesis import strategies as st
 from penstock.errors import ConfigError
 from penstock.proxy.config import load, loads
 from penstock.proxy.config.models import Config
-from penstock.proxy.config.schema import Table
+from penstock.schema.json_schema import resolved, schema_of, words
+from penstock.schema.reading import read
 
 LEAST = '[[upstreams]]\nbase_url = "http://127.0.0.1:9/v1"\n'
 
@@ -62,6 +61,43 @@ def test_every_problem_is_told_at_once() -> None:
     }
 
 
+def test_a_mistake_in_a_key_hides_none_between_tables_nor_in_the_environment() -> None:
+    found = errors(
+        """
+        [server]
+        port = "8787"
+        host = "127.0.0.1"
+        [admin]
+        host = "127.0.0.1"
+        port = 8787
+        [[upstreams]]
+        base_url = "http://localhost:8787/v1"
+        api_key_env = "UP"
+        idle_timeout_s = -1
+        [[upstreams]]
+        base_url = "nowhere"
+        [[classes]]
+        nmae = "a"
+        estimate = { p50_tokens = "9", p90_tokens = 3 }
+        [anonymous]
+        traffic_class = "b"
+        """
+    )
+    keys = [line.split(" = ")[0].split(":")[0] for line in found]
+    # No word about ports that are equal by default, of a class that has no name yet, or of
+    # quantiles of which only one is known.
+    assert sorted(keys) == [
+        "classes[0].estimate.p50_tokens",
+        "classes[0].name",
+        "classes[0].nmae",
+        "server.port",
+        "upstreams[0].api_key_env",
+        "upstreams[0].idle_timeout_s",
+        "upstreams[1].base_url",
+        "upstreams[1].name",
+    ]
+
+
 def test_every_wrong_policy_is_told_at_once_and_with_everything_else() -> None:
     found = errors(
         """
@@ -108,17 +144,17 @@ def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
         ("", "upstreams: is missing"),
         ("upstreams = []", "upstreams = a list: must be a list of 1 or more"),
         (LEAST + "modles = []", "modles = a list: is no key of this table (did you mean models?)"),
-        (LEAST + "keep_alive_s = 0", "upstreams[0].keep_alive_s = 0.0: must be a number, above 0"),
+        (LEAST + "keep_alive_s = 0", "[0].keep_alive_s = 0: must be a number of seconds, above 0"),
         (LEAST + "keep_alive_s = inf", "leave the key out"),
         (LEAST + "auth = 'env'", "upstreams[0].auth = 'env': needs api_key_env"),
         (LEAST + "key_header = 'api-key'", "key_header = (hidden): needs api_key_env"),
         (LEAST + "key_header = 'x-key'", "must be one of authorization, x-api-key, api-key"),
-        (LEAST + "rename = { a = 1 }", "rename = a table: must be a table of names, such as"),
+        (LEAST + "rename = { a = 1 }", "rename.a = 1: must be text of 1 to 256 characters"),
         (LEAST + "models = ['b*']\nrename = { a = 'b' }", "rename = a table: names 'a', which"),
         (LEAST + "[server]\nport = 1.5", "server.port = 1.5: must be a whole number"),
         (LEAST + "[admin]\nenabled = 'no'", "true and false stand without quotes"),
         (LEAST + "[upstreams.limits]\nrequests_per_min = -1",
-         "upstreams[0].limits.requests_per_min = -1.0: must be a number, above 0"),
+         "upstreams[0].limits.requests_per_min = -1: must be a number, above 0"),
         (LEAST + "[server]\nport=80\n[admin]\nport=80", "must differ from server.port"),
         (_at("https://api.openai.com"), "did you mean https://api.openai.com/v1?"),
         (_at("https://api.anthropic.com/"), "did you mean https://api.anthropic.com/v1?"),
@@ -216,16 +252,14 @@ def test_policies_and_limits_reach_the_scheduler() -> None:
 
 
 def test_every_key_has_a_rule_and_a_meaning() -> None:
-    def walk(kind: Any) -> None:
-        for field in fields(kind):
-            assert field.metadata["description"].endswith("."), (kind, field.name)
-            rule = field.metadata["rule"]
-            rule = getattr(rule, "item", rule)
-            if isinstance(rule, Table):
-                walk(rule.kind)
-
-    walk(Config)
-    assert all(f.default is not MISSING for f in fields(Config) if f.name != "upstreams")
+    schema = schema_of(Config)
+    tables = [schema, *schema["$defs"].values()]
+    for table in tables:
+        for name, node in table["properties"].items():
+            node = resolved(schema, node)
+            assert node.get("description", "items have one").endswith((".", "one")), name
+            assert words(node) != "be of another kind", name
+    assert schema["required"] == ["upstreams"]
 
 
 _VALUES = st.recursive(
@@ -235,17 +269,14 @@ _VALUES = st.recursive(
 )
 
 
-@given(table=st.sampled_from(["server", "admin", "log", "anonymous"]), data=st.data())
+@given(table=st.sampled_from(["server", "admin", "log", "anonymous", "scheduler"]), data=st.data())
 def test_no_value_at_all_brings_the_check_down(table: str, data: st.DataObject) -> None:
-    from penstock.proxy.config.schema import read_table
-
     kind = type(getattr(loads(LEAST, env={}).config, table))
-    names = [field.name for field in fields(kind)]
-    given_table = data.draw(st.dictionaries(st.sampled_from([*names, "odd"]), _VALUES))
-    problems: list[Any] = []
+    names = st.sampled_from([*kind.model_fields, "odd"]) | st.text(max_size=3)
+    given_table = data.draw(_VALUES | st.dictionaries(names, _VALUES))
 
-    found = read_table(kind, given_table, table, problems)
+    reading = read(Config, {"upstreams": [{"base_url": "http://h/v1"}], table: given_table})
 
-    assert (found is None) == bool(problems)
-    for problem in problems:
-        assert str(problem).startswith(f"{table}.")
+    assert reading.table is not None
+    for problem in reading.problems:
+        assert str(problem).startswith(table)

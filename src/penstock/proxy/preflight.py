@@ -5,11 +5,10 @@ import socket
 from pathlib import Path
 
 from penstock.proxy.config import Loaded
-from penstock.proxy.config.load import refusal
 from penstock.proxy.config.models import PredictorTable
-from penstock.proxy.config.problem import Problem
 from penstock.proxy.predictor_file import start_of, told
 from penstock.runtime.out_file import likely_cause, try_file
+from penstock.schema.problem import Problem, refusal
 
 
 def preflight(loaded: Loaded, *, where: str) -> None:

@@ -1,6 +1,6 @@
 """Rules that no single key can break alone, and the keys that the environment holds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from penstock.proxy.config.models import (
@@ -9,127 +9,117 @@ from penstock.proxy.config.models import (
     SHIPPED_PRIOR,
     Caller,
     Config,
-    Key,
+    Upstream,
 )
-from penstock.proxy.config.problem import Problem, close_to
 from penstock.proxy.config.secret import Secret
+from penstock.proxy.config.to_core import classes_of
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
+from penstock.schema.policies import problems_of
+from penstock.schema.problem import Problem, close_to
+from penstock.schema.reading import Reading
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - only compared
 
 
-def cross_check(config: Config) -> list[Problem]:
-    """Return what is wrong between the tables."""
-    problems: list[Problem] = []
-    for table, names in (
-        ("upstreams", [u.name for u in config.upstreams]),
-        ("classes", [c.name for c in config.classes]),
-        ("keys", [k.name for k in config.keys]),
-    ):
-        problems += _twice(table, names)
-    problems += _buckets(config)
-    for place, caller in _callers(config):
-        problems += _caller(place, caller, config)
-    if config.keys:
-        problems += _leaks(config)
-    problems += _loops(config)
-    prior = config.predictor.prior
-    if prior not in (SHIPPED_PRIOR, NO_PRIOR) and not Path(prior).is_file():
-        problems.append(
-            Problem("predictor.prior", repr(prior), "must be shipped, none or a file",
-                    "was it trained somewhere else?")
-        )  # fmt: skip
-    if (
-        config.admin.enabled
-        and config.admin.port
-        and ((config.admin.host, config.admin.port) == (config.server.host, config.server.port))
-    ):
-        problems.append(
-            Problem("admin.port", str(config.admin.port), "must differ from server.port",
-                    "callers must not reach the admin pages")
-        )  # fmt: skip
-    return problems
+Problems = Iterator[Problem]
 
 
-def _twice(table: str, names: Iterable[str]) -> list[Problem]:
+def cross_check(reading: Reading[Config], env: Mapping[str, str]) -> Problems:
+    """Yield what is wrong between the tables, and with what the environment holds for them.
+
+    A check that reads a key which is wrong itself is left out: it would speak of a default.
+    """
+    for keys, check in _CHECKS:
+        if reading.table is not None and reading.tells(*keys):
+            yield from check(reading.table)
+    for keys, look in _ENVIRONMENT_CHECKS:
+        if reading.table is not None and reading.tells(*keys):
+            yield from look(reading.table, env)
+
+
+def _class_names(config: Config) -> Problems:
+    yield from _twice("classes", [c.name for c in config.classes])
+
+
+def _upstream_names(config: Config) -> Problems:
+    yield from _twice("upstreams", [u.name for u in config.upstreams])
+
+
+def _key_names(config: Config) -> Problems:
+    yield from _twice("keys", [k.name for k in config.keys])
+
+
+def _twice(table: str, names: Iterable[str]) -> Problems:
     seen: dict[str, int] = {}
-    problems = []
     for index, name in enumerate(names):
         if name in seen:
-            problems.append(
-                Problem(f"{table}[{index}].name", repr(name), "must be unique",
-                        f"{table}[{seen[name]}] has it already")
+            yield Problem(
+                f"{table}[{index}].name", repr(name), "must be unique",
+                f"{table}[{seen[name]}] has it already",
             )  # fmt: skip
         seen.setdefault(name, index)
-    return problems
 
 
-def _buckets(config: Config) -> list[Problem]:
+def _buckets(config: Config) -> Problems:
     owner: dict[str, str] = {}
-    problems = []
     for index, item in enumerate(config.classes):
         for bucket in item.buckets:
             if bucket in owner:
-                problems.append(
-                    Problem(f"classes[{index}].buckets", repr(bucket), "must have one owner",
-                            f"class {owner[bucket]} lists it too")
+                yield Problem(
+                    f"classes[{index}].buckets", repr(bucket), "must have one owner",
+                    f"class {owner[bucket]} lists it too",
                 )  # fmt: skip
             owner.setdefault(bucket, item.name)
     missing = [bucket for bucket in BUCKETS if bucket not in owner]
     needs = [place for place, caller in _callers(config) if caller.traffic_class is None]
     if missing and needs and len(config.classes) > 1:
-        problems.append(
-            Problem("classes", "", f"no class lists the bucket(s) {', '.join(missing)}",
-                    f"{needs[0]} has no traffic_class, so its requests are sorted by bucket")
+        yield Problem(
+            "classes", "", f"no class lists the bucket(s) {', '.join(missing)}",
+            f"{needs[0]} has no traffic_class, so its requests are sorted by bucket",
         )  # fmt: skip
-    return problems
 
 
-def _callers(config: Config) -> list[tuple[str, Caller | Key]]:
+def _callers(config: Config) -> list[tuple[str, Caller]]:
     if config.keys:
         return [(f"keys[{index}]", key) for index, key in enumerate(config.keys)]
     return [("anonymous", config.anonymous)]
 
 
-def _caller(place: str, caller: Caller | Key, config: Config) -> list[Problem]:
+def _asked_classes(config: Config) -> Problems:
     known = [item.name for item in config.classes]
-    asked = [("traffic_class", caller.traffic_class)] if caller.traffic_class else []
-    asked += [("may_ask", name) for name in caller.may_ask if name != "*"]
-    problems = []
-    for key, name in asked:
-        if name not in known:
-            cause = close_to(str(name), known)
-            problems.append(Problem(f"{place}.{key}", repr(name), "is no class", cause))
-    return problems
+    for place, caller in _callers(config):
+        asked = [("traffic_class", caller.traffic_class)] if caller.traffic_class else []
+        asked += [("may_ask", name) for name in caller.may_ask if name != "*"]
+        for key, name in asked:
+            if name not in known:
+                yield Problem(f"{place}.{key}", repr(name), "is no class", close_to(name, known))
 
 
-def _leaks(config: Config) -> list[Problem]:
-    return [
-        Problem(f"upstreams[{index}].auth", "'caller'",
+def _leaks(config: Config) -> Problems:
+    for index, upstream in enumerate(config.upstreams):
+        if config.keys and upstream.key_from == "caller":
+            yield Problem(
+                f"upstreams[{index}].auth", "'caller'",
                 "must be 'env' or 'none' where [[keys]] are configured",
-                "callers' penstock keys would be sent to the provider")
-        for index, upstream in enumerate(config.upstreams)
-        if upstream.key_from == "caller"
-    ]  # fmt: skip
+                "callers' penstock keys would be sent to the provider",
+            )  # fmt: skip
 
 
-def _loops(config: Config) -> list[Problem]:
-    """Return upstreams that are penstock itself: each call would call it again, for ever."""
+def _loops(config: Config) -> Problems:
+    """Yield upstreams that are penstock itself: each call would call it again, for ever."""
     ours = [("server", config.server.host, config.server.port)]
     if config.admin.enabled:
         ours.append(("admin", config.admin.host, config.admin.port))
-    problems = []
     for index, upstream in enumerate(config.upstreams):
         there = Address.parse(upstream.base_url)
         for table, host, port in ours:
             if port and there.port == port and _same_machine(there.host, host):
-                problems.append(
-                    Problem(f"upstreams[{index}].base_url", repr(upstream.base_url),
-                            f"must not be penstock's own {table} address",
-                            "does the provider listen on another port?")
+                yield Problem(
+                    f"upstreams[{index}].base_url", repr(upstream.base_url),
+                    f"must not be penstock's own {table} address",
+                    "does the provider listen on another port?",
                 )  # fmt: skip
-    return problems
 
 
 def _same_machine(called: str, listens: str) -> bool:
@@ -138,71 +128,132 @@ def _same_machine(called: str, listens: str) -> bool:
     return called == listens or (called in _LOOPBACK and (anywhere or listens in _LOOPBACK))
 
 
-def resolve_keys(
-    config: Config, env: Mapping[str, str], problems: list[Problem]
-) -> tuple[dict[str, Secret], dict[str, Secret]]:
-    """Return the upstreams' keys and the callers' keys; what is missing joins `problems`."""
-    upstreams: dict[str, Secret] = {}
+def _prior(config: Config) -> Problems:
+    prior = config.predictor.prior
+    if prior not in (SHIPPED_PRIOR, NO_PRIOR) and not Path(prior).is_file():
+        yield Problem(
+            "predictor.prior", repr(prior), "must be shipped, none or a file",
+            "was it trained somewhere else?",
+        )  # fmt: skip
+
+
+def _one_port(config: Config) -> Problems:
+    admin, server = config.admin, config.server
+    if admin.enabled and admin.port and (admin.host, admin.port) == (server.host, server.port):
+        yield Problem(
+            "admin.port", str(admin.port), "must differ from server.port",
+            "callers must not reach the admin pages",
+        )  # fmt: skip
+
+
+def _allocation(config: Config) -> Problems:
+    """Yield options of the allocation policy that name no class."""
+    spec = config.scheduler.allocation
+    if spec is not None:
+        for problem in problems_of("allocation", spec, classes_of(config)):
+            yield problem.below("scheduler.allocation")
+
+
+def _keys_of_upstreams(config: Config, env: Mapping[str, str]) -> Problems:
     for index, upstream in enumerate(config.upstreams):
         if upstream.api_key_env is not None:
-            place = f"upstreams[{index}].api_key_env"
-            secret = _from_env(place, upstream.api_key_env, env, problems)
-            if secret is not None:
-                upstreams[upstream.name] = secret
-    callers: dict[str, Secret] = {}
+            yield from _unusable(f"upstreams[{index}].api_key_env", upstream.api_key_env, env)
+
+
+def _keys_of_callers(config: Config, env: Mapping[str, str]) -> Problems:
     owner: dict[str, str] = {}
     for index, key in enumerate(config.keys):
         place = f"keys[{index}].key_env"
-        secret = _from_env(place, key.key_env, env, problems)
-        if secret is None:
+        wrong = list(_unusable(place, key.key_env, env))
+        yield from wrong
+        if wrong:
             continue
-        if secret.reveal() in owner:
-            problems.append(
-                Problem(place, repr(key.key_env), "must hold a key of its own",
-                        f"{owner[secret.reveal()]} has the same one")
+        secret = _stripped(key.key_env, env)
+        if secret in owner:
+            yield Problem(
+                place, repr(key.key_env), "must hold a key of its own",
+                f"{owner[secret]} has the same one",
             )  # fmt: skip
-        owner.setdefault(secret.reveal(), key.name)
-        callers[key.name] = secret
-    return upstreams, callers
+        owner.setdefault(secret, key.name)
 
 
-def resolve_proxies(
-    config: Config, env: Mapping[str, str], problems: list[Problem]
-) -> dict[str, ForwardProxy]:
-    """Return the proxies that upstreams are reached through; what cannot be joins `problems`."""
-    proxies: dict[str, ForwardProxy] = {}
+def _unusable(place: str, name: str, env: Mapping[str, str]) -> Problems:
+    value = _stripped(name, env)
+    if not value:
+        yield Problem(
+            place, repr(name), "names an environment variable that is not set or empty",
+            "is it exported where penstock starts?",
+        )  # fmt: skip
+    elif not value.isascii() or not value.isprintable() or " " in value:
+        yield Problem(
+            place, repr(name), "must hold a key of printable ASCII without spaces",
+            "did a line break or a quote get in?",
+        )  # fmt: skip
+
+
+def _stripped(name: str, env: Mapping[str, str]) -> str:
+    return env.get(name, "").strip()
+
+
+def _proxies_of_the_environment(config: Config, env: Mapping[str, str]) -> Problems:
     for index, upstream in enumerate(config.upstreams):
-        if upstream.proxy is not None:
-            proxy = configured(upstream.proxy)  # the schema has tried it
-        else:
+        if upstream.proxy is None:
             name, value = from_environment(Address.parse(upstream.base_url), env)
             try:
-                proxy = ForwardProxy.parse(value) if value else None
+                ForwardProxy.parse(value or "http://none")
             except ValueError as error:
-                problems.append(
-                    Problem(f"upstreams[{index}].proxy", "", f"{name} of the environment {error}",
-                            'proxy = "none" dials the upstream directly')
+                yield Problem(
+                    f"upstreams[{index}].proxy", "", f"{name} of the environment {error}",
+                    'proxy = "none" dials the upstream directly',
                 )  # fmt: skip
-                continue
-        if proxy is not None:
-            proxies[upstream.name] = proxy
-    return proxies
 
 
-def _from_env(
-    place: str, name: str, env: Mapping[str, str], problems: list[Problem]
-) -> Secret | None:
-    value = env.get(name, "").strip()
-    if not value:
-        problems.append(
-            Problem(place, repr(name), "names an environment variable that is not set or empty",
-                    "is it exported where penstock starts?")
-        )  # fmt: skip
-        return None
-    if not value.isascii() or not value.isprintable() or " " in value:
-        problems.append(
-            Problem(place, repr(name), "must hold a key of printable ASCII without spaces",
-                    "did a line break or a quote get in?")
-        )  # fmt: skip
-        return None
-    return Secret(value)
+_Keys = tuple[str, ...]
+_CHECKS: tuple[tuple[_Keys, Callable[[Config], Problems]], ...] = (
+    (("upstreams.name",), _upstream_names),
+    (("classes.name",), _class_names),
+    (("keys.name",), _key_names),
+    (("classes", "keys.traffic_class", "anonymous.traffic_class"), _buckets),
+    (("classes.name",), _asked_classes),
+    (("upstreams.auth", "upstreams.api_key_env"), _leaks),
+    (("upstreams.base_url", "server.host", "server.port", "admin.host", "admin.port"), _loops),
+    (("predictor.prior",), _prior),
+    (("server.host", "server.port", "admin.host", "admin.port"), _one_port),
+    (("scheduler.allocation", "classes", "estimates.default"), _allocation),
+)
+"""Each check with the keys that it reads."""
+_ENVIRONMENT_CHECKS: tuple[tuple[_Keys, Callable[[Config, Mapping[str, str]], Problems]], ...] = (
+    (("upstreams.api_key_env",), _keys_of_upstreams),
+    (("keys.key_env",), _keys_of_callers),
+    (("upstreams.base_url", "upstreams.proxy"), _proxies_of_the_environment),
+)
+
+
+def keys_of_upstreams(config: Config, env: Mapping[str, str]) -> dict[str, Secret]:
+    """Return the keys of upstreams that have one, by upstream."""
+    return {
+        upstream.name: Secret(_stripped(upstream.api_key_env, env))
+        for upstream in config.upstreams
+        if upstream.api_key_env is not None
+    }
+
+
+def keys_of_callers(config: Config, env: Mapping[str, str]) -> dict[str, Secret]:
+    """Return the keys that callers may present, by name."""
+    return {key.name: Secret(_stripped(key.key_env, env)) for key in config.keys}
+
+
+def forward_proxies(config: Config, env: Mapping[str, str]) -> dict[str, ForwardProxy]:
+    """Return the proxies that upstreams are reached through, by upstream."""
+    return {
+        upstream.name: proxy
+        for upstream in config.upstreams
+        if (proxy := _forward_proxy(upstream, env)) is not None
+    }
+
+
+def _forward_proxy(upstream: Upstream, env: Mapping[str, str]) -> ForwardProxy | None:
+    if upstream.proxy is not None:
+        return configured(upstream.proxy)
+    _, value = from_environment(Address.parse(upstream.base_url), env)
+    return ForwardProxy.parse(value) if value else None

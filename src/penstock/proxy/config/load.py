@@ -1,21 +1,25 @@
 """Reads penstock.toml, checks it whole, and says everything that is wrong with it at once."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from penstock.core.settings import Settings
-from penstock.errors import ConfigError
-from penstock.proxy.config.checks import cross_check, resolve_keys, resolve_proxies
+from penstock.proxy.config.checks import (
+    cross_check,
+    forward_proxies,
+    keys_of_callers,
+    keys_of_upstreams,
+)
 from penstock.proxy.config.models import Config
-from penstock.proxy.config.policies import policy_problems
-from penstock.proxy.config.problem import Problem
-from penstock.proxy.config.schema import read_table
 from penstock.proxy.config.secret import Secret
-from penstock.proxy.config.to_core import classes_of, core_settings
+from penstock.proxy.config.to_core import core_settings
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
+from penstock.schema.problem import refusal
+from penstock.schema.reading import read
+from penstock.schema.toml import parse_toml, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +49,7 @@ def load(path: str | Path, *, env: Mapping[str, str] | None = None) -> Loaded:
         ConfigError: it cannot be read or used; the text names every problem.
 
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}): is --config the right path?"
-        ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: must be UTF-8 text: is it a TOML file?") from None
-    return loads(text, env=env, where=str(path))
+    return _checked(read_toml(path), env=env, where=str(path))
 
 
 def loads(
@@ -65,26 +61,20 @@ def loads(
         ConfigError: it cannot be used; the text names every problem.
 
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: is not TOML: {error}") from None
-    problems: list[Problem] = []
-    config: Config | None = read_table(Config, data, "", problems)
-    if config is None:
-        raise refusal(where, problems)
-    problems += cross_check(config)
+    return _checked(parse_toml(text, where=where), env=env, where=where)
+
+
+def _checked(data: Mapping[str, Any], *, env: Mapping[str, str] | None, where: str) -> Loaded:
+    reading = read(Config, data)
     env = os.environ if env is None else env
-    keys = resolve_keys(config, env, problems)
-    proxies = resolve_proxies(config, env, problems)
-    problems += policy_problems(config, classes_of(config))
-    if problems:
+    problems = [*reading.problems, *cross_check(reading, env)]
+    config = reading.table
+    if config is None or problems:
         raise refusal(where, problems)
-    return Loaded(config, core_settings(config), *keys, proxies)
-
-
-def refusal(where: str, problems: list[Problem]) -> ConfigError:
-    """Return the error that names everything wrong with a file."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = "".join(f"\n  {problem}" for problem in problems)
-    return ConfigError(f"{where}: {count}; nothing was started.{lines}")
+    return Loaded(
+        config,
+        core_settings(config),
+        upstream_keys=keys_of_upstreams(config, env),
+        caller_keys=keys_of_callers(config, env),
+        forward_proxies=forward_proxies(config, env),
+    )

@@ -1,129 +1,161 @@
 """What may stand in penstock.toml: every table and key, with its rule and its meaning.
 
-The descriptions are the reference manual: docs/reference/configuration.md is made from them.
+A key is one line: name (with its unit), type (with its bounds), default, description. The check,
+the errors, docs/reference/configuration.md and `penstock schema config` are made from it. A
+key that the scheduler itself has (`Settings`, `UpstreamSettings`, `Limits`, `TrafficClass`)
+reaches it by its name.
 """
 
-# ruff: noqa: RUF009 - `key` makes the dataclass fields
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from pydantic import AfterValidator, Field
 
-from penstock.core.model import BUCKET_UPPER_TOKENS
-from penstock.proxy.config.schema import (
-    Items,
-    Names,
-    PolicyRule,
-    PolicyTable,
-    Table,
-    env_name,
-    flag,
-    key,
-    label,
-    number,
-    one_of,
-    text,
-    url,
-    whole,
-)
+from penstock.core.model import BUCKET_UPPER_TOKENS, TrafficClass
+from penstock.core.settings import Settings, UpstreamSettings
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import configured
+from penstock.schema.policies import (
+    AllocationPolicy,
+    CapacityPolicy,
+    OrderingPolicy,
+    OverloadPolicy,
+)
+from penstock.schema.types import (
+    Complaints,
+    Count,
+    EnvName,
+    Items,
+    Label,
+    Name,
+    PerMinute,
+    Port,
+    Seconds,
+    SecondsOrZero,
+    Share,
+    Table,
+    Text,
+    Tokens,
+    TokensOfReply,
+    Weight,
+)
 
 BUCKETS = tuple(bucket for bucket, _ in BUCKET_UPPER_TOKENS)
-PORT = whole(0, 65535)
-SPAN_S = number(above=0)
 SHIPPED_PRIOR, NO_PRIOR = "shipped", "none"
+Bucket = Literal["short", "medium", "long", "xlong"]
+_CORE = Settings((TrafficClass("any"),))
+_UPSTREAM = UpstreamSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Return a check that refuses what `parse` refuses, in its words, and keeps the text."""
+
+    def keep(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(keep)
+
+
+_URL = {"x-rule": "be an http:// or https:// URL with a host"}
+BaseUrl = Annotated[str, _parsed_by(Address.parse), Field(json_schema_extra=_URL)]
+ProxyUrl = Annotated[str, _parsed_by(configured), Field(json_schema_extra=_URL)]
+
+
+class Server(Table):
     """Where callers connect."""
 
-    host: str = key(text(), "Address to listen on.", "127.0.0.1")
-    port: int = key(PORT, "Port to listen on; 0 takes a free one.", 8787)
-    max_body_bytes: int = key(
-        whole(1024), "Larger request bodies are refused with 413.", 10_485_760
+    host: Text = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8787, description="Port to listen on; 0 takes a free one.")
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
+        33_554_432, description="Larger request bodies are refused with 413."
     )
-    body_timeout_s: float = key(SPAN_S, "How long a caller may take to send its body.", 60.0)
-    drain_grace_s: float = key(number(), "After SIGTERM: how long replies may go on.", 600.0)
+    body_timeout_s: Seconds = Field(
+        60.0, description="How long a caller may take to send its body."
+    )
+    drain_grace_s: SecondsOrZero = Field(
+        600.0, description="After SIGTERM: how long replies may go on."
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Admin:
+class Admin(Table):
     """Where operators look: /healthz, /readyz, /metrics, /snapshot, /decisions."""
 
-    enabled: bool = key(flag(), "Whether the admin listener runs.", True)
-    host: str = key(
-        text(), "Address to listen on. It has no login: keep it on loopback.", "127.0.0.1"
+    enabled: bool = Field(True, description="Whether the admin listener runs.")
+    host: Text = Field(
+        "127.0.0.1", description="Address to listen on. It has no login: keep it on loopback."
     )
-    port: int = key(PORT, "Port to listen on; 0 takes a free one.", 8788)
-    decisions_kept: int = key(
-        whole(0, 1_000_000), "How many requests /decisions remembers; 0 for none.", 2_000
+    port: Port = Field(8788, description="Port to listen on; 0 takes a free one.")
+    decisions_kept: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        2_000, description="How many requests /decisions remembers; 0 for none."
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsTable:
+class LimitsTable(Table):
     """Limits that the upstream's terms state; left out means unlimited or learnt from headers."""
 
-    requests_per_min: float | None = key(SPAN_S, "Requests in any 60 s.", None)
-    tokens_per_min: float | None = key(SPAN_S, "Input and output tokens in any 60 s.", None)
-    input_tokens_per_min: float | None = key(SPAN_S, "Input tokens in any 60 s.", None)
-    output_tokens_per_min: float | None = key(SPAN_S, "Output tokens in any 60 s.", None)
+    requests_per_min: PerMinute | None = Field(None, description="Requests in any 60 s.")
+    tokens_per_min: PerMinute | None = Field(
+        None, description="Input and output tokens in any 60 s."
+    )
+    input_tokens_per_min: PerMinute | None = Field(None, description="Input tokens in any 60 s.")
+    output_tokens_per_min: PerMinute | None = Field(None, description="Output tokens in any 60 s.")
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(Table):
     """One account, region or provider. Requests go nowhere else."""
 
-    base_url: str = key(
-        url(Address.parse),
-        "What stands before /chat/completions, such as https://api.openai.com/v1.",
+    base_url: BaseUrl = Field(
+        description="What stands before /chat/completions, such as https://api.openai.com/v1.",
+        examples=["https://api.openai.com/v1"],
     )
-    name: str = key(label(), "Its name in logs and metrics.", "default")
-    dialect: str = key(
-        one_of("openai", "anthropic"),
-        "Which API it speaks: decides paths and how its key is sent.",
-        "openai",
+    name: Label = Field("default", description="Its name in logs and metrics.")
+    dialect: Literal["openai", "anthropic"] = Field(
+        "openai", description="Which API it speaks: decides paths and how its key is sent."
     )
-    models: tuple[str, ...] = key(
-        Items(text("be 1 to 256 characters", r".{1,256}"), least=1),
-        "Models it serves; * stands for any text.",
-        ("*",),
+    models: Items[Name] = Field(
+        ("*",), min_length=1, description="Models it serves; * stands for any text."
     )
-    rename: dict[str, str] | None = key(
-        Names(), "Its own names for models, by the names that callers use.", None
+    rename: dict[Name, Name] | None = Field(
+        None,
+        description="Its own names for models, by the names that callers use.",
+        json_schema_extra={"x-rule": 'be a table of names, such as { "a" = "b" }'},
     )
-    auth: str | None = key(
-        one_of("caller", "env", "none"),
-        "Whose key it gets: the caller's, the one in api_key_env, or none. "
+    auth: Literal["caller", "env", "none"] | None = Field(
+        None,
+        description="Whose key it gets: the caller's, the one in api_key_env, or none. "
         "Left out: env if api_key_env is set, else caller.",
-        None,
     )
-    api_key_env: str | None = key(env_name(), "Environment variable that holds its key.", None)
-    key_header: str | None = key(
-        one_of("authorization", "x-api-key", "api-key"),
-        "Header that carries that key; authorization as a bearer token. Left out: authorization "
-        "for openai, x-api-key for anthropic. Azure OpenAI wants api-key.",
-        None,
+    api_key_env: EnvName | None = Field(
+        None, description="Environment variable that holds its key."
     )
-    proxy: str | None = key(
-        url(configured),
-        "HTTP proxy to reach it through, as http://host:port, or none. Left out: HTTPS_PROXY or "
-        "HTTP_PROXY by the scheme of base_url, ALL_PROXY and NO_PROXY; never for loopback.",
+    key_header: Literal["authorization", "x-api-key", "api-key"] | None = Field(
         None,
+        description="Header that carries that key; authorization as a bearer token. Left out: "
+        "authorization for openai, x-api-key for anthropic. Azure OpenAI wants api-key.",
     )
-    capacity: PolicyTable | None = key(PolicyRule(), "Its own window policy.", None)
-    limits: LimitsTable = key(Table(LimitsTable), "Its stated limits.", LimitsTable())
-    connect_timeout_s: float = key(SPAN_S, "For a connection, TLS included.", 10.0)
-    first_byte_timeout_s: float = key(SPAN_S, "From the request to the answer's headers.", 600.0)
-    idle_timeout_s: float = key(SPAN_S, "Between two pieces of an answer.", 300.0)
-    keep_alive_s: float = key(SPAN_S, "How long an unused connection is kept open.", 4.0)
-    base_s: float = key(SPAN_S, "First guess of its fixed service time.", 0.2)
-    s_per_token: float = key(SPAN_S, "First guess of its time per output token.", 0.005)
+    proxy: ProxyUrl | None = Field(
+        None,
+        repr=False,  # it may hold a password
+        description="HTTP proxy to reach it through, as http://host:port, or none. Left out: "
+        "HTTPS_PROXY or HTTP_PROXY by the scheme of base_url, ALL_PROXY and NO_PROXY; never for "
+        "loopback.",
+    )
+    capacity: CapacityPolicy | None = Field(None, description="Its own window policy.")
+    limits: LimitsTable = LimitsTable()
+    connect_timeout_s: Seconds = Field(10.0, description="For a connection, TLS included.")
+    first_byte_timeout_s: Seconds = Field(
+        600.0, description="From the request to the answer's headers."
+    )
+    idle_timeout_s: Seconds = Field(300.0, description="Between two pieces of an answer.")
+    keep_alive_s: Seconds = Field(4.0, description="How long an unused connection is kept open.")
+    base_s: Seconds = Field(_UPSTREAM.base_s, description="First guess of its fixed service time.")
+    s_per_token: Seconds = Field(
+        _UPSTREAM.s_per_token, description="First guess of its time per output token."
+    )
 
-    def complaints(self) -> Iterator[tuple[str, str]]:
+    def complaints(self) -> Complaints:
         """Yield what contradicts itself."""
         if self.auth == "env" and self.api_key_env is None:
             yield "auth", "needs api_key_env to name the variable"
@@ -141,190 +173,162 @@ class Upstream:
     @property
     def key_from(self) -> Literal["caller", "env", "none"]:
         """Whose key the upstream gets, the default worked out."""
-        if self.auth is None:
-            return "env" if self.api_key_env else "caller"
-        return "env" if self.auth == "env" else "none" if self.auth == "none" else "caller"
+        return self.auth or ("env" if self.api_key_env else "caller")
 
 
-@dataclass(frozen=True, slots=True)
-class EstimateTable:
+class EstimateTable(Table):
     """A prior of how many tokens a reply has."""
 
-    p50_tokens: float = key(number(least=1), "The median.")
-    p90_tokens: float = key(number(least=1), "The 90th percentile.")
+    p50_tokens: TokensOfReply = Field(description="The median.", examples=[256])
+    p90_tokens: TokensOfReply = Field(description="The 90th percentile.", examples=[1024])
 
-    def complaints(self) -> Iterator[tuple[str, str]]:
+    def complaints(self) -> Complaints:
         """Yield what contradicts itself."""
         if self.p90_tokens < self.p50_tokens:
             yield "p90_tokens", "must not be below p50_tokens: were the two swapped?"
 
 
-@dataclass(frozen=True, slots=True)
-class ClassTable:
-    """A kind of traffic. Listed from the best treated to the worst."""
-
-    name: str = key(label(), "As `x-penstock-class` names it.")
-    weight: float = key(SPAN_S, "Its share of tokens under contention.", 1.0)
-    buckets: tuple[str, ...] = key(
-        Items(one_of(*BUCKETS)),
-        "Requests predicted to be of these sizes fall into it by themselves.",
-        (),
-    )
-    deadline_s: float | None = key(
-        SPAN_S, "Deadline of requests that state none; left out: none.", None
-    )
-    estimate: EstimateTable | None = key(
-        Table(EstimateTable), "Prior for its requests where nothing better is known.", None
-    )
-    queue_limit: int = key(whole(1), "How many may wait; more are refused.", 100_000)
-    queue_limit_tokens: float | None = key(
-        SPAN_S, "How many predicted tokens may wait; more are refused.", None
-    )
-    ttl_s: float | None = key(
-        SPAN_S, "How long a request may wait before it is refused as expired.", None
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """What callers may ask for by header: worse treatment always, better only if said here."""
-
-    traffic_class: str | None = key(
-        label(), "Its class. Left out: the class that lists the predicted bucket.", None
-    )
-    may_ask: tuple[str, ...] = key(
-        Items(text()),
-        "Classes it may ask for beyond its own and those listed after it; * for all.",
-        (),
-    )
-    shortest_deadline_s: float | None = key(
-        SPAN_S, "Tightest deadline it may ask for. Left out: its class's.", None
-    )
-    may_name_tenant: bool = key(flag(), "Whether `x-penstock-tenant` is accepted.", False)
-    may_state_tokens: bool = key(
-        flag(), "Whether `x-penstock-tokens` is accepted, in place of a prediction.", False
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key that penstock itself hands out, and what its holder may ask for."""
-
-    name: str = key(label(), "Its name in logs and metrics; also its tenant.")
-    key_env: str = key(env_name(), "Environment variable that holds the key.")
-    traffic_class: str | None = key(label(), "As in [anonymous].", None)
-    may_ask: tuple[str, ...] = key(Items(text()), "As in [anonymous].", ())
-    shortest_deadline_s: float | None = key(SPAN_S, "As in [anonymous].", None)
-    may_name_tenant: bool = key(flag(), "As in [anonymous].", False)
-    may_state_tokens: bool = key(flag(), "As in [anonymous].", False)
-
-
-@dataclass(frozen=True, slots=True)
-class EstimateRow:
+class EstimateRow(EstimateTable):
     """A row of the estimate table; the first that fits counts."""
 
-    p50_tokens: float = key(number(least=1), "The median.")
-    p90_tokens: float = key(number(least=1), "The 90th percentile.")
-    model: str = key(text(), "Model; * stands for any text.", "*")
-    path: str = key(text(), "API path after /v1, such as /chat/completions; * for any.", "*")
-
-    def complaints(self) -> Iterator[tuple[str, str]]:
-        """Yield what contradicts itself."""
-        if self.p90_tokens < self.p50_tokens:
-            yield "p90_tokens", "must not be below p50_tokens: were the two swapped?"
+    model: Text = Field("*", description="Model; * stands for any text.")
+    path: Text = Field("*", description="API path after /v1, such as /chat/completions; * for any.")
 
 
-@dataclass(frozen=True, slots=True)
-class Estimates:
+class ClassTable(Table):
+    """A kind of traffic. Listed from the best treated to the worst."""
+
+    name: Label = Field(description="As `x-penstock-class` names it.", examples=["interactive"])
+    weight: Weight = Field(1.0, description="Its share of tokens under contention.")
+    buckets: Items[Bucket] = Field(
+        (), description="Requests predicted to be of these sizes fall into it by themselves."
+    )
+    deadline_s: Seconds | None = Field(
+        None, description="Deadline of requests that state none; left out: none."
+    )
+    estimate: EstimateTable | None = Field(
+        None, description="Prior for its requests where nothing better is known."
+    )
+    queue_limit: Count = Field(100_000, description="How many may wait; more are refused.")
+    queue_limit_tokens: Tokens | None = Field(
+        None, description="How many predicted tokens may wait; more are refused."
+    )
+    ttl_s: Seconds | None = Field(
+        None, description="How long a request may wait before it is refused as expired."
+    )
+
+
+class Caller(Table):
+    """What callers may ask for by header: worse treatment always, better only if said here."""
+
+    traffic_class: Label | None = Field(
+        None, description="Its class. Left out: the class that lists the predicted bucket."
+    )
+    may_ask: Items[Text] = Field(
+        (),
+        description="Classes it may ask for beyond its own and those listed after it; * for all.",
+    )
+    shortest_deadline_s: Seconds | None = Field(
+        None, description="Tightest deadline it may ask for. Left out: its class's."
+    )
+    may_name_tenant: bool = Field(False, description="Whether `x-penstock-tenant` is accepted.")
+    may_state_tokens: bool = Field(
+        False, description="Whether `x-penstock-tokens` is accepted, in place of a prediction."
+    )
+
+
+class Key(Caller):
+    """A key that penstock itself hands out, and what its holder may ask for."""
+
+    name: Label = Field(
+        description="Its name in logs and metrics; also its tenant.", examples=["alice"]
+    )
+    key_env: EnvName = Field(
+        description="Environment variable that holds the key.", examples=["PENSTOCK_KEY_ALICE"]
+    )
+
+
+class Estimates(Table):
     """Where predicted output lengths come from; with a predictor, what stands behind it."""
 
-    default: EstimateTable = key(
-        Table(EstimateTable), "When nothing else is known.", EstimateTable(256.0, 1024.0)
-    )
-    trust_max_tokens: bool = key(
-        flag(),
-        "Whether callers set max_tokens to what they need: then it is taken as the p90, and "
-        "0.6 of it as the median. Otherwise it only caps the prior.",
+    default: EstimateTable = EstimateTable(p50_tokens=256.0, p90_tokens=1024.0)
+    trust_max_tokens: bool = Field(
         False,
+        description="Whether callers set max_tokens to what they need: then it is taken as the "
+        "p90, and 0.6 of it as the median. Otherwise it only caps the prior.",
     )
-    table: tuple[EstimateRow, ...] = key(Items(Table(EstimateRow)), "Priors by model and path.", ())
+    table: Items[EstimateRow] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PredictorTable:
+class PredictorTable(Table):
     """The learning predictor of output lengths."""
 
-    kind: str = key(
-        one_of("off", "online"), "online: learns from every reply's usage while it runs.", "off"
+    kind: Literal["off", "online"] = Field(
+        "off", description="online: learns from every reply's usage while it runs."
     )
-    prior: str = key(
-        text(),
-        "What it starts from: shipped, none, or a file from `penstock predict train`, which must "
-        "be there.",
+    prior: Text = Field(
         SHIPPED_PRIOR,
+        description="What it starts from: shipped, none, or a file from `penstock predict train`, "
+        "which must be there.",
     )
-    state_path: str | None = key(
-        text(),
-        "File that keeps what it learnt on top of this prior. One learnt on another prior is set "
-        "aside, as is a damaged one.",
+    state_path: Text | None = Field(
         None,
+        description="File that keeps what it learnt on top of this prior. One learnt on another "
+        "prior is set aside, as is a damaged one.",
     )
-    save_every_s: float = key(
-        number(above=0),
-        "How often the file is written while the sidecar runs, if there is something new; it is "
-        "written at the end in any case.",
+    save_every_s: Seconds = Field(
         300.0,
+        description="How often the file is written while the sidecar runs, if there is something "
+        "new; it is written at the end in any case.",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerTable:
+class SchedulerTable(Table):
     """The four layers and the queue's bounds."""
 
-    allocation: PolicyTable | None = key(PolicyRule(), "Which class sends next.", None)
-    ordering: PolicyTable | None = key(PolicyRule(), "Which request within a class.", None)
-    overload: PolicyTable | None = key(PolicyRule(), "Admit, defer or shed.", None)
-    capacity: PolicyTable | None = key(PolicyRule(), "How much may be in flight.", None)
-    queue_limit: int = key(whole(1), "How many requests may wait in all.", 100_000)
-    sticky: bool = key(flag(), "Keep a conversation on one upstream (`x-penstock-session`).", False)
-    retry_share: float = key(
-        number(most=1.0), "Attempts beyond the first, as a share of requests.", 0.1
+    allocation: AllocationPolicy | None = Field(None, description="Which class sends next.")
+    ordering: OrderingPolicy | None = Field(None, description="Which request within a class.")
+    overload: OverloadPolicy | None = Field(None, description="Admit, defer or shed.")
+    capacity: CapacityPolicy | None = Field(None, description="How much may be in flight.")
+    queue_limit: Count = Field(_CORE.queue_limit, description="How many requests may wait in all.")
+    sticky: bool = Field(
+        _CORE.sticky, description="Keep a conversation on one upstream (`x-penstock-session`)."
     )
-    max_attempts: int = key(whole(1), "Attempts for one request, the first included.", 8)
+    retry_share: Share = Field(
+        _CORE.retry_share, description="Attempts beyond the first, as a share of requests."
+    )
+    max_attempts: Count = Field(
+        _CORE.max_attempts, description="Attempts for one request, the first included."
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Table):
     """The decision log: who waited for what and why; never a prompt, never a key."""
 
-    decisions_path: str | None = key(text(), "File (JSON lines); left out: none.", None)
-    level: str = key(
-        one_of("debug", "info", "warning", "error"), "How much is said on stderr.", "info"
+    decisions_path: Text | None = Field(None, description="File (JSON lines); left out: none.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is said on stderr."
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The whole file."""
+class Config(Table):
+    """What `penstock serve` reads: penstock.toml."""
 
-    upstreams: tuple[Upstream, ...] = key(Items(Table(Upstream), least=1), "Where requests may go.")
-    server: Server = key(Table(Server), "Where callers connect.", Server())
-    admin: Admin = key(Table(Admin), "Where operators look.", Admin())
-    classes: tuple[ClassTable, ...] = key(
-        Items(Table(ClassTable), least=1),
-        "Kinds of traffic, the best treated first.",
+    upstreams: Items[Upstream] = Field(
+        min_length=1, examples=[[{"base_url": "https://api.openai.com/v1"}]]
+    )
+    server: Server = Server()
+    admin: Admin = Admin()
+    classes: Items[ClassTable] = Field(
         (
-            ClassTable("interactive", 4.0, ("short",)),
-            ClassTable("heavy", 1.0, ("medium", "long", "xlong")),
+            ClassTable(name="interactive", weight=4.0, buckets=("short",)),
+            ClassTable(name="heavy", buckets=("medium", "long", "xlong")),
         ),
+        min_length=1,
     )
-    anonymous: Caller = key(Table(Caller), "Callers, while there are no [[keys]].", Caller())
-    keys: tuple[Key, ...] = key(
-        Items(Table(Key)), "Keys that callers must present; the provider never sees them.", ()
-    )
-    estimates: Estimates = key(Table(Estimates), "Predicted output lengths.", Estimates())
-    predictor: PredictorTable = key(
-        Table(PredictorTable), "The learning predictor.", PredictorTable()
-    )
-    scheduler: SchedulerTable = key(Table(SchedulerTable), "The scheduler.", SchedulerTable())
-    log: Log = key(Table(Log), "What is written down.", Log())
+    anonymous: Caller = Caller()
+    keys: Items[Key] = ()
+    estimates: Estimates = Estimates()
+    predictor: PredictorTable = PredictorTable()
+    scheduler: SchedulerTable = SchedulerTable()
+    log: Log = Log()

@@ -1,32 +1,30 @@
-"""From the file's tables to the scheduler's settings."""
+"""From the file's tables to the scheduler's settings: a key of the same name is the same thing."""
 
-import math
+import dataclasses
+from typing import Any, TypeVar
 
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.settings import Limits, Settings, Stack, UpstreamSettings
 from penstock.proxy.config.models import (
     ClassTable,
     Config,
-    EstimateRow,
     EstimateTable,
-    LimitsTable,
     Upstream,
 )
-from penstock.proxy.config.policies import spec_of, stack_of
 from penstock.proxy.routing import patterns
+from penstock.schema.types import Table
+
+_K = TypeVar("_K")
 
 
 def core_settings(config: Config) -> Settings:
     """Return the scheduler's settings for a configuration that has been checked."""
-    table = config.scheduler
-    return Settings(
+    return _same_named(
+        Settings,
+        config.scheduler,
         classes=classes_of(config),
         upstreams=tuple(_upstream(item) for item in config.upstreams),
-        stack=stack_of(config),
-        queue_limit=table.queue_limit,
-        sticky=table.sticky,
-        retry_share=table.retry_share,
-        max_attempts=table.max_attempts,
+        stack=_same_named(Stack, config.scheduler),
     )
 
 
@@ -35,41 +33,27 @@ def classes_of(config: Config) -> tuple[TrafficClass, ...]:
     return tuple(_class(item, config.estimates.default) for item in config.classes)
 
 
-def estimate_of(table: EstimateTable | EstimateRow, source: str) -> TokenEstimate:
+def estimate_of(table: EstimateTable, source: str) -> TokenEstimate:
     """Return a table's prior as the scheduler's."""
     return TokenEstimate(table.p50_tokens, table.p90_tokens, source)
 
 
 def _class(item: ClassTable, default: EstimateTable) -> TrafficClass:
-    return TrafficClass(
-        name=item.name,
-        weight=item.weight,
-        deadline_s=_or_inf(item.deadline_s),
-        estimate=estimate_of(item.estimate or default, "class" if item.estimate else "default"),
-        queue_limit=item.queue_limit,
-        queue_limit_tokens=_or_inf(item.queue_limit_tokens),
-    )
+    source = "class" if item.estimate else "default"
+    return _same_named(TrafficClass, item, estimate=estimate_of(item.estimate or default, source))
 
 
 def _upstream(item: Upstream) -> UpstreamSettings:
-    return UpstreamSettings(
-        name=item.name,
+    return _same_named(
+        UpstreamSettings,
+        item,
         models=patterns(item.dialect, item.models),
-        capacity=None if item.capacity is None else spec_of(item.capacity, Stack().capacity),
-        limits=_limits(item.limits),
-        base_s=item.base_s,
-        s_per_token=item.s_per_token,
+        limits=_same_named(Limits, item.limits),
     )
 
 
-def _limits(item: LimitsTable) -> Limits:
-    return Limits(
-        requests_per_min=_or_inf(item.requests_per_min),
-        tokens_per_min=_or_inf(item.tokens_per_min),
-        input_tokens_per_min=_or_inf(item.input_tokens_per_min),
-        output_tokens_per_min=_or_inf(item.output_tokens_per_min),
-    )
-
-
-def _or_inf(value: float | None) -> float:
-    return math.inf if value is None else value
+def _same_named(kind: type[_K], table: Table, **others: Any) -> _K:
+    """Return the settings with the table's keys of the same names; what is left out is theirs."""
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    given = {name: getattr(table, name) for name in names if name in type(table).model_fields}
+    return kind(**{k: v for k, v in given.items() if v is not None} | others)

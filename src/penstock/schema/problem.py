@@ -3,8 +3,10 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from penstock.errors import ConfigError
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRETIVE = re.compile(r"key|token|secret|password|authoriz|credential", re.IGNORECASE)
@@ -24,6 +26,10 @@ class Problem:
         head = f"{self.key} = {self.value}" if self.value else self.key
         tail = f" ({self.cause})" if self.cause else ""
         return f"{head}: {self.rule}{tail}"
+
+    def below(self, place: str) -> "Problem":
+        """Return the same problem of a table at a place, by its key in the whole file."""
+        return replace(self, key=".".join(part for part in (place, self.key) if part))
 
 
 def shown(key: str, value: Any) -> str:
@@ -45,3 +51,10 @@ def close_to(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+
+
+def refusal(where: str, problems: list[Problem]) -> ConfigError:
+    """Return the error that names everything wrong with a file."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return ConfigError(f"{where}: {count}; nothing was started.{lines}")

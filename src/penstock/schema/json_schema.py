@@ -1,0 +1,95 @@
+"""A table's JSON Schema, and the words for what it asks of one key."""
+
+from functools import cache
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from penstock.schema.types import Table
+
+Node = dict[str, Any]
+_TYPES = {"boolean": "be true or false", "object": "be a table", "array": "be a list"}
+
+
+class _Toml(GenerateJsonSchema):
+    """TOML has no null: a key that may be left out is just not required."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        if schema.get("default", ...) is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+@cache
+def schema_of(kind: type[Table]) -> Node:
+    """Return a table's JSON Schema, as editors take it."""
+    return kind.model_json_schema(schema_generator=_Toml)
+
+
+def resolved(root: Node, node: Node) -> Node:
+    """Return a node with what it refers to."""
+    name = node.get("$ref", "").removeprefix("#/$defs/")
+    return {**root["$defs"][name], **node} if name else node
+
+
+def node_at(root: Node, place: tuple[str | int, ...]) -> Node:
+    """Return the schema of the key at a place; that of its table where there is no such key."""
+    node = resolved(root, root)
+    for step in place:
+        inner = node.get("items") if isinstance(step, int) else node.get("properties", {}).get(step)
+        inner = inner or node.get("additionalProperties")
+        if not isinstance(inner, dict):
+            return node
+        node = resolved(root, inner)
+    return node
+
+
+def words(node: Node) -> str:
+    """Return what a value must be, as it follows the word "must"."""
+    if "x-rule" in node:
+        return str(node["x-rule"])
+    choices = node.get("enum", [node["const"]] if "const" in node else [])
+    if choices:
+        return f"be one of {', '.join(map(str, choices))}"
+    kind = node.get("type")
+    if kind in ("integer", "number"):
+        whole = kind == "integer" or node.get("multipleOf") == 1
+        unit = f" of {node['x-unit']}" if node.get("x-unit") else ""
+        return f"be a {'whole ' if whole else ''}number{unit}{_span(node)}"
+    if kind == "string":
+        return "be text" + _length(node)
+    if kind == "array" and "minItems" in node:
+        return f"be a list of {node['minItems']} or more"
+    return _TYPES.get(str(kind), "be of another kind")
+
+
+def _span(node: Node) -> str:
+    least, above = node.get("minimum"), node.get("exclusiveMinimum")
+    most, below = node.get("maximum"), node.get("exclusiveMaximum")
+    if least is not None and most is not None:
+        return f", from {least:g} to {most:g}" if isinstance(most, float) else (
+            f", from {least} to {most}"
+        )  # fmt: skip
+    parts = []
+    if above is not None:
+        parts.append(f"above {above:g}")
+    if least is not None:
+        parts.append(f"{least:g} or more")
+    if most is not None:
+        parts.append(f"at most {most:g}")
+    if below is not None:
+        parts.append(f"below {below:g}")
+    return f", {' and '.join(parts)}" if parts else ""
+
+
+def _length(node: Node) -> str:
+    if "maxLength" in node:
+        return f" of {node.get('minLength', 0)} to {node['maxLength']} characters"
+    return ", not empty" if node.get("minLength") else ""

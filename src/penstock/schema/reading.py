@@ -1,0 +1,147 @@
+"""Reads a file's tables and returns everything that is wrong with them at once."""
+
+import copy
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from penstock.schema.json_schema import Node, node_at, schema_of, words
+from penstock.schema.problem import Problem, close_to, shown
+from penstock.schema.types import COMPLAINTS, Table
+
+K = TypeVar("K", bound=Table)
+Place = tuple[str | int, ...]
+_ROUNDS = 3
+"""A table contradicts itself only once its keys are right, and a table around it after that."""
+_HINTS = {
+    "boolean": "true and false stand without quotes in TOML",
+    "integer": "whole numbers stand without quotes and without a point in TOML",
+    "number": "numbers stand without quotes in TOML",
+    "string": "text stands in quotes in TOML",
+}
+_NOT_LEFT_OUT = "0 and inf are not how 'none' or 'unlimited' is said: leave the key out"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[K]):
+    """What came of a table.
+
+    Attributes:
+        table: the table; where something is wrong, what it would be without its wrong keys, so
+            that checks between keys can say what else is wrong; None if nothing can be made of it.
+        problems: what is wrong, in the order of the file.
+
+    """
+
+    table: K | None
+    problems: list[Problem]
+
+    def tells(self, *keys: str) -> bool:
+        """Return False if one of these keys (`upstreams.name`) is wrong, somewhere in the file."""
+        wrong = [re.sub(r"\[\d+\]", "", problem.key) + "." for problem in self.problems]
+        return self.table is not None and not any(
+            f"{key}.".startswith(bad) or bad.startswith(f"{key}.") for key in keys for bad in wrong
+        )
+
+
+def read(kind: type[K], data: Mapping[str, Any]) -> Reading[K]:
+    """Return `data` as the table, and everything that is wrong with it."""
+    try:
+        return Reading(kind.model_validate(data), [])
+    except ValidationError as error:
+        root = schema_of(kind)
+        problems = [problem for each in _details(error) for problem in _problems(root, each)]
+        return Reading(_mended(kind, data, error), problems)
+
+
+def _mended(kind: type[K], data: Mapping[str, Any], error: ValidationError) -> K | None:
+    """Return the table with each wrong key left out, or as its example where it must be given."""
+    root, rest = schema_of(kind), copy.deepcopy(dict(data))
+    for _ in range(_ROUNDS):
+        for each in _details(error):
+            for place in _wrong_keys(each):
+                _mend(rest, place, root)
+        try:
+            return kind.model_validate(rest)
+        except ValidationError as further:
+            error = further
+    return None
+
+
+def _details(error: ValidationError) -> Iterator[ErrorDetails]:
+    for each in error.errors(include_url=False):
+        # pydantic calls a list too short that is so only by items that are wrong themselves.
+        if each["type"] != "too_short" or len(each["input"]) < each["ctx"]["min_length"]:
+            yield each
+
+
+def _wrong_keys(error: ErrorDetails) -> list[Place]:
+    if error["type"] != COMPLAINTS:
+        return [error["loc"]]
+    return [(*error["loc"], *filter(None, [each.key])) for each in error["ctx"]["found"]]
+
+
+def _mend(data: Any, place: Place, root: Node) -> None:
+    """Leave out the last key on the way to a place that can be left out, or put its example."""
+    way: list[tuple[dict[str, Any], str, Place]] = []
+    for depth, step in enumerate(place):
+        if isinstance(data, dict) and isinstance(step, str):
+            way.append((data, step, place[: depth + 1]))
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        else:
+            break
+    if way:
+        table, key, at = way[-1]
+        examples = node_at(root, at).get("examples")
+        if examples:
+            table[key] = copy.deepcopy(examples[0])
+        else:
+            table.pop(key, None)
+
+
+def path(place: Place) -> str:
+    """Return a place as a person writes it: `upstreams[0].limits.tokens_per_min`."""
+    text = ""
+    for step in place:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _problems(root: Node, error: ErrorDetails) -> Iterator[Problem]:
+    inner: Place = tuple(step for step in error["loc"] if step != "[key]")
+    place, value, kind = path(inner), error["input"], error["type"]
+    node = node_at(root, inner)
+    if kind == COMPLAINTS:
+        for problem in error["ctx"]["found"]:
+            yield problem.below(place)
+    elif kind == "missing":
+        yield Problem(
+            place, "", "is missing", "was the line forgotten, or put under another table?"
+        )
+    elif kind == "extra_forbidden":
+        near = close_to(str(inner[-1]), node.get("properties", ()))
+        yield Problem(place, shown(place, value), "is no key of this table", near)
+    elif kind == "value_error":
+        yield Problem(place, shown(place, value), str(error["ctx"]["error"]))
+    else:
+        yield Problem(place, shown(place, value), f"must {words(node)}", _cause(node, place, error))
+
+
+def _cause(node: Node, place: str, error: ErrorDetails) -> str:
+    value, kind = error["input"], node.get("type")
+    if kind == "array" and isinstance(value, Mapping):
+        return f"tables of a list stand under [[{place.rsplit('.', 1)[-1]}]]"
+    if kind == "object" and not isinstance(value, Mapping) and "additionalProperties" in node:
+        return f"it stands under its own [{place}]"
+    if error["type"].endswith("_type"):
+        return _HINTS.get(str(kind), "") if isinstance(value, str | int | float) else ""
+    if kind == "number" and (value <= 0 or not math.isfinite(value)):
+        return _NOT_LEFT_OUT
+    return str(node.get("x-cause", ""))

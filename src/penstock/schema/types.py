@@ -1,0 +1,80 @@
+"""The types of keys, each with its bounds and its unit."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+from penstock.schema.problem import Problem, shown
+
+T = TypeVar("T")
+Complaints = Iterator[tuple[str, str]]
+"""Keys of a table, each with the rule that it breaks together with others."""
+COMPLAINTS = "complaints"
+"""The type of the pydantic error that carries them."""
+
+
+class Table(BaseModel):
+    """A table of a file. Its docstring and its keys' descriptions are the reference manual."""
+
+    # Strict: "8787" is no number and 1 is not true, as in TOML itself.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    def complaints(self) -> Complaints:
+        """Yield what contradicts itself: keys, and the rules that they break."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        found = [
+            Problem(key, shown(key, getattr(self, key)), rule) for key, rule in self.complaints()
+        ]
+        if found:
+            raise PydanticCustomError(COMPLAINTS, "contradicts itself", {"found": found})
+        return self
+
+
+def _says(rule: str, cause: str = "") -> dict[str, Any]:
+    return {"x-rule": rule, "x-cause": cause} if cause else {"x-rule": rule}
+
+
+def _number(unit: str, *, gt: float | None = None, ge: float | None = None) -> Any:
+    extra: dict[str, Any] = {"x-unit": unit}
+    return Field(gt=gt, ge=ge, allow_inf_nan=False, json_schema_extra=extra)
+
+
+Items = Annotated[tuple[T, ...], Strict(False)]
+"""A list, every item by one rule. Not strict, or nothing but a Python tuple would do."""
+Seconds = Annotated[float, _number("seconds", gt=0)]
+SecondsOrZero = Annotated[float, _number("seconds", ge=0)]
+Tokens = Annotated[float, _number("tokens", gt=0)]
+TokensOfReply = Annotated[float, _number("tokens", ge=1)]
+PerMinute = Annotated[float, _number("", gt=0)]
+Weight = Annotated[float, _number("", gt=0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Label = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$",
+        json_schema_extra=_says(
+            "be 1 to 64 letters, digits or _.:- that start with a letter or digit"
+        ),
+    ),
+]
+"""A name that can stand in headers, metrics' labels and logs."""
+EnvName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        json_schema_extra=_says(
+            "name an environment variable (letters, digits, _)",
+            "did the key itself get in here? Then take it for leaked",
+        ),
+    ),
+]
+"""The name of an environment variable; a key itself never stands in the file."""
