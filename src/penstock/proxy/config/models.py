@@ -294,6 +294,10 @@ class SchedulerTable(Table):
     sticky: bool = Field(
         _CORE.sticky, description="Keep a conversation on one upstream (`x-penstock-session`)."
     )
+    tenant_turns: bool = Field(
+        _CORE.tenant_turns,
+        description="Inside a class, the tenant that was served least goes next.",
+    )
     retry_share: Share = Field(
         _CORE.retry_share, description="Attempts beyond the first, as a share of requests."
     )
