@@ -10,6 +10,7 @@ import pytest
 
 IMPLIED = {
     "httpx",  # a transport for it imports what the caller's SDK already brought
+    "pydantic_core",  # pydantic pins it, and says to import its errors and schemas from there
     # Used where they happen to be installed, each with a fallback that is tested.
     "opentelemetry",
     "lightgbm",
