@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     HttpxAsyncTransport = httpx_transports.AsyncTransport
     HttpxTransport = httpx_transports.Transport
+    from penstock.calls.spec import RequestSpec as RequestSpec
     from penstock.integrations.http.refusing import refusal_of as refusal_of
     from penstock.integrations.program import Penstock as Penstock
-    from penstock.runtime.spec import RequestSpec as RequestSpec
     from penstock.runtime.telemetry import Hooks as Hooks
     from penstock.wire.usage import Usage as Usage
 
@@ -49,7 +49,7 @@ _HOMES = {
     "PolicySpec": "penstock.core.settings",
     "ProtocolError": "penstock.errors",
     "Refused": "penstock.errors",
-    "RequestSpec": "penstock.runtime.spec",
+    "RequestSpec": "penstock.calls.spec",
     "Stack": "penstock.core.settings",
     "TokenEstimate": "penstock.core.model",
     "TrafficClass": "penstock.core.model",

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import RequestSpec
 from penstock.core.events import Action, Event, LimitsSeen, RefusalCause
 from penstock.core.model import Request
 from penstock.core.scheduler import Scheduler
@@ -14,7 +16,6 @@ from penstock.errors import Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
-from penstock.runtime.spec import Intake, RequestSpec
 from penstock.sim.chance import unit
 from penstock.sim.engine import _JITTER_STREAM
 from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent
@@ -60,7 +61,7 @@ class TimersLast:
         return self._loop.call_at(when, later)
 
 
-class Prepared(Intake):
+class Prepared(RequestFactory):
     """Hands out the workload's requests instead of making new ones."""
 
     def __init__(self, workload: Workload) -> None:

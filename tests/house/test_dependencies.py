@@ -21,6 +21,8 @@ NOT_IMPORTED_BY_NAME = {
     "httptools",  # uvicorn's parser too
     "openai",  # the demo runs the SDK in a process of its own
     "anthropic",
+    "backports.zstd",  # by name in wire/encoding: part of Python from 3.14 on
+    "brotli",  # likewise, where it can be bounded
 }
 
 

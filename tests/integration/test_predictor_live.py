@@ -34,15 +34,15 @@ def test_replies_teach_the_predictor_and_the_state_outlives_the_sidecar(
     state = tmp_path / "predictor.state"
     with sidecar(_toml(mock.url, state)) as proxy:
         assert proxy.running is not None
-        estimator = proxy.running.sidecar.estimator
+        estimator = proxy.running.sidecar.predictor
         # It loads beside the traffic; until then the table's estimates stand.
-        eventually(lambda: estimator.predictor is not None)
+        eventually(lambda: estimator.guard is not None)
         for number in range(30):
             body = {**HELLO, "stream": bool(number % 2), "stream_options": {"include_usage": True}}
             assert call(proxy.port, body=body, headers=TOKENS).status == 200
-        assert estimator.predictor is not None
-        assert estimator.predictor.flush()
-        assert estimator.predictor.counts.learned == 30
+        assert estimator.guard is not None
+        assert estimator.guard.flush()
+        assert estimator.guard.counts.learned == 30
         page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
         decisions = call(proxy.admin_port, "/decisions?limit=50", method="GET", body=None).body
 
@@ -54,8 +54,8 @@ def test_replies_teach_the_predictor_and_the_state_outlives_the_sidecar(
     # The next sidecar begins where this one ended: 37 tokens, which no prior could know.
     with sidecar(_toml(mock.url, state)) as proxy:
         assert proxy.running is not None
-        estimator = proxy.running.sidecar.estimator
-        eventually(lambda: estimator.predictor is not None)
+        estimator = proxy.running.sidecar.predictor
+        eventually(lambda: estimator.guard is not None)
         assert call(proxy.port, headers=TOKENS).status == 200
         first = call(proxy.admin_port, "/decisions?limit=1", method="GET", body=None).body
     assert 30 < float(first.split(b'"p50_tokens":')[1].split(b",")[0]) < 45
@@ -85,8 +85,8 @@ def test_a_damaged_state_is_no_reason_not_to_serve(
     state.write_bytes(b"not a state")
     with sidecar(_toml(mock.url, state)) as proxy:
         assert proxy.running is not None
-        estimator = proxy.running.sidecar.estimator
-        eventually(lambda: estimator.predictor is not None)
+        estimator = proxy.running.sidecar.predictor
+        eventually(lambda: estimator.guard is not None)
         assert call(proxy.port, headers=TOKENS).status == 200
     assert "predictor.state: not a readable penstock predictor state file" in caplog.text
     kept = tmp_path / "predictor.state.damaged"
@@ -114,8 +114,8 @@ def test_a_folder_in_the_states_place_is_left_alone(
     state.mkdir()
     with sidecar(_toml(mock.url, state)) as proxy:
         assert proxy.running is not None
-        estimator = proxy.running.sidecar.estimator
-        eventually(lambda: estimator.predictor is not None)
+        estimator = proxy.running.sidecar.predictor
+        eventually(lambda: estimator.guard is not None)
         assert "predictor.state cannot be written (Is a directory" in caplog.text  # at once
     assert [path.name for path in tmp_path.iterdir()] == ["predictor.state"]
 
@@ -131,8 +131,8 @@ def test_a_prior_of_ones_own_is_where_it_starts(mock: MockServer, tmp_path: Path
 
     with sidecar(in_front_of(mock.url, more=own)) as proxy:
         assert proxy.running is not None
-        estimator = proxy.running.sidecar.estimator
-        eventually(lambda: estimator.predictor is not None)
+        estimator = proxy.running.sidecar.predictor
+        eventually(lambda: estimator.guard is not None)
         assert call(proxy.port, headers={**TOKENS, "x-penstock-route": "r"}).status == 200
         first = call(proxy.admin_port, "/decisions?limit=1", method="GET", body=None).body
 

@@ -26,8 +26,8 @@ def _toml(url: str, state: Path, *, prior: str = "shipped", save_every_s: float 
 
 def _ready(proxy: SidecarThread) -> None:
     assert proxy.running is not None
-    estimator = proxy.running.sidecar.estimator
-    eventually(lambda: estimator.predictor is not None)
+    estimator = proxy.running.sidecar.predictor
+    eventually(lambda: estimator.guard is not None)
 
 
 def _replies(state: Path) -> int:

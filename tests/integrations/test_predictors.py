@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from penstock import Penstock, TokenEstimate, Usage
+from penstock.calls.estimate import Prediction
+from penstock.calls.spec import RequestSpec
 from penstock.core.events import Dispatch
 from penstock.core.model import TrafficClass
 from penstock.predict import CallFeatures, GuardedPredictor, Predictor
-from penstock.runtime.spec import Prediction, RequestSpec
 from tests.integrations.http.rig import Tape, penstock_with
 
 TABLE = 256

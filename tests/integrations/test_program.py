@@ -149,7 +149,7 @@ def test_each_provider_has_a_decision_log_of_its_own(tmp_path: Path) -> None:
                 slot.settle(Usage(3))
     one, other = read_log(tmp_path / "d.jsonl"), read_log(tmp_path / "d.api.example_8080.jsonl")
     ids = [{record.id for record in log} - {None} for log in (one, other)]
-    assert ids == [{f"{scheduled.intake.run}-1"}, {f"{scheduled.intake.run}-2"}]
+    assert ids == [{f"{scheduled.factory.run}-1"}, {f"{scheduled.factory.run}-2"}]
 
 
 def test_the_learned_predictor_takes_over_when_it_knows_enough() -> None:

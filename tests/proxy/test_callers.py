@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.calls.hints import Hints, hints_of
 from penstock.core.model import TokenEstimate
-from penstock.proxy.callers import Callers, Hints, Treatment, hints_of
+from penstock.proxy.callers import Callers, Treatment
 from penstock.proxy.config import loads
 from penstock.proxy.declined import Declined
 
@@ -125,10 +126,3 @@ def test_how_long_replies_will_be_is_believed_only_of_those_who_may_say_so() -> 
     with pytest.raises(Declined) as declined:
         treat(callers(), tokens=stated.tokens)
     assert (declined.value.status, declined.value.code) == (403, "tokens_not_allowed")
-
-
-@pytest.mark.parametrize("value", [b"", b"0", b"-3", b"90,40", b"40,", b"nan", b"1e3", b"4,5,6"])
-def test_what_is_no_count_of_tokens_is_a_400(value: bytes) -> None:
-    with pytest.raises(Declined) as declined:
-        hints_of([(b"x-penstock-tokens", value)])
-    assert declined.value.status == 400

@@ -82,8 +82,8 @@ def test_every_prompt_of_a_completions_body_is_a_reply(
 ) -> None:
     with sidecar(in_front_of(mock.url, more=predictor)) as proxy:
         assert proxy.running is not None
-        estimator = proxy.running.sidecar.estimator
-        eventually(lambda: not predictor or estimator.predictor is not None)
+        estimator = proxy.running.sidecar.predictor
+        eventually(lambda: not predictor or estimator.guard is not None)
         for n in (1, 3):
             body = {"model": "m", "prompt": prompt, "n": n, "max_tokens": 1}
             call(proxy.port, "/v1/completions", body=body)
@@ -97,8 +97,8 @@ def test_the_decision_log_names_the_route_that_was_predicted_for(
     log = tmp_path / "decisions.jsonl"
     with sidecar(in_front_of(mock.url, more=f'{ONLINE}[log]\ndecisions_path = "{log}"\n')) as proxy:
         assert proxy.running is not None
-        estimator = proxy.running.sidecar.estimator
-        eventually(lambda: estimator.predictor is not None)
+        estimator = proxy.running.sidecar.predictor
+        eventually(lambda: estimator.guard is not None)
         for _ in range(3):
             named = call(proxy.port, headers={"x-penstock-route": "mail.sort"})
         unnamed = {**HELLO, "messages": [{"role": "system", "content": "secret"}]}

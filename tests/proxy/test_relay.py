@@ -119,8 +119,8 @@ def test_a_body_with_half_an_emoji_is_relayed_byte_for_byte(predictor: str) -> N
         upstream.go()
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}", more=predictor)) as proxy:
             assert proxy.running is not None
-            estimator = proxy.running.sidecar.estimator
-            eventually(lambda: not predictor or estimator.predictor is not None)
+            estimator = proxy.running.sidecar.predictor
+            eventually(lambda: not predictor or estimator.guard is not None)
             assert call(proxy.port, body=cut).status == 200
             assert estimator.unread == 0
 

@@ -158,7 +158,7 @@ def test_an_error_of_ours_names_the_place_and_quotes_nothing(
     ours.addHandler(caplog.handler)
     with sidecar(_toml(guarded.url), ENV) as proxy:
         assert proxy.running is not None
-        monkeypatch.setattr(proxy.running.sidecar.estimator, "estimate", explode)
+        monkeypatch.setattr(proxy.running.sidecar.predictor, "predict", explode)
         reply = _as(ALICE, proxy.port)
 
     ours.removeHandler(caplog.handler)

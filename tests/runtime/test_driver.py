@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
+from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import RequestSpec
 from penstock.core.events import Action, Event, Woke
 from penstock.core.model import TrafficClass
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.spec import Intake, RequestSpec
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.runtime.waiters import ThreadWaiter
 from tests.runtime.window import Window
@@ -32,7 +33,7 @@ def test_observers_see_everything_in_order_with_the_time() -> None:
     tape = Tape()
 
     async def main() -> None:
-        gate = Gate(Driver(Window(1), observers=[tape]), Intake(CLASSES))
+        gate = Gate(Driver(Window(1), observers=[tape]), RequestFactory(CLASSES, run="run"))
         async with gate.admit() as slot:
             await slot.throttled("rate", 1.5)
 
@@ -60,7 +61,9 @@ def test_an_observer_that_fails_is_logged_and_harms_nobody(
     tape = Tape()
 
     async def main() -> None:
-        async with Gate(Driver(Window(1), observers=[Bad(), tape]), Intake(CLASSES)).admit():
+        async with Gate(
+            Driver(Window(1), observers=[Bad(), tape]), RequestFactory(CLASSES, run="run")
+        ).admit():
             pass
 
     run_virtual(main())
@@ -76,7 +79,7 @@ def test_an_early_timer_that_is_no_longer_wanted_wakes_nobody() -> None:
     core = Window(1)
 
     async def main() -> None:
-        gate = Gate(Driver(core), Intake(CLASSES))
+        gate = Gate(Driver(core), RequestFactory(CLASSES, run="run"))
         async with gate.admit() as first:
             waiting = asyncio.create_task(gate.enter(RequestSpec(expires_in_s=2.0)))
             await asyncio.sleep(1.0)
@@ -91,7 +94,7 @@ def test_an_early_timer_that_is_no_longer_wanted_wakes_nobody() -> None:
 
 def test_an_earlier_need_moves_the_timer() -> None:
     async def main() -> None:
-        gate = Gate(Driver(Window(1)), Intake(CLASSES))
+        gate = Gate(Driver(Window(1)), RequestFactory(CLASSES, run="run"))
         async with gate.admit():
             late = asyncio.create_task(gate.enter(RequestSpec(expires_in_s=9.0)))
             await asyncio.sleep(0)
@@ -108,7 +111,7 @@ def test_an_earlier_need_moves_the_timer() -> None:
 def test_one_id_in_hand_twice_is_refused() -> None:
     async def main() -> None:
         driver = Driver(Window(1))
-        async with Gate(driver, Intake(CLASSES)).admit() as slot:
+        async with Gate(driver, RequestFactory(CLASSES, run="run")).admit() as slot:
             with pytest.raises(ProtocolError, match="already in hand"):
                 driver.submit(slot.request, ThreadWaiter())
 
@@ -125,7 +128,7 @@ def test_a_closed_driver_wakes_no_more() -> None:
 
     async def main() -> None:
         driver = Driver(core)
-        gate = Gate(driver, Intake(CLASSES))
+        gate = Gate(driver, RequestFactory(CLASSES, run="run"))
         async with gate.admit():
             task = asyncio.create_task(gate.enter(RequestSpec(expires_in_s=1.0)))
             await asyncio.sleep(0)

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from penstock.calls.estimate import TablePredictor
+from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import RequestSpec
 from penstock.core.events import Cancelled, Completed, Failed, FirstToken
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.spec import Intake, MaxTokensPredictor, RequestSpec
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.wire.usage import Usage
 from tests.runtime.window import Window
@@ -22,8 +24,8 @@ CLASSES = (
 )
 
 
-def gate_over(core: Window, **intake: Any) -> Gate:
-    return Gate(Driver(core), Intake(CLASSES, run="run", **intake))
+def gate_over(core: Window, **factory: Any) -> Gate:
+    return Gate(Driver(core), RequestFactory(CLASSES, run="run", **factory))
 
 
 def story(main: Coroutine[Any, Any, None]) -> None:
@@ -264,7 +266,7 @@ def test_a_spec_and_keywords_together_are_refused() -> None:
 
 def test_max_tokens_can_be_taken_for_what_the_caller_expects() -> None:
     async def main() -> None:
-        gate = gate_over(Window(1), predictor=MaxTokensPredictor())
+        gate = gate_over(Window(1), predictor=TablePredictor(trusts_cap=True))
         for cap, estimate in ((100, (60.0, 100)), (1, (1.0, 1.0)), (None, (300, 900))):
             async with gate.admit(traffic_class="batch", max_tokens=cap) as slot:
                 found = slot.request.estimate

@@ -7,6 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.calls.factory import RequestFactory
 from penstock.core.events import Action, Arrived, Cancelled, Completed, Event, Failed, Reject
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.settings import PolicySpec, Settings, Stack, UpstreamSettings
@@ -14,7 +15,6 @@ from penstock.errors import Refused
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.spec import Intake
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.wire.usage import Usage
 
@@ -96,7 +96,7 @@ def test_every_request_ends_once_and_nothing_stays(
     driver = Driver(scheduler, observers=[ledger])
 
     async def main() -> None:
-        gate = Gate(driver, Intake(SETTINGS.classes, run="r"), chance=random.Random(seed))
+        gate = Gate(driver, RequestFactory(SETTINGS.classes, run="r"), chance=random.Random(seed))
         loop = asyncio.get_running_loop()
 
         async def one(at: float, body: str, name: str, work_s: float, expires_s: float) -> None:

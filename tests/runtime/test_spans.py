@@ -8,13 +8,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from penstock.calls.factory import RequestFactory
 from penstock.core.events import Action, Event
 from penstock.core.model import TrafficClass
 from penstock.errors import Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.spans import SpanTracer
-from penstock.runtime.spec import Intake
 from penstock.runtime.telemetry import Hooks
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.wire.usage import Usage
@@ -29,8 +29,10 @@ def spans() -> InMemorySpanExporter:
 def gate_with(spans: InMemorySpanExporter, ttl_s: float = float("inf")) -> Gate:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    intake = Intake((TrafficClass("all"),), run="run", tracer=SpanTracer(provider), ttl_s=ttl_s)
-    return Gate(Driver(Window(1)), intake)
+    factory = RequestFactory(
+        (TrafficClass("all"),), run="run", tracer=SpanTracer(provider), ttl_s=ttl_s
+    )
+    return Gate(Driver(Window(1)), factory)
 
 
 def only(spans: InMemorySpanExporter) -> ReadableSpan:
@@ -87,10 +89,10 @@ def test_other_ends(spans: InMemorySpanExporter, error: type[BaseException], res
 
 
 def test_without_a_recorder_there_is_no_span() -> None:
-    intake = Intake((TrafficClass("all"),), tracer=SpanTracer())
+    factory = RequestFactory((TrafficClass("all"),), run="run", tracer=SpanTracer())
 
     async def main() -> None:
-        async with Gate(Driver(Window(1)), intake).admit() as slot:
+        async with Gate(Driver(Window(1)), factory).admit() as slot:
             assert slot._trace is None
 
     run_virtual(main())
@@ -107,7 +109,7 @@ def test_hooks_are_plain_functions() -> None:
 
     async def main() -> None:
         driver = Driver(Window(1), observers=[Hooks(on_event, on_action), Hooks()])
-        async with Gate(driver, Intake((TrafficClass("all"),))).admit():
+        async with Gate(driver, RequestFactory((TrafficClass("all"),), run="run")).admit():
             pass
 
     run_virtual(main())

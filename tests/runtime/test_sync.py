@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import RequestSpec
 from penstock.core.events import Cancelled, Completed
 from penstock.core.model import TrafficClass
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.clock import ThreadClock
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.spec import Intake, RequestSpec
 from penstock.runtime.sync import SyncGate
 from penstock.wire.usage import Usage
 from tests.runtime.window import Window
@@ -24,8 +25,8 @@ CLASSES = (TrafficClass("all"),)
 
 def gates(core: Window) -> tuple[Gate, SyncGate]:
     driver = Driver(core, clock=ThreadClock())
-    intake = Intake(CLASSES, run="run")
-    return Gate(driver, intake), SyncGate(driver, intake)
+    factory = RequestFactory(CLASSES, run="run")
+    return Gate(driver, factory), SyncGate(driver, factory)
 
 
 def test_a_thread_waits_for_another_threads_slot() -> None:
@@ -152,7 +153,7 @@ def test_an_event_told_in_the_middle_of_a_decision_is_taken_after_it() -> None:
     """A finaliser may run anywhere, also inside `handle` on the same thread."""
     core = Window(2)
     driver = Driver(core, clock=ThreadClock())
-    gate = SyncGate(driver, Intake(CLASSES, run="run"))
+    gate = SyncGate(driver, RequestFactory(CLASSES, run="run"))
     first = gate.enter(RequestSpec())
 
     class Meddler:

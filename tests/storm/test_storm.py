@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from penstock.calls.factory import RequestFactory
 from penstock.core.events import RefusalCause
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.settings import Settings
@@ -18,7 +19,6 @@ from penstock.policies.registry import build_scheduler
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
-from penstock.runtime.spec import Intake
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.providers.base import Happening, Job, Provider
 from penstock.sim.providers.registry import build_provider
@@ -86,7 +86,7 @@ async def callers(table: Mapping[str, object], *, seed: int) -> tuple[Story, Pro
     loop = asyncio.get_running_loop()
     provision = Provision(build_provider(table, seed=seed))
     scheduler = build_scheduler(Settings(CLASSES))
-    gate = Gate(Driver(scheduler), Intake(CLASSES), chance=random.Random(seed))
+    gate = Gate(Driver(scheduler), RequestFactory(CLASSES, run="run"), chance=random.Random(seed))
     story = Story()
 
     async def caller(who: int) -> None:

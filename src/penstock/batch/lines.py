@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from penstock.calls.endpoint import Endpoint, endpoint_of
 from penstock.errors import PenstockError
 from penstock.wire import jsonio
-from penstock.wire.endpoint import Endpoint, endpoint_of
 
 PROBLEMS_SHOWN = 10
 ID_PREFIX = "batch_req_"

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from penstock.batch.lines import BatchError, Line
-from penstock.calls.call import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER
+from penstock.calls.hints import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER
 from penstock.core.events import RefusalCause
 from penstock.errors import Refused
 from penstock.integrations.program import Penstock

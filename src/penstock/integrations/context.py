@@ -6,28 +6,14 @@ Set in a context variable, so it follows awaits and tasks; `threads` carries it 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from penstock.calls.stated import stated
-from penstock.core.model import TokenEstimate
+from penstock.calls.estimate import stated
+from penstock.calls.hints import NO_HINTS, Hints
 from penstock.integrations import threads
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a block asks for; None where it does not say."""
-
-    traffic_class: str | None = None
-    deadline_s: float | None = None
-    tenant: str | None = None
-    session: str | None = None
-    route: str | None = None
-    tokens: TokenEstimate | None = None
-
-
-NOTHING = Asked()
-CURRENT: ContextVar[Asked] = ContextVar("penstock_request", default=NOTHING)
+CURRENT: ContextVar[Hints] = ContextVar("penstock_request", default=NO_HINTS)
 
 
 @contextmanager
@@ -39,7 +25,7 @@ def request(
     session: str | None = None,
     route: str | None = None,
     tokens: float | tuple[float, float] | None = None,
-) -> Iterator[Asked]:
+) -> Iterator[Hints]:
     """Set what the calls inside the block ask for; inner blocks override outer ones.
 
     Follows awaits, tasks, and threads and thread-pool jobs started inside the block. Headers on
@@ -76,7 +62,7 @@ def request(
         "tokens": None if tokens is None else stated(tokens),
     }
     asked = replace(CURRENT.get(), **{k: v for k, v in said.items() if v is not None})
-    threads.carry(CURRENT, NOTHING)
+    threads.carry(CURRENT, NO_HINTS)
     token = CURRENT.set(asked)
     try:
         yield asked

@@ -7,7 +7,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from penstock.integrations import default
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
-from penstock.wire.usage import Usage
+from penstock.wire.endpoint import Kind
+from penstock.wire.usage import CACHED_NAME, COUNT_NAMES, DETAILS_NAMES, Usage, usage_of_object
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,14 +79,14 @@ def words_of(
 def usage_of_result(result: Any) -> Usage | None:
     """Return the usage that an SDK's result object carries; None if it has none."""
     usage = getattr(result, "usage", None)
-    output = _count(usage, "completion_tokens", "output_tokens")
-    prompt = _count(usage, "prompt_tokens", "input_tokens")
-    return None if output is None and prompt is None else Usage(output, prompt)
-
-
-def _count(usage: Any, *names: str) -> int | None:
-    for name in names:
-        value = getattr(usage, name, None)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None
+    if usage is None:
+        return None
+    said = {name: getattr(usage, name, None) for name in COUNT_NAMES}
+    for name in DETAILS_NAMES:
+        details = getattr(usage, name, None)
+        if details is not None:
+            said[name] = {CACHED_NAME: getattr(details, CACHED_NAME, None)}
+    # Anthropic's objects say apart what came from the cache; nobody else's have both names.
+    apart = said["prompt_tokens"] is None and said["cache_read_input_tokens"] is not None
+    found = usage_of_object(Kind.MESSAGES if apart else Kind.CHAT, {"usage": said})
+    return None if found.source == "unknown" else found

@@ -3,14 +3,9 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
+from penstock.calls.estimate import Prediction, Predictor, TablePredictor
+from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass
-from penstock.runtime.spec import (
-    MaxTokensPredictor,
-    Prediction,
-    Predictor,
-    RequestSpec,
-    TablePredictor,
-)
 
 if TYPE_CHECKING:  # numpy is not needed where nothing is learnt
     from penstock.predict.online.guard import GuardedPredictor, TokenPredictor
@@ -31,7 +26,7 @@ def predictor_of(wanted: "Predictor | TokenPredictor | GuardedPredictor | str") 
     if wanted == "table":
         return None
     if wanted == "max_tokens":
-        return MaxTokensPredictor()
+        return TablePredictor(trusts_cap=True)
     if isinstance(wanted, str) and wanted != "learned":
         raise ValueError(
             f"predictor={wanted!r} is not known: choose 'table', 'max_tokens' or 'learned'"

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
+from penstock.calls.estimate import Predictor
+from penstock.calls.factory import RequestFactory
+from penstock.calls.tracing import Tracer
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.settings import Settings, Stack, UpstreamSettings
 from penstock.core.snapshot import Snapshot
@@ -19,8 +22,7 @@ from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.clock import Clock, ThreadClock
 from penstock.runtime.driver import Driver, Observer
-from penstock.runtime.spec import Intake, Predictor
-from penstock.runtime.telemetry import Tracer
+from penstock.runtime.telemetry import new_run
 
 if TYPE_CHECKING:
     from penstock.predict.online.guard import GuardedPredictor, TokenPredictor
@@ -97,8 +99,9 @@ class Penstock:
             stack=stack or Stack(),
         )
         build_scheduler(self.settings)  # fail now, not at the first call
-        self.intake = Intake(
+        self.factory = RequestFactory(
             classes,
+            run=new_run(),
             default_class=default_class,
             predictor=predictor_of(predictor),
             ttl_s=queue_ttl_s if queue_ttl_s > 0 else math.inf,
@@ -178,15 +181,15 @@ class Penstock:
         if self._log_path is not None:
             log = DecisionLog(
                 _log_path(self._log_path, name),
-                run=self.intake.run,
+                run=self.factory.run,
                 now=self._clock.time(),
                 settings=settings,
             )
         observers = [*self._observers, *([log] if log is not None else [])]
         scheduler = build_scheduler(settings)
         driver = Driver(scheduler, clock=self._clock, observers=observers)
-        gate = ProgramGate(driver, self.intake)
-        return Outlet(name, driver, gate, ProgramSyncGate(driver, self.intake), log)
+        gate = ProgramGate(driver, self.factory)
+        return Outlet(name, driver, gate, ProgramSyncGate(driver, self.factory), log)
 
 
 def _log_path(path: Path, name: str) -> Path:

@@ -79,7 +79,7 @@ class DecisionLog:
 
     Args:
         path: the file; elders are kept beside it as `path.1`, `path.2` and so on.
-        run: the intake's, so that public ids can be found again.
+        run: the factory's, so that public ids can be found again.
         settings: the scheduler's, for replays.
         now: the driver's time, to tie its clock to the calendar.
         max_bytes: a file is rotated before it grows beyond this.

@@ -6,10 +6,10 @@ from urllib.parse import parse_qs
 import orjson
 
 from penstock.proxy.headers import Header
-from penstock.proxy.intake import Scope
 from penstock.proxy.listening import Receive
 from penstock.proxy.observe.recent import Recent
 from penstock.proxy.reply import Send, send_whole
+from penstock.proxy.request_reader import Scope
 from penstock.proxy.sidecar import Sidecar
 
 _JSON = b"application/json"

@@ -4,14 +4,14 @@ import contextlib
 import logging
 import traceback
 
-from penstock.proxy import routes
+from penstock.calls.endpoint import BY_PATH, COUNT_TOKENS, Endpoint, endpoint_of
 from penstock.proxy.declined import Declined
 from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, one
-from penstock.proxy.intake import CallerGone, Prepared, Scope
 from penstock.proxy.listening import Receive, while_caller_listens
 from penstock.proxy.listing import relay_count, relay_listing
 from penstock.proxy.reply import Send, send_answer
+from penstock.proxy.request_reader import CallerGone, Prepared, Scope
 from penstock.proxy.sidecar import Sidecar
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
@@ -35,49 +35,49 @@ class App:
         if path.endswith("/"):  # some clients put one there; the providers take it
             path = path[:-1]
             scope = {**scope, "path": path}
-        route = routes.find(path)
+        endpoint = endpoint_of(path)
         try:
-            if route is None:
+            if endpoint is None:
                 raise Declined(404, "unknown_path", f"There is nothing at this path.{_HINT}")
-            if scope["method"] != route.method:
+            if scope["method"] != endpoint.method:
                 raise Declined(
-                    405, "method_not_allowed", f"{route.path} takes {route.method} only."
+                    405, "method_not_allowed", f"{endpoint.path} takes {endpoint.method} only."
                 )
-            await self._serve(route, scope, receive, send)
+            await self._serve(endpoint, scope, receive, send)
         except Declined as declined:
-            vendor = route.vendor if route is not None else _vendor_of(scope["headers"])
+            vendor = endpoint.vendor if endpoint is not None else _vendor_of(scope["headers"])
             answer = error_answer(vendor, declined.status, declined.code, declined.message)
             await send_answer(send, answer)
-            self._count(route.path if route else "other", "", str(declined.status))
+            self._count(endpoint.path if endpoint else "other", "", str(declined.status))
         except CallerGone:
-            self._count(route.path if route else "other", "", "gone")
+            self._count(endpoint.path if endpoint else "other", "", "gone")
         except Exception as error:  # noqa: BLE001 - the last line of defence
             # Ours to mend. The text of an unknown exception may quote the body, so only its type
             # and the places it passed are logged.
             places = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s while serving %s\n%s", type(error).__name__, path, places)
-            await self._apologise(route, scope, send)
+            await self._apologise(endpoint, scope, send)
 
-    async def _apologise(self, route: routes.Route | None, scope: Scope, send: Send) -> None:
-        self._count(route.path if route else "other", "", "500")
-        vendor = route.vendor if route is not None else _vendor_of(scope["headers"])
+    async def _apologise(self, endpoint: Endpoint | None, scope: Scope, send: Send) -> None:
+        self._count(endpoint.path if endpoint else "other", "", "500")
+        vendor = endpoint.vendor if endpoint is not None else _vendor_of(scope["headers"])
         answer = error_answer(vendor, 500, "internal", "penstock failed; its log says where.")
         # Where the answer had begun there is nothing to say: the server cuts the connection.
         with contextlib.suppress(RuntimeError):
             await send_answer(send, answer)
 
-    async def _serve(self, route: routes.Route, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         sidecar = self._sidecar
-        if not route.scheduled:
-            if route is routes.COUNT:
-                model, body = await sidecar.front.read(route, scope["headers"], receive)
+        if not endpoint.scheduled:
+            if endpoint is COUNT_TOKENS:
+                model, body = await sidecar.reader.read(endpoint, scope["headers"], receive)
                 relay = relay_count(sidecar, scope, model, body, send)
             else:
                 relay = relay_listing(sidecar, scope, send)
             status = await while_caller_listens(receive, relay)
-            self._count(route.path, "", str(status or "gone"))
+            self._count(endpoint.path, "", str(status or "gone"))
             return
-        prepared = await sidecar.front.prepare(route, scope["headers"], receive)
+        prepared = await sidecar.reader.prepare(endpoint, scope["headers"], receive)
         exchange = Exchange(sidecar, prepared, scope["headers"], scope["query_string"], send)
         arrived = sidecar.gate.driver.now()
         try:
@@ -89,12 +89,12 @@ class App:
         metrics = self._sidecar.metrics
         name = prepared.spec.traffic_class or ""
         metrics.outcomes.add(name, exchange.outcome)
-        self._count(prepared.route.path, name, str(exchange.status or "gone"))
+        self._count(prepared.endpoint.path, name, str(exchange.status or "gone"))
         if exchange.outcome == "completed":
             metrics.duration.add(self._sidecar.gate.driver.now() - arrived, name)
 
 
-_HINT = " Penstock serves " + ", ".join(routes.ROUTES) + "."
+_HINT = " Penstock serves " + ", ".join(BY_PATH) + "."
 
 
 def _vendor_of(headers: list[Header]) -> Vendor:

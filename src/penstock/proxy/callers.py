@@ -2,27 +2,14 @@
 
 import hmac
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from penstock.calls.stated import STATED
-from penstock.core.model import TokenEstimate
+from penstock.calls.hints import Hints
 from penstock.proxy.config.load import Loaded
 from penstock.proxy.config.models import Caller, Key
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential
-
-_WORD = re.compile(rb"[A-Za-z0-9_.:@/-]{1,128}\Z")
-_NUMBER = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,6})?\Z")
-_HINTS = (
-    b"x-penstock-class",
-    b"x-penstock-deadline-ms",
-    b"x-penstock-tenant",
-    b"x-penstock-session",
-    b"x-penstock-route",
-    b"x-penstock-tokens",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +35,12 @@ class Rights:
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
-    """What a caller asked for by header, checked for form only."""
-
-    traffic_class: str | None = None
-    deadline_s: float | None = None
-    tenant: str | None = None
-    session: str = ""
-    route: str | None = None
-    tokens: TokenEstimate | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Treatment:
     """How a request will be treated."""
 
     traffic_class: str
     deadline_s: float
     tenant: str
-    session: str
 
 
 class Callers:
@@ -168,7 +142,7 @@ class Callers:
                 "x-penstock-tokens: this caller may not state how long its replies will be; "
                 "may_state_tokens in the configuration allows it.",
             )
-        return Treatment(name, deadline_s, hints.tenant or rights.name, hints.session)
+        return Treatment(name, deadline_s, hints.tenant or rights.name)
 
     def _asked_class(self, rights: Rights, asked: str, own: str) -> str:
         rank = self._rank.get(asked)
@@ -186,64 +160,3 @@ class Callers:
                 "class listed after it; may_ask in the configuration allows it.",
             )
         return asked
-
-
-def hints_of(headers: Iterable[Header]) -> Hints:
-    """Read the hint headers.
-
-    Raises:
-        Declined: 400, a hint is malformed or stands twice.
-
-    """
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _HINTS:
-            if name in found:
-                raise _bad(name, "must not stand twice")
-            found[name] = value
-    if not found:
-        return NO_HINTS
-    return Hints(
-        _word(found, b"x-penstock-class"),
-        _milliseconds(found, b"x-penstock-deadline-ms"),
-        _word(found, b"x-penstock-tenant"),
-        _word(found, b"x-penstock-session") or "",
-        _word(found, b"x-penstock-route"),
-        _tokens(found, b"x-penstock-tokens"),
-    )
-
-
-NO_HINTS = Hints()
-
-
-def _word(found: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = found.get(name)
-    if value is None:
-        return None
-    if not _WORD.match(value):
-        raise _bad(name, "must be 1 to 128 letters, digits or _.:@/-")
-    return value.decode("ascii")
-
-
-def _milliseconds(found: Mapping[bytes, bytes], name: bytes) -> float | None:
-    value = found.get(name)
-    if value is None:
-        return None
-    if not _NUMBER.match(value) or float(value) <= 0:
-        raise _bad(name, "must be a number of milliseconds above 0")
-    return float(value) / 1000.0
-
-
-def _tokens(found: Mapping[bytes, bytes], name: bytes) -> TokenEstimate | None:
-    value = found.get(name)
-    if value is None:
-        return None
-    p50, comma, p90 = value.partition(b",")
-    p90 = p90.strip() if comma else p50
-    if _NUMBER.match(p50) and _NUMBER.match(p90) and 1 <= float(p50) <= float(p90):
-        return TokenEstimate(float(p50), float(p90), STATED)
-    raise _bad(name, "must be a count of output tokens, or a median and a 90th percentile: 40,90")
-
-
-def _bad(name: bytes, rule: str) -> Declined:
-    return Declined(400, "invalid_header", f"{name.decode()}: {rule}.")

@@ -10,7 +10,6 @@ import time
 from penstock.core.events import LimitsSeen, RefusalCause
 from penstock.errors import Refused
 from penstock.proxy.headers import Header, upward
-from penstock.proxy.intake import Prepared
 from penstock.proxy.relaying import (
     BROKEN_MIDWAY,
     CALLER_ERROR,
@@ -30,6 +29,7 @@ from penstock.proxy.reply import (
     text_headers,
     with_bounded_wait,
 )
+from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
@@ -73,7 +73,7 @@ class Exchange:
         self._caller_headers = headers
         self._send = send
         self._relaying = Relaying(parts, prepared, send)
-        self._target = prepared.route.tail.decode() + ("?" + query.decode() if query else "")
+        self._target = prepared.endpoint.tail + ("?" + query.decode() if query else "")
         self._kept: Kept | None = None
         self._flying: UpstreamClient | None = None
         self._denied_by: dict[UpstreamClient, str] = {}
@@ -96,10 +96,16 @@ class Exchange:
         """Send once; False if the scheduler has dispatched it again."""
         link = self._flying = self._parts.links[slot.upstream]
         sent_at = self._parts.gate.driver.now()
-        headers = upward(self._caller_headers, keep_credentials=link.wants_caller_key)
+        body = self._prepared.body
+        plain_for = body.packed and link.renames(self._prepared.model)
+        headers = upward(
+            self._caller_headers, keep_credentials=link.wants_caller_key, as_plain=plain_for
+        )
         answer: Answer | None = None
         try:
-            answer = await link.send("POST", self._target, headers, self._prepared.body)
+            answer = await link.send(
+                "POST", self._target, headers, body.plain if plain_for else body.sent
+            )
             seen = read_headers(answer.headers)
             if seen.states_limits:
                 self._learn_limits(link, slot.request.model, answer.headers)
@@ -206,7 +212,7 @@ class Exchange:
             Refused: it may not.
 
         """
-        kept = self._kept = _own_words(self._prepared.route.vendor, error)
+        kept = self._kept = _own_words(self._prepared.endpoint.vendor, error)
         if isinstance(error, PageError):
             return await self._turn_page(slot, link, kept)
         self._count(_broken_how(error))
@@ -237,7 +243,9 @@ class Exchange:
             return
         prepared = self._prepared
         answer = refusal_answer(
-            prepared.route.vendor, refused, deadline_left_s=prepared.deadline_s - refused.queued_s
+            prepared.endpoint.vendor,
+            refused,
+            deadline_left_s=prepared.deadline_s - refused.queued_s,
         )
         await send_answer(self._send, answer)
         self._ended(refused.reason, answer.status)

@@ -33,11 +33,14 @@ def one(headers: Iterable[Header], name: bytes) -> bytes | None:
     return None
 
 
-def upward(headers: Iterable[Header], *, keep_credentials: bool) -> list[tuple[str, str]]:
+def upward(
+    headers: Iterable[Header], *, keep_credentials: bool, as_plain: bool = False
+) -> list[tuple[str, str]]:
     """Return the caller's headers as they go upstream.
 
     Our own `x-penstock-*` hints stay here, and so does `accept-encoding`: we ask for the plain
-    bytes, because usage is read from them while they pass.
+    bytes, because usage is read from them while they pass. So does `content-encoding` where the
+    body goes as plain bytes.
     """
     drop = NOT_UP if keep_credentials else NOT_UP_OWN_KEY
     named: frozenset[bytes] = frozenset()
@@ -46,7 +49,7 @@ def upward(headers: Iterable[Header], *, keep_credentials: bool) -> list[tuple[s
         if name in drop:
             if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
                 named |= listed(value)
-        elif not name.startswith(b"x-penstock-"):
+        elif not (name.startswith(b"x-penstock-") or (as_plain and name == b"content-encoding")):
             kept.append((name, value))
     if named:
         kept = [item for item in kept if item[0] not in named]

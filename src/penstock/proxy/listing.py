@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from penstock.calls.endpoint import COUNT_TOKENS
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential, one, upward
-from penstock.proxy.intake import Scope
 from penstock.proxy.reply import Send, read_headers, send_whole
-from penstock.proxy.routes import COUNT
+from penstock.proxy.request_reader import Scope
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import UpstreamError
@@ -50,7 +50,7 @@ async def relay_listing(sidecar: "Sidecar", scope: Scope, send: Send) -> int:
 
     """
     headers = scope["headers"]
-    sidecar.front.authorise(headers)
+    sidecar.reader.authorise(headers)
     path: str = scope["path"]
     model = path.removeprefix("/v1/models").lstrip("/")
     if model and (not _ONE_MODEL.match(path) or ".." in path or "//" in path):
@@ -72,8 +72,8 @@ async def relay_count(sidecar: "Sidecar", scope: Scope, model: str, body: bytes,
         Declined: no upstream fits, or none answered.
 
     """
-    links = _links(sidecar, COUNT.vendor, model, others=False)
-    return await _relay(links, scope, lambda _: _Asked("POST", COUNT.tail.decode(), body), send)
+    links = _links(sidecar, COUNT_TOKENS.vendor, model, others=False)
+    return await _relay(links, scope, lambda _: _Asked("POST", COUNT_TOKENS.tail, body), send)
 
 
 async def _relay(
@@ -112,7 +112,7 @@ async def _first(
 
 
 async def _ask(link: UpstreamClient, asked: _Asked, query: str, headers: list[Header]) -> _Page:
-    caller = upward(headers, keep_credentials=link.wants_caller_key)
+    caller = upward(headers, keep_credentials=link.wants_caller_key, as_plain=True)
     answer = await link.send(asked.method, asked.target + query, caller, asked.body)
     try:
         body = b""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.proxy.config.models import PredictorTable
-from penstock.proxy.estimating import Estimator
 from penstock.proxy.keeping import Keeper
 from penstock.proxy.predictor_file import set_aside, start_of, told
 from penstock.runtime.out_file import likely_cause, try_file
+from penstock.runtime.prediction import LearnedPredictor
 
 if TYPE_CHECKING:
     from penstock.predict import Predictor
@@ -21,9 +21,9 @@ logger = logging.getLogger("penstock.proxy")
 class Attached:
     """A predictor on its way or at work; close it at the end to keep what it learnt."""
 
-    def __init__(self, estimator: Estimator, table: PredictorTable) -> None:
+    def __init__(self, learned: LearnedPredictor, table: PredictorTable) -> None:
         """Load in a thread of its own; until then the table's estimates stand."""
-        self._estimator = estimator
+        self._learned = learned
         self._prior = table.prior
         self._path = Path(table.state_path) if table.state_path else None
         self._save_every_s = table.save_every_s
@@ -45,7 +45,7 @@ class Attached:
         if self._thread is None:
             return
         self._thread.join()
-        guarded, self._estimator.predictor = self._estimator.predictor, None
+        guarded, self._learned.guard = self._learned.guard, None
         if guarded is None:
             return
         guarded.flush()
@@ -67,7 +67,7 @@ class Attached:
             predictor = GuardedPredictor(self._predictor())
             if self._path is not None:
                 self._keeper = Keeper(predictor, self._path)
-            self._estimator.predictor = predictor
+            self._learned.guard = predictor
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it in this thread
             logger.error(
                 "predictor: cannot start (%s); the estimates of the table stand", told(error)
@@ -131,6 +131,6 @@ class Attached:
         )
 
 
-def attach_predictor(estimator: Estimator, table: PredictorTable) -> Attached:
+def attach_predictor(learned: LearnedPredictor, table: PredictorTable) -> Attached:
     """Begin loading the predictor that the configuration asks for, if it asks for one."""
-    return Attached(estimator, table)
+    return Attached(learned, table)

@@ -2,19 +2,18 @@
 
 from typing import Protocol
 
-from penstock.proxy.estimating import Estimator
-from penstock.proxy.intake import Prepared
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.reply import Read, Send, our_headers, send_whole
+from penstock.proxy.request_reader import Prepared
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import ResetError, UpstreamError
 from penstock.proxy.upstream.http import Answer
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
-from penstock.wire.along import Along, along
 from penstock.wire.encoding import plain
 from penstock.wire.refusal import Meaning, Relay, meaning_of_error
 from penstock.wire.usage import Usage, usage_of_reply
+from penstock.wire.usage_tap import UsageTap, usage_tap
 
 HELD_BYTES = 1 << 20
 """A reply that is no stream is held back until complete, so that a break in it can still be
@@ -31,7 +30,6 @@ class Parts(Protocol):
 
     gate: Gate
     links: dict[str, UpstreamClient]
-    estimator: Estimator
     metrics: Metrics
 
 
@@ -58,7 +56,7 @@ class Relaying:
         """Relay to `send`."""
         self._parts = parts
         self._prepared = prepared
-        self._kind = prepared.route.kind
+        self._kind = prepared.endpoint.kind
         self._send = send
         self._sent_at = 0.0
 
@@ -83,7 +81,7 @@ class Relaying:
                 pieces.append(data)
                 size += len(data)
                 if size > HELD_BYTES:
-                    reader = along(self._kind, seen.encoding, is_stream=False)
+                    reader = usage_tap(self._kind, seen.encoding, is_stream=False)
                     return await self._pass_on(slot, answer, seen, b"".join(pieces), reader)
             body = b"".join(pieces)
         text = plain(body, seen.encoding) if seen.encoding else body
@@ -96,7 +94,7 @@ class Relaying:
         return COMPLETE
 
     async def _stream(self, slot: Slot, answer: Answer, seen: Read) -> str:
-        reader = along(self._kind, seen.encoding, is_stream=True)
+        reader = usage_tap(self._kind, seen.encoding, is_stream=True)
         data = await answer.chunk()
         reader.feed(data)
         while not answer.complete and not reader.heard and len(data) < OPENING_BYTES:
@@ -117,7 +115,7 @@ class Relaying:
         answer: Answer,
         seen: Read,
         data: bytes,
-        reader: Along,
+        reader: UsageTap,
         *,
         fed: bool = False,
     ) -> str:
@@ -144,7 +142,7 @@ class Relaying:
             return BROKEN_MIDWAY
         return await self._end(slot, data, reader)
 
-    async def _end(self, slot: Slot, data: bytes, reader: Along) -> str:
+    async def _end(self, slot: Slot, data: bytes, reader: UsageTap) -> str:
         """Relay the last bytes of a reply that the upstream has ended, and judge it."""
         how = COMPLETE
         if reader.error is not None:
@@ -173,8 +171,6 @@ class Relaying:
             name = slot.request.traffic_class
             metrics.tokens.add(name, "real", by=usage.output_tokens)
             metrics.tokens.add(name, "predicted", by=slot.request.cost_tokens)
-            if usage.source == "reported":
-                self._parts.estimator.learn(self._prepared.estimated, usage.output_tokens)
 
 
 def _is_page(seen: Read, text: bytes) -> bool:

@@ -61,7 +61,7 @@ class Running:
         config = loaded.config
         self._grace_s = config.server.drain_grace_s
         self.sidecar = Sidecar(loaded)
-        driver, run = self.sidecar.driver, self.sidecar.intake.run
+        driver, run = self.sidecar.driver, self.sidecar.factory.run
         self._recent = self.sidecar.recent
         self._log = _decision_log(loaded, run, driver.now())
         if self._log is not None:
@@ -100,7 +100,7 @@ class Running:
         if self._admin_socket is not None:
             servers.append((_server(AdminApp(self.sidecar, self._recent)), self._admin_socket))
         tasks = [asyncio.ensure_future(server._serve([sock])) for server, sock in servers]  # noqa: SLF001 - `serve` would take the signals
-        predictor = attach_predictor(self.sidecar.estimator, self._predictor_table)
+        predictor = attach_predictor(self.sidecar.predictor, self._predictor_table)
         saving = asyncio.ensure_future(predictor.keep_saving())
         try:
             for server, _ in servers:

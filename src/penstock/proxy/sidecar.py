@@ -5,19 +5,21 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from penstock.calls.factory import RequestFactory
 from penstock.core.snapshot import Snapshot
 from penstock.policies.registry import build_scheduler
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
-from penstock.proxy.estimating import Estimator
-from penstock.proxy.intake import Front
+from penstock.proxy.estimating import default_class_of, table_of
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
+from penstock.proxy.request_reader import RequestReader
 from penstock.proxy.routing import Routing
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.gate import Gate
-from penstock.runtime.spec import Intake
+from penstock.runtime.prediction import LearnedPredictor
+from penstock.runtime.telemetry import new_run
 
 if TYPE_CHECKING:  # neither is needed before somebody looks
     from penstock.predict import GuardedPredictor
@@ -30,8 +32,8 @@ class Sidecar:
     Attributes:
         gate: where requests wait for their slot.
         links: the upstreams, by name.
-        front: checks requests.
-        estimator: predicts output tokens.
+        reader: checks requests.
+        predictor: predicts output tokens.
         metrics: what is counted.
         draining: True from `drain` on.
 
@@ -54,23 +56,25 @@ class Sidecar:
             for table in config.upstreams
         }
         scheduler = build_scheduler(loaded.settings)
-        self.intake = Intake(loaded.settings.classes)
+        self.factory = RequestFactory(loaded.settings.classes, run=new_run())
         self.driver = Driver(scheduler, observers=observers)
         self.recent = Recent(
             config.admin.decisions_kept if config.admin.enabled else 0,
             self.metrics,
-            run=self.intake.run,
+            run=self.factory.run,
             started_at=self.driver.now(),
             wall_now=time.time(),
         )
         self.driver.observers.append(self.recent)
-        self.gate = Gate(self.driver, self.intake)
-        self.estimator = Estimator(config, predictor)
+        self.gate = Gate(self.driver, self.factory)
+        self.predictor = LearnedPredictor(predictor, table_of(config))
         routing = Routing((link.serves, link.wants_caller_key) for link in self.links.values())
-        self.front = Front(
+        self.reader = RequestReader(
             Callers(loaded),
             routing,
-            self.estimator,
+            self.predictor,
+            classes=self.factory.classes,
+            default=default_class_of(loaded),
             max_body_bytes=config.server.max_body_bytes,
             body_timeout_s=config.server.body_timeout_s,
             ttl_s={c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},
@@ -93,8 +97,8 @@ class Sidecar:
         yield "penstock_in_hand", "Requests waiting or in flight.", {}, float(self.in_hand)
         connections = sum(link.open_connections for link in self.links.values())
         yield "penstock_upstream_connections", "Open connections.", {}, float(connections)
-        if self.estimator.predictor is not None:
-            yield from _of_predictor(self.estimator.predictor, self.estimator.unread)
+        if self.predictor.guard is not None:
+            yield from _of_predictor(self.predictor.guard, self.predictor.unread)
 
     def drain(self) -> None:
         """Refuse new work and everything that waits; what flies may finish."""

@@ -4,10 +4,11 @@ import random
 from types import TracebackType
 from typing import Any
 
+from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import RequestSpec
 from penstock.core.events import Draining
 from penstock.runtime.driver import Driver
 from penstock.runtime.slot import Slot
-from penstock.runtime.spec import Intake, RequestSpec
 
 
 def spec_of(spec: RequestSpec | None, words: dict[str, Any]) -> RequestSpec:
@@ -35,17 +36,17 @@ class Gate:
 
     Args:
         driver: runs the scheduler.
-        intake: makes requests of specs.
+        factory: makes requests of specs.
         chance: draws the jitter of back-offs.
 
     """
 
     def __init__(
-        self, driver: Driver, intake: Intake, *, chance: random.Random | None = None
+        self, driver: Driver, factory: RequestFactory, *, chance: random.Random | None = None
     ) -> None:
         """Wire it up."""
         self.driver = driver
-        self.intake = intake
+        self.factory = factory
         self._chance = chance if chance is not None else random.Random()
 
     def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> "Admission":
@@ -71,7 +72,7 @@ class Gate:
             Refused: the scheduler says no.
 
         """
-        slot = Slot(self.driver, self.intake, spec, self._chance)
+        slot = Slot(self.driver, self.factory, spec, self._chance)
         await slot._submit()  # noqa: SLF001 - the gate is the only one who submits
         return slot
 

@@ -1,48 +1,74 @@
-"""Lets the learning predictor answer for the gate."""
+"""Lets the learning predictor answer, with a table behind it."""
 
+from typing import TYPE_CHECKING
+
+from penstock.calls.estimate import Prediction, Predictor, TablePredictor
+from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass
-from penstock.predict import CallFeatures, GuardedPredictor
-from penstock.runtime.spec import Prediction, RequestSpec, TablePredictor
+
+if TYPE_CHECKING:  # numpy is not needed before something is learnt
+    from penstock.predict import CallFeatures, GuardedPredictor
 
 
 class LearnedPredictor:
-    """The predictor of `penstock.predict`, with the class's table behind it.
+    """The predictor of `penstock.predict`, with a table's estimate behind it.
 
-    Calls of which neither body nor prompt is known get the table's estimate, and so do embeddings,
-    which write nothing.
+    Calls of which neither body nor prompt is known get the table's estimate, and so do those
+    whose replies are no text.
+
+    Attributes:
+        guard: answers in time whatever its predictor does; None before it is loaded.
+        unread: bodies that it could make nothing of.
+
     """
 
-    def __init__(self, guard: GuardedPredictor) -> None:
-        """Ask `guard`, which answers in time whatever its predictor does."""
-        self._guard = guard
-        self._table = TablePredictor()
+    def __init__(
+        self, guard: "GuardedPredictor | None" = None, table: Predictor | None = None
+    ) -> None:
+        """Ask `guard`; until there is one, and where it has nothing to say, `table`."""
+        self.guard = guard
+        self._table = table if table is not None else TablePredictor()
+        self.unread = 0
 
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the learnt estimate; what the reply really had is learnt from."""
-        fallback = self._table.predict(spec, traffic_class)
-        route = spec.route or None
-        if spec.endpoint == "embeddings":
-            return fallback
-        if spec.body is not None:
-            call = CallFeatures.from_body(spec.body, endpoint=spec.endpoint or "chat", route=route)
-        elif spec.prompt is not None:
-            call = CallFeatures.from_prompt(
-                spec.prompt, model=spec.model, route=route, max_tokens=spec.max_tokens
-            )
-        else:
-            return fallback
+        prior = self._table.predict(spec, traffic_class)
+        guard = self.guard
+        if guard is None or not spec.kind.streams:
+            return prior
+        try:
+            call = _features(spec)
+        except Exception:  # noqa: BLE001 - counted; an odd body is the provider's to judge
+            self.unread += 1
+            return prior
+        if call is None:
+            return prior
         if spec.tokens is not None:
             # A lesson like any other, but no merit or fault of the predictor's.
             return Prediction(
-                fallback.estimate,
-                lambda output_tokens: self._guard.learn(call, output_tokens),
+                prior.estimate,
+                lambda output_tokens: guard.learn(call, output_tokens),
                 call.prompt_tokens,
                 call.route,
             )
-        estimate = self._guard.predict(call, fallback=fallback.estimate)
+        estimate = guard.predict(call, fallback=prior.estimate)
         return Prediction(
             estimate,
-            lambda output_tokens: self._guard.settle(call, estimate, output_tokens),
+            lambda output_tokens: guard.settle(call, estimate, output_tokens),
             call.prompt_tokens,
             call.route,
         )
+
+
+def _features(spec: RequestSpec) -> "CallFeatures | None":
+    """Return what the predictor keeps of a call; None if there is nothing to read."""
+    from penstock.predict import CallFeatures
+
+    route = spec.route or None
+    if spec.body is not None:
+        return CallFeatures.from_body(spec.body, endpoint=spec.kind.kind.value, route=route)
+    if spec.prompt is None:
+        return None
+    return CallFeatures.from_prompt(
+        spec.prompt, model=spec.model, route=route, max_tokens=spec.max_tokens
+    )

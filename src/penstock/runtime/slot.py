@@ -3,6 +3,8 @@
 import math
 import random
 
+from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import RequestSpec
 from penstock.core.events import (
     Cancelled,
     Completed,
@@ -17,7 +19,6 @@ from penstock.core.events import (
 from penstock.core.model import Request
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
-from penstock.runtime.spec import Intake, RequestSpec
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.usage import Usage
 
@@ -35,15 +36,15 @@ class Hold:
     """
 
     def __init__(
-        self, driver: Driver, intake: Intake, spec: RequestSpec, chance: random.Random
+        self, driver: Driver, factory: RequestFactory, spec: RequestSpec, chance: random.Random
     ) -> None:
         """Make the request; it is not submitted yet."""
         self._driver = driver
-        self._intake = intake
+        self._factory = factory
         self._chance = chance
         self.request: Request
-        self.request, self._learn = intake.request(spec, now=driver.now())
-        self._trace = intake.trace(spec, self.request)
+        self.request, self._learn = factory.request(spec, now=driver.now())
+        self._trace = factory.trace(spec, self.request)
         self.upstream = ""
         self.attempts = 0
         self.ended = False
@@ -53,7 +54,7 @@ class Hold:
     @property
     def id(self) -> str:
         """The public id, as `penstock explain` takes it."""
-        return self._intake.public_id(self.request.id)
+        return self._factory.public_id(self.request.id)
 
     @property
     def why(self) -> Why:

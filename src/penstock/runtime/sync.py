@@ -9,10 +9,11 @@ import random
 from types import TracebackType
 from typing import Any
 
+from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import RequestSpec
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import spec_of
 from penstock.runtime.slot import SyncSlot
-from penstock.runtime.spec import Intake, RequestSpec
 
 
 class SyncGate:
@@ -22,11 +23,11 @@ class SyncGate:
     """
 
     def __init__(
-        self, driver: Driver, intake: Intake, *, chance: random.Random | None = None
+        self, driver: Driver, factory: RequestFactory, *, chance: random.Random | None = None
     ) -> None:
         """Wire it up."""
         self.driver = driver
-        self.intake = intake
+        self.factory = factory
         self._chance = chance if chance is not None else random.Random()
 
     def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> "SyncAdmission":
@@ -46,7 +47,7 @@ class SyncGate:
             Refused: the scheduler says no.
 
         """
-        slot = SyncSlot(self.driver, self.intake, spec, self._chance)
+        slot = SyncSlot(self.driver, self.factory, spec, self._chance)
         slot._submit()  # noqa: SLF001 - the gate is the only one who submits
         return slot
 

@@ -1,57 +1,227 @@
-"""Undoes gzip and deflate on a copy of what passes, for providers that compress unasked."""
+"""Undoes content encodings in bounded steps: a kilobyte of zeros can claim to be a gigabyte.
+
+gzip and deflate are always read; zstd and br where Python or an extra brings them.
+"""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Protocol
 
-READABLE = frozenset(("gzip", "x-gzip", "deflate"))
 PLAIN_MAX_BYTES = 16 << 20
-"""A kilobyte of zeros can claim to be a gigabyte: beyond this nothing more is read."""
+"""Beyond this nothing more is read of what a provider or a program has packed."""
 
-_PIECE_BYTES = 1 << 18
-_ANY_HEADER = 47
-"""zlib's word for "gzip or zlib, whichever it is"."""
+_STEP_BYTES = 1 << 18
+_CODINGS_MOST = 3
+"""A body may be packed several times; a fourth is nobody's wish."""
+_ZSTD_WINDOW_LOG = 23
+"""8 MB, the most that RFC 9659 allows: a frame may ask for a window of gigabytes."""
 
 
-class Inflater:
-    """Reads a compressed body piece by piece.
+class EncodingError(ValueError):
+    """A body that cannot be unpacked here; the text says why.
 
     Attributes:
-        failed: True once the bytes were no such thing, or too many; nothing is read any more.
+        unknown: True if nobody here knows the coding.
+        too_large: True if the plain bytes are more than allowed.
 
     """
 
-    __slots__ = ("_left_bytes", "_unzip", "failed")
+    def __init__(self, text: str, *, unknown: bool = False, too_large: bool = False) -> None:
+        """Say what is wrong."""
+        super().__init__(text)
+        self.unknown = unknown
+        self.too_large = too_large
 
-    def __init__(self, at_most_bytes: int = PLAIN_MAX_BYTES) -> None:
+
+class _Decoder(Protocol):
+    def step(self, data: bytes) -> bytes:
+        """Take `data` and return at most `_STEP_BYTES` plain bytes."""
+        ...
+
+    @property
+    def hungry(self) -> bool:
+        """True if nothing more comes without more data."""
+        ...
+
+
+class _Zlib:
+    """gzip, in as many members as come, and deflate with or without zlib's frame."""
+
+    def __init__(self, wbits: int) -> None:
+        self._wbits = wbits
+        self._begun = False
+        self._unzip = zlib.decompressobj(wbits)
+        self._rest = b""
+        self.hungry = True
+
+    def step(self, data: bytes) -> bytes:
+        data = self._rest + data if self._rest else data
+        further = self._unzip.eof
+        if further:
+            self._unzip = zlib.decompressobj(self._wbits)
+        try:
+            piece = self._unzip.decompress(data, _STEP_BYTES)
+        except zlib.error:
+            if further:  # no member, but what some writers pad a file with
+                self._rest, self.hungry = b"", True
+                return b""
+            if self._begun or self._wbits != _ANY_DEFLATE:
+                raise
+            self._wbits = -zlib.MAX_WBITS  # "deflate" without a frame, as some servers mean it
+            self._unzip = zlib.decompressobj(self._wbits)
+            piece = self._unzip.decompress(data, _STEP_BYTES)
+        self._begun = True
+        ended = self._unzip.eof
+        self._rest = self._unzip.unused_data if ended else self._unzip.unconsumed_tail
+        if ended and self._wbits != _GZIP:
+            self._rest = b""  # only gzip has members
+        self.hungry = not self._rest and len(piece) < _STEP_BYTES
+        return piece
+
+
+_GZIP = 16 + zlib.MAX_WBITS
+_ANY_DEFLATE = zlib.MAX_WBITS
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        options = {_zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+        self._new: Callable[[], Any] = lambda: _zstd.ZstdDecompressor(options=options)
+        self._unpack = self._new()
+        self._rest = b""
+
+    def step(self, data: bytes) -> bytes:
+        data, self._rest = self._rest + data, b""
+        if self._unpack.eof:
+            self._unpack = self._new()
+        piece: bytes = self._unpack.decompress(data, _STEP_BYTES)
+        if self._unpack.eof:
+            self._rest = self._unpack.unused_data
+        return piece
+
+    @property
+    def hungry(self) -> bool:
+        return not self._rest if self._unpack.eof else bool(self._unpack.needs_input)
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._unpack = _brotli.Decompressor()
+        self.hungry = True
+
+    def step(self, data: bytes) -> bytes:
+        piece: bytes = self._unpack.process(data, output_buffer_limit=_STEP_BYTES)
+        self.hungry = not piece  # the library says it takes more while it still has some to give
+        return piece
+
+
+_DECODERS: dict[str, Callable[[], _Decoder]] = {
+    "gzip": lambda: _Zlib(_GZIP),
+    "x-gzip": lambda: _Zlib(_GZIP),
+    "deflate": lambda: _Zlib(_ANY_DEFLATE),
+}
+_ERRORS: list[type[Exception]] = [zlib.error, EOFError]
+
+
+def _first_of(*names: str) -> Any:
+    for name in names:
+        with suppress(ImportError):
+            return import_module(name)
+    return None
+
+
+_zstd = _first_of("compression.zstd", "backports.zstd")  # the first from Python 3.14 on
+if _zstd is not None:
+    _DECODERS["zstd"] = _Zstd
+    _ERRORS.append(_zstd.ZstdError)
+_brotli = _first_of("brotli")
+if _brotli is not None and hasattr(_brotli.Decompressor, "can_accept_more_data"):
+    _DECODERS["br"] = _Brotli  # older ones cannot be bounded
+    _ERRORS.append(_brotli.error)
+_BROKEN = tuple(_ERRORS)
+
+READABLE = frozenset(_DECODERS)
+
+
+class Inflater:
+    """Reads a packed body piece by piece.
+
+    Args:
+        coding: one of `READABLE`.
+        at_most_bytes: of plain bytes.
+
+    Attributes:
+        failed: True once the bytes were no such thing, or too many; nothing is read any more.
+        too_large: True once they were too many.
+
+    """
+
+    __slots__ = ("_decoder", "_left_bytes", "failed", "too_large")
+
+    def __init__(self, coding: str = "gzip", at_most_bytes: int = PLAIN_MAX_BYTES) -> None:
         """Start at the beginning of a body."""
-        self._unzip = zlib.decompressobj(_ANY_HEADER)
+        self._decoder = _DECODERS[coding]()
         self._left_bytes = at_most_bytes
         self.failed = False
+        self.too_large = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the plain bytes of a chunk, in pieces of bounded size."""
         while not self.failed:
             try:
-                piece = self._unzip.decompress(data, _PIECE_BYTES)
-            except zlib.error:
+                piece = self._decoder.step(data)
+            except _BROKEN:
                 self.failed = True
                 return
+            data = b""
             self._left_bytes -= len(piece)
             if self._left_bytes < 0:
-                self.failed = True
+                self.failed = self.too_large = True
                 return
             yield piece
-            data = self._unzip.unconsumed_tail
-            if self._unzip.eof or (not data and len(piece) < _PIECE_BYTES):
+            if self._decoder.hungry:
                 return
 
 
-def plain(body: bytes, encoding: str) -> bytes:
+def codings_of(encoding: str) -> tuple[str, ...]:
+    """Return the codings that a content-encoding header names, in the order of packing."""
+    names = (name.strip().lower() for name in encoding.split(","))
+    return tuple(name for name in names if name not in ("", "identity"))
+
+
+def unpacked(body: bytes, encoding: str, *, at_most_bytes: int) -> bytes:
+    """Return a body without its content encodings.
+
+    Raises:
+        EncodingError: a coding that is not known, bytes that are not of it, or too many.
+
+    """
+    codings = codings_of(encoding)
+    if len(codings) > _CODINGS_MOST or not READABLE.issuperset(codings):
+        known = ", ".join(sorted(READABLE))
+        raise EncodingError(
+            f"content-encoding {encoding[:40]!r} is not taken: known are {known}", unknown=True
+        )
+    for coding in reversed(codings):
+        inflater = Inflater(coding, at_most_bytes)
+        body = b"".join(inflater.feed(body))
+        if inflater.failed:
+            raise EncodingError(
+                f"the body is more than {at_most_bytes} bytes when unpacked"
+                if inflater.too_large
+                else f"the body is not what content-encoding {coding!r} says: was it packed twice?",
+                too_large=inflater.too_large,
+            )
+    return body
+
+
+def plain(body: bytes, encoding: str, at_most_bytes: int = PLAIN_MAX_BYTES) -> bytes:
     """Return a body without its content encoding; empty if nobody here can read it."""
-    if encoding in ("", "identity"):
+    if not encoding:
         return body
-    if encoding not in READABLE:
+    try:
+        return unpacked(body, encoding, at_most_bytes=at_most_bytes)
+    except EncodingError:
         return b""
-    inflater = Inflater()
-    text = b"".join(inflater.feed(body))
-    return b"" if inflater.failed else text

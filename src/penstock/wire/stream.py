@@ -80,7 +80,9 @@ class StreamReader:
         for piece in pieces:
             if isinstance(piece, str) and piece:
                 self.started = True
-                self._text_bytes += len(piece) if piece.isascii() else len(piece.encode())
+                self._text_bytes += (
+                    len(piece) if piece.isascii() else len(piece.encode(errors="replace"))
+                )
 
     def stopped(self, choice: object, reason: object) -> None:
         """Note a choice's piece, and whether it says why the choice stops here."""

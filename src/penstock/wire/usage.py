@@ -38,11 +38,16 @@ UNKNOWN = Usage(source="unknown")
 _PROMPT_NAMES = ("prompt_tokens", "input_tokens")
 _OUTPUT_NAMES = ("completion_tokens", "output_tokens")
 _USAGE_BYTES = 4096
-_DETAILS_NAMES = ("prompt_tokens_details", "input_tokens_details")
+DETAILS_NAMES = ("prompt_tokens_details", "input_tokens_details")
 _CACHE_WRITES = ("cache_creation_input_tokens",)
 _CACHE_READS = ("cache_read_input_tokens",)
 _CACHE_HITS = ("prompt_cache_hit_tokens",)
 """DeepSeek's word for it."""
+CACHED_NAME = "cached_tokens"
+COUNT_NAMES = (*_PROMPT_NAMES, *_OUTPUT_NAMES, *_CACHE_WRITES, *_CACHE_READS, *_CACHE_HITS)
+
+MOST_TOKENS = 1_000_000_000
+"""A reply's count beyond this is nonsense, and would bend every sum that it enters."""
 
 ENDS_BYTES = 1 << 16
 """How much is kept of each end of a reply that is too large to be kept. The vendors write the
@@ -129,16 +134,16 @@ def _anthropic(usage: dict[str, Any], output: int | None, fresh: int) -> Usage:
 
 
 def _cached(usage: dict[str, Any]) -> int | None:
-    for name in _DETAILS_NAMES:
+    for name in DETAILS_NAMES:
         details = usage.get(name)
         if isinstance(details, dict):
-            return _count(details, ("cached_tokens",))
+            return _count(details, (CACHED_NAME,))
     return _count(usage, _CACHE_HITS)
 
 
 def _count(usage: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
         value = usage.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if type(value) is int and 0 <= value <= MOST_TOKENS:
             return value
     return None

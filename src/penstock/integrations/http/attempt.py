@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.integrations.http.plan import Plan
 from penstock.runtime.slot import Hold
+from penstock.wire.encoding import plain
 from penstock.wire.errors import MAX_RETRY_AFTER_S
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
@@ -38,24 +39,11 @@ def with_body(library: Any, response: Any, body: bytes) -> Any:
     )
 
 
-def judge(library: Any, response: Any) -> Meaning:
+def judge(response: Any) -> Meaning:
     """Return what an answer that `with_body` made means."""
-    body = decoded(library, response.headers, response.extensions.pop(_BODY))
+    encoding = response.headers.get("content-encoding", "")
+    body = plain(response.extensions.pop(_BODY), encoding)
     return meaning_of(response.status_code, response.headers, body, wall_now=time.time())
-
-
-def decoded(library: Any, headers: Any, body: bytes) -> bytes:
-    """Return a body without its content encoding; empty if it is broken."""
-    encoding = headers.get("content-encoding", "identity")
-    if encoding == "identity":
-        return body
-    try:
-        content: bytes = library.Response(
-            200, headers={"content-encoding": encoding}, content=body
-        ).content
-    except library.DecodingError:  # the client will find it and complain
-        return b""
-    return content
 
 
 def note_limits(plan: Plan, response: Any) -> None:

@@ -94,7 +94,7 @@ class SyncScheduling:
                     continue
             attempt.mark(response, slot)
             if not slot.ended:
-                follower = ReplyFollower(slot, plan, response, self.http)
+                follower = ReplyFollower(slot, plan, response)
                 if response.is_closed:
                     follower.whole(response.content)
                 else:
@@ -111,7 +111,7 @@ class SyncScheduling:
 
     def _try_again(self, response: Any, slot: SyncSlot) -> bool:
         """Tell the scheduler what the answer means; say whether to send once more."""
-        meaning = attempt.judge(self.http, response)
+        meaning = attempt.judge(response)
         if isinstance(meaning, Relay):
             return False
         if isinstance(meaning, Backoff):

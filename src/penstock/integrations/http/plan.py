@@ -1,18 +1,25 @@
 """What a transport does with a request: schedule it, and as what."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.calls.call import HINT_HEADERS, Call, call_of, hints_of
-from penstock.integrations.context import CURRENT, Asked
+from penstock.calls.endpoint import Endpoint, endpoint_like
+from penstock.calls.factory import spec_of_call
+from penstock.calls.facts import Facts, facts_of
+from penstock.calls.hints import HINT_HEADERS, Hints, hints_of
+from penstock.calls.spec import RequestSpec
+from penstock.integrations.context import CURRENT
 from penstock.integrations.program import Outlet, Penstock
-from penstock.runtime.spec import RequestSpec
 from penstock.wire import jsonio
-from penstock.wire.endpoint import Endpoint, endpoint_like
+from penstock.wire.encoding import PLAIN_MAX_BYTES, EncodingError, unpacked
 
+logger = logging.getLogger("penstock.calls")
 _MARK = b"x-penstock-"
 _MARK_LENGTH = len(_MARK)
+_TOLD_MOST = 100
+_told: set[str] = set()
 
 
 @dataclass(slots=True)  # not frozen: one is made a call, and freezing is most of the cost
@@ -21,7 +28,6 @@ class Plan:
 
     Attributes:
         endpoint: what it asks for.
-        call: the facts of its body.
         spec: as the gate takes it.
         outlet: the way to its provider.
         deadline_s: the caller's explicit deadline; inf if there is none.
@@ -29,7 +35,6 @@ class Plan:
     """
 
     endpoint: Endpoint
-    call: Call
     spec: RequestSpec
     outlet: Outlet
     deadline_s: float
@@ -51,55 +56,55 @@ def plan_of(
     The hints' headers are taken off: they are ours, and no business of the provider.
 
     Raises:
-        ValueError: a hint that cannot be, such as an unknown class.
+        HintError: a hint that cannot be.
 
     """
-    body = jsonio.loads_object(content) or {}
-    call = call_of(endpoint.kind, body)
-    asked = _asked(request.headers)
-    spec = RequestSpec(
-        traffic_class=asked.traffic_class,
-        deadline_s=asked.deadline_s,
-        expires_in_s=asked.deadline_s,  # it stops waiting when its deadline has passed
-        tokens=asked.tokens,
-        max_tokens=call.max_tokens,
-        tenant=asked.tenant or "",
-        model=call.model,
-        session=asked.session or "",
-        body=body,
-        route=asked.route or "",
-        endpoint=endpoint.kind.value,
-        vendor=endpoint.vendor.value,
-    )
+    body = _body(request.headers, content)
+    facts = Facts(problems=("the body must be a JSON object",)) if body is None else None
+    facts = facts or facts_of(endpoint, body or {})
+    for problem in facts.problems:
+        _tell(endpoint, problem)
+    hints = _hints(request.headers)
+    spec = spec_of_call(endpoint, body, facts, hints)
     if upstream is None:
         url = request.url
         host, port = url.host, url.port
         upstream = host if port is None else f"{host}:{port}"
-    deadline_s = asked.deadline_s if asked.deadline_s is not None else math.inf
-    return Plan(endpoint, call, spec, penstock.outlet(upstream), deadline_s)
+    deadline_s = math.inf if hints.deadline_s is None else hints.deadline_s
+    return Plan(endpoint, spec, penstock.outlet(upstream), deadline_s)
 
 
-def _asked(headers: Any) -> Asked:
-    asked = CURRENT.get()
+def _body(headers: Any, content: bytes) -> dict[str, Any] | None:
+    """Return the parsed body; None if it is no JSON object, which the provider will say."""
+    encoding = headers.get("content-encoding", "")
+    if encoding:
+        try:
+            content = unpacked(content, encoding, at_most_bytes=PLAIN_MAX_BYTES)
+        except EncodingError:
+            return None
+    return jsonio.loads_object(content)
+
+
+def _tell(endpoint: Endpoint, problem: str) -> None:
+    """Log what is not understood, once: the call goes out as it is, with a default estimate."""
+    text = f"{endpoint.path}: {problem}"
+    if text not in _told and len(_told) < _TOLD_MOST:
+        _told.add(text)
+        logger.warning(
+            "%s; the call is sent as it is, a default estimate stands in, and the provider judges",
+            text,
+        )
+
+
+def _hints(headers: Any) -> Hints:
+    block = CURRENT.get()
     # One look at the names for all six, most calls having none: a look-up costs 0.6 us.
     for name, _ in headers.raw:
         if name[:_MARK_LENGTH].lower() == _MARK:
             break
     else:
-        return asked
-    said = {name: headers[name] for name in HINT_HEADERS if name in headers}
-    for each in said:
-        del headers[each]
-    hints = hints_of(said)
-
-    def first(hint: Any, block: Any) -> Any:
-        return block if hint is None else hint
-
-    return Asked(
-        first(hints.traffic_class, asked.traffic_class),
-        first(hints.deadline_s, asked.deadline_s),
-        first(hints.tenant, asked.tenant),
-        first(hints.session, asked.session),
-        first(hints.route, asked.route),
-        first(hints.tokens, asked.tokens),
-    )
+        return block
+    said = [(name.lower(), value) for name, value in headers.raw]
+    for name in {name for name, _ in said if name in HINT_HEADERS}:
+        del headers[name.decode("ascii")]
+    return hints_of(said).over(block)

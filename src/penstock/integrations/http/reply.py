@@ -1,13 +1,12 @@
 """Follows a reply's bytes on their way to the caller, and ends the slot by what they say."""
 
-import zlib
 from typing import Any
 
-from penstock.integrations.http.attempt import decoded
 from penstock.integrations.http.plan import Plan
 from penstock.runtime.slot import Hold
-from penstock.wire.stream import StreamReader
+from penstock.wire.encoding import plain
 from penstock.wire.usage import Usage, usage_of_reply
+from penstock.wire.usage_tap import UsageTap, usage_tap
 
 _LENGTHS = (len("content-type"), len("content-encoding"))
 MAX_KEPT_BYTES = 64 << 20
@@ -21,17 +20,15 @@ class ReplyFollower:
         slot: held while the reply comes.
         plan: of the request.
         response: the library's response, for its headers.
-        library: `httpx2` or `httpx`.
 
     """
 
-    __slots__ = ("_encoded", "_events", "_headers", "_kept", "_kept_bytes", "_kind", "_library",
-                 "_ok", "_slot", "_unzip")  # fmt: skip
+    __slots__ = ("_encoding", "_events", "_kept", "_kept_bytes", "_kind", "_ok", "_slot")
 
-    def __init__(self, slot: Hold, plan: Plan, response: Any, library: Any) -> None:
+    def __init__(self, slot: Hold, plan: Plan, response: Any) -> None:
         """Choose how to read: as events, as one JSON object, or not at all."""
         headers = response.headers
-        kind, encoding = "", "identity"
+        kind, encoding = "", ""
         for raw_name, value in headers.raw:  # one pass; a look-up each would be two, and dearer
             if len(raw_name) not in _LENGTHS:
                 continue
@@ -40,32 +37,21 @@ class ReplyFollower:
                 kind = value.decode("latin-1")
             elif name == b"content-encoding":
                 encoding = value.decode("latin-1").lower()
-        self._encoded = encoding != "identity"
+        self._encoding = encoding
         self._slot = slot
         self._kind = plan.endpoint.kind
         self._ok = response.status_code < 400
-        self._library = library
-        self._headers = headers
-        self._events: StreamReader | None = None
-        self._unzip: Any = None
+        self._events: UsageTap | None = None
         self._kept: list[bytes] | None = None
         self._kept_bytes = 0
         if kind.startswith("text/event-stream"):
-            if encoding in ("identity", "gzip"):
-                self._events = StreamReader(self._kind)
-                self._unzip = zlib.decompressobj(47) if encoding == "gzip" else None
+            self._events = usage_tap(self._kind, encoding, is_stream=True)
         elif self._ok:
             self._kept = []
 
     def chunk(self, chunk: bytes) -> None:
         """Read one chunk of the body, as it came over the wire."""
         if self._events is not None:
-            if self._unzip is not None:
-                try:
-                    chunk = self._unzip.decompress(chunk)
-                except zlib.error:  # the client will complain of it; we only stop reading
-                    self._events = None
-                    return
             self._events.feed(chunk)
             if self._events.started:
                 self._slot.first_token()
@@ -81,8 +67,9 @@ class ReplyFollower:
 
     def whole(self, content: bytes) -> None:
         """Take a body that the inner transport has read and decoded already (a cache, a mock)."""
-        self._encoded = False
-        self._unzip = None
+        self._encoding = ""
+        if self._events is not None:
+            self._events = usage_tap(self._kind, "", is_stream=True)
         self.chunk(content)
         self.complete()
 
@@ -109,6 +96,4 @@ class ReplyFollower:
         if self._kept is None:
             return None
         body = b"".join(self._kept)
-        if self._encoded:
-            body = decoded(self._library, self._headers, body)
-        return usage_of_reply(self._kind, body)
+        return usage_of_reply(self._kind, plain(body, self._encoding, MAX_KEPT_BYTES))

@@ -115,6 +115,10 @@ class UpstreamClient:
         """Return the upstream's own name of a model."""
         return self._rename.get(model, model)
 
+    def renames(self, model: str) -> bool:
+        """Say whether the body is changed for this upstream."""
+        return model in self._rename
+
     async def close(self) -> None:
         """Close every connection."""
         await self._http.close()

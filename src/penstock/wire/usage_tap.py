@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from penstock.wire.encoding import READABLE, Inflater
+from penstock.wire.encoding import READABLE, Inflater, codings_of
 from penstock.wire.endpoint import Kind
 from penstock.wire.stream import StreamReader
 from penstock.wire.usage import UNKNOWN, Ends, Usage
@@ -11,11 +11,13 @@ INFLATED_MAX_BYTES = 1 << 30
 """Nothing of it is kept, so this bounds only the time that a bomb may take."""
 
 
-class Along(Protocol):
+class UsageTap(Protocol):
     """Reads along; give it every chunk that is relayed. For the properties see `StreamReader`."""
 
     @property
     def started(self) -> bool: ...  # noqa: D102
+    @property
+    def finished(self) -> bool: ...  # noqa: D102
     @property
     def heard(self) -> bool: ...  # noqa: D102
     @property
@@ -35,6 +37,7 @@ class Unread:
     """A reply in an encoding that nobody here can read: nothing speaks against it."""
 
     started = True
+    finished = False
     heard = True
     whole = True
     error = None
@@ -51,6 +54,7 @@ class LargeReply:
     """A JSON reply that is too large to be kept: its ends are read for the usage."""
 
     started = False
+    finished = False
     heard = True
     whole = True
     error = None
@@ -72,19 +76,24 @@ class LargeReply:
 class Inflated:
     """A compressed reply; once it cannot be inflated, it counts as unread."""
 
-    def __init__(self, inner: Along) -> None:
+    def __init__(self, inner: UsageTap, coding: str) -> None:
         """Let `inner` read the plain bytes."""
         self._inner = inner
-        self._inflater = Inflater(INFLATED_MAX_BYTES)
+        self._inflater = Inflater(coding, INFLATED_MAX_BYTES)
 
     @property
-    def _now(self) -> Along:
+    def _now(self) -> UsageTap:
         return Unread() if self._inflater.failed else self._inner
 
     @property
     def started(self) -> bool:
         """As the plain bytes say."""
         return self._now.started
+
+    @property
+    def finished(self) -> bool:
+        """As the plain bytes say."""
+        return self._now.finished
 
     @property
     def heard(self) -> bool:
@@ -111,7 +120,7 @@ class Inflated:
         return self._now.usage()
 
 
-def along(kind: Kind, encoding: str, *, is_stream: bool) -> Along:
+def usage_tap(kind: Kind, encoding: str, *, is_stream: bool) -> UsageTap:
     """Return who reads a reply that is relayed piece by piece.
 
     Args:
@@ -120,7 +129,9 @@ def along(kind: Kind, encoding: str, *, is_stream: bool) -> Along:
         is_stream: whether it comes as server-sent events.
 
     """
-    inner: Along = StreamReader(kind) if is_stream else LargeReply(kind)
-    if encoding in ("", "identity"):
+    inner: UsageTap = StreamReader(kind) if is_stream else LargeReply(kind)
+    codings = codings_of(encoding)
+    if not codings:
         return inner
-    return Inflated(inner) if encoding in READABLE else Unread()
+    known = len(codings) == 1 and codings[0] in READABLE
+    return Inflated(inner, codings[0]) if known else Unread()

@@ -1,0 +1,108 @@
+"""The API paths that penstock knows: one row each. A further path is a further row."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from penstock.core.model import TokenEstimate
+from penstock.wire.endpoint import Kind, Vendor
+
+LEGACY_COMPLETION_CAP = 16
+"""What OpenAI's /v1/completions assumes when `max_tokens` is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of the vendors' endpoints.
+
+    Attributes:
+        vendor: whose it is.
+        kind: what it does.
+        path: as the vendor documents it.
+        method: the only one that it takes.
+        scheduled: False where a call costs nothing worth scheduling.
+        cap_fields: the body's fields that cap the output tokens of a reply, the first that is
+            there counts.
+        default_cap: what the vendor caps a reply at that has no such field; None for nothing.
+        prompts_field: the body's field that may hold several prompts, each of which is replied
+            to; empty if none may.
+        reply: what one reply costs, where that does not depend on a text's length; else None.
+
+    """
+
+    vendor: Vendor
+    kind: Kind
+    path: str
+    method: str = "POST"
+    scheduled: bool = True
+    cap_fields: tuple[str, ...] = ()
+    default_cap: int | None = None
+    prompts_field: str = ""
+    reply: TokenEstimate | None = None
+
+    @property
+    def tail(self) -> str:
+        """What follows a base URL that ends in /v1."""
+        return self.path.removeprefix("/v1")
+
+    @property
+    def streams(self) -> bool:
+        """Whether replies are text, which may come as a stream."""
+        return self.scheduled and self.reply is None
+
+
+_NO_TEXT = TokenEstimate(1.0, 1.0, "endpoint")
+"""No output tokens at all; 1 is the least that an estimate can say."""
+
+CHAT = Endpoint(
+    Vendor.OPENAI,
+    Kind.CHAT,
+    "/v1/chat/completions",
+    cap_fields=("max_completion_tokens", "max_tokens"),
+)
+COMPLETIONS = Endpoint(
+    Vendor.OPENAI,
+    Kind.COMPLETIONS,
+    "/v1/completions",
+    cap_fields=("max_tokens",),
+    default_cap=LEGACY_COMPLETION_CAP,
+    prompts_field="prompt",
+)
+RESPONSES = Endpoint(
+    Vendor.OPENAI, Kind.RESPONSES, "/v1/responses", cap_fields=("max_output_tokens",)
+)
+EMBEDDINGS = Endpoint(Vendor.OPENAI, Kind.EMBEDDINGS, "/v1/embeddings", reply=_NO_TEXT)
+MESSAGES = Endpoint(Vendor.ANTHROPIC, Kind.MESSAGES, "/v1/messages", cap_fields=("max_tokens",))
+COUNT_TOKENS = Endpoint(
+    Vendor.ANTHROPIC, Kind.COUNT_TOKENS, "/v1/messages/count_tokens", scheduled=False
+)
+MODELS = Endpoint(Vendor.OPENAI, Kind.MODELS, "/v1/models", method="GET", scheduled=False)
+
+ENDPOINTS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, MODELS, COUNT_TOKENS)
+BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
+BY_KIND: dict[str, Endpoint] = {endpoint.kind: endpoint for endpoint in ENDPOINTS}
+# Longest first: "/chat/completions" must not be taken for "/completions".
+_BY_TAIL = sorted(ENDPOINTS, key=lambda endpoint: -len(endpoint.tail))
+
+
+def endpoint_of(path: str) -> Endpoint | None:
+    """Return the endpoint with exactly this path, or None. For a server's own paths.
+
+    One model's page belongs to the list of models.
+    """
+    if path.startswith("/v1/models/"):
+        return MODELS
+    return BY_PATH.get(path)
+
+
+@lru_cache(maxsize=256)  # a program calls the same few
+def endpoint_like(path: str) -> Endpoint | None:
+    """Return the endpoint whose path ends so, or None.
+
+    For a client's requests, which may go to any base URL: Azure's
+    "/openai/deployments/NAME/chat/completions" is a chat completion too.
+    """
+    path = path.rstrip("/")
+    for endpoint in _BY_TAIL:
+        if path.endswith(endpoint.tail):
+            return endpoint
+    return None

@@ -1,0 +1,182 @@
+"""What a request's body says that the scheduler wants to know; it is read once, for every door.
+
+It is the provider's business to complain of a bad body: what is not understood counts as not said,
+and is named in `problems`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.calls.bounds import MOST_CHOICES, MOST_PROMPTS, MOST_TOKENS, count_in
+from penstock.calls.endpoint import Endpoint
+
+BYTES_PER_TOKEN = 4
+"""Rough: English text has about 4.4 bytes a token with today's vocabularies, Chinese about 4.2."""
+
+IMAGE_TOKENS = 1000
+"""What an image, a file or a sound is taken for; its bytes say nothing about its tokens."""
+
+MOST_MODEL_CHARS = 256
+
+_NO_PROMPT = frozenset(
+    (
+        "metadata",
+        "model",
+        "previous_response_id",
+        "prompt_cache_key",
+        "safety_identifier",
+        "service_tier",
+        "stream_options",
+        "user",
+    )
+)
+"""Fields that no model reads; whatever else is a text, a list or an object is a part of the prompt:
+messages, system, instructions, tools, schemas."""
+_MEDIA = ("image_url", "image", "audio", "video_url", "file", "document")
+
+
+@dataclass(slots=True)  # not frozen: one is made a call, and freezing is most of the cost
+class Facts:
+    """Facts of one API call; no text of it.
+
+    Attributes:
+        model: as the body names it; empty if it does not.
+        max_tokens: the most output tokens that all replies together may have; None if unlimited.
+        replies: how many are asked for, `n` for each prompt.
+        prompt_tokens: roughly, how many tokens go in.
+        streams: whether the reply comes as server-sent events.
+        problems: fields that were not understood, with the rule; no value of them.
+
+    """
+
+    model: str = ""
+    max_tokens: int | None = None
+    replies: int = 1
+    prompt_tokens: int = 0
+    streams: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def facts_of(endpoint: Endpoint, body: Mapping[str, Any]) -> Facts:
+    """Return the facts of a parsed body. No body is too odd."""
+    problems: list[str] = []
+    replies = _replies(endpoint, body, problems)
+    cap = _cap(endpoint, body, problems)
+    stream = body.get("stream")
+    if stream is not None and type(stream) is not bool:
+        problems.append("stream must be true or false")
+    return Facts(
+        _model(body.get("model"), problems),
+        None if cap is None else cap * replies,
+        replies,
+        weigh(body),
+        stream is True and endpoint.streams,
+        tuple(problems) if problems else (),
+    )
+
+
+def _model(value: object, problems: list[str]) -> str:
+    if not isinstance(value, str) or not value:
+        problems.append("model must be a non-empty string")
+        return ""
+    if len(value) > MOST_MODEL_CHARS:
+        problems.append(f"model must not be longer than {MOST_MODEL_CHARS} characters")
+        return ""
+    if not value.isascii():  # it goes into logs and metrics
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            problems.append("model holds half a character (a lone surrogate)")
+            return ""
+    return value
+
+
+def _cap(endpoint: Endpoint, body: Mapping[str, Any], problems: list[str]) -> int | None:
+    """Return the cap of one reply, the first that is said."""
+    for field in endpoint.cap_fields:
+        value = body.get(field)
+        if value is None:
+            continue
+        cap = count_in(value)
+        if cap is None:
+            problems.append(f"{field} must be a whole number, 0 or more")
+        elif cap > MOST_TOKENS:
+            problems.append(f"{field} must be {MOST_TOKENS} at most")
+        else:
+            return cap
+    return endpoint.default_cap
+
+
+def _replies(endpoint: Endpoint, body: Mapping[str, Any], problems: list[str]) -> int:
+    prompts = prompts_of(body.get(endpoint.prompts_field)) if endpoint.prompts_field else 1
+    if "n" not in body and "best_of" not in body:
+        return prompts
+    choices = 1
+    for field in ("n", "best_of"):
+        value = body.get(field)
+        if value is None:
+            continue
+        count = count_in(value)
+        if count is None:
+            problems.append(f"{field} must be a whole number, 1 or more")
+        else:
+            choices = max(choices, min(count, MOST_CHOICES))
+    return choices * prompts
+
+
+def prompts_of(prompt: object) -> int:
+    """Return how many prompts a completions body has; each gets as many replies as one would.
+
+    A list of texts or of token lists is one prompt an item; a list of tokens is one prompt.
+    """
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        return min(len(prompt), MOST_PROMPTS)
+    return 1
+
+
+def text_tokens(text: str) -> int:
+    """Return roughly how many tokens a text has."""
+    return 1 + _bytes_in(text) // BYTES_PER_TOKEN
+
+
+def weigh(body: Mapping[str, Any]) -> int:
+    """Return roughly how many tokens go in: the texts, names and lists that a model reads.
+
+    Without recursion, as depth is the caller's choice.
+    """
+    total = 0
+    stack = [value for field, value in body.items() if field not in _NO_PROMPT]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is str:
+            total += _bytes_in(item)
+        elif kind is list:
+            if item and type(item[0]) is int:  # a list of token numbers is its own count
+                total += len(item) * BYTES_PER_TOKEN
+            else:
+                stack.extend(item)
+        elif kind is dict:
+            if _is_media(item):
+                total += IMAGE_TOKENS * BYTES_PER_TOKEN
+            else:
+                total += sum(map(len, item))
+                stack.extend(item.values())
+    return 1 + total // BYTES_PER_TOKEN
+
+
+def _is_media(item: dict[str, Any]) -> bool:
+    kind = item.get("type")
+    if type(kind) is not str or not kind.endswith(_MEDIA):
+        return False
+    source = item.get("source")  # Anthropic's documents may be plain text
+    return type(source) is not dict or source.get("type") not in ("text", "content")
+
+
+def _bytes_in(text: str) -> int:
+    if not text.isascii():
+        return len(text.encode(errors="replace"))
+    if text.startswith("data:") and ";base64," in text[:100]:
+        return IMAGE_TOKENS * BYTES_PER_TOKEN
+    return len(text)

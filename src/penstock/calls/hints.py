@@ -1,0 +1,125 @@
+"""What a caller asks of the scheduler by `x-penstock-*` headers: one grammar, at every door."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from penstock.calls.bounds import MOST_TOKENS
+from penstock.calls.estimate import STATED
+from penstock.core.model import TokenEstimate
+
+CLASS_HEADER = "x-penstock-class"
+DEADLINE_HEADER = "x-penstock-deadline-ms"
+TENANT_HEADER = "x-penstock-tenant"
+SESSION_HEADER = "x-penstock-session"
+ROUTE_HEADER = "x-penstock-route"
+TOKENS_HEADER = "x-penstock-tokens"
+HINT_HEADERS = frozenset(
+    name.encode()
+    for name in (
+        CLASS_HEADER,
+        DEADLINE_HEADER,
+        TENANT_HEADER,
+        SESSION_HEADER,
+        ROUTE_HEADER,
+        TOKENS_HEADER,
+    )
+)
+
+_WORD = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}\Z")
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?\Z")
+_SHOWN_CHARS = 40
+
+
+class HintError(ValueError):
+    """A hint that cannot be; the text names the header, its value and the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is asked of the scheduler; None where nothing is said."""
+
+    traffic_class: str | None = None
+    deadline_s: float | None = None
+    tenant: str | None = None
+    session: str | None = None
+    route: str | None = None
+    tokens: TokenEstimate | None = None
+
+    def over(self, other: "Hints") -> "Hints":
+        """Return these hints, with the other's where these say nothing."""
+        if other is NO_HINTS:
+            return self
+
+        said = {name: value for name in HINTS if (value := getattr(self, name)) is not None}
+        return replace(other, **said)
+
+
+HINTS = ("traffic_class", "deadline_s", "tenant", "session", "route", "tokens")
+NO_HINTS = Hints()
+
+
+def hints_of(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
+    """Return the hints among these headers.
+
+    Args:
+        headers: with names in lower case; others than hints are passed over.
+
+    Raises:
+        HintError: a hint is malformed or stands twice.
+
+    """
+    found: dict[str, str] = {}
+    for raw_name, value in headers:
+        if raw_name in HINT_HEADERS:
+            name = raw_name.decode("ascii")
+            if name in found:
+                raise HintError(f"{name} must not stand twice: did a gateway add one of its own?")
+            found[name] = value.decode("latin-1")
+    if not found:
+        return NO_HINTS
+    return Hints(
+        _word(found, CLASS_HEADER),
+        _deadline_s(found),
+        _word(found, TENANT_HEADER),
+        _word(found, SESSION_HEADER),
+        _word(found, ROUTE_HEADER),
+        _tokens(found),
+    )
+
+
+def _word(found: dict[str, str], name: str) -> str | None:
+    text = found.get(name)
+    if text is not None and not _WORD.match(text):
+        raise HintError(
+            f"{name}={text[:_SHOWN_CHARS]!r} is no name: it must be 1 to 128 letters, digits or "
+            "_.:@/-; was a text given instead of an id?"
+        )
+    return text
+
+
+def _deadline_s(found: dict[str, str]) -> float | None:
+    text = found.get(DEADLINE_HEADER)
+    if text is None:
+        return None
+    if not _NUMBER.match(text) or float(text) <= 0:
+        raise HintError(
+            f"{DEADLINE_HEADER}={text[:_SHOWN_CHARS]!r} is no deadline: it must be a number of "
+            "milliseconds above 0, counted from now; was a point in time given?"
+        )
+    return float(text) / 1000.0
+
+
+def _tokens(found: dict[str, str]) -> TokenEstimate | None:
+    text = found.get(TOKENS_HEADER)
+    if text is None:
+        return None
+    p50, comma, p90 = text.partition(",")
+    p90 = p90.strip() if comma else p50
+    if _NUMBER.match(p50) and _NUMBER.match(p90) and 1 <= float(p50) <= float(p90) <= MOST_TOKENS:
+        return TokenEstimate(float(p50), float(p90), STATED)
+    raise HintError(
+        f"{TOKENS_HEADER}={text[:_SHOWN_CHARS]!r} is no length of a reply: it must be a count of "
+        "output tokens, at least 1, or a median and a 90th percentile such as 40,90; were the two "
+        "swapped?"
+    )

@@ -1,0 +1,260 @@
+"""From an HTTP request to what the gate wants to know; every bad request ends here."""
+
+import asyncio
+import math
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.calls.endpoint import Endpoint
+from penstock.calls.estimate import Predictor, capped
+from penstock.calls.factory import spec_of_call
+from penstock.calls.facts import Facts, facts_of
+from penstock.calls.hints import HintError, Hints, hints_of
+from penstock.calls.spec import RequestSpec
+from penstock.core.model import TrafficClass, bucket_of
+from penstock.proxy.callers import Callers
+from penstock.proxy.declined import Declined
+from penstock.proxy.headers import Header, credential, one
+from penstock.proxy.listening import Patience, Receive
+from penstock.proxy.routing import Routing, Target
+from penstock.wire import jsonio
+from penstock.wire.encoding import EncodingError, unpacked
+
+Scope = MutableMapping[str, Any]
+
+
+class CallerGone(Exception):
+    """The caller went away while its body was being read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request's body.
+
+    Attributes:
+        sent: as the caller sent it.
+        plain: without its content encoding; the same object where it has none.
+
+    """
+
+    sent: bytes
+    plain: bytes
+
+    @property
+    def packed(self) -> bool:
+        """Whether it has a content encoding."""
+        return self.sent is not self.plain
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A good request.
+
+    Attributes:
+        endpoint: what it asks for.
+        model: as the caller names it.
+        spec: what the gate is told.
+        body: of the request.
+        deadline_s: seconds from arrival; inf if none.
+
+    """
+
+    endpoint: Endpoint
+    model: str
+    spec: RequestSpec
+    body: Body
+    deadline_s: float
+
+
+class RequestReader:
+    """Checks requests, from the cheapest test to the dearest.
+
+    What scheduling does not need is relayed as it is, for the provider to judge: the body must be
+    a JSON object whose model an upstream serves, and that is all.
+    """
+
+    def __init__(
+        self,
+        callers: Callers,
+        routing: Routing,
+        predictor: Predictor,
+        *,
+        classes: dict[str, TrafficClass],
+        default: TrafficClass,
+        max_body_bytes: int,
+        body_timeout_s: float,
+        ttl_s: dict[str, float],
+    ) -> None:
+        """Take what the checks need; `default` is a class whose estimate stands in for none."""
+        self._callers = callers
+        self._routing = routing
+        self._predictor = predictor
+        self._classes = classes
+        self._default = default
+        self._max_body_bytes = max_body_bytes
+        self._patience = Patience(body_timeout_s)
+        self._ttl_s = ttl_s
+
+    def authorise(self, headers: list[Header]) -> None:
+        """Check the caller's key alone, for requests that are not scheduled.
+
+        Raises:
+            Declined: 401.
+
+        """
+        self._callers.identify(headers)
+
+    async def read(
+        self, endpoint: Endpoint, headers: list[Header], receive: Receive
+    ) -> tuple[str, bytes]:
+        """Return the model and the plain body of a request that is not scheduled.
+
+        Raises:
+            Declined: with the status that fits.
+            CallerGone: nobody is left to answer.
+
+        """
+        self.authorise(headers)
+        body = await self._body(headers, receive)
+        return facts_of(endpoint, _parsed(body.plain)).model, body.plain
+
+    async def prepare(
+        self, endpoint: Endpoint, headers: list[Header], receive: Receive
+    ) -> Prepared:
+        """Return the request, checked and estimated.
+
+        Raises:
+            Declined: with the status that fits.
+            CallerGone: nobody is left to answer.
+
+        """
+        rights = self._callers.identify(headers)
+        hints = _hints(headers)
+        body = await self._body(headers, receive)
+        parsed = _parsed(body.plain)
+        facts = facts_of(endpoint, parsed)
+        target = self._target(endpoint, facts, headers)
+        spec = spec_of_call(endpoint, parsed, facts, hints)
+        certain = hints.traffic_class or rights.traffic_class
+        prediction = self._predictor.predict(spec, self._classes.get(certain or "", self._default))
+        spec.prediction = prediction
+        estimate = hints.tokens or prediction.estimate
+        bucket = bucket_of(capped(estimate, facts.max_tokens).p50_tokens)
+        treatment = self._callers.treat(rights, hints, bucket)
+        spec.traffic_class = treatment.traffic_class
+        spec.deadline_s = treatment.deadline_s
+        spec.expires_in_s = self._ttl_s.get(treatment.traffic_class, math.inf)
+        spec.tenant = treatment.tenant
+        spec.model = target.name
+        return Prepared(endpoint, facts.model, spec, body, treatment.deadline_s)
+
+    def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
+        if not facts.model:
+            # Nobody can say where it belongs; the rule is the first of the facts' problems.
+            rule = next(rule for rule in facts.problems if rule.startswith("model"))
+            raise Declined(400, "invalid_model", f"{rule}.")
+        target = self._routing.resolve(endpoint.vendor, facts.model)
+        if target is None:
+            raise Declined(
+                404,
+                "model_not_found",
+                f"No upstream here serves the model {facts.model!r} on {endpoint.path}.",
+            )
+        if target.needs_caller_key and credential(headers) is None:
+            raise Declined(
+                401,
+                "missing_api_key",
+                "No API key was sent: put it into the Authorization or x-api-key header.",
+            )
+        return target
+
+    async def _body(self, headers: list[Header], receive: Receive) -> Body:
+        sent = await self._received(headers, receive)
+        encoding = one(headers, b"content-encoding")
+        if encoding is None:
+            return Body(sent, sent)
+        try:
+            # In a thread: 32 MB take a tenth of a second, for which nobody else shall wait.
+            plain = await asyncio.to_thread(
+                unpacked, sent, encoding.decode("latin-1"), at_most_bytes=self._max_body_bytes
+            )
+        except EncodingError as error:
+            if error.too_large:
+                raise self._too_large() from None
+            status, code = (415, "encoding_not_taken") if error.unknown else (400, "bad_encoding")
+            raise Declined(
+                status, code, f"{error} Or send the JSON as it is, without content-encoding."
+            ) from None
+        return Body(sent, plain)
+
+    async def _received(self, headers: list[Header], receive: Receive) -> bytes:
+        stated = one(headers, b"content-length")
+        # The server has checked its form: digits only.
+        if stated is not None and int(stated) > self._max_body_bytes:
+            raise self._too_large()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an ASGI application runs in a task: which server is this?")
+        self._patience.begin(task)
+        late = False
+        try:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                body: bytes = message["body"]
+            else:
+                body = await self._pieces(message, receive)
+        except asyncio.CancelledError:
+            late = self._patience.end(task)
+            if not late:
+                raise
+            task.uncancel()
+        finally:
+            self._patience.end(task)
+        if late:
+            raise Declined(408, "body_timeout", "The request's body did not arrive in time.")
+        if len(body) > self._max_body_bytes:
+            raise self._too_large()
+        return body
+
+    async def _pieces(self, message: MutableMapping[str, Any], receive: Receive) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise CallerGone
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self._max_body_bytes:
+                raise self._too_large()
+            pieces.append(piece)
+            if not message.get("more_body"):
+                return b"".join(pieces)
+            message = await receive()
+
+    def _too_large(self) -> Declined:
+        return Declined(
+            413,
+            "body_too_large",
+            f"The request's body is larger than {self._max_body_bytes} bytes, "
+            "which server.max_body_bytes allows.",
+        )
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = jsonio.loads(body)
+    except ValueError:
+        raise Declined(
+            400, "invalid_json", "The body is not valid JSON: was it cut short or encoded twice?"
+        ) from None
+    if type(parsed) is not dict:
+        raise Declined(400, "invalid_json", "The body must be a JSON object.")
+    return parsed
+
+
+def _hints(headers: list[Header]) -> Hints:
+    try:
+        return hints_of(headers)
+    except HintError as error:
+        raise Declined(400, "invalid_header", f"{error}") from None
