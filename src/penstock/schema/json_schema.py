@@ -12,25 +12,33 @@ Node = dict[str, Any]
 _TYPES = {"boolean": "be true or false", "object": "be a table", "array": "be a list"}
 
 
-class _Toml(GenerateJsonSchema):
+class TomlSchema(GenerateJsonSchema):
     """TOML has no null: a key that may be left out is just not required."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        """Return the schema of what is not null."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Return the schema with its default, if that can be written."""
         if schema.get("default", ...) is None:
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)
 
     def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return False: a title would only say the name again."""
         return False
 
 
 @cache
 def schema_of(kind: type[Table]) -> Node:
     """Return a table's JSON Schema, as editors take it."""
-    return kind.model_json_schema(schema_generator=_Toml)
+    return kind.model_json_schema(schema_generator=TomlSchema)
+
+
+def document_of(kind: type[Table]) -> Node:
+    """Return the schema as a document of its own."""
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema_of(kind)}
 
 
 def resolved(root: Node, node: Node) -> Node:

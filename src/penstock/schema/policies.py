@@ -1,13 +1,16 @@
 """Policies as files name them: by name alone, or as a table with a kind and its options."""
 
+import inspect
+import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from penstock.core.settings import PolicySpec
 from penstock.policies.registry import POLICIES, make, options_of
+from penstock.schema.json_schema import TomlSchema
 from penstock.schema.problem import Problem, close_to, shown
 from penstock.schema.types import COMPLAINTS
 
@@ -36,7 +39,7 @@ class PolicyOf:
                 "required": ["kind"],
                 "properties": {
                     "kind": {"const": kind},
-                    **{name: {} for name in options_of(self._layer, kind)},
+                    **_options(self._layer, kind),
                 },
             }
             for kind in POLICIES[self._layer]
@@ -55,6 +58,19 @@ class PolicyOf:
         if found:
             raise PydanticCustomError(COMPLAINTS, "no policy", {"found": found})
         return spec
+
+
+def _options(layer: str, kind: str) -> dict[str, dict[str, Any]]:
+    """Return the schemas of a kind's options: their types and defaults; their rules are its own."""
+    factory = POLICIES[layer][kind]
+    made_by = inspect.getattr_static(factory, "__init__") if inspect.isclass(factory) else factory
+    hints = get_type_hints(made_by)
+    schemas = {}
+    for name, default in options_of(layer, kind).items():
+        schema = TypeAdapter(hints[name]).json_schema(schema_generator=TomlSchema)
+        plain = default is not None and default != math.inf
+        schemas[name] = {**schema, "default": default} if plain else schema
+    return schemas
 
 
 def problems_of(layer: str, spec: PolicySpec, *args: object) -> Iterator[Problem]:

@@ -209,6 +209,11 @@ class ClassTable(Table):
     estimate: EstimateTable | None = Field(
         None, description="Prior for its requests where nothing better is known."
     )
+    hopeless: Literal["serve", "refuse"] = Field(
+        "serve",
+        description="What becomes of a request whose deadline is nearer than its predicted "
+        "service time: served late, or refused at once.",
+    )
     queue_limit: Count = Field(100_000, description="How many may wait; more are refused.")
     queue_limit_tokens: Tokens | None = Field(
         None, description="How many predicted tokens may wait; more are refused."

@@ -1,0 +1,28 @@
+"""`penstock schema` prints what editors check a file against."""
+
+import json
+
+from click.testing import CliRunner
+
+from penstock.cli.group import group
+from penstock.policies.registry import POLICIES
+
+
+def test_the_schema_of_the_configuration_knows_every_table_and_every_policy() -> None:
+    run = CliRunner().invoke(group, ["schema", "config"])
+
+    assert run.exit_code == 0, run.output
+    schema = json.loads(run.stdout)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert schema["required"] == ["upstreams"]
+    scheduler = schema["$defs"]["SchedulerTable"]["properties"]
+    for layer in POLICIES:
+        assert scheduler[layer]["anyOf"][0]["enum"] == list(POLICIES[layer])
+    fixed = next(
+        table["properties"]
+        for table in scheduler["capacity"]["anyOf"][1:]
+        if table["properties"]["kind"]["const"] == "fixed"
+    )
+    assert fixed["window"] == {"type": "number", "default": 8}
+    # TOML has no null: what may be left out is not of two types.
+    assert '"null"' not in run.stdout
