@@ -40,10 +40,11 @@ def test_replies_teach_the_predictor_and_the_state_outlives_the_sidecar(
         for number in range(30):
             body = {**HELLO, "stream": bool(number % 2), "stream_options": {"include_usage": True}}
             assert call(proxy.port, body=body, headers=TOKENS).status == 200
+        eventually(proxy.idle)
         assert estimator.guard is not None
         assert estimator.guard.flush()
         assert estimator.guard.counts.learned == 30
-        page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+        page = proxy.metrics()
         decisions = call(proxy.admin_port, "/decisions?limit=50", method="GET", body=None).body
 
     assert any(source.startswith("predictor:") for source in _sources(decisions))

@@ -83,6 +83,14 @@ class SidecarThread:
         assert self.running is not None
         return self.running.sidecar.snapshot()
 
+    def metrics(self) -> str:
+        """Return the metrics page once what callers have read is counted.
+
+        A caller has the end of its reply before the sidecar has counted it.
+        """
+        eventually(self.idle)
+        return call(self.admin_port, "/metrics", method="GET", body=None).body.decode()
+
     def begin_stop(self) -> None:
         assert self._loop is not None
         assert self.running is not None

@@ -5,7 +5,15 @@ import logging
 import pytest
 
 from penstock.sim.mock.server import MockServer
-from tests.proxy.sidecars import HELLO, Reply, SidecarThread, call, in_front_of, sidecar
+from tests.proxy.sidecars import (
+    HELLO,
+    Reply,
+    SidecarThread,
+    call,
+    eventually,
+    in_front_of,
+    sidecar,
+)
 from tests.proxy.test_relay import Scripted, scripted
 
 KEY = {"OUR_KEY": "sk-ours"}
@@ -43,10 +51,6 @@ auth = "none"
 """
 
 
-def _metrics(proxy: SidecarThread) -> str:
-    return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
-
-
 def _ask(proxy: SidecarThread, headers: dict[str, str] | None = None) -> Reply:
     return call(proxy.port, headers={"x-mock-output-tokens": "2", **(headers or {})})
 
@@ -71,7 +75,7 @@ def test_what_the_first_upstream_denies_another_serves_and_the_log_says_so_once(
 
         assert statuses == [200] * 12
         assert 1 <= len(first.requests) <= 5  # then it is out
-        assert proxy.idle()
+        eventually(proxy.idle)
     logged = [record.getMessage() for record in caplog.records]
     assert len([line for line in logged if f"upstream first {says}" in line]) == 1
 
@@ -107,8 +111,8 @@ def test_a_page_with_nowhere_else_to_go_is_a_502(kind: bytes) -> None:
             assert reply.status == 502
             assert reply.json()["error"]["code"] == "upstream_broken"
             assert len(only.requests) == 1
-            assert proxy.idle()
-            assert 'outcome="completed"' not in _metrics(proxy)
+            eventually(proxy.idle)
+            assert 'outcome="completed"' not in proxy.metrics()
 
 
 def test_json_that_is_called_a_page_is_relayed() -> None:

@@ -95,7 +95,7 @@ def test_before_the_first_token_the_upstream_call_is_closed(mock: MockServer, ho
 
         eventually(lambda: mock.stats()["cancelled"] == cancelled + 1)
         _all_quiet(proxy, mock)
-        page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+        page = proxy.metrics()
         assert 'attempts_total{outcome="cancelled",upstream="open"} 1.0' in page
 
 

@@ -48,7 +48,7 @@ async def test_an_upstream_behind_a_proxy_is_reached_through_a_tunnel(
         first = await ask(proxy, headers=SHORT)
         second = await ask(proxy, headers=SHORT)
         stream = await ask(proxy, headers=SHORT, body={**HELLO, "stream": True})
-        assert proxy.idle()
+        eventually(proxy.idle)
 
     assert [first.status, second.status] == [200, 200]
     assert stream.body.endswith(b"data: [DONE]\n\n")

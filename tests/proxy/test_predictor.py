@@ -18,7 +18,7 @@ def test_what_replies_teach_is_on_the_metrics_page(mock: MockServer) -> None:
     with sidecar(in_front_of(mock.url, more=ONLINE)) as proxy:
 
         def page() -> str:
-            return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+            return proxy.metrics()
 
         eventually(lambda: "penstock_predictor_predicted" in page())
         for _ in range(5):
@@ -35,7 +35,7 @@ def test_routes_that_are_called_all_and_other_are_routes_like_any_other(mock: Mo
     with sidecar(in_front_of(mock.url, more=ONLINE)) as proxy:
 
         def page() -> str:
-            return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+            return proxy.metrics()
 
         eventually(lambda: "penstock_predictor_predicted" in page())
         for route in ("all", "other", *(f"r{number}" for number in range(25))):
@@ -58,7 +58,7 @@ def test_a_callers_own_word_stands_and_its_reply_is_a_lesson_all_the_same(
     with sidecar(toml) as proxy:
 
         def page() -> str:
-            return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+            return proxy.metrics()
 
         eventually(lambda: "penstock_predictor_predicted" in page())
         said = {"x-mock-output-tokens": "30", "x-penstock-tokens": "700,900"}

@@ -111,7 +111,7 @@ def test_with_room_nobody_waits(proxy: SidecarThread) -> None:
     for _ in range(20):
         assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
 
-    page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+    page = proxy.metrics()
     decisions = [line for line in page.splitlines() if line.startswith("penstock_decisions_total{")]
     assert len(decisions) == 1
     assert 'decision="dispatch",reason="nothing"' in decisions[0]

@@ -47,12 +47,6 @@ def _page_of_now(proxy: SidecarThread) -> str:
     return call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
 
 
-def _page(proxy: SidecarThread) -> str:
-    """Return the metrics once the sidecar has counted what its callers have read already."""
-    eventually(proxy.idle)
-    return _page_of_now(proxy)
-
-
 @pytest.mark.parametrize(
     ("path", "error"),
     [
@@ -76,7 +70,7 @@ def test_a_stream_that_begins_with_an_error_is_a_refusal_and_tried_again(
                 got += caller.recv(65536)
         assert end in got
         assert b"error" not in got
-        assert 'outcome="refused_overload"' in _page(proxy)
+        assert 'outcome="refused_overload"' in proxy.metrics()
 
 
 def test_the_refusal_is_relayed_where_there_is_no_further_try() -> None:
@@ -87,7 +81,7 @@ def test_the_refusal_is_relayed_where_there_is_no_further_try() -> None:
 
         assert reply.body == spent
         assert reply.headers["x-penstock-decision"] == "refused:upstream"
-        assert 'outcome="refused_quota"' in _page(proxy)
+        assert 'outcome="refused_quota"' in proxy.metrics()
         assert len(upstream.requests) == 1
 
 
@@ -97,7 +91,7 @@ def test_an_error_that_is_the_callers_is_relayed_at_once() -> None:
         upstream.go(100)
         assert call(proxy.port, body=STREAM).body == mistake
         assert len(upstream.requests) == 1
-        assert 'attempts_total{outcome="caller_error"' in _page(proxy)
+        assert 'attempts_total{outcome="caller_error"' in proxy.metrics()
 
 
 def test_an_error_after_the_first_token_is_relayed_and_no_success() -> None:
@@ -115,7 +109,7 @@ def test_an_error_after_the_first_token_is_relayed_and_no_success() -> None:
             while b"overloaded_error" not in got:
                 got += caller.recv(65536)
         assert len(upstream.requests) == 1
-        page = _page(proxy)
+        page = proxy.metrics()
     assert 'attempts_total{outcome="broken_midway"' in page
     assert 'outcomes_total{outcome="broken"' in page
 
@@ -135,7 +129,7 @@ def test_comments_are_relayed_at_once_and_are_no_first_token() -> None:
 
             while not got.endswith(END):
                 got += caller.recv(65536)
-            assert 'penstock_first_token_seconds_count{upstream="open"} 1.0' in _page(proxy)
+            assert 'penstock_first_token_seconds_count{upstream="open"} 1.0' in proxy.metrics()
 
 
 @pytest.mark.parametrize("framed", [True, False])
@@ -155,7 +149,7 @@ def test_a_stream_that_just_stops_is_cut_for_the_caller_too(framed: bool) -> Non
             got += _all(caller)
         assert not got.endswith(END)
         eventually(proxy.idle)
-        assert 'outcomes_total{outcome="broken"' in _page(proxy)
+        assert 'outcomes_total{outcome="broken"' in proxy.metrics()
 
 
 def test_a_stream_that_says_why_it_stopped_is_whole_without_an_end_mark() -> None:
@@ -163,7 +157,7 @@ def test_a_stream_that_says_why_it_stopped_is_whole_without_an_end_mark() -> Non
     with scripted([SSE + _chunk(text) + END]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go()
         assert call(proxy.port, body=STREAM).body == text
-        assert 'outcomes_total{outcome="completed"' in _page(proxy)
+        assert 'outcomes_total{outcome="completed"' in proxy.metrics()
 
 
 def test_a_stream_that_ends_before_anything_was_relayed_is_tried_again() -> None:
@@ -191,7 +185,7 @@ def test_a_compressed_stream_is_read_and_passed_on_unchanged() -> None:
         reply = call(proxy.port, body=STREAM)
 
         assert reply.body == packed
-        assert 'penstock_usage_source_total{source="reported"} 1.0' in _page(proxy)
+        assert 'penstock_usage_source_total{source="reported"} 1.0' in proxy.metrics()
 
 
 def _packed(status: int, text: bytes) -> bytes:
@@ -207,7 +201,7 @@ def test_a_compressed_reply_says_its_usage() -> None:
         reply = call(proxy.port)
 
         assert reply.body == answer.split(b"\r\n\r\n", 1)[1]
-        assert 'kind="real",traffic_class="heavy"} 8.0' in _page(proxy)
+        assert 'kind="real",traffic_class="heavy"} 8.0' in proxy.metrics()
 
 
 def test_a_compressed_429_of_a_spent_account_is_no_rate_limit() -> None:
@@ -217,7 +211,7 @@ def test_a_compressed_429_of_a_spent_account_is_no_rate_limit() -> None:
         reply = call(proxy.port)
 
         assert (reply.status, gzip.decompress(reply.body)) == (429, spent)
-        assert 'outcome="refused_quota"' in _page(proxy)
+        assert 'outcome="refused_quota"' in proxy.metrics()
 
 
 def test_a_reply_of_many_megabytes_says_its_usage() -> None:
@@ -228,4 +222,4 @@ def test_a_reply_of_many_megabytes_says_its_usage() -> None:
         reply = call(proxy.port, "/v1/embeddings", body={"model": "m", "input": "x"})
 
         assert reply.body == body
-        assert 'penstock_usage_source_total{source="reported"} 1.0' in _page(proxy)
+        assert 'penstock_usage_source_total{source="reported"} 1.0' in proxy.metrics()

@@ -146,7 +146,7 @@ async def test_bytes_that_answer_no_request_never_reach_another_caller(
 def test_a_request_that_may_have_been_acted_on_goes_out_again_as_a_counted_attempt() -> None:
     with Fickle() as upstream, sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
         assert [call(proxy.port).status for _ in range(2)] == [200, 200]
-        page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+        page = proxy.metrics()
 
     assert len(upstream.requests) == 3
     assert 'outcome="broken",upstream="open"} 1.0' in page
