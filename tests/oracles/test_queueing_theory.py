@@ -1,6 +1,7 @@
 """The engine and the provider models against queueing theory, within 99 % intervals."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -82,3 +83,50 @@ def test_a_hidden_fifo_queue_pays_for_uneven_sizes_as_pollaczek_and_khinchine_sa
     found = batch_means(waits(Direct(), slots(1), work))
 
     assert found.holds(0.5 * second_moment / (2 * (1 - 0.5)))
+
+
+def test_replicas_that_are_drawn_wait_each_by_itself_as_erlang_says() -> None:
+    # Thinning makes each of 4 replicas an M/M/2 queue with a quarter of the arrivals.
+    pool = {"model": "pool", "replicas": 4, "slots": 2, "tokens_per_s": TOKENS_PER_S, "ttft_s": 0.0}
+    work = poisson_workload(4 * 1.3, exponential(1.0), count=30_000, seed=11)
+
+    found = batch_means(waits(Direct(), pool, work))
+
+    assert found.holds(erlang_c_wait_s(1.3, 1.0, 2))
+    assert found.half < 0.35 * found.mean
+
+
+@pytest.mark.parametrize("law", [exponential(1.0), two_sizes], ids=["exponential", "two sizes"])
+def test_an_engine_whose_iterations_grow_with_its_sequences_shares_its_processor(law: Law) -> None:
+    # n sequences gain a token in n x 1 us: M/G/1-PS again, and nobody is ever refused a place.
+    engine = {
+        "model": "batching",
+        "max_seqs": 100_000,
+        "kv_tokens": 1_000_000_000,
+        "iteration_base_s": 1e-6,
+        "iteration_per_seq_s": 1e-3,
+    }
+    work = poisson_workload(0.6, law, count=30_000, seed=7)
+    coarse = tuple(
+        replace(each, output_tokens=-(-each.output_tokens // 1000)) for each in work.loads
+    )
+
+    found = batch_means(sojourns(Direct(), engine, replace(work, loads=coarse)))
+
+    assert found.holds(1.0 / (1.0 - 0.6))
+    assert found.half < 0.35 * found.mean
+
+
+def test_an_engine_of_one_sequence_waits_as_pollaczek_and_khinchine_say() -> None:
+    engine = {"model": "batching", "max_seqs": 1, "iteration_base_s": 1e-3}
+    engine |= {"iteration_per_seq_s": 0.0, "kv_tokens": 1_000_000_000}
+    work = poisson_workload(0.5, two_sizes, count=30_000, seed=3)
+    coarse = tuple(
+        replace(each, output_tokens=-(-each.output_tokens // 1000)) for each in work.loads
+    )
+    second_moment = 0.9 * 0.2**2 + 0.1 * 8.2**2
+
+    found = batch_means(sojourns(Direct(), engine, replace(work, loads=coarse)))
+
+    assert found.holds(1.0 + 0.5 * second_moment / (2 * (1 - 0.5)))
+    assert found.half < 0.35 * found.mean

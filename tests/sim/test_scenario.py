@@ -111,8 +111,34 @@ def test_several_processes_give_the_same_results_in_the_same_order(tmp_path: Pat
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_results_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
-    path = scenario_file(tmp_path)
+NOISY = """
+seeds = [1]
+[providers.engine]
+model = "batching"
+cached_share = 0.5
+spells = { factor = 0.2, every_s = 20, for_s = 4 }
+[providers.cloud]
+model = "cloud"
+outside = "walk"
+stragglers = { share = 0.1, factor = 5 }
+keeps_cancelled = true
+[providers.pool]
+model = "pool"
+jitter = 0.5
+limits = { rpm = 60, silent = true }
+[providers.scaling]
+model = "autoscale"
+prefill_tokens_per_s = 5000
+[workload]
+rate_per_s = 12
+stream = 0.5
+prompt_tokens = { median = 800, sigma = 1.0 }
+"""
+
+
+@pytest.mark.parametrize("text", [ISSUE, NOISY], ids=["issue", "noisy"])
+def test_results_do_not_depend_on_the_hash_seed(tmp_path: Path, text: str) -> None:
+    path = scenario_file(tmp_path, text)
     code = (
         "import sys; from pathlib import Path; from penstock.sim.scenario import load_scenario; "
         "from penstock.sim.simulate import simulate; "

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from penstock.core.events import Action, Dispatch, Event
 from penstock.policies.registry import POLICIES, build_scheduler
 from penstock.sim.engine import Engine
-from penstock.sim.providers.registry import build_provider
+from penstock.sim.providers.registry import MODELS, build_provider
 from penstock.sim.scenario import read_scenario, settings_of
 from penstock.sim.simulate import run_one
 
 Table = dict[str, Any]
+SERVING = tuple(model for model in MODELS if model not in ("rate_limited", "faulty"))
 
 
 @st.composite
@@ -28,9 +29,19 @@ def changing(draw: st.DrawFn, key: str) -> list[Table]:
 
 @st.composite
 def plain_providers(draw: st.DrawFn) -> Table:
-    model = draw(st.sampled_from(["slots", "shared", "thrash", "linear", "serial"]))
-    key = {"slots": "slots", "serial": ""}.get(model, "capacity")
-    table: Table = {"model": model}
+    model = draw(st.sampled_from(SERVING))
+    keys = {"slots": "slots", "serial": "", "batching": "max_seqs", "pool": "replicas"}
+    key = {**keys, "autoscale": "slots"}.get(model, "capacity")
+    table: Table = {"model": model, "cached_share": draw(st.sampled_from([0.0, 0.5]))}
+    if draw(st.booleans()):
+        table["prefill_tokens_per_s"] = draw(st.sampled_from([500.0, 10_000.0]))
+    if model == "cloud":
+        table["outside"] = draw(st.sampled_from(["none", "walk", "daily", "sudden"]))
+    elif model != "batching" and draw(st.booleans()):
+        table |= {"jitter": 0.5, "stragglers": {"share": 0.1, "factor": 10}}
+    if draw(st.booleans()):
+        table["spells"] = {"factor": 0.1, "every_s": 30, "for_s": 5}
+    table["keeps_cancelled"] = draw(st.booleans())
     if key:
         table[key] = draw(st.integers(1, 16))
         table["changes"] = draw(changing(key))
@@ -58,6 +69,7 @@ def providers(draw: st.DrawFn) -> Table:
     table = draw(plain_providers())
     if draw(st.booleans()):
         limits = {"rpm": draw(st.integers(30, 600)), "burst_s": draw(st.sampled_from([5.0, 60.0]))}
+        limits["silent"] = draw(st.booleans())
         table = {"model": "rate_limited", "inner": table, **limits}
     if draw(st.booleans()):
         troubles = draw(st.lists(windows(), min_size=1, max_size=2))
@@ -83,7 +95,8 @@ def scenarios(draw: st.DrawFn) -> Table:
             "mix": {b: n / sum(shares) for b, n in zip(buckets, shares, strict=True)},
             "information": draw(st.sampled_from(["none", "class", "coarse", "oracle"])),
             "noise": draw(st.sampled_from([0.0, 0.6])),
-            "stream": draw(st.booleans()),
+            "stream": draw(st.sampled_from([True, False, 0.5])),
+            "prompt_tokens": draw(st.sampled_from([0, [10, 2000], {"median": 500, "sigma": 1}])),
         },
         "policies": {"drawn": stack},
     }
