@@ -268,7 +268,7 @@ def test_bytes_that_are_no_http_do_no_harm(shared: SidecarThread, garbage: bytes
         sock.sendall(garbage)
         sock.shutdown(socket.SHUT_WR)
         answer = sock.recv(65536)
-    assert not answer or answer.startswith(b"HTTP/1.1 400")
+    assert not answer or answer.split(b" ")[1] == b"400"
     _still_works(shared)
 
 

@@ -5,11 +5,10 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from penstock.listener import Receive, Scope
 from penstock.proxy.headers import Header
-from penstock.proxy.listening import Receive
 from penstock.proxy.observe.recent import Recent
 from penstock.proxy.reply import Send, send_whole
-from penstock.proxy.request_reader import Scope
 from penstock.proxy.sidecar import Sidecar
 
 _JSON = b"application/json"
@@ -32,7 +31,7 @@ class AdminApp:
         if scope["type"] != "http":
             raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
         if scope["method"] not in ("GET", "HEAD"):
-            await _send(send, 405, _TEXT, b"only GET\n")
+            await _send(send, 405, _TEXT, b"only GET\n", (b"allow", b"GET, HEAD"))
             return
         page = {
             "/healthz": self._health,
@@ -88,6 +87,6 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
-async def _send(send: Send, status: int, kind: bytes, body: bytes) -> None:
-    headers: list[Header] = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+async def _send(send: Send, status: int, kind: bytes, body: bytes, *more: Header) -> None:
+    headers: list[Header] = [(b"content-type", kind), *more]
     await send_whole(send, status, headers, body)

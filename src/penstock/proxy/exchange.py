@@ -251,10 +251,7 @@ class Exchange:
         self._ended(refused.reason, answer.status)
 
     async def _relay_kept(self, kept: Kept, ours: list[Header]) -> None:
-        sound = read_headers(kept.headers).kept + ours
-        headers = [item for item in sound if item[0] != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(kept.body)))
-        await send_whole(self._send, kept.status, headers, kept.body)
+        await send_whole(self._send, kept.status, read_headers(kept.headers).kept + ours, kept.body)
 
     # Small things
 

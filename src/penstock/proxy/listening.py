@@ -1,53 +1,7 @@
-"""Notices when a caller goes away, and stops the work for it."""
+"""How long callers may take to send their bodies."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeVar
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Result = TypeVar("Result")
-
-
-async def while_caller_listens(receive: Receive, work: Awaitable[Result]) -> Result | None:
-    """Run `work`, and cancel it when the caller goes away; None then.
-
-    Cancellation reaches whatever the work waits for (a place in the queue, a connection, the
-    next bytes), and its own clean-up frees the slot and closes the upstream call.
-    """
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("an ASGI application runs in a task: which server is this?")
-    watch = _Watch(task)
-    watcher = task.get_loop().create_task(watch.listen(receive))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not watch.gone:
-            raise
-        task.uncancel()
-        return None
-    finally:
-        watch.task = None
-        watcher.cancel()
-
-
-class _Watch:
-    """Waits for the caller to go away."""
-
-    __slots__ = ("gone", "task")
-
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self.task: asyncio.Task[Any] | None = task
-        self.gone = False
-
-    async def listen(self, receive: Receive) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                if self.task is not None:
-                    self.gone = True
-                    self.task.cancel()
-                return
+from typing import Any
 
 
 class Patience:

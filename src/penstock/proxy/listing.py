@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from penstock.calls.endpoint import COUNT_TOKENS
+from penstock.listener import Scope
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential, one, upward
 from penstock.proxy.reply import Send, read_headers, send_whole
-from penstock.proxy.request_reader import Scope
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import UpstreamError

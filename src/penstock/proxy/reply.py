@@ -25,7 +25,9 @@ class Kept:
 
 
 async def send_whole(send: Send, status: int, headers: list[Header], body: bytes) -> None:
-    """Send a complete answer."""
+    """Send a complete answer, its length stated."""
+    headers = [item for item in headers if item[0] != b"content-length"]
+    headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -34,7 +36,6 @@ async def send_answer(send: Send, answer: Answer, extra: Mapping[str, str] | Non
     """Send an answer of our own."""
     headers = [(k.encode(), v.encode("latin-1")) for k, v in answer.headers.items()]
     headers += [(k.encode(), v.encode("latin-1")) for k, v in (extra or {}).items()]
-    headers.append((b"content-length", b"%d" % len(answer.body)))
     await send_whole(send, answer.status, headers, answer.body)
 
 

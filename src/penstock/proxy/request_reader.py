@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +12,14 @@ from penstock.calls.facts import Facts, facts_of
 from penstock.calls.hints import HintError, Hints, hints_of
 from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
+from penstock.listener import Message, Receive
 from penstock.proxy.callers import Callers
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential, one
-from penstock.proxy.listening import Patience, Receive
+from penstock.proxy.listening import Patience
 from penstock.proxy.routing import Routing, Target
 from penstock.wire import jsonio
 from penstock.wire.encoding import EncodingError, unpacked
-
-Scope = MutableMapping[str, Any]
-
-
-class CallerGone(Exception):
-    """The caller went away while its body was being read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +106,6 @@ class RequestReader:
 
         Raises:
             Declined: with the status that fits.
-            CallerGone: nobody is left to answer.
 
         """
         self.authorise(headers)
@@ -126,7 +119,6 @@ class RequestReader:
 
         Raises:
             Declined: with the status that fits.
-            CallerGone: nobody is left to answer.
 
         """
         rights = self._callers.identify(headers)
@@ -200,10 +192,11 @@ class RequestReader:
         late = False
         try:
             message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                body: bytes = message["body"]
-            else:
-                body = await self._pieces(message, receive)
+            body: bytes = (
+                await self._pieces(message, receive) if message["more_body"] else message["body"]
+            )
+        except ValueError:
+            raise Declined(400, "invalid_body", "The request's body is framed wrongly.") from None
         except asyncio.CancelledError:
             late = self._patience.end(task)
             if not late:
@@ -217,18 +210,16 @@ class RequestReader:
             raise self._too_large()
         return body
 
-    async def _pieces(self, message: MutableMapping[str, Any], receive: Receive) -> bytes:
+    async def _pieces(self, message: Message, receive: Receive) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
-            if message["type"] == "http.disconnect":
-                raise CallerGone
-            piece = message.get("body", b"")
+            piece = message["body"]
             size += len(piece)
             if size > self._max_body_bytes:
                 raise self._too_large()
             pieces.append(piece)
-            if not message.get("more_body"):
+            if not message["more_body"]:
                 return b"".join(pieces)
             message = await receive()
 

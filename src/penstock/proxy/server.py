@@ -6,40 +6,24 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-
-import uvicorn
+from collections.abc import Callable
 
 from penstock.errors import ConfigError
+from penstock.listener import Bounds, Listener, bind, connection_limit
 from penstock.log.writer import DecisionLog
 from penstock.proxy.admin import AdminApp
 from penstock.proxy.app import App
 from penstock.proxy.config import Loaded
+from penstock.proxy.config.models import Server
 from penstock.proxy.predicting import attach_predictor
 from penstock.proxy.sidecar import Sidecar
 
 logger = logging.getLogger("penstock.proxy")
 
-BACKLOG = 2048
 POLL_S = 0.02
+ADMIN_BOUNDS = Bounds(connections=64)
 FAREWELL_S = 5.0
 """How long complete replies may take to reach slow callers after the last slot is free."""
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to us: a drain must come before its exit."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Running:
@@ -72,9 +56,15 @@ class Running:
         )
         self.port: int = self._socket.getsockname()[1]
         self.admin_port: int = self._admin_socket.getsockname()[1] if self._admin_socket else 0
+        self._listener = Listener(App(self.sidecar), self._socket, _bounds(config.server))
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._predictor_table = config.predictor
+
+    @property
+    def open_connections(self) -> int:
+        """How many callers are connected."""
+        return self._listener.open_connections
 
     def stop(self) -> None:
         """Begin the drain; the second call cuts it short."""
@@ -89,39 +79,38 @@ class Running:
 
         Args:
             started: called once callers are answered.
-            signals: whether SIGTERM and SIGINT mean `stop`; only the main thread may say yes.
+            signals: whether SIGTERM, SIGINT and SIGQUIT mean `stop`, and SIGHUP nothing; only the
+                main thread may say yes.
 
         """
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT) if signals else ():
-            loop.add_signal_handler(signum, self.stop)
-        main = _server(App(self.sidecar))
-        servers = [(main, self._socket)]
+        handled = _HANDLED if signals else ()
+        for signum in handled:
+            loop.add_signal_handler(signum, _not_reloaded if signum == _HANGUP else self.stop)
+        listeners = [self._listener]
         if self._admin_socket is not None:
-            servers.append((_server(AdminApp(self.sidecar, self._recent)), self._admin_socket))
-        tasks = [asyncio.ensure_future(server._serve([sock])) for server, sock in servers]  # noqa: SLF001 - `serve` would take the signals
+            admin = AdminApp(self.sidecar, self._recent)
+            listeners.append(Listener(admin, self._admin_socket, ADMIN_BOUNDS))
         predictor = attach_predictor(self.sidecar.predictor, self._predictor_table)
         saving = asyncio.ensure_future(predictor.keep_saving())
         try:
-            for server, _ in servers:
-                await server.ready.wait()
+            for listener in listeners:
+                await listener.start()
             # What the start made stays: the collector need not look at it again and again.
             gc.collect()
             gc.freeze()
             started()
             await self._stop.wait()
             await self._drain()
-            main.config.timeout_graceful_shutdown = 0 if self._force.is_set() else int(FAREWELL_S)
-            for server, _ in servers:
-                server.should_exit = True
-            await asyncio.gather(*tasks)
+            grace_s = 0.0 if self._force.is_set() else FAREWELL_S
+            await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
         finally:
             saving.cancel()
             await self.sidecar.close()
             predictor.close()
             if self._log is not None:
                 self._log.close()
-            for signum in (signal.SIGTERM, signal.SIGINT) if signals else ():
+            for signum in handled:
                 loop.remove_signal_handler(signum)
 
     async def _drain(self) -> None:
@@ -137,6 +126,28 @@ class Running:
             self._force.set()
 
 
+def _bounds(server: Server) -> Bounds:
+    return Bounds(
+        connections=connection_limit(server.max_connections),
+        head_bytes=server.max_head_bytes,
+        head_timeout_s=server.head_timeout_s,
+        keep_alive_s=server.keep_alive_s,
+        unread_timeout_s=server.unread_timeout_s,
+    )
+
+
+_HANGUP = getattr(signal, "SIGHUP", None)
+_HANDLED = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")
+    if hasattr(signal, name)  # Windows has two of them
+]
+
+
+def _not_reloaded() -> None:
+    logger.warning("SIGHUP: the configuration is read at the start only; nothing has changed")
+
+
 def _decision_log(loaded: Loaded, run: str, now: float) -> DecisionLog | None:
     path = loaded.config.log.decisions_path
     if path is None:
@@ -150,34 +161,11 @@ def _decision_log(loaded: Loaded, run: str, now: float) -> DecisionLog | None:
         ) from None
 
 
-def _server(app: Callable[..., Awaitable[None]]) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=int(FAREWELL_S),
-        )
-    )
-
-
 def _bind(table: str, host: str, port: int) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return bind(host, port)
     except OSError as error:
         raise ConfigError(
             f"{table}.port = {port}: cannot listen on {host}:{port} ({error.strerror or error}): "
             "does another penstock run already?"
         ) from None
-    sock.setblocking(False)
-    return sock

@@ -71,6 +71,26 @@ class Server(Table):
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
         33_554_432, description="Larger request bodies are refused with 413."
     )
+    max_connections: Count = Field(
+        10_000,
+        description="Open connections; more are answered with 503 and closed. Fewer where the "
+        "process may open fewer files.",
+    )
+    max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
+        65_536, description="The longest request line, and the longest header."
+    )
+    head_timeout_s: Seconds = Field(
+        30.0, description="How long a request's head may take to arrive."
+    )
+    keep_alive_s: Seconds = Field(
+        75.0,
+        description="How long a connection stays open without a request; longer than the load "
+        "balancer in front keeps it (Google's: 600 s).",
+    )
+    unread_timeout_s: Seconds = Field(
+        60.0,
+        description="How long a caller may read nothing of what it was sent, before it is cut.",
+    )
     body_timeout_s: Seconds = Field(
         60.0, description="How long a caller may take to send its body."
     )

@@ -1,0 +1,372 @@
+"""Serves an ASGI application over HTTP/1.1, by aiohttp, within stated bounds.
+
+The sidecar and the mock provider share it. aiohttp reads HTTP: it ignores an `Upgrade` that nobody
+takes up (RFC 9110, section 7.8), answers pipelined requests in their order, and cancels a request
+when its caller goes away, so that cancellation is all that an application needs to know of it. A
+caller that closes its sending side counts as gone, as with nginx: TCP cannot tell the two apart.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BACKLOG = 2048
+LOOK_S = 1.0
+"""How often connections are looked at: one look over all is cheaper than timers for each."""
+
+DESCRIPTORS_KEPT, DESCRIPTORS_WANTED = 160, 65_536
+
+REFUSED_AT_ONCE = 32
+"""Connections above the limit that are still told why; beyond them they are only closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one listener allows.
+
+    Attributes:
+        connections: how many may be open.
+        head_bytes: the longest request line, and the longest header.
+        head_timeout_s: from a connection's start, or a later request's first byte, to its head.
+        keep_alive_s: how long a connection stays open without a request.
+        unread_bytes: how much of a reply is kept for a caller that reads slowly; then it is waited.
+        unread_timeout_s: how long a caller may read nothing of what it has been sent.
+
+    """
+
+    connections: int = 10_000
+    head_bytes: int = 65_536
+    head_timeout_s: float = 30.0
+    keep_alive_s: float = 75.0
+    unread_bytes: int = 1 << 20
+    unread_timeout_s: float = 60.0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes any free one, and `::` is IPv4 as well.
+
+    Raises:
+        OSError: the address cannot be had.
+
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    sock = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    sock.setblocking(False)
+    return sock
+
+
+def connection_limit(wanted: int) -> int:
+    """Return how many callers' connections this process has descriptors for, at most `wanted`.
+
+    Each caller may need one upstream connection beside its own; some room is kept for files and
+    for the operators' listener. The soft limit on descriptors is raised to the hard one first.
+    """
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows counts otherwise
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(soft, DESCRIPTORS_WANTED) if hard == resource.RLIM_INFINITY else hard
+    if soft < most:
+        with contextlib.suppress(ValueError, OSError):  # a container may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return max(1, min(wanted, (soft - DESCRIPTORS_KEPT) // 2))
+
+
+class Listener:
+    """Serves one application on one socket."""
+
+    def __init__(self, application: Application, sock: socket.socket, bounds: Bounds) -> None:
+        """Serve nothing yet."""
+        self._application = application
+        self._socket = sock
+        self._bounds = bounds
+        self._protocols: _Protocols | None = None
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def open_connections(self) -> int:
+        """How many callers are connected."""
+        return 0 if self._protocols is None else len(self._protocols.open)
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        loop = asyncio.get_running_loop()
+        self._protocols = _Protocols(self._handle, self._bounds)
+        self._server = await loop.create_server(self._protocols, sock=self._socket)
+        self._timer = loop.call_later(LOOK_S, self._look)
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept nobody any more; let what is being answered end, but not longer than the grace."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._server is not None:
+            self._server.close()
+        if self._protocols is not None:
+            self._protocols.pre_shutdown()  # idle connections close at once
+            await self._protocols.shutdown(max(grace_s, 0.001))  # 0 would be for ever
+
+    def _look(self) -> None:
+        assert self._protocols is not None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LOOK_S, self._look)
+        now = loop.time()
+        for connection in list(self._protocols.open):
+            connection.look(now)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("_Connection", request.protocol)
+        exchange = _Exchange(request, connection)
+        connection.busy = True
+        try:
+            await self._application(exchange.scope(), exchange.receive, exchange.send)
+            return exchange.response()
+        finally:
+            connection.busy = False
+
+
+class _Protocols(web.Server):
+    def __init__(
+        self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], bounds: Bounds
+    ) -> None:
+        quiet = logging.getLogger("penstock.listener.aiohttp")  # its texts quote what callers send
+        quiet.addHandler(logging.NullHandler())
+        quiet.propagate = False
+        super().__init__(handle, handler_cancellation=True)
+        self.bounds = bounds
+        self.open: set[_Connection] = set()
+        self.make: dict[str, Any] = {
+            "keepalive_timeout": bounds.keep_alive_s,
+            "max_line_size": bounds.head_bytes,
+            "max_field_size": bounds.head_bytes,
+            "auto_decompress": False,
+            "access_log": None,
+            "logger": quiet,
+            "lingering_time": 1.0,  # to let a refused body's sender read why
+        }
+
+    def __call__(self) -> "_Connection":
+        return _Connection(self, asyncio.get_running_loop())
+
+
+class _Connection(web.RequestHandler):
+    """One caller's connection."""
+
+    __slots__ = ("acknowledged", "busy", "link", "moved_at", "owner", "refused", "sent", "since")
+
+    def __init__(self, owner: _Protocols, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(owner, loop=loop, **owner.make)
+        self.owner = owner
+        self.link: asyncio.Transport | None = None
+        self.busy = False
+        self.refused = False
+        self.since: float | None = loop.time()  # when the head that is awaited began; None: not yet
+        self.sent = self.acknowledged = 0
+        self.moved_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.link = cast("asyncio.Transport", transport)
+        self.owner.open.add(self)
+        over = len(self.owner.open) - self.owner.bounds.connections
+        self.refused = over > 0
+        if over > REFUSED_AT_ONCE:
+            self.link.abort()
+        if not self.refused:
+            self.link.set_write_buffer_limits(high=self.owner.bounds.unread_bytes)
+            super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.refused:
+            assert self.link is not None
+            self.link.write(_FULL)
+            self.link.close()
+            return
+        if self.since is None and not self.busy and data:
+            self.since = asyncio.get_running_loop().time()
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.owner.open.discard(self)
+        self.link = None
+        if not self.refused:
+            super().connection_lost(exc)
+
+    def look(self, now: float) -> None:
+        """Close a connection whose caller sends no head, or reads nothing of what it was sent."""
+        link, bounds = self.link, self.owner.bounds
+        if link is None:
+            return
+        if self.busy:
+            self.since = None
+        elif self.since is not None and now - self.since >= bounds.head_timeout_s:
+            link.abort()
+            return
+        unread = link.get_write_buffer_size()
+        acknowledged = self.sent - unread
+        if not unread or acknowledged > self.acknowledged:
+            self.moved_at = now
+        elif now - self.moved_at >= bounds.unread_timeout_s:
+            link.abort()
+        self.acknowledged = acknowledged
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP; the library's own text quotes what was sent."""
+        status = 431 if isinstance(exc, LineTooLong) else status
+        text = _HEAD_TOO_LONG if status == 431 else _NOT_HTTP if status == 400 else _FAILED
+        response = web.Response(status=status, body=text, headers=_JSON)
+        response.force_close()
+        return response
+
+
+_JSON = {"content-type": "application/json", "server": "penstock"}
+
+
+def _error(code: str, message: str) -> bytes:
+    return (
+        b'{"type":"error","error":{"type":"invalid_request_error","code":"%s","message":"%s"}}'
+        % (code.encode(), message.encode())
+    )
+
+
+_NOT_HTTP = _error("not_http", "The request is not HTTP/1.1 as RFC 9112 has it.")
+_HEAD_TOO_LONG = _error("head_too_long", "The request line or a header is too long.")
+_FAILED = _error("internal", "The server failed; its log says where.")
+_NO_ROOM = _error("too_many_connections", "Too many connections are open: close some, or wait.")
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(_NO_ROOM)
+) + _NO_ROOM
+
+
+class _Exchange:
+    """One request and its reply, between aiohttp and ASGI."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_ended",
+        "_request",
+        "_response",
+        "_start",
+        "_taken",
+        "_waited_for",
+    )
+
+    def __init__(self, request: web.BaseRequest, connection: _Connection) -> None:
+        self._request = request
+        self._connection = connection
+        self._body = request.content
+        self._taken = False
+        self._waited_for = request.headers.get("expect", "").lower() == "100-continue"
+        self._start: dict[str, Any] | None = None
+        self._response: web.StreamResponse | None = None
+        self._ended = False
+
+    def scope(self) -> Scope:
+        request = self._request
+        version = request.version
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": f"{version.major}.{version.minor}",
+            "method": request.method,
+            "scheme": "http",
+            "path": request.path,
+            "raw_path": request.rel_url.raw_path.encode(),
+            "query_string": request.rel_url.raw_query_string.encode(),
+            "root_path": "",
+            "headers": [(name.lower(), value) for name, value in request.raw_headers],
+        }
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body; after the last one nothing comes any more.
+
+        Raises:
+            ValueError: the body is framed wrongly.
+
+        """
+        if self._taken:
+            await asyncio.get_running_loop().create_future()  # ends when the request is cancelled
+        if self._waited_for and not self._body.is_eof():
+            self._waited_for = False
+            transport = self._request.transport
+            if transport is not None:
+                transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            data = await self._body.readany()
+        except web.RequestPayloadError as error:
+            raise ValueError("the body is framed wrongly") from error
+        self._taken = self._body.at_eof()
+        return {"type": "http.request", "body": data, "more_body": not self._taken}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Take the reply's start, then its body piece by piece."""
+        if message["type"] == "http.response.start":
+            if self._start is not None:
+                raise RuntimeError("a reply begins once")
+            self._start = message
+            return
+        start = self._start
+        if start is None or self._ended:
+            raise RuntimeError("a body comes after the reply's start and before its end")
+        body: bytes = message.get("body", b"")
+        self._connection.sent += len(body)
+        self._ended = not message.get("more_body", False)
+        if self._response is None:
+            headers, counted = _headers(start)
+            if self._ended and counted:  # one write for head and body
+                self._response = web.Response(status=start["status"], headers=headers, body=body)
+                return
+            self._response = web.StreamResponse(status=start["status"], headers=headers)
+            await self._response.prepare(self._request)
+        if self._ended:
+            await self._response.write_eof(body)
+        elif body:
+            await self._response.write(body)
+
+    def response(self) -> web.StreamResponse:
+        """Return the reply; one that was begun and not ended is cut, for its caller to see."""
+        if self._response is None:
+            raise RuntimeError("the application did not answer")
+        if not self._ended:
+            self._connection.force_close()
+        return self._response
+
+
+def _headers(start: dict[str, Any]) -> tuple[list[tuple[str, str]], bool]:
+    """Return the headers as text, and whether they state the body's length."""
+    found = [(name.decode("latin-1"), _text(value)) for name, value in start["headers"]]
+    names = {name for name, _ in found}
+    if "server" not in names:
+        found.append(("server", "penstock"))
+    return found, "content-length" in names
+
+
+def _text(value: bytes) -> str:
+    """Return text whose UTF-8 is the value, wherever the value is UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

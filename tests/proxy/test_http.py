@@ -1,0 +1,269 @@
+"""What is decided about HTTP before the application: framing, limits, patience, signals."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from penstock.listener import connection_limit
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import (
+    CHAT,
+    HELLO,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
+from tests.proxy.test_relay import DONE, SSE, scripted
+
+UPGRADES = [
+    {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"},
+    {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-key": "x" * 22 + "=="},
+    {"connection": "upgrade", "upgrade": "TLS/1.0"},
+]
+
+
+def answer_of(sock: socket.socket, count: int = 1) -> bytes:
+    """Return so many whole answers that state their length."""
+    got = b""
+    for _ in range(count):
+        while b"\r\n\r\n" not in got:
+            data = sock.recv(65536)
+            assert data, f"closed after {got!r}"
+            got += data
+        head, _, rest = got.partition(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        while len(rest) < length:
+            rest += sock.recv(65536)
+        answer, got = head + b"\r\n\r\n" + rest[:length], rest[length:]
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert not got
+    return answer
+
+
+@pytest.mark.parametrize("headers", UPGRADES, ids=lambda h: h["upgrade"])
+@pytest.mark.parametrize("split", [False, True])
+def test_an_upgrade_that_nobody_takes_up_is_ignored(
+    shared: SidecarThread, mock: MockServer, headers: dict[str, str], split: bool
+) -> None:
+    def seen() -> int:
+        return int(mock.stats()["requests"].get(CHAT, 0))
+
+    before = seen()
+    request = raw_request(headers={**headers, "x-mock-output-tokens": "2"})
+    head, blank, body = request.partition(b"\r\n\r\n")
+    with connect(shared.port) as sock:
+        for _ in range(2):  # the connection stays one of HTTP/1.1
+            if split:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.sendall(head + blank)
+                eventually(lambda: shared.running is not None)
+                sock.sendall(body)
+            else:
+                sock.sendall(request)
+            assert b"chat.completion" in answer_of(sock)
+    assert seen() == before + 2
+
+
+def test_pipelined_requests_are_answered_in_their_order(shared: SidecarThread) -> None:
+    with connect(shared.port) as sock:
+        sock.sendall(raw_request(headers={"x-mock-output-tokens": "2"}) * 5)
+        answer_of(sock, 5)
+
+
+def test_a_caller_that_waits_for_100_continue_gets_it(shared: SidecarThread) -> None:
+    head, blank, body = raw_request(headers={"expect": "100-continue"}).partition(b"\r\n\r\n")
+    with connect(shared.port) as sock:
+        sock.sendall(head + blank)
+        assert sock.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(body)
+        answer_of(sock)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_that_offers_http2_is_served(shared: SidecarThread) -> None:
+    done = subprocess.run(
+        ["curl", "-sS", "--http2", "-d", json.dumps(HELLO), f"{shared.url}{CHAT}"],
+        capture_output=True, timeout=20, check=True,
+    )  # fmt: skip
+    assert b"chat.completion" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 3000 + b"\r\n\r\n", b"431"),
+        (b"GET /" + b"y" * 3000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", b"431"),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 500 + b"\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
+    ],
+)
+def test_heads_that_cannot_be_taken_are_answered_without_quoting_them(
+    mock: MockServer, head: bytes, status: bytes
+) -> None:
+    with sidecar(_server(mock, "max_head_bytes = 2048")) as proxy, connect(proxy.port) as sock:
+        sock.sendall(head)
+        answer = b""
+        while data := sock.recv(65536):
+            answer += data
+        assert answer.split(b" ")[1] == status
+        assert b"yyyy" not in answer
+        assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/chat/completions HTT"])
+def test_whoever_sends_no_head_is_closed(mock: MockServer, begun: bytes) -> None:
+    with sidecar(_server(mock, "head_timeout_s = 0.2")) as proxy:
+        with connect(proxy.port) as sock:
+            sock.sendall(begun)
+            assert sock.recv(65536) == b""
+        with connect(proxy.port) as used:  # a head that stops is closed on a used connection too
+            used.sendall(raw_request(headers={"x-mock-output-tokens": "2"}))
+            answer_of(used)
+            used.sendall(b"POST /v1")
+            assert used.recv(65536) == b""
+
+
+def test_a_connection_is_kept_for_as_long_as_configured(mock: MockServer) -> None:
+    with sidecar(_server(mock, "keep_alive_s = 0.2")) as proxy, connect(proxy.port) as sock:
+        sock.sendall(raw_request(headers={"x-mock-output-tokens": "2"}))
+        answer_of(sock)
+        assert sock.recv(65536) == b""
+
+
+def test_connections_above_the_limit_are_told_so_and_operators_keep_their_room(
+    mock: MockServer,
+) -> None:
+    with sidecar(_server(mock, "max_connections = 3")) as proxy:
+        idle = [connect(proxy.port) for _ in range(3)]
+        eventually(lambda: _open(proxy) == 3)
+        with connect(proxy.port) as sock:
+            sock.sendall(raw_request())
+            answer = sock.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"too_many_connections" in answer
+        assert call(proxy.admin_port, "/healthz", method="GET", body=None).status == 200
+        for sock in idle:
+            sock.close()
+        eventually(lambda: _open(proxy) == 0)
+        assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+
+
+def test_the_limit_leaves_descriptors_for_the_upstreams() -> None:
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 256));"
+        "from penstock.listener import connection_limit as c; print(c(10_000), c(10))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    few, wanted = map(int, done.stdout.split())
+    assert few < 128  # each may need an upstream connection beside its own
+    assert wanted == 10
+    assert connection_limit(7) == 7
+
+
+def test_a_wrong_method_is_told_the_right_one(shared: SidecarThread) -> None:
+    assert call(shared.port, CHAT, method="GET", body=None).headers["allow"] == "POST"
+    assert call(shared.port, "/v1/models", method="PUT").headers["allow"] == "GET"
+    answer = call(shared.admin_port, "/healthz", method="POST")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/health", "/healthz"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_callers_side_has_a_health_page(shared: SidecarThread, path: str, method: str) -> None:
+    answer = call(shared.port, path, method=method, body=None)
+    assert (answer.status, answer.body) == (200, b"ok\n" if method == "GET" else b"")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no dual stack")
+def test_the_address_that_means_all_is_ipv4_too(mock: MockServer) -> None:
+    with sidecar(_server(mock, 'host = "::"')) as proxy:
+        assert call(proxy.port, "/health", method="GET", body=None).status == 200
+        with socket.create_connection(("::1", proxy.port), timeout=20) as sock:
+            sock.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            answer_of(sock)
+
+
+def deaf(port: int) -> socket.socket:
+    """Ask for a stream, and read nothing of it."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.settimeout(20)
+    sock.sendall(raw_request({**HELLO, "stream": True}))
+    return sock
+
+
+def test_a_caller_that_reads_nothing_is_cut() -> None:
+    endless = [SSE] + [_event("x" * 60_000)] * 400
+    with scripted(endless) as upstream:
+        config = in_front_of(f"http://127.0.0.1:{upstream.port}")
+        config = config.replace("[server]\n", "[server]\nunread_timeout_s = 0.5\n")
+        with sidecar(config) as proxy, deaf(proxy.port):
+            upstream.go(1000)
+            eventually(lambda: len(upstream.requests) == 1)
+            eventually(proxy.idle)
+            eventually(lambda: _open(proxy) == 0)
+
+
+def test_the_slot_is_free_when_the_provider_has_ended_whoever_reads() -> None:
+    reply = [SSE] + [_event("x" * 60_000)] * 12 + [DONE + b"0\r\n\r\n"]
+    with scripted(reply) as upstream:
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}", window=1)) as proxy:
+            with deaf(proxy.port) as first, deaf(proxy.port) as second:
+                upstream.go(1000)
+                eventually(lambda: len(upstream.requests) == 2)
+                eventually(proxy.idle)
+                for sock in (first, second):  # and nothing is lost for those who read late
+                    got = b""
+                    while not got.endswith(b"0\r\n\r\n"):
+                        got += sock.recv(65536)
+                    assert got.count(b"x") >= 12 * 60_000
+
+
+def _event(text: str) -> bytes:
+    data = b"data: " + json.dumps({"choices": [{"delta": {"content": text}}]}).encode() + b"\n\n"
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def test_a_hangup_signal_changes_nothing(mock: MockServer, tmp_path: Path) -> None:
+    config = tmp_path / "penstock.toml"
+    config.write_text(in_front_of(mock.url))
+    with subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)],
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "listening" in line or "127.0.0.1" in line:
+                break
+        os.kill(process.pid, signal.SIGHUP)
+        said = ""
+        for line in process.stderr:
+            said = line
+            if "SIGHUP" in line:
+                break
+        assert "nothing has changed" in said
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(20) == 0
+
+
+def _server(mock: MockServer, line: str) -> str:
+    return in_front_of(mock.url).replace("[server]\n", f"[server]\n{line}\n")
+
+
+def _open(proxy: SidecarThread) -> int:
+    assert proxy.running is not None
+    return proxy.running.open_connections
