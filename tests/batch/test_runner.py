@@ -139,6 +139,19 @@ def test_the_callers_mistake_fails_at_once_with_the_providers_words(tmp_path: Pa
     assert store.totals.failed == 1
 
 
+def test_a_line_that_can_never_pass_fails_alone_whatever_its_status(tmp_path: Path) -> None:
+    never = Reply(429, "q", {"error": {"message": "Request too large"}}, final=True)
+    source = batch_file(tmp_path, 5)
+    provider = Provider(lambda number, _: never if number == 2 else OK)
+
+    work(source, provider)
+
+    assert sorted(provider.sent) == [1, 2, 3, 4, 5]
+    assert len(lines_in(tmp_path / "out.jsonl")) == 4
+    (failure,) = lines_in(tmp_path / "errors.jsonl")
+    assert failure["response"]["status_code"] == 429
+
+
 def test_a_line_at_which_connections_break_is_given_up(tmp_path: Path) -> None:
     provider = Provider(lambda line, _try: Unreachable("ReadError: reset") if line == 1 else OK)
     work(batch_file(tmp_path, 3), provider)

@@ -16,6 +16,7 @@ from tests.proxy.sidecars import (
     raw_request,
     sidecar,
 )
+from tests.proxy.test_relay import scripted
 
 LONG = {"x-mock-output-tokens": "100000"}
 ONE_MAY_WAIT = """
@@ -116,3 +117,20 @@ def test_with_room_nobody_waits(proxy: SidecarThread) -> None:
     assert len(decisions) == 1
     assert 'decision="dispatch",reason="nothing"' in decisions[0]
     assert decisions[0].endswith(" 20.0")
+
+
+def test_what_the_provider_will_never_take_is_asked_once_and_clients_are_told() -> None:
+    body = (
+        b'{"error":{"message":"Request too large for m on tokens per min (TPM): Limit 30000, '
+        b'Requested 45000.","type":"tokens","code":"rate_limit_exceeded"}}'
+    )
+    head = f"HTTP/1.1 429 Too Many Requests\r\nretry-after: 60\r\ncontent-length: {len(body)}\r\n"
+    with scripted([head.encode() + b"x-should-retry: true\r\n\r\n" + body]) as upstream:
+        upstream.go(10)
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            reply = call(proxy.port)
+            upstream.pieces = [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]
+            assert call(proxy.port).status == 200  # nobody else waits for it
+    assert (reply.status, reply.body) == (429, body)
+    assert reply.headers["x-should-retry"] == "false"
+    assert len(upstream.requests) == 2

@@ -11,8 +11,8 @@ from penstock.wire.refusal import (
     Meaning,
     meaning_of,
     meaning_of_error,
-    retry_after_s,
 )
+from penstock.wire.waits import retry_after_s
 
 RATE, QUOTA, OVERLOAD = RefusalCause.RATE, RefusalCause.QUOTA, RefusalCause.OVERLOAD
 NOON = 1_795_435_200.0  # 2026-11-23 12:00:00 UTC
@@ -45,7 +45,9 @@ NOON = 1_795_435_200.0  # 2026-11-23 12:00:00 UTC
         (504, {}, b"", BROKEN),
         (408, {}, b"", BROKEN),
         (522, {}, b"", BROKEN),
-        (501, {}, b"", RELAY),
+        (501, {}, b"", BROKEN),
+        (530, {}, b"", BROKEN),
+        (599, {}, b"", BROKEN),
     ],
 )  # fmt: skip
 def test_what_an_answer_means(

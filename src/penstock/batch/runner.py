@@ -113,7 +113,7 @@ class Batch:
             if reply is not None and reply.blocked:
                 self._halt(reply.blocked)
                 return
-            if reply is not None and reply.status not in _RETRIED:
+            if reply is not None and (reply.final or reply.status not in _RETRIED):
                 self._answered(line, reply)
                 return
             if attempt == self.patience.attempts:

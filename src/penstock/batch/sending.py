@@ -12,8 +12,9 @@ from penstock.errors import Refused
 from penstock.integrations.program import Penstock
 from penstock.wire import jsonio
 from penstock.wire.endpoint import Vendor
-from penstock.wire.refusal import Backoff, meaning_of, retry_after_s
+from penstock.wire.refusal import Backoff, Meaning, Relay, meaning_of
 from penstock.wire.usage import usage_of_object
+from penstock.wire.waits import retry_after_s
 
 MAX_WAIT_S = 60.0
 
@@ -29,6 +30,7 @@ class Reply:
         prompt_tokens, output_tokens: as reported; None if they were not.
         retry_after_s: the wish that came with a refusal.
         draining: True if our own gate was closed: the line was not sent.
+        final: True if the provider will never take this line, whatever its status says.
         blocked: why no other line can succeed either (key refused, account spent); else empty.
 
     """
@@ -40,6 +42,7 @@ class Reply:
     output_tokens: int | None = None
     retry_after_s: float | None = None
     draining: bool = False
+    final: bool = False
     blocked: str = ""
 
 
@@ -148,6 +151,7 @@ class HttpSend:
 def _reply(line: Line, response: Any) -> Reply:
     refused = response.extensions.get("penstock")
     parsed = jsonio.loads_object(response.content)
+    meaning = _meaning(response)
     usage = usage_of_object(line.endpoint.kind, parsed or {})
     return Reply(
         response.status_code,
@@ -157,16 +161,21 @@ def _reply(line: Line, response: Any) -> Reply:
         usage.output_tokens,
         retry_after_s(response.headers, wall_now=time.time()),
         draining=isinstance(refused, Refused) and refused.reason == "draining",
-        blocked=_blocked(response, refused),
+        final=isinstance(meaning, Relay) and meaning.for_good,
+        blocked=_blocked(response.status_code, meaning, refused),
     )
 
 
-def _blocked(response: Any, refused: object) -> str:
-    status: int = response.status_code
+def _blocked(status: int, meaning: Meaning, refused: object) -> str:
     if status == 401:
         return "the API key is refused (HTTP 401): is it set, and meant for this base URL?"
-    meaning = meaning_of(status, response.headers, response.content, wall_now=time.time())
     spent = isinstance(refused, Refused) and refused.reason == "quota"
     if spent or (isinstance(meaning, Backoff) and meaning.cause is RefusalCause.QUOTA):
         return f"the account is spent (HTTP {status}): is there a limit or a bill to look after?"
     return ""
+
+
+def _meaning(response: Any) -> Meaning:
+    """Return what the answer means, whatever SDKs were told of trying again."""
+    headers = {name: word for name, word in response.headers.items() if name != "x-should-retry"}
+    return meaning_of(response.status_code, headers, response.content, wall_now=time.time())

@@ -28,6 +28,7 @@ from penstock.proxy.reply import (
     send_whole,
     text_headers,
     with_bounded_wait,
+    without_advice,
 )
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
@@ -169,7 +170,11 @@ class Exchange:
                 link.complain(_DENIALS[401])
         self._count("caller_error")
         slot.fail(upstream_fault=False)
-        await self._relay_kept(kept, our_headers(slot.id, "dispatched", slot.queued_s))
+        ours = our_headers(slot.id, "dispatched", slot.queued_s)
+        if meaning.for_good:
+            kept = without_advice(kept)
+            ours.append((b"x-should-retry", b"false"))
+        await self._relay_kept(kept, ours)
         self._ended("caller_error", kept.status)
         return True
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.proxy.headers import HOP_BY_HOP, Header, listed
 from penstock.wire.errors import MAX_RETRY_AFTER_S, Answer
-from penstock.wire.refusal import retry_after_s
+from penstock.wire.waits import retry_after_s
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -101,6 +101,12 @@ def read_headers(headers: list[Header]) -> Read:
     if named:
         kept = [item for item in kept if item[0] not in named]
     return Read(kept, is_stream, states_limits, is_page, encoding)
+
+
+def without_advice(kept: Kept) -> Kept:
+    """Return an upstream's answer without its own word on whether to try again."""
+    headers = [item for item in kept.headers if item[0] != b"x-should-retry"]
+    return Kept(kept.status, headers, kept.body)
 
 
 def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:

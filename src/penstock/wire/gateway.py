@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from penstock.wire.waits import number
+
 MINUTE_S = 60.0
 LEAST_RESET_S = 30.0
 """What says no window, but resets within (30, 60] s, is taken for a minute; a reset is at most
 the window, and most gateways count by the second, minute, hour or day."""
+_TEXT_CHARS = 1024
 _ITEM = re.compile(r'(?:"[^"]*"|[^,"])+')
 _PART = re.compile(r'(?:"[^"]*"|[^;"])+')
 
@@ -64,15 +67,6 @@ def gateway_limits(headers: Mapping[str, str], reset_s: float | None) -> dict[st
     return found
 
 
-def number(text: str) -> float | None:
-    """Return a finite number, 0 or above; None if the text is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
-
-
 def _a_minute(now: Mapping[str, str]) -> bool:
     reset_s = number(now.get("reset", ""))
     return reset_s is not None and LEAST_RESET_S < reset_s <= MINUTE_S
@@ -112,8 +106,11 @@ def _policies(text: str) -> tuple[_Policy, ...]:
 def _items(text: str) -> list[tuple[str, dict[str, str]]]:
     """Return the items of a structured list, each with its parameters; quotes taken off."""
     items = []
-    for item in _ITEM.findall(text):
-        bare, *parameters = (part.strip() for part in _PART.findall(item))
+    for item in _ITEM.findall(text[:_TEXT_CHARS]):  # cut: quotes that do not close cost a scan each
+        parts = [part.strip() for part in _PART.findall(item)]
+        if not parts:
+            continue
+        bare, *parameters = parts
         pairs = (part.partition("=") for part in parameters)
         items.append((bare.strip('"'), {key: value.strip('"') for key, _, value in pairs}))
     return items

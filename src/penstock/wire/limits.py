@@ -7,20 +7,12 @@ Groq the same names, but its *requests* count a day, not a minute; Anthropic
 points in time; and plain `(x-)ratelimit-*` as gateways send, whose windows are read in `gateway`.
 """
 
-import re
 from collections.abc import Mapping
-from datetime import datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 
 from penstock.core.events import LimitsSeen
-from penstock.wire.gateway import gateway_limits, number
+from penstock.wire.gateway import gateway_limits
+from penstock.wire.waits import number, reset_s
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|us|[dhms])")
-_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_EPOCH_S, _EPOCH_MS = 1e9, 1e11
-"""A plain reset above this many seconds is a point in time (2001), not a span; a hundred times
-as much is one in milliseconds."""
 _WHAT = ("requests", "tokens", "input_tokens", "output_tokens")
 _FIELDS = {"limit": "limit_{}", "remaining": "remaining_{}", "reset": "reset_{}_s"}
 _PLAIN = ("", "-policy", "-limit", "-remaining", "-reset")
@@ -67,7 +59,7 @@ def limits_of(
     if heard == _GATEWAYS:
         said |= {name: headers[name] for name in said if name in headers}  # the standard's word
         reset = said.get("ratelimit-reset", "")
-        found = gateway_limits(said, _reset_s(reset, headers, wall_now))
+        found = gateway_limits(said, reset_s(reset, headers, wall_now))
     else:
         found = _vendors(said, headers, wall_now)
     return LimitsSeen(upstream, model=model, **found) if found else None
@@ -80,7 +72,7 @@ def _vendors(
     found: dict[str, float] = {}
     for field, text in said.items():
         resets = field.startswith("reset_")
-        value = _reset_s(text, headers, wall_now) if resets else number(text)
+        value = reset_s(text, headers, wall_now) if resets else number(text)
         if value is not None:
             found[field] = value
     _drop_daily_requests(headers, found)
@@ -98,45 +90,3 @@ def _drop_daily_requests(headers: Mapping[str, str], found: dict[str, float]) ->
     if found.get("remaining_requests", 1.0) > 0:
         found.pop("remaining_requests", None)
         found.pop("reset_requests_s", None)
-
-
-def _reset_s(text: str, headers: Mapping[str, str], wall_now: float) -> float | None:
-    """Return seconds from now; None if the text is no time."""
-    span_s = _span_s(text)
-    if span_s is not None:
-        return span_s
-    text = text.strip()
-    plain = number(text)
-    if plain is not None:
-        if plain < _EPOCH_S:
-            return plain
-        moment_s = plain if plain < _EPOCH_MS else plain / 1000.0
-        return max(0.0, moment_s - _now_s(headers, wall_now))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if not moment.tzinfo:
-        return None
-    return max(0.0, moment.timestamp() - _now_s(headers, wall_now))
-
-
-@lru_cache(maxsize=512)  # far from a limit it is the same few milliseconds again and again
-def _span_s(text: str) -> float | None:
-    text = text.strip()
-    spans = _SPAN.findall(text)
-    if spans and "".join(number + unit for number, unit in spans) == text:
-        return sum(float(number) * _UNIT_S[unit] for number, unit in spans)
-    return None
-
-
-def _now_s(headers: Mapping[str, str], wall_now: float) -> float:
-    return _date_s(headers.get("date", "")) or wall_now
-
-
-@lru_cache(maxsize=16)  # it changes once a second, and the parser takes its time (20 us)
-def _date_s(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp() if text else None
-    except ValueError:
-        return None

@@ -1,18 +1,22 @@
-"""What an upstream's answer means for the request: relay it, back off, or try elsewhere."""
+"""What an upstream's answer means for the request: relay it, back off, or try elsewhere.
 
+The page "reference/refusals" has a row for each provider; so has tests/wire/test_dialects.py.
+"""
+
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from penstock.core.events import RefusalCause
 from penstock.wire import jsonio
+from penstock.wire.waits import MESSAGE_CHARS, retry_after_s, wait_in_error
 
 QUOTA_RETRY_AFTER_S = 600.0
 """A 429 that asks for a longer wait than this is no momentary rate limit (ours, version 1):
 days-long values are how vendors say that the account is spent."""
 
-_QUOTA_CODES = frozenset(
+_QUOTA_WORDS = frozenset(
     {
         "insufficient_quota",
         "billing_hard_limit_reached",
@@ -21,8 +25,43 @@ _QUOTA_CODES = frozenset(
         "access_terminated",
         "quota_exceeded",
         "insufficient_balance",
+        "credit_limit",
+        "servicequotaexceededexception",
     }
 )
+_OVERLOAD_WORDS = frozenset(
+    {
+        "overloaded_error",
+        "overloaded",
+        "engine_overloaded",
+        "server_is_overloaded",
+        "slow_down",
+        "service_tier_capacity_exceeded",
+        "3505",
+        "nocapacity",
+        "modelnotreadyexception",
+        "unavailable_error",
+    }
+)
+_RATE_WORDS = frozenset({"throttlingexception", "rate_limit_error", "rate_limit_exceeded"})
+_QUOTA_TEXTS = (
+    "credit balance is too low",  # Anthropic, with a 400
+    "reached your specified api usage limits",  # Anthropic's own spend limit, with a 400
+    "too many tokens per day",  # Bedrock
+    "free-models-per-day",  # OpenRouter
+    "monthly spending limit",  # Fireworks, with a 412
+)
+_OVERLOAD_TEXTS = ("model is overloaded", "experiencing high demand", "capacity exceeded")
+_NEVER_TEXTS = (
+    "request too large",  # OpenAI, Groq: more than a minute's limit
+    "must be reduced in order to run",
+    "extra usage is required for long context",  # Anthropic
+)
+_LIMIT = re.compile(r"limit:? (\d{1,12})\b")
+_REQUESTED = re.compile(r"requested:? (\d{1,12})\b")
+_PER_DAY = "perday"
+"""In Google's quota ids: "GenerateRequestsPerDayPerProjectPerModel-FreeTier"."""
+
 _STATUS_OF_WORD = {
     "invalid_request_error": 400,
     "invalid_prompt": 400,
@@ -36,20 +75,29 @@ _STATUS_OF_WORD = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
+    "resource_exhausted": 429,
+    "throttlingexception": 429,
     "overloaded_error": 529,
     "overloaded": 503,
     "server_is_overloaded": 503,
+    "engine_overloaded": 503,
     "slow_down": 503,
+    "unavailable": 503,
 }
 """What an error inside a stream would have been as an HTTP status, by its code or type."""
-
-_SPENT_TEXT = "credit balance is too low"
-"""Anthropic says this with a 400."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """The answer is the caller's: success, or an error that the caller made."""
+    """The answer is the caller's: success, or an error that the caller made.
+
+    Attributes:
+        for_good: True if the provider refuses this request with a status that clients try again,
+            though it can never pass: whoever gets the answer is told so.
+
+    """
+
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +115,15 @@ class Broken:
 
 Meaning = Relay | Backoff | Broken
 RELAY = Relay()
+NEVER = Relay(for_good=True)
 BROKEN = Broken()
+_JUDGED = frozenset((400, 402, 403, 412, 413, 429))
+"""Statuses under which some provider hides that an account is spent or its pace too high."""
 
 
 def needs_body(status: int) -> bool:
     """Say whether `meaning_of` can use the body of an answer with this status."""
-    return status in (400, 403, 429)
+    return status in _JUDGED or status in (498, 503, 529)
 
 
 def meaning_of(
@@ -84,18 +135,58 @@ def meaning_of(
         status: HTTP status.
         headers: with names in lower case.
         body: the error's body; may be empty.
-        wall_now: seconds since 1970, for a retry-after given as a date.
+        wall_now: seconds since 1970, for waits given as points in time.
 
     """
     if status < 400:
         return RELAY
-    if status in (400, 402, 403, 429):
-        return _maybe_spent(status, headers, body, wall_now)
+    error = _error_in(body)
+    meaning = _meaning(status, headers, error, wall_now)
+    return _advised(headers.get("x-should-retry"), meaning)
+
+
+def _meaning(
+    status: int, headers: Mapping[str, str], error: Mapping[str, Any], wall_now: float
+) -> Meaning:
+    wait_s = retry_after_s(headers, wall_now=wall_now)
+    if wait_s is None:
+        wait_s = wait_in_error(error, wall_now=wall_now)
+    if status in _JUDGED:
+        return _judged(status, error, wait_s)
     if status in (498, 503, 529):  # 498: Groq's flex tier has no room
-        return Backoff(RefusalCause.OVERLOAD, retry_after_s(headers, wall_now=wall_now))
-    if status in (408, 500, 502, 504) or 520 <= status <= 526:  # 52x: a CDN's upstream broke
+        return Backoff(RefusalCause.OVERLOAD, wait_s)
+    if status in (408, 424) or status >= 500:  # 424: TGI failed while it generated
         return BROKEN
     return RELAY
+
+
+def _judged(status: int, error: Mapping[str, Any], wait_s: float | None) -> Meaning:
+    words = _words(error)
+    message = str(error.get("message", ""))[:MESSAGE_CHARS].lower()
+    if status == 402 or words & _QUOTA_WORDS or _any_in(_QUOTA_TEXTS, message):
+        return Backoff(RefusalCause.QUOTA, wait_s)
+    throttled = status == 429 or words & _RATE_WORDS
+    if not throttled:
+        return RELAY
+    if _too_large(message):
+        return NEVER
+    if _spent_for_today(error):
+        return Backoff(RefusalCause.QUOTA, None)  # its delay is that of the next minute
+    if words & _OVERLOAD_WORDS or _any_in(_OVERLOAD_TEXTS, message):
+        return Backoff(RefusalCause.OVERLOAD, wait_s)
+    if wait_s is not None and wait_s > QUOTA_RETRY_AFTER_S:
+        return Backoff(RefusalCause.QUOTA, wait_s)
+    return Backoff(RefusalCause.RATE, wait_s)
+
+
+def _advised(advice: str | None, meaning: Meaning) -> Meaning:
+    """Return the meaning as the provider's `x-should-retry` has it; a spent account stays so."""
+    if advice == "false" and not isinstance(meaning, Relay):
+        spent = isinstance(meaning, Backoff) and meaning.cause is RefusalCause.QUOTA
+        return meaning if spent else NEVER
+    if advice == "true" and meaning == RELAY:
+        return BROKEN
+    return meaning
 
 
 def meaning_of_error(error: Mapping[str, Any]) -> Meaning:
@@ -109,57 +200,54 @@ def meaning_of_error(error: Mapping[str, Any]) -> Meaning:
     """
     for key in ("code", "status_code", "status", "type"):
         word = error.get(key)
-        status = _STATUS_OF_WORD.get(word) if isinstance(word, str) else word
-        if status is None and isinstance(word, str) and word.isdecimal():
+        status = _STATUS_OF_WORD.get(word.lower()) if isinstance(word, str) else word
+        if status is None and isinstance(word, str) and len(word) == 3 and word.isdecimal():
             status = int(word)
         if isinstance(status, int) and 400 <= status <= 599:
-            body = jsonio.dumps({"error": error})
-            return meaning_of(status, {}, body, wall_now=0.0)
+            return _meaning(status, {}, error, 0.0)
     return BROKEN
 
 
-def retry_after_s(headers: Mapping[str, str], *, wall_now: float) -> float | None:
-    """Return how long the provider wants us to wait, in seconds; None if it does not say.
-
-    Reads `retry-after-ms`, then `retry-after` as seconds (fractions too) or as a date.
-    """
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            wait_s = float(text) * scale
-        except ValueError:
-            continue
-        if 0 <= wait_s < float("inf"):
-            return wait_s
-    return _until_date_s(headers.get("retry-after"), wall_now)
+def _words(error: Mapping[str, Any]) -> set[str]:
+    """Return an error's codes and types, in lower case."""
+    found = (error.get(key) for key in ("code", "type", "status", "error_type", "__type"))
+    return {word.lower() for word in found if isinstance(word, str)}
 
 
-def _until_date_s(text: str | None, wall_now: float) -> float | None:
+def _any_in(texts: tuple[str, ...], message: str) -> bool:
+    return any(text in message for text in texts)
+
+
+def _too_large(message: str) -> bool:
+    """Say whether one request asks for more than a minute's limit: it can never pass."""
+    if _any_in(_NEVER_TEXTS, message):
+        return True
+    limit, requested = _LIMIT.search(message), _REQUESTED.search(message)
+    return bool(limit and requested and int(requested[1]) > int(limit[1]))
+
+
+def _spent_for_today(error: Mapping[str, Any]) -> bool:
+    """Say whether Google's details name a daily quota."""
+    details = error.get("details")
+    for detail in details[:64] if isinstance(details, list) else ():
+        violations = detail.get("violations") if isinstance(detail, dict) else None
+        for each in violations[:64] if isinstance(violations, list) else ():
+            if isinstance(each, dict) and _PER_DAY in str(each.get("quotaId", "")).lower():
+                return True
+    return False
+
+
+def _error_in(body: bytes) -> Mapping[str, Any]:
+    """Return the error that a body holds; what is only a text counts as its message."""
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - wall_now) if text else None
-    except ValueError:
-        return None
-
-
-def _maybe_spent(status: int, headers: Mapping[str, str], body: bytes, wall_now: float) -> Meaning:
-    wait_s = retry_after_s(headers, wall_now=wall_now)
-    error = _error_in(body)
-    words = {str(error.get(key, "")).lower() for key in ("code", "type")}
-    spent = bool(words & _QUOTA_CODES) or _SPENT_TEXT in str(error.get("message", "")).lower()
-    if status == 402 or spent:
-        return Backoff(RefusalCause.QUOTA, wait_s)
-    if status != 429:
-        return RELAY
-    if wait_s is not None and wait_s > QUOTA_RETRY_AFTER_S:
-        return Backoff(RefusalCause.QUOTA, wait_s)
-    if "overloaded_error" in words:
-        return Backoff(RefusalCause.OVERLOAD, wait_s)
-    return Backoff(RefusalCause.RATE, wait_s)
-
-
-def _error_in(body: bytes) -> dict[str, Any]:
-    parsed = jsonio.loads_object(body) if body else None
-    error = (parsed or {}).get("error", parsed)
+        parsed = jsonio.loads(body) if body else None
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(parsed, list) and parsed:  # Gemini puts its error into a list
+        parsed = parsed[0]
+    if not isinstance(parsed, dict):
+        return {}
+    error = parsed.get("error", parsed)
+    if isinstance(error, str):  # TGI, Fireworks
+        return {**parsed, "message": error}
     return error if isinstance(error, dict) else {}

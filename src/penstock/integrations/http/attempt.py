@@ -13,10 +13,11 @@ from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
     RELAY,
     Meaning,
+    Relay,
     meaning_of,
     needs_body,
-    retry_after_s,
 )
+from penstock.wire.waits import retry_after_s
 
 _BODY = "penstock_body"
 
@@ -26,7 +27,7 @@ def wants_body(response: Any) -> bool:
     status: int = response.status_code
     if status < 400:
         return False
-    return needs_body(status) or meaning_of(status, {}, wall_now=0.0) != RELAY
+    return needs_body(status) or meaning_of(status, response.headers, wall_now=0.0) != RELAY
 
 
 def with_body(library: Any, response: Any, body: bytes) -> Any:
@@ -110,6 +111,12 @@ def mark(response: Any, slot: Hold) -> None:
     """Put the request's id and its waiting time into the answer's headers."""
     response.headers["x-penstock-id"] = slot.id
     response.headers["x-penstock-queue-ms"] = f"{slot.queued_s * 1000:.0f}"
+
+
+def give_up(response: Any, meaning: Meaning) -> None:
+    """Tell the SDK not to try again what the provider will never take."""
+    if isinstance(meaning, Relay) and meaning.for_good:
+        response.headers["x-should-retry"] = "false"
 
 
 def bound_wait(response: Any) -> None:

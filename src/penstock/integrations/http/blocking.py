@@ -113,6 +113,7 @@ class SyncScheduling:
         """Tell the scheduler what the answer means; say whether to send once more."""
         meaning = attempt.judge(response)
         if isinstance(meaning, Relay):
+            attempt.give_up(response, meaning)
             return False
         if isinstance(meaning, Backoff):
             again = _again(lambda: slot.throttled(meaning.cause, meaning.retry_after_s))
