@@ -1,5 +1,8 @@
 """What a refused caller is told, and that it is told in its vendor's words."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import anthropic
 import openai
 import pytest
@@ -98,14 +101,18 @@ def test_the_sdks_raise_their_usual_exceptions(mock: MockServer, vendor: str) ->
 
 
 def test_the_queue_time_is_told_to_the_one_who_waited(mock: MockServer) -> None:
-    with sidecar(in_front_of(mock.url, window=1)) as proxy:
-        with connect(proxy.port) as first:
-            first.sendall(raw_request(headers={"x-mock-output-tokens": "1000"}))
-            eventually(lambda: proxy.snapshot().in_flight == 1)
-            reply = call(proxy.port, headers={"x-mock-output-tokens": "2"})
+    with sidecar(in_front_of(mock.url, window=1)) as proxy, ThreadPoolExecutor() as callers:
+        _occupy(proxy)
+        waiting = callers.submit(call, proxy.port, headers={"x-mock-output-tokens": "2"})
+        eventually(lambda: proxy.snapshot().waiting == 1)
+        seen_waiting_at = time.monotonic()
+        time.sleep(0.02)
+        at_least_ms = int(1000 * (time.monotonic() - seen_waiting_at))
+        proxy.holder.close()  # type: ignore[attr-defined]
+        reply = waiting.result()
 
     assert reply.status == 200
-    assert int(reply.headers["x-penstock-queue-ms"]) > 50
+    assert int(reply.headers["x-penstock-queue-ms"]) >= at_least_ms > 0
 
 
 def test_with_room_nobody_waits(proxy: SidecarThread) -> None:
