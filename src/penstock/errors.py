@@ -20,8 +20,9 @@ class Refused(PenstockError):
         id: the request's id, as `penstock explain` takes it.
         reason: "shed", "queue_full", "expired", "hopeless" (it can no longer be on time),
             "draining", "upstream" (the provider's last answer stands), "quota" (the account is
-            spent), "rate" (the provider asks for a longer pause than the request can wait) or
-            "no_upstream".
+            spent), "rate" (the provider asks for a longer pause than the request can wait),
+            "no_upstream", "too_large" (no wait would make room for it) or "fault" (a defect of
+            penstock).
         rung: the cost ladder's step it stood on (its predicted bucket).
         predicted_cost_tokens: what it was expected to cost, in output tokens.
         severity: overload in [0, 1] at the decision.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.deficits import Deficits
+from penstock.core.deficits import CREDIT_QUANTA, DEBT_QUANTA, Deficits
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket, ticket_of
 from tests.core.story import request
@@ -97,3 +97,28 @@ def test_after_a_top_up_somebody_can_always_pay(
 def test_a_quantum_that_gives_no_turn_is_refused(quantum: float) -> None:
     with pytest.raises(ValueError, match="gives no class a turn"):
         Deficits(quantum)
+
+
+def test_a_refused_giant_leaves_its_class_no_credit_that_keeps_others_from_their_turn() -> None:
+    deficits = Deficits(256.0)
+    deficits.tokens["batch"] = 490_000.0
+    deficits.charge("batch", 490_000.0)
+    deficits.charge("batch", -490_000.0)
+
+    assert deficits.tokens["batch"] == CREDIT_QUANTA * 256.0
+
+
+def test_an_ordinary_refund_gives_back_what_was_charged() -> None:
+    deficits = Deficits(256.0)
+    deficits.charge("batch", 2000.0)
+    deficits.charge("batch", -2000.0)
+
+    assert deficits.tokens["batch"] == 0.0
+
+
+def test_no_usage_makes_a_debt_without_a_floor() -> None:
+    deficits = Deficits(256.0)
+    deficits.charge("batch", 1e8)
+    deficits.charge("batch", 1e8)
+
+    assert deficits.tokens["batch"] == -DEBT_QUANTA * 256.0

@@ -40,7 +40,7 @@ def test_a_rate_refusal_after_it_kept_its_word_backs_off_and_is_probed() -> None
 
 
 def test_a_spent_quota_closes_the_upstream_until_its_reset_and_is_never_slept_on() -> None:
-    health = Health()
+    health = Health(max_pause_s=9 * DAY_S)
     refuse(health, RefusalCause.QUOTA, at=10.0, retry_after_s=2 * DAY_S)
 
     assert health.exhausted(now=10.0)
@@ -67,7 +67,7 @@ def test_a_rate_refusal_of_minutes_is_a_pause_and_no_quota() -> None:
 
 
 def test_a_rate_refusal_of_days_is_a_spent_quota() -> None:
-    health = Health()
+    health = Health(max_pause_s=9 * DAY_S)
     refuse(health, RefusalCause.RATE, at=0.0, retry_after_s=DAY_S)
 
     assert health.exhausted(now=DAY_S - 1.0)

@@ -35,6 +35,9 @@ class Window:
         self.resting: dict[int, tuple[float, Request]] = {}
         self.seen: list[tuple[float, Event]] = []
 
+    def take_faults(self) -> list[Exception]:
+        return []
+
     def handle(self, event: Event, *, now: float) -> list[Action]:
         self.seen.append((now, event))
         answers: list[Action] = []

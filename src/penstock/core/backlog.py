@@ -46,6 +46,12 @@ class Backlog:
         held.count += 1
         held.tokens += ticket.cost_tokens
 
+    def clear(self) -> None:
+        """Forget who is held back, to count them anew."""
+        self._count = 0
+        for held in self._held.values():
+            held.count, held.tokens = 0, 0.0
+
     def leave(self, ticket: Ticket) -> None:
         """Count out a ticket that goes upstream or ends."""
         held = self._held[ticket.request.traffic_class]

@@ -7,6 +7,8 @@ from penstock.core.rule import Rule, shown
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
+CREDIT_QUANTA, DEBT_QUANTA = 16.0, 256.0
+"""4,096 tokens of credit, a long reply, and 65,536 of debt at the default quantum."""
 _QUANTUM = Rule(low=1e-3, high=1e9)
 
 
@@ -67,8 +69,21 @@ class Deficits:
             self.tokens[first] = max(self.tokens[first], heads[first].request.cost_tokens)
 
     def charge(self, name: str, tokens: float) -> None:
-        """Take tokens from a class (negative: give them back)."""
-        self.tokens[name] = self.tokens.get(name, 0.0) - tokens
+        """Take tokens from a class (negative: give them back).
+
+        What is given back leaves no more than `CREDIT_QUANTA` that was not there before, and no
+        debt is deeper than `DEBT_QUANTA`: a giant that is refused, or a usage that is a lie, must
+        not keep other classes, or its own, from their turns.
+        """
+        before = self.tokens.get(name, 0.0)
+        after = before - tokens
+        if tokens < 0.0:
+            ceiling = CREDIT_QUANTA * self.quantum_tokens
+            if after > ceiling:
+                after = max(before, ceiling)
+        elif after < -DEBT_QUANTA * self.quantum_tokens:
+            after = min(before, -DEBT_QUANTA * self.quantum_tokens)
+        self.tokens[name] = after
 
     def clear(self) -> None:
         """Forget credits and debts."""

@@ -220,7 +220,8 @@ class Reject:
         reason: "shed", "queue_full", "expired", "hopeless" (it can no longer be on time, and its
             class refuses such), "draining", "quota" (every upstream's is spent), "rate" (all
             pause for longer than it can wait), "upstream" (the last attempt's answer is relayed),
-            "no_upstream".
+            "no_upstream", "too_large" (dearer than any upstream's limits can ever hold), "fault"
+            (something inside raised while it was being handled).
         retry_after_s: the earliest time at which a new try makes sense, or None if never.
 
     """

@@ -107,6 +107,15 @@ class Lane:
         for queue in (self.tenants or {}).values():
             queue.rest()
 
+    def renew(self, allocator: Allocator) -> None:
+        """Begin afresh with nobody in it; what was learnt of its load stays."""
+        self.allocator = allocator
+        self._parking.clear()
+        for name in self.queues:  # those that fly settle their charge with their class's queue
+            self.queues[name] = self._new_queue(name)
+        self._cause = ""
+        self.signals.clear_counts()
+
     def take(self, ticket: Ticket, now: float) -> None:
         """Remove a waiting ticket."""
         name = ticket.request.traffic_class

@@ -5,6 +5,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal
 
+from penstock.core.rule import shown
+
 BUCKET_UPPER_TOKENS: tuple[tuple[str, float], ...] = (
     ("short", 64),
     ("medium", 256),
@@ -12,6 +14,8 @@ BUCKET_UPPER_TOKENS: tuple[tuple[str, float], ...] = (
     ("xlong", math.inf),
 )
 """Output-token buckets and their inclusive upper bounds (ours, version 1)."""
+LARGEST_ESTIMATE_TOKENS = 1e9
+"""No estimate is larger: 2,048 of the longest replies that any provider offers are fewer."""
 _NAMES = tuple(name for name, _ in BUCKET_UPPER_TOKENS)
 _UPPER_TOKENS = tuple(upper for _, upper in BUCKET_UPPER_TOKENS)
 
@@ -56,13 +60,15 @@ class TokenEstimate:
         """Refuse what is no quantile pair.
 
         Raises:
-            ValueError: a quantile is below 1, not finite, or p90 is below p50.
+            ValueError: a quantile is below 1, above `LARGEST_ESTIMATE_TOKENS` or no number, or
+                p90 is below p50.
 
         """
-        if not 1 <= self.p50_tokens <= self.p90_tokens < math.inf:
+        if not 1 <= self.p50_tokens <= self.p90_tokens <= LARGEST_ESTIMATE_TOKENS:
             raise ValueError(
-                f"p50={self.p50_tokens!r}, p90={self.p90_tokens!r} tokens is no estimate: "
-                "1 <= p50 <= p90 < inf must hold; were the two swapped?"
+                f"p50={shown(self.p50_tokens)}, p90={shown(self.p90_tokens)} tokens is no "
+                f"estimate: 1 <= p50 <= p90 <= {LARGEST_ESTIMATE_TOKENS:g} must hold; were the two "
+                "swapped?"
             )
 
 

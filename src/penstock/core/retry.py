@@ -13,6 +13,12 @@ def last_at(ticket: Ticket) -> float:
     return request.deadline if request.deadline < request.expires_at else request.expires_at
 
 
+def given_up_at(ticket: Ticket) -> float:
+    """Return when a ticket that still waits is refused; inf if it waits for ever."""
+    until = last_at(ticket) if ticket.attempts else ticket.request.expires_at
+    return ticket.hopeless_at if ticket.hopeless_at < until else until
+
+
 def may_go_elsewhere(ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:
     """Say whether a broken attempt may leave its upstream for a sound one; note that it broke.
 

@@ -1,10 +1,12 @@
 """The scheduler: events in, actions out. It is told the time and never asks for it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from penstock.core import retry
 from penstock.core.backlog import Backlog
+from penstock.core.bounds import Gate, require_time
+from penstock.core.containment import Containment
 from penstock.core.events import (
     Action,
     Arrived,
@@ -19,24 +21,24 @@ from penstock.core.events import (
     LimitsSeen,
     Reject,
     Throttled,
-    Why,
     Woke,
 )
 from penstock.core.lane import Lane
+from penstock.core.lanes import Lanes
 from penstock.core.policy import Admit, Allocator, DeferFor, OrderedQueue, OverloadPolicy
-from penstock.core.retry_budget import RetryBudget
 from penstock.core.settings import Settings
 from penstock.core.snapshot import Snapshot, snapshot_of
-from penstock.core.sticky import Stickiness
 from penstock.core.ticket import Stage, Ticket, ticket_of
 from penstock.core.timers import Timers
 from penstock.core.upstream.ledger import Upstream
+from penstock.core.why import why_of
 from penstock.errors import ProtocolError
 
 DRAIN_RETRY_S = 5.0
 LONGEST_RETRY_S = 60.0
 BACKOFF_BASE_S = 0.5
-MODELS_LIMIT = 4096
+FAULT_RETRY_S = 1.0
+"""After two faults in a row a lane is left alone that long."""
 # A module's name is found faster than a member of an Enum, here twice for each event.
 _QUEUED, _IN_FLIGHT, _ENDED = Stage.QUEUED, Stage.IN_FLIGHT, Stage.ENDED
 
@@ -63,12 +65,8 @@ class Scheduler:
         self._upstreams = {u.name: u for u in upstreams}
         self._all_upstreams = upstreams
         self._overload = overload
-        self._make_allocator = make_allocator
-        self._make_queue = make_queue
         self._classes = {c.name: c for c in settings.classes}
-        self._lanes: dict[tuple[str, ...], Lane] = {}
-        self._lane_of_model: dict[str, Lane | None] = {}
-        self._lanes_of_upstream: dict[str, list[Lane]] = {u.name: [] for u in upstreams}
+        self._lanes = Lanes(settings, upstreams, make_allocator, make_queue)
         self._tickets: dict[int, Ticket] = {}
         self._deferred = Timers()
         self._expiry = Timers()
@@ -76,6 +74,11 @@ class Scheduler:
         self._now = -math.inf
         self._draining = False
         self._actions: list[Action] = []
+        self._gate = Gate()
+        self._at_work: Ticket | None = None
+        self._containment = Containment(
+            self._tickets, self._lanes, self._upstreams, self._backlog, self._deferred, self._expiry
+        )
         self._handlers: dict[type, Callable[..., None]] = {
             Arrived: self._on_arrived,
             FirstToken: self._on_first_token,
@@ -91,27 +94,37 @@ class Scheduler:
     def handle(self, event: Event, *, now: float) -> list[Action]:
         """Take in one event and return what must be done, in order.
 
+        Whatever raises inside ends at most the one request that was being handled, with the
+        reason "fault"; its slot is free, the others go on, and `take_faults` returns the errors.
+
         Raises:
             ProtocolError: time went backwards, an id arrived twice, a class is not configured,
-                or an event speaks of a request that does not fly. What timers had decided
-                by then is returned by the next call, for which `next_wakeup` asks at once.
+                a number is impossible (`core.bounds`), or an event speaks of a request that does
+                not fly. What timers had decided by then is returned by the next call, for which
+                `next_wakeup` asks at once.
 
         """
-        if not self._now <= now < math.inf:
-            raise ProtocolError(
-                f"now={now!r} is before the last event ({self._now!r}): "
-                "time must not go backwards; did two clocks get mixed?"
-            )
+        require_time(now, self._now)
+        event = self._gate.checked(event, now)
         self._now = now
-        if self._deferred.earliest <= now or self._expiry.earliest <= now:
-            # At one instant timers come last: those due exactly now wait for `Woke`.
-            self._timers(now if isinstance(event, Woke) else math.nextafter(now, -math.inf), now)
-        self._handlers[type(event)](event, now)
+        self._at_work = None
+        try:
+            self._take_in(event, now)
+        except ProtocolError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - kept for `take_faults`, and counted
+            self._contain(event, fault, now)
         for upstream in self._all_upstreams:
             if upstream.capacity.window != upstream.window_told:
                 self._actions.append(upstream.window_moved())
         actions, self._actions = self._actions, []
         return actions
+
+    def _take_in(self, event: Event, now: float) -> None:
+        if self._deferred.earliest <= now or self._expiry.earliest <= now:
+            # At one instant timers come last: those due exactly now wait for `Woke`.
+            self._timers(now if isinstance(event, Woke) else math.nextafter(now, -math.inf), now)
+        self._handlers[type(event)](event, now)
 
     def next_wakeup(self) -> float | None:
         """Return when `Woke` is due, or None if nothing waits for time alone."""
@@ -122,17 +135,27 @@ class Scheduler:
             at = self._deferred.next_at()
         if self._expiry.earliest < at:
             at = min(at, self._expiry.next_at())
-        for lane in self._lanes.values():
+        for lane in self._lanes:
             if lane.wake_at < at:
                 at = lane.wake_at
         if at == math.inf:
             return None
         return at if at > self._now else self._now
 
+    def take_faults(self) -> Sequence[Exception]:
+        """Return what was raised inside since this was last asked, the last few at most."""
+        return self._containment.take()
+
     def snapshot(self) -> Snapshot:
         """Return the scheduler's state, for people."""
         return snapshot_of(
-            self._now, self._draining, self._lanes, self._upstreams, len(self._deferred)
+            self._now,
+            self._draining,
+            self._lanes.by_upstreams,
+            self._upstreams,
+            len(self._deferred),
+            self._gate.ignored,
+            self._containment.seen,
         )
 
     # Events
@@ -147,14 +170,14 @@ class Scheduler:
                 f"class {request.traffic_class!r} is not configured: "
                 f"known are {sorted(self._classes)}"
             )
-        lane = self._lane_of_model.get(request.model) or self._lane(request.model)
+        lane = self._lanes.of_model.get(request.model) or self._lanes.find(request.model)
         if lane is None:
             self._reject(ticket_of(request, 0.0, 0.0), None, "no_upstream", None, now)
             return
         lane.retries.arrived(now)
         estimate = request.estimate
         p50_s, p90_s = lane.service_s(request.model, estimate.p50_tokens, estimate.p90_tokens)
-        ticket = ticket_of(request, p50_s, p90_s)
+        ticket = self._at_work = ticket_of(request, p50_s, p90_s)
         if known.hopeless == "refuse":
             ticket.hopeless_at = request.deadline - p50_s
         signals = lane.signals
@@ -202,14 +225,14 @@ class Scheduler:
         if ratio == ratio:  # not nan
             signals.replied(ticket, ratio, now)
         self._end(ticket)
-        for each in self._lanes_of_upstream[ticket.upstream]:
+        for each in self._lanes.of_upstream[ticket.upstream]:
             self._pump(each, now)
 
     def _on_throttled(self, event: Throttled, now: float) -> None:
         ticket = self._flying(event.request_id, "Throttled")
         lane = self._landed(ticket)
         upstream = self._upstreams[ticket.upstream]
-        sharing = self._lanes_of_upstream[upstream.name]
+        sharing = self._lanes.of_upstream[upstream.name]
         before = [each.closings(now) for each in sharing]
         upstream.refuse(ticket, event, now=now)
         lane.settle(ticket, -ticket.cost_tokens)
@@ -266,7 +289,8 @@ class Scheduler:
         ticket = self._tickets.get(event.request_id)
         if ticket is None:  # it had ended: the caller could not know
             return
-        lane = self._lane_of(ticket)
+        self._at_work = ticket
+        lane = self._lanes.of(ticket.request.model)
         if ticket.stage is _IN_FLIGHT:
             self._landed(ticket)
             self._upstreams[ticket.upstream].left(ticket, now=now)
@@ -278,14 +302,14 @@ class Scheduler:
         self._pump(lane, now)
 
     def _on_woke(self, _event: Woke, now: float) -> None:
-        for lane in self._lanes.values():
+        for lane in self._lanes:
             self._pump(lane, now)
 
     def _on_draining(self, _event: Draining, now: float) -> None:
         self._draining = True
         for ticket in [t for t in self._tickets.values() if t.stage is not _IN_FLIGHT]:
             self._refuse_waiting(ticket, "draining", DRAIN_RETRY_S, now)
-        for lane in self._lanes.values():
+        for lane in self._lanes:
             self._pump(lane, now)
 
     def _on_limits_seen(self, event: LimitsSeen, now: float) -> None:
@@ -316,19 +340,20 @@ class Scheduler:
             elif late.hopeless_at <= now:
                 self._refuse_waiting(late, "hopeless", None, now)
             else:  # too late for another attempt: the last answer stands
-                open_s = self._lane_of(late).open_at(now) - now
+                open_s = self._lanes.of(late.request.model).open_at(now) - now
                 self._refuse_waiting(late, "upstream", open_s, now)
         for id_ in returning:
             ticket = self._tickets.get(id_)
             if ticket is None:  # expired at the same time
                 continue
-            lane = self._lane_of(ticket)
+            self._at_work = ticket
+            lane = self._lanes.of(ticket.request.model)
             lane.signals.refresh(now)
             if ticket.held_by == "backoff":
                 lane.push(ticket, now)
             else:
                 self._judge(ticket, lane, now)
-        for lane in self._lanes.values():
+        for lane in self._lanes:
             self._pump(lane, now)
 
     def _judge(self, ticket: Ticket, lane: Lane, now: float) -> None:
@@ -336,7 +361,7 @@ class Scheduler:
         if isinstance(verdict, Admit):
             lane.push(ticket, now)
         elif isinstance(verdict, DeferFor):
-            why = self._why(ticket, lane, now)
+            why = why_of(ticket, lane, now)
             ticket.deferrals += 1
             until = now + verdict.delay_s
             self._defer(ticket, "deferral", until)
@@ -352,14 +377,16 @@ class Scheduler:
 
     def _pump(self, lane: Lane, now: float) -> None:
         signals = lane.signals
+        self._at_work = None
         while (chosen := lane.next(now)) is not None:
             ticket, upstream = chosen
+            self._at_work = ticket
             request = ticket.request
             lane.take(ticket, now)
             self._backlog.leave(ticket)
             ticket.hold("", now)
             lane.charge(ticket)
-            why = self._why(ticket, lane, now)
+            why = why_of(ticket, lane, now)
             if ticket.attempts:
                 if upstream.health.troubled and not ticket.retry_paid:
                     lane.retries.spend(now=now)
@@ -373,12 +400,13 @@ class Scheduler:
             if lane.sticky is not None:
                 lane.sticky.served(ticket)
             self._actions.append(Dispatch(request, upstream.name, why))
+            self._at_work = None
         if not signals.waiting and not signals.in_flight:
             lane.rest()
 
     def _pump_sharing(self, upstream: str, now: float) -> None:
         """Let every lane go on that the upstream belongs to."""
-        for lane in self._lanes_of_upstream[upstream]:
+        for lane in self._lanes.of_upstream[upstream]:
             self._pump(lane, now)
 
     def _requeue(self, ticket: Ticket, lane: Lane, now: float) -> None:
@@ -387,9 +415,7 @@ class Scheduler:
 
     def _hold_back(self, ticket: Ticket) -> None:
         self._backlog.enter(ticket)
-        until = retry.last_at(ticket) if ticket.attempts else ticket.request.expires_at
-        if ticket.hopeless_at < until:
-            until = ticket.hopeless_at
+        until = retry.given_up_at(ticket)
         if until < math.inf:
             self._expiry.set(ticket.request.id, until)
 
@@ -397,7 +423,7 @@ class Scheduler:
         """Refuse what waits for upstreams that are closed beyond its own patience."""
         open_at = lane.open_at(now)
         for ticket in list(self._tickets.values()):
-            if ticket.stage is _IN_FLIGHT or self._lane_of(ticket) is not lane:
+            if ticket.stage is _IN_FLIGHT or self._lanes.of(ticket.request.model) is not lane:
                 continue
             if no_use := lane.no_use(ticket.request, now):
                 self._refuse_waiting(ticket, no_use, open_at - now, now)
@@ -405,7 +431,7 @@ class Scheduler:
     def _refuse_waiting(
         self, ticket: Ticket, reason: str, retry_after_s: float | None, now: float
     ) -> None:
-        lane = self._lane_of(ticket)
+        lane = self._lanes.of(ticket.request.model)
         if ticket.stage is _QUEUED:
             lane.take(ticket, now)
         self._end(ticket)
@@ -420,42 +446,24 @@ class Scheduler:
         now: float,
     ) -> None:
         ticket.hold("", now)
-        why = self._why(ticket, lane, now)
+        why = why_of(ticket, lane, now)
         self._actions.append(Reject(ticket.request, reason, retry_after_s, why))
 
+    def _contain(self, event: Event, fault: Exception, now: float) -> None:
+        """End the one request that was being handled, and let the others go on."""
+        held, actions = self._containment, self._actions
+        ticket = self._at_work
+        if isinstance(event, Arrived) and not held.knows(event.request.id, actions):
+            ticket = ticket_of(event.request, 0.0, 0.0)  # it fell before there was one
+        held.end(fault, ticket, event, actions, now)
+        for lane in self._lanes:
+            try:
+                self._pump(lane, now)
+            except Exception as again:  # noqa: BLE001 - kept, and looked at again in a moment
+                held.end(again, self._at_work, Woke(), actions, now)
+                lane.wake_at = now + FAULT_RETRY_S
+
     # Facts
-
-    def _lane(self, model: str) -> Lane | None:
-        lane = self._lane_of_model.get(model)
-        if lane is None and model not in self._lane_of_model:
-            if len(self._lane_of_model) >= MODELS_LIMIT:  # names are the callers'
-                self._lane_of_model.clear()
-            serving = tuple(u for u in self._upstreams.values() if u.serves(model))
-            names = tuple(u.name for u in serving)
-            if serving and names not in self._lanes:
-                self._lanes[names] = self._new_lane(serving)
-            lane = self._lane_of_model[model] = self._lanes.get(names)
-        return lane
-
-    def _new_lane(self, serving: tuple[Upstream, ...]) -> Lane:
-        lane = Lane(
-            serving,
-            self._make_allocator(),
-            self._make_queue,
-            RetryBudget(self.settings.retry_share, len(serving)),
-            sticky=Stickiness() if self.settings.sticky else None,
-            tenants={} if self.settings.tenant_turns else None,
-        )
-        lane.signals.window = sum(upstream.capacity.window for upstream in serving)
-        for upstream in serving:
-            upstream.has_peers = upstream.has_peers or len(serving) > 1
-            self._lanes_of_upstream[upstream.name].append(lane)
-        return lane
-
-    def _lane_of(self, ticket: Ticket) -> Lane:
-        lane = self._lane(ticket.request.model)
-        assert lane is not None  # only requests with a lane become tickets
-        return lane
 
     def _flying(self, request_id: int, what: str) -> Ticket:
         ticket = self._tickets.get(request_id)
@@ -465,10 +473,11 @@ class Scheduler:
                 f"{what} of request {request_id}, which is {state}: only what flies can be "
                 "answered; was an outcome reported twice?"
             )
+        self._at_work = ticket
         return ticket
 
     def _landed(self, ticket: Ticket) -> Lane:
-        lane = self._lane_of_model.get(ticket.request.model) or self._lane_of(ticket)
+        lane = self._lanes.of(ticket.request.model)
         lane.signals.landed(ticket)
         return lane
 
@@ -486,25 +495,3 @@ class Scheduler:
         open_s = lane.open_at(now) - now
         drain_s = lane.signals.waiting_work_s / max(1.0, min(lane.signals.window, 1e9))
         return min(LONGEST_RETRY_S, max(1.0, open_s + drain_s))
-
-    def _why(self, ticket: Ticket, lane: Lane | None, now: float) -> Why:
-        request = ticket.request
-        slack_s = ticket.latest_start - now
-        waited_s = now - request.arrived_at
-        if lane is None:
-            return Why(0.0, ticket.rung, 0.0, 0.0, 0, 0, waited_s, 0, 0, slack_s, 0.0, ticket.waits)
-        signals = lane.signals
-        return Why(
-            signals.severity,
-            ticket.rung,
-            lane.allocator.deficit_tokens(request.traffic_class),
-            signals.window,
-            signals.occupied,
-            signals.waiting,
-            waited_s,
-            ticket.deferrals,
-            ticket.attempts,
-            slack_s,
-            ticket.service_p50_s,
-            ticket.waits.copy(),
-        )

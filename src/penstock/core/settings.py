@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from penstock.core.model import TrafficClass
 
@@ -25,6 +25,18 @@ class Limits:
     tokens_per_min: float = math.inf
     input_tokens_per_min: float = math.inf
     output_tokens_per_min: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Refuse limits under which nothing would go in a lifetime.
+
+        Raises:
+            ValueError: a limit is below 0.001 a minute (one in 17 hours) or not a number.
+
+        """
+        for each in fields(self):
+            limit = getattr(self, each.name)
+            if not limit >= 1e-3:
+                raise ValueError(f"{each.name}={limit!r} must be at least 0.001 a minute")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,7 @@ class Settings:
         retry_share: attempts beyond the first, as a share of requests, while an upstream refuses.
         max_attempts: after so many attempts, the first included, a fault is final. Refusals at
             the upstream's door are not, as long as the request has a time-to-live to end it.
+        max_pause_s: no upstream is paused for longer, whatever wait it states; then it is probed.
 
     """
 
@@ -82,14 +95,17 @@ class Settings:
     tenant_turns: bool = True
     retry_share: float = 0.1
     max_attempts: int = 8
+    max_pause_s: float = 900.0
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work.
 
         Raises:
-            ValueError: no class, no upstream, or a name used twice.
+            ValueError: no class, no upstream, a name used twice, or a pause of no length.
 
         """
+        if not 0.0 < self.max_pause_s <= 1e9:
+            raise ValueError(f"max_pause_s={self.max_pause_s!r} must be > 0 and <= 1e9 seconds")
         for what, names in (
             ("classes", [c.name for c in self.classes]),
             ("upstreams", [u.name for u in self.upstreams]),

@@ -195,6 +195,17 @@ class Signals:
         else:  # rounding errors end here
             self._hopeful_work_s = self._hopeful_deadline = self.pressure = 0.0
 
+    def clear_counts(self) -> None:
+        """Forget who waits and flies, to count them anew; means and severity stay."""
+        self.in_flight = self.waiting = 0
+        self.in_flight_work_s = self.waiting_work_s = 0.0
+        self._hopeful.clear()
+        self._start_by.clear()
+        self._hopeful_work_s = self._hopeful_deadline = 0.0
+        for demand in self.classes.values():
+            demand.in_flight = demand.waiting = 0
+            demand.waiting_tokens = 0.0
+
     def departed(self, ticket: Ticket) -> None:
         """Note a ticket sent upstream."""
         self.in_flight += 1

@@ -51,13 +51,22 @@ class UpstreamSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything, at `now`."""
+    """Everything, at `now`.
+
+    Attributes:
+        deferred: how many requests are held back by timers.
+        ignored_numbers: impossible numbers of providers that were ignored so far.
+        faults: how often something inside raised so far.
+
+    """
 
     now: float
     draining: bool
     deferred: int
     lanes: tuple[LaneSnapshot, ...]
     upstreams: dict[str, UpstreamSnapshot]
+    ignored_numbers: int = 0
+    faults: int = 0
 
     @property
     def waiting(self) -> int:
@@ -76,6 +85,8 @@ def snapshot_of(
     lanes: Mapping[tuple[str, ...], Lane],
     upstreams: Mapping[str, Upstream],
     deferred: int,
+    ignored_numbers: int,
+    faults: int,
 ) -> Snapshot:
     """Return a copy of what these hold now."""
     return Snapshot(
@@ -84,6 +95,8 @@ def snapshot_of(
         deferred,
         tuple(_lane(names, lane, now) for names, lane in lanes.items()),
         {name: _upstream(upstream, now) for name, upstream in upstreams.items()},
+        ignored_numbers + sum(upstream.ignored for upstream in upstreams.values()),
+        faults,
     )
 
 

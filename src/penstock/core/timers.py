@@ -57,6 +57,10 @@ class Timers:
             ids.append(id_)
         return ids
 
+    def __contains__(self, request_id: int) -> bool:
+        """Say whether the request is set."""
+        return request_id in self._due
+
     def __len__(self) -> int:
         """Return how many are set."""
         return len(self._due)

@@ -55,6 +55,8 @@ _REASONS = {
     "rate": "the upstreams ask for a longer pause than it can wait",
     "upstream": "the upstream's last answer stands",
     "no_upstream": "no upstream serves its model",
+    "too_large": "it costs more than any upstream's limits allow in a minute",
+    "fault": "the scheduler failed on it (a defect of penstock: see the log)",
 }
 
 

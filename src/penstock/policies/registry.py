@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
+from penstock.core.upstream.breaker import Health
 from penstock.core.upstream.ledger import Upstream
 from penstock.core.upstream.upstream_limits import UpstreamLimits
 from penstock.errors import ConfigError
@@ -118,4 +119,5 @@ def build_scheduler(settings: Settings) -> Scheduler:
 
 def _upstream(upstream: UpstreamSettings, settings: Settings) -> Upstream:
     capacity = make("capacity", upstream.capacity or settings.stack.capacity)
-    return Upstream(upstream, capacity, UpstreamLimits(upstream.limits))
+    limits = UpstreamLimits(upstream.limits)
+    return Upstream(upstream, capacity, limits, health=Health(settings.max_pause_s))

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -42,6 +42,10 @@ class Core(Protocol):
 
     def handle(self, event: Event, *, now: float) -> list[Action]:
         """Take one event in and answer with actions."""
+        ...
+
+    def take_faults(self) -> Sequence[Exception]:
+        """Return what was raised inside and contained since this was last asked."""
         ...
 
     def next_wakeup(self) -> float | None:
@@ -248,6 +252,12 @@ class Driver:
             if not isinstance(action, WindowMoved):
                 self._deliver(action, first=first)
                 first = False
+        for fault in self._core.take_faults():
+            logger.error(
+                "the scheduler failed on %s and ended at most the one request that it was at",
+                type(event).__name__,
+                exc_info=fault,
+            )
 
     def _deliver(self, action: Decision, *, first: bool) -> None:
         request_id = action.request.id

@@ -22,6 +22,8 @@ _STATUS = {
     "hopeless": 504,
     "upstream": 503,
     "no_upstream": 503,
+    "too_large": 413,
+    "fault": 500,
 }
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",

@@ -10,6 +10,8 @@ LONGEST_PAUSE_S = 60.0
 """Who has no deadline waits no longer than this."""
 LONGEST_RATE_S = 600.0
 """A refusal for the rate that asks for more is a spent quota: days are how vendors say so."""
+MAX_PAUSE_S = 900.0
+"""No stated wait is believed for longer: a probe is cheap, a wrong wait of days is an outage."""
 FAULTS_TO_OPEN = 3
 SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 8, 0.25
 SHARE_WEIGHT = 1.0 / 16.0
@@ -34,8 +36,9 @@ class Health:
 
     """
 
-    def __init__(self) -> None:
-        """Start healthy."""
+    def __init__(self, max_pause_s: float = MAX_PAUSE_S) -> None:
+        """Start healthy; no pause is longer than `max_pause_s`, whatever is asked for."""
+        self.max_pause_s = max_pause_s
         self.paused_until = -math.inf
         self.exhausted_until = -math.inf
         self.closed_until = -math.inf
@@ -77,7 +80,7 @@ class Health:
         now: float,
     ) -> None:
         """Note a refused attempt."""
-        wait_s = retry_after_s if retry_after_s is not None and retry_after_s >= 0 else None
+        wait_s = None if retry_after_s is None else min(retry_after_s, self.max_pause_s)
         sporadic = self._is_sporadic(sent_at)
         if sent_at >= self._last_bad_at:
             self._streak += 1

@@ -1,6 +1,7 @@
 """One upstream as the scheduler sees it: its window, limits, health and service times."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled, WindowMoved
@@ -15,6 +16,8 @@ from penstock.core.upstream.upstream_limits import UpstreamLimits
 
 SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256
+BURST_TOKENS, FASTEST_TOKENS_PER_S = 100_000, 100_000.0
+"""No provider generates more in that time, for one request; a usage that says so is ignored."""
 LEAST_BACKOFF_S = 0.05
 """No refused request goes back to its refuser sooner, whatever explains the refusal."""
 TICK_S = 1e-6
@@ -38,6 +41,8 @@ class Upstream:
     """Others serve some of its models; without them doubt would change nothing."""
     pace: LearntPace = field(default_factory=LearntPace)
     sent: int = 0
+    ignored: int = 0
+    """Usages that nobody can have generated in the time."""
     in_flight: dict[int, Ticket] = field(default_factory=dict)
     tokens: float = 0.0
     slowdown: float = 0.0
@@ -137,6 +142,17 @@ class Upstream:
         self.capacity.on_landing(ticket, left, now=now)
         self.tokens = self.tokens - ticket.cost_tokens if left else 0.0
 
+    def recount(self, flying: Iterable[Ticket]) -> None:
+        """Let these and no others be in flight."""
+        self.in_flight = {ticket.request.id: ticket for ticket in flying}
+        self.tokens = sum((each.cost_tokens for each in self.in_flight.values()), 0.0)
+
+    def abandon(self, ticket: Ticket, *, now: float) -> None:
+        """Take an attempt out after something raised in the middle of its handling."""
+        if self.in_flight.pop(ticket.request.id, None) is not None:
+            self.capacity.on_landing(ticket, len(self.in_flight), now=now)
+        self.limits.settle(ticket, None, None)
+
     def first_token(self, ticket: Ticket, *, now: float) -> None:
         """Note the first token of a reply."""
         if math.isnan(ticket.first_token_at):
@@ -150,6 +166,9 @@ class Upstream:
     def complete(self, ticket: Ticket, event: Completed, *, waiting: bool, now: float) -> float:
         """Take a finished attempt out; return latency over expectation, nan if unknown."""
         sent_at, output_tokens = ticket.dispatched_at, event.output_tokens
+        if output_tokens and output_tokens > BURST_TOKENS + FASTEST_TOKENS_PER_S * (now - sent_at):
+            output_tokens = None
+            self.ignored += 1
         if not self.limits.unlimited:
             self.limits.settle(ticket, output_tokens, event.limited_tokens)
         self.health.succeeded(sent_at=sent_at)
@@ -192,8 +211,8 @@ class Upstream:
             self.capacity.on_refusal(ticket, event.cause, now=now)
         self._land(ticket, now)
         self.limits.settle(ticket, 0, 0)
-        wait_s = event.retry_after_s or 0.0
-        ticket.back_off(self.name, now + (wait_s if wait_s > LEAST_BACKOFF_S else LEAST_BACKOFF_S))
+        wait_s = max(LEAST_BACKOFF_S, min(event.retry_after_s or 0.0, self.health.max_pause_s))
+        ticket.back_off(self.name, now + wait_s)
         if alone:
             return
         self.health.refused(

@@ -51,7 +51,8 @@ class Meter:
         if math.isinf(self.limit):
             return [0.0, -1.0]
         if self._left == self._left:
-            self._left = self._left_now(now) - amount
+            # Owed is a minute at most, as whatever was used leaves the window after one.
+            self._left = max(-self.limit, self._left_now(now) - amount)
             self._left_at = now
         leaves_at = (math.floor(now / GRAIN_S) + 1.0) * GRAIN_S + WINDOW_S + GUARD_S
         entries = self._entries

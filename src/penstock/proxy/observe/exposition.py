@@ -83,6 +83,14 @@ def _state(state: Snapshot) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "penstock_deferred", "Requests held back by the cost ladder.", value=state.deferred
     )
+    yield CounterMetricFamily(
+        "penstock_faults", "Errors inside the scheduler, contained.", value=state.faults
+    )
+    yield CounterMetricFamily(
+        "penstock_ignored_numbers",
+        "Impossible numbers of providers that were ignored.",
+        value=state.ignored_numbers,
+    )
     window = GaugeMetricFamily(
         "penstock_window", "Requests allowed in flight.", labels=["upstream"]
     )

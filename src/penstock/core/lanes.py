@@ -1,0 +1,82 @@
+"""The lanes: which requests contend for which upstreams."""
+
+from collections.abc import Callable, Iterator
+
+from penstock.core.lane import Lane
+from penstock.core.policy import Allocator, OrderedQueue
+from penstock.core.retry_budget import RetryBudget
+from penstock.core.settings import Settings
+from penstock.core.sticky import Stickiness
+from penstock.core.upstream.ledger import Upstream
+
+MODELS_LIMIT = 4096
+
+
+class Lanes:
+    """One lane for each set of upstreams that serve the same models, made when first needed.
+
+    Attributes:
+        of_model: the lanes of models asked for so far, None where no upstream serves the model;
+            look there first, it costs less than `find`.
+        of_upstream: the lanes that share an upstream, by its name.
+        by_upstreams: all lanes, by the names of their upstreams.
+
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        upstreams: tuple[Upstream, ...],
+        make_allocator: Callable[[], Allocator],
+        make_queue: Callable[[], OrderedQueue],
+    ) -> None:
+        """Start with no lane."""
+        self._settings = settings
+        self._upstreams = upstreams
+        self._make_allocator = make_allocator
+        self._make_queue = make_queue
+        self.of_model: dict[str, Lane | None] = {}
+        self.of_upstream: dict[str, list[Lane]] = {u.name: [] for u in upstreams}
+        self.by_upstreams: dict[tuple[str, ...], Lane] = {}
+
+    def __iter__(self) -> Iterator[Lane]:
+        """Walk the lanes in the order in which they were made."""
+        return iter(self.by_upstreams.values())
+
+    def find(self, model: str) -> Lane | None:
+        """Return the lane of a model; None if no upstream serves it."""
+        lane = self.of_model.get(model)
+        if lane is None and model not in self.of_model:
+            if len(self.of_model) >= MODELS_LIMIT:  # names are the callers'
+                self.of_model.clear()
+            serving = tuple(u for u in self._upstreams if u.serves(model))
+            names = tuple(u.name for u in serving)
+            if serving and names not in self.by_upstreams:
+                self.by_upstreams[names] = self._new(serving)
+            lane = self.of_model[model] = self.by_upstreams.get(names)
+        return lane
+
+    def of(self, model: str) -> Lane:
+        """Return the lane of a model that is known to have one."""
+        lane = self.find(model)
+        assert lane is not None  # only requests with a lane become tickets
+        return lane
+
+    def _new(self, serving: tuple[Upstream, ...]) -> Lane:
+        lane = Lane(
+            serving,
+            self._make_allocator(),
+            self._make_queue,
+            RetryBudget(self._settings.retry_share, len(serving)),
+            sticky=Stickiness() if self._settings.sticky else None,
+            tenants={} if self._settings.tenant_turns else None,
+        )
+        lane.signals.window = sum(upstream.capacity.window for upstream in serving)
+        for upstream in serving:
+            upstream.has_peers = upstream.has_peers or len(serving) > 1
+            self.of_upstream[upstream.name].append(lane)
+        return lane
+
+    def renew(self, lane: Lane) -> None:
+        """Give a lane an allocator and queues that know nothing yet, and nobody in its signals."""
+        lane.renew(self._make_allocator())
