@@ -185,7 +185,7 @@ def numbers_of(args: argparse.Namespace) -> Sequence[int]:
     """
     if args.report:
         return TESTING[:REPORTED]
-    first, last = (int(part) for part in args.seeds.split(":"))
+    first, last = (int(part) for part in str(args.seeds).split(":"))
     if first < TESTING.stop and last > TESTING.start:
         raise SystemExit(
             f"--seeds {args.seeds}: worlds {TESTING.start} to {TESTING.stop - 1} are kept for "

@@ -213,7 +213,12 @@ def _pool(dice: random.Random, places: int) -> tuple[dict[str, Any], Pace]:
 def _autoscale(dice: random.Random, places: int) -> tuple[dict[str, Any], Pace]:
     most = max(1, min(places, dice.choice((2, 4, 8, 16))))
     slots = max(1, round(places / most))
-    table = {"model": "autoscale", "most": most, "least": max(1, most // 4), "slots": slots}
+    table: dict[str, Any] = {
+        "model": "autoscale",
+        "most": most,
+        "least": max(1, most // 4),
+        "slots": slots,
+    }
     table |= _speeds(dice)
     long_s = 300.0 / table["tokens_per_s"]
     table |= {"step_after_s": long_s * dice.choice((0.5, 2.0)), "idle_s": 20.0 * long_s}

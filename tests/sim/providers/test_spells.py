@@ -28,23 +28,30 @@ def test_the_two_clocks_undo_each_other_and_never_go_back(
     clock: SpellClock, times: list[float]
 ) -> None:
     times.sort()
-    lived = [clock.lived(at) for at in times]
+    lived = [clock.to_provider_s(at) for at in times]
 
     assert lived == pytest.approx(sorted(lived), abs=1e-6)
-    assert [clock.lived(clock.owners(each)) for each in lived] == pytest.approx(lived, abs=1e-5)
+    assert [clock.to_provider_s(clock.to_owner_s(each)) for each in lived] == pytest.approx(
+        lived, abs=1e-5
+    )
     assert all(0.0 <= here <= at + 1e-6 for here, at in zip(lived, times, strict=True))
 
 
 def test_in_each_period_just_so_much_is_lost() -> None:
     clock = SpellClock(Spells(0.1, 60.0, 10.0), seed=3)
 
-    assert [clock.lived(60.0 * n) for n in range(5)] == pytest.approx([51.0 * n for n in range(5)])
+    assert [clock.to_provider_s(60.0 * n) for n in range(5)] == pytest.approx(
+        [51.0 * n for n in range(5)]
+    )
 
 
 def test_work_is_done_at_the_speed_of_the_hour() -> None:
     clock = SpellClock(Spells(0.1, 60.0, 10.0), seed=1)
     step = 0.001
-    speeds = [(clock.lived(n * step + step) - clock.lived(n * step)) / step for n in range(60_000)]
+    speeds = [
+        (clock.to_provider_s(n * step + step) - clock.to_provider_s(n * step)) / step
+        for n in range(60_000)
+    ]
 
     slow = [round(speed, 6) for speed in speeds]
 
@@ -69,7 +76,7 @@ def test_every_model_ends_when_its_work_is_done_on_the_slow_clock(model: dict[st
 
     found = ends(run(build_provider({**model, "spells": SPELLS}, seed=1), [(7.0, 1, 2000)]))
 
-    assert found[1] == pytest.approx(clock.owners(clock.lived(7.0) + 200.0), abs=1e-5)
+    assert found[1] == pytest.approx(clock.to_owner_s(clock.to_provider_s(7.0) + 200.0), abs=1e-5)
 
 
 def test_changes_keep_their_hour() -> None:

@@ -38,7 +38,7 @@ class BatchingParams(Prompts):
     Attributes:
         max_seqs: how many sequences at most; others wait first come, first served.
         kv_tokens: how many tokens, of prompts and replies, the cache holds. Where the next tokens
-            do not fit, the sequence that came in last is put out; it comes back, before those that
+            do not fit, the sequence admitted last is preempted; it comes back, before those that
             wait, when there is room, and everything of it is computed again. A sequence that is
             larger than the cache runs alone.
         prefill_tokens_per_s: how fast prompts are read; their time is added to the iteration's.
@@ -64,7 +64,7 @@ class _Sequence:
     """A job inside the engine.
 
     Attributes:
-        unread: tokens of the prompt, and of the reply if it was put out, still to be computed.
+        unread: tokens of the prompt, and of the reply if it was preempted, still to be computed.
         emitted: reply tokens when `since` was noted. since: the token clock's reading when its
             decoding last began.
         decoding: whether it is past its prompt. number: of its last admission; 0 if it had none.
@@ -136,7 +136,7 @@ class BatchingServer(NoLimits):
         self._running: dict[int, _Sequence] = {}  # by number, in the order in which they came in
         self._reading: deque[_Sequence] = deque()  # who of these has not been read
         self._ends: list[tuple[int, int, int, _Sequence]] = []
-        self._gone: list[_Sequence] = []  # running, but nobody waits for them any more
+        self._cancelled: list[_Sequence] = []  # still running
         self._admitted = 0
         self._clock = 0
         self._held_tokens = 0
@@ -159,7 +159,7 @@ class BatchingServer(NoLimits):
             return
         if sequence.number in self._running:
             sequence.alive = False
-            self._gone.append(sequence)
+            self._cancelled.append(sequence)
         else:
             self._waiting.remove(sequence)
         self._cut(now)
@@ -194,9 +194,9 @@ class BatchingServer(NoLimits):
         """Return the stretch under way; planned late, as several jobs may come at one instant."""
         if self._stretch is None:
             self._params = self._changes.latest(self._params, now=self._at)
-            self._let_go()
-            self._put_out()
-            self._let_in()
+            self._drop_cancelled()
+            self._preempt()
+            self._admit()
             self._stretch = self._plan()
         return self._stretch
 
@@ -214,14 +214,14 @@ class BatchingServer(NoLimits):
             stretch.iterations = begun
             stretch.end_at = max(now, stretch.at + begun * stretch.each_s)
 
-    def _let_go(self) -> None:
+    def _drop_cancelled(self) -> None:
         """Free what cancelled sequences hold."""
-        for sequence in self._gone:
+        for sequence in self._cancelled:
             self._leave(sequence)
-        self._gone.clear()
+        self._cancelled.clear()
 
-    def _put_out(self) -> None:
-        """Put out the last that came in until the next tokens of all others fit."""
+    def _preempt(self) -> None:
+        """Preempt the last admitted until the next tokens of all others fit."""
         while self._held_tokens + self._decoders() > self._params.kv_tokens:
             if len(self._running) == 1:
                 return
@@ -237,7 +237,7 @@ class BatchingServer(NoLimits):
         if not sequence.decoding:
             self._reading.remove(sequence)
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         while self._waiting and self._fits(self._waiting[0]):
             sequence = self._waiting.popleft()
             computed = sequence.job.prompt_tokens + sequence.emitted
@@ -295,7 +295,7 @@ class BatchingServer(NoLimits):
         return self._ends[0][0]
 
     def _is_running(self, entry: tuple[int, int, int, _Sequence]) -> bool:
-        """Return False for one that was put out or has gone since it began to decode."""
+        """Return False for one preempted or cancelled since it began to decode."""
         _, _, number, sequence = entry
         return sequence.number == number and number in self._running
 

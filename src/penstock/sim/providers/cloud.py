@@ -9,7 +9,7 @@ from typing import Any
 from penstock.sim.chance import standard_normal, unit
 from penstock.sim.params import count, flag, not_negative, one_of, positive, share
 from penstock.sim.providers.changes import Change
-from penstock.sim.providers.demand import Chances
+from penstock.sim.providers.demand import Variation
 from penstock.sim.providers.shared import SharedParams
 from penstock.sim.providers.slots import SlotsParams
 
@@ -19,7 +19,7 @@ _STEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class CloudParams(Chances):
+class CloudParams(Variation):
     """Others take a share of the capacity that moves; what is left is ours.
 
     Attributes:

@@ -1,7 +1,7 @@
-"""What one job asks of a provider: its prompt's prefill, what of it is cached, and its own luck.
+"""What one job asks of a provider: its prompt's prefill, what of it is cached, and its variation.
 
-Every draw depends on the seed and the job's id alone, so that two policies meet the same luck
-request by request.
+Every draw depends on the seed and the job's id alone, so that two policies meet the same service
+times request by request.
 """
 
 import math
@@ -42,8 +42,8 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chances(Prompts):
-    """What prompts cost, and luck.
+class Variation(Prompts):
+    """What prompts cost, and how service times vary.
 
     Attributes:
         stragglers: jobs that take far longer than others alike.
@@ -54,8 +54,8 @@ class Chances(Prompts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Jittered(Chances):
-    """What prompts cost, and luck.
+class Jittered(Variation):
+    """What prompts cost, and how service times vary.
 
     Attributes:
         jitter: sigma of a lognormal factor of median 1 on each job's whole service time.
@@ -85,7 +85,7 @@ class Demanding(Protocol):
 
     @property
     def stragglers(self) -> Stragglers | None:
-        """See `Chances`."""
+        """See `Variation`."""
         ...
 
     @property
@@ -94,13 +94,13 @@ class Demanding(Protocol):
         ...
 
 
-def all_alike(params: Demanding) -> bool:
-    """Return True if no prompt and no luck sets one job apart from another of its length."""
+def without_variation(params: Demanding) -> bool:
+    """Return True if jobs of one length are alike: no prompt counts and nothing is drawn."""
     prompts = params.prefill_tokens_per_s is not None or params.cached_share > 0
     return not prompts and not params.sigma and params.stragglers is None
 
 
-def luck_of(params: Demanding, seed: int, job_id: int) -> float:
+def service_factor(params: Demanding, seed: int, job_id: int) -> float:
     """Return by what factor this job's service takes longer than its tokens say."""
     factor = 1.0
     if params.sigma:

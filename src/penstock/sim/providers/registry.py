@@ -11,7 +11,7 @@ from penstock.sim.providers.batching import BatchingParams, BatchingServer
 from penstock.sim.providers.changes import Change, read_changes
 from penstock.sim.providers.cloud import CloudParams, moves
 from penstock.sim.providers.faulty import FaultyServer, read_windows
-from penstock.sim.providers.kept import KeepsCancelled
+from penstock.sim.providers.keeps_cancelled import KeepsCancelled
 from penstock.sim.providers.linear import LinearParams, LinearServer
 from penstock.sim.providers.pool import PoolParams, PoolServer
 from penstock.sim.providers.rate_limited import LIMITS, RateLimitedParams, RateLimitedServer
@@ -109,7 +109,7 @@ def _serving(
         if isinstance(each, AutoscaleParams):
             each.check(where=where)
     if clock is not None:
-        changes = tuple(Change(clock.lived(c.at_s), c.params) for c in changes)
+        changes = tuple(Change(clock.to_provider_s(c.at_s), c.params) for c in changes)
     provider = _server(params, changes, seed=seed, first_tokens=first_tokens)
     if clock is not None:
         provider = SlowedServer(provider, clock)

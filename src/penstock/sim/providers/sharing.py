@@ -25,7 +25,13 @@ from penstock.sim.providers.base import (
     Refusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
-from penstock.sim.providers.demand import Demanding, all_alike, cached_of, luck_of, prefill_s
+from penstock.sim.providers.demand import (
+    Demanding,
+    cached_of,
+    prefill_s,
+    service_factor,
+    without_variation,
+)
 
 _FIRST_TOKEN = Happening.FIRST_TOKEN
 _FINISHED = Happening.FINISHED
@@ -55,7 +61,8 @@ class _Running:
     """A job in service.
 
     Attributes:
-        work_tokens: what its reply takes of the token clock: its tokens, more if it has bad luck.
+        work_tokens: what its reply takes of the token clock: its tokens times the
+            service factor.
         token_start: the token clock's reading at its first token.
 
     """
@@ -86,7 +93,7 @@ class SharingServer(NoLimits):
         Args:
             params: the model.
             changes: what becomes of it later; there may be no end of them.
-            seed: of the jobs' luck.
+            seed: of what is drawn for each job.
             first_tokens: False if nobody asks for first tokens or for tokens so far; where
                 prefill and tokens keep one ratio of speeds, each job is then one event, not two.
 
@@ -172,7 +179,7 @@ class SharingServer(NoLimits):
 
     def _use(self, params: Speeds) -> None:
         self._params = params
-        self._alike = all_alike(params)
+        self._uniform = without_variation(params)
         self._places = params.places()
         self._speeds.clear()
 
@@ -201,7 +208,7 @@ class SharingServer(NoLimits):
     def _enter(self, job: Job) -> None:
         first_s = self._params.ttft_s
         running = _Running(job, job.output_tokens)
-        if not self._alike:
+        if not self._uniform:
             first_s = self._weigh(running)
         self._running[job.id] = running
         self._entered += 1
@@ -213,12 +220,12 @@ class SharingServer(NoLimits):
         heappush(self._prefill, (end, job.id, self._entered, running))
 
     def _weigh(self, running: _Running) -> float:
-        """Settle what the job's prompt and luck add; return its prefill in seconds."""
+        """Set what the job's prompt and service factor add; return its prefill in seconds."""
         params, job = self._params, running.job
         cached = running.cached_tokens = cached_of(params, self._seed, job)
-        luck = luck_of(params, self._seed, job.id)
-        running.work_tokens *= luck
-        return (params.ttft_s + prefill_s(params, job, cached)) * luck
+        factor = service_factor(params, self._seed, job.id)
+        running.work_tokens *= factor
+        return (params.ttft_s + prefill_s(params, job, cached)) * factor
 
     def _refill(self) -> None:
         while self._queue and len(self._running) < self._places:

@@ -1,7 +1,7 @@
 """Spells: for a while everything inside a provider goes slower, as on a shared machine.
 
 A slowed provider is the same provider on a slower clock. So one wrapper serves all models: it
-turns the owner's seconds into those that the provider has lived through, and back.
+converts the owner's time into the provider's, and back.
 """
 
 import math
@@ -48,9 +48,9 @@ class SpellClock:
         self._seed = seed
         self._slow_s = spells.for_s * spells.factor
         self._lost_s = spells.for_s - self._slow_s
-        self._lived_s = spells.every_s - self._lost_s  # of each period, by the provider's clock
+        self._period_s = spells.every_s - self._lost_s  # of each period, by the provider's clock
 
-    def lived(self, at: float) -> float:
+    def to_provider_s(self, at: float) -> float:
         """Return what the provider's clock shows at the owner's time `at`."""
         spells = self._spells
         period = math.floor(at / spells.every_s)
@@ -60,13 +60,13 @@ class SpellClock:
             since -= self._lost_s
         elif since > start:
             since = start + (since - start) * spells.factor
-        return period * self._lived_s + since
+        return period * self._period_s + since
 
-    def owners(self, lived: float) -> float:
-        """Return the owner's time at which the provider's clock shows `lived`."""
+    def to_owner_s(self, provider_at: float) -> float:
+        """Return the owner's time at which the provider's clock shows `provider_at`."""
         spells = self._spells
-        period = math.floor(lived / self._lived_s)
-        since = lived - period * self._lived_s
+        period = math.floor(provider_at / self._period_s)
+        since = provider_at - period * self._period_s
         start = self._start(period)
         if since > start + self._slow_s:
             since += self._lost_s
@@ -87,7 +87,7 @@ class SlowedServer(Wrapper):
         super().__init__(inner)
         self._clock = clock
         self._now = 0.0
-        self._lived = 0.0
+        self._provider_now = 0.0
         self._due = (math.inf, math.inf)
 
     def submit(self, job: Job, *, now: float) -> Refusal | None:
@@ -100,11 +100,11 @@ class SlowedServer(Wrapper):
 
     def next_event_at(self) -> float:
         """Return when, by the owner's clock, the next thing happens."""
-        lived = self._inner.next_event_at()
-        if lived == math.inf:
-            return lived
-        if lived != self._due[1]:
-            self._due = (max(self._now, self._clock.owners(lived)), lived)
+        provider_at = self._inner.next_event_at()
+        if provider_at == math.inf:
+            return provider_at
+        if provider_at != self._due[1]:
+            self._due = (max(self._now, self._clock.to_owner_s(provider_at)), provider_at)
         return self._due[0]
 
     def advance(self, *, now: float) -> list[ProviderEvent]:
@@ -112,7 +112,7 @@ class SlowedServer(Wrapper):
         before = self._now
         events = self._inner.advance(now=self._at(now))
         for event in events:
-            event.at = min(now, max(before, self._clock.owners(event.at)))
+            event.at = min(now, max(before, self._clock.to_owner_s(event.at)))
         return events
 
     def tokens_done(self, job_id: int, *, now: float) -> int:
@@ -122,9 +122,9 @@ class SlowedServer(Wrapper):
     def _at(self, now: float) -> float:
         """Return the provider's time; never before what it has been told, however sums round."""
         due_at, due = self._due
-        lived = self._clock.lived(now)
+        provider_at = self._clock.to_provider_s(now)
         if now >= due_at:
-            lived = max(lived, due)
+            provider_at = max(provider_at, due)
         self._now = now
-        self._lived = max(self._lived, lived)
-        return self._lived
+        self._provider_now = max(self._provider_now, provider_at)
+        return self._provider_now
