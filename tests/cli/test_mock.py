@@ -72,7 +72,7 @@ def test_a_port_that_no_machine_has_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[provider", "no valid TOML"), ("provider = 5", "provider = 5: must be a table")],
+    [("[provider", "is not TOML"), ("provider = 5", "provider = 5: must be a table")],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mock.toml"

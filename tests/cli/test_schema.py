@@ -26,3 +26,18 @@ def test_the_schema_of_the_configuration_knows_every_table_and_every_policy() ->
     assert fixed["window"] == {"type": "number", "default": 8}
     # TOML has no null: what may be left out is not of two types.
     assert '"null"' not in run.stdout
+
+
+def test_the_schema_of_a_scenario_knows_the_models_and_their_parameters() -> None:
+    run = CliRunner().invoke(group, ["schema", "scenario"])
+
+    assert run.exit_code == 0, run.output
+    properties = json.loads(run.stdout)["properties"]
+    assert set(properties) == {"seeds", "provider", "providers", "workload", "classes", "policies"}
+    slots = next(
+        model["properties"]
+        for model in properties["provider"]["anyOf"]
+        if model["properties"]["model"]["const"] == "slots"
+    )
+    assert (slots["slots"]["default"], slots["slots"]["minimum"]) == (8, 1)
+    assert properties["workload"]["properties"]["arrivals"]["enum"][0] == "poisson"

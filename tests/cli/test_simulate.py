@@ -80,14 +80,15 @@ def test_the_same_file_gives_the_same_bytes(scenario: Path) -> None:
     assert run(scenario, "--json", "-").stdout == run(scenario, "--json", "-").stdout
 
 
-def test_a_mistake_is_one_line_with_key_value_and_rule(scenario: Path) -> None:
+def test_a_mistake_is_one_line_with_file_key_value_and_rule(scenario: Path) -> None:
     scenario.write_text(SCENARIO.replace("requests = 40", "requests = -1"), "utf-8")
 
     result = run(scenario)
 
     assert result.exit_code == 1
     assert result.output == (
-        "Error: workload.requests = -1: must be a whole number >= 1 and <= 10000000, "
+        f"Error: {scenario}: 1 problem; nothing was started.\n"
+        "  workload.requests = -1: must be a whole number >= 1 and <= 10000000, "
         "as all are held in memory\n"
     )
 

@@ -72,9 +72,9 @@ def specification(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"regime": ["all"]}, "regime: unknown key.*did you mean regimes"),
+        ({"regime": ["all"]}, "regime: is no key.*did you mean regimes"),
         ({"regimes": ["calm"]}, "'calm' must be one of"),
-        ({"variants": {"a": {"polcy": {}}}}, "variants.a.polcy: unknown key"),
+        ({"variants": {"a": {"polcy": {}}}}, "variants.a.polcy: is no key"),
         (
             {"extra_regimes": {"x": {"mix": "odd", "rate_per_s": 1.0}}},
             "regimes.x.mix = 'odd': must be one of",
@@ -91,7 +91,7 @@ def test_a_specification_with_a_mistake_is_refused_by_name(
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text("provider = ", "utf-8")
 
-    with pytest.raises(ConfigError, match=r"base\.toml: no valid TOML"):
+    with pytest.raises(ConfigError, match=r"base\.toml: is not TOML"):
         read_paper(tmp_path)
     with pytest.raises(ConfigError, match=r"base\.toml: cannot be read"):
         read_paper(tmp_path / "nowhere")

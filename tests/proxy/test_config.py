@@ -142,8 +142,8 @@ def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
     ("text", "said"),
     [
         ("", "upstreams: is missing"),
-        ("upstreams = []", "upstreams = a list: must be a list of 1 or more"),
-        (LEAST + "modles = []", "modles = a list: is no key of this table (did you mean models?)"),
+        ("upstreams = []", "upstreams = []: must be a list of 1 or more"),
+        (LEAST + "modles = []", "modles = []: is no key of this table (did you mean models?)"),
         (LEAST + "keep_alive_s = 0", "[0].keep_alive_s = 0: must be a number of seconds, above 0"),
         (LEAST + "keep_alive_s = inf", "leave the key out"),
         (LEAST + "auth = 'env'", "upstreams[0].auth = 'env': needs api_key_env"),

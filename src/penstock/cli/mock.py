@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from penstock.errors import ConfigError
+from penstock.schema.toml import read_toml
 
 
 def _value(text: str) -> Any:
@@ -21,7 +22,7 @@ def _value(text: str) -> Any:
 def _provider_table(config: Path | None, model: str | None, pairs: tuple[str, ...]) -> Any:
     table: dict[str, Any] = {"model": "slots"}
     if config is not None:
-        document = tomllib.loads(config.read_text("utf-8"))
+        document = read_toml(config)
         given = document.get("provider", document)
         if not isinstance(given, Mapping):
             raise ConfigError(f"provider = {given!r}: must be a table")
@@ -86,8 +87,6 @@ def command(
         table = _provider_table(config, model, pairs)
         app = MockApp(MockSettings(table, seed=seed, api_keys=api_keys, models=models))
         sock = listen(host, port)
-    except tomllib.TOMLDecodeError as error:
-        raise click.ClickException(f"{config}: no valid TOML: {error}") from error
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on {host}:{port}: {error.strerror or error} (does another program "

@@ -5,14 +5,17 @@ import json
 
 import click
 
-FILES = {"config": ("penstock.proxy.config.models", "Config")}
+FILES = {
+    "config": ("penstock.proxy.config.models", "Config"),
+    "scenario": ("penstock.sim.scenario", "ScenarioFile"),
+}
 """Where the files that people write are declared."""
 
 
 @click.command()
 @click.argument("file", type=click.Choice(list(FILES)), default="config")
 def command(file: str) -> None:
-    """Print the JSON Schema of penstock.toml, for editors and for checks of your own.
+    """Print the JSON Schema of penstock.toml or of a scenario, for editors and checks of your own.
 
     An editor that knows TOML schemas completes and explains keys: save the schema beside the
     file as penstock.schema.json, and let the file's first line be

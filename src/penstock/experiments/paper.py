@@ -1,6 +1,5 @@
 """Read `paper/`: what the experiments start from, what each varies, and what was published."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import penstock
 from penstock.errors import ConfigError
 from penstock.experiments.job import Job, Table, overlay
+from penstock.schema.toml import read_toml
 from penstock.sim.params import refuse_unknown
 
 _SCENARIO_KEYS = ("provider", "workload", "classes")
@@ -112,17 +112,18 @@ def read_paper(directory: Path, base: Table | None = None) -> Paper:
         ConfigError: a file is missing, is no TOML, or has keys that nobody reads.
 
     """
-    base = _toml(directory / "base.toml") if base is None else base
+    base = read_toml(directory / "base.toml") if base is None else base
     names = [path.stem for path in sorted(directory.glob("*.toml")) if path.stem not in _SPECIAL]
     ordered = [n for n in ORDER if n in names] + [n for n in names if n not in ORDER]
     return Paper(
         base=base,
         experiments={
-            name: read_experiment(name, _toml(directory / f"{name}.toml"), base) for name in ordered
+            name: read_experiment(name, read_toml(directory / f"{name}.toml"), base)
+            for name in ordered
         },
-        published=_toml(directory / "published.toml"),
+        published=read_toml(directory / "published.toml"),
         special={
-            name: _toml(directory / f"{name}.toml")
+            name: read_toml(directory / f"{name}.toml")
             for name in _SPECIAL[2:]
             if (directory / f"{name}.toml").is_file()
         },
@@ -198,12 +199,3 @@ def _regimes(name: str, table: Table, base: Table) -> list[Regime]:
             raise ConfigError(f"{name}.toml: regimes: {regime!r} must be one of {list(known)}")
     extra = table.get("extra_regimes", {})
     return [known[n] for n in names] + [read_regime(n, t, base) for n, t in extra.items()]
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: no valid TOML: {error}") from error

@@ -44,7 +44,8 @@ def document_of(kind: type[Table]) -> Node:
 def resolved(root: Node, node: Node) -> Node:
     """Return a node with what it refers to."""
     name = node.get("$ref", "").removeprefix("#/$defs/")
-    return {**root["$defs"][name], **node} if name else node
+    plain = {key: value for key, value in node.items() if key != "$ref"}
+    return {**root["$defs"][name], **plain} if name else node
 
 
 def node_at(root: Node, place: tuple[str | int, ...]) -> Node:

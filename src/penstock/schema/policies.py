@@ -98,7 +98,7 @@ def problems_of(layer: str, spec: PolicySpec, *args: object) -> Iterator[Problem
         try:
             make(layer, spec, *args)
         except (ValueError, TypeError) as error:  # policies check their own options
-            yield Problem("", "", str(error))
+            yield Problem("", "", str(error.__cause__ or error))
 
 
 AllocationPolicy = Annotated[PolicySpec, PolicyOf("allocation")]

@@ -118,13 +118,16 @@ def _problems(root: Node, error: ErrorDetails) -> Iterator[Problem]:
     inner: Place = tuple(step for step in error["loc"] if step != "[key]")
     place, value, kind = path(inner), error["input"], error["type"]
     node = node_at(root, inner)
-    if kind == COMPLAINTS:
+    if "[key]" in error["loc"]:
+        names = node_at(root, inner[:-1]).get("propertyNames", {})
+        near = close_to(str(value), names["enum"]) if "enum" in names else f"must {words(names)}"
+        yield Problem(place, "", "is no key of this table", near)
+    elif kind == COMPLAINTS:
         for problem in error["ctx"]["found"]:
             yield problem.below(place)
     elif kind == "missing":
-        yield Problem(
-            place, "", "is missing", "was the line forgotten, or put under another table?"
-        )
+        cause = "was the line forgotten, or put under another table?"
+        yield Problem(place, "", f"is missing: it must {words(node)}", cause)
     elif kind == "extra_forbidden":
         near = close_to(str(inner[-1]), node.get("properties", ()))
         yield Problem(place, shown(place, value), "is no key of this table", near)
@@ -142,6 +145,6 @@ def _cause(node: Node, place: str, error: ErrorDetails) -> str:
         return f"it stands under its own [{place}]"
     if error["type"].endswith("_type"):
         return _HINTS.get(str(kind), "") if isinstance(value, str | int | float) else ""
-    if kind == "number" and (value <= 0 or not math.isfinite(value)):
+    if kind == "number" and "x-rule" not in node and (value <= 0 or value == math.inf):
         return _NOT_LEFT_OUT
     return str(node.get("x-cause", ""))

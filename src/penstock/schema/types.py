@@ -27,12 +27,14 @@ class Table(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
-        found = [
-            Problem(key, shown(key, getattr(self, key)), rule) for key, rule in self.complaints()
-        ]
+        found = [Problem(key, self._shown(key), rule) for key, rule in self.complaints()]
         if found:
             raise PydanticCustomError(COMPLAINTS, "contradicts itself", {"found": found})
         return self
+
+    def _shown(self, key: str) -> str:
+        value = getattr(self, key, None)
+        return "" if value is None else shown(key, value)
 
 
 def _says(rule: str, cause: str = "") -> dict[str, Any]:

@@ -1,16 +1,11 @@
-"""How parameters are declared and checked: one rule beside each default.
+"""How parameters are declared: one rule beside each default. `schema.declared` reads them."""
 
-For providers and scenarios alike. Standard library only, so that a simulation installs nothing
-and its worker processes start at once; the errors name the key, the value and the rule.
-"""
+from collections.abc import Iterable
+from dataclasses import field
+from typing import TypeVar
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, field, fields
-from typing import Any, TypeVar, cast
-
-from penstock.core.rule import Rule, shown
-from penstock.errors import ConfigError
+from penstock.core.rule import Rule
+from penstock.schema.problem import Mistakes, Problem, close_to
 
 _P = TypeVar("_P")
 
@@ -69,57 +64,13 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], *, where: str) ->
     """Refuse keys that nobody reads.
 
     Raises:
-        ConfigError: a key is not among the known; the text suggests the nearest.
+        Mistakes: keys are not among the known; the text suggests the nearest.
 
     """
     names = list(known)
-    for key in given:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{where}.{key}: unknown key: {where} takes {', '.join(names)}{hint}")
-
-
-def read_params(
-    kind: type[_P], table: Mapping[str, Any], *, where: str, also: Iterable[str] = ()
-) -> _P:
-    """Return the dataclass filled from the table.
-
-    Args:
-        kind: a dataclass of declared parameters.
-        table: as read from TOML.
-        where: how errors name the table.
-        also: keys that are read elsewhere, to be named among the known ones.
-
-    Raises:
-        ConfigError: a key is unknown or a value breaks its rule; the text names key, value, rule.
-
-    """
-    # What a model has of its own before what all models have, which is declared by keyword.
-    declared = {f.name: f for f in sorted(fields(cast("Any", kind)), key=lambda f: bool(f.kw_only))}
-    refuse_unknown(table, (*declared, *also), where=where)
-    values = {
-        name: _read_value(declared[name].metadata, value, where=f"{where}.{name}")
-        for name, value in table.items()
-    }
-    missing = [n for n, f in declared.items() if f.default is MISSING and n not in values]
-    if missing:
-        rule = declared[missing[0]].metadata["rule"]
-        raise ConfigError(f"{where}.{missing[0]}: missing: it {rule}")
-    return kind(**values)
-
-
-def _read_value(declared: Mapping[str, Any], value: object, *, where: str) -> Any:
-    if "table" in declared:
-        if not isinstance(value, Mapping):
-            names = ", ".join(f.name for f in fields(declared["table"]))
-            raise ConfigError(f"{where} = {shown(value)}: must be a table with {names}")
-        return read_params(declared["table"], value, where=where)
-    if "flag" in declared:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{where} = {shown(value)}: must be true or false")
-        return value
-    rule: Rule = declared["rule"]
-    if not rule.allows(value):
-        raise ConfigError(f"{where} = {shown(value)}: {rule}")
-    return int(cast("float", value)) if rule.whole and value is not None else value
+    unknown = [key for key in given if key not in names]
+    if unknown:
+        raise Mistakes(
+            [Problem(f"{where}.{key}", "", "is no key of this table", close_to(key, names))
+             for key in unknown]
+        )  # fmt: skip

@@ -4,28 +4,32 @@ The names are an interface. Everything is checked before anything runs; every re
 key, the value and the rule.
 """
 
-import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
+from pydantic import Field, WithJsonSchema
+
+from penstock.core.settings import Limits, Settings, Stack, UpstreamSettings
 from penstock.errors import ConfigError
 from penstock.policies.registry import build_scheduler
+from penstock.schema.policies import (
+    AllocationPolicy,
+    CapacityPolicy,
+    OrderingPolicy,
+    OverloadPolicy,
+)
+from penstock.schema.problem import Collected, Mistakes, refusal
+from penstock.schema.reading import read
+from penstock.schema.toml import read_toml
+from penstock.schema.types import Complaints, Items, Table
 from penstock.sim.calls import BUCKET_RANGE_TOKENS
 from penstock.sim.information import ClassPlan
-from penstock.sim.params import (
-    count,
-    positive,
-    positive_or_none,
-    read_params,
-    refuse_unknown,
-)
+from penstock.sim.params import MAX_S
 from penstock.sim.providers.base import Provider
-from penstock.sim.providers.registry import build_provider
-from penstock.sim.workload_spec import WorkloadSpec, read_workload
+from penstock.sim.providers.registry import build_provider, provider_schema
+from penstock.sim.workload_spec import WorkloadSpec, read_workload, workload_schema
 
 DEFAULT_CLASSES = (
     ClassPlan("interactive", ("short",), weight=4.0),
@@ -97,71 +101,185 @@ def load_scenario(path: Path) -> Scenario:
         ConfigError: the file cannot be read, is no TOML, or says something that cannot be.
 
     """
-    try:
-        document = tomllib.loads(path.read_text("utf-8-sig"))  # Windows' editors write a BOM
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:  # not all are TOML's own: a number too long
-        raise ConfigError(f"{path}: no valid TOML: {error}") from error
-    return read_scenario(document, folder=path.parent)
+    return read_scenario(read_toml(path), folder=path.parent, where=str(path))
 
 
-def read_scenario(document: Mapping[str, Any], *, folder: Path = Path()) -> Scenario:
+def read_scenario(
+    document: Mapping[str, Any], *, folder: Path = Path(), where: str = "scenario"
+) -> Scenario:
     """Return the scenario that the table describes.
 
+    Args:
+        document: as read from TOML.
+        folder: where its files are taken from.
+        where: how the error names it.
+
     Raises:
-        ConfigError: a key is unknown, missing or has an impossible value.
+        ConfigError: a key is unknown, missing or has an impossible value; the text names all.
 
     """
-    known = ("seeds", "provider", "providers", "workload", "classes", "policies")
-    refuse_unknown(document, known, where="scenario")
-    upstreams = _upstreams(document)
+    found = Collected()
+    reading = read(ScenarioFile, document)
+    found.problems += reading.problems
+    file = reading.table
+    upstreams: dict[str, Mapping[str, Any]] = {}
+    workload: WorkloadSpec | None = None
+    if file is not None and reading.tells("provider", "providers"):
+        with found.collecting():
+            upstreams = _upstreams(file)
+    if file is not None and reading.tells("workload"):
+        with found.collecting():
+            workload = read_workload(file.workload, folder=folder)
+    if found.problems or file is None or workload is None:
+        raise refusal(where, found.problems)
     scenario = Scenario(
         provider=next(iter(upstreams.values())),
         upstreams=upstreams,
-        workload=read_workload(_table(document, "workload"), folder=folder),
-        seeds=_seeds(document.get("seeds", list(DEFAULT_SEEDS))),
-        classes=_classes(document.get("classes")),
-        policies=_policies(document.get("policies", {})),
+        workload=workload,
+        seeds=file.seeds,
+        classes=file.plans(),
+        policies={name: table.plan() for name, table in file.policies.items()}
+        or {"default": PolicyPlan()},
     )
-    if "classes" in document and scenario.workload.information == "recorded":
-        raise ConfigError("classes: does nothing: information = 'recorded' has the log's classes")
+    if file.classes is not None and workload.information == "recorded":
+        found.problems.append(
+            "classes: does nothing: information = 'recorded' has the log's classes"
+        )
     for name, plan in scenario.policies.items():
-        _try_stack(name, plan, scenario)
+        with found.collecting():
+            _try_stack(name, plan, scenario)
+    if found.problems:
+        raise refusal(where, found.problems)
     return scenario
 
 
-@dataclass(frozen=True, slots=True)
-class _PolicyNumbers:
-    queue_limit: int = count(100_000)
-    base_s: float = positive(_GUESS.base_s)
-    s_per_token: float = positive(_GUESS.s_per_token, low=1e-9, high=1e3)
+_Bucket = Literal["short", "medium", "long", "xlong"]
+_PerMinute = Annotated[float, Field(ge=1e-3, le=1e12, allow_inf_nan=False)]
+_Seed = Annotated[int, Field(ge=0)]
+# Read by their own readers, which know what each model and each trace makes of a key.
+_Provider = Annotated[dict[str, Any], WithJsonSchema(provider_schema())]
+_Workload = Annotated[dict[str, Any], WithJsonSchema(workload_schema())]
+_SEEDS = "be a list of different whole numbers >= 0, at least one"
 
 
-@dataclass(frozen=True, slots=True)
-class _LimitNumbers:
-    requests_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
-    tokens_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
-    input_tokens_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
-    output_tokens_per_min: float | None = positive_or_none(low=1e-3, high=1e12)
+class LimitsOfTerms(Table):
+    """What the scheduler is told of the provider's terms; at least one."""
+
+    requests_per_min: _PerMinute | None = Field(None, description="Requests in any 60 s.")
+    tokens_per_min: _PerMinute | None = Field(None, description="All tokens in any 60 s.")
+    input_tokens_per_min: _PerMinute | None = Field(None, description="Input tokens in any 60 s.")
+    output_tokens_per_min: _PerMinute | None = Field(None, description="Output tokens in any 60 s.")
+
+    def complaints(self) -> Complaints:
+        """Refuse a table that states nothing."""
+        if not self.model_fields_set:
+            known = ", ".join(type(self).model_fields)
+            yield "", f"states no limit: must have at least one of {known}"
+
+    def limits(self) -> Limits:
+        """Return them as the scheduler takes them."""
+        return Limits(**{k: v for k, v in self.model_dump().items() if v is not None})
+
+
+class PolicyTable(Table):
+    """A stack to run; an empty table is penstock's default stack."""
+
+    allocation: AllocationPolicy | None = Field(None, description="Which class sends next.")
+    ordering: OrderingPolicy | None = Field(None, description="Which request within a class.")
+    overload: OverloadPolicy | None = Field(None, description="Admit, defer or shed.")
+    capacity: CapacityPolicy | None = Field(None, description="How much may be in flight.")
+    queue_limit: Annotated[int, Field(ge=1, le=10**9)] = Field(
+        100_000, description="How many requests may wait in all."
+    )
+    base_s: Annotated[float, Field(ge=1e-6, le=MAX_S)] = Field(
+        _GUESS.base_s, description="First guess of the fixed service time."
+    )
+    s_per_token: Annotated[float, Field(ge=1e-9, le=1e3)] = Field(
+        _GUESS.s_per_token, description="First guess of the time per output token."
+    )
+    limits: LimitsOfTerms | None = None
+
+    def plan(self) -> PolicyPlan:
+        """Return it as a run takes it."""
+        layers = {layer: getattr(self, layer) for layer in _LAYERS}
+        return PolicyPlan(
+            Stack(**{layer: spec for layer, spec in layers.items() if spec is not None}),
+            self.queue_limit,
+            self.base_s,
+            self.s_per_token,
+            self.limits.limits() if self.limits else Limits(),
+        )
+
+
+class ClassTable(Table):
+    """A traffic class of the scenario."""
+
+    buckets: Items[_Bucket] = Field(min_length=1, description="The sizes that belong to it.")
+    weight: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
+        1.0, description="Its share of tokens under contention."
+    )
+
+
+class ScenarioFile(Table):
+    """What `penstock simulate` reads."""
+
+    seeds: Items[_Seed] = Field(
+        DEFAULT_SEEDS,
+        min_length=1,
+        description="A run for each, with draws of its own.",
+        json_schema_extra={"x-rule": _SEEDS, "uniqueItems": True},
+    )
+    provider: _Provider | None = Field(None, description="What serves the requests.")
+    providers: Annotated[dict[str, _Provider], Field(min_length=1)] | None = Field(
+        None,
+        description="Several upstreams, by name, in place of provider.",
+        json_schema_extra={"x-rule": "be tables [providers.NAME], at least one"},
+    )
+    workload: _Workload = Field(description="What arrives.", examples=[{"rate_per_s": 1.0}])
+    classes: Annotated[dict[str, ClassTable], Field(min_length=1)] | None = Field(
+        None,
+        description="Traffic classes by name; each bucket is in exactly one.",
+        json_schema_extra={"x-rule": "be tables [classes.NAME] with buckets, at least one"},
+    )
+    policies: dict[str, PolicyTable] = Field(
+        {},
+        description="Stacks to run, by name.",
+        json_schema_extra={"x-rule": "be tables [policies.NAME]"},
+    )
+
+    def complaints(self) -> Complaints:
+        """Yield what contradicts itself."""
+        if len(set(self.seeds)) != len(self.seeds):
+            yield "seeds", f"must {_SEEDS}"
+        if self.provider is not None and self.providers is not None:
+            yield "providers", "must not stand beside provider: name each upstream there"
+        if self.provider is None and self.providers is None:
+            yield "provider", "is missing: it must be a table"
+        placed = [bucket for plan in self.plans() for bucket in plan.buckets]
+        if sorted(placed) != sorted(BUCKET_RANGE_TOKENS):
+            each = ", ".join(BUCKET_RANGE_TOKENS)
+            yield "classes", f"each of {each} must be in exactly one class, not {', '.join(placed)}"
+
+    def plans(self) -> tuple[ClassPlan, ...]:
+        """Return the classes as a run takes them."""
+        if self.classes is None:
+            return DEFAULT_CLASSES
+        return tuple(
+            ClassPlan(name, table.buckets, table.weight) for name, table in self.classes.items()
+        )
 
 
 def read_policy(table: Mapping[str, Any], *, where: str) -> PolicyPlan:
     """Return the plan; an empty table is penstock's default stack.
 
     Raises:
-        ConfigError: an unknown key or layer, or a number against its rule.
+        ConfigError: an unknown key or layer, or a number against its rule; the text names all.
 
     """
-    known = (*_LAYERS, "limits", "queue_limit", "base_s", "s_per_token")
-    refuse_unknown(table, known, where=where)
-    layers = {k: _spec(table[k], where=f"{where}.{k}") for k in _LAYERS if k in table}
-    others = {k: v for k, v in table.items() if k not in (*_LAYERS, "limits")}
-    numbers = read_params(_PolicyNumbers, others, where=where)
-    limits = _limits(table["limits"], where=f"{where}.limits") if "limits" in table else Limits()
-    return PolicyPlan(
-        Stack(**layers), numbers.queue_limit, numbers.base_s, numbers.s_per_token, limits
-    )
+    reading = read(PolicyTable, table)
+    if reading.problems or reading.table is None:
+        raise Mistakes([problem.below(where) for problem in reading.problems])
+    return reading.table.plan()
 
 
 def settings_of(
@@ -183,113 +301,13 @@ def _try_stack(name: str, plan: PolicyPlan, scenario: Scenario) -> None:
         raise ConfigError(f"policies.{name}.{error}") from error
 
 
-def _upstreams(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _upstreams(file: ScenarioFile) -> dict[str, Mapping[str, Any]]:
     """Return the providers' tables by name; their errors belong here, not to the first run."""
-    if "providers" not in document:
-        found = {DEFAULT_UPSTREAM: _table(document, "provider")}
-        build_provider(found[DEFAULT_UPSTREAM], seed=0)
-        return found
-    if "provider" in document:
-        raise ConfigError("providers: must not stand beside provider: name each upstream there")
-    tables = _table(document, "providers")
-    if not tables:
-        raise ConfigError("providers = {}: must be tables [providers.NAME], at least one")
+    found = Collected()
+    tables = file.providers or {DEFAULT_UPSTREAM: file.provider or {}}
     for name, table in tables.items():
-        build_provider(table, seed=0, where=f"providers.{name}")
+        with found.collecting():
+            where = "provider" if file.providers is None else f"providers.{name}"
+            build_provider(table, seed=0, where=where)
+    found.refuse()
     return dict(tables)
-
-
-def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    if key not in document:
-        raise ConfigError(f"{key}: is missing: it must be a table")
-    value = document[key]
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{key} = {value!r}: must be a table")
-    return value
-
-
-def _seeds(value: object) -> tuple[int, ...]:
-    good = isinstance(value, list) and bool(value)
-    if isinstance(value, list):
-        good = good and all(type(seed) is int and seed >= 0 for seed in value)
-        good = good and len(set(value)) == len(value)
-    if not good or not isinstance(value, list):
-        raise ConfigError(
-            f"seeds = {value!r}: must be a list of different whole numbers >= 0, at least one"
-        )
-    return tuple(value)
-
-
-def _classes(value: object) -> tuple[ClassPlan, ...]:
-    if value is None:
-        return DEFAULT_CLASSES
-    if not isinstance(value, Mapping) or not value:
-        raise ConfigError(f"classes = {value!r}: must be tables [classes.NAME] with buckets")
-    plans = tuple(_class(name, table) for name, table in value.items())
-    placed = [bucket for plan in plans for bucket in plan.buckets]
-    if sorted(placed) != sorted(BUCKET_RANGE_TOKENS):
-        raise ConfigError(
-            f"classes: buckets {placed!r}: each of {', '.join(BUCKET_RANGE_TOKENS)} must be in "
-            "exactly one class"
-        )
-    return plans
-
-
-@dataclass(frozen=True, slots=True)
-class _ClassNumbers:
-    weight: float = positive(1.0, high=1e6)
-
-
-def _class(name: str, table: object) -> ClassPlan:
-    where = f"classes.{name}"
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} = {table!r}: must be a table")
-    refuse_unknown(table, ("buckets", "weight"), where=where)
-    rule = f"must be a list of some of {', '.join(BUCKET_RANGE_TOKENS)}"
-    if "buckets" not in table:
-        raise ConfigError(f"{where}.buckets: is missing: it {rule}")
-    buckets = table["buckets"]
-    known = list(BUCKET_RANGE_TOKENS)
-    if not isinstance(buckets, list) or not buckets or not all(b in known for b in buckets):
-        raise ConfigError(f"{where}.buckets = {buckets!r}: {rule}")
-    numbers = {k: v for k, v in table.items() if k != "buckets"}
-    weight = read_params(_ClassNumbers, numbers, where=where).weight
-    return ClassPlan(name, tuple(buckets), weight)
-
-
-def _policies(value: object) -> dict[str, PolicyPlan]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"policies = {value!r}: must be tables [policies.NAME]")
-    plans: dict[str, PolicyPlan] = {}
-    for name, table in (value or {"default": {}}).items():
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"policies.{name} = {table!r}: must be a table")
-        plans[name] = read_policy(table, where=f"policies.{name}")
-    return plans
-
-
-def _spec(value: object, *, where: str) -> PolicySpec:
-    if isinstance(value, str):
-        return PolicySpec(value)
-    if isinstance(value, Mapping) and isinstance(value.get("kind"), str):
-        return PolicySpec(value["kind"], {k: v for k, v in value.items() if k != "kind"})
-    raise ConfigError(f"{where} = {value!r}: must be a policy's name, or a table with its kind")
-
-
-def _limits(value: object, *, where: str) -> Limits:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} = {value!r}: must be a table")
-    if not value:
-        known = ", ".join(f.name for f in fields(_LimitNumbers))
-        raise ConfigError(f"{where} = {{}}: states no limit: must have at least one of {known}")
-    said = read_params(_LimitNumbers, value, where=where)
-    return Limits(
-        _or_inf(said.requests_per_min),
-        _or_inf(said.tokens_per_min),
-        _or_inf(said.input_tokens_per_min),
-        _or_inf(said.output_tokens_per_min),
-    )
-
-
-def _or_inf(value: float | None) -> float:
-    return math.inf if value is None else value

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -12,6 +12,8 @@ from penstock.core.model import TokenEstimate
 from penstock.core.rule import Rule, shown
 from penstock.errors import ConfigError
 from penstock.metrics import nearest_rank
+from penstock.schema.declared import properties_of, read_params
+from penstock.schema.problem import Collected, Mistakes
 from penstock.sim import arrivals
 from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
 from penstock.sim.engine import Habits
@@ -28,8 +30,6 @@ from penstock.sim.params import (
     one_of,
     positive,
     positive_or_none,
-    read_params,
-    refuse_unknown,
 )
 from penstock.sim.traces.registry import read_trace
 from penstock.sim.traces.trace import MOST_TOKENS, Trace
@@ -171,6 +171,15 @@ class WorkloadSpec:
         return TokenEstimate(p50 or 1.0, p90 or 1.0, "constant")
 
 
+def workload_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the table; what its other keys hold, their readers say."""
+    properties = properties_of(_Numbers) | {key: {} for key in _OTHER_KEYS}
+    return {"type": "object", "properties": properties}
+
+
+_OTHER_KEYS = ("mix", "deadline_s", "prompt_tokens", "stream", "trace", "predictions")
+
+
 def read_workload(table: Mapping[str, Any], *, folder: Path) -> WorkloadSpec:
     """Return the workload that the table describes; files are taken from `folder`.
 
@@ -186,38 +195,43 @@ def read_workload(table: Mapping[str, Any], *, folder: Path) -> WorkloadSpec:
         "trace": lambda value: read_trace(_file(value, "trace", folder)),
         "predictions": lambda value: _predictions(_file(value, "predictions", folder)),
     }
-    _refuse_unknown(table, readers)
-    simple = {k: v for k, v in table.items() if k not in readers}
-    numbers = read_params(_Numbers, simple, where="workload")
-    values: dict[str, Any] = asdict(numbers)
-    values |= {key: read(table[key]) for key, read in readers.items() if key in table}
+    found = Collected()
+    values: dict[str, Any] = {}
+    with found.collecting():
+        numbers = read_params(_Numbers, table, where="workload", also=tuple(readers))
+        values |= asdict(numbers)
+    for key, read in readers.items():
+        if key in table:
+            with found.collecting():
+                values[key] = read(table[key])
+    found.refuse()
     if "trace" not in table and values["requests"] is None:
         values["requests"] = DEFAULT_REQUESTS
     spec = WorkloadSpec(**values)
-    _check_together(spec, table)
+    for check in _CHECKS:
+        with found.collecting():
+            check(spec, table)
+    found.refuse()
     return spec
-
-
-def _refuse_unknown(table: Mapping[str, Any], readers: Mapping[str, Any]) -> None:
-    known = [f.name for f in fields(_Numbers)] + list(readers)
-    refuse_unknown(table, known, where="workload")
 
 
 def _check_shape(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
     """Refuse parameters of another arrival process, and miss those of this one."""
+    wrong = []
     for shape, keys in _SHAPE_KEYS.items():
         for key in keys:
             if shape == spec.arrivals and getattr(spec, key) is None:
-                raise ConfigError(f"workload.{key}: missing: arrivals = {shape!r} needs it")
+                wrong.append(f"workload.{key}: missing: arrivals = {shape!r} needs it")
             if shape != spec.arrivals and key in table:
-                given = table[key]
-                raise ConfigError(
-                    f"workload.{key} = {given!r}: only for arrivals = {shape!r}, "
+                wrong.append(
+                    f"workload.{key} = {table[key]!r}: only for arrivals = {shape!r}, "
                     f"not {spec.arrivals!r}"
                 )
+    if wrong:
+        raise Mistakes(wrong)
 
 
-def _check_bursts(spec: WorkloadSpec) -> None:
+def _check_bursts(spec: WorkloadSpec, _table: Mapping[str, Any]) -> None:
     """Refuse phases so short that drawing them would take for ever."""
     if spec.arrivals == "bursts" and spec.rate_per_s and spec.on_s and spec.off_s:
         phases = 1.0 / (spec.rate_per_s * (spec.on_s + spec.off_s))
@@ -229,37 +243,47 @@ def _check_bursts(spec: WorkloadSpec) -> None:
             )
 
 
-def _check_trace(spec: WorkloadSpec, trace: Trace, table: Mapping[str, Any]) -> None:
-    """Refuse keys that do nothing beside this trace."""
+def _check_trace(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
+    """Refuse keys that do nothing beside this trace, and more than it has."""
+    trace = spec.trace
+    if trace is None:
+        return
+    wrong = []
     if trace.timed and "arrivals" in table:
-        raise ConfigError(
-            f"workload.arrivals = {spec.arrivals!r}: the trace has its own arrival times"
-        )
-    for key in ("mix", "tokens", "prompt_tokens"):
-        if key in table:
-            raise ConfigError(f"workload.{key}: the trace has its own lengths")
+        wrong.append(f"workload.arrivals = {spec.arrivals!r}: the trace has its own arrival times")
+    wrong += [
+        f"workload.{key}: the trace has its own lengths"
+        for key in ("mix", "tokens", "prompt_tokens")
+        if key in table
+    ]
     if trace.classes and "deadline_s" in table:
-        raise ConfigError("workload.deadline_s: the decision log has each request's own deadline")
+        wrong.append("workload.deadline_s: the decision log has each request's own deadline")
+    if wrong:
+        raise Mistakes(wrong)
     trace.check(spec.requests, spec.rate_per_s)
 
 
-def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
-    """Refuse keys that contradict each other or would do nothing."""
-    _check_shape(spec, table)
-    _check_bursts(spec)
+def _check_rate(spec: WorkloadSpec, _table: Mapping[str, Any]) -> None:
+    if spec.rate_per_s is None and (spec.trace is None or not spec.trace.timed):
+        raise ConfigError("workload.rate_per_s: missing: it must be a finite number > 0")
+
+
+def _check_numbers(spec: WorkloadSpec, _table: Mapping[str, Any]) -> None:
+    wrong = []
     if spec.amplitude is not None and spec.amplitude > 1:
-        raise ConfigError(f"workload.amplitude = {spec.amplitude!r}: must be above 0, at most 1")
+        wrong.append(f"workload.amplitude = {spec.amplitude!r}: must be above 0, at most 1")
     if spec.first_token_s is not None and not spec.stream:
-        raise ConfigError(
+        wrong.append(
             f"workload.first_token_s = {spec.first_token_s!r}: only with stream = true, or nobody "
             "sees a first token"
         )
     if spec.noise >= 1:
-        raise ConfigError(f"workload.noise = {spec.noise!r}: must be at least 0 and below 1")
-    if spec.rate_per_s is None and (spec.trace is None or not spec.trace.timed):
-        raise ConfigError("workload.rate_per_s: missing: it must be a finite number > 0")
-    if spec.trace is not None:
-        _check_trace(spec, spec.trace, table)
+        wrong.append(f"workload.noise = {spec.noise!r}: must be at least 0 and below 1")
+    if wrong:
+        raise Mistakes(wrong)
+
+
+def _check_information(spec: WorkloadSpec, _table: Mapping[str, Any]) -> None:
     if spec.information == "recorded" and (spec.trace is None or not spec.trace.classes):
         raise ConfigError(
             "workload.information = 'recorded': must have a decision log as trace: no other file "
@@ -270,6 +294,17 @@ def _check_together(spec: WorkloadSpec, table: Mapping[str, Any]) -> None:
             "workload.predictions: must name a file of recorded predictions if information is "
             f"'predicted', and only then (it is {spec.information!r})"
         )
+
+
+_CHECKS = (
+    _check_shape,
+    _check_bursts,
+    _check_numbers,
+    _check_rate,
+    _check_trace,
+    _check_information,
+)
+"""What keys must be together: none may contradict another or do nothing."""
 
 
 def _generator(spec: WorkloadSpec, chance: Random) -> Iterator[float]:
@@ -299,12 +334,15 @@ def _by_bucket(value: object, key: str, *, above_zero: bool) -> dict[str, float]
     if not isinstance(value, Mapping) or not value:
         raise ConfigError(f"workload.{key} = {value!r}: must be a table of numbers by bucket")
     rule = Rule(low=0.0, low_is_allowed=not above_zero)
+    wrong = []
     for bucket, number in value.items():
         if bucket not in BUCKET_RANGE_TOKENS:
             known = ", ".join(BUCKET_RANGE_TOKENS)
-            raise ConfigError(f"workload.{key}.{bucket}: unknown bucket: must be one of {known}")
-        if not rule.allows(number):
-            raise ConfigError(f"workload.{key}.{bucket} = {shown(number)}: {rule}")
+            wrong.append(f"workload.{key}.{bucket}: unknown bucket: must be one of {known}")
+        elif not rule.allows(number):
+            wrong.append(f"workload.{key}.{bucket} = {shown(number)}: {rule}")
+    if wrong:
+        raise Mistakes(wrong)
     return {bucket: float(number) for bucket, number in value.items()}
 
 

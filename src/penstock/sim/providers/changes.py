@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from penstock.core.rule import Rule, shown
 from penstock.errors import ConfigError
-from penstock.sim.params import read_params
+from penstock.schema.declared import read_params
 
 _P = TypeVar("_P")
 _P_co = TypeVar("_P_co", covariant=True)

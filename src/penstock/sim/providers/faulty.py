@@ -7,8 +7,9 @@ from heapq import heappop, heappush
 from typing import Any
 
 from penstock.errors import ConfigError
+from penstock.schema.declared import read_params
 from penstock.sim.chance import unit
-from penstock.sim.params import count, not_negative, one_of, positive_or_none, read_params
+from penstock.sim.params import count, not_negative, one_of, positive_or_none
 from penstock.sim.providers.base import (
     Happening,
     Job,

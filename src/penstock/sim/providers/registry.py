@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.errors import ConfigError
-from penstock.sim.params import read_params, refuse_unknown
+from penstock.schema.declared import properties_of, read_params
+from penstock.sim.params import refuse_unknown
 from penstock.sim.providers.autoscale import AutoscaleParams, AutoscaleServer
 from penstock.sim.providers.base import Provider
 from penstock.sim.providers.batching import BatchingParams, BatchingServer
@@ -76,6 +77,22 @@ def build_provider(
         windows = read_windows(faults, where=f"{where}.faults")
         provider = FaultyServer(windows, provider, seed=seed)
     return provider
+
+
+def provider_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a provider's table: for each model its own parameters."""
+    by_model = [
+        {
+            "properties": {"model": {"const": model}, **properties_of(params)},
+            "required": ["model"],
+        }
+        for model, params in _PARAMS.items()
+    ]
+    wrappers = [
+        {"properties": {"model": {"const": "rate_limited"}, **properties_of(RateLimitedParams)}},
+        {"properties": {"model": {"const": "faulty"}, "windows": {"type": "array"}}},
+    ]
+    return {"type": "object", "anyOf": [*by_model, *wrappers]}
 
 
 def _model(rest: dict[str, Any], *, seed: int, where: str, first_tokens: bool) -> Provider:

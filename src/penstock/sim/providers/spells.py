@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from penstock.errors import ConfigError
+from penstock.schema.declared import read_params
 from penstock.sim.chance import unit
-from penstock.sim.params import positive, read_params
+from penstock.sim.params import positive
 from penstock.sim.providers.base import Job, Provider, ProviderEvent, Refusal, Wrapper
 
 _START_STREAM = 0x5350
