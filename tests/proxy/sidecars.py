@@ -17,6 +17,8 @@ from penstock.proxy.config import loads
 from penstock.proxy.server import Running
 
 CHAT = "/v1/chat/completions"
+UNPREDICTED = '[predictor]\nkind = "off"\n'
+"""For stories that name the table's estimate, and the class it leads to."""
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello there"}]}
 
 

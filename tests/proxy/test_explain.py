@@ -10,6 +10,7 @@ from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     CHAT,
     HELLO,
+    UNPREDICTED,
     SidecarThread,
     call,
     connect,
@@ -33,7 +34,7 @@ def _admin(proxy: SidecarThread) -> str:
 
 
 def test_a_request_that_waited_for_room(mock: MockServer) -> None:
-    with sidecar(in_front_of(mock.url, window=1)) as proxy:
+    with sidecar(in_front_of(mock.url, window=1, more=UNPREDICTED)) as proxy:
         with connect(proxy.port) as first:
             first.sendall(raw_request(headers={"x-mock-output-tokens": "1000"}))
             eventually(lambda: proxy.snapshot().in_flight == 1)
@@ -54,7 +55,7 @@ def test_a_request_that_waited_for_room(mock: MockServer) -> None:
 
 def test_a_refused_request_and_one_that_left(mock: MockServer, tmp_path: Path) -> None:
     log = tmp_path / "decisions.jsonl"
-    more = f'[log]\ndecisions_path = "{log}"\n'
+    more = f'[log]\ndecisions_path = "{log}"\n' + UNPREDICTED
     with sidecar(in_front_of(mock.url, window=1, more=more, classes=FEW)) as proxy:
         with connect(proxy.port) as first, connect(proxy.port) as second:
             first.sendall(

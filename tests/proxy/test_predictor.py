@@ -9,13 +9,11 @@ from click.testing import CliRunner
 
 from penstock.cli.group import group
 from penstock.sim.mock.server import MockServer
-from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
-
-ONLINE = '[predictor]\nkind = "online"\n'
+from tests.proxy.sidecars import HELLO, UNPREDICTED, call, eventually, in_front_of, sidecar
 
 
 def test_what_replies_teach_is_on_the_metrics_page(mock: MockServer) -> None:
-    with sidecar(in_front_of(mock.url, more=ONLINE)) as proxy:
+    with sidecar(in_front_of(mock.url)) as proxy:
 
         def page() -> str:
             return proxy.metrics()
@@ -32,7 +30,7 @@ def test_what_replies_teach_is_on_the_metrics_page(mock: MockServer) -> None:
 
 
 def test_routes_that_are_called_all_and_other_are_routes_like_any_other(mock: MockServer) -> None:
-    with sidecar(in_front_of(mock.url, more=ONLINE)) as proxy:
+    with sidecar(in_front_of(mock.url)) as proxy:
 
         def page() -> str:
             return proxy.metrics()
@@ -52,9 +50,7 @@ def test_routes_that_are_called_all_and_other_are_routes_like_any_other(mock: Mo
 def test_a_callers_own_word_stands_and_its_reply_is_a_lesson_all_the_same(
     mock: MockServer,
 ) -> None:
-    toml = in_front_of(mock.url, more=ONLINE).replace(
-        "[anonymous]", "[anonymous]\nmay_state_tokens = true"
-    )
+    toml = in_front_of(mock.url).replace("[anonymous]", "[anonymous]\nmay_state_tokens = true")
     with sidecar(toml) as proxy:
 
         def page() -> str:
@@ -71,7 +67,7 @@ def test_a_callers_own_word_stands_and_its_reply_is_a_lesson_all_the_same(
     assert "penstock_predictor_predicted 0.0" in told
 
 
-@pytest.mark.parametrize("predictor", ["", ONLINE])
+@pytest.mark.parametrize("predictor", ["", UNPREDICTED])
 @pytest.mark.parametrize(
     ("prompt", "replies"),
     [("one", 1), (["one"], 1), (["one"] * 5, 5), ([1, 2, 3], 1), ([[1, 2, 3], [4]], 2), ([], 1)],
@@ -83,7 +79,7 @@ def test_every_prompt_of_a_completions_body_is_a_reply(
     with sidecar(in_front_of(mock.url, more=predictor)) as proxy:
         assert proxy.running is not None
         estimator = proxy.running.sidecar.predictor
-        eventually(lambda: not predictor or estimator.guard is not None)
+        eventually(lambda: predictor or estimator.guard is not None)
         for n in (1, 3):
             body = {"model": "m", "prompt": prompt, "n": n, "max_tokens": 1}
             call(proxy.port, "/v1/completions", body=body)
@@ -95,7 +91,7 @@ def test_the_decision_log_names_the_route_that_was_predicted_for(
     mock: MockServer, tmp_path: Path
 ) -> None:
     log = tmp_path / "decisions.jsonl"
-    with sidecar(in_front_of(mock.url, more=f'{ONLINE}[log]\ndecisions_path = "{log}"\n')) as proxy:
+    with sidecar(in_front_of(mock.url, more=f'[log]\ndecisions_path = "{log}"\n')) as proxy:
         assert proxy.running is not None
         estimator = proxy.running.sidecar.predictor
         eventually(lambda: estimator.guard is not None)

@@ -80,3 +80,15 @@ def test_a_port_that_the_running_sidecar_has_is_no_mistake(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert check(tmp_path, f"[server]\nport = {port}\n{LEAST}").exit_code == 0
+
+
+def test_a_tokenizer_that_is_asked_for_and_not_installed_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.proxy.preflight.find_spec", lambda _name: None)
+
+    result = check(tmp_path, ONLINE + "count_prompts = true\n")
+
+    assert result.exit_code == 1
+    assert "predictor.count_prompts" in result.output
+    assert "penstock[tokenizer]" in result.output

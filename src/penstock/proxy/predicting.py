@@ -25,6 +25,7 @@ class Attached:
         """Load in a thread of its own; until then the table's estimates stand."""
         self._learned = learned
         self._prior = table.prior
+        self._count_prompts = table.count_prompts
         self._path = Path(table.state_path) if table.state_path else None
         self._save_every_s = table.save_every_s
         self._keeper: Keeper | None = None
@@ -55,7 +56,7 @@ class Attached:
 
     def _load(self) -> None:
         try:
-            from penstock.predict import GuardedPredictor
+            from penstock.predict import GuardedPredictor, load_tokenizer
         except ModuleNotFoundError as missing:
             logger.error(
                 "predictor.kind = 'online' needs the package %s, which is not installed (pip "
@@ -64,6 +65,8 @@ class Attached:
             )
             return
         try:
+            if self._count_prompts:
+                load_tokenizer()
             predictor = GuardedPredictor(self._predictor())
             if self._path is not None:
                 self._keeper = Keeper(predictor, self._path)

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 from penstock.proxy.config import Loaded
@@ -54,6 +55,11 @@ def _predictor(table: PredictorTable) -> list[Problem]:
         return [
             Problem("predictor.kind", repr(table.kind), "needs the package numpy",
                     "it comes with an extra: pip install 'penstock[predict]'")
+        ]  # fmt: skip
+    if table.count_prompts and find_spec("bpe_openai") is None:
+        return [
+            Problem("predictor.count_prompts", "True", "needs the package bpe-openai",
+                    "it comes with an extra: pip install 'penstock[tokenizer]'")
         ]  # fmt: skip
     return [*_read(table), *_written("predictor.state_path", table.state_path)]
 

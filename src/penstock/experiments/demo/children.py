@@ -41,7 +41,14 @@ kind = "fifo"
 kind = "fifo"
 [scheduler.overload]
 kind = "always_admit"
+[predictor]
+kind = "off"
 """
+TRUSTING = """\
+[predictor]
+kind = "off"
+"""
+"""The demo's own prompts say nothing about lengths; its callers' `max_tokens` does."""
 PREDICTING = """\
 [predictor]
 kind = "online"
@@ -68,7 +75,7 @@ def sidecar(url: str, more: str, folder: Path) -> Iterator[str]:
     config = folder / "penstock.toml"
     config.write_text(CONFIG.format(url=url) + more, encoding="utf-8")
     with _child("serve", "--config", str(config), addresses=2) as (own_url, admin_url):
-        if "[predictor]" in more:
+        if 'kind = "online"' in more:
             _wait_for_predictor(admin_url)
         yield own_url
 

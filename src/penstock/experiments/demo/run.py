@@ -11,13 +11,13 @@ from rich.progress import Progress, TaskID
 
 from penstock.experiments.demo import report, show
 from penstock.experiments.demo.arm import ArmResult, play
-from penstock.experiments.demo.children import FIFO, PREDICTING, provider, sidecar
+from penstock.experiments.demo.children import FIFO, PREDICTING, TRUSTING, provider, sidecar
 from penstock.experiments.demo.replay import plan_of_replies, replies_of
 from penstock.experiments.demo.verdict import KeptShare, Verdict, judge
 from penstock.experiments.demo.workload import plan
 from penstock.metrics import Metrics, Outcome, Record, measure
 
-ARMS: dict[str, str | None] = {"direct": None, "FIFO": FIFO, "penstock": ""}
+ARMS: dict[str, str | None] = {"direct": None, "FIFO": FIFO, "penstock": TRUSTING}
 """Each arm with what its sidecar's configuration adds; None for no sidecar."""
 
 ORACLE = "oracle"
@@ -55,7 +55,7 @@ def run(
     else:
         shots = plan_of_replies(replies_of(prompts), seconds, seed=seed)
         ways["penstock"] = PREDICTING.format(prior=prior)
-        ways[ORACLE] = ""
+        ways[ORACLE] = TRUSTING
     show.greet(console, shots, list(ways))
     arms: list[ArmResult] = []
     with show.bars(console) as progress:

@@ -289,7 +289,7 @@ class PredictorTable(Table):
     """The learning predictor of output lengths."""
 
     kind: Literal["off", "online"] = Field(
-        "off", description="online: learns from every reply's usage while it runs."
+        "online", description="online: learns from every reply's usage while it runs."
     )
     prior: Text = Field(
         SHIPPED_PRIOR,
@@ -305,6 +305,11 @@ class PredictorTable(Table):
         300.0,
         description="How often the file is written while the sidecar runs, if there is something "
         "new; it is written at the end in any case.",
+    )
+    count_prompts: bool = Field(
+        False,
+        description="Whether prompts are counted exactly, which needs penstock[tokenizer] and "
+        "150 MB; otherwise their tokens are estimated.",
     )
 
 
