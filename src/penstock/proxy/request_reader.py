@@ -110,7 +110,7 @@ class RequestReader:
         """
         self.authorise(headers)
         body = await self._body(headers, receive)
-        return facts_of(endpoint, _parsed(body.plain)).model, body.plain
+        return _model_of(facts_of(endpoint, _parsed(body.plain))), body.plain
 
     async def prepare(
         self, endpoint: Endpoint, headers: list[Header], receive: Receive
@@ -142,11 +142,7 @@ class RequestReader:
         return Prepared(endpoint, facts.model, spec, body, treatment.deadline_s)
 
     def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
-        if not facts.model:
-            # Nobody can say where it belongs; the rule is the first of the facts' problems.
-            rule = next(rule for rule in facts.problems if rule.startswith("model"))
-            raise Declined(400, "invalid_model", f"{rule}.")
-        target = self._routing.resolve(endpoint.vendor, facts.model)
+        target = self._routing.resolve(endpoint.vendor, _model_of(facts))
         if target is None:
             raise Declined(
                 404,
@@ -230,6 +226,14 @@ class RequestReader:
             f"The request's body is larger than {self._max_body_bytes} bytes, "
             "which server.max_body_bytes allows.",
         )
+
+
+def _model_of(facts: Facts) -> str:
+    """Return the model; without one nobody can say where a call belongs."""
+    if not facts.model:
+        rule = next(rule for rule in facts.problems if rule.startswith("model"))
+        raise Declined(400, "invalid_model", f"{rule}.")
+    return facts.model
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
