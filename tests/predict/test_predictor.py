@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.predict import CallFeatures, Predictor, StateError
+from penstock.predict.archive import unpack
 from tests.predict.replies import invented
 
 
@@ -202,3 +203,14 @@ def test_any_text_and_any_length_leave_finite_estimates(prompt: str, tokens: int
     estimate = predictor.predict(call)
 
     assert 1 <= estimate.p50_tokens <= estimate.p90_tokens < math.inf
+
+
+def test_replies_that_wait_for_their_batch_are_in_the_state_all_the_same(tmp_path: Path) -> None:
+    predictor = Predictor.cold()
+    for item in invented(333, seed=4):
+        predictor.learn(item.call, item.tokens)
+
+    predictor.save(tmp_path / "state")
+
+    _, meta = unpack(tmp_path / "state", kind="penstock predictor state", version=2)
+    assert meta["kernel_count"] == 333
