@@ -140,3 +140,18 @@ def test_input_that_the_provider_does_not_count_leaves_room_for_others() -> None
 
     read_from_cache = Completed(1, 100, 900, cached_tokens=850, counted_input_tokens=50)
     assert tell(penstock, (1.0, read_from_cache)) == [("dispatch", 2, "default")]
+
+
+def test_once_the_cache_holds_the_prompts_no_more_is_reserved_than_counts() -> None:
+    penstock = scheduler(upstream(window=99, limits=Limits(input_tokens_per_min=30_000)))
+    for id_ in range(1, 9):
+        arrived = Arrived(request(id_, prompt_tokens=20_000))
+        assert tell(penstock, (0.0, arrived)) == [("dispatch", id_, "default")]
+        tell(penstock, (0.0, Completed(id_, 100, 20_000, True, 19_900, 100)))
+
+    for id_ in range(10, 50):
+        arrived = Arrived(request(id_, prompt_tokens=20_000))
+        assert tell(penstock, (0.0, arrived)) == [("dispatch", id_, "default")]
+
+    tell(penstock, (0.0, Completed(10, 100, 20_000)))  # a miss: the whole prompt counted
+    assert tell(penstock, (0.0, Arrived(request(50, prompt_tokens=20_000)))) == []

@@ -67,6 +67,14 @@ class Completed:
         counted = self.counted_input_tokens
         return self.prompt_tokens if counted is None else counted
 
+    @property
+    def counted_share(self) -> float | None:
+        """Which share of the input counts towards the provider's limits, or None if unknown."""
+        if not self.prompt_tokens:
+            return None
+        counted = self.counted_input_tokens
+        return 1.0 if counted is None else min(1.0, max(0.0, counted / self.prompt_tokens))
+
 
 @dataclass(frozen=True, slots=True)
 class Throttled:

@@ -170,7 +170,7 @@ class Upstream:
             output_tokens = None
             self.ignored += 1
         if not self.limits.unlimited:
-            self.limits.settle(ticket, output_tokens, event.limited_tokens)
+            self.limits.settle(ticket, output_tokens, event.limited_tokens, event.counted_share)
         self.health.succeeded(sent_at=sent_at)
         if self.has_peers:
             self.doubt.replied(sent_at, now)

@@ -1,12 +1,17 @@
 """Stated limits: requests and tokens in any window of a minute."""
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from penstock.core.events import LimitsSeen
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.meter import WINDOW_S, Entry, Meter
+
+COUNTED_REPLIES = 8
+"""A prompt counts as the one of so many that counted most: a single miss of the provider's cache is
+believed at once, hits only when all were (ours, version 1)."""
 
 
 @dataclass(slots=True)
@@ -34,6 +39,11 @@ class MinuteLimits:
         self._stated = limits
         self.unlimited = limits == Limits()
         self._reserved: dict[int, _Reservation] = {}
+        self._counted_shares = deque((1.0,), COUNTED_REPLIES)
+
+    def _input_of(self, ticket: Ticket) -> float:
+        """Return what of a prompt will count, as far as the last replies tell."""
+        return ticket.request.prompt_tokens * max(self._counted_shares)
 
     @property
     def states_requests(self) -> bool:
@@ -47,7 +57,7 @@ class MinuteLimits:
         """
         if self.unlimited:
             return now
-        prompt, reply = ticket.request.prompt_tokens, ticket.cost_tokens
+        prompt, reply = self._input_of(ticket), ticket.cost_tokens
         likely = ticket.likely_tokens
         return max(
             self._requests.room_at(1.0, 1.0, keep, now=now),
@@ -60,7 +70,7 @@ class MinuteLimits:
         """Charge an attempt that is sent now."""
         if self.unlimited:
             return
-        prompt, reply = ticket.request.prompt_tokens, ticket.cost_tokens
+        prompt, reply = self._input_of(ticket), ticket.cost_tokens
         self._requests.add(1.0, now=now)
         self._reserved[ticket.request.id] = _Reservation(
             prompt,
@@ -70,8 +80,19 @@ class MinuteLimits:
             self._output.add(reply, now=now),
         )
 
-    def settle(self, ticket: Ticket, output_tokens: int | None, prompt_tokens: int | None) -> None:
-        """Replace the reservation by the real usage that counts, where it is known."""
+    def settle(
+        self,
+        ticket: Ticket,
+        output_tokens: int | None,
+        prompt_tokens: int | None,
+        counted_share: float | None = None,
+    ) -> None:
+        """Replace the reservation by the real usage that counts, where it is known.
+
+        `counted_share` is which part of the prompt counted; what others reserve goes by it.
+        """
+        if counted_share is not None:
+            self._counted_shares.append(counted_share)
         held = self._reserved.pop(ticket.request.id, None)
         if held is None:  # sent while nothing was limited
             return
@@ -89,7 +110,7 @@ class MinuteLimits:
         """
         if retry_after_s is None:
             return False
-        prompt = ticket.request.prompt_tokens
+        prompt = self._input_of(ticket)
         explained = self._requests.said(now=now) < 1.0 or self._input.said(now=now) < prompt
         for meter, more in ((self._tokens, prompt), (self._output, 0)):
             left = meter.said(now=now)

@@ -46,10 +46,16 @@ class UpstreamLimits:
         self._account.reserve(ticket, now=now)
         self._of(ticket.request.model).reserve(ticket, now=now)
 
-    def settle(self, ticket: Ticket, output_tokens: int | None, prompt_tokens: int | None) -> None:
-        """Replace the reservation by the real usage, where it is known."""
-        self._account.settle(ticket, output_tokens, prompt_tokens)
-        self._of(ticket.request.model).settle(ticket, output_tokens, prompt_tokens)
+    def settle(
+        self,
+        ticket: Ticket,
+        output_tokens: int | None,
+        prompt_tokens: int | None,
+        counted_share: float | None = None,
+    ) -> None:
+        """Replace the reservation by the real usage, where it is known; see `MinuteLimits`."""
+        for limits in (self._account, self._of(ticket.request.model)):
+            limits.settle(ticket, output_tokens, prompt_tokens, counted_share)
 
     def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
         """Say whether the provider's own figures explain why it refused this request."""
