@@ -95,7 +95,7 @@ def test_after_a_top_up_somebody_can_always_pay(
 
 @pytest.mark.parametrize("quantum", [0.0, -1.0, float("nan")])
 def test_a_quantum_that_gives_no_turn_is_refused(quantum: float) -> None:
-    with pytest.raises(ValueError, match="gives no class a turn"):
+    with pytest.raises(ValueError, match="or no class gets a turn"):
         Deficits(quantum)
 
 

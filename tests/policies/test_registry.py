@@ -64,10 +64,20 @@ IMPOSSIBLE: list[tuple[str, str, dict[str, object], str]] = [
     ("capacity", "aimd", {"timeout_s": "5"}, "timeout_s='5': must be a number > 0"),
     ("capacity", "vegas", {"initial": 0}, "initial=0: must be a finite number >= 1"),
     ("capacity", "vegas", {"largest": 3}, "largest=3: must be a number >= 20, for it cannot be"),
-    ("ordering", "feasible_set", {"patience": 2.5}, "patience at least 2 and whole"),
-    ("ordering", "feasible_set", {"price": "a"}, "price='a', patience=64: price must be 0 or"),
-    ("allocation", "drr", {"quantum_tokens": "a"}, "quantum_tokens='a' gives no class a turn"),
-    ("allocation", "adaptive_drr", {"room_share": "a"}, "room_share='a': both must be at least 0"),
+    (
+        "ordering",
+        "feasible_set",
+        {"patience": 2.5},
+        "patience=2.5: must be a whole number >= 2, as",
+    ),
+    ("ordering", "feasible_set", {"price": "a"}, "price='a': must be a finite number >= 0"),
+    ("allocation", "drr", {"quantum_tokens": "a"}, "or no class gets a turn"),
+    (
+        "allocation",
+        "adaptive_drr",
+        {"room_share": "a"},
+        "room_share='a': must be a finite number >= 0",
+    ),
     ("allocation", "quota_tiered", {"quotas": 5}, "quotas=5: must be a table of shares by class"),
 ]
 

@@ -118,7 +118,7 @@ def test_every_wrong_policy_is_told_at_once_and_with_everything_else() -> None:
     assert len(found) == 5
     assert {line.split(" = ")[0].split(":")[0] for line in found} == {
         "scheduler.capacity",
-        "scheduler.ordering",
+        "scheduler.ordering.patience",
         "upstreams[0].capacity.windw",
         "upstreams[0].capacity.windwo",
         "upstreams[1].name",
@@ -199,8 +199,14 @@ def test_a_policy_option_that_cannot_work_is_refused_by_the_policys_own_rule() -
         """
     )
 
-    assert any("defer_at.tiny=1: no such rung: must be one of short" in line for line in said)
-    assert any("window=1.5: must be a whole number >= 1" in line for line in said)
+    assert any(
+        line.startswith("scheduler.overload.defer_at.tiny = 1: no such rung: must be one of short")
+        for line in said
+    )
+    assert any(
+        line.startswith("scheduler.capacity.window = 1.5: must be a whole number >= 1")
+        for line in said
+    )
 
 
 def test_keys_come_from_the_environment_alone() -> None:

@@ -288,7 +288,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"policies": {"a": {"limits": {}}}}, "policies.a.limits: states no limit: must have at"),
     (
         {"policies": {"a": {"overload": {"kind": "cost_ladder", "defer_at": 3}}}},
-        "policies.a.overload: defer_at=3: must be a table of severities by rung",
+        "policies.a.overload.defer_at = 3: must be a table of severities by rung",
     ),
 ]
 REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
@@ -409,7 +409,7 @@ overload = { kind = "cost_ladder", returns = -1 }
         "seeds[1]",
         "policies.a.capacity.windw",
         "policies.a.queue_limit",
-        "policies.b.overload",
+        "policies.b.overload.returns",
         "provider.slots",
         "provider.ttft_s",
         "workload.rate_per_s",

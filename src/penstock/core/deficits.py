@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 
-from penstock.core.rule import Rule, shown
+from penstock.core.rule import Rule
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
 CREDIT_QUANTA, DEBT_QUANTA = 16.0, 256.0
 """4,096 tokens of credit, a long reply, and 65,536 of debt at the default quantum."""
-_QUANTUM = Rule(low=1e-3, high=1e9)
+_QUANTUM = Rule(low=1e-3, high=1e9, why="or no class gets a turn")
 
 
 class Deficits:
@@ -32,10 +32,7 @@ class Deficits:
             ValueError: the quantum is none that gives every class a turn.
 
         """
-        if not _QUANTUM.allows(quantum_tokens):
-            raise ValueError(
-                f"quantum_tokens={shown(quantum_tokens)} gives no class a turn: it {_QUANTUM}"
-            )
+        _QUANTUM.require(quantum_tokens=quantum_tokens)
         self.quantum_tokens = quantum_tokens
         self.tokens: dict[str, float] = {}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from penstock.core.model import BUCKET_UPPER_TOKENS
 from penstock.core.policy import Admit, DeferFor, Shed, Verdict
-from penstock.core.rule import Rule, shown
+from penstock.core.rule import BrokenRules, Rule
 from penstock.core.signals import PATIENCE_S, Signals
 from penstock.core.ticket import Ticket
 
@@ -73,13 +73,15 @@ class Ladder:
 
 def _require_thresholds(name: str, thresholds: object) -> None:
     if not isinstance(thresholds, Mapping):
-        raise ValueError(f"{name}={shown(thresholds)}: must be a table of severities by rung")
-    for rung, severity in thresholds.items():
-        if rung not in _RUNGS:
-            raise ValueError(
-                f"{name}.{rung}={shown(severity)}: no such rung: must be one of {', '.join(_RUNGS)}"
-            )
-        _SEVERITY.require(**{f"{name}.{rung}": severity})
+        raise BrokenRules((name, thresholds, "must be a table of severities by rung"))
+    unknown = f"no such rung: must be one of {', '.join(_RUNGS)}"
+    broken = [
+        (f"{name}.{rung}", severity, str(_SEVERITY) if rung in _RUNGS else unknown)
+        for rung, severity in thresholds.items()
+        if rung not in _RUNGS or not _SEVERITY.allows(severity)
+    ]
+    if broken:
+        raise BrokenRules(*broken)
 
 
 def retry_after_s(signals: Signals) -> float:

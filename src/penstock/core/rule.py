@@ -4,6 +4,21 @@ import math
 from dataclasses import dataclass
 
 
+class BrokenRules(ValueError):
+    """Options that cannot work.
+
+    Attributes:
+        broken: each option's name, its value and the rule.
+
+    """
+
+    def __init__(self, *broken: tuple[str, object, str]) -> None:
+        """Give names, values and rules."""
+        said = "; ".join(f"{name}={shown(value)}: {rule}" for name, value, rule in broken)
+        super().__init__(said)
+        self.broken = broken
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a value must be.
@@ -47,12 +62,12 @@ class Rule:
         """Refuse what breaks the rule; the names are the options'.
 
         Raises:
-            ValueError: a value breaks it; the text gives the name, the value and the rule.
+            BrokenRules: values break it.
 
         """
-        for name, value in named.items():
-            if not self.allows(value):
-                raise ValueError(f"{name}={shown(value)}: {self}")
+        broken = [(name, v, str(self)) for name, v in named.items() if not self.allows(v)]
+        if broken:
+            raise BrokenRules(*broken)
 
     def __str__(self) -> str:
         """Say the rule in words."""

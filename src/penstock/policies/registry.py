@@ -27,10 +27,12 @@ from penstock.policies.ordering.feasible_set import FeasibleSet
 from penstock.policies.ordering.fifo import Fifo as FifoOrdering
 from penstock.policies.ordering.shortest_first import ShortestFirst
 from penstock.policies.overload.always_admit import AlwaysAdmit
-from penstock.policies.overload.cost_ladder import cost_ladder
-from penstock.policies.overload.reverse_ladder import reverse_ladder
-from penstock.policies.overload.uniform_harsh import uniform_harsh
-from penstock.policies.overload.uniform_mild import uniform_mild
+from penstock.policies.overload.ladders import (
+    cost_ladder,
+    reverse_ladder,
+    uniform_harsh,
+    uniform_mild,
+)
 
 Factory = Callable[..., Any]
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from penstock.core.rule import BrokenRules
 from penstock.core.settings import PolicySpec
+from penstock.errors import ConfigError
 from penstock.policies.registry import POLICIES, make, options_of
 from penstock.schema.json_schema import TomlSchema
 from penstock.schema.problem import Problem, close_to, shown
@@ -97,8 +99,12 @@ def problems_of(layer: str, spec: PolicySpec, *args: object) -> Iterator[Problem
     if not unknown and (args or layer != "allocation"):
         try:
             make(layer, spec, *args)
-        except (ValueError, TypeError) as error:  # policies check their own options
-            yield Problem("", "", str(error.__cause__ or error))
+        except ConfigError as error:  # policies check their own options
+            if isinstance(error.__cause__, BrokenRules):
+                for name, value, rule in error.__cause__.broken:
+                    yield Problem(name, shown(name, value), rule)
+            else:
+                yield Problem("", "", str(error.__cause__ or error))
 
 
 AllocationPolicy = Annotated[PolicySpec, PolicyOf("allocation")]

@@ -185,7 +185,7 @@ def test_for_large_means_the_normal_approximation_serves() -> None:
     "options", [{"room_share": 1.0}, {"room_share": -0.1}, {"room_quantile": 1.0}]
 )
 def test_to_keep_all_room_is_refused(options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="both must be at least 0 and below 1"):
+    with pytest.raises(ConfigError, match="must be a finite number >= 0 and < 1"):
         scheduler(allocation=PolicySpec("adaptive_drr", options))
 
 

@@ -82,5 +82,7 @@ def test_a_head_that_fits_nowhere_does_not_cost_its_class_its_credit() -> None:
 
 
 def test_a_quantum_of_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"allocation 'drr': quantum_tokens=0 gives no class"):
+    with pytest.raises(
+        ConfigError, match=r"allocation 'drr': quantum_tokens=0: must be a finite number >= 0.001"
+    ):
         scheduler(allocation=PolicySpec("drr", {"quantum_tokens": 0}))

@@ -92,7 +92,7 @@ def test_quota_tiered_with_one_class_or_without_a_window_divides_nothing() -> No
 
 @pytest.mark.parametrize("quotas", [{"heavy": 0.0}, {"heavy": 1.5}, {"nobody": 0.5}])
 def test_a_quota_that_is_none_is_refused(quotas: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=r"a quota is a share in \(0, 1\]"):
+    with pytest.raises(ConfigError, match=r"must be a share in \(0, 1\]"):
         scheduler(classes=CLASSES, allocation=PolicySpec("quota_tiered", {"quotas": quotas}))
 
 

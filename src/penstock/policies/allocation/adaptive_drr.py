@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 from penstock.core.deficits import Deficits
 from penstock.core.model import TrafficClass
-from penstock.core.rule import Rule, shown
+from penstock.core.rule import Rule
 from penstock.core.signals import ClassDemand, Signals
 from penstock.core.ticket import Ticket
 
@@ -14,6 +14,7 @@ URGENCY_RATIO = 2.0
 REVIEW_S = 0.5
 RARE = 0.125
 """Below this offered load times window an idle slot costs more than the class gains by it."""
+_ROOM = Rule(low=0, high=1, high_is_allowed=False, why="or room would be kept for what never comes")
 
 
 class AdaptiveDrr:
@@ -51,13 +52,7 @@ class AdaptiveDrr:
             ValueError: `room_quantile` or `room_share` would keep all room, or less than none.
 
         """
-        rule = Rule(low=0, high=1, high_is_allowed=False)
-        if not rule.allows(room_quantile) or not rule.allows(room_share):
-            raise ValueError(
-                f"room_quantile={shown(room_quantile)}, room_share={shown(room_share)}: "
-                "both must be at least 0 and below 1, or room would be kept for requests that "
-                "never come"
-            )
+        _ROOM.require(room_quantile=room_quantile, room_share=room_share)
         self._weights = {c.name: c.weight for c in classes}
         self._rank = {c.name: i for i, c in enumerate(classes)}
         self._deficits = Deficits(quantum_tokens)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from penstock.core.costless import Costless
 from penstock.core.model import TrafficClass
-from penstock.core.rule import Rule, shown
+from penstock.core.rule import BrokenRules, Rule
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
@@ -35,14 +35,16 @@ class QuotaTiered(Costless):
         ranked = sorted(classes, key=lambda c: c.estimate.p50_tokens)
         self._ranked = [c.name for c in ranked]
         if quotas is not None and not isinstance(quotas, Mapping):
-            raise ValueError(f"quotas={shown(quotas)}: must be a table of shares by class")
+            raise BrokenRules(("quotas", quotas, "must be a table of shares by class"))
         self._quotas = dict(quotas) if quotas else _default_quotas(ranked)
-        for name, quota in self._quotas.items():
-            if name not in self._ranked or not _QUOTA.allows(quota):
-                raise ValueError(
-                    f"quotas.{name}={shown(quota)}: a quota is a share in (0, 1] of one of the "
-                    f"classes {self._ranked}"
-                )
+        rule = f"must be a share in (0, 1] of one of the classes {', '.join(self._ranked)}"
+        broken = [
+            (f"quotas.{name}", quota, rule)
+            for name, quota in self._quotas.items()
+            if name not in self._ranked or not _QUOTA.allows(quota)
+        ]
+        if broken:
+            raise BrokenRules(*broken)
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the first class, shortest requests first, that is below its quota."""

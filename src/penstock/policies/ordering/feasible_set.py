@@ -2,10 +2,14 @@
 
 from heapq import heapify, heappop, heappush
 
-from penstock.core.rule import Rule, shown
+from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
 
 _Entry = tuple[float, int, Ticket]
+_PRICE = Rule(low=0)
+_PATIENCE = Rule(
+    low=2, whole=True, why="as it counts requests (1 would be plain first come, first served)"
+)
 
 
 class FeasibleSet:
@@ -36,12 +40,8 @@ class FeasibleSet:
             ValueError: `price` is negative, or `patience` no whole number of at least 2.
 
         """
-        if not Rule(low=0).allows(price) or not Rule(low=2, whole=True).allows(patience):
-            raise ValueError(
-                f"price={shown(price)}, patience={shown(patience)}: price must be 0 or more, "
-                "patience at least 2 and whole, as it counts requests (1 would be plain first "
-                "come, first served)"
-            )
+        _PRICE.require(price=price)
+        _PATIENCE.require(patience=patience)
         self._price = price
         self._last_of_turn = patience - 1
         # Who waits is said by one dictionary for all three heaps: what is taken stays in them as

@@ -331,6 +331,13 @@ class SchedulerTable(Table):
     retry_share: Share = Field(
         _CORE.retry_share, description="Attempts beyond the first, as a share of requests."
     )
+    max_pause_s: Annotated[float, Field(gt=0, le=1e9, json_schema_extra={"x-unit": "seconds"})] = (
+        Field(
+            _CORE.max_pause_s,
+            description="No upstream is paused for longer, whatever wait it states; then one "
+            "request tries it.",
+        )
+    )
     max_attempts: Count = Field(
         _CORE.max_attempts, description="Attempts for one request, the first included."
     )
