@@ -1,5 +1,7 @@
 """Bodies x doors: whichever way a call goes out, the scheduler is told the same of it."""
 
+import gzip
+import json
 import math
 from typing import Any
 
@@ -95,3 +97,13 @@ def test_hints_are_the_same_at_every_door(door: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"model": NaN}', b"\xff\xfe"])
 def test_what_is_no_json_goes_out_with_a_default_estimate(body: bytes, door: str) -> None:
     assert facts(DOORS[door](CHAT, body, {})) == ("all", "", CLASS, 0)
+
+
+@pytest.mark.parametrize("door", [d for d in DOORS if "sync" in d or d == "sidecar"])
+def test_a_packed_body_is_the_same_request(door: str) -> None:
+    body = chat(WORDS, max_tokens=100)
+    packed = gzip.compress(json.dumps(body).encode())
+
+    request = DOORS[door](CHAT, packed, {"content-encoding": "gzip"})
+
+    assert facts(request) == facts(DOORS[door](CHAT, body, {}))
