@@ -21,7 +21,6 @@ from penstock.core.settings import Limits, PolicySpec, Settings, Stack, Upstream
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.ledger import Upstream
-from penstock.core.upstream.upstream_limits import UpstreamLimits
 from penstock.policies.registry import build_scheduler, make
 
 INTERACTIVE = TrafficClass("interactive", weight=4.0)
@@ -139,7 +138,7 @@ def guarded(bouncer: Bouncer, *, window: float = 1.0, queue_limit: int = 1000) -
     assert door.capacity is not None
     return Scheduler(
         Settings(BOTH, (door,), queue_limit=queue_limit),
-        (Upstream(door, make("capacity", door.capacity), UpstreamLimits(door.limits)),),
+        (Upstream(door, make("capacity", door.capacity)),),
         overload=bouncer,
         make_allocator=lambda: make("allocation", PolicySpec("fifo"), BOTH),
         make_queue=lambda: make("ordering", PolicySpec("fifo")),

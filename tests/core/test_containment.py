@@ -18,9 +18,8 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.scheduler import Scheduler
-from penstock.core.settings import Limits, Settings
+from penstock.core.settings import Settings
 from penstock.core.upstream.ledger import Upstream
-from penstock.core.upstream.upstream_limits import UpstreamLimits
 from penstock.policies.allocation.drr import Drr
 from penstock.policies.capacity.fixed import Fixed
 from penstock.policies.ordering.edf import EarliestDeadlineFirst
@@ -57,7 +56,7 @@ def with_a(fuse: Fuse, *, window: float = 2.0) -> Scheduler:
     }
     return Scheduler(
         settings,
-        (Upstream(here, fuse.put_into(Fixed(window=window)), UpstreamLimits(Limits())),),
+        (Upstream(here, fuse.put_into(Fixed(window=window))),),
         overload=fuse.put_into(AlwaysAdmit()),
         make_allocator=make["allocator"],
         make_queue=make["queue"],

@@ -23,7 +23,8 @@ def test_a_sick_upstream_takes_no_retries_from_another_model() -> None:
     town.ask(10.0, 60.0, model="n")
     town.run(1000.0)
 
-    assert town.attempts["a"] <= 1.1 * 600 + ALWAYS
+    # In each of the five minutes in which callers wait, a few are always allowed.
+    assert town.attempts["a"] <= 1.1 * 600 + 5 * ALWAYS
     assert town.attempts["b"] > 600
     assert town.outcomes["completed"] == 600
 

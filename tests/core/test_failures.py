@@ -13,6 +13,7 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.settings import PolicySpec, UpstreamSettings
+from penstock.core.upstream.breaker import PROBE_GAP_S
 from penstock.errors import ProtocolError
 from penstock.policies.registry import POLICIES
 from tests.core.story import (
@@ -250,7 +251,7 @@ def test_after_a_pause_for_overload_one_probe_goes_first() -> None:
     arrive(penstock, request(3, at=2.0), request(4, at=2.0))
 
     assert tell(penstock, (3.0, Woke())) == [("dispatch", 1, "default")]
-    assert penstock.next_wakeup() is None  # the probe's answer is awaited
+    assert penstock.next_wakeup() == 3.0 + PROBE_GAP_S  # another one, should this one hang
     assert tell(penstock, (3.5, FirstToken(1))) == [
         ("dispatch", 3, "default"),
         ("dispatch", 4, "default"),
@@ -286,30 +287,30 @@ def test_a_throttled_request_waits_for_the_retry_budget_and_lets_others_go() -> 
         tell(penstock, (now, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)))
         now += 1.0
         assert tell(penstock, (now, Woke())) == [("dispatch", 1, "default")]
-    tell(penstock, (7.0, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)))
+    tell(penstock, (6.5, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)))
 
-    assert tell(penstock, (8.0, Woke())) == []  # the pause is over, the budget is spent
-    assert arrive(penstock, request(2, "interactive", at=9.0)) == [("dispatch", 2, "default")]
-    tell(penstock, (9.5, Throttled(2, RefusalCause.RATE, 1.0, jitter=0.0)))
-    tell(penstock, (10.5, Woke()))
-    assert penstock.next_wakeup() == 62.0  # a minute after the first retry
-    assert tell(penstock, (62.0, Woke())) == [("dispatch", 1, "default")]
+    assert tell(penstock, (7.5, Woke())) == []  # the pause is over, the budget is spent
+    assert arrive(penstock, request(2, "interactive", at=7.6)) == [("dispatch", 2, "default")]
+    tell(penstock, (8.0, Throttled(2, RefusalCause.RATE, 1.0, jitter=0.0)), (9.0, Woke()))
+
+    assert penstock.next_wakeup() == 7.6 + PROBE_GAP_S  # the budget's floor
+    assert tell(penstock, (9.6, Woke())) == [("dispatch", 1, "default")]
 
 
 def test_a_success_elsewhere_lifts_the_retry_budget() -> None:
     penstock = scheduler(window=1, retry_share=0.0)
     arrive(penstock, request(1))
-    for now in (1.0, 3.0, 5.0, 7.0):
+    for now in (1.0, 3.0, 5.0, 6.5):
         tell(penstock, (now, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)), (now + 1.0, Woke()))
-    arrive(penstock, request(2, "interactive", at=9.0))
+    arrive(penstock, request(2, "interactive", at=7.6))
 
-    assert tell(penstock, (9.5, Completed(2, 100))) == [("dispatch", 1, "default")]
+    assert tell(penstock, (8.0, Completed(2, 100))) == [("dispatch", 1, "default")]
 
 
 def test_a_permanent_refusal_ends_even_a_request_with_endless_patience() -> None:
     penstock = scheduler(max_attempts=3)
     told = arrive(penstock, request(1))
-    for now in (0.0, 10.0, 20.0):
+    for now in (0.0, 30.0, 60.0):
         told += tell(penstock, (now, Throttled(1, RefusalCause.RATE, 1.0)), (now + 5.0, Woke()))
 
     assert told == [("dispatch", 1, "default")] * 3 + [("reject", 1, "upstream")]

@@ -10,10 +10,10 @@ def test_a_lone_request_may_be_tried_again_a_few_times() -> None:
     budget = RetryBudget(0.1)
     budget.arrived(now=0.0)
     for _ in range(ALWAYS):
-        assert budget.next_at(0, now=1.0) == 1.0
+        assert budget.next_at(now=1.0) == 1.0
         budget.spend(now=1.0)
 
-    assert budget.next_at(0, now=2.0) == 1.0 + WINDOW_S
+    assert budget.next_at(now=2.0) == 1.0 + WINDOW_S
 
 
 def test_a_tenth_of_the_requests_may_be_repeated() -> None:
@@ -21,19 +21,10 @@ def test_a_tenth_of_the_requests_may_be_repeated() -> None:
     for id_ in range(100):
         budget.arrived(now=id_ / 100.0)
     for _ in range(10):
-        assert budget.next_at(0, now=1.0) == 1.0
+        assert budget.next_at(now=1.0) == 1.0
         budget.spend(now=1.0)
 
-    assert budget.next_at(0, now=1.0) == 1.0 + WINDOW_S
-
-
-def test_those_that_wait_count_like_arrivals() -> None:
-    budget = RetryBudget(0.1)
-    for _ in range(9):
-        budget.spend(now=0.0)
-
-    assert budget.next_at(100, now=1.0) == 1.0
-    assert budget.next_at(10, now=1.0) == WINDOW_S
+    assert budget.next_at(now=1.0) == 1.0 + WINDOW_S
 
 
 def test_with_no_share_only_the_few_are_left() -> None:
@@ -43,16 +34,16 @@ def test_with_no_share_only_the_few_are_left() -> None:
     for _ in range(ALWAYS):
         budget.spend(now=1.0)
 
-    assert budget.next_at(0, now=1.0) > 1.0
+    assert budget.next_at(now=1.0) > 1.0
 
 
 def test_each_upstream_adds_its_few() -> None:
     budget = RetryBudget(0.0, upstreams=2)
     for _ in range(2 * ALWAYS):
-        assert budget.next_at(0, now=1.0) == 1.0
+        assert budget.next_at(now=1.0) == 1.0
         budget.spend(now=1.0)
 
-    assert budget.next_at(0, now=1.0) == 1.0 + WINDOW_S
+    assert budget.next_at(now=1.0) == 1.0 + WINDOW_S
 
 
 def test_half_of_the_requests_may_go_elsewhere_whatever_was_repeated() -> None:
@@ -82,7 +73,7 @@ def test_no_minute_sees_more_retries_than_its_share(
         if arrives:
             budget.arrived(now=now)
             arrivals.append(now)
-        elif budget.next_at(0, now=now) <= now:
+        elif budget.next_at(now=now) <= now:
             budget.spend(now=now)
             retries.append(now)
             recent = sum(at > now - WINDOW_S for at in arrivals)

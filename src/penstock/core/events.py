@@ -21,6 +21,8 @@ class RefusalCause(StrEnum):
     """503 or 529: shrink, back off with full jitter."""
     SLOW_FIRST_TOKEN = "slow_first_token"
     """No first token in time: shrink."""
+    REQUEST = "request"
+    """This request can never pass (too large for the limit): it ends, nobody else waits for it."""
     DENIED = "denied"
     """It refuses our key, model or path, which others accept: pause it, its window is as it was."""
 
@@ -137,6 +139,7 @@ class LimitsSeen:
     Attributes:
         model: of the answered request, as `Request.model`: the limits are this model's. Empty
             if they are the whole account's.
+        account: whose limits they are, as `Request.account`.
         limit_requests: requests a minute, or None if not stated; tokens likewise.
         remaining_requests: what is left of it now.
         reset_requests_s: seconds until it is full again.
@@ -157,10 +160,33 @@ class LimitsSeen:
     remaining_output_tokens: float | None = None
     reset_output_tokens_s: float | None = None
     model: str = ""
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseLifted:
+    """An operator says that an upstream may be used again: its circuit closes.
+
+    Attributes:
+        account: whose circuit, as `Request.account`; empty for the default one.
+
+    """
+
+    upstream: str
+    account: str = ""
 
 
 Event = (
-    Arrived | FirstToken | Completed | Throttled | Failed | Cancelled | Woke | Draining | LimitsSeen
+    Arrived
+    | FirstToken
+    | Completed
+    | Throttled
+    | Failed
+    | Cancelled
+    | Woke
+    | Draining
+    | LimitsSeen
+    | PauseLifted
 )
 
 

@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from penstock.core.model import Request
-from penstock.core.parked import ParkingQueue
+from penstock.core.parked import ParkingQueue, kind_of
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.sticky import Stickiness
 from penstock.core.tenants import TenantQueue
 from penstock.core.ticket import Stage, Ticket
-from penstock.core.upstream.breaker import LONGEST_PAUSE_S
+from penstock.core.upstream.breaker import LONGEST_PAUSE_S, PROBE_GAP_S, State
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
 
 _QUEUED = Stage.QUEUED
 BARRED = ("class", math.inf)
 OWED = ("limits", math.inf)
 PACE_ALONE, PACE_OF_OTHERS = 0.5, 0.7
+LONGEST_RETRY_S = 60.0
 PASSES_LIMIT = 16
 """After so many requests have gone by, a request that does not fit holds the lane until it does."""
 
@@ -174,7 +175,7 @@ class Lane:
         for upstream in self.upstreams:
             found = upstream.obstacle(now)
             if upstream.name in shunned and not found[0]:
-                found = ("upstream", upstream.doubt.probe_at)
+                found = ("upstream", upstream.outlier.probe_at)
             if found[0] != "upstream":  # what is paused has no room to share out
                 window += upstream.capacity.window
                 occupied += len(upstream.in_flight)
@@ -187,17 +188,16 @@ class Lane:
         return opened, obstacle
 
     def _shunned(self, now: float) -> Sequence[str]:
-        """Name the upstreams in doubt that are not due for a probe, if there is another."""
+        """Name the outliers among the upstreams that are not due for a probe, if others serve."""
         for upstream in self.upstreams:
-            if upstream.doubt.look_at <= now:
+            if upstream.outlier.look_at <= now:
                 break
         else:
             return ()
-        doubted = [upstream for upstream in self.upstreams if upstream.in_doubt(now)]
+        outliers = [upstream for upstream in self.upstreams if upstream.is_outlier(now)]
         for upstream in self.upstreams:
-            health = upstream.health
-            if upstream not in doubted and not health.probation and health.open_at(now) <= now:
-                return [each.name for each in doubted if each.doubt.probe_at > now]
+            if upstream not in outliers and upstream.default.breaker.state(now) is State.CLOSED:
+                return [each.name for each in outliers if each.outlier.probe_at > now]
         return ()
 
     def _choose(
@@ -221,14 +221,14 @@ class Lane:
                 if self._owes(ticket, now):
                     target, obstacle = None, OWED
                 else:
-                    blocked += self._firsts(ticket.request.model, now)
+                    blocked += self._firsts(kind_of(ticket), now)
             if target is not None:
                 for each in blocked:
                     each.passes += 1
                 return ticket, target
             self._hold({name: ticket}, obstacle, now)
             waits_for_retry = obstacle[0] == "backoff"
-            if waits_for_retry or obstacle is OWED or self._only_its_model(ticket, opened, now):
+            if waits_for_retry or obstacle is OWED or self._only_its_kind(ticket, opened, now):
                 heads |= self._park(ticket, alone=waits_for_retry, now=now)
                 continue
             blocked.append(ticket)
@@ -289,38 +289,41 @@ class Lane:
                     continue
                 target, obstacle = self._place(ticket, opened, elsewhere, now)
                 if target is None and (
-                    obstacle[0] == "backoff" or self._only_its_model(ticket, opened, now)
+                    obstacle[0] == "backoff" or self._only_its_kind(ticket, opened, now)
                 ):
                     self._hold({ticket.request.traffic_class: ticket}, obstacle, now)
                 else:
                     queue.unpark(ticket, now=now)
 
-    def _only_its_model(self, ticket: Ticket, opened: Sequence[Upstream], now: float) -> bool:
-        """Say whether nothing but its model's limits holds the ticket back, wherever it may go."""
+    def _only_its_kind(self, ticket: Ticket, opened: Sequence[Upstream], now: float) -> bool:
+        """Say whether only its model's limits or its account hold it back, wherever it may go."""
         keep = self._keep(ticket.request.traffic_class)
-        return all(u.limits.only_its_model(ticket, keep, now=now) for u in opened)
+        return all(upstream.holds_only_its_kind(ticket, keep, now) for upstream in opened)
 
-    def _firsts(self, model: str, now: float) -> list[Ticket]:
-        """Return the first parked ticket of a model, of each class."""
-        firsts = (queue.first(model, now=now) for queue in self._parking)
+    def _firsts(self, kind: str, now: float) -> list[Ticket]:
+        """Return the first parked ticket of a kind, of each class."""
+        firsts = (queue.first(kind, now=now) for queue in self._parking)
         return [first for first in firsts if first is not None]
 
     def _owes(self, ticket: Ticket, now: float) -> bool:
-        """Say whether an older one of its model is parked that too many have gone by."""
+        """Say whether an older one of its kind is parked that too many have gone by."""
         id_ = ticket.request.id
         return any(
             each.passes >= PASSES_LIMIT and each.request.id < id_
-            for each in self._firsts(ticket.request.model, now)
+            for each in self._firsts(kind_of(ticket), now)
         )
 
     def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
         if ticket.attempts:
             retry_at = ticket.may_retry_at(upstream.name)
-            if upstream.health.troubled and not ticket.retry_paid:
-                retry_at = max(retry_at, self.retries.next_at(self.signals.waiting, now=now))
+            breaker = upstream.account(ticket.request.account).breaker
+            if breaker.troubled and not ticket.retry_paid:
+                # A spent budget leaves one retry in `PROBE_GAP_S`, or nobody would see it recover.
+                budget_at = self.retries.next_at(now=now)
+                retry_at = max(retry_at, min(budget_at, breaker.last_sent_at + PROBE_GAP_S))
             if retry_at > now:
                 return "backoff", retry_at
-        keep = 0.0 if upstream.limits.unlimited else self._keep(ticket.request.traffic_class)
+        keep = 0.0 if upstream.unlimited else self._keep(ticket.request.traffic_class)
         return upstream.obstacle_to(ticket, keep, now)
 
     def _keep(self, name: str) -> float:
@@ -344,17 +347,17 @@ class Lane:
 
         Nobody waits for a quota, and for a long pause only who has a deadline after its end.
         """
-        for upstream in self.upstreams:
-            if upstream.health.closed_until <= now:
+        breakers = [upstream.account(request.account).breaker for upstream in self.upstreams]
+        for breaker in breakers:
+            if breaker.closed_to_some_until <= now:
                 return ""
         patience = request.deadline
         if patience == math.inf:
             patience = now + LONGEST_PAUSE_S
         reason = "quota"
-        for upstream in self.upstreams:
-            health = upstream.health
-            if health.exhausted_until <= now:
-                if health.paused_until < min(patience, request.expires_at):
+        for breaker in breakers:
+            if breaker.exhausted_until <= now:
+                if breaker.open_until < min(patience, request.expires_at):
                     return ""
                 reason = "rate"
         return reason
@@ -362,26 +365,35 @@ class Lane:
     def has_refuge(self, ticket: Ticket, now: float) -> bool:
         """Say whether there is a sound upstream that has not failed the ticket."""
         return any(
-            upstream.name not in ticket.failed_at and upstream.sound(now)
+            upstream.name not in ticket.failed_at and upstream.sound(ticket.request.account, now)
             for upstream in self.upstreams
         )
 
-    def closings(self, now: float) -> tuple[bool, bool]:
-        """Say whether all upstreams are closed to some, and whether all quotas are spent."""
-        healths = [upstream.health for upstream in self.upstreams]
+    def closings(self, account: str, now: float) -> tuple[bool, bool]:
+        """Say whether all upstreams are closed to some of an account, and all quotas spent."""
+        breakers = [upstream.account(account).breaker for upstream in self.upstreams]
         return (
-            all(health.closed_until > now for health in healths),
-            all(health.exhausted_until > now for health in healths),
+            all(breaker.closed_to_some_until > now for breaker in breakers),
+            all(breaker.exhausted_until > now for breaker in breakers),
         )
 
-    def open_at(self, now: float) -> float:
-        """Return when the first upstream may be used again."""
-        return min(upstream.health.open_at(now) for upstream in self.upstreams)
+    def open_at(self, account: str, now: float) -> float:
+        """Return when an account may use the first upstream again."""
+        return min(upstream.account(account).breaker.open_at(now) for upstream in self.upstreams)
+
+    def retry_after_s(self, account: str, now: float) -> float:
+        """Return when a full queue will have drained, as far as the fit can tell."""
+        open_s = self.open_at(account, now) - now
+        drain_s = self.signals.waiting_work_s / max(1.0, min(self.signals.window, 1e9))
+        return min(LONGEST_RETRY_S, max(1.0, open_s + drain_s))
 
     def retry_at(self, ticket: Ticket, now: float) -> float:
         """Return when a refused ticket may first be sent again, to whichever upstream."""
         return min(
-            max(upstream.health.open_at(now), ticket.may_retry_at(upstream.name))
+            max(
+                upstream.account(ticket.request.account).breaker.open_at(now),
+                ticket.may_retry_at(upstream.name),
+            )
             for upstream in self.upstreams
         )
 

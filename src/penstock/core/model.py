@@ -90,6 +90,9 @@ class Request:
         prompt_tokens: input size, for limits on input tokens.
         session: conversation, for upstreams that keep a prompt cache; empty if none.
         route: the kind of call that the estimate was made for, for the log; empty if none.
+        account: digest of the key that the caller brings, whose limits and pauses are its own;
+            empty for the upstream's own key.
+        cap_tokens: the most output tokens that the caller allows, for limits that charge it.
 
     """
 
@@ -104,6 +107,8 @@ class Request:
     prompt_tokens: int = 0
     session: str = ""
     route: str = ""
+    account: str = ""
+    cap_tokens: int | None = None
 
     @property
     def cost_tokens(self) -> float:

@@ -5,6 +5,7 @@ import math
 from penstock.core.events import Failed
 from penstock.core.lane import Lane
 from penstock.core.ticket import Ticket
+from penstock.core.upstream.breaker import LONGEST_PAUSE_S
 
 
 def last_at(ticket: Ticket) -> float:
@@ -36,7 +37,7 @@ def may_go_elsewhere(ticket: Ticket, lane: Lane, event: Failed, now: float) -> b
 
 def pay(ticket: Ticket, lane: Lane, now: float) -> bool:
     """Take another attempt from the retry budget; False if that has none."""
-    if lane.retries.next_at(lane.signals.waiting, now=now) > now:
+    if lane.retries.next_at(now=now) > now:
         return False
     lane.retries.spend(now=now)
     ticket.retry_paid = True
@@ -47,8 +48,9 @@ def refused_too_often(ticket: Ticket, max_attempts: int, now: float) -> bool:
     """Say whether refusals at the door end a request: only one that nothing else would end.
 
     In a storm the head of the queue is the probe every time; it must not pay for that while
-    its time-to-live or its deadline lets it wait.
+    its time-to-live or its deadline lets it wait, nor within the patience of those without any.
     """
     request = ticket.request
     may_wait = request.expires_at < math.inf or now < request.deadline < math.inf
-    return not may_wait and ticket.attempts >= max_attempts
+    tried_s = now - request.arrived_at
+    return not may_wait and ticket.attempts >= max_attempts and tried_s >= LONGEST_PAUSE_S

@@ -37,13 +37,10 @@ class RetryBudget:
         while arrivals[0] <= now - WINDOW_S:
             arrivals.popleft()
 
-    def next_at(self, waiting: int, *, now: float) -> float:
-        """Return when a retry may be made: `now`, or when an earlier one leaves the window.
-
-        `waiting` requests count like arrivals: they are still somebody's call.
-        """
+    def next_at(self, *, now: float) -> float:
+        """Return when a retry may be made: `now`, or when an earlier one leaves the window."""
         self._forget(now)
-        allowed = max(self._always, int(self._share * max(len(self._arrivals), waiting)))
+        allowed = max(self._always, int(self._share * len(self._arrivals)))
         spent = len(self._retries)
         return now if spent < allowed else self._retries[spent - allowed] + WINDOW_S
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from penstock.core import retry
 from penstock.core.backlog import Backlog
+from penstock.core.backoff import REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.bounds import Gate, require_time
 from penstock.core.containment import Containment
 from penstock.core.events import (
@@ -19,6 +20,7 @@ from penstock.core.events import (
     Failed,
     FirstToken,
     LimitsSeen,
+    PauseLifted,
     Reject,
     Throttled,
     Woke,
@@ -35,8 +37,6 @@ from penstock.core.why import why_of
 from penstock.errors import ProtocolError
 
 DRAIN_RETRY_S = 5.0
-LONGEST_RETRY_S = 60.0
-BACKOFF_BASE_S = 0.5
 FAULT_RETRY_S = 1.0
 """After two faults in a row a lane is left alone that long."""
 # A module's name is found faster than a member of an Enum, here twice for each event.
@@ -89,6 +89,7 @@ class Scheduler:
             Woke: self._on_woke,
             Draining: self._on_draining,
             LimitsSeen: self._on_limits_seen,
+            PauseLifted: self._on_pause_lifted,
         }
 
     def handle(self, event: Event, *, now: float) -> list[Action]:
@@ -192,10 +193,10 @@ class Scheduler:
             self._reject(ticket, lane, "hopeless", None, now)
             return
         if no_use := lane.no_use(request, now):
-            self._reject(ticket, lane, no_use, lane.open_at(now) - now, now)
+            self._reject(ticket, lane, no_use, lane.open_at(request.account, now) - now, now)
             return
         if self._backlog.is_full_for(ticket):
-            self._reject(ticket, lane, "queue_full", self._retry_after_s(lane, now), now)
+            self._reject(ticket, lane, "queue_full", lane.retry_after_s(request.account, now), now)
             return
         self._tickets[request.id] = ticket
         self._hold_back(ticket)
@@ -207,7 +208,7 @@ class Scheduler:
     def _on_first_token(self, event: FirstToken, now: float) -> None:
         ticket = self._flying(event.request_id, "FirstToken")
         upstream = self._upstreams[ticket.upstream]
-        troubled = upstream.health.troubled
+        troubled = upstream.account(ticket.request.account).breaker.troubled
         upstream.first_token(ticket, now=now)
         if troubled:
             self._pump_sharing(ticket.upstream, now)
@@ -233,7 +234,8 @@ class Scheduler:
         lane = self._landed(ticket)
         upstream = self._upstreams[ticket.upstream]
         sharing = self._lanes.of_upstream[upstream.name]
-        before = [each.closings(now) for each in sharing]
+        account = ticket.request.account
+        before = [each.closings(account, now) for each in sharing]
         upstream.refuse(ticket, event, now=now)
         lane.settle(ticket, -ticket.cost_tokens)
         retry_at = lane.retry_at(ticket, now)
@@ -244,12 +246,14 @@ class Scheduler:
         )
         if hopeless or self._draining:
             self._end(ticket)
-            self._reject(ticket, lane, "upstream", retry_at - now, now)
+            again_s = retry_at - now if retry_at < math.inf else None
+            self._reject(ticket, lane, "upstream", again_s, now)
         else:
-            self._requeue(ticket, lane, now)
+            self._hold_back(ticket)
+            lane.push(ticket, now)
         for each, closings in zip(sharing, before, strict=True):
-            if each.closings(now) > closings:
-                self._fail_fast(each, now)
+            if each.closings(account, now) > closings:
+                self._fail_fast(each, account, now)
         self._pump_sharing(upstream.name, now)
 
     def _on_failed(self, event: Failed, now: float) -> None:
@@ -259,8 +263,9 @@ class Scheduler:
             ticket, upstream_fault=event.upstream_fault, jitter=event.jitter, now=now
         )
         lane.settle(ticket, -ticket.cost_tokens)
-        ceiling_s = BACKOFF_BASE_S * 2.0 ** (ticket.attempts - 1)
-        until = now + max(0.001, event.jitter * ceiling_s)
+        until = now + backoff_s(
+            ticket.attempts, event.jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S
+        )
         elsewhere = event.upstream_fault and retry.may_go_elsewhere(ticket, lane, event, now)
         if elsewhere and not event.reached:
             until = now
@@ -282,7 +287,8 @@ class Scheduler:
         else:
             self._end(ticket)
             if event.retryable:
-                self._reject(ticket, lane, "upstream", lane.open_at(now) - now, now)
+                open_at = lane.open_at(ticket.request.account, now)
+                self._reject(ticket, lane, "upstream", open_at - now, now)
         self._pump_sharing(ticket.upstream, now)
 
     def _on_cancelled(self, event: Cancelled, now: float) -> None:
@@ -313,14 +319,19 @@ class Scheduler:
             self._pump(lane, now)
 
     def _on_limits_seen(self, event: LimitsSeen, now: float) -> None:
-        upstream = self._upstreams.get(event.upstream)
-        if upstream is None:
-            raise ProtocolError(
-                f"upstream {event.upstream!r} is not configured: known are "
-                f"{sorted(self._upstreams)}"
-            )
-        upstream.learn(event, now=now)
+        self._known(event.upstream).learn(event, now=now)
         self._pump_sharing(event.upstream, now)
+
+    def _on_pause_lifted(self, event: PauseLifted, now: float) -> None:
+        self._known(event.upstream).lift(event.account, now=now)
+        self._pump_sharing(event.upstream, now)
+
+    def _known(self, name: str) -> Upstream:
+        if name in self._upstreams:
+            return self._upstreams[name]
+        raise ProtocolError(
+            f"upstream {name!r} is not configured: known are {sorted(self._upstreams)}"
+        )
 
     # Steps
 
@@ -340,8 +351,8 @@ class Scheduler:
             elif late.hopeless_at <= now:
                 self._refuse_waiting(late, "hopeless", None, now)
             else:  # too late for another attempt: the last answer stands
-                open_s = self._lanes.of(late.request.model).open_at(now) - now
-                self._refuse_waiting(late, "upstream", open_s, now)
+                open_at = self._lanes.of(late.request.model).open_at(late.request.account, now)
+                self._refuse_waiting(late, "upstream", open_at - now, now)
         for id_ in returning:
             ticket = self._tickets.get(id_)
             if ticket is None:  # expired at the same time
@@ -388,7 +399,8 @@ class Scheduler:
             lane.charge(ticket)
             why = why_of(ticket, lane, now)
             if ticket.attempts:
-                if upstream.health.troubled and not ticket.retry_paid:
+                breaker = upstream.account(request.account).breaker
+                if breaker.troubled and not ticket.retry_paid:
                     lane.retries.spend(now=now)
                 ticket.retry_paid = False
                 self._expiry.cancel(request.id)
@@ -405,13 +417,8 @@ class Scheduler:
             lane.rest()
 
     def _pump_sharing(self, upstream: str, now: float) -> None:
-        """Let every lane go on that the upstream belongs to."""
         for lane in self._lanes.of_upstream[upstream]:
             self._pump(lane, now)
-
-    def _requeue(self, ticket: Ticket, lane: Lane, now: float) -> None:
-        self._hold_back(ticket)
-        lane.push(ticket, now)
 
     def _hold_back(self, ticket: Ticket) -> None:
         self._backlog.enter(ticket)
@@ -419,11 +426,13 @@ class Scheduler:
         if until < math.inf:
             self._expiry.set(ticket.request.id, until)
 
-    def _fail_fast(self, lane: Lane, now: float) -> None:
+    def _fail_fast(self, lane: Lane, account: str, now: float) -> None:
         """Refuse what waits for upstreams that are closed beyond its own patience."""
-        open_at = lane.open_at(now)
+        open_at = lane.open_at(account, now)
         for ticket in list(self._tickets.values()):
-            if ticket.stage is _IN_FLIGHT or self._lanes.of(ticket.request.model) is not lane:
+            if ticket.request.account != account or ticket.stage is _IN_FLIGHT:
+                continue
+            if self._lanes.of(ticket.request.model) is not lane:
                 continue
             if no_use := lane.no_use(ticket.request, now):
                 self._refuse_waiting(ticket, no_use, open_at - now, now)
@@ -489,9 +498,3 @@ class Scheduler:
             self._deferred.cancel(id_)
         ticket.stage = _ENDED
         del self._tickets[id_]
-
-    def _retry_after_s(self, lane: Lane, now: float) -> float:
-        """Return when a full queue will have drained, as far as the fit can tell."""
-        open_s = lane.open_at(now) - now
-        drain_s = lane.signals.waiting_work_s / max(1.0, min(lane.signals.window, 1e9))
-        return min(LONGEST_RETRY_S, max(1.0, open_s + drain_s))

@@ -1,11 +1,15 @@
 """The scheduler's state at one moment, as plain data for people and dashboards."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from penstock.core.events import WindowMoved
 from penstock.core.lane import Lane
+from penstock.core.upstream.breaker import State
 from penstock.core.upstream.ledger import Upstream
+
+PAUSES_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,29 @@ class LaneSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseSnapshot:
+    """One circuit that is not closed.
+
+    Attributes:
+        account: whose, as `Request.account`; empty for the default one.
+        state: "open" or "half_open".
+        cause: what opened it, a `RefusalCause` or "faults".
+        until: driver seconds at which it becomes half-open.
+
+    """
+
+    account: str
+    state: str
+    cause: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSnapshot:
-    """One upstream: room, health and the fit of its service time by model.
+    """One upstream: room, circuits and the fit of its service time by model.
+
+    `open_at` is the default account's, `probation` says that its circuit is half-open or that the
+    upstream is an outlier; `pauses` are the circuits that are not closed, some hundred at most.
 
     `window_moved` is the last move of its window; None if there was none.
     """
@@ -47,6 +72,7 @@ class UpstreamSnapshot:
     slowdown: float
     service: dict[str, tuple[float, float]]
     window_moved: WindowMoved | None
+    pauses: tuple[PauseSnapshot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +154,21 @@ def _upstream(upstream: Upstream, now: float) -> UpstreamSnapshot:
         upstream.capacity.window,
         len(upstream.in_flight),
         upstream.tokens,
-        upstream.health.open_at(now=now),
-        upstream.health.probation or upstream.doubt.held,
+        upstream.default.breaker.open_at(now),
+        upstream.default.breaker.half_open or upstream.outlier.held,
         upstream.slowdown,
         upstream.services(),
         upstream.moved,
+        tuple(_pauses(upstream, now)),
     )
+
+
+def _pauses(upstream: Upstream, now: float) -> Iterator[PauseSnapshot]:
+    accounts = {"": upstream.default, **upstream.others}
+    shut = (
+        (name, account.breaker)
+        for name, account in accounts.items()
+        if account.breaker.state(now) is not State.CLOSED
+    )
+    for name, breaker in islice(shut, PAUSES_SHOWN):
+        yield PauseSnapshot(name, breaker.state(now).value, breaker.cause, breaker.open_until)

@@ -34,6 +34,7 @@ _CAUSES = {
     "quota": "the account is spent",
     "overload": "the provider is overloaded",
     "slow_first_token": "no first token in time",
+    "request": "this request can never pass there",
     "denied": "its key, model or path is not accepted there",
 }
 MOVES = {

@@ -6,9 +6,7 @@ from typing import Any
 
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
-from penstock.core.upstream.breaker import Health
 from penstock.core.upstream.ledger import Upstream
-from penstock.core.upstream.upstream_limits import UpstreamLimits
 from penstock.errors import ConfigError
 from penstock.policies.allocation.adaptive_drr import AdaptiveDrr
 from penstock.policies.allocation.drr import Drr
@@ -121,5 +119,4 @@ def build_scheduler(settings: Settings) -> Scheduler:
 
 def _upstream(upstream: UpstreamSettings, settings: Settings) -> Upstream:
     capacity = make("capacity", upstream.capacity or settings.stack.capacity)
-    limits = UpstreamLimits(upstream.limits)
-    return Upstream(upstream, capacity, limits, health=Health(settings.max_pause_s))
+    return Upstream(upstream, capacity, settings.max_pause_s)

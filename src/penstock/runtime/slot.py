@@ -206,7 +206,8 @@ class Slot(Hold):
         """Say that the provider refused the attempt, and wait until it may be sent again.
 
         Args:
-            cause: "rate", "quota", "overload" or "slow_first_token".
+            cause: "rate", "quota", "overload", "slow_first_token", or "request" if this request can
+                never pass, others can.
             retry_after_s: the provider's wish.
 
         Raises:

@@ -62,7 +62,9 @@ def limits_of(
         found = gateway_limits(said, reset_s(reset, headers, wall_now))
     else:
         found = _vendors(said, headers, wall_now)
-    return LimitsSeen(upstream, model=model, **found) if found else None
+    if not found:
+        return None
+    return LimitsSeen(upstream, model=model, **found)  # type: ignore[arg-type]
 
 
 def _vendors(

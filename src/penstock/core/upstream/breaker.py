@@ -1,11 +1,16 @@
-"""Whether an upstream may be used now: pauses after refusals, probes after failures."""
+"""The circuit breaker of one account at one upstream: closed, open, or half-open."""
 
 import math
+from enum import StrEnum
 
+from penstock.core.backoff import backoff_s
 from penstock.core.events import RefusalCause
+from penstock.core.upstream.outlier import OutlierDetector
 
-BACKOFF_BASE_S = 1.0
-BACKOFF_CAP_S = 16.0
+BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 2.0
+"""A provider that is back is noticed within the cap, so it is short: one probe costs little."""
+PROBE_GAP_S = 2.0
+"""Half-open, one request goes in this time, even if the one before has not been answered yet."""
 LONGEST_PAUSE_S = 60.0
 """Who has no deadline waits no longer than this."""
 LONGEST_RATE_S = 600.0
@@ -15,35 +20,55 @@ MAX_PAUSE_S = 900.0
 FAULTS_TO_OPEN = 3
 SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 8, 0.25
 SHARE_WEIGHT = 1.0 / 16.0
-"""Overload refusals that are fewer than a quarter of what comes back stop it for a moment only."""
+"""Refusals that are fewer than a quarter of what comes back say little about the next attempt."""
 
 
-class Health:
-    """Open, paused until a time, or on probation (one attempt at a time until one succeeds).
+class State(StrEnum):
+    """Of a circuit, as in Nygard's book."""
 
-    - rate: pause for the stated retry-after, else back off; beyond `LONGEST_PAUSE_S` only those
-      wait whose deadline allows it, and the pause ends with a probe.
-    - quota, or a rate refusal with a wait beyond `LONGEST_RATE_S`: closed until then, and probed
-      after it; requests must go elsewhere or fail at once, nobody sleeps for days.
-    - overload, slow first token and repeated faults: exponential back-off with full jitter. A
-      few overload refusals among answers stop it for a moment only, and nobody probes: where some
-      are refused at any load, a pause for all after each would cost more than the refusals.
-    Refusals of attempts sent before the last refusal was known are the same bad news, once.
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class CircuitBreaker:
+    """Says whether attempts may be sent. Two triggers open it.
+
+    - Refusals and failures. Rate: open for the stated wait, else for a back-off; beyond
+      `LONGEST_PAUSE_S` only those wait whose deadline allows it. Quota, or a rate refusal with a
+      wait beyond `LONGEST_RATE_S`: open until then, requests go elsewhere or end at once.
+      Overload, slow first token and `FAULTS_TO_OPEN` faults in a row: a back-off with full jitter.
+      A few overload refusals among answers open it for a moment only, and a lone rate refusal
+      without a wait not at all: where some are refused at any load, a pause for all after each
+      would cost more than the refusals.
+    - Silence or brokenness while other upstreams serve (`OutlierDetector`).
+
+    An open circuit becomes half-open when its time is over, which is at most `max_pause_s`. Half
+    open, whoever is next goes as a probe, one in `PROBE_GAP_S`; the first sign of life of what was
+    sent after the last bad news closes it. What was sent before says nothing, either way.
 
     Source:
-        Full jitter: Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
-        Probation: the half-open state of Nygard, "Release It!", 2007.
+        Nygard, "Release It!", 2007.
 
     """
 
-    def __init__(self, max_pause_s: float = MAX_PAUSE_S) -> None:
-        """Start healthy; no pause is longer than `max_pause_s`, whatever is asked for."""
+    def __init__(
+        self, max_pause_s: float = MAX_PAUSE_S, outlier: OutlierDetector | None = None
+    ) -> None:
+        """Start closed; all accounts of one upstream share their outlier detector."""
         self.max_pause_s = max_pause_s
-        self.paused_until = -math.inf
+        self.outlier = OutlierDetector() if outlier is None else outlier
+        self.open_until = -math.inf
         self.exhausted_until = -math.inf
-        self.closed_until = -math.inf
+        """The end of a spent quota: nobody waits for it."""
+        self.closed_to_some_until = -math.inf
         """The end of a spent quota or of a long pause: not everybody may wait for it."""
-        self.probation = False
+        self.half_open = False
+        """It has been open and nothing has been answered since; a circuit that is open too."""
+        self.cause = ""
+        """What opened it last."""
+        self.last_sent_at = -math.inf
+        self._probe_at = -math.inf
         self._streak = 0
         self._faults = 0
         self._last_bad_at = -math.inf
@@ -56,19 +81,40 @@ class Health:
         """True from a refusal until the next success."""
         return self._streak > 0
 
+    def state(self, now: float) -> State:
+        """Return the state at `now`."""
+        if self.open_until > now:
+            return State.OPEN
+        return State.HALF_OPEN if self.half_open else State.CLOSED
+
     def sound(self, now: float) -> bool:
         """Say whether nothing is known against it: what has failed elsewhere may come here."""
-        return not self._streak and not self._faults and self.open_at(now) <= now
+        return not self._streak and not self._faults and self.open_until <= now
+
+    def send_at(self, now: float) -> float:
+        """Return when the next attempt may be sent; `now` if one may be now."""
+        if self.open_until > now:
+            return self.open_until
+        return self._probe_at if self.half_open and self._probe_at > now else now
 
     def open_at(self, now: float) -> float:
-        """Return when it may be used again; `now` if it may be now."""
-        if self.paused_until <= now and self.exhausted_until <= now:
-            return now
-        return max(self.paused_until, self.exhausted_until)
+        """Return when the present pause is over; `now` if there is none."""
+        return self.open_until if self.open_until > now else now
 
-    def exhausted(self, now: float) -> bool:
-        """Say whether its quota is spent: waiting for it makes no sense."""
-        return self.exhausted_until > now
+    def sent(self, now: float) -> None:
+        """Note an attempt: half-open, it is the probe."""
+        self.last_sent_at = now
+        if self.half_open:
+            self._probe_at = now + PROBE_GAP_S
+
+    def is_lone(self, sent_at: float) -> bool:
+        """Count a refusal, and say whether it is one of few among answers."""
+        again = sent_at >= self._last_bad_at and self._streak > 0  # nothing was answered since
+        known = sent_at < self._last_bad_at and not self._sporadic
+        few = self._refused_share < SPORADIC_SHARE and self._answers >= SPORADIC_ANSWERS
+        self._refused_share += SHARE_WEIGHT * (1.0 - self._refused_share)
+        self._sporadic = few and not again and not known
+        return self._sporadic
 
     def refused(
         self,
@@ -77,52 +123,45 @@ class Health:
         sent_at: float,
         retry_after_s: float | None,
         jitter: float,
+        lone: bool,
         now: float,
     ) -> None:
-        """Note a refused attempt."""
+        """Note a refused attempt that speaks about more than itself."""
         wait_s = None if retry_after_s is None else min(retry_after_s, self.max_pause_s)
-        sporadic = self._is_sporadic(sent_at)
         if sent_at >= self._last_bad_at:
             self._streak += 1
             self._last_bad_at = now
-        if cause is RefusalCause.OVERLOAD and wait_s is None and sporadic:
-            self.paused_until = max(self.paused_until, now + max(0.05, jitter * SPORADIC_PAUSE_S))
+        if cause is RefusalCause.OVERLOAD and wait_s is None and lone:
+            pause_s = backoff_s(1, jitter, base_s=SPORADIC_PAUSE_S, cap_s=SPORADIC_PAUSE_S)
+            self._open(cause, now + pause_s)
             return
+        long = wait_s is not None and wait_s > LONGEST_PAUSE_S
         if cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_RATE_S):
             until = now + (LONGEST_PAUSE_S if wait_s is None else wait_s)
             self.exhausted_until = max(self.exhausted_until, until)
-            self.closed_until = max(self.closed_until, until)
-            self.probation = True
+            self.closed_to_some_until = max(self.closed_to_some_until, until)
+            self.half_open = True
+            self._open(RefusalCause.QUOTA, until)
             return
-        if wait_s is None or cause is not RefusalCause.RATE:
+        rate = cause is RefusalCause.RATE
+        if wait_s is None or not rate or self._streak > 1:  # its word was not good enough
             wait_s = max(wait_s or 0.0, self._backoff_s(jitter))
-        elif self._streak > 1:  # its word was not good enough the last time
-            wait_s = max(wait_s, self._backoff_s(jitter))
-        self.paused_until = max(self.paused_until, now + wait_s)
-        long = wait_s > LONGEST_PAUSE_S
         if long:
-            self.closed_until = max(self.closed_until, now + wait_s)
-        self.probation = cause is not RefusalCause.RATE or self._streak > 1 or long
-
-    def _is_sporadic(self, sent_at: float) -> bool:
-        """Say whether a refusal is one of few among answers, and count it."""
-        again = sent_at >= self._last_bad_at and self._streak > 0  # nothing was answered since
-        known = sent_at < self._last_bad_at and not self._sporadic
-        few = self._refused_share < SPORADIC_SHARE and self._answers >= SPORADIC_ANSWERS
-        self._refused_share += SHARE_WEIGHT * (1.0 - self._refused_share)
-        self._sporadic = few and not again and not known
-        return self._sporadic
+            self.closed_to_some_until = max(self.closed_to_some_until, now + wait_s)
+        self.half_open = not rate or self._streak > 1 or long
+        self._open(cause, now + wait_s)
 
     def failed(self, *, sent_at: float, jitter: float, now: float) -> None:
         """Note an attempt that broke on the upstream's side."""
+        self.outlier.broke(sent_at, now)
         if sent_at < self._last_bad_at:
             return
         self._faults += 1
         if self._faults >= FAULTS_TO_OPEN:
             self._streak += 1
             self._last_bad_at = now
-            self.paused_until = max(self.paused_until, now + self._backoff_s(jitter))
-            self.probation = True
+            self.half_open = True
+            self._open("faults", now + self._backoff_s(jitter))
 
     def succeeded(self, *, sent_at: float) -> None:
         """Note a sign of life from an attempt that was sent after the last bad news."""
@@ -130,8 +169,24 @@ class Health:
         self._refused_share -= SHARE_WEIGHT * self._refused_share
         if sent_at >= self._last_bad_at:
             self._streak = self._faults = 0
-            self.probation = False
+            self.half_open = False
+
+    def released(self, sent_at: float, now: float) -> None:
+        """Note that an attempt ended and said nothing: half-open, the next one is the probe."""
+        if sent_at >= self._last_bad_at:
+            self._probe_at = now
+
+    def lift(self, now: float) -> None:
+        """Close the circuit because an operator says so; the next bad news opens it anew."""
+        self.open_until = self.exhausted_until = self.closed_to_some_until = -math.inf
+        self.half_open = False
+        self._streak = self._faults = 0
+        self._last_bad_at = now
+
+    def _open(self, cause: str, until: float) -> None:
+        if until > self.open_until:
+            self.open_until, self.cause = until, str(cause)
+        self._probe_at = -math.inf
 
     def _backoff_s(self, jitter: float) -> float:
-        ceiling = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(self._streak - 1, 10))
-        return max(0.05, jitter * ceiling)
+        return backoff_s(self._streak or 1, jitter, base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)

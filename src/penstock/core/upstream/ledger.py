@@ -1,25 +1,24 @@
-"""One upstream as the scheduler sees it: its window, limits, health and service times."""
+"""One upstream as the scheduler sees it: its window, its accounts and service times."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from penstock.core.backoff import LEAST_S, REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled, WindowMoved
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
 from penstock.core.ticket import Ticket
-from penstock.core.upstream.breaker import LONGEST_PAUSE_S, Health
-from penstock.core.upstream.outlier import Doubt
-from penstock.core.upstream.rate import LearntPace
+from penstock.core.upstream.account import ACCOUNTS_LIMIT, Account
+from penstock.core.upstream.breaker import MAX_PAUSE_S, CircuitBreaker
+from penstock.core.upstream.outlier import OutlierDetector
 from penstock.core.upstream.upstream_limits import UpstreamLimits
 
 SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256
 BURST_TOKENS, FASTEST_TOKENS_PER_S = 100_000, 100_000.0
 """No provider generates more in that time, for one request; a usage that says so is ignored."""
-LEAST_BACKOFF_S = 0.05
-"""No refused request goes back to its refuser sooner, whatever explains the refusal."""
 TICK_S = 1e-6
 """Policies divide by latencies, and a coarse clock may show none."""
 _NOT_OF_LOAD = (RefusalCause.QUOTA, RefusalCause.DENIED)
@@ -29,34 +28,56 @@ FULL = ("window", math.inf)
 
 @dataclass(slots=True)
 class Upstream:
-    """The in-flight ledger of one account, region or provider, and what it taught us."""
+    """The in-flight ledger of one region or provider, what it taught us, and its accounts."""
 
     settings: UpstreamSettings
     capacity: CapacityPolicy
-    limits: UpstreamLimits
+    max_pause_s: float = MAX_PAUSE_S
     name: str = field(init=False)
-    health: Health = field(default_factory=Health)
-    doubt: Doubt = field(default_factory=Doubt)
+    default: Account = field(init=False)
+    """The account of requests that name none."""
+    outlier: OutlierDetector = field(default_factory=OutlierDetector)
+    others: dict[str, Account] = field(default_factory=dict)
+    """The accounts of keys that callers bring, the one used last at the end."""
+    window_told: float = field(init=False)
+    """The window that the last `WindowMoved` stated."""
+    moved: WindowMoved | None = None
+    """The last one."""
     has_peers: bool = False
-    """Others serve some of its models; without them doubt would change nothing."""
-    pace: LearntPace = field(default_factory=LearntPace)
+    """Others serve some of its models; without them nothing is an outlier."""
     sent: int = 0
     ignored: int = 0
     """Usages that nobody can have generated in the time."""
     in_flight: dict[int, Ticket] = field(default_factory=dict)
     tokens: float = 0.0
     slowdown: float = 0.0
-    window_told: float = field(init=False)
-    """The window that the last `WindowMoved` stated."""
-    moved: WindowMoved | None = None
-    """The last one."""
-    _paced_by: str = ""
     _service: dict[str, ServiceTime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take the configured name."""
         self.name = self.settings.name
+        self.default = self._new_account()
         self.window_told = self.capacity.window
+
+    def _new_account(self) -> Account:
+        breaker = CircuitBreaker(self.max_pause_s, self.outlier)
+        return Account(breaker, UpstreamLimits(self.settings.limits))
+
+    def account(self, name: str) -> Account:
+        """Return the account of a key's digest; the default one for ""."""
+        if not name:
+            return self.default
+        others = self.others
+        account = others.pop(name, None) or self._new_account()
+        others[name] = account
+        if len(others) > ACCOUNTS_LIMIT:
+            del others[next(iter(others))]
+        return account
+
+    @property
+    def unlimited(self) -> bool:
+        """True if no limit of any account is known."""
+        return not self.others and self.default.limits.unlimited
 
     def serves(self, model: str) -> bool:
         """Say whether this upstream may be asked for the model."""
@@ -83,16 +104,15 @@ class Upstream:
 
         The cause is "" when something may go now; the time is inf when only an event can help.
         """
-        health = self.health
-        if health.paused_until > now or health.exhausted_until > now:
-            return "upstream", health.open_at(now)
-        flying = len(self.in_flight)
-        if health.probation and flying:
-            return "upstream", math.inf
-        if not self.capacity.has_room(None, flying, self.tokens, now=now):
+        alone = None if self.others else self.default
+        if alone is not None:
+            paused_to = alone.paused_to(now)
+            if paused_to > now:
+                return "upstream", paused_to
+        if not self.capacity.has_room(None, len(self.in_flight), self.tokens, now=now):
             return FULL
-        if self.pace.per_s < math.inf:
-            paced_to = self.pace.open_at(now=now)
+        if alone is not None:
+            paced_to = alone.paced_to(now)
             if paced_to > now:
                 return "limits", paced_to
         return NO_OBSTACLE
@@ -104,11 +124,28 @@ class Upstream:
         """
         if not self.capacity.has_room(ticket, len(self.in_flight), self.tokens, now=now):
             return FULL
-        if not self.limits.unlimited:
-            fits_at = self.limits.room_at(ticket, keep, now=now)
+        account = self.default
+        if self.others:
+            account = self.account(ticket.request.account)
+            paused_to = account.paused_to(now)
+            if paused_to > now:
+                return "upstream", paused_to
+            paced_to = account.paced_to(now)
+            if paced_to > now:
+                return "limits", paced_to
+        if not account.limits.unlimited:
+            fits_at = account.limits.room_at(ticket, keep, now=now)
             if fits_at > now:
                 return "limits", fits_at
         return NO_OBSTACLE
+
+    def holds_only_its_kind(self, ticket: Ticket, keep: float, now: float) -> bool:
+        """Say whether others may go that are of another account, or of another model."""
+        account = self.account(ticket.request.account)
+        if self.others:  # a kind is a model of an account then, and another account may go
+            limited_to = account.limits.room_at(ticket, keep, now=now)
+            return max(limited_to, account.paused_to(now), account.paced_to(now)) > now
+        return account.limits.only_its_model(ticket, keep, now=now)
 
     def finish_s(self, ticket: Ticket) -> float:
         """Return the predicted time from dispatch here to the last token, in seconds."""
@@ -128,12 +165,14 @@ class Upstream:
         ticket.in_flight_at_dispatch = flying = len(self.in_flight)
         ticket.sent_before = self.sent
         self.sent += 1
-        self.pace.sent(now=now)
-        if not self.limits.unlimited:
-            self.limits.reserve(ticket, now=now)
+        account = self.account(request.account)
+        account.rate.sent(now=now)
+        account.breaker.sent(now)
+        if not account.limits.unlimited:
+            account.limits.reserve(ticket, now=now)
         fit = self.service(request.model)
         if self.has_peers:
-            self.doubt.sent(ticket, fit.predict_s(request.estimate.p50_tokens), now)
+            account.breaker.outlier.sent(ticket, fit.predict_s(request.estimate.p50_tokens), now)
         self.capacity.on_dispatch(ticket, fit, flying, now=now)
 
     def _land(self, ticket: Ticket, now: float) -> None:
@@ -151,14 +190,15 @@ class Upstream:
         """Take an attempt out after something raised in the middle of its handling."""
         if self.in_flight.pop(ticket.request.id, None) is not None:
             self.capacity.on_landing(ticket, len(self.in_flight), now=now)
-        self.limits.settle(ticket, None, None)
+        self.account(ticket.request.account).limits.settle(ticket, None, None)
 
     def first_token(self, ticket: Ticket, *, now: float) -> None:
         """Note the first token of a reply."""
         if math.isnan(ticket.first_token_at):
             ticket.first_token_at = now
-            self.doubt.heard(now)
-            self.health.succeeded(sent_at=ticket.dispatched_at)
+            breaker = self.account(ticket.request.account).breaker
+            breaker.outlier.heard(now)
+            breaker.succeeded(sent_at=ticket.dispatched_at)
             fit = self.service(ticket.request.model)
             fit.first.observe(ticket.request.prompt_tokens, now - ticket.dispatched_at)
             self.capacity.on_first_token(ticket, fit, now=now)
@@ -169,11 +209,12 @@ class Upstream:
         if output_tokens and output_tokens > BURST_TOKENS + FASTEST_TOKENS_PER_S * (now - sent_at):
             output_tokens = None
             self.ignored += 1
-        if not self.limits.unlimited:
-            self.limits.settle(ticket, output_tokens, event.limited_tokens, event.counted_share)
-        self.health.succeeded(sent_at=sent_at)
+        account = self.account(ticket.request.account)
+        if not account.limits.unlimited:
+            account.limits.settle(ticket, output_tokens, event.limited_tokens, event.counted_share)
+        account.breaker.succeeded(sent_at=sent_at)
         if self.has_peers:
-            self.doubt.replied(sent_at, now)
+            account.breaker.outlier.replied(sent_at, now)
         latency_s = now - sent_at
         fit = self.service(ticket.request.model)
         reply = Reply(
@@ -198,64 +239,73 @@ class Upstream:
     def refuse(self, ticket: Ticket, event: Throttled, *, now: float) -> None:
         """Take a refused attempt out of the ledger and heed the refusal.
 
-        Where the provider's own figures say that this one request was too long for what is left,
-        it alone waits; everything else holds up everybody. One that came of an unstated pace says
-        nothing about the window.
+        What the refusal is about waits, and nothing else: the request alone, where it can never
+        pass, where the provider's own figures say that it was too long for what is left, or where
+        it is one rate refusal without a wait among answers; else the account. One that came of an
+        unstated rate says nothing about the window.
         """
-        rate = event.cause is RefusalCause.RATE
-        if event.cause is not RefusalCause.SLOW_FIRST_TOKEN:
-            self.doubt.heard(now)
-        alone = rate and self.limits.explains(ticket, event.retry_after_s, now=now)
-        paced = rate and not alone and self._learn_pace(ticket, event, now=now)
-        if event.cause not in _NOT_OF_LOAD and not alone and not paced:
-            self.capacity.on_refusal(ticket, event.cause, now=now)
-        self._land(ticket, now)
-        self.limits.settle(ticket, 0, 0)
-        wait_s = max(LEAST_BACKOFF_S, min(event.retry_after_s or 0.0, self.health.max_pause_s))
-        ticket.back_off(self.name, now + wait_s)
-        if alone:
+        cause, sent_at = event.cause, ticket.dispatched_at
+        account = self.account(ticket.request.account)
+        breaker, limits = account.breaker, account.limits
+        if cause is not RefusalCause.SLOW_FIRST_TOKEN:
+            breaker.outlier.heard(now)
+        if cause is RefusalCause.REQUEST:
+            self._land(ticket, now)
+            limits.settle(ticket, 0, 0)
+            breaker.released(sent_at, now)
+            ticket.back_off(self.name, math.inf)
             return
-        self.health.refused(
-            event.cause,
-            sent_at=ticket.dispatched_at,
+        rate = cause is RefusalCause.RATE
+        lone = breaker.is_lone(sent_at)
+        alone = rate and (
+            limits.explains(ticket, event.retry_after_s, now=now)
+            or (lone and event.retry_after_s is None)
+        )
+        paced = rate and not alone and account.learn_rate(ticket, event, now=now)
+        if cause not in _NOT_OF_LOAD and not alone and not paced:
+            self.capacity.on_refusal(ticket, cause, now=now)
+        self._land(ticket, now)
+        limits.settle(ticket, 0, 0)
+        ticket.back_off(self.name, now + self._own_wait_s(ticket, event, alone))
+        if alone:
+            breaker.released(sent_at, now)
+            return
+        breaker.refused(
+            cause,
+            sent_at=sent_at,
             retry_after_s=event.retry_after_s,
             jitter=event.jitter,
+            lone=lone,
             now=now,
         )
         if rate:
-            self.limits.provoked(ticket, now=now)
+            limits.provoked(ticket, now=now)
 
-    def learn(self, seen: LimitsSeen, *, now: float) -> None:
-        """Adopt limits that the upstream states; they make a learnt pace superfluous."""
-        self.limits.learn(seen, now=now)
-        if self.pace.per_s < math.inf and self.limits.states_requests(self._paced_by):
-            self.pace = LearntPace()
-
-    def _learn_pace(self, ticket: Ticket, event: Throttled, *, now: float) -> bool:
-        """Say whether a refusal for the rate came of a pace that nobody states, and learn it."""
-        model = ticket.request.model
-        if self.limits.states_requests(model):
-            return False
-        wait_s = max(0.0, event.retry_after_s or 0.0)
-        if wait_s > LONGEST_PAUSE_S or not self.pace.refused(ticket.sent_before, wait_s, now=now):
-            return False
-        self._paced_by = model
-        self.health.succeeded(sent_at=now)  # what went before it has passed
-        return True
+    def _own_wait_s(self, ticket: Ticket, event: Throttled, alone: bool) -> float:
+        """Return how long this request itself must not come back here."""
+        if event.retry_after_s is not None:
+            return max(LEAST_S, min(event.retry_after_s, self.max_pause_s))
+        if not alone:  # the circuit's back-off is everybody's
+            return LEAST_S
+        return backoff_s(ticket.attempts, event.jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken attempt out of the ledger."""
         self._land(ticket, now)
-        self.limits.settle(ticket, None, None)
+        account = self.account(ticket.request.account)
+        account.limits.settle(ticket, None, None)
         if upstream_fault:
-            self.health.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)
-            self.doubt.broke(ticket.dispatched_at, now)
+            account.breaker.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)
+        else:
+            account.breaker.released(ticket.dispatched_at, now)
 
     def left(self, ticket: Ticket, *, now: float) -> None:
         """Take an attempt out of the ledger whose caller has gone."""
         self._land(ticket, now)
-        self.limits.settle(ticket, None, None)
-        self.doubt.left(ticket, now)
+        account = self.account(ticket.request.account)
+        account.limits.settle(ticket, None, None)
+        account.breaker.outlier.left(ticket, now)
+        account.breaker.released(ticket.dispatched_at, now)
 
     def window_moved(self) -> WindowMoved:
         """Return why the window is no longer `window_told`."""
@@ -266,13 +316,22 @@ class Upstream:
         )
         return self.moved
 
-    def in_doubt(self, now: float) -> bool:
-        """Say whether others should serve, if they can."""
-        return self.doubt.look_at <= now and self.doubt.look(self.in_flight.values(), now)
+    def learn(self, seen: LimitsSeen, *, now: float) -> None:
+        """Adopt limits that the upstream states to one account."""
+        self.account(seen.account).learn(seen, now=now)
 
-    def sound(self, now: float) -> bool:
+    def lift(self, account: str, *, now: float) -> None:
+        """Close the circuit of an account, and forget the rate that it was held to."""
+        self.account(account).lift(now)
+
+    def is_outlier(self, now: float) -> bool:
+        """Say whether others should serve, if they can."""
+        outlier = self.outlier
+        return outlier.look_at <= now and outlier.look(self.in_flight.values(), now)
+
+    def sound(self, account: str, now: float) -> bool:
         """Say whether nothing is known against it: what has failed elsewhere may come here."""
-        return self.health.sound(now) and not self.in_doubt(now)
+        return self.account(account).breaker.sound(now) and not self.is_outlier(now)
 
 
 def _fits(pattern: str, model: str) -> bool:

@@ -1,8 +1,9 @@
-"""Whether an upstream is in doubt: nothing comes back from it, or half of it is broken."""
+"""Outlier detection: nothing comes back from an upstream, or half of it is broken."""
 
 import math
 from collections.abc import Iterable
 
+from penstock.core.backoff import backoff_s
 from penstock.core.ticket import Ticket
 
 SILENCE_S, SILENCE_RATIO = 5.0, 10.0
@@ -13,7 +14,7 @@ _PAROLE = 0b1111 << FEW - 4
 PROBE_S, LONGEST_PROBE_S = 5.0, 40.0
 
 
-class Doubt:
+class OutlierDetector:
     """What speaks against an upstream though it refuses nothing and does not fail three times.
 
     - Silence: an attempt has no first token and no end after `SILENCE_RATIO` times its predicted
@@ -124,6 +125,8 @@ class Doubt:
         self._wait_for_probe(now)
 
     def _wait_for_probe(self, now: float) -> None:
-        self.probe_at = now + min(LONGEST_PROBE_S, PROBE_S * 2.0**self._spells)
+        self.probe_at = now + backoff_s(
+            self._spells + 1, 1.0, base_s=PROBE_S, cap_s=LONGEST_PROBE_S
+        )
         if self._spells < 10:
             self._spells += 1

@@ -23,7 +23,7 @@ SLIP_S = 0.02
 """A wake-up may come that late without the pace falling behind."""
 
 
-class LearntPace:
+class LearntRate:
     """Sends a second at one upstream that refuses and does not say what it allows.
 
     - First refusal: nothing is known. Sends resume one by one, at a pace that doubles in a second.

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from penstock.core.upstream.rate import LearntPace
+from penstock.core.upstream.rate import LearntRate
 
 
 class Bucket:
@@ -14,7 +14,7 @@ class Bucket:
 
     def __init__(self, per_s: float, full: float) -> None:
         self.per_s, self.full, self.level, self.at = per_s, full, full, 0.0
-        self.pace = LearntPace()
+        self.pace = LearntRate()
         self.sent = self.refused = 0
         self.now = 0.0
 
@@ -79,14 +79,14 @@ def test_a_limit_that_falls_costs_a_few_refusals() -> None:
 
 
 def test_where_nothing_passes_there_is_no_pace_to_learn() -> None:
-    pace = LearntPace()
+    pace = LearntRate()
     assert not pace.refused(100, 5.0, now=10.0)
     assert not pace.refused(101, 5.0, now=15.0)
     assert not pace.refused(102, 5.0, now=20.0)
 
 
 def test_after_a_first_refusal_sends_go_one_by_one_and_ever_faster() -> None:
-    pace, now = LearntPace(), 1.0
+    pace, now = LearntRate(), 1.0
     sends: list[float] = []
     pace.refused(0, 1.0, now=now)
     while len(sends) < 40:
@@ -105,7 +105,7 @@ def test_after_a_first_refusal_sends_go_one_by_one_and_ever_faster() -> None:
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2])
 def test_refusals_that_do_not_depend_on_the_pace_do_not_throttle_it_for_good(share: float) -> None:
-    dice, pace, now, sent = random.Random(1), LearntPace(), 0.0, 0
+    dice, pace, now, sent = random.Random(1), LearntRate(), 0.0, 0
     while now < 600.0:
         open_at = pace.open_at(now=now)
         if open_at > now:

@@ -1,0 +1,175 @@
+"""Refusals of four kinds and faults: how long an upstream is left alone, and how it comes back."""
+
+import pytest
+
+from penstock.core.events import RefusalCause
+from penstock.core.upstream.breaker import CircuitBreaker
+
+DAY_S = 86_400.0
+
+
+def refuse(
+    circuit: CircuitBreaker,
+    cause: RefusalCause,
+    *,
+    at: float,
+    sent_at: float | None = None,
+    retry_after_s: float | None = None,
+    jitter: float = 0.5,
+) -> None:
+    sent = at if sent_at is None else sent_at
+    circuit.refused(
+        cause,
+        sent_at=sent,
+        retry_after_s=retry_after_s,
+        jitter=jitter,
+        lone=circuit.is_lone(sent),
+        now=at,
+    )
+
+
+def test_a_rate_refusal_pauses_for_as_long_as_it_says_and_asks_for_no_probation() -> None:
+    circuit = CircuitBreaker()
+    refuse(circuit, RefusalCause.RATE, at=10.0, retry_after_s=3.0)
+
+    assert circuit.open_at(now=10.0) == 13.0
+    assert not circuit.half_open
+    assert circuit.troubled
+
+
+def test_a_rate_refusal_after_it_kept_its_word_backs_off_and_is_probed() -> None:
+    circuit = CircuitBreaker()
+    refuse(circuit, RefusalCause.RATE, at=10.0, retry_after_s=0.1)
+    refuse(circuit, RefusalCause.RATE, at=11.0, retry_after_s=0.1, jitter=0.9)
+
+    assert circuit.open_at(now=11.0) == pytest.approx(11.0 + 0.9 * 2.0)
+    assert circuit.half_open
+
+
+def test_a_spent_quota_closes_the_upstream_until_its_reset_and_is_never_slept_on() -> None:
+    circuit = CircuitBreaker(max_pause_s=9 * DAY_S)
+    refuse(circuit, RefusalCause.QUOTA, at=10.0, retry_after_s=2 * DAY_S)
+
+    assert circuit.exhausted_until > 10.0
+    assert circuit.open_at(now=10.0) == 10.0 + 2 * DAY_S
+    assert circuit.exhausted_until <= 11.0 + 2 * DAY_S
+
+
+def test_after_a_spent_quota_it_is_probed() -> None:
+    circuit = CircuitBreaker()
+    refuse(circuit, RefusalCause.QUOTA, at=10.0, retry_after_s=60.0)
+    assert circuit.half_open
+
+    circuit.succeeded(sent_at=70.0)
+    assert not circuit.half_open
+
+
+def test_a_rate_refusal_of_minutes_is_a_pause_and_no_quota() -> None:
+    circuit = CircuitBreaker()
+    refuse(circuit, RefusalCause.RATE, at=0.0, retry_after_s=500.0)
+
+    assert circuit.exhausted_until < 1.0
+    assert circuit.open_at(now=1.0) == circuit.closed_to_some_until == 500.0
+    assert circuit.half_open
+
+
+def test_a_rate_refusal_of_days_is_a_spent_quota() -> None:
+    circuit = CircuitBreaker(max_pause_s=9 * DAY_S)
+    refuse(circuit, RefusalCause.RATE, at=0.0, retry_after_s=DAY_S)
+
+    assert circuit.exhausted_until > DAY_S - 1.0
+
+
+@pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.SLOW_FIRST_TOKEN])
+def test_overload_backs_off_with_full_jitter_up_to_a_cap(cause: RefusalCause) -> None:
+    circuit, now, waits = CircuitBreaker(), 0.0, []
+    for _ in range(8):
+        refuse(circuit, cause, at=now, jitter=0.5)
+        waits.append(circuit.open_at(now=now) - now)
+        now = circuit.open_at(now=now)
+
+    assert waits == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert circuit.half_open
+
+
+def test_the_same_bad_news_from_one_flight_counts_once() -> None:
+    circuit = CircuitBreaker()
+    for id_ in range(50):
+        refuse(circuit, RefusalCause.OVERLOAD, at=1.0 + id_ / 1000.0, sent_at=0.5, jitter=0.5)
+
+    assert circuit.open_at(now=1.05) <= 1.0 + 0.049 + 0.5 + 1e-9
+
+
+def test_a_success_sent_after_the_bad_news_ends_it() -> None:
+    circuit = CircuitBreaker()
+    refuse(circuit, RefusalCause.OVERLOAD, at=5.0)
+    circuit.succeeded(sent_at=4.0)  # it was under way before
+    assert circuit.half_open
+
+    circuit.succeeded(sent_at=6.0)
+    assert not circuit.half_open
+    assert not circuit.troubled
+
+
+def test_single_faults_are_forgiven_but_three_in_a_row_take_the_upstream_out() -> None:
+    circuit = CircuitBreaker()
+    circuit.failed(sent_at=0.0, jitter=0.5, now=1.0)
+    circuit.failed(sent_at=1.0, jitter=0.5, now=2.0)
+    assert circuit.open_at(now=2.0) == 2.0
+
+    circuit.succeeded(sent_at=2.0)
+    for at in (3.0, 4.0, 5.0):
+        circuit.failed(sent_at=at - 0.5, jitter=0.5, now=at)
+    assert circuit.open_at(now=5.0) == 5.5
+    assert circuit.half_open
+
+
+def answered(times: int) -> CircuitBreaker:
+    circuit = CircuitBreaker()
+    for number in range(times):
+        circuit.succeeded(sent_at=float(number))
+    return circuit
+
+
+def test_a_few_overload_refusals_among_answers_stop_it_for_a_moment_only() -> None:
+    circuit = answered(20)
+    for at in (100.0, 110.0, 120.0):
+        refuse(circuit, RefusalCause.OVERLOAD, at=at, jitter=0.8)
+
+        assert circuit.open_at(now=at) == pytest.approx(at + 0.2)
+        assert not circuit.half_open
+        for more in range(5):
+            circuit.succeeded(sent_at=at + 1.0 + more)
+
+
+def test_two_overload_refusals_in_a_row_are_an_overload() -> None:
+    circuit = answered(20)
+    refuse(circuit, RefusalCause.OVERLOAD, at=100.0)
+    refuse(circuit, RefusalCause.OVERLOAD, at=101.0, jitter=0.9)
+
+    assert circuit.open_at(now=101.0) == pytest.approx(101.0 + 0.9 * 2.0)
+    assert circuit.half_open
+
+
+def test_a_quarter_of_what_flies_refused_at_once_is_an_overload() -> None:
+    circuit = answered(20)
+    probing = []
+    for _ in range(8):
+        refuse(circuit, RefusalCause.OVERLOAD, at=100.0, sent_at=99.0)
+        probing.append(circuit.half_open)
+
+    assert probing == [False] * 5 + [True] * 3
+
+
+def test_an_upstream_that_nobody_knows_yet_gets_no_benefit_of_the_doubt() -> None:
+    circuit = answered(3)
+    refuse(circuit, RefusalCause.OVERLOAD, at=100.0)
+
+    assert circuit.half_open
+
+
+def test_a_wait_that_an_overload_refusal_asks_for_is_kept() -> None:
+    circuit = answered(20)
+    refuse(circuit, RefusalCause.OVERLOAD, at=100.0, retry_after_s=20.0)
+
+    assert circuit.open_at(now=100.0) == 120.0
