@@ -11,10 +11,10 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.proxy.config import loads
-from penstock.proxy.config.secret import Secret
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
+from penstock.wire.secret import Secret
 from tests.proxy.sidecars import CHAT, HELLO, Reply, call, eventually, sidecar
 from tests.proxy.test_relay import scripted
 

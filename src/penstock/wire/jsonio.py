@@ -1,7 +1,8 @@
 """JSON, by orjson where it is installed (1.4 us against 4.5 us for a body of 2 kB).
 
-Both ways write dataclasses as objects and infinities as null, and both read half an emoji: where
-JavaScript cuts a text between two surrogates it writes a lone one, which JSON's grammar allows.
+Both ways write dataclasses as objects and infinities as null, and both read and write half an
+emoji: where JavaScript cuts a text between two surrogates it writes a lone one, which JSON's
+grammar allows.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 def _dumps(value: Any) -> bytes:
     text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
-    return text.encode(errors="replace")
+    return text.encode(errors="backslashreplace")  # as JSON spells it too
 
 
 def _loads_surrogates(data: bytes | bytearray | str) -> Any:
@@ -69,7 +70,7 @@ try:
             return _loads_surrogates(data)
 
     def dumps(value: Any) -> bytes:
-        """Return compact JSON, in UTF-8; a lone surrogate becomes "?"."""
+        """Return compact JSON, in UTF-8; a lone surrogate stays one, as an escape."""
         try:
             return orjson.dumps(value, default=plain)
         except TypeError:
@@ -87,7 +88,7 @@ except ImportError:
         return json.loads(data)
 
     def dumps(value: Any) -> bytes:
-        """Return compact JSON, in UTF-8; a lone surrogate becomes "?"."""
+        """Return compact JSON, in UTF-8; a lone surrogate stays one, as an escape."""
         return _dumps(value)
 
 

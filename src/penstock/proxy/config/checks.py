@@ -11,13 +11,13 @@ from penstock.proxy.config.models import (
     Config,
     Upstream,
 )
-from penstock.proxy.config.secret import Secret
 from penstock.proxy.config.to_core import classes_of
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
 from penstock.schema.policies import problems_of
 from penstock.schema.problem import Problem, close_to
 from penstock.schema.reading import Reading
+from penstock.wire.secret import KeyProblem, Secret
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - only compared
 
@@ -168,7 +168,7 @@ def _keys_of_callers(config: Config, env: Mapping[str, str]) -> Problems:
         yield from wrong
         if wrong:
             continue
-        secret = _stripped(key.key_env, env)
+        secret = Secret.of(env.get(key.key_env)).reveal()
         if secret in owner:
             yield Problem(
                 place, repr(key.key_env), "must hold a key of its own",
@@ -178,21 +178,10 @@ def _keys_of_callers(config: Config, env: Mapping[str, str]) -> Problems:
 
 
 def _unusable(place: str, name: str, env: Mapping[str, str]) -> Problems:
-    value = _stripped(name, env)
-    if not value:
-        yield Problem(
-            place, repr(name), "names an environment variable that is not set or empty",
-            "is it exported where penstock starts?",
-        )  # fmt: skip
-    elif not value.isascii() or not value.isprintable() or " " in value:
-        yield Problem(
-            place, repr(name), "must hold a key of printable ASCII without spaces",
-            "did a line break or a quote get in?",
-        )  # fmt: skip
-
-
-def _stripped(name: str, env: Mapping[str, str]) -> str:
-    return env.get(name, "").strip()
+    try:
+        Secret.of(env.get(name))
+    except KeyProblem as problem:
+        yield Problem(place, repr(name), problem.rule, problem.likely)
 
 
 def _proxies_of_the_environment(config: Config, env: Mapping[str, str]) -> Problems:
@@ -232,7 +221,7 @@ _ENVIRONMENT_CHECKS: tuple[tuple[_Keys, Callable[[Config, Mapping[str, str]], Pr
 def keys_of_upstreams(config: Config, env: Mapping[str, str]) -> dict[str, Secret]:
     """Return the keys of upstreams that have one, by upstream."""
     return {
-        upstream.name: Secret(_stripped(upstream.api_key_env, env))
+        upstream.name: Secret.of(env.get(upstream.api_key_env))
         for upstream in config.upstreams
         if upstream.api_key_env is not None
     }
@@ -240,7 +229,7 @@ def keys_of_upstreams(config: Config, env: Mapping[str, str]) -> dict[str, Secre
 
 def keys_of_callers(config: Config, env: Mapping[str, str]) -> dict[str, Secret]:
     """Return the keys that callers may present, by name."""
-    return {key.name: Secret(_stripped(key.key_env, env)) for key in config.keys}
+    return {key.name: Secret.of(env.get(key.key_env)) for key in config.keys}
 
 
 def forward_proxies(config: Config, env: Mapping[str, str]) -> dict[str, ForwardProxy]:

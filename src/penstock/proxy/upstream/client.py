@@ -3,7 +3,6 @@
 import logging
 
 from penstock.proxy.config.models import Upstream
-from penstock.proxy.config.secret import Secret
 from penstock.proxy.rename import renamed
 from penstock.proxy.routing import MOST_NAMES, Patterns, patterns
 from penstock.proxy.upstream.address import Address
@@ -11,6 +10,7 @@ from penstock.proxy.upstream.errors import DialError
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.proxy.upstream.http import Answer, HttpClient, Timeouts
 from penstock.wire.endpoint import Vendor
+from penstock.wire.secret import Secret
 
 logger = logging.getLogger("penstock.proxy")
 
