@@ -18,6 +18,7 @@ from penstock.core.events import (
     Cancelled,
     Completed,
     Dispatch,
+    DriverStalled,
     Event,
     Failed,
     FirstToken,
@@ -254,6 +255,7 @@ events = (
     | st.builds(Failed, numbers, st.booleans(), st.booleans(), st.floats(0, 1))
     | st.builds(Cancelled, numbers)
     | st.builds(Woke)
+    | st.builds(DriverStalled, seconds)
     | st.builds(LimitsSeen, st.text(max_size=3), st.none() | seconds)
 )
 

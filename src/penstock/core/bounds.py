@@ -8,7 +8,15 @@ the core meets a number that is negative where it must not be, infinite, not a n
 import math
 from dataclasses import replace
 
-from penstock.core.events import Arrived, Completed, Event, Failed, LimitsSeen, Throttled
+from penstock.core.events import (
+    Arrived,
+    Completed,
+    DriverStalled,
+    Event,
+    Failed,
+    LimitsSeen,
+    Throttled,
+)
 from penstock.core.model import LARGEST_ESTIMATE_TOKENS, Request
 from penstock.core.rule import shown
 from penstock.errors import ProtocolError
@@ -35,6 +43,19 @@ def require_time(now: float, last: float) -> None:
         raise ProtocolError(
             f"now={now!r} is before the last event ({last!r}) or no time at all: "
             "time must not go backwards; did two clocks get mixed?"
+        )
+
+
+def require_stall(since: float, now: float) -> None:
+    """Refuse a stall that began at no time up to now.
+
+    Raises:
+        ProtocolError: `since` is not a number, farther than `FARTHEST_S` from 0, or to come.
+
+    """
+    if not -FARTHEST_S <= since <= now:
+        raise ProtocolError(
+            f"since={shown(since)} must be a time up to now ({now!r}): did two clocks get mixed?"
         )
 
 
@@ -68,6 +89,8 @@ class Gate:
             return self._throttled(event)  # type: ignore[arg-type]
         elif kind is Failed:
             _require_jitter(event.jitter)  # type: ignore[union-attr]
+        elif kind is DriverStalled:
+            require_stall(event.since, now)  # type: ignore[union-attr]
         elif kind is LimitsSeen:
             return self._limits(event)  # type: ignore[arg-type]
         return event

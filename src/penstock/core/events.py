@@ -132,6 +132,18 @@ class Draining:
     """No new work: arrivals and everything queued are rejected, what flies may finish."""
 
 
+@dataclass(frozen=True, slots=True)
+class DriverStalled:
+    """The driver could not act from `since` until now: a held event loop, a suspended process.
+
+    Attributes:
+        since: driver seconds at which it was last seen to act.
+
+    """
+
+    since: float
+
+
 @dataclass(slots=True)
 class LimitsSeen:
     """An upstream stated its limits, by headers.
@@ -185,6 +197,7 @@ Event = (
     | Cancelled
     | Woke
     | Draining
+    | DriverStalled
     | LimitsSeen
     | PauseLifted
 )

@@ -8,6 +8,7 @@ from penstock.core.retry_budget import RetryBudget
 from penstock.core.settings import Settings
 from penstock.core.sticky import Stickiness
 from penstock.core.upstream.ledger import Upstream
+from penstock.errors import ProtocolError
 
 MODELS_LIMIT = 4096
 
@@ -42,6 +43,19 @@ class Lanes:
     def __iter__(self) -> Iterator[Lane]:
         """Walk the lanes in the order in which they were made."""
         return iter(self.by_upstreams.values())
+
+    def upstream(self, name: str) -> Upstream:
+        """Return the upstream of that name.
+
+        Raises:
+            ProtocolError: none has it.
+
+        """
+        for upstream in self._upstreams:
+            if upstream.name == name:
+                return upstream
+        known = [upstream.name for upstream in self._upstreams]
+        raise ProtocolError(f"upstream {name!r} is not configured: known are {sorted(known)}")
 
     def find(self, model: str) -> Lane | None:
         """Return the lane of a model; None if no upstream serves it."""

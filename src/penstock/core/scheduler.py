@@ -16,6 +16,7 @@ from penstock.core.events import (
     Defer,
     Dispatch,
     Draining,
+    DriverStalled,
     Event,
     Failed,
     FirstToken,
@@ -88,6 +89,7 @@ class Scheduler:
             Cancelled: self._on_cancelled,
             Woke: self._on_woke,
             Draining: self._on_draining,
+            DriverStalled: self._on_stalled,
             LimitsSeen: self._on_limits_seen,
             PauseLifted: self._on_pause_lifted,
         }
@@ -318,20 +320,17 @@ class Scheduler:
         for lane in self._lanes:
             self._pump(lane, now)
 
+    def _on_stalled(self, event: DriverStalled, now: float) -> None:
+        for upstream in self._all_upstreams:
+            upstream.driver_stalled(event.since, now)
+
     def _on_limits_seen(self, event: LimitsSeen, now: float) -> None:
-        self._known(event.upstream).learn(event, now=now)
+        self._lanes.upstream(event.upstream).learn(event, now=now)
         self._pump_sharing(event.upstream, now)
 
     def _on_pause_lifted(self, event: PauseLifted, now: float) -> None:
-        self._known(event.upstream).lift(event.account, now=now)
+        self._lanes.upstream(event.upstream).lift(event.account, now=now)
         self._pump_sharing(event.upstream, now)
-
-    def _known(self, name: str) -> Upstream:
-        if name in self._upstreams:
-            return self._upstreams[name]
-        raise ProtocolError(
-            f"upstream {name!r} is not configured: known are {sorted(self._upstreams)}"
-        )
 
     # Steps
 

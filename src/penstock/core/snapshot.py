@@ -61,6 +61,7 @@ class UpstreamSnapshot:
     `open_at` is the default account's, `probation` says that its circuit is half-open or that the
     upstream is an outlier; `pauses` are the circuits that are not closed, some hundred at most.
 
+    `unmeasured` counts the replies whose times were no evidence, because the driver had stalled;
     `window_moved` is the last move of its window; None if there was none.
     """
 
@@ -73,6 +74,7 @@ class UpstreamSnapshot:
     service: dict[str, tuple[float, float]]
     window_moved: WindowMoved | None
     pauses: tuple[PauseSnapshot, ...] = ()
+    unmeasured: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _upstream(upstream: Upstream, now: float) -> UpstreamSnapshot:
         upstream.services(),
         upstream.moved,
         tuple(_pauses(upstream, now)),
+        upstream.unmeasured,
     )
 
 

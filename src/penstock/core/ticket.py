@@ -39,7 +39,8 @@ class Ticket:
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
         upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt;
             `sent_before` counts all attempts there before it; `expected_s` is its predicted
-            service time there.
+            service time there. `measured` is False once the driver has stalled while the attempt
+            was being sent: its times are then no evidence about the upstream.
 
     """
 
@@ -68,6 +69,7 @@ class Ticket:
     in_flight_at_dispatch: int = 0
     sent_before: int = 0
     expected_s: float = 0.0
+    measured: bool = True
 
     def back_off(self, upstream: str, until: float) -> None:
         """Do not go to this upstream again before `until`: it has refused this request."""

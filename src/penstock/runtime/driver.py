@@ -21,6 +21,7 @@ from penstock.core.events import (
     Completed,
     Decision,
     Defer,
+    DriverStalled,
     Event,
     Failed,
     Reject,
@@ -30,10 +31,13 @@ from penstock.core.events import (
 from penstock.core.model import Request
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
+from penstock.runtime.pulse import Pulse
 
 logger = logging.getLogger("penstock.runtime")
 # Tuples made once: `A | B` inside a call makes a new union each time (0.3 us).
 _ENDS = (Completed, Cancelled)
+STALL_TOLD_S = 1.0
+"""A stall that long is told in the log, once: a program can do something about it."""
 _NO_SLOT = (Reject, Defer)
 
 
@@ -121,6 +125,9 @@ class Driver:
         self._timer: Timer | None = None
         self._timer_due = float("inf")
         self._closed = False
+        self._here = threading.local()
+        self._clock_pulse: Pulse | None = None
+        self._told_stall = False
 
     @property
     def clock(self) -> Clock:
@@ -167,6 +174,8 @@ class Driver:
                 "do two gates share one driver but not one counter?"
             )
         self._waiters[request.id] = waiter
+        if (pulse := self._pulse()) is not None:
+            pulse.start()
         try:
             self.tell(Arrived(request))
         except BaseException:
@@ -184,6 +193,9 @@ class Driver:
             ProtocolError: the event cannot have happened.
 
         """
+        pulse = self._pulse()
+        if pulse is not None and (silent_s := pulse.stalled_s()):
+            self._stalled(silent_s)
         self._inbox.append(event)
         self._work(event)
 
@@ -193,6 +205,37 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _pulse(self) -> Pulse | None:
+        """Return what measures the stalls of the loop that runs here, or of the clock's thread."""
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - None where none runs
+        if loop is None:
+            clock = self._clock
+            if clock is None or isinstance(clock, asyncio.AbstractEventLoop):
+                return None  # a finaliser, in a thread that the loop's timers are not for
+            if self._clock_pulse is None:
+                self._clock_pulse = Pulse(clock, self._is_busy, self._stalled)
+            return self._clock_pulse
+        pulse: Pulse | None = getattr(self._here, "pulse", None)
+        if pulse is None or pulse.clock is not loop:
+            pulse = self._here.pulse = Pulse(loop, self._is_busy, self._stalled)
+        return pulse
+
+    def _is_busy(self) -> bool:
+        return bool(self._waiters) and not self._closed
+
+    def _stalled(self, silent_s: float) -> None:
+        if silent_s >= STALL_TOLD_S and not self._told_stall:
+            self._told_stall = True
+            logger.warning(
+                "this process, or the event loop of thread %s, could not act for %.2f s (a "
+                "blocking call in a coroutine, a busy machine, a suspended process?): replies that "
+                "came meanwhile tell nothing about the provider; further stalls are not logged",
+                threading.current_thread().name,
+                silent_s,
+            )
+        self._inbox.append(event := DriverStalled(self.now() - silent_s))
+        self._work(event)
 
     def _work(self, mine: Event | _Tick | None) -> None:
         """Work the inbox empty, unless someone else is at it (who will then see ours)."""

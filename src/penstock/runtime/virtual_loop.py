@@ -51,6 +51,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the virtual time in seconds."""
         return self._virtual_now
 
+    def hold(self, span_s: float) -> None:
+        """Let time pass as a blocking call does: nothing else of the loop runs meanwhile."""
+        self._virtual_now += span_s
+
     def jump(self) -> None:
         """Move to the exact time of the next timer, so that no rounding creeps in."""
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]

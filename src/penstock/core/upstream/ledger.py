@@ -19,6 +19,9 @@ SLOWDOWN_WEIGHT = 0.1
 MODELS_LIMIT = 256
 BURST_TOKENS, FASTEST_TOKENS_PER_S = 100_000, 100_000.0
 """No provider generates more in that time, for one request; a usage that says so is ignored."""
+STALL_EDGE_S = 0.05
+"""An attempt dispatched so shortly before a stall may not have been sent before it; a reply read so
+shortly after one may have come during it. The driver looks for stalls as often."""
 TICK_S = 1e-6
 """Policies divide by latencies, and a coarse clock may show none."""
 _NOT_OF_LOAD = (RefusalCause.QUOTA, RefusalCause.DENIED)
@@ -46,6 +49,10 @@ class Upstream:
     has_peers: bool = False
     """Others serve some of its models; without them nothing is an outlier."""
     sent: int = 0
+    unmeasured: int = 0
+    """Replies whose times were no evidence, because the driver had stalled."""
+    stalled_until: float = -math.inf
+    """What the driver reads up to then may have come while it could not act."""
     ignored: int = 0
     """Usages that nobody can have generated in the time."""
     in_flight: dict[int, Ticket] = field(default_factory=dict)
@@ -161,6 +168,7 @@ class Upstream:
         ticket.upstream = self.name
         ticket.dispatched_at = now
         ticket.first_token_at = math.nan
+        ticket.measured = True
         ticket.attempts += 1
         ticket.in_flight_at_dispatch = flying = len(self.in_flight)
         ticket.sent_before = self.sent
@@ -199,6 +207,8 @@ class Upstream:
             breaker = self.account(ticket.request.account).breaker
             breaker.outlier.heard(now)
             breaker.succeeded(sent_at=ticket.dispatched_at)
+            if not self._measured(ticket, now):
+                return
             fit = self.service(ticket.request.model)
             fit.first.observe(ticket.request.prompt_tokens, now - ticket.dispatched_at)
             self.capacity.on_first_token(ticket, fit, now=now)
@@ -215,6 +225,10 @@ class Upstream:
         account.breaker.succeeded(sent_at=sent_at)
         if self.has_peers:
             account.breaker.outlier.replied(sent_at, now)
+        if not self._measured(ticket, now):
+            self.unmeasured += 1
+            self._land(ticket, now)
+            return math.nan
         latency_s = now - sent_at
         fit = self.service(ticket.request.model)
         reply = Reply(
@@ -249,6 +263,7 @@ class Upstream:
         breaker, limits = account.breaker, account.limits
         if cause is not RefusalCause.SLOW_FIRST_TOKEN:
             breaker.outlier.heard(now)
+        late = cause is RefusalCause.SLOW_FIRST_TOKEN and not self._measured(ticket, now)
         if cause is RefusalCause.REQUEST:
             self._land(ticket, now)
             limits.settle(ticket, 0, 0)
@@ -262,12 +277,12 @@ class Upstream:
             or (lone and event.retry_after_s is None)
         )
         paced = rate and not alone and account.learn_rate(ticket, event, now=now)
-        if cause not in _NOT_OF_LOAD and not alone and not paced:
+        if cause not in _NOT_OF_LOAD and not alone and not paced and not late:
             self.capacity.on_refusal(ticket, cause, now=now)
         self._land(ticket, now)
         limits.settle(ticket, 0, 0)
         ticket.back_off(self.name, now + self._own_wait_s(ticket, event, alone))
-        if alone:
+        if alone or late:
             breaker.released(sent_at, now)
             return
         breaker.refused(
@@ -294,7 +309,7 @@ class Upstream:
         self._land(ticket, now)
         account = self.account(ticket.request.account)
         account.limits.settle(ticket, None, None)
-        if upstream_fault:
+        if upstream_fault and self._measured(ticket, now):  # else it timed out while we slept
             account.breaker.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)
         else:
             account.breaker.released(ticket.dispatched_at, now)
@@ -304,8 +319,21 @@ class Upstream:
         self._land(ticket, now)
         account = self.account(ticket.request.account)
         account.limits.settle(ticket, None, None)
-        account.breaker.outlier.left(ticket, now)
+        if self._measured(ticket, now):
+            account.breaker.outlier.left(ticket, now)
         account.breaker.released(ticket.dispatched_at, now)
+
+    def driver_stalled(self, since: float, now: float) -> None:
+        """Take no time that the stall is part of for the upstream's."""
+        self.stalled_until = now + STALL_EDGE_S
+        for ticket in self.in_flight.values():
+            if ticket.dispatched_at >= since - STALL_EDGE_S:
+                ticket.measured = False
+        self.outlier.stalled(now)
+
+    def _measured(self, ticket: Ticket, now: float) -> bool:
+        """Say whether the attempt's time until now is the upstream's alone."""
+        return ticket.measured and now > self.stalled_until
 
     def window_moved(self) -> WindowMoved:
         """Return why the window is no longer `window_told`."""

@@ -61,6 +61,11 @@ class OutlierDetector:
         if not self.held:
             self.look_at = now + SILENCE_S
 
+    def stalled(self, now: float) -> None:
+        """Note that nobody listened until now: no silence has lasted longer."""
+        if not self.held:
+            self._heard_at = now
+
     def replied(self, sent_at: float, now: float) -> None:
         """Note a complete reply."""
         self.heard(now)

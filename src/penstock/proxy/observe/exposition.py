@@ -101,12 +101,18 @@ def _state(state: Snapshot) -> Iterable[Metric]:
     slowdown = GaugeMetricFamily(
         "penstock_slowdown", "Latency over predicted service time.", labels=["upstream"]
     )
+    unmeasured = CounterMetricFamily(
+        "penstock_unmeasured_replies",
+        "Replies whose times were no evidence, because this process had stalled.",
+        labels=["upstream"],
+    )
     for name, upstream in state.upstreams.items():
+        unmeasured.add_metric([name], upstream.unmeasured)
         window.add_metric([name], upstream.window)
         flying.add_metric([name], upstream.in_flight)
         tokens.add_metric([name], upstream.in_flight_tokens)
         slowdown.add_metric([name], upstream.slowdown)
-    yield from (window, flying, tokens, slowdown)
+    yield from (window, flying, tokens, slowdown, unmeasured)
     severity = GaugeMetricFamily("penstock_severity", "Overload in [0, 1].", labels=["upstreams"])
     backlog = GaugeMetricFamily(
         "penstock_backlog", "Requests waiting.", labels=["upstreams", "traffic_class"]

@@ -1,0 +1,147 @@
+"""The driver notices when it could not act, whoever it was that slept."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from penstock.calls.factory import RequestFactory
+from penstock.core.events import Action, DriverStalled, Event
+from penstock.core.model import TrafficClass
+from penstock.runtime.clock import Timer
+from penstock.runtime.driver import Driver
+from penstock.runtime.gate import Gate
+from penstock.runtime.sync import SyncGate
+from penstock.runtime.virtual_loop import VirtualLoop, run_virtual
+from tests.runtime.window import Window
+
+CLASSES = (TrafficClass("all"),)
+
+
+class Tape:
+    def __init__(self) -> None:
+        self.events: list[tuple[float, Event]] = []
+
+    def event(self, now: float, event: Event) -> None:
+        self.events.append((now, event))
+
+    def action(self, now: float, action: Action) -> None:
+        pass
+
+    def names(self) -> list[str]:
+        return [type(event).__name__ for _, event in self.events]
+
+
+def held(hold_s: float) -> Tape:
+    """Return what the scheduler is told where a coroutine blocks its loop while a call flies."""
+    tape = Tape()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        gate = Gate(Driver(Window(1), observers=[tape]), RequestFactory(CLASSES, run="run"))
+        async with gate.admit():
+            await asyncio.sleep(1.0)
+            loop.hold(hold_s)
+            await asyncio.sleep(0)
+
+    run_virtual(main())
+    return tape
+
+
+def test_a_blocked_loop_is_told_before_the_reply_that_it_delayed() -> None:
+    tape = held(3.0)
+    assert tape.names() == ["Arrived", "DriverStalled", "Completed"]
+    now, stall = tape.events[1]
+    assert isinstance(stall, DriverStalled)
+    assert now == 4.0
+    assert 0.95 <= stall.since <= 1.0
+
+
+def test_what_a_loop_with_work_to_do_shows_at_any_time_is_no_stall() -> None:
+    assert held(0.04).names() == ["Arrived", "Completed"]
+
+
+def test_a_long_stall_is_told_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    held(0.5)
+    assert not caplog.records
+    held(3.0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "could not act for 3.0" in caplog.text
+
+
+def test_nothing_beats_where_nothing_is_in_hand() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        gate = Gate(Driver(Window(1)), RequestFactory(CLASSES, run="run"))
+        async with gate.admit():
+            pass
+        await asyncio.sleep(1.0)
+        assert not loop._scheduled  # type: ignore[attr-defined]
+
+    run_virtual(main())
+
+
+class HandClock:
+    """A clock of programs without a loop, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        self.timers.append((when, callback))
+        return threading.Timer(0, callback)
+
+    def fire(self) -> None:
+        due, self.timers = self.timers, []
+        for _, callback in due:
+            callback()
+
+
+def test_threads_have_one_pulse_and_a_suspended_process_is_told_once() -> None:
+    tape, clock = Tape(), HandClock()
+    gate = SyncGate(
+        Driver(Window(2), clock=clock, observers=[tape]), RequestFactory(CLASSES, run="run")
+    )
+    with gate.admit() as first, gate.admit() as second:
+        assert len(clock.timers) == 1
+        clock.now = 5.0  # the whole process was stopped: its clock's thread as well
+        first.settle()
+        second.settle()
+        clock.fire()
+
+    assert tape.names() == ["Arrived", "Arrived", "DriverStalled", "Completed", "Completed"]
+    assert not clock.timers
+
+
+PROGRAM = """
+import penstock, threading
+seen = threading.Event()
+hooks = penstock.Hooks(on_event=lambda now, e: type(e).__name__ == "DriverStalled" and seen.set())
+penstock.configure(observers=[hooks])
+with penstock.sync_gate().admit():
+    print("in flight", flush=True)
+    assert seen.wait(60)
+print(penstock.snapshot()["default"].upstreams["default"].unmeasured)
+"""
+
+
+def test_a_real_process_that_was_stopped_notices() -> None:
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "in flight\n"
+    os.kill(child.pid, signal.SIGSTOP)
+    time.sleep(0.3)  # a process that is stopped for less is not late
+    os.kill(child.pid, signal.SIGCONT)
+    said, _ = child.communicate(timeout=60)
+    assert said == "1\n"
