@@ -104,7 +104,7 @@ def test_a_predictor_of_ones_own_is_told_of_stated_calls_too() -> None:
 def test_embeddings_are_no_lesson() -> None:
     guard = GuardedPredictor(Predictor.shipped())
     scheduled = penstock_with(predictor=guard)
-    reply = {"data": [], "usage": {"prompt_tokens": 3}}
+    reply = {"data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 3}}
     client = scripted_sync(httpx2, scheduled, lambda _request: httpx2.Response(200, json=reply))
     url = "https://provider.example/v1/embeddings"
     client.post(url, json={"model": "m", "input": "hello"}).raise_for_status()

@@ -20,6 +20,15 @@ CHAT = "/v1/chat/completions"
 UNPREDICTED = '[predictor]\nkind = "off"\n'
 """For stories that name the table's estimate, and the class it leads to."""
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello there"}]}
+GOOD = (
+    b'{"choices":[{"message":{"content":"x"},"text":"x"}],"content":[],"output":[],'
+    b'"data":[{"embedding":[1.0]}]}'
+)
+"""What every endpoint would call a reply."""
+
+GOOD_REPLY = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(GOOD)
+) + GOOD
 
 
 @dataclass

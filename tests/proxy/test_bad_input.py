@@ -13,6 +13,7 @@ from backports import zstd
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     CHAT,
+    GOOD_REPLY,
     HELLO,
     SidecarThread,
     call,
@@ -78,7 +79,7 @@ def test_a_call_whose_model_nobody_can_tell_is_a_400_that_says_so(
     ids=str,
 )
 def test_a_field_that_is_not_understood_is_the_providers_to_judge(change: dict[str, Any]) -> None:
-    with scripted([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]) as upstream:
+    with scripted([GOOD_REPLY]) as upstream:
         upstream.go(10)
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
             body = {**HELLO, **change}
@@ -136,7 +137,7 @@ PACKERS = {"gzip": gzip.compress, "GZIP": gzip.compress, "zstd": zstd.compress,
 def test_a_compressed_body_is_read_and_relayed_as_it_came(encoding: str) -> None:
     packed = PACKERS[encoding](json.dumps(HELLO).encode())
     headers = {"content-encoding": encoding}
-    with scripted([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]) as upstream:
+    with scripted([GOOD_REPLY]) as upstream:
         upstream.go(10)
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
             for path in (CHAT, MESSAGES):
@@ -151,7 +152,7 @@ def test_a_compressed_body_goes_plain_where_its_model_has_another_name() -> None
     body = {**HELLO, "model": "gpt"}
     packed = zstd.compress(json.dumps(body).encode())
     renaming = 'rename = { gpt = "deployment" }'
-    with scripted([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]) as upstream:
+    with scripted([GOOD_REPLY]) as upstream:
         upstream.go(10)
         toml = in_front_of(f"http://127.0.0.1:{upstream.port}", upstream=renaming)
         with sidecar(toml) as proxy:

@@ -115,8 +115,11 @@ def test_a_page_with_nowhere_else_to_go_is_a_502(kind: bytes) -> None:
             assert 'outcome="completed"' not in proxy.metrics()
 
 
+GOOD_REPLY = b'{"choices":[{"message":{"content":"x"}}]}'
+
+
 def test_json_that_is_called_a_page_is_relayed() -> None:
-    with scripted([_answer(200, b'{"ok": 1}', b"text/html")]) as only:
+    with scripted([_answer(200, GOOD_REPLY, b"text/html")]) as only:
         with sidecar(in_front_of(f"http://127.0.0.1:{only.port}")) as proxy:
             only.go(100)
-            assert call(proxy.port, body=HELLO).body == b'{"ok": 1}'
+            assert call(proxy.port, body=HELLO).body == GOOD_REPLY

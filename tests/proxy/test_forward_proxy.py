@@ -12,10 +12,19 @@ from penstock.errors import ConfigError
 from penstock.proxy.config import loads
 from penstock.sim.mock.server import MockServer
 from tests.integrations.http.tunnel import AUTHORITY, HOST, Tunnels
-from tests.proxy.sidecars import HELLO, Reply, SidecarThread, call, eventually, in_front_of, sidecar
+from tests.proxy.sidecars import (
+    GOOD_REPLY,
+    HELLO,
+    Reply,
+    SidecarThread,
+    call,
+    eventually,
+    in_front_of,
+    sidecar,
+)
 from tests.proxy.test_relay import scripted
 
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+ANSWER = GOOD_REPLY
 SHORT = {"x-mock-output-tokens": "6"}
 
 

@@ -10,6 +10,7 @@ import pytest
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     CHAT,
+    GOOD_REPLY,
     HELLO,
     UNPREDICTED,
     SidecarThread,
@@ -138,7 +139,7 @@ def test_what_the_provider_will_never_take_is_asked_once_and_clients_are_told() 
         upstream.go(10)
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
             reply = call(proxy.port)
-            upstream.pieces = [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]
+            upstream.pieces = [GOOD_REPLY]
             assert call(proxy.port).status == 200  # nobody else waits for it
     assert (reply.status, reply.body) == (429, body)
     assert reply.headers["x-should-retry"] == "false"

@@ -22,6 +22,7 @@ from tests.proxy.sidecars import (
 )
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+REPLY = b'{"choices":[{"message":{"content":"x"}}]}'
 DONE = b"e\r\ndata: [DONE]\n\n\r\n"
 
 
@@ -102,7 +103,7 @@ def _to(upstream: Scripted) -> str:
 
 def test_both_bodies_are_byte_identical() -> None:
     odd = b' {"model" :\t"m","messages":[ ],  "x":1e2,"x":"\\u00e9\\ud83d\\ude00"} '
-    reply = b'{"usage" : {"completion_tokens":3},  "k":[1,2,\n3]}\n'
+    reply = b'{"usage" : {"completion_tokens":3},  "choices":[{"message":{}},2,\n3]}\n'
     with scripted([_whole(reply)]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go()
         found = call(proxy.port, body=odd)
@@ -116,7 +117,7 @@ def test_a_body_with_half_an_emoji_is_relayed_byte_for_byte(predictor: str) -> N
     cut = (
         rb'{"model": "m", "messages": [{"role": "user", "content": "so \ud83d"}], "max_tokens": 5}'
     )
-    with scripted([_whole(b"{}")]) as upstream:
+    with scripted([_whole(REPLY)]) as upstream:
         upstream.go()
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}", more=predictor)) as proxy:
             assert proxy.running is not None
@@ -130,7 +131,7 @@ def test_a_body_with_half_an_emoji_is_relayed_byte_for_byte(predictor: str) -> N
 
 def test_headers_travel_except_those_of_one_connection_and_ours() -> None:
     head = b"x-request-id: r1\r\nkeep-alive: timeout=5\r\nconnection: x-private\r\nx-private: 1\r\n"
-    with scripted([_whole(b"{}", head)]) as upstream, sidecar(_to(upstream)) as proxy:
+    with scripted([_whole(REPLY, head)]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go()
         found = call(
             proxy.port,
@@ -189,15 +190,15 @@ def test_a_stream_cut_anywhere_arrives_with_the_same_bytes(cut: bytes) -> None:
 
 def test_a_reply_that_ends_with_its_connection_is_whole() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"
-    with scripted([head, b'{"a":', b"1}"], close=True) as upstream:
+    with scripted([head, REPLY[:9], REPLY[9:]], close=True) as upstream:
         with sidecar(_to(upstream)) as proxy:
             upstream.go(3)
-            assert call(proxy.port).body == b'{"a":1}'
+            assert call(proxy.port).body == REPLY
 
 
 def test_an_interim_answer_is_passed_over() -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
-    with scripted([early, _whole(b"{}")]) as upstream, sidecar(_to(upstream)) as proxy:
+    with scripted([early, _whole(REPLY)]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go(2)
         found = call(proxy.port)
     assert found.status == 200
@@ -212,12 +213,14 @@ def test_a_reply_of_many_megabytes_comes_through() -> None:
         eventually(proxy.idle)
 
 
-def test_a_redirect_is_relayed_not_followed() -> None:
+def test_a_redirect_is_neither_followed_nor_handed_on() -> None:
     moved = b"HTTP/1.1 307 Elsewhere\r\nlocation: http://evil.test/\r\ncontent-length: 0\r\n\r\n"
     with scripted([moved]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go()
         found = call(proxy.port)
-    assert found.status == 307
+    assert (found.status, found.json()["error"]["code"]) == (502, "upstream_broken")
+    assert "location" not in found.headers
+    assert found.headers["x-should-retry"] == "false"
     assert len(upstream.requests) == 1
 
 

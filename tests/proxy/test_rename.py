@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.proxy.rename import renamed
-from tests.proxy.sidecars import CHAT, call, sidecar
+from tests.proxy.sidecars import CHAT, GOOD_REPLY, call, sidecar
 from tests.proxy.test_relay import scripted
 
-WHOLE = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+WHOLE = GOOD_REPLY
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from penstock.proxy.upstream.client import UpstreamClient
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from penstock.wire.secret import Secret
-from tests.proxy.sidecars import CHAT, HELLO, Reply, call, eventually, sidecar
+from tests.proxy.sidecars import CHAT, GOOD_REPLY, HELLO, Reply, call, eventually, sidecar
 from tests.proxy.test_relay import scripted
 
 PROMPT = "my secret harvest plan"
@@ -233,7 +233,7 @@ def test_callers_cannot_choose_the_upstream(guarded: MockServer) -> None:
 def test_the_upstreams_key_goes_out_in_its_own_header_and_the_callers_in_none(
     more: str, line: bytes
 ) -> None:
-    whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+    whole = GOOD_REPLY
     with scripted([whole]) as upstream:
         upstream.go(5)
         toml = f"""

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.proxy.sidecars import (
+    GOOD,
     HELLO,
     call,
     connect,
@@ -18,7 +19,8 @@ from tests.proxy.test_relay import scripted
 
 def stating(headers: str) -> bytes:
     lines = "".join(f"{line.strip()}\r\n" for line in headers.strip().splitlines())
-    return f"HTTP/1.1 200 OK\r\n{lines}content-length: 2\r\n\r\n{{}}".encode()
+    head = f"HTTP/1.1 200 OK\r\n{lines}content-length: {len(GOOD)}\r\n\r\n"
+    return head.encode() + GOOD
 
 
 @pytest.mark.parametrize(

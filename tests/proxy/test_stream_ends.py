@@ -195,7 +195,9 @@ def _packed(status: int, text: bytes) -> bytes:
 
 
 def test_a_compressed_reply_says_its_usage() -> None:
-    answer = _packed(200, b'{"usage":{"prompt_tokens":5,"completion_tokens":8}}')
+    answer = _packed(
+        200, b'{"choices":[{"message":{}}],"usage":{"prompt_tokens":5,"completion_tokens":8}}'
+    )
     with scripted([answer]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go()
         reply = call(proxy.port)

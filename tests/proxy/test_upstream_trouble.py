@@ -10,6 +10,7 @@ from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import (
     CHAT,
+    GOOD_REPLY,
     HELLO,
     SidecarThread,
     call,
@@ -22,11 +23,7 @@ from tests.proxy.sidecars import (
 from tests.proxy.test_relay import scripted
 
 STREAM = {**HELLO, "stream": True}
-SHORT_LIVED = """
-[[classes]]
-name = "all"
-ttl_s = 0.5
-"""
+HASTY = "first_byte_timeout_s = 0.3\nidle_timeout_s = 0.3"
 
 
 def _seen(mock: MockServer) -> int:
@@ -79,13 +76,31 @@ def test_a_stream_that_stalls_is_cut_after_the_configured_silence(mock: MockServ
         eventually(proxy.idle)
 
 
-def test_a_first_byte_that_never_comes_is_a_504(mock: MockServer) -> None:
-    more = "[scheduler]\nmax_attempts = 1\n"
-    hasty = "first_byte_timeout_s = 0.3\nidle_timeout_s = 0.3"
-    with sidecar(in_front_of(mock.url, upstream=hasty, more=more, classes=SHORT_LIVED)) as proxy:
-        reply = call(proxy.port, headers={"x-mock-fault": "slow_first_token:60"})
+@pytest.mark.parametrize("streams", [False, True])
+def test_silence_is_not_failure_and_nothing_is_sent_again(mock: MockServer, streams: bool) -> None:
+    before = _seen(mock)
+    with sidecar(in_front_of(mock.url, upstream=HASTY)) as proxy:
+        body = {**HELLO, "stream": streams}
+        reply = call(proxy.port, body=body, headers={"x-mock-fault": "slow_first_token:60"})
+        assert (reply.status, reply.headers["x-should-retry"]) == (504, "false")
+        assert "x-penstock-safe-to-repeat" in reply.json()["error"]["message"]
+        eventually(proxy.idle)
+    assert _seen(mock) == before + 1
+
+
+@pytest.mark.parametrize(
+    "mark", [{"idempotency-key": "a1"}, {"x-penstock-safe-to-repeat": "true"}], ids=str
+)
+def test_what_is_marked_as_safe_to_repeat_is_sent_again_after_silence(
+    mock: MockServer, mark: dict[str, str]
+) -> None:
+    before = _seen(mock)
+    patient = '[[classes]]\nname = "all"\nttl_s = 8\n'
+    with sidecar(in_front_of(mock.url, upstream=HASTY, classes=patient)) as proxy:
+        reply = call(proxy.port, headers={"x-mock-fault": "slow_first_token:60", **mark})
         assert reply.status == 504
         eventually(proxy.idle)
+    assert _seen(mock) > before + 1
 
 
 def test_a_broken_event_is_relayed_as_it_is() -> None:
@@ -98,14 +113,15 @@ def test_a_broken_event_is_relayed_as_it_is() -> None:
             eventually(proxy.idle)
 
 
-def test_a_reply_that_is_broken_json_is_relayed_and_its_usage_is_unknown(
-    proxy: SidecarThread,
-) -> None:
+def test_half_a_reply_is_none_and_tried_again(proxy: SidecarThread, mock: MockServer) -> None:
+    before = _seen(mock)
+
     reply = call(proxy.port, headers={"x-mock-fault": "truncate"})
 
-    assert reply.status == 200
-    page = proxy.metrics()
-    assert 'penstock_usage_source_total{source="unknown"} 1.0' in page
+    assert (reply.status, reply.json()["error"]["code"]) == (502, "upstream_broken")
+    assert _seen(mock) > before + 1
+    page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
+    assert 'outcome="not_good"' in page
     assert "penstock_output_tokens_total{" not in page  # unknown is not zero
 
 
@@ -129,7 +145,7 @@ def test_nobody_listening_is_a_502() -> None:
 
 
 def test_an_upstream_that_recovers_serves_the_retry() -> None:
-    ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    ok = GOOD_REPLY
     down = b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
     pieces = [down, ok]
     with scripted([]) as upstream:
@@ -147,7 +163,7 @@ def test_an_upstream_that_recovers_serves_the_retry() -> None:
 
 
 def test_a_caller_with_time_never_sees_the_429() -> None:
-    ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    ok = GOOD_REPLY
     busy = b"HTTP/1.1 429 No\r\nretry-after-ms: 150\r\ncontent-length: 2\r\n\r\n{}"
     with scripted([busy]) as upstream:
         upstream.go()
@@ -281,7 +297,7 @@ def test_the_callers_own_mistake_is_relayed_once(
 
 
 def test_a_connection_closed_while_idle_is_not_the_callers_problem() -> None:
-    ok = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+    ok = GOOD_REPLY
     with scripted([ok], close=True) as upstream:
         upstream.go(10)
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:

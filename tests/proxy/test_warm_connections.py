@@ -8,10 +8,10 @@ from penstock.proxy.upstream import http
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import DialError, MalformedError, ResetError
 from penstock.proxy.upstream.http import HttpClient, Timeouts
-from tests.proxy.sidecars import call, in_front_of, sidecar
+from tests.proxy.sidecars import GOOD_REPLY, call, in_front_of, sidecar
 from tests.proxy.test_relay import Scripted
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+OK = GOOD_REPLY
 
 
 class Fickle(Scripted):
@@ -47,7 +47,7 @@ async def twice(upstream: Fickle, *, seen_closing: bool = False) -> None:
     try:
         for _ in range(2):
             answer = await client.send("POST", "/x", [], b"{}")
-            assert await answer.chunk() == b"{}"
+            assert (await answer.chunk()).startswith(b'{"choices"')
             answer.close()
             while seen_closing and client.open_connections:
                 await asyncio.sleep(0.001)

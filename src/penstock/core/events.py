@@ -80,12 +80,14 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The provider refused an attempt before its first byte.
+    """The provider refused an attempt.
 
     Attributes:
         retry_after_s: the provider's wish, or None.
         jitter: a number in [0, 1) drawn by the driver (the core has no chance of its own),
             for full-jitter back-off.
+        retryable: False where the request must not go out again: bytes of a reply have been
+            relayed, or the provider may be working on it still.
 
     """
 
@@ -93,6 +95,7 @@ class Throttled:
     cause: RefusalCause
     retry_after_s: float | None = None
     jitter: float = 0.5
+    retryable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

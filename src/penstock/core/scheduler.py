@@ -246,7 +246,9 @@ class Scheduler:
             or lane.no_use(ticket.request, now)
             or retry.refused_too_often(ticket, self.settings.max_attempts, now)
         )
-        if hopeless or self._draining:
+        if not event.retryable:
+            self._end(ticket)
+        elif hopeless or self._draining:
             self._end(ticket)
             again_s = retry_at - now if retry_at < math.inf else None
             self._reject(ticket, lane, "upstream", again_s, now)

@@ -164,7 +164,8 @@ def _words(record: Record, request: Request, *, again: bool) -> list[str]:
         return [_completed(what, record, request)]
     if isinstance(what, Throttled):
         wish = "" if what.retry_after_s is None else f"; it asked for {what.retry_after_s:.1f} s"
-        return [f"The upstream refused it: {_CAUSES[what.cause.value]}{wish}."]
+        then = "" if what.retryable else " It is not tried again."
+        return [f"The upstream refused it: {_CAUSES[what.cause.value]}{wish}.{then}"]
     if isinstance(what, Failed):
         then = "it may be tried again" if what.retryable else "it is not tried again"
         fault = "the upstream failed" if what.upstream_fault else "no fault of the upstream's"

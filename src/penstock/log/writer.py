@@ -24,6 +24,7 @@ from penstock.core.events import (
     Failed,
     FirstToken,
     Reject,
+    Throttled,
 )
 from penstock.core.model import Request, bucket_of
 from penstock.core.settings import Settings
@@ -145,7 +146,7 @@ class DecisionLog:
             outcome = self._ended(event.request_id, "completed", now, event.output_tokens)
         elif isinstance(event, Cancelled):
             outcome = self._ended(event.request_id, "cancelled", now, None)
-        elif isinstance(event, Failed) and not event.retryable:
+        elif isinstance(event, Failed | Throttled) and not event.retryable:
             outcome = self._ended(event.request_id, "failed", now, None)
         self._put(now, event, outcome)
 

@@ -14,10 +14,9 @@ from penstock.proxy.relaying import (
     BROKEN_MIDWAY,
     CALLER_ERROR,
     COMPLETE,
-    PageError,
+    NotGoodError,
     Parts,
     Relaying,
-    TurnedError,
 )
 from penstock.proxy.reply import (
     Kept,
@@ -40,7 +39,7 @@ from penstock.wire.encoding import plain
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer, refusal_answer
 from penstock.wire.limits import limits_of
-from penstock.wire.refusal import Backoff, Broken, Meaning, meaning_of
+from penstock.wire.refusal import BROKEN, RELAY, Backoff, Broken, Meaning, meaning_of
 
 ERROR_BYTES = 1 << 18
 """How much of an upstream's error is read before it is judged."""
@@ -53,7 +52,6 @@ _DENIALS = {
     403: "answers 403: may its key do this?",
     404: "answers 404 to what another upstream serves: are its base_url and its models right?",
 }
-_PAGE = "answers with a web page: does its base_url lead to the API?"
 """What an upstream says of the key, the model or the path that the configuration gave it."""
 
 
@@ -115,11 +113,10 @@ class Exchange:
             how = await self._relaying.run(slot, answer, seen, sent_at)
             self._relayed(link, how, answer.status)
             return True
-        except TurnedError as turned:
-            assert answer is not None  # it is the answer that turned
-            kept = Kept(answer.status, answer.headers, turned.body)
+        except NotGoodError as found:
+            assert answer is not None  # it is the answer that is not good
             answer.close()
-            return await self._heed(slot, link, kept, turned.meaning)
+            return await self._not_good(slot, link, answer.headers, found)
         except UpstreamError as error:
             if answer is not None:
                 answer.close()
@@ -147,7 +144,12 @@ class Exchange:
             body += data
         text = plain(body, encoding) if encoding else body
         headers = text_headers(answer.headers)
-        meaning = meaning_of(answer.status, headers, text, wall_now=time.time())
+        otherwise: Meaning = BROKEN if answer.status >= 500 else RELAY
+        meaning = self._parts.guard.run(
+            "refusal",
+            lambda: meaning_of(answer.status, headers, text, wall_now=time.time()),
+            otherwise,
+        )
         answer.close()
         return await self._heed(slot, link, Kept(answer.status, answer.headers, body), meaning)
 
@@ -218,23 +220,46 @@ class Exchange:
 
         """
         kept = self._kept = _own_words(self._prepared.endpoint.vendor, error)
-        if isinstance(error, PageError):
-            return await self._turn_page(slot, link, kept)
         self._count(_broken_how(error))
         if isinstance(error, SilenceError):
+            if not self._prepared.repeatable:
+                slot.refuse(RefusalCause.SLOW_FIRST_TOKEN)
+                return await self._give_up(slot, kept)
             await slot.throttled(RefusalCause.SLOW_FIRST_TOKEN)
             return False
         await slot.failed(reached=not isinstance(error, DialError))
         return False
 
-    async def _turn_page(self, slot: Slot, link: UpstreamClient, kept: Kept) -> bool:
-        """Send elsewhere what was answered with a web page, or say that it was broken."""
-        if await self._goes_elsewhere(slot, link, _PAGE, certain=True):
-            return False
-        link.complain(_PAGE)
-        self._count("denied")
-        slot.fail(upstream_fault=True)
-        await self._relay_kept(kept, our_headers(slot.id, "refused:upstream", slot.queued_s))
+    async def _not_good(
+        self, slot: Slot, link: UpstreamClient, headers: list[Header], found: NotGoodError
+    ) -> bool:
+        """Send again, or elsewhere, what was answered with a good status and nothing good."""
+        verdict = found.verdict
+        if verdict.has_error:
+            return await self._heed(
+                slot, link, Kept(verdict.status, headers, found.body), verdict.meaning
+            )
+        text = f"The upstream {verdict.fault}. Penstock's log names it."
+        kept = self._kept = _kept_error(
+            self._prepared.endpoint.vendor, verdict.status, "upstream_broken", text
+        )
+        if verdict.misdirected:
+            of = f"{verdict.fault}: does its base_url lead to the API?"
+            if await self._goes_elsewhere(slot, link, of, certain=True):
+                return False
+            link.complain(of)
+            self._count("denied")
+            slot.fail(upstream_fault=True)
+            return await self._give_up(slot, kept)
+        link.complain(verdict.fault)
+        self._count("not_good")
+        await slot.failed()
+        return False
+
+    async def _give_up(self, slot: Slot, kept: Kept) -> bool:
+        """Answer in our words, and say that it is of no use, or no good, to send it again."""
+        ours = our_headers(slot.id, "refused:upstream", slot.queued_s)
+        await self._relay_kept(kept, [*ours, (b"x-should-retry", b"false")])
         self._ended("upstream_error", kept.status)
         return True
 
@@ -262,7 +287,11 @@ class Exchange:
 
     def _learn_limits(self, link: UpstreamClient, model: str, headers: list[Header]) -> None:
         stated = text_headers(headers)
-        seen = limits_of(link.name, stated, model=model, wall_now=time.time())
+        seen = self._parts.guard.run(
+            "limits",
+            lambda: limits_of(link.name, stated, model=model, wall_now=time.time()),
+            None,
+        )
         if isinstance(seen, LimitsSeen):
             self._parts.gate.driver.tell(seen)
 
@@ -297,14 +326,19 @@ async def _quietly(answer: Answer) -> bytes:
 def _own_words(vendor: Vendor, error: UpstreamError) -> Kept:
     """Return what the caller is told when no upstream's own answer is left to relay."""
     if isinstance(error, SilenceError):
-        status, code, text = 504, "upstream_timeout", "The upstream did not answer in time."
+        status, code = 504, "upstream_timeout"
+        text = (
+            "The upstream did not answer in time. It may be working on the request still: penstock "
+            "sends it again only with an Idempotency-Key or x-penstock-safe-to-repeat: true."
+        )
     elif isinstance(error, DialError):
         text = "The upstream cannot be reached. Penstock's log says why."
         status, code = 502, "upstream_unreachable"
-    elif isinstance(error, PageError):
-        text = "The upstream answered with a web page. Penstock's log names it."
-        status, code = 502, "upstream_broken"
     else:
         status, code, text = 502, "upstream_broken", "The upstream's answer broke off."
+    return _kept_error(vendor, status, code, text)
+
+
+def _kept_error(vendor: Vendor, status: int, code: str, text: str) -> Kept:
     answer = error_answer(vendor, status, code, text)
     return Kept(status, [(k.encode(), v.encode()) for k, v in answer.headers.items()], answer.body)

@@ -1,7 +1,9 @@
 """Relays one good answer to the caller: whole, or piece by piece while it is read along."""
 
+import asyncio
 from typing import Protocol
 
+from penstock.proxy.guard import Guard
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.reply import Read, Send, our_headers, send_whole
 from penstock.proxy.request_reader import Prepared
@@ -10,17 +12,15 @@ from penstock.proxy.upstream.errors import ResetError, UpstreamError
 from penstock.proxy.upstream.http import Answer
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
-from penstock.wire.encoding import plain
-from penstock.wire.refusal import Meaning, Relay, meaning_of_error
-from penstock.wire.usage import Usage, usage_of_reply
-from penstock.wire.usage_tap import UsageTap, usage_tap
+from penstock.wire.encoding import can_read, plain
+from penstock.wire.refusal import RELAY, Backoff, Meaning, Relay, meaning_of_error
+from penstock.wire.usage import UNKNOWN, Usage
+from penstock.wire.usage_tap import KEPT_BYTES, Unread, UsageTap, usage_tap
+from penstock.wire.verdict import Verdict, verdict_of_reply, verdict_of_status
 
-HELD_BYTES = 1 << 20
-"""A reply that is no stream is held back until complete, so that a break in it can still be
-retried; beyond this size it is relayed as it comes."""
-
-OPENING_BYTES = 1 << 16
-"""A stream is held back until its first event has come whole, but not beyond this size."""
+OPENING_BYTES, OPENING_S = 1 << 16, 1.0
+"""A stream is held back until its first content, so that a refusal at its beginning can be tried
+again, but no further and, from its first byte, no longer: then keep-alives go through."""
 
 COMPLETE, BROKEN_MIDWAY, CALLER_ERROR = "complete", "broken_midway", "caller_error"
 
@@ -31,26 +31,23 @@ class Parts(Protocol):
     gate: Gate
     links: dict[str, UpstreamClient]
     metrics: Metrics
+    guard: Guard
 
 
-class PageError(UpstreamError):
-    """A web page came where an API's answer was due."""
+class NotGoodError(Exception):
+    """An answer with a good status turned out to be none; nothing of it was relayed yet."""
 
-
-class TurnedError(Exception):
-    """A stream began with an error: a refusal, of which nothing was relayed yet."""
-
-    def __init__(self, meaning: Meaning, body: bytes) -> None:
-        """Keep what it means, and its bytes."""
-        super().__init__("the stream began with an error")
-        self.meaning = meaning
+    def __init__(self, verdict: Verdict, body: bytes) -> None:
+        """Keep what it is, and its bytes."""
+        super().__init__(verdict.fault)
+        self.verdict = verdict
         self.body = body
 
 
 class Relaying:
     """Relays the answers of one request."""
 
-    __slots__ = ("_kind", "_parts", "_prepared", "_send", "_sent_at")
+    __slots__ = ("_kind", "_parts", "_prepared", "_send", "_sent_at", "_tap")
 
     def __init__(self, parts: Parts, prepared: Prepared, send: Send) -> None:
         """Relay to `send`."""
@@ -59,104 +56,145 @@ class Relaying:
         self._kind = prepared.endpoint.kind
         self._send = send
         self._sent_at = 0.0
+        self._tap: UsageTap = Unread()
 
     async def run(self, slot: Slot, answer: Answer, seen: Read, sent_at: float) -> str:
         """Relay an answer that is no error; return how the attempt ended.
 
         Raises:
             UpstreamError: it broke before anything was relayed.
-            TurnedError: it is a refusal after all; nothing was relayed.
+            NotGoodError: it does not hold what was asked for; nothing was relayed.
 
         """
         self._sent_at = sent_at
-        if seen.is_stream:
-            return await self._stream(slot, answer, seen)
-        return await self._whole(slot, answer, seen)
+        bad = verdict_of_status(answer.status)
+        if bad is not None:
+            raise NotGoodError(bad, b"")
+        data = await answer.chunk()
+        if seen.is_stream or self._prepared.streams:
+            while not answer.complete and not data.strip() and len(data) < OPENING_BYTES:
+                data += await answer.chunk()
+            # Asked for a stream, some answer with JSON or a page, whatever they call it.
+            if seen.encoding:
+                is_stream = seen.is_stream
+            else:
+                is_stream = data.lstrip()[:1] not in (b"", b"{", b"[", b"<")
+            if is_stream:
+                return await self._stream(slot, answer, seen, data)
+        return await self._whole(slot, answer, seen, data)
 
-    async def _whole(self, slot: Slot, answer: Answer, seen: Read) -> str:
-        body = await answer.chunk()
-        if not answer.complete:
-            pieces, size = [body], len(body)
-            while data := await answer.chunk():
-                pieces.append(data)
-                size += len(data)
-                if size > HELD_BYTES:
-                    reader = usage_tap(self._kind, seen.encoding, is_stream=False)
-                    return await self._pass_on(slot, answer, seen, b"".join(pieces), reader)
-            body = b"".join(pieces)
-        text = plain(body, seen.encoding) if seen.encoding else body
-        usage = usage_of_reply(self._kind, text)
-        if usage.source == "unknown" and answer.status == 200 and _is_page(seen, text):
-            raise PageError("the upstream's answer is a web page")
-        self._settle(slot, usage)
+    async def _whole(self, slot: Slot, answer: Answer, seen: Read, data: bytes) -> str:
+        pieces, size = [data], len(data)
+        while not answer.complete:
+            if size > KEPT_BYTES or not pieces[0].strip():  # too large, or a sign of life
+                held = b"".join(pieces)
+                self._open_tap(seen, is_stream=False)
+                self._feed(held)
+                return await self._pass_on(slot, answer, seen, held)
+            piece = await answer.chunk()
+            pieces.append(piece)
+            size += len(piece)
+        body = b"".join(pieces)
+        verdict = self._verdict(answer.status, seen.encoding, body)
+        if not verdict.good:
+            raise NotGoodError(verdict, body)
+        self._settle(slot, verdict.usage)
         headers = seen.kept + our_headers(slot.id, "dispatched", slot.queued_s)
         await send_whole(self._send, answer.status, headers, body)
         return COMPLETE
 
-    async def _stream(self, slot: Slot, answer: Answer, seen: Read) -> str:
-        reader = usage_tap(self._kind, seen.encoding, is_stream=True)
-        data = await answer.chunk()
-        reader.feed(data)
-        while not answer.complete and not reader.heard and len(data) < OPENING_BYTES:
-            piece = await answer.chunk()
-            reader.feed(piece)
-            data += piece
-        if reader.error is not None and not reader.started:
-            meaning = meaning_of_error(reader.error)
-            if not isinstance(meaning, Relay):
-                raise TurnedError(meaning, data)
-        elif answer.complete and not reader.whole:
-            raise ResetError("the upstream ended its stream without an end mark")
-        return await self._pass_on(slot, answer, seen, data, reader, fed=True)
+    def _verdict(self, status: int, encoding: str, body: bytes) -> Verdict:
+        unread = Verdict(RELAY, status=status)
+        if not can_read(encoding):
+            return unread
+        return self._parts.guard.run(
+            "reply",
+            lambda: verdict_of_reply(self._kind, status, plain(body, encoding)),
+            unread,
+        )
 
-    async def _pass_on(
-        self,
-        slot: Slot,
-        answer: Answer,
-        seen: Read,
-        data: bytes,
-        reader: UsageTap,
-        *,
-        fed: bool = False,
-    ) -> str:
-        """Relay as it comes, `data` first."""
+    async def _stream(self, slot: Slot, answer: Answer, seen: Read, data: bytes) -> str:
+        self._open_tap(seen, is_stream=True)
+        self._feed(data)
+        now = asyncio.get_running_loop().time
+        until = now() + OPENING_S
+        while self._still_opening(answer) and len(data) < OPENING_BYTES:
+            try:
+                async with asyncio.timeout_at(until):
+                    piece = await answer.chunk()
+            except TimeoutError:
+                break
+            self._feed(piece)
+            data += piece
+        tap = self._tap
+        if tap.error is not None and not tap.started:
+            meaning = meaning_of_error(tap.error)
+            if not isinstance(meaning, Relay):
+                verdict = Verdict(meaning, "begins its stream with an error", has_error=True)
+                raise NotGoodError(verdict, data)
+        elif answer.complete and not tap.whole:
+            raise ResetError("the upstream ended its stream without an end mark")
+        return await self._pass_on(slot, answer, seen, data)
+
+    def _still_opening(self, answer: Answer) -> bool:
+        tap = self._tap
+        return not (answer.complete or tap.started or tap.finished or tap.error is not None)
+
+    def _open_tap(self, seen: Read, *, is_stream: bool) -> None:
+        self._tap = usage_tap(self._kind, seen.encoding, is_stream=is_stream)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._tap.feed(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go through
+            self._parts.guard.caught("stream", error)
+            self._tap = Unread()
+
+    async def _pass_on(self, slot: Slot, answer: Answer, seen: Read, data: bytes) -> str:
+        """Relay as it comes, `data` first, which the tap has read already."""
         send = self._send
         headers = seen.kept + our_headers(slot.id, "dispatched", slot.queued_s)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        if not fed:
-            reader.feed(data)
         begun = False
         try:
             while data:
-                if not begun and reader.started:
+                if not begun and self._tap.started:
                     begun = True
                     self._first_token(slot)
                 if answer.complete:
                     break
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 data = await answer.chunk()
-                reader.feed(data)
+                self._feed(data)
         except UpstreamError:
             # The caller must see that it is cut: the connection is closed without an end mark.
             slot.fail(upstream_fault=True)
             return BROKEN_MIDWAY
-        return await self._end(slot, data, reader)
+        return await self._end(slot, data)
 
-    async def _end(self, slot: Slot, data: bytes, reader: UsageTap) -> str:
+    async def _end(self, slot: Slot, data: bytes) -> str:
         """Relay the last bytes of a reply that the upstream has ended, and judge it."""
-        how = COMPLETE
-        if reader.error is not None:
-            theirs = not isinstance(meaning_of_error(reader.error), Relay)
-            how = BROKEN_MIDWAY if theirs else CALLER_ERROR
-            slot.fail(upstream_fault=theirs)
-        elif reader.whole:
-            self._settle(slot, reader.usage())
+        how, tap = COMPLETE, self._tap
+        whole = self._parts.guard.run("reply", lambda: tap.whole, otherwise=True)
+        if tap.error is not None:
+            how = self._refused_midway(slot, meaning_of_error(tap.error))
+        elif whole:
+            self._settle(slot, self._parts.guard.run("reply", tap.usage, UNKNOWN))
         else:  # cut, as above, though the upstream calls it an end
             slot.fail(upstream_fault=True)
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
             return BROKEN_MIDWAY
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
         return how
+
+    def _refused_midway(self, slot: Slot, meaning: Meaning) -> str:
+        """End a slot by the error within its stream: an overload is one whenever it comes."""
+        if isinstance(meaning, Backoff):
+            slot.refuse(meaning.cause, meaning.retry_after_s)
+            return BROKEN_MIDWAY
+        theirs = not isinstance(meaning, Relay)
+        slot.fail(upstream_fault=theirs)
+        return BROKEN_MIDWAY if theirs else CALLER_ERROR
 
     def _first_token(self, slot: Slot) -> None:
         slot.first_token()
@@ -171,11 +209,3 @@ class Relaying:
             name = slot.request.traffic_class
             metrics.tokens.add(name, "real", by=usage.output_tokens)
             metrics.tokens.add(name, "predicted", by=slot.request.cost_tokens)
-
-
-def _is_page(seen: Read, text: bytes) -> bool:
-    """Say whether a reply is a web page; JSON or events under a page's name are none."""
-    begins = text.lstrip()[:1]
-    if begins == b"<":
-        return True
-    return seen.is_page and begins not in (b"{", b"[") and not text.startswith((b"data:", b":"))

@@ -64,7 +64,6 @@ class Read:
         kept: what goes back to the caller; nobody else's `x-penstock-*` gets through.
         is_stream: whether server-sent events follow.
         states_limits: whether rate-limit headers may be among them.
-        is_page: whether it is called a web page.
         encoding: how the body is compressed; empty if it is not.
 
     """
@@ -72,13 +71,12 @@ class Read:
     kept: list[Header]
     is_stream: bool
     states_limits: bool
-    is_page: bool
     encoding: str
 
 
 def read_headers(headers: list[Header]) -> Read:
     """Return what the relay wants to know of an answer's headers."""
-    is_stream = states_limits = is_page = False
+    is_stream = states_limits = False
     encoding = ""
     kept: list[Header] = []
     named: frozenset[bytes] | None = None
@@ -90,7 +88,6 @@ def read_headers(headers: list[Header]) -> Read:
             continue
         if name == b"content-type":
             is_stream = value.startswith(b"text/event-stream")
-            is_page = value.startswith(b"text/html")
         elif name == b"content-encoding":
             encoding = value.decode("latin-1").lower()
         elif b"ratelimit" in name:
@@ -100,7 +97,7 @@ def read_headers(headers: list[Header]) -> Read:
         kept.append(item)
     if named:
         kept = [item for item in kept if item[0] not in named]
-    return Read(kept, is_stream, states_limits, is_page, encoding)
+    return Read(kept, is_stream, states_limits, encoding)
 
 
 def without_advice(kept: Kept) -> Kept:
@@ -110,17 +107,15 @@ def without_advice(kept: Kept) -> Kept:
 
 
 def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:
-    """Return an upstream's refusal without a wait that would stop a client for days, and our word.
+    """Return the refusal that penstock gave up on, and our word: an SDK need not try again now.
 
-    A wait beyond the bound is left out and `x-should-retry: false` says what it means; the
-    provider's own wish stays readable in `x-penstock-upstream-retry-after-s`.
+    A wait beyond the bound, which would stop a client for days, is left out; the provider's own
+    wish stays readable in `x-penstock-upstream-retry-after-s`.
     """
+    ours: list[Header] = [(b"x-should-retry", b"false")]
     wait_s = retry_after_s(text_headers(kept.headers), wall_now=time.time())
     if wait_s is None or wait_s <= MAX_RETRY_AFTER_S:
-        return kept, []
+        return without_advice(kept), ours
     headers = [item for item in kept.headers if item[0] not in _WAITS]
-    ours = [
-        (b"x-should-retry", b"false"),
-        (b"x-penstock-upstream-retry-after-s", b"%d" % math.ceil(wait_s)),
-    ]
+    ours.append((b"x-penstock-upstream-retry-after-s", b"%d" % math.ceil(wait_s)))
     return Kept(kept.status, headers, kept.body), ours

@@ -51,6 +51,8 @@ class Prepared:
         spec: what the gate is told.
         body: of the request.
         deadline_s: seconds from arrival; inf if none.
+        streams: whether the caller asked for a stream.
+        repeatable: whether the caller says that sending it twice does no harm.
 
     """
 
@@ -59,6 +61,8 @@ class Prepared:
     spec: RequestSpec
     body: Body
     deadline_s: float
+    streams: bool
+    repeatable: bool
 
 
 class RequestReader:
@@ -139,7 +143,15 @@ class RequestReader:
         spec.expires_in_s = self._ttl_s.get(treatment.traffic_class, math.inf)
         spec.tenant = treatment.tenant
         spec.model = target.name
-        return Prepared(endpoint, facts.model, spec, body, treatment.deadline_s)
+        return Prepared(
+            endpoint,
+            facts.model,
+            spec,
+            body,
+            treatment.deadline_s,
+            facts.streams,
+            _repeatable(headers),
+        )
 
     def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
         target = self._routing.resolve(endpoint.vendor, _model_of(facts))
@@ -234,6 +246,13 @@ def _model_of(facts: Facts) -> str:
         rule = next(rule for rule in facts.problems if rule.startswith("model"))
         raise Declined(400, "invalid_model", f"{rule}.")
     return facts.model
+
+
+def _repeatable(headers: list[Header]) -> bool:
+    """Say whether the caller marked the request as one that may be sent twice."""
+    if one(headers, b"x-penstock-safe-to-repeat") == b"true":
+        return True
+    return bool(one(headers, b"idempotency-key"))
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from penstock.policies.registry import build_scheduler
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.estimating import default_class_of, table_of
+from penstock.proxy.guard import Guard
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
 from penstock.proxy.request_reader import RequestReader
@@ -49,6 +50,7 @@ class Sidecar:
         """Wire the parts; nothing is dialled and nothing listens yet."""
         config = loaded.config
         self.metrics = Metrics()
+        self.guard = Guard(self.metrics.reading_faults)
         self.links = {
             table.name: UpstreamClient(
                 table, loaded.upstream_keys.get(table.name), loaded.forward_proxies.get(table.name)

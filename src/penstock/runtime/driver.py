@@ -25,6 +25,7 @@ from penstock.core.events import (
     Event,
     Failed,
     Reject,
+    Throttled,
     WindowMoved,
     Woke,
 )
@@ -283,7 +284,9 @@ class Driver:
             event: Event = Woke()
         else:
             event = item
-            if isinstance(event, _ENDS) or (isinstance(event, Failed) and not event.retryable):
+            if isinstance(event, _ENDS) or (
+                isinstance(event, Failed | Throttled) and not event.retryable
+            ):
                 self._waiters.pop(event.request_id, None)
         observers = self.observers
         for observer in observers:

@@ -103,6 +103,16 @@ class Hold:
         """
         self._end(Failed(self.request.id, retryable=False, upstream_fault=upstream_fault))
 
+    def refuse(self, cause: RefusalCause | str, retry_after_s: float | None = None) -> None:
+        """Say that the provider refused, give the slot back and send nothing again.
+
+        For a reply that had begun, or a provider that may be working on the request still;
+        harmless when ended.
+        """
+        jitter = self._chance.random()
+        cause = RefusalCause(cause)
+        self._end(Throttled(self.request.id, cause, retry_after_s, jitter, retryable=False))
+
     def cancel(self) -> None:
         """Say that the caller went away and give the slot back; harmless when ended."""
         self._end(Cancelled(self.request.id))
@@ -146,7 +156,7 @@ class Hold:
         if isinstance(event, Completed):
             self._trace.ended("completed", event.output_tokens, event.prompt_tokens)
         else:
-            self._trace.ended("failed" if isinstance(event, Failed) else "cancelled", None, None)
+            self._trace.ended("cancelled" if isinstance(event, Cancelled) else "failed", None, None)
 
     def _throttled(self, cause: RefusalCause | str, retry_after_s: float | None) -> None:
         self._check_held("throttled")

@@ -191,6 +191,12 @@ def codings_of(encoding: str) -> tuple[str, ...]:
     return tuple(name for name in names if name not in ("", "identity"))
 
 
+def can_read(encoding: str) -> bool:
+    """Say whether `unpacked` knows every coding of a content-encoding header."""
+    codings = codings_of(encoding)
+    return len(codings) <= _CODINGS_MOST and READABLE.issuperset(codings)
+
+
 def unpacked(body: bytes, encoding: str, *, at_most_bytes: int) -> bytes:
     """Return a body without its content encodings.
 

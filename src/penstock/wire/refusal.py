@@ -198,14 +198,20 @@ def meaning_of_error(error: Mapping[str, Any]) -> Meaning:
         error: with `code` or `type`, as the vendor words it.
 
     """
+    status = status_of_error(error)
+    return BROKEN if status is None else _meaning(status, {}, error, 0.0)
+
+
+def status_of_error(error: Mapping[str, Any]) -> int | None:
+    """Return the HTTP status that an error would have come with, or None if it does not say."""
     for key in ("code", "status_code", "status", "type"):
         word = error.get(key)
         status = _STATUS_OF_WORD.get(word.lower()) if isinstance(word, str) else word
         if status is None and isinstance(word, str) and len(word) == 3 and word.isdecimal():
             status = int(word)
         if isinstance(status, int) and 400 <= status <= 599:
-            return _meaning(status, {}, error, 0.0)
-    return BROKEN
+            return status
+    return None
 
 
 def _words(error: Mapping[str, Any]) -> set[str]:

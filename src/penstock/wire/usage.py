@@ -74,6 +74,11 @@ class Ends:
         if len(self._tail) > 2 * ENDS_BYTES:
             del self._tail[:-ENDS_BYTES]
 
+    @property
+    def closed(self) -> bool:
+        """Whether the reply ends as a JSON object does."""
+        return self._tail.rstrip().endswith(b"}")
+
     def usage(self, kind: Kind) -> Usage:
         """Return the last usage that stands in the tail, else in the head, else unknown."""
         for end in (bytes(self._tail), self._head):

@@ -6,9 +6,13 @@ from penstock.wire.encoding import READABLE, Inflater, codings_of
 from penstock.wire.endpoint import Kind
 from penstock.wire.stream import StreamReader
 from penstock.wire.usage import UNKNOWN, Ends, Usage
+from penstock.wire.verdict import Verdict, verdict_of_reply
 
 INFLATED_MAX_BYTES = 1 << 30
 """Nothing of it is kept, so this bounds only the time that a bomb may take."""
+
+KEPT_BYTES = 1 << 20
+"""How much of a reply that is no stream is kept, to be judged whole."""
 
 
 class UsageTap(Protocol):
@@ -50,27 +54,47 @@ class Unread:
         return UNKNOWN
 
 
-class LargeReply:
-    """A JSON reply that is too large to be kept: its ends are read for the usage."""
+class WholeReply:
+    """A reply that is one JSON object: kept up to a bound and judged; of a larger one the ends."""
 
     started = False
     finished = False
     heard = True
-    whole = True
     error = None
 
     def __init__(self, kind: Kind) -> None:
         """Start at the beginning of a reply."""
         self._kind = kind
-        self._ends = Ends()
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._ends: Ends | None = None
+
+    @property
+    def whole(self) -> bool:
+        """True if it holds what its endpoint returns, or ends as JSON does where it is large."""
+        if self._ends is not None:
+            return self._ends.closed
+        return self._verdict().good
 
     def feed(self, chunk: bytes) -> None:
-        """Keep the ends."""
-        self._ends.feed(chunk)
+        """Keep one chunk."""
+        if self._ends is not None:
+            self._ends.feed(chunk)
+            return
+        self._pieces.append(chunk)
+        self._size += len(chunk)
+        if self._size > KEPT_BYTES:
+            self._ends = Ends()
+            for piece in self._pieces:
+                self._ends.feed(piece)
+            self._pieces.clear()
 
     def usage(self) -> Usage:
-        """Return what the ends say."""
-        return self._ends.usage(self._kind)
+        """Return what it states."""
+        return self._verdict().usage if self._ends is None else self._ends.usage(self._kind)
+
+    def _verdict(self) -> Verdict:
+        return verdict_of_reply(self._kind, 200, b"".join(self._pieces))
 
 
 class Inflated:
@@ -129,7 +153,7 @@ def usage_tap(kind: Kind, encoding: str, *, is_stream: bool) -> UsageTap:
         is_stream: whether it comes as server-sent events.
 
     """
-    inner: UsageTap = StreamReader(kind) if is_stream else LargeReply(kind)
+    inner: UsageTap = StreamReader(kind) if is_stream else WholeReply(kind)
     codings = codings_of(encoding)
     if not codings:
         return inner

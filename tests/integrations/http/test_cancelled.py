@@ -164,15 +164,13 @@ async def assert_nothing_grows(scheduled: Penstock, clock: MovedClock, one: Call
 async def test_ten_thousand_cancelled_calls_leak_no_slot_no_connection_no_task() -> None:
     stages, clock = Stages(), MovedClock()
     scheduled = penstock_with(WINDOW, stages, clock=clock)
-    bodies = {"begun": 0}
-
     async with provider() as (upstream, url), scheduled.async_client() as client:
 
         async def one(number: int) -> None:
             content = json.dumps({**BODY, "user": list(SAID)[number % 3]}).encode()
             async with client.stream("POST", url, content=content) as response:
                 async for _ in response.aiter_raw():
-                    bodies["begun"] += number % 3 == 1
+                    pass
 
         await assert_nothing_grows(scheduled, clock, one)
         assert client._transport._inner._pool.connections == []
@@ -180,7 +178,7 @@ async def test_ten_thousand_cancelled_calls_leak_no_slot_no_connection_no_task()
             while upstream.open or len(asyncio.all_tasks()) > 1:  # it has to hear of the last ones
                 await asyncio.sleep(0.001)
     assert stages.counts.total() == CALLS
-    assert min(*stages.counts.values(), bodies["begun"]) > 100, "a window that was hardly tried"
+    assert min(stages.counts.values()) > 100, "a window that was hardly tried"
 
 
 async def test_calls_cancelled_in_the_back_off_leak_nothing() -> None:

@@ -12,7 +12,7 @@ from penstock.integrations.http.refusing import refusal
 from penstock.integrations.http.reply import ReplyFollower
 from penstock.integrations.program import Penstock
 from penstock.runtime.slot import Slot
-from penstock.wire.refusal import Backoff, Relay
+from penstock.wire.refusal import Backoff, Meaning, Relay
 
 
 class AsyncScheduling:
@@ -90,7 +90,8 @@ class AsyncScheduling:
             attempt.note_limits(plan, response)
             if attempt.wants_body(response):
                 response = await self._whole(response)
-                if await self._try_again(response, slot):
+                response, meaning = attempt.judge(self.http, plan, response, slot)
+                if await self._try_again(response, meaning, slot):
                     continue
             attempt.mark(response, slot)
             if not slot.ended:
@@ -102,16 +103,15 @@ class AsyncScheduling:
             return response
 
     async def _whole(self, response: Any) -> Any:
-        """Return an error answer with its body at hand, and give its connection back."""
+        """Return an answer with its body at hand, and give its connection back."""
         try:
             body = b"".join([chunk async for chunk in response.stream])
         finally:
             await response.stream.aclose()
         return attempt.with_body(self.http, response, body)
 
-    async def _try_again(self, response: Any, slot: Slot) -> bool:
+    async def _try_again(self, response: Any, meaning: Meaning, slot: Slot) -> bool:
         """Tell the scheduler what the answer means; say whether to send once more."""
-        meaning = attempt.judge(response)
         if isinstance(meaning, Relay):
             attempt.give_up(response, meaning)
             return False

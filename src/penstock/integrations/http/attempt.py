@@ -7,8 +7,8 @@ from typing import Any
 
 from penstock.integrations.http.plan import Plan
 from penstock.runtime.slot import Hold
-from penstock.wire.encoding import plain
-from penstock.wire.errors import MAX_RETRY_AFTER_S
+from penstock.wire.encoding import PLAIN_MAX_BYTES, can_read, plain
+from penstock.wire.errors import MAX_RETRY_AFTER_S, error_answer
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
     RELAY,
@@ -17,16 +17,21 @@ from penstock.wire.refusal import (
     meaning_of,
     needs_body,
 )
+from penstock.wire.verdict import GOOD_STATUSES, Verdict, verdict_of_reply
 from penstock.wire.waits import retry_after_s
 
 _BODY = "penstock_body"
 
 
 def wants_body(response: Any) -> bool:
-    """Say whether the answer is kept until it is known whether another attempt is made."""
+    """Say whether the answer is kept until it is known whether another attempt is made.
+
+    So is a good status: it is good only if it holds what its endpoint returns. Streams go through.
+    """
     status: int = response.status_code
     if status < 400:
-        return False
+        kind = response.headers.get("content-type", "")
+        return status not in GOOD_STATUSES or not kind.startswith("text/event-stream")
     return needs_body(status) or meaning_of(status, response.headers, wall_now=0.0) != RELAY
 
 
@@ -40,11 +45,42 @@ def with_body(library: Any, response: Any, body: bytes) -> Any:
     )
 
 
-def judge(response: Any) -> Meaning:
-    """Return what an answer that `with_body` made means."""
+def judge(library: Any, plan: Plan, response: Any, slot: Hold) -> tuple[Any, Meaning]:
+    """Return the answer that `with_body` made, as the caller is to see it, and what it means.
+
+    A reply that holds what its endpoint returns ends the slot. One that does not is no longer a
+    success, nor a redirect that the caller's client would follow with its key.
+    """
     encoding = response.headers.get("content-encoding", "")
-    body = plain(response.extensions.pop(_BODY), encoding)
-    return meaning_of(response.status_code, response.headers, body, wall_now=time.time())
+    sent = response.extensions.pop(_BODY)
+    status: int = response.status_code
+    if status >= 400:
+        body = plain(sent, encoding)
+        return response, meaning_of(status, response.headers, body, wall_now=time.time())
+    if len(sent) > PLAIN_MAX_BYTES or not can_read(encoding):
+        slot.settle()
+        return response, RELAY
+    verdict = verdict_of_reply(plan.endpoint.kind, status, plain(sent, encoding))
+    if verdict.good:
+        slot.settle(verdict.usage)
+        return response, RELAY
+    return _refused(library, plan, response, sent, verdict), verdict.meaning
+
+
+def _refused(library: Any, plan: Plan, response: Any, sent: bytes, verdict: Verdict) -> Any:
+    """Return an error in place of an answer that is none: the provider's, or else ours."""
+    if verdict.has_error:
+        headers, content = response.headers.raw, sent
+    else:
+        told = f"The upstream {verdict.fault}."
+        answer = error_answer(plan.endpoint.vendor, verdict.status, "upstream_broken", told)
+        headers, content = list(answer.headers.items()), answer.body
+    return library.Response(
+        verdict.status,
+        headers=headers,
+        stream=library.ByteStream(content),
+        extensions=response.extensions,
+    )
 
 
 def note_limits(plan: Plan, response: Any) -> None:

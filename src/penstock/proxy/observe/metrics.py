@@ -38,6 +38,11 @@ class Metrics:
             ("traffic_class", "kind"),
         )
         self.usage = Tally("penstock_usage_source", "Where real counts came from.", ("source",))
+        self.reading_faults = Tally(
+            "penstock_reading_faults",
+            "Bytes that could not be read along; they were relayed all the same.",
+            ("reader",),
+        )
         self.queue = Spread(
             "penstock_queue_seconds", "From arrival to dispatch.", ("traffic_class",), SECONDS
         )
@@ -53,7 +58,7 @@ class Metrics:
         """All counters."""
         return (
             self.requests, self.outcomes, self.decisions, self.window_moves, self.attempts,
-            self.tokens, self.usage,
+            self.tokens, self.usage, self.reading_faults,
         )  # fmt: skip
 
     @property

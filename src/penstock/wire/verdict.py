@@ -1,0 +1,144 @@
+"""Whether an answer with a good status is one: it is if it holds what its endpoint returns.
+
+A status alone proves nothing. Sick upstreams and what stands in front of them answer 200 with an
+error, a login page, half a reply or nothing, or redirect. One parse serves verdict and usage.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.wire import jsonio
+from penstock.wire.endpoint import Kind
+from penstock.wire.refusal import BROKEN, RELAY, Meaning, meaning_of_error, status_of_error
+from penstock.wire.usage import UNKNOWN, Usage, usage_of_object
+
+GOOD_STATUSES = frozenset((200, 201, 202, 203))
+FAULT_STATUS = 502
+"""What a caller is told of an answer that is none, where the error in it names no status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer with a status below 400 is.
+
+    Attributes:
+        meaning: `RELAY` if it is good, or holds an error that the caller made.
+        fault: what is wrong with it, in words; empty if nothing is.
+        status: what a caller is told: the answer's own, or that of the error it holds.
+        usage: what it took.
+        has_error: whether it holds an error in the provider's words.
+        misdirected: whether it looks as if the base URL led to something else than the API.
+
+    """
+
+    meaning: Meaning
+    fault: str = ""
+    status: int = 200
+    usage: Usage = field(default_factory=lambda: UNKNOWN)
+    has_error: bool = False
+    misdirected: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it holds what its endpoint returns."""
+        return not self.fault
+
+
+def verdict_of_status(status: int) -> Verdict | None:
+    """Return the verdict on a status below 400 that no endpoint answers with; None for others."""
+    if status in GOOD_STATUSES:
+        return None
+    redirect = 300 <= status < 400
+    what = "a redirect" if redirect else f"status {status}"
+    return Verdict(BROKEN, f"answers with {what}", FAULT_STATUS, misdirected=redirect)
+
+
+def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
+    """Return the verdict on a whole reply.
+
+    Args:
+        kind: what was asked for.
+        status: HTTP status, below 400.
+        body: without its content encoding.
+
+    """
+    bad = verdict_of_status(status)
+    if bad is not None:
+        return bad
+    reply = jsonio.loads_object(body)
+    if reply is None:
+        what, is_page = _shape(body)
+        return Verdict(BROKEN, f"answers with {what}", FAULT_STATUS, misdirected=is_page)
+    return verdict_of_object(kind, status, reply)
+
+
+def verdict_of_object(kind: Kind, status: int, reply: Mapping[str, Any]) -> Verdict:
+    """Return the verdict on a parsed reply with a good status."""
+    error = _error_of(reply)
+    if error is not None:
+        told = status_of_error(error) or FAULT_STATUS
+        fault = f"answers with an error under status {status}"
+        return Verdict(meaning_of_error(error), fault, told, has_error=True)
+    holds = _HOLDS.get(kind)
+    if holds is not None and not holds(reply):
+        return Verdict(BROKEN, "answers without what its endpoint returns", FAULT_STATUS)
+    return Verdict(RELAY, "", status, usage_of_object(kind, reply))
+
+
+def _shape(body: bytes) -> tuple[str, bool]:
+    """Return what a body is that is no JSON object, and whether it is a web page."""
+    text = body.lstrip()
+    if text.startswith(b"<"):
+        return "a web page", True
+    if not text:
+        return "an empty body", False
+    return ("half a reply" if text.startswith(b"{") else "no JSON object"), False
+
+
+def _error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
+    error = reply.get("error")
+    if not error:
+        choices = reply.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else None
+        error = first.get("error") if isinstance(first, dict) else None  # OpenRouter
+    if not error and "error" in (reply.get("object"), reply.get("type")):
+        error = reply
+    if not error:
+        return None
+    return dict(error) if isinstance(error, Mapping) else {"message": str(error)}
+
+
+def _holds_choices(field: str) -> Callable[[Mapping[str, Any]], bool]:
+    def holds(reply: Mapping[str, Any]) -> bool:
+        choices = reply.get("choices")
+        if choices == []:  # blocked by a filter (Gemini), and paid for
+            return isinstance(reply.get("usage"), dict)
+        first = choices[0] if isinstance(choices, list) else None
+        return isinstance(first, dict) and first.get(field) is not None
+
+    return holds
+
+
+def _holds_vectors(reply: Mapping[str, Any]) -> bool:
+    data = reply.get("data")
+    first = data[0] if isinstance(data, list) and data else None
+    return isinstance(first, dict) and bool(first.get("embedding"))
+
+
+def _holds_response(reply: Mapping[str, Any]) -> bool:
+    # One in the background has no output yet.
+    return isinstance(reply.get("output"), list) or reply.get("status") in ("queued", "in_progress")
+
+
+def _holds_content(reply: Mapping[str, Any]) -> bool:
+    return isinstance(reply.get("content"), list)  # may be empty: nothing was left to say
+
+
+_HOLDS: dict[Kind, Callable[[Mapping[str, Any]], bool]] = {
+    Kind.CHAT: _holds_choices("message"),
+    Kind.COMPLETIONS: _holds_choices("text"),
+    Kind.EMBEDDINGS: _holds_vectors,
+    Kind.RESPONSES: _holds_response,
+    Kind.MESSAGES: _holds_content,
+}
