@@ -10,7 +10,7 @@ from penstock.core.events import Arrived, Completed, LimitsSeen
 from penstock.core.model import Request, TokenEstimate
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket, ticket_of
-from penstock.core.upstream.limits import MinuteLimits
+from penstock.core.upstream.limits import WindowLimits
 from tests.core.story import request, scheduler, tell, upstream
 
 
@@ -19,7 +19,7 @@ def ticket(id_: int, *, tokens: float = 100.0, prompt_tokens: int = 0) -> Ticket
     return ticket_of(Request(id_, "b", 0.0, estimate, prompt_tokens=prompt_tokens), 1.0, 1.0)
 
 
-def sends(limits: MinuteLimits, *, until: float, keep: float, tokens: float = 100.0) -> list[float]:
+def sends(limits: WindowLimits, *, until: float, keep: float, tokens: float = 100.0) -> list[float]:
     """Return when requests went whose sender always has another one."""
     at: list[float] = []
     now = 0.0
@@ -46,7 +46,7 @@ def most_in_a_minute(at: list[float]) -> int:
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 @pytest.mark.parametrize("limit", [1, 2, 10, 60, 1000])
 def test_no_minute_exceeds_the_limit_and_its_quota_is_used(limit: int, keep: float) -> None:
-    at = sends(MinuteLimits(Limits(requests_per_min=limit)), until=606.0, keep=keep)
+    at = sends(WindowLimits(Limits(requests_per_min=limit)), until=606.0, keep=keep)
 
     assert most_in_a_minute(at) <= limit
     assert len(at) >= 0.97 * 10 * limit
@@ -55,7 +55,7 @@ def test_no_minute_exceeds_the_limit_and_its_quota_is_used(limit: int, keep: flo
 @given(limit=st.integers(1, 30), gaps=st.lists(st.floats(0.0, 40.0), max_size=120))
 @settings(deadline=None)
 def test_no_minute_exceeds_the_limit_whenever_requests_come(limit: int, gaps: list[float]) -> None:
-    limits, at, now = MinuteLimits(Limits(requests_per_min=limit)), [], 0.0
+    limits, at, now = WindowLimits(Limits(requests_per_min=limit)), [], 0.0
     for id_, gap_s in enumerate(gaps):
         now += gap_s
         one = ticket(id_)
@@ -69,7 +69,7 @@ def test_no_minute_exceeds_the_limit_whenever_requests_come(limit: int, gaps: li
 
 
 def test_tokens_are_reserved_as_predicted_and_settled_as_used() -> None:
-    limits = MinuteLimits(Limits(tokens_per_min=1000.0))
+    limits = WindowLimits(Limits(tokens_per_min=1000.0))
     dear = ticket(1, tokens=900.0)
     limits.reserve(dear, now=0.0)
     assert limits.room_at(ticket(2, tokens=200.0), 0.0, now=1.0) > 60.0
@@ -79,7 +79,7 @@ def test_tokens_are_reserved_as_predicted_and_settled_as_used() -> None:
 
 
 def test_input_and_output_tokens_have_limits_of_their_own() -> None:
-    limits = MinuteLimits(Limits(input_tokens_per_min=1000.0, output_tokens_per_min=10_000.0))
+    limits = WindowLimits(Limits(input_tokens_per_min=1000.0, output_tokens_per_min=10_000.0))
     limits.reserve(ticket(1, prompt_tokens=900), now=0.0)
 
     assert limits.room_at(ticket(2, prompt_tokens=50), 0.0, now=0.0) == 0.0
@@ -87,7 +87,7 @@ def test_input_and_output_tokens_have_limits_of_their_own() -> None:
 
 
 def test_a_request_above_the_whole_limit_goes_when_nothing_else_did() -> None:
-    limits = MinuteLimits(Limits(tokens_per_min=100.0))
+    limits = WindowLimits(Limits(tokens_per_min=100.0))
     giant = ticket(1, tokens=5000.0)
     assert limits.room_at(giant, 0.0, now=0.0) == 0.0
 
@@ -96,17 +96,17 @@ def test_a_request_above_the_whole_limit_goes_when_nothing_else_did() -> None:
 
 
 def test_limits_are_learnt_from_an_upstream_but_never_loosened() -> None:
-    limits = MinuteLimits(Limits(requests_per_min=5.0))
+    limits = WindowLimits(Limits(requests_per_min=5.0))
     limits.learn(LimitsSeen("u", limit_requests=100.0), now=0.0)
     assert len(sends(limits, until=59.0, keep=0.0)) == 5
 
-    tighter = MinuteLimits(Limits(requests_per_min=5.0))
+    tighter = WindowLimits(Limits(requests_per_min=5.0))
     tighter.learn(LimitsSeen("u", limit_requests=2.0), now=0.0)
     assert len(sends(tighter, until=59.0, keep=0.0)) == 2
 
 
 def test_what_others_used_of_a_shared_account_counts() -> None:
-    limits = MinuteLimits(Limits())
+    limits = WindowLimits(Limits())
     limits.learn(LimitsSeen("u", limit_requests=60.0, remaining_requests=2.0), now=0.0)
 
     sent = sends(limits, until=0.5, keep=0.0)
@@ -114,7 +114,7 @@ def test_what_others_used_of_a_shared_account_counts() -> None:
 
 
 def test_a_bucket_that_is_empty_after_every_request_is_waited_for() -> None:
-    limits = MinuteLimits(Limits())
+    limits = WindowLimits(Limits())
     limits.learn(LimitsSeen("u", limit_requests=60.0, remaining_requests=0.0), now=0.0)
 
     assert 0.9 < limits.room_at(ticket(1), 0.0, now=0.0) <= 1.0  # 60 a minute is one a second
@@ -122,7 +122,7 @@ def test_a_bucket_that_is_empty_after_every_request_is_waited_for() -> None:
 
 
 def test_without_limits_nothing_is_measured() -> None:
-    limits = MinuteLimits(Limits())
+    limits = WindowLimits(Limits())
     one = ticket(1)
     limits.reserve(one, now=0.0)
     limits.settle(one, 10, 10)

@@ -154,7 +154,7 @@ def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
         (LEAST + "[server]\nport = 1.5", "server.port = 1.5: must be a whole number"),
         (LEAST + "[admin]\nenabled = 'no'", "true and false stand without quotes"),
         (LEAST + "[upstreams.limits]\nrequests_per_min = -1",
-         "upstreams[0].limits.requests_per_min = -1: must be a number, above 0"),
+         "upstreams[0].limits.requests_per_min = -1: must be a number, 0.001 or more"),
         (LEAST + "[server]\nport=80\n[admin]\nport=80", "must differ from server.port"),
         (_at("https://api.openai.com"), "did you mean https://api.openai.com/v1?"),
         (_at("https://api.anthropic.com/"), "did you mean https://api.anthropic.com/v1?"),

@@ -123,6 +123,7 @@ class RequestFactory:
             else given,
             session=spec.session,
             route=prediction.route or spec.route,
+            cap_tokens=spec.cap_tokens,
         )
         return request, prediction.learn
 

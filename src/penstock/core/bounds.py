@@ -159,6 +159,12 @@ def _require(request: Request, now: float) -> None:
                 f"request {shown(request.id)}: {name}={shown(at)} must be a time in driver "
                 f"seconds, at most {FARTHEST_S:g}, or inf for none"
             )
+    cap = request.cap_tokens
+    if cap is not None and not 0 <= cap <= LARGEST_ESTIMATE_TOKENS:
+        raise ProtocolError(
+            f"request {shown(request.id)}: cap_tokens={shown(cap)} must be from 0 to "
+            f"{LARGEST_ESTIMATE_TOKENS:g}, or None"
+        )
     prompt_tokens = request.prompt_tokens
     if type(prompt_tokens) is not int or not 0 <= prompt_tokens <= LARGEST_ESTIMATE_TOKENS:
         raise ProtocolError(

@@ -49,12 +49,14 @@ class Lane:
     _cause: str = ""
     _touched: list[str] = field(default_factory=list)
     _only: Upstream | None = None
+    _reserving: bool = False
     _parking: list[ParkingQueue] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """See whether there is anything to choose from."""
         if len(self.upstreams) == 1:
             self._only = self.upstreams[0]
+        self._reserving = any(u.settings.limits.charged == "reservation" for u in self.upstreams)
 
     def service_s(self, model: str, p50_tokens: float, p90_tokens: float) -> tuple[float, float]:
         """Return predicted service times (p50, p90) where the median is served fastest."""
@@ -361,6 +363,13 @@ class Lane:
                     return ""
                 reason = "rate"
         return reason
+
+    def is_too_large(self, ticket: Ticket) -> bool:
+        """Say whether every upstream charges more for the ticket than a whole window allows."""
+        account = ticket.request.account
+        return self._reserving and all(
+            each.account(account).limits.never_fits(ticket) for each in self.upstreams
+        )
 
     def has_refuge(self, ticket: Ticket, now: float) -> bool:
         """Say whether there is a sound upstream that has not failed the ticket."""

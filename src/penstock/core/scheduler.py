@@ -151,15 +151,9 @@ class Scheduler:
 
     def snapshot(self) -> Snapshot:
         """Return the scheduler's state, for people."""
-        return snapshot_of(
-            self._now,
-            self._draining,
-            self._lanes.by_upstreams,
-            self._upstreams,
-            len(self._deferred),
-            self._gate.ignored,
-            self._containment.seen,
-        )
+        counts = len(self._deferred), self._gate.ignored, self._containment.seen
+        lanes = self._lanes.by_upstreams
+        return snapshot_of(self._now, self._draining, lanes, self._upstreams, *counts)
 
     # Events
 
@@ -193,6 +187,9 @@ class Scheduler:
             return
         if ticket.hopeless_at < now:
             self._reject(ticket, lane, "hopeless", None, now)
+            return
+        if lane.is_too_large(ticket):
+            self._reject(ticket, lane, "too_large", None, now)
             return
         if no_use := lane.no_use(request, now):
             self._reject(ticket, lane, no_use, lane.open_at(request.account, now) - now, now)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from penstock.core.model import TrafficClass
 
@@ -19,24 +20,40 @@ class PolicySpec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an upstream's terms allow in a minute; inf where unlimited."""
+    """What an upstream's terms allow; inf where unlimited.
+
+    Attributes:
+        requests_per_min, tokens_per_min, input_tokens_per_min, output_tokens_per_min: in any 60 s.
+        requests_per_s: in any second. requests_per_day, tokens_per_day: in any 24 hours since the
+            scheduler began.
+        charged: "usage": what a reply used is charged. "reservation": the prompt and the most that
+            the reply may have (its cap, else the p90) when it is sent, and no token is given back.
+
+    """
 
     requests_per_min: float = math.inf
     tokens_per_min: float = math.inf
     input_tokens_per_min: float = math.inf
     output_tokens_per_min: float = math.inf
+    requests_per_s: float = math.inf
+    requests_per_day: float = math.inf
+    tokens_per_day: float = math.inf
+    charged: Literal["usage", "reservation"] = "usage"
 
     def __post_init__(self) -> None:
         """Refuse limits under which nothing would go in a lifetime.
 
         Raises:
-            ValueError: a limit is below 0.001 a minute (one in 17 hours) or not a number.
+            ValueError: a limit is below 0.001 (a minute: one in 17 hours) or not a number, or
+                `charged` is another word.
 
         """
         for each in fields(self):
             limit = getattr(self, each.name)
-            if not limit >= 1e-3:
-                raise ValueError(f"{each.name}={limit!r} must be at least 0.001 a minute")
+            if each.name != "charged" and not limit >= 1e-3:
+                raise ValueError(f"{each.name}={limit!r} must be at least 0.001")
+        if self.charged not in ("usage", "reservation"):
+            raise ValueError(f"charged={self.charged!r} must be 'usage' or 'reservation'")
 
 
 @dataclass(frozen=True, slots=True)

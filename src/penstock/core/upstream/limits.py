@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from penstock.core.events import LimitsSeen
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket
-from penstock.core.upstream.meter import WINDOW_S, Entry, Meter
+from penstock.core.upstream.meter import MINUTE_S, Entry, Meter
 
 COUNTED_REPLIES = 8
 """A prompt counts as the one of so many that counted most: a single miss of the provider's cache is
@@ -23,26 +23,54 @@ class _Reservation:
     output: Entry
 
 
-class MinuteLimits:
-    """Requests, total, input and output tokens per minute, of an account or of one model there.
+class WindowLimits:
+    """Requests, total, input and output tokens in a window, of an account or of one model there.
 
     Estimates are reserved at dispatch and settled with the real usage, so the token limits are
-    exceeded only by under-prediction, and the request limit never in any 60 s.
+    exceeded only by under-prediction, and the request limit never in any window. Where the
+    provider charges a reservation (`Limits.charged`), the prompt and the most that the reply may
+    have are charged at dispatch, and stay charged.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        """Start with an empty past."""
-        self._requests = Meter(limits.requests_per_min)
-        self._tokens = Meter(limits.tokens_per_min)
-        self._input = Meter(limits.input_tokens_per_min)
-        self._output = Meter(limits.output_tokens_per_min)
+    def __init__(self, limits: Limits, window_s: float = MINUTE_S) -> None:
+        """Start with an empty past; `limits` per minute are taken per `window_s`."""
+        self._requests = Meter(limits.requests_per_min, window_s)
+        self._tokens = Meter(limits.tokens_per_min, window_s)
+        self._input = Meter(limits.input_tokens_per_min, window_s)
+        self._output = Meter(limits.output_tokens_per_min, window_s)
         self._stated = limits
-        self.unlimited = limits == Limits()
+        self._reserves = limits.charged == "reservation"
+        self.unlimited = all(math.isinf(meter.limit) for meter in self._meters)
         self._reserved: dict[int, _Reservation] = {}
         self._counted_shares = deque((1.0,), COUNTED_REPLIES)
 
+    @property
+    def _meters(self) -> tuple[Meter, ...]:
+        return self._requests, self._tokens, self._input, self._output
+
+    def _reply_of(self, ticket: Ticket) -> float:
+        """Return the output tokens that are charged at dispatch."""
+        if not self._reserves:
+            return ticket.cost_tokens
+        cap = ticket.request.cap_tokens
+        return ticket.request.estimate.p90_tokens if cap is None else float(cap)
+
+    def never_fits(self, ticket: Ticket) -> bool:
+        """Say whether the reservation is more than the terms allow in a window: no wait would help.
+
+        What headers state is not taken so seriously: there the provider's answer decides.
+        """
+        prompt, reply, terms = ticket.request.prompt_tokens, self._reply_of(ticket), self._stated
+        return self._reserves and (
+            prompt + reply > terms.tokens_per_min
+            or prompt > terms.input_tokens_per_min
+            or reply > terms.output_tokens_per_min
+        )
+
     def _input_of(self, ticket: Ticket) -> float:
         """Return what of a prompt will count, as far as the last replies tell."""
+        if self._reserves:
+            return ticket.request.prompt_tokens
         return ticket.request.prompt_tokens * max(self._counted_shares)
 
     @property
@@ -57,8 +85,10 @@ class MinuteLimits:
         """
         if self.unlimited:
             return now
-        prompt, reply = self._input_of(ticket), ticket.cost_tokens
-        likely = ticket.likely_tokens
+        if self._reserves and self.never_fits(ticket):
+            return math.inf
+        prompt, reply = self._input_of(ticket), self._reply_of(ticket)
+        likely = max(reply, ticket.likely_tokens) if self._reserves else ticket.likely_tokens
         return max(
             self._requests.room_at(1.0, 1.0, keep, now=now),
             self._tokens.room_at(prompt + reply, prompt + likely, keep, now=now),
@@ -70,7 +100,7 @@ class MinuteLimits:
         """Charge an attempt that is sent now."""
         if self.unlimited:
             return
-        prompt, reply = self._input_of(ticket), ticket.cost_tokens
+        prompt, reply = self._input_of(ticket), self._reply_of(ticket)
         self._requests.add(1.0, now=now)
         self._reserved[ticket.request.id] = _Reservation(
             prompt,
@@ -94,7 +124,7 @@ class MinuteLimits:
         if counted_share is not None:
             self._counted_shares.append(counted_share)
         held = self._reserved.pop(ticket.request.id, None)
-        if held is None:  # sent while nothing was limited
+        if held is None or self._reserves:  # sent while nothing was limited, or charged for good
             return
         prompt = held.prompt if prompt_tokens is None else prompt_tokens
         reply = held.reply if output_tokens is None else output_tokens
@@ -116,14 +146,14 @@ class MinuteLimits:
             left = meter.said(now=now)
             if math.isinf(left):
                 continue
-            implied = left + meter.limit / WINDOW_S * retry_after_s - more
+            implied = left + meter.limit / meter.window_s * retry_after_s - more
             ticket.likely_tokens = max(ticket.likely_tokens, implied)
             explained = explained or left < ticket.likely_tokens + more
         return explained
 
     def provoked(self, *, now: float) -> None:
         """Note a refusal for the rate: what passed our limits was too much at once."""
-        for meter in (self._requests, self._tokens, self._input, self._output):
+        for meter in self._meters:
             meter.provoked(now=now)
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:

@@ -1,28 +1,28 @@
-"""One stated limit: how much was used in the last minute, and when more may be."""
+"""One stated limit: how much was used in the window, and when more may be."""
 
 import math
 from collections import deque
 
-WINDOW_S = 60.0
-GUARD_S = 0.5
-"""Requests do not travel equally long: what we send 60 s apart may arrive closer together."""
-GRAIN_S = 0.1
+MINUTE_S, DAY_S = 60.0, 86_400.0
+GUARD_SHARE, GRAIN_SHARE = 1.0 / 120.0, 1.0 / 600.0
+"""Of the window: half a second and a tenth of a second of a minute.
+Requests do not travel equally long: what we send 60 s apart may arrive closer together."""
 LEAST_BURST_S = 1.0
-PATIENCE_S = GRAIN_S / 10.0
+PATIENCE_S = 0.01
 
 Entry = list[float]
 """[when it leaves the window, amount]; an amount below 0 has left."""
 
 
 class Meter:
-    """A sliding minute, in grains of `GRAIN_S`, so memory does not grow with the limit.
+    """A sliding window in 600 grains, so memory does not grow with the limit.
 
     The strictest of three rules holds:
 
-    - Hard: what was used in the last minute never exceeds the limit.
+    - Hard: what was used in the window never exceeds the limit.
     - Pace: who is not the most urgent leaves `keep` of the limit's pace for the time until the
-      oldest use leaves the minute. A full burst would be followed by silence in which nobody
-      could go; and what is spread out once stays spread out in the next minute.
+      oldest use leaves the window. A full burst would be followed by silence in which nobody
+      could go; and what is spread out once stays spread out in the next one.
     - Word: where the provider tells what is left, that much and what has flowed back since
       (limit / 60 a second, to the most it ever said was left) minus what was sent since. Where
       it tells nothing but has refused, a bucket of so many seconds' worth, halved at each
@@ -34,9 +34,10 @@ class Meter:
 
     """
 
-    def __init__(self, limit: float) -> None:
-        """Start with an empty past; inf measures nothing."""
+    def __init__(self, limit: float, window_s: float = MINUTE_S) -> None:
+        """Start with an empty past; a limit of inf measures nothing."""
         self.limit = limit
+        self.window_s = window_s
         self.used = 0.0
         self._entries: deque[Entry] = deque()
         self._left = math.nan
@@ -54,7 +55,9 @@ class Meter:
             # Owed is a minute at most, as whatever was used leaves the window after one.
             self._left = max(-self.limit, self._left_now(now) - amount)
             self._left_at = now
-        leaves_at = (math.floor(now / GRAIN_S) + 1.0) * GRAIN_S + WINDOW_S + GUARD_S
+        window_s = self.window_s
+        grain_s = window_s * GRAIN_SHARE
+        leaves_at = (math.floor(now / grain_s) + 1.0) * grain_s + window_s * (1.0 + GUARD_SHARE)
         entries = self._entries
         if entries and entries[-1][0] >= leaves_at:
             entries[-1][1] += amount
@@ -83,7 +86,7 @@ class Meter:
         wanted = self.used + min(amount, self.limit)
         if wanted > self.limit * (1.0 + 1e-9):
             return self._expiry_of(wanted - self.limit)
-        per_s = self.limit / WINDOW_S
+        per_s = self.limit / self.window_s
         at = now
         if keep > 0.0 and self._entries:
             free_at = self._entries[0][0]
@@ -112,18 +115,18 @@ class Meter:
         """Return what is left by the provider's last word, sends since not counted; else inf."""
         if math.isinf(self.limit) or self._word != self._word:
             return math.inf
-        return min(self._fullest, self._word + self.limit / WINDOW_S * (now - self._word_at))
+        return min(self._fullest, self._word + self.limit / self.window_s * (now - self._word_at))
 
     def provoked(self, *, now: float) -> None:
         """Note a refusal for the rate although we thought that there was room: burst less."""
         if math.isinf(self.limit) or self._word == self._word:
             return  # the provider has told what is left: the next word will be right
-        self._burst_s = max(LEAST_BURST_S, min(WINDOW_S, self._burst_s) / 2.0)
-        self._fullest = max(1.0, self._burst_s * self.limit / WINDOW_S)
+        self._burst_s = max(LEAST_BURST_S, min(self.window_s, self._burst_s) / 2.0)
+        self._fullest = max(1.0, self._burst_s * self.limit / self.window_s)
         self._left, self._left_at = 0.0, now
 
     def _left_now(self, now: float) -> float:
-        flown = self.limit / WINDOW_S * (now - self._left_at)
+        flown = self.limit / self.window_s * (now - self._left_at)
         return min(self._fullest, self._left + flown)
 
     def _forget(self, now: float) -> None:

@@ -3,7 +3,8 @@
 from penstock.core.events import LimitsSeen
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket
-from penstock.core.upstream.limits import MinuteLimits
+from penstock.core.upstream.limits import WindowLimits
+from penstock.core.upstream.meter import DAY_S
 
 MODELS_LIMIT = 256
 """Limits are learnt for so many models; names are the callers', and memory is bounded."""
@@ -19,10 +20,15 @@ class UpstreamLimits:
 
     def __init__(self, limits: Limits) -> None:
         """Start with the configured limits."""
-        self._account = MinuteLimits(limits)
-        self._models: dict[str, MinuteLimits] = {}
-        self._nothing = MinuteLimits(Limits())
-        self.unlimited = self._account.unlimited
+        self._account = WindowLimits(limits)
+        self._models: dict[str, WindowLimits] = {}
+        self._learnt = Limits(charged=limits.charged)
+        self._nothing = WindowLimits(self._learnt)
+        a_second = Limits(limits.requests_per_s, charged=limits.charged)
+        a_day = Limits(limits.requests_per_day, limits.tokens_per_day, charged=limits.charged)
+        windows = (WindowLimits(a_second, 1.0), WindowLimits(a_day, DAY_S))
+        self._other_windows = tuple(each for each in windows if not each.unlimited)
+        self.unlimited = self._account.unlimited and not self._other_windows
 
     def states_requests(self, model: str) -> bool:
         """Say whether it is known how many requests a minute the model may have."""
@@ -33,18 +39,31 @@ class UpstreamLimits:
 
         `keep` is the share of each limit's pace that the ticket must leave to others.
         """
-        account_at = self._account.room_at(ticket, keep, now=now)
-        return max(account_at, self._of(ticket.request.model).room_at(ticket, keep, now=now))
+        model_at = self._of(ticket.request.model).room_at(ticket, keep, now=now)
+        return max(model_at, self._account_room_at(ticket, keep, now))
+
+    def _account_room_at(self, ticket: Ticket, keep: float, now: float) -> float:
+        at = self._account.room_at(ticket, keep, now=now)
+        for each in self._other_windows:  # a day is not spread out, nor a second
+            at = max(at, each.room_at(ticket, 0.0, now=now))
+        return at
+
+    def never_fits(self, ticket: Ticket) -> bool:
+        """Say whether the ticket is charged more than any whole window of a limit."""
+        return any(each.never_fits(ticket) for each in self._all(ticket))
+
+    def _all(self, ticket: Ticket) -> tuple[WindowLimits, ...]:
+        return self._account, self._of(ticket.request.model), *self._other_windows
 
     def only_its_model(self, ticket: Ticket, keep: float, *, now: float) -> bool:
         """Say whether nothing but its model's own limits holds the ticket back."""
         model_at = self._of(ticket.request.model).room_at(ticket, keep, now=now)
-        return self._account.room_at(ticket, keep, now=now) <= now < model_at
+        return self._account_room_at(ticket, keep, now) <= now < model_at
 
     def reserve(self, ticket: Ticket, *, now: float) -> None:
         """Charge an attempt that is sent now."""
-        self._account.reserve(ticket, now=now)
-        self._of(ticket.request.model).reserve(ticket, now=now)
+        for limits in self._all(ticket):
+            limits.reserve(ticket, now=now)
 
     def settle(
         self,
@@ -53,8 +72,8 @@ class UpstreamLimits:
         prompt_tokens: int | None,
         counted_share: float | None = None,
     ) -> None:
-        """Replace the reservation by the real usage, where it is known; see `MinuteLimits`."""
-        for limits in (self._account, self._of(ticket.request.model)):
+        """Replace the reservation by the real usage, where it is known; see `WindowLimits`."""
+        for limits in self._all(ticket):
             limits.settle(ticket, output_tokens, prompt_tokens, counted_share)
 
     def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
@@ -75,7 +94,7 @@ class UpstreamLimits:
             self.unlimited = self.unlimited and self._account.unlimited
             return
         models = self._models
-        limits = models.pop(seen.model, None) or MinuteLimits(Limits())
+        limits = models.pop(seen.model, None) or WindowLimits(self._learnt)
         limits.learn(seen, now=now)
         if limits.unlimited:
             return
@@ -84,5 +103,5 @@ class UpstreamLimits:
         if len(models) > MODELS_LIMIT:
             del models[next(iter(models))]
 
-    def _of(self, model: str) -> MinuteLimits:
+    def _of(self, model: str) -> WindowLimits:
         return self._models.get(model, self._nothing)

@@ -121,6 +121,16 @@ class LimitsTable(Table):
     )
     input_tokens_per_min: PerMinute | None = Field(None, description="Input tokens in any 60 s.")
     output_tokens_per_min: PerMinute | None = Field(None, description="Output tokens in any 60 s.")
+    requests_per_s: PerMinute | None = Field(None, description="Requests in any second.")
+    requests_per_day: PerMinute | None = Field(None, description="Requests in any 24 hours.")
+    tokens_per_day: PerMinute | None = Field(
+        None, description="Input and output tokens in any 24 hours."
+    )
+    charged: Literal["usage", "reservation"] = Field(
+        "usage",
+        description="usage: what a reply used. reservation: the prompt and the most that the reply "
+        "may have, when it is sent, as Azure and Cerebras do.",
+    )
 
 
 class Upstream(Table):
