@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from penstock.calls.endpoint import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Endpoint
+from penstock.calls.endpoint import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    IMAGES,
+    MESSAGES,
+    MODERATIONS,
+    RERANK,
+    RESPONSES,
+    Endpoint,
+)
 from penstock.core.model import Request, TokenEstimate
 from tests.calls.doors import DOORS
 
@@ -54,6 +64,12 @@ BODIES: dict[str, tuple[Endpoint, dict[str, Any], TokenEstimate, int]] = {
     "responses": (RESPONSES, {"model": "m", "input": WORDS, "instructions": WORDS}, CLASS, 3001),
     "embeddings": (EMBEDDINGS, {"model": "m", "input": [WORDS] * 10},
                    TokenEstimate(1, 1, "endpoint"), 15001),
+    "two images": (IMAGES, {"model": "m", "prompt": WORDS, "n": 2},
+                   TokenEstimate(2112, 8320, "endpoint"), 1501),
+    "moderations": (MODERATIONS, {"model": "m", "input": WORDS},
+                    TokenEstimate(1, 1, "endpoint"), 1501),
+    "rerank": (RERANK, {"model": "m", "query": "q", "documents": [WORDS] * 2},
+               TokenEstimate(1, 1, "endpoint"), 3001),
 }  # fmt: skip
 EVERY_DOOR = pytest.mark.parametrize("door", DOORS)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from penstock.core.model import TokenEstimate
 from penstock.wire.endpoint import Kind, Vendor
@@ -25,7 +26,12 @@ class Endpoint:
         default_cap: what the vendor caps a reply at that has no such field; None for nothing.
         prompts_field: the body's field that may hold several prompts, each of which is replied
             to; empty if none may.
-        reply: what one reply costs, where that does not depend on a text's length; else None.
+        reply: what one unit of a reply costs, where that does not depend on a text's length; else
+            None.
+        unit: what such a reply is counted in: replies, images, seconds of sound that is spoken
+            from a text, or seconds of sound that is heard in a file.
+        default_model: what the vendor takes where a body names no model; empty if it wants one.
+        answers_json: False where a whole reply may be sound or bare text.
 
     """
 
@@ -38,6 +44,9 @@ class Endpoint:
     default_cap: int | None = None
     prompts_field: str = ""
     reply: TokenEstimate | None = None
+    unit: Literal["reply", "image", "spoken_s", "heard_s"] = "reply"
+    default_model: str = ""
+    answers_json: bool = True
 
     @property
     def tail(self) -> str:
@@ -45,13 +54,25 @@ class Endpoint:
         return self.path.removeprefix("/v1")
 
     @property
-    def streams(self) -> bool:
-        """Whether replies are text, which may come as a stream."""
+    def predicted(self) -> bool:
+        """Whether replies are text, whose length can be learnt."""
         return self.scheduled and self.reply is None
+
+    @property
+    def streams(self) -> bool:
+        """Whether a reply may come as a stream."""
+        return self.predicted or self.unit != "reply"
 
 
 _NO_TEXT = TokenEstimate(1.0, 1.0, "endpoint")
 """No output tokens at all; 1 is the least that an estimate can say."""
+_IMAGE = TokenEstimate(1056.0, 4160.0, "endpoint")
+"""GPT Image takes 1,056 output tokens for a square image of medium quality, 4,160 for a high one
+(developers.openai.com/api/docs/guides/image-generation, "Cost and latency")."""
+_SPOKEN_SECOND = TokenEstimate(21.0, 30.0, "endpoint")
+"""1,250 output tokens a minute: what gpt-4o-mini-tts is charged at, by OpenAI's two price lists."""
+_HEARD_SECOND = TokenEstimate(3.0, 6.0, "endpoint")
+"""Of 150 English words a minute, with 1.3 tokens each; twice that for fast speech and JSON."""
 
 CHAT = Endpoint(
     Vendor.OPENAI,
@@ -72,12 +93,75 @@ RESPONSES = Endpoint(
 )
 EMBEDDINGS = Endpoint(Vendor.OPENAI, Kind.EMBEDDINGS, "/v1/embeddings", reply=_NO_TEXT)
 MESSAGES = Endpoint(Vendor.ANTHROPIC, Kind.MESSAGES, "/v1/messages", cap_fields=("max_tokens",))
+IMAGES = Endpoint(
+    Vendor.OPENAI,
+    Kind.IMAGES,
+    "/v1/images/generations",
+    reply=_IMAGE,
+    unit="image",
+    default_model="dall-e-2",
+)
+IMAGE_EDITS = Endpoint(
+    Vendor.OPENAI,
+    Kind.IMAGE_EDITS,
+    "/v1/images/edits",
+    reply=_IMAGE,
+    unit="image",
+    default_model="dall-e-2",
+)
+TRANSCRIPTIONS = Endpoint(
+    Vendor.OPENAI,
+    Kind.TRANSCRIPTIONS,
+    "/v1/audio/transcriptions",
+    reply=_HEARD_SECOND,
+    unit="heard_s",
+    answers_json=False,
+)
+TRANSLATIONS = Endpoint(
+    Vendor.OPENAI,
+    Kind.TRANSLATIONS,
+    "/v1/audio/translations",
+    reply=_HEARD_SECOND,
+    unit="heard_s",
+    answers_json=False,
+)
+SPEECH = Endpoint(
+    Vendor.OPENAI,
+    Kind.SPEECH,
+    "/v1/audio/speech",
+    reply=_SPOKEN_SECOND,
+    unit="spoken_s",
+    answers_json=False,
+)
+MODERATIONS = Endpoint(
+    Vendor.OPENAI,
+    Kind.MODERATIONS,
+    "/v1/moderations",
+    reply=_NO_TEXT,
+    default_model="omni-moderation-latest",
+)
+RERANK = Endpoint(Vendor.OPENAI, Kind.RERANK, "/v1/rerank", reply=_NO_TEXT)
 COUNT_TOKENS = Endpoint(
     Vendor.ANTHROPIC, Kind.COUNT_TOKENS, "/v1/messages/count_tokens", scheduled=False
 )
 MODELS = Endpoint(Vendor.OPENAI, Kind.MODELS, "/v1/models", method="GET", scheduled=False)
 
-ENDPOINTS = (CHAT, COMPLETIONS, RESPONSES, EMBEDDINGS, MESSAGES, MODELS, COUNT_TOKENS)
+ENDPOINTS = (
+    CHAT,
+    COMPLETIONS,
+    RESPONSES,
+    EMBEDDINGS,
+    MESSAGES,
+    IMAGES,
+    IMAGE_EDITS,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+    SPEECH,
+    MODERATIONS,
+    RERANK,
+    MODELS,
+    COUNT_TOKENS,
+)
 BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 BY_KIND: dict[str, Endpoint] = {endpoint.kind: endpoint for endpoint in ENDPOINTS}
 # Longest first: "/chat/completions" must not be taken for "/completions".

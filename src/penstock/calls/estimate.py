@@ -88,7 +88,7 @@ class TablePredictor:
         facts = spec.read()
         reply = spec.kind.reply
         if reply is not None:
-            return Prediction(times(reply, facts.replies))
+            return Prediction(times(reply, facts.units))
         cap = spec.cap_tokens
         row = self._row(spec) if self._rows else None
         if row is None and cap is not None and self._trusts_cap:
@@ -150,10 +150,9 @@ def capped(estimate: TokenEstimate, cap: int | None, source: str = "") -> TokenE
     return TokenEstimate(min(estimate.p50_tokens, p90), p90, source or estimate.source)
 
 
-def times(estimate: TokenEstimate, replies: int) -> TokenEstimate:
-    """Return the estimate for so many replies."""
-    if replies == 1:
+def times(estimate: TokenEstimate, count: float) -> TokenEstimate:
+    """Return the estimate for so many replies, images or seconds."""
+    if count == 1:
         return estimate
-    return TokenEstimate(
-        estimate.p50_tokens * replies, estimate.p90_tokens * replies, estimate.source
-    )
+    p50 = max(1.0, estimate.p50_tokens * count)
+    return TokenEstimate(p50, max(p50, estimate.p90_tokens * count), estimate.source)

@@ -10,12 +10,22 @@ from typing import Any
 
 from penstock.calls.bounds import MOST_CHOICES, MOST_PROMPTS, MOST_TOKENS, count_in
 from penstock.calls.endpoint import Endpoint
+from penstock.calls.form import FilePart
 
 BYTES_PER_TOKEN = 4
 """Rough: English text has about 4.4 bytes a token with today's vocabularies, Chinese about 4.2."""
 
 IMAGE_TOKENS = 1000
 """What an image, a file or a sound is taken for; its bytes say nothing about its tokens."""
+
+CHARS_PER_SPOKEN_S = 15.0
+"""150 English words a minute."""
+
+BYTES_PER_HEARD_S = 16_000.0
+"""MP3 at 128 kbit/s; half of what telephones' WAV takes, four times what voice messages take."""
+
+_IMAGES_OF = {"low": 272 / 1056, "high": 4160 / 1056, "hd": 4160 / 1056}
+"""Output tokens of a quality, by those of medium (OpenAI's guide, as for the estimate)."""
 
 MOST_MODEL_CHARS = 256
 
@@ -46,6 +56,8 @@ class Facts:
         replies: how many are asked for, `n` for each prompt.
         prompt_tokens: roughly, how many tokens go in.
         streams: whether the reply comes as server-sent events.
+        units: how many of the endpoint's units the reply has: replies, images (of medium quality),
+            seconds of sound.
         problems: fields that were not understood, with the rule; no value of them.
 
     """
@@ -55,6 +67,7 @@ class Facts:
     replies: int = 1
     prompt_tokens: int = 0
     streams: bool = False
+    units: float = 1.0
     problems: tuple[str, ...] = ()
 
 
@@ -66,12 +79,14 @@ def facts_of(endpoint: Endpoint, body: Mapping[str, Any]) -> Facts:
     stream = body.get("stream")
     if stream is not None and type(stream) is not bool:
         problems.append("stream must be true or false")
+    streams = stream is True or body.get("stream_format") == "sse"
     return Facts(
-        _model(body.get("model"), problems),
+        _model(body.get("model", endpoint.default_model), problems),
         None if cap is None else cap * replies,
         replies,
         weigh(body),
-        stream is True and endpoint.streams,
+        streams and endpoint.streams,
+        replies if endpoint.unit == "reply" else _units(endpoint, body, replies),
         tuple(problems) if problems else (),
     )
 
@@ -125,6 +140,20 @@ def _replies(endpoint: Endpoint, body: Mapping[str, Any], problems: list[str]) -
     return choices * prompts
 
 
+def _units(endpoint: Endpoint, body: Mapping[str, Any], replies: int) -> float:
+    """Return how many images are asked for, or seconds of sound are spoken or heard."""
+    if endpoint.unit == "image":
+        quality = body.get("quality")
+        return replies * (_IMAGES_OF.get(quality, 1.0) if isinstance(quality, str) else 1.0)
+    if endpoint.unit == "spoken_s":
+        text = body.get("input")
+        chars = len(text) if isinstance(text, str) else 0
+        return max(1.0, chars / CHARS_PER_SPOKEN_S)
+    sound = body.get("file")
+    size = sound.size_bytes if isinstance(sound, FilePart) else 0
+    return max(1.0, size / BYTES_PER_HEARD_S)
+
+
 def prompts_of(prompt: object) -> int:
     """Return how many prompts a completions body has; each gets as many replies as one would.
 
@@ -152,6 +181,8 @@ def weigh(body: Mapping[str, Any]) -> int:
         kind = type(item)
         if kind is str:
             total += _bytes_in(item)
+        elif kind is FilePart:
+            total += IMAGE_TOKENS * BYTES_PER_TOKEN
         elif kind is list:
             if item and type(item[0]) is int:  # a list of token numbers is its own count
                 total += len(item) * BYTES_PER_TOKEN

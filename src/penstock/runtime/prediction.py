@@ -34,7 +34,7 @@ class LearnedPredictor:
         """Return the learnt estimate; what the reply really had is learnt from."""
         prior = self._table.predict(spec, traffic_class)
         guard = self.guard
-        if guard is None or not spec.kind.streams:
+        if guard is None or not spec.kind.predicted:
             return prior
         try:
             call = _features(spec)

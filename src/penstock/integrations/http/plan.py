@@ -8,6 +8,7 @@ from typing import Any
 from penstock.calls.endpoint import Endpoint, endpoint_like
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
+from penstock.calls.form import FormError, form_of, is_form
 from penstock.calls.hints import HINT_HEADERS, Hints, hints_of
 from penstock.calls.spec import RequestSpec
 from penstock.integrations.context import CURRENT
@@ -62,7 +63,7 @@ def plan_of(
 
     """
     body = _body(request.headers, content)
-    facts = Facts(problems=("the body must be a JSON object",)) if body is None else None
+    facts = Facts(problems=("the body must be a JSON object or a form",)) if body is None else None
     facts = facts or facts_of(endpoint, body or {})
     for problem in facts.problems:
         _tell(endpoint, problem)
@@ -77,7 +78,7 @@ def plan_of(
 
 
 def _body(headers: Any, content: bytes) -> dict[str, Any] | None:
-    """Return the parsed body; None if it is no JSON object, which the provider will say."""
+    """Return the parsed body; None if it is neither JSON object nor form: the provider says so."""
     for name, value in headers.raw:  # one pass; the library's look-up costs 2 us
         if len(name) == _ENCODING_LENGTH and name.lower() == _ENCODING:
             try:
@@ -85,7 +86,13 @@ def _body(headers: Any, content: bytes) -> dict[str, Any] | None:
                 content = unpacked(content, encoding, at_most_bytes=PLAIN_MAX_BYTES)
             except EncodingError:
                 return None
-    return jsonio.loads_object(content)
+    parsed = jsonio.loads_object(content)
+    if parsed is None and is_form(kind := headers.get("content-type", "")):
+        try:
+            return form_of(kind, content)
+        except FormError:
+            return None
+    return parsed
 
 
 def _tell(endpoint: Endpoint, problem: str) -> None:
