@@ -6,11 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
 
-from penstock.core.events import Dispatch, Reject, Woke
+from penstock.core.events import Dispatch, Failed, Reject, Throttled, Woke
 from penstock.core.settings import Limits
 from tests.core.story import decisions, is_at_rest
 from tests.properties.world import Run, World, begin, finish
 from tests.properties.worlds import worlds
+
+LONGEST_LOOK_S = 900.0 + 61.0
+"""The longest believed pause, and a minute of a limit."""
+SERVICE_S = 40.0
+"""The longest attempt of these worlds."""
 
 in_many_worlds = given_settings(
     max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -149,3 +154,39 @@ def test_no_request_is_sent_twice_at_one_instant(world: World) -> None:
 
     sent = [(now, a.request.id) for now, _, acts in run.log for a in acts if type(a) is Dispatch]
     assert len(set(sent)) == len(sent)
+
+
+@in_many_worlds
+@given(worlds())
+def test_whatever_holds_a_request_back_is_looked_at_again_within_a_stated_bound(
+    world: World,
+) -> None:
+    run = begin(world)
+    for now, event, _ in run.steps():
+        seen = run.penstock.snapshot()
+        circuits = [pause for each in seen.upstreams.values() for pause in each.pauses]
+        for pause in circuits:
+            assert pause.until <= now + world.settings.max_pause_s
+        if (seen.waiting or seen.deferred) and not seen.in_flight:
+            wakes_at = run.penstock.next_wakeup()
+            assert wakes_at is not None
+            assert wakes_at <= now + LONGEST_LOOK_S, (now, event)
+
+
+@in_many_worlds
+@given(worlds())
+def test_where_the_provider_serves_again_every_request_goes_within_a_stated_bound(
+    world: World,
+) -> None:
+    limited = any(u.limits != Limits() for u in world.settings.upstreams)
+    run = finish(world)
+    if limited or world.drains_at < math.inf:
+        return
+    # Fates are used up by attempts: from the last bad one on, all goes well.
+    bad = [now for now, event, _ in run.log if isinstance(event, Throttled | Failed)]
+    well_at = max(bad, default=0.0)
+    for now, _, actions in run.log:
+        for action in actions:
+            if isinstance(action, Dispatch) and now > well_at:
+                waited_s = now - max(well_at, action.request.arrived_at)
+                assert waited_s <= LONGEST_LOOK_S + SERVICE_S * len(world.callers)
