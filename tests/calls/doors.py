@@ -15,6 +15,7 @@ from penstock.batch.sending import HttpSend
 from penstock.calls.endpoint import Endpoint
 from penstock.core.events import Arrived
 from penstock.core.model import Request
+from penstock.proxy.body_room import Held
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
 from tests.integrations.http.rig import Tape
@@ -149,7 +150,7 @@ def sidecar(endpoint: Endpoint, body: Any, headers: Headers) -> Request:
 
         sent_headers = {"authorization": "Bearer k", **headers}
         raw = [(name.encode(), value.encode()) for name, value in sent_headers.items()]
-        prepared = await parts.reader.prepare(endpoint, raw, receive)
+        prepared = await parts.reader.prepare(endpoint, raw, receive, Held(parts.room))
         async with parts.gate.admit(prepared.spec) as slot:
             slot.settle(Usage(7))
 

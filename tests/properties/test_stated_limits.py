@@ -22,6 +22,7 @@ from penstock.calls.endpoint import CHAT, EMBEDDINGS, Endpoint
 from penstock.core.events import Arrived, Dispatch
 from penstock.core.settings import Limits, UpstreamSettings
 from penstock.errors import Refused
+from penstock.proxy.body_room import Held
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
 from tests.calls.doors import CLASS, DOORS, TOML, written
@@ -98,7 +99,7 @@ def sidecar(tape: Tape) -> Call:
             return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
 
         headers = [(b"authorization", b"Bearer k")]
-        prepared = await parts.reader.prepare(endpoint, headers, receive)
+        prepared = await parts.reader.prepare(endpoint, headers, receive, Held(parts.room))
         async with parts.gate.admit(prepared.spec):
             await asyncio.Event().wait()
 

@@ -117,6 +117,7 @@ class RequestFactory:
             deadline=now + deadline_s,
             expires_at=now + expires_in_s,
             tenant=spec.tenant,
+            account=spec.account,
             model=spec.model or facts.model,
             prompt_tokens=(prediction.prompt_tokens or facts.prompt_tokens)
             if given is None

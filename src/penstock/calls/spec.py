@@ -23,7 +23,7 @@ class RequestSpec:
         max_tokens: the most that the reply may have, all choices together; caps what is stated or
             predicted. The body's if None.
         prompt_tokens: input size, if known; otherwise it is counted in `body` or `prompt`.
-        tenant, session: as in `core.model.Request`.
+        tenant, session, account: as in `core.model.Request`.
         model: likewise; the body's if empty.
         prompt: the text, to be counted and for the predictor; never kept, logged or shown.
         body: the parsed API request, likewise.
@@ -52,6 +52,7 @@ class RequestSpec:
     vendor: str = ""
     facts: Facts | None = field(default=None, repr=False, compare=False)
     prediction: Prediction | None = field(default=None, repr=False)
+    account: str = ""
 
     @property
     def kind(self) -> Endpoint:

@@ -86,8 +86,10 @@ class App:
         sidecar = self._sidecar
         if not endpoint.scheduled:
             if endpoint is COUNT_TOKENS:
-                with self._gone_counted(endpoint):
-                    model, body = await sidecar.reader.read(endpoint, scope["headers"], receive)
+                with self._gone_counted(endpoint), sidecar.room.held() as held:
+                    model, body = await sidecar.reader.read(
+                        endpoint, scope["headers"], receive, held
+                    )
                 relay = relay_count(sidecar, scope, model, body, send)
             else:
                 relay = relay_listing(sidecar, scope, send)
@@ -95,14 +97,15 @@ class App:
                 status = await relay
             self._count(endpoint.path, "", str(status))
             return
-        with self._gone_counted(endpoint):
-            prepared = await sidecar.reader.prepare(endpoint, scope["headers"], receive)
-        exchange = Exchange(sidecar, prepared, scope["headers"], scope["query_string"], send)
-        arrived = sidecar.gate.driver.now()
-        try:
-            await exchange.run()
-        finally:
-            self._account(prepared, exchange, arrived)
+        with sidecar.room.held() as held:
+            with self._gone_counted(endpoint):
+                prepared = await sidecar.reader.prepare(endpoint, scope["headers"], receive, held)
+            exchange = Exchange(sidecar, prepared, scope["headers"], scope["query_string"], send)
+            arrived = sidecar.gate.driver.now()
+            try:
+                await exchange.run()
+            finally:
+                self._account(prepared, exchange, arrived)
 
     @contextlib.contextmanager
     def _gone_counted(self, endpoint: Endpoint) -> Iterator[None]:

@@ -2,8 +2,10 @@
 
 import hmac
 import math
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from penstock.calls.hints import Hints
 from penstock.proxy.config.load import Loaded
@@ -160,3 +162,15 @@ class Callers:
                 "class listed after it; may_ask in the configuration allows it.",
             )
         return asked
+
+
+_ACCOUNT_SALT = secrets.token_bytes(32)
+
+
+def account_of(headers: Iterable[Header]) -> str:
+    """Return what the scheduler calls the account behind a caller's own key; empty without one.
+
+    A digest under a secret of this process: it tells accounts apart and nothing about the key.
+    """
+    key = credential(headers)
+    return "" if key is None else blake2b(key, key=_ACCOUNT_SALT, digest_size=16).hexdigest()

@@ -8,6 +8,7 @@ import asyncio
 import time
 
 from penstock.core.events import LimitsSeen, RefusalCause
+from penstock.core.model import Request
 from penstock.errors import Refused
 from penstock.proxy.headers import Header, upward
 from penstock.proxy.relaying import (
@@ -107,7 +108,7 @@ class Exchange:
             )
             seen = read_headers(answer.headers)
             if seen.states_limits:
-                self._learn_limits(link, slot.request.model, answer.headers)
+                self._learn_limits(link, slot.request, answer.headers)
             if answer.status >= 400:
                 return await self._judge(slot, link, answer, seen.encoding)
             how = await self._relaying.run(slot, answer, seen, sent_at)
@@ -285,14 +286,15 @@ class Exchange:
 
     # Small things
 
-    def _learn_limits(self, link: UpstreamClient, model: str, headers: list[Header]) -> None:
+    def _learn_limits(self, link: UpstreamClient, request: Request, headers: list[Header]) -> None:
         stated = text_headers(headers)
         seen = self._parts.guard.run(
             "limits",
-            lambda: limits_of(link.name, stated, model=model, wall_now=time.time()),
+            lambda: limits_of(link.name, stated, model=request.model, wall_now=time.time()),
             None,
         )
         if isinstance(seen, LimitsSeen):
+            seen.account = request.account
             self._parts.gate.driver.tell(seen)
 
     def _count(self, outcome: str) -> None:

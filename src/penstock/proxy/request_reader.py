@@ -13,7 +13,8 @@ from penstock.calls.hints import HintError, Hints, hints_of
 from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
 from penstock.listener import Message, Receive
-from penstock.proxy.callers import Callers
+from penstock.proxy.body_room import Held
+from penstock.proxy.callers import Callers, account_of
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential, one
 from penstock.proxy.listening import Patience
@@ -104,7 +105,7 @@ class RequestReader:
         self._callers.identify(headers)
 
     async def read(
-        self, endpoint: Endpoint, headers: list[Header], receive: Receive
+        self, endpoint: Endpoint, headers: list[Header], receive: Receive, held: Held
     ) -> tuple[str, bytes]:
         """Return the model and the plain body of a request that is not scheduled.
 
@@ -113,13 +114,13 @@ class RequestReader:
 
         """
         self.authorise(headers)
-        body = await self._body(headers, receive)
+        body = await self._body(headers, receive, held)
         return _model_of(facts_of(endpoint, _parsed(body.plain))), body.plain
 
     async def prepare(
-        self, endpoint: Endpoint, headers: list[Header], receive: Receive
+        self, endpoint: Endpoint, headers: list[Header], receive: Receive, held: Held
     ) -> Prepared:
-        """Return the request, checked and estimated.
+        """Return the request, checked and estimated; `held` counts the bytes of its body.
 
         Raises:
             Declined: with the status that fits.
@@ -127,7 +128,7 @@ class RequestReader:
         """
         rights = self._callers.identify(headers)
         hints = _hints(headers)
-        body = await self._body(headers, receive)
+        body = await self._body(headers, receive, held)
         parsed = _parsed(body.plain)
         facts = facts_of(endpoint, parsed)
         target = self._target(endpoint, facts, headers)
@@ -143,6 +144,8 @@ class RequestReader:
         spec.expires_in_s = self._ttl_s.get(treatment.traffic_class, math.inf)
         spec.tenant = treatment.tenant
         spec.model = target.name
+        if target.needs_caller_key:
+            spec.account = account_of(headers)
         return Prepared(
             endpoint,
             facts.model,
@@ -169,8 +172,8 @@ class RequestReader:
             )
         return target
 
-    async def _body(self, headers: list[Header], receive: Receive) -> Body:
-        sent = await self._received(headers, receive)
+    async def _body(self, headers: list[Header], receive: Receive, held: Held) -> Body:
+        sent = await self._received(headers, receive, held)
         encoding = one(headers, b"content-encoding")
         if encoding is None:
             return Body(sent, sent)
@@ -188,11 +191,13 @@ class RequestReader:
             ) from None
         return Body(sent, plain)
 
-    async def _received(self, headers: list[Header], receive: Receive) -> bytes:
+    async def _received(self, headers: list[Header], receive: Receive, held: Held) -> bytes:
         stated = one(headers, b"content-length")
         # The server has checked its form: digits only.
         if stated is not None and int(stated) > self._max_body_bytes:
             raise self._too_large()
+        if stated is not None:
+            held.take(int(stated))
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an ASGI application runs in a task: which server is this?")
@@ -201,7 +206,9 @@ class RequestReader:
         try:
             message = await receive()
             body: bytes = (
-                await self._pieces(message, receive) if message["more_body"] else message["body"]
+                await self._pieces(message, receive, held)
+                if message["more_body"]
+                else message["body"]
             )
         except ValueError:
             raise Declined(400, "invalid_body", "The request's body is framed wrongly.") from None
@@ -216,9 +223,10 @@ class RequestReader:
             raise Declined(408, "body_timeout", "The request's body did not arrive in time.")
         if len(body) > self._max_body_bytes:
             raise self._too_large()
+        held.take(max(0, len(body) - held.size_bytes))
         return body
 
-    async def _pieces(self, message: Message, receive: Receive) -> bytes:
+    async def _pieces(self, message: Message, receive: Receive, held: Held) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -226,6 +234,7 @@ class RequestReader:
             size += len(piece)
             if size > self._max_body_bytes:
                 raise self._too_large()
+            held.take(max(0, size - held.size_bytes))
             pieces.append(piece)
             if not message["more_body"]:
                 return b"".join(pieces)

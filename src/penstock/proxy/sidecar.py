@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.calls.factory import RequestFactory
 from penstock.core.snapshot import Snapshot
 from penstock.policies.registry import build_scheduler
+from penstock.proxy.body_room import BodyRoom
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.estimating import default_class_of, table_of
@@ -51,6 +52,7 @@ class Sidecar:
         config = loaded.config
         self.metrics = Metrics()
         self.guard = Guard(self.metrics.reading_faults)
+        self.room = BodyRoom(config.server.max_held_bytes)
         self.links = {
             table.name: UpstreamClient(
                 table, loaded.upstream_keys.get(table.name), loaded.forward_proxies.get(table.name)
@@ -98,6 +100,8 @@ class Sidecar:
         """Yield what only needs reading when somebody looks."""
         yield "penstock_in_hand", "Requests waiting or in flight.", {}, float(self.in_hand)
         connections = sum(link.open_connections for link in self.links.values())
+        held = float(self.room.used_bytes)
+        yield "penstock_held_body_bytes", "Bytes of callers' bodies, waiting or sent.", {}, held
         yield "penstock_upstream_connections", "Open connections.", {}, float(connections)
         if self.predictor.guard is not None:
             yield from _of_predictor(self.predictor.guard, self.predictor.unread)

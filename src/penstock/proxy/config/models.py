@@ -71,6 +71,11 @@ class Server(Table):
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
         33_554_432, description="Larger request bodies are refused with 413."
     )
+    max_held_bytes: Annotated[int, Field(ge=1024)] = Field(
+        268_435_456,
+        description="Bytes of all requests' bodies together, waiting or under way; a request that "
+        "would be more is refused with 503.",
+    )
     max_connections: Count = Field(
         10_000,
         description="Open connections; more are answered with 503 and closed. Fewer where the "

@@ -1,0 +1,72 @@
+"""Callers that bring their own keys have accounts of their own: limits, pauses, spent quotas."""
+
+import asyncio
+import json
+
+from tests.proxy.sick import GOOD, answer
+from tests.proxy.sidecars import HELLO, call, connect, eventually, raw_request, sidecar
+from tests.proxy.test_relay import Scripted
+
+
+class Accounts(Scripted):
+    """A provider at which the account of one key is spent."""
+
+    def __init__(self, spent: str) -> None:
+        super().__init__([])
+        self.spent = spent
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                self.requests.append(head)
+                broke = b"bearer " + self.spent.encode() in head
+                error = json.dumps({"error": {"code": "insufficient_quota"}}).encode()
+                more = "retry-after: 86400\r\n"
+                writer.write(answer(429, error, more=more) if broke else answer(200, GOOD))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+
+
+def test_one_callers_spent_account_shuts_out_nobody_else() -> None:
+    with Accounts("poor") as provider:
+        url = f"http://127.0.0.1:{provider.port}/v1"
+        config = f'[server]\nport = 0\n[admin]\nport = 0\n[[upstreams]]\nbase_url = "{url}"\n'
+        with sidecar(config) as proxy:
+
+            def ask(key: str) -> int:
+                return call(proxy.port, headers={"authorization": f"Bearer {key}"}).status
+
+            assert [ask("rich"), ask("poor"), ask("rich"), ask("other"), ask("poor")] == [
+                200, 429, 200, 200, 429,
+            ]  # fmt: skip
+            pages = [
+                call(proxy.admin_port, page, method="GET", body=None).body
+                for page in ("/snapshot", "/metrics", "/decisions")
+            ]
+    assert not any(key in page for page in pages for key in (b"rich", b"poor"))
+    assert sum(b"bearer poor" in head for head in provider.requests) == 1  # asked once, then known
+
+
+def test_the_bytes_of_waiting_bodies_are_bounded_and_given_back() -> None:
+    with Scripted([answer(200, GOOD)]) as provider:
+        url = f"http://127.0.0.1:{provider.port}/v1"
+        config = (
+            "[server]\nport = 0\nmax_held_bytes = 100_000\n[admin]\nport = 0\n[[upstreams]]\n"
+            f'base_url = "{url}"\nauth = "none"\n'
+        )
+        large = {**HELLO, "user": "x" * 60_000}
+        with sidecar(config) as proxy, connect(proxy.port) as first:
+            first.sendall(raw_request(large))
+            eventually(lambda: len(provider.requests) == 1)
+            refused = call(proxy.port, body=large)
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+            assert refused.json()["error"]["code"] == "too_many_bytes_waiting"
+            with connect(proxy.port) as gone:  # one that is given up holds nothing any more
+                gone.sendall(raw_request(large)[:20_000])
+            provider.go(100)
+            assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
+            eventually(lambda: call(proxy.port, body=large).status == 200)
