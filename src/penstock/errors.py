@@ -22,7 +22,8 @@ class Refused(PenstockError):
             "draining", "upstream" (the provider's last answer stands), "quota" (the account is
             spent), "rate" (the provider asks for a longer pause than the request can wait),
             "no_upstream", "too_large" (no wait would make room for it) or "fault" (a defect of
-            penstock).
+            penstock) or "blocked_loop" (a synchronous call would block the event loop that is to
+            make room for it).
         rung: the cost ladder's step it stood on (its predicted bucket).
         predicted_cost_tokens: what it was expected to cost, in output tokens.
         severity: overload in [0, 1] at the decision.
@@ -41,8 +42,9 @@ class Refused(PenstockError):
         severity: float,
         retry_after_s: float | None,
         queued_s: float = 0.0,
+        advice: str = "",
     ) -> None:
-        """Keep the facts; the text says them in one sentence."""
+        """Keep the facts; the text says them in one sentence, with `advice` on what to do."""
         self.id = request_id
         self.reason = reason
         self.rung = rung
@@ -50,7 +52,7 @@ class Refused(PenstockError):
         self.severity = severity
         self.retry_after_s = retry_after_s
         self.queued_s = queued_s
-        again = (
+        again = advice or (
             "a new try makes no sense"
             if retry_after_s is None
             else f"try again in {retry_after_s:.1f} s"

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal
 
-from penstock.core.rule import shown
+from penstock.core.rule import Rule, shown
 
 BUCKET_UPPER_TOKENS: tuple[tuple[str, float], ...] = (
     ("short", 64),
@@ -18,6 +18,12 @@ LARGEST_ESTIMATE_TOKENS = 1e9
 """No estimate is larger: 2,048 of the longest replies that any provider offers are fewer."""
 _NAMES = tuple(name for name, _ in BUCKET_UPPER_TOKENS)
 _UPPER_TOKENS = tuple(upper for _, upper in BUCKET_UPPER_TOKENS)
+
+
+WEIGHT = Rule(low=1e-6, high=1e6, why="relative to the other classes' weights")
+_SPAN = Rule(low=0, low_is_allowed=False, infinite=True)
+_HOPELESS = Rule(choices=("serve", "refuse"))
+_QUEUE = Rule(low=1, whole=True)
 
 
 def bucket_of(output_tokens: float) -> str:
@@ -139,3 +145,19 @@ class TrafficClass:
     hopeless: Literal["serve", "refuse"] = "serve"
     queue_limit: int = 100_000
     queue_limit_tokens: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Refuse a class that cannot work.
+
+        Raises:
+            ValueError: a number breaks its rule; the text gives its name, its value and the rule.
+
+        """
+        try:
+            WEIGHT.require(weight=self.weight)
+            _SPAN.require(deadline_s=self.deadline_s)
+            _HOPELESS.require(hopeless=self.hopeless)
+            _QUEUE.require(queue_limit=self.queue_limit)
+            _SPAN.require(queue_limit_tokens=self.queue_limit_tokens)
+        except ValueError as wrong:
+            raise ValueError(f"class {self.name!r}: {wrong}") from None

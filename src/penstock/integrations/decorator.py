@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from penstock.integrations import default
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
+from penstock.runtime.guarded import tell_once
 from penstock.wire.endpoint import Kind
 from penstock.wire.usage import CACHED_NAME, COUNT_NAMES, DETAILS_NAMES, Usage, usage_of_object
 
@@ -41,7 +42,14 @@ def scheduled(
         Refused: from the decorated function, if the scheduler says no.
 
     """
-    read = usage or usage_of_result
+
+    def read(result: Any) -> Usage | None:
+        """Return the usage; None, and a line in the log, where the program's hook raises."""
+        try:
+            return (usage or usage_of_result)(result)
+        except Exception as error:  # noqa: BLE001 - logged: the reply is paid for, and goes out
+            tell_once("usage= failed to read a reply", error)
+            return None
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if inspect.iscoroutinefunction(function):

@@ -99,6 +99,8 @@ class Sidecar:
     def gauges(self) -> "Iterable[Gauge]":
         """Yield what only needs reading when somebody looks."""
         yield "penstock_in_hand", "Requests waiting or in flight.", {}, float(self.in_hand)
+        faults = float(self.driver.faults)
+        yield "penstock_driver_faults", "Errors outside any request, told in the log.", {}, faults
         connections = sum(link.open_connections for link in self.links.values())
         held = float(self.room.used_bytes)
         yield "penstock_held_body_bytes", "Bytes of callers' bodies, waiting or sent.", {}, held

@@ -2,10 +2,13 @@
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
+
+logger = logging.getLogger("penstock.runtime")
 
 
 class Timer(Protocol):
@@ -75,7 +78,10 @@ class ThreadClock:
         while True:
             callback = self._next_due()
             if callback is not None:
-                callback()
+                try:
+                    callback()
+                except Exception:  # the thread serves everybody: it must outlive any callback
+                    logger.exception("a timer's callback failed")
 
     def _next_due(self) -> Callable[[], object] | None:
         with self._changed:

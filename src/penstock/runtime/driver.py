@@ -21,6 +21,7 @@ from penstock.core.events import (
     Completed,
     Decision,
     Defer,
+    Dispatch,
     DriverStalled,
     Event,
     Failed,
@@ -36,7 +37,9 @@ from penstock.runtime.pulse import Pulse
 
 logger = logging.getLogger("penstock.runtime")
 # Tuples made once: `A | B` inside a call makes a new union each time (0.3 us).
-_ENDS = (Completed, Cancelled)
+_ATTEMPTS = (Throttled, Failed)
+_LANDINGS = (Completed, Cancelled, *_ATTEMPTS)
+FAULT_RETRY_S = 1.0
 STALL_TOLD_S = 1.0
 """A stall that long is told in the log, once: a program can do something about it."""
 _NO_SLOT = (Reject, Defer)
@@ -76,6 +79,11 @@ class Observer(Protocol):
 
 class Waiter(Protocol):
     """Someone who waits for the scheduler's word about one request."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop whose coroutine waits; None for a thread."""
+        ...
 
     def deliver(self, action: Decision, *, first: bool) -> bool:
         """Take the word; return False if nobody is left to hear it.
@@ -119,6 +127,9 @@ class Driver:
         self._clock = clock
         self.observers: list[Observer] = list(observers)
         self._waiters: dict[int, Waiter] = {}
+        self._holding: set[int] = set()
+        self.faults = 0
+        """Errors of the core that reached nobody but the log."""
         self._inbox: deque[Event | _Tick] = deque()
         self._turn = threading.Lock()
         self._worker = 0
@@ -187,6 +198,13 @@ class Driver:
         """Name who is to hear the next word about a request that is already in hand."""
         self._waiters[request_id] = waiter
 
+    def waited_on_here(self) -> bool:
+        """Say whether calls of the event loop that runs in this thread wait or hold slots."""
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - None where none runs
+        return loop is not None and any(
+            waiter.loop is loop for waiter in list(self._waiters.values())
+        )
+
     def tell(self, event: Event) -> None:
         """Tell the scheduler what happened, now.
 
@@ -215,15 +233,24 @@ class Driver:
             if clock is None or isinstance(clock, asyncio.AbstractEventLoop):
                 return None  # a finaliser, in a thread that the loop's timers are not for
             if self._clock_pulse is None:
-                self._clock_pulse = Pulse(clock, self._is_busy, self._stalled)
+                self._clock_pulse = Pulse(clock, self._on_beat, self._stalled)
             return self._clock_pulse
         pulse: Pulse | None = getattr(self._here, "pulse", None)
         if pulse is None or pulse.clock is not loop:
-            pulse = self._here.pulse = Pulse(loop, self._is_busy, self._stalled)
+            pulse = self._here.pulse = Pulse(loop, self._on_beat, self._stalled)
         return pulse
 
-    def _is_busy(self) -> bool:
+    def _on_beat(self) -> bool:
+        """Look for slots that nobody can give back; say whether anything is in hand."""
+        if len(self._waiters) > len(self._holding):  # somebody waits
+            self._free_closed_loops()
         return bool(self._waiters) and not self._closed
+
+    def _free_closed_loops(self) -> None:
+        """Give back what coroutines held when their event loop was closed under them."""
+        for request_id, waiter in list(self._waiters.items()):
+            if waiter.loop is not None and waiter.loop.is_closed():
+                self.tell(Cancelled(request_id))
 
     def _stalled(self, silent_s: float) -> None:
         if silent_s >= STALL_TOLD_S and not self._told_stall:
@@ -278,16 +305,16 @@ class Driver:
                 self._timer = None
             # Loops fire timers up to one clock resolution early; the hour has come all the same.
             now = self._last_now = max(now, item.due)
-            due = self._core.next_wakeup()
+            due = self._next_due()
             if due is None or due > now:
                 return
             event: Event = Woke()
         else:
             event = item
-            if isinstance(event, _ENDS) or (
-                isinstance(event, Failed | Throttled) and not event.retryable
-            ):
-                self._waiters.pop(event.request_id, None)
+            if isinstance(event, _LANDINGS):
+                self._holding.discard(event.request_id)
+                if not isinstance(event, _ATTEMPTS) or not event.retryable:
+                    self._waiters.pop(event.request_id, None)
         observers = self.observers
         for observer in observers:
             self._show(observer.event, now, event)
@@ -311,6 +338,8 @@ class Driver:
             waiter = self._waiters.pop(request_id, None)
         else:
             waiter = self._waiters.get(request_id)
+            if isinstance(action, Dispatch):
+                self._holding.add(request_id)
         heard = waiter is not None and waiter.deliver(action, first=first)
         if not heard and not isinstance(action, _NO_SLOT):
             # Its loop was closed under it, or a finaliser got there first: give the slot back.
@@ -332,10 +361,21 @@ class Driver:
         if waiter is not None:
             waiter.fail(problem)
         else:
+            self.faults += 1
             logger.error("the scheduler refused %s", type(event).__name__, exc_info=problem)
 
+    def _next_due(self) -> float | None:
+        """Return when the scheduler wants to be woken; in a moment if it cannot say."""
+        try:
+            return self._core.next_wakeup()
+        except Exception:
+            if not self.faults:
+                logger.exception("the scheduler cannot say when it is to be woken: a second later")
+            self.faults += 1
+            return self._last_now + FAULT_RETRY_S
+
     def _arm(self) -> None:
-        due = self._core.next_wakeup()
+        due = self._next_due()
         if due is None or self._closed:
             return
         if self._timer is not None:
@@ -350,4 +390,8 @@ class Driver:
     def _on_timer(self, due: float) -> None:
         tick = _Tick(due)
         self._inbox.append(tick)
-        self._work(tick)
+        try:
+            self._work(tick)
+        except Exception:
+            self.faults += 1
+            logger.exception("the scheduler failed on a timer")

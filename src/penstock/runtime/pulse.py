@@ -18,7 +18,7 @@ class Pulse:
     Args:
         clock: an event loop, or the clock of programs without one. Belongs to one thread, or takes
             timers from any.
-        wanted: says whether anything is in hand; the pulse stops when nothing is.
+        wanted: called with each beat; says whether anything is in hand. If not, the pulse stops.
         stalled: told how many seconds ago the last sign of life before a stall was, unless
             `stalled_s` has told it already.
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import NoReturn
 
 from penstock.calls.factory import RequestFactory
 from penstock.calls.spec import RequestSpec
@@ -16,9 +17,10 @@ from penstock.core.events import (
     Throttled,
     Why,
 )
-from penstock.core.model import Request
+from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
+from penstock.runtime.guarded import GuardedTrace, tell_once, usage_of
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.usage import Usage
 
@@ -44,7 +46,7 @@ class Hold:
         self._chance = chance
         self.request: Request
         self.request, self._learn = factory.request(spec, now=driver.now())
-        self._trace = factory.trace(spec, self.request)
+        self._trace = GuardedTrace.begun(lambda: factory.trace(spec, self.request))
         self.upstream = ""
         self.attempts = 0
         self.ended = False
@@ -92,7 +94,7 @@ class Hold:
             raise ProtocolError(
                 f"slot {self.id} has ended already: settle it once, inside its `with`"
             )
-        self._settle(usage or Usage(source="unknown"))
+        self._settle(usage_of(usage))
 
     def fail(self, *, upstream_fault: bool = False) -> None:
         """Say that the attempt broke for good and give the slot back; harmless when ended.
@@ -141,7 +143,10 @@ class Hold:
             )
         )
         if self._learn is not None and reported and usage.output_tokens is not None:
-            self._learn(usage.output_tokens)
+            try:
+                self._learn(usage.output_tokens)
+            except Exception as error:  # noqa: BLE001 - logged; the reply is the caller's already
+                tell_once("the predictor failed to learn", error)
 
     def _end(self, event: Event) -> None:
         if self.ended:
@@ -304,9 +309,26 @@ class SyncSlot(Hold):
         self._next_word()
 
     def _next_word(self) -> None:
+        if not self._waiter.told and self._driver.waited_on_here():
+            self._refuse_to_block()
         try:
             word = self._waiter.word()
         except BaseException:
             self.cancel()
             raise
         self._take(word)
+
+    def _refuse_to_block(self) -> NoReturn:
+        """Do not wait on the thread of the very event loop whose calls are to make room."""
+        self.cancel()
+        raise Refused(
+            self.id,
+            "blocked_loop",
+            rung=bucket_of(self.request.cost_tokens),
+            predicted_cost_tokens=self.request.cost_tokens,
+            severity=0.0,
+            retry_after_s=None,
+            advice="a synchronous call must wait here, and would block the event loop whose own "
+            "calls hold what it waits for: use penstock.async_client() or penstock.gate() in "
+            "coroutines, or await asyncio.to_thread(...)",
+        )

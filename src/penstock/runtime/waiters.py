@@ -11,7 +11,7 @@ Word = Dispatch | Reject
 class AsyncWaiter:
     """Waits in a coroutine. Made and awaited on one event loop; told from anywhere."""
 
-    __slots__ = ("_first", "_future", "_loop", "_thread", "_word")
+    __slots__ = ("_first", "_future", "_thread", "_word", "loop")
 
     def __init__(self) -> None:
         """Belong to the running loop.
@@ -21,7 +21,7 @@ class AsyncWaiter:
 
         """
         try:
-            self._loop = asyncio.get_running_loop()
+            self.loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
                 "no asyncio event loop runs in this thread: penstock's async clients and gates "
@@ -52,7 +52,7 @@ class AsyncWaiter:
 
         """
         if self._word is None:
-            self._future = self._loop.create_future()
+            self._future = self.loop.create_future()
             try:
                 await self._future
             finally:
@@ -67,13 +67,13 @@ class AsyncWaiter:
         return word
 
     def _hand_over(self, word: Word | BaseException) -> bool:
-        if self._loop.is_closed():
+        if self.loop.is_closed():
             return False
         if threading.get_ident() == self._thread:
             self._set(word)
             return True
         try:
-            self._loop.call_soon_threadsafe(self._set, word)
+            self.loop.call_soon_threadsafe(self._set, word)
         except RuntimeError:  # closed in this moment
             return False
         return True
@@ -88,6 +88,7 @@ class ThreadWaiter:
     """Waits in a plain thread."""
 
     __slots__ = ("_told", "_word")
+    loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self) -> None:
         """Nothing has been said yet."""
@@ -102,6 +103,11 @@ class ThreadWaiter:
             return True
         self._set(action)
         return True
+
+    @property
+    def told(self) -> bool:
+        """True if there is a word."""
+        return not self._told.locked()
 
     def fail(self, error: BaseException) -> None:
         """Raise in the thread."""

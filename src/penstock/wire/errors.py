@@ -24,6 +24,7 @@ _STATUS = {
     "no_upstream": 503,
     "too_large": 413,
     "fault": 500,
+    "blocked_loop": 503,
 }
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
