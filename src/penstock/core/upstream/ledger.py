@@ -173,7 +173,7 @@ class Upstream:
         ticket.in_flight_at_dispatch = flying = len(self.in_flight)
         ticket.sent_before = self.sent
         self.sent += 1
-        account = self.account(request.account)
+        account = self.account(request.account) if request.account else self.default
         account.rate.sent(now=now)
         account.breaker.sent(now)
         if not account.limits.unlimited:
@@ -219,7 +219,8 @@ class Upstream:
         if output_tokens and output_tokens > BURST_TOKENS + FASTEST_TOKENS_PER_S * (now - sent_at):
             output_tokens = None
             self.ignored += 1
-        account = self.account(ticket.request.account)
+        key = ticket.request.account
+        account = self.account(key) if key else self.default
         if not account.limits.unlimited:
             account.limits.settle(ticket, output_tokens, event.limited_tokens, event.counted_share)
         account.breaker.succeeded(sent_at=sent_at)
