@@ -197,7 +197,7 @@ def raw_request(
     body: Any = HELLO, *, path: str = CHAT, headers: Mapping[str, str] | None = None
 ) -> bytes:
     data = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "host: test", f"content-length: {len(data)}"]
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(data)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 

@@ -24,7 +24,7 @@ from tests.proxy.sidecars import (
 )
 from tests.proxy.test_relay import scripted
 
-POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
 MESSAGES = "/v1/messages"
 
 

@@ -212,7 +212,8 @@ def test_a_password_in_a_url_is_not_printed() -> None:
 def test_callers_cannot_choose_the_upstream(guarded: MockServer) -> None:
     body = {**BODY, "api_base": "http://127.0.0.1:1", "base_url": "http://127.0.0.1:1"}
     with sidecar(_toml(guarded.url), ENV) as proxy:
-        reply = _as(ALICE, proxy.port, body, host="evil.test", **{"x-forwarded-host": "evil.test"})
+        reply = _as(ALICE, proxy.port, body, **{"x-forwarded-host": "evil.test"})
+        assert _as(ALICE, proxy.port, body, host="evil.test").status == 421
     assert reply.status == 200
     assert json.loads(reply.body)["usage"]
     assert HELLO["model"] == "m"

@@ -81,5 +81,5 @@ class Window:
         times += [r.expires_at for r in self.waiting]
         return min(times, default=None)
 
-    def snapshot(self) -> dict[str, int]:
+    def snapshot(self, now: float | None = None) -> dict[str, int]:
         return {"in_flight": len(self.flying), "backlog": len(self.waiting) + len(self.resting)}

@@ -2,11 +2,14 @@
 
 import sys
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from penstock.cli.operator import admin_options, ask, said
+from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
     from penstock.log.format import Record
@@ -26,14 +29,14 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Read this decision log (log.decisions_path in the configuration).",
 )
-@click.option(
-    "--admin",
-    default="http://127.0.0.1:8788",
-    show_default=True,
-    help="Without --log: ask the running sidecar's admin listener.",
-)
+@admin_options
 def command(
-    request_id: str | None, window: bool, upstream: str, log: Path | None, admin: str
+    request_id: str | None,
+    window: bool,
+    upstream: str,
+    log: Path | None,
+    admin: str,
+    token_env: str,
 ) -> None:
     """Say why a request was sent, held or refused when it was, or why the window moved.
 
@@ -46,11 +49,12 @@ def command(
     if window == (request_id is not None) or (upstream and not window):
         raise click.UsageError("give either the ID of a request, or --window")
     if request_id is None:
-        records = _from_log(log) if log is not None else _from_sidecar(admin, "window")
-        click.echo("\n".join(explain_window(records, upstream) or ["No window moved."]))
+        records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, "window")
+        _print(explain_window(records, upstream) or ["No window moved."])
         return
     query = f"id={urllib.parse.quote(request_id)}"
-    lines = explain(_from_log(log) if log is not None else _from_sidecar(admin, query), request_id)
+    records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, query)
+    lines = explain(records, request_id)
     if not lines:
         click.echo(
             f"Nothing is known of request {request_id}. Ids look like 3f2a1c-42; the sidecar "
@@ -58,7 +62,12 @@ def command(
             err=True,
         )
         sys.exit(1)
-    click.echo("\n".join(lines))
+    _print(lines)
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print lines in which names stand that callers chose."""
+    click.echo("\n".join(map(printable, lines)))
 
 
 def _from_log(path: Path) -> Iterator["Record"]:
@@ -70,25 +79,14 @@ def _from_log(path: Path) -> Iterator["Record"]:
         raise click.ClickException(str(error)) from None
 
 
-def _from_sidecar(admin: str, query: str) -> Iterator["Record"]:
+def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["Record"]:
     import tempfile
-    import urllib.error
-    import urllib.request
 
-    if not admin.startswith(("http://", "https://")):
-        raise click.ClickException(f"--admin {admin}: must be an http:// or https:// address")
-    url = f"{admin.rstrip('/')}/decisions?{query}"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the scheme is checked
-            lines = answer.read()
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return
-        raise click.ClickException(f"{url} answered {error.code}") from None
-    except OSError as error:
-        raise click.ClickException(
-            f"no sidecar's admin listener at {admin} ({error}): is it running, and on that port?"
-        ) from None
+    status, lines = ask(admin, token_env, f"/decisions?{query}")
+    if status == 404:
+        return
+    if status != 200:
+        raise click.ClickException(f"{admin} answered {status}: {said(lines)}")
     # The answer is in the log's own format, so the log's own reader reads it.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "decisions.jsonl"

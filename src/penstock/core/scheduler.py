@@ -149,11 +149,11 @@ class Scheduler:
         """Return what was raised inside since this was last asked, the last few at most."""
         return self._containment.take()
 
-    def snapshot(self) -> Snapshot:
-        """Return the scheduler's state, for people."""
+    def snapshot(self, now: float | None = None) -> Snapshot:
+        """Return the scheduler's state, for people, as it is `now` or was at the last event."""
         counts = len(self._deferred), self._gate.ignored, self._containment.seen
-        lanes = self._lanes.by_upstreams
-        return snapshot_of(self._now, self._draining, lanes, self._upstreams, *counts)
+        lanes, at = self._lanes.by_upstreams, self._now if now is None else max(self._now, now)
+        return snapshot_of(at, self._draining, lanes, self._upstreams, *counts)
 
     # Events
 

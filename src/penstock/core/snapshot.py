@@ -76,6 +76,11 @@ class UpstreamSnapshot:
     pauses: tuple[PauseSnapshot, ...] = ()
     unmeasured: int = 0
 
+    @property
+    def open(self) -> tuple[PauseSnapshot, ...]:
+        """Return the circuits through which nothing goes."""
+        return tuple(pause for pause in self.pauses if pause.state == "open")
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

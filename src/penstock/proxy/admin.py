@@ -1,85 +1,144 @@
 """The operator's pages, on a listener of their own: nothing here is reachable by callers."""
 
-from typing import Any
-from urllib.parse import parse_qs
+import base64
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from penstock.listener import Receive, Scope
-from penstock.proxy.headers import Header
-from penstock.proxy.observe.recent import Recent
-from penstock.proxy.reply import Send, send_whole
+from penstock.core.events import PauseLifted
+from penstock.listener import Receive, Scope, Send
 from penstock.proxy.sidecar import Sidecar
+from penstock.wire.secret import Secret
 
-_JSON = b"application/json"
-_LINES = b"application/x-ndjson"
-_TEXT = b"text/plain; charset=utf-8"
-_PAGES = "/healthz /readyz /metrics /snapshot /decisions"
+if TYPE_CHECKING:
+    from starlette import types
+
+_JSON = "application/json"
+_LINES = "application/x-ndjson"
+OPEN = frozenset(("/healthz", "/readyz"))
+"""Pages that load balancers read; they say nothing of the traffic."""
+_NO_TOKEN = "without admin.token_env (or token_file) nothing can be changed here\n"
+
+Page = Callable[[Request], Awaitable[Response]]
 
 
 class AdminApp:
-    """Answers GET on a handful of pages."""
+    """Shows what the sidecar does, and lets an operator change it with a token."""
 
-    def __init__(self, sidecar: Sidecar, recent: Recent) -> None:
+    def __init__(self, sidecar: Sidecar, token: Secret | None) -> None:
         """Look at this sidecar."""
         self._sidecar = sidecar
-        self._recent = recent
         self._metrics: Any = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
-        if scope["method"] not in ("GET", "HEAD"):
-            await _send(send, 405, _TEXT, b"only GET\n", (b"allow", b"GET, HEAD"))
-            return
-        page = {
+        self.token = token
+        pages: dict[str, Page] = {
             "/healthz": self._health,
             "/readyz": self._ready,
             "/metrics": self._metrics_page,
             "/snapshot": self._snapshot,
             "/decisions": self._decisions,
-        }.get(scope["path"])
-        if page is None:
-            await _send(send, 404, _TEXT, f"there are {_PAGES}\n".encode())
-            return
-        status, kind, body = page(scope["query_string"])
-        await _send(send, status, kind, body)
+        }
+        actions: dict[str, Page] = {"/admin/upstreams/{name}/lift": self._lift}
+        self._served = " ".join(pages)
+        routes = [Route(path, page) for path, page in pages.items()]
+        routes += [
+            Route(path, self._changing(action), methods=["POST"])
+            for path, action in actions.items()
+        ]
+        self._starlette = Starlette(
+            routes=routes, exception_handlers={404: self._nothing_here, 405: _not_so}
+        )
+        self._starlette.router.redirect_slashes = False
 
-    def _health(self, _query: bytes) -> tuple[int, bytes, bytes]:
-        return 200, _TEXT, b"ok\n"
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
+        refusal = self._refusal(Request(scope))
+        await (refusal or self._starlette)(scope, receive, cast("types.Send", send))
 
-    def _ready(self, _query: bytes) -> tuple[int, bytes, bytes]:
+    def _refusal(self, request: Request) -> Response | None:
+        """Return the answer to who may not; None to who may.
+
+        Without a token everybody who reaches the port may read: the configuration's check keeps
+        such a port on loopback.
+        """
+        if self.token is None or request.url.path in OPEN:
+            return None
+        presented = _presented(request.headers.get("authorization", ""))
+        if presented is not None and hmac.compare_digest(presented, self.token.reveal().encode()):
+            return None
+        return PlainTextResponse(
+            "this page needs the admin token: Authorization: Bearer TOKEN\n",
+            401,
+            {"www-authenticate": 'Bearer, Basic realm="penstock"'},
+        )
+
+    def _changing(self, action: Page) -> Page:
+        """Let an action through only where a token is asked for."""
+
+        async def checked(request: Request) -> Response:
+            if self.token is None:
+                return PlainTextResponse(_NO_TOKEN, 403)
+            return await action(request)
+
+        return checked
+
+    async def _nothing_here(self, _request: Request, error: Exception) -> Response:
+        detail = error.detail if isinstance(error, HTTPException) else ""
+        text = f"there are {self._served}\n" if detail in ("", "Not Found") else f"{detail}\n"
+        return PlainTextResponse(text, 404)
+
+    async def _health(self, _request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def _ready(self, _request: Request) -> Response:
         if self._sidecar.draining:
-            return 503, _TEXT, b"draining\n"
-        return 200, _TEXT, b"ready\n"
+            return PlainTextResponse("draining\n", 503)
+        return PlainTextResponse("ready\n")
 
-    def _metrics_page(self, _query: bytes) -> tuple[int, bytes, bytes]:
+    async def _metrics_page(self, _request: Request) -> Response:
         if self._metrics is None:
             # Imported at the first scrape: it is 20 ms that a start need not wait for.
             from penstock.proxy.observe.exposition import Exposition
 
             sidecar = self._sidecar
             self._metrics = Exposition(sidecar.metrics, sidecar.snapshot, sidecar.gauges)
-        return 200, self._metrics.content_type, self._metrics.render()
+        kind = self._metrics.content_type.decode()
+        return Response(self._metrics.render(), headers={"content-type": kind})
 
-    def _snapshot(self, _query: bytes) -> tuple[int, bytes, bytes]:
-        return 200, _JSON, dumps(self._sidecar.snapshot())
+    async def _snapshot(self, _request: Request) -> Response:
+        return Response(dumps(self._sidecar.snapshot()), media_type=_JSON)
 
-    def _decisions(self, query: bytes) -> tuple[int, bytes, bytes]:
-        asked = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-        id_ = asked.get("id", [""])[-1]
-        if id_:
-            lines = self._recent.of(id_)
+    async def _decisions(self, request: Request) -> Response:
+        asked, recent = request.query_params, self._sidecar.recent
+        if id_ := asked.get("id"):
+            lines = recent.of(id_)
             if lines is None:
-                return 404, _TEXT, b"nothing is kept about this id\n"
-            return 200, _LINES, lines
+                raise HTTPException(404, "nothing is kept about this id")
+            return Response(lines, media_type=_LINES)
         if "window" in asked:
-            return 200, _LINES, self._recent.window_moves()
-        limit = asked.get("limit", ["100"])[-1]
+            return Response(recent.window_moves(), media_type=_LINES)
+        limit = asked.get("limit", "100")
         if not limit.isascii() or not limit.isdigit():
-            return 400, _TEXT, b"limit must be a whole number\n"
-        return 200, _LINES, self._recent.latest(min(int(limit), 10_000))
+            return PlainTextResponse("limit must be a whole number\n", 400)
+        return Response(recent.latest(min(int(limit), 10_000)), media_type=_LINES)
+
+    async def _lift(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        upstream = self._sidecar.snapshot().upstreams.get(name)
+        if upstream is None:
+            known = ", ".join(self._sidecar.links)
+            raise HTTPException(404, f"there is no such upstream: there are {known}")
+        for pause in upstream.pauses:
+            self._sidecar.driver.tell(PauseLifted(name, pause.account))
+        return Response(dumps({"upstream": name, "lifted": upstream.pauses}), media_type=_JSON)
 
 
 def dumps(value: Any) -> bytes:
@@ -87,6 +146,20 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
 
 
-async def _send(send: Send, status: int, kind: bytes, body: bytes, *more: Header) -> None:
-    headers: list[Header] = [(b"content-type", kind), *more]
-    await send_whole(send, status, headers, body)
+def _presented(authorization: str) -> bytes | None:
+    """Return the token of a bearer's header, or the password that a browser was given."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip().encode("latin-1")
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except ValueError:
+            return None
+    return None
+
+
+async def _not_so(_request: Request, error: Exception) -> Response:
+    headers = error.headers if isinstance(error, HTTPException) else None
+    allowed = ", ".join(sorted((headers or {}).get("Allow", "").split(", ")))
+    return PlainTextResponse(f"only {allowed}\n", 405, {"allow": allowed})

@@ -9,12 +9,16 @@ import socket
 from collections.abc import Callable
 
 from penstock.errors import ConfigError
-from penstock.listener import Bounds, Listener, bind, connection_limit
+from penstock.listener import Application, Bounds, Listener, bind, connection_limit
 from penstock.log.writer import DecisionLog
 from penstock.proxy.admin import AdminApp
 from penstock.proxy.app import App
+from penstock.proxy.browsers import BrowserGuard
 from penstock.proxy.config import Loaded
-from penstock.proxy.config.models import Server
+from penstock.proxy.config.checks import is_loopback
+from penstock.proxy.config.models import Admin, Server
+from penstock.proxy.key_refresh import KeyRefresh
+from penstock.proxy.observe.outages import Outages
 from penstock.proxy.predicting import attach_predictor
 from penstock.proxy.sidecar import Sidecar
 
@@ -46,7 +50,6 @@ class Running:
         self._grace_s = config.server.drain_grace_s
         self.sidecar = Sidecar(loaded)
         driver, run = self.sidecar.driver, self.sidecar.factory.run
-        self._recent = self.sidecar.recent
         self._log = _decision_log(loaded, run, driver.now())
         if self._log is not None:
             driver.observers.append(self._log)
@@ -56,7 +59,12 @@ class Running:
         )
         self.port: int = self._socket.getsockname()[1]
         self.admin_port: int = self._admin_socket.getsockname()[1] if self._admin_socket else 0
-        self._listener = Listener(App(self.sidecar), self._socket, _bounds(config.server))
+        guard = _guarded(App(self.sidecar), "server", config.server)
+        self._listener = Listener(guard, self._socket, _bounds(config.server))
+        self._admin = AdminApp(self.sidecar, loaded.admin_token)
+        self._config = config
+        self._key_refresh = KeyRefresh(config, self.sidecar.links)
+        _warn_of_everywhere(config.server, keys=bool(config.keys))
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._predictor_table = config.predictor
@@ -89,10 +97,18 @@ class Running:
             loop.add_signal_handler(signum, _not_reloaded if signum == _HANGUP else self.stop)
         listeners = [self._listener]
         if self._admin_socket is not None:
-            admin = AdminApp(self.sidecar, self._recent)
-            listeners.append(Listener(admin, self._admin_socket, ADMIN_BOUNDS))
+            guard = _guarded(self._admin, "admin", self._config.admin)
+            listeners.append(Listener(guard, self._admin_socket, ADMIN_BOUNDS))
         predictor = attach_predictor(self.sidecar.predictor, self._predictor_table)
-        saving = asyncio.ensure_future(predictor.keep_saving())
+        outages = Outages(self.sidecar.snapshot)
+        beside = [
+            asyncio.ensure_future(each)
+            for each in (
+                predictor.keep_saving(),
+                outages.keep_looking(),
+                self._key_refresh.keep_reading(),
+            )
+        ]
         try:
             for listener in listeners:
                 await listener.start()
@@ -105,7 +121,8 @@ class Running:
             grace_s = 0.0 if self._force.is_set() else FAREWELL_S
             await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
         finally:
-            saving.cancel()
+            for each in beside:
+                each.cancel()
             await self.sidecar.close()
             predictor.close()
             if self._log is not None:
@@ -124,6 +141,19 @@ class Running:
         if self.sidecar.in_hand:
             logger.warning("drain over: %d requests are cut off", self.sidecar.in_hand)
             self._force.set()
+
+
+def _guarded(application: Application, table: str, own: Server | Admin) -> BrowserGuard:
+    return BrowserGuard(application, table, own.host, own.hosts, own.origins)
+
+
+def _warn_of_everywhere(server: Server, *, keys: bool) -> None:
+    if not keys and not is_loopback(server.host):
+        logger.warning(
+            "server.host = %r: whoever reaches port %d calls without a key ([[keys]] asks for one)",
+            server.host,
+            server.port,
+        )
 
 
 def _bounds(server: Server) -> Bounds:

@@ -60,8 +60,8 @@ class Core(Protocol):
         """Return when `Woke` is wanted, in driver seconds; None if never."""
         ...
 
-    def snapshot(self) -> Any:
-        """Return the state for people and dashboards."""
+    def snapshot(self, now: float | None = None) -> Any:
+        """Return the state for people and dashboards, as it is `now` or was at the last event."""
         ...
 
 
@@ -169,7 +169,7 @@ class Driver:
             return self._core.snapshot()
         with self._turn:
             self._empty_inbox(None)
-            snapshot = self._core.snapshot()
+            snapshot = self._core.snapshot(None if self._clock is None else self._clock.time())
         self._work(None)
         return snapshot
 

@@ -1,14 +1,18 @@
 """Rules that no single key can break alone, and the keys that the environment holds."""
 
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from penstock.proxy.config.keyring import Keyring, Source
 from penstock.proxy.config.models import (
     BUCKETS,
     NO_PRIOR,
     SHIPPED_PRIOR,
+    Admin,
     Caller,
     Config,
+    Key,
     Upstream,
 )
 from penstock.proxy.config.to_core import classes_of
@@ -20,12 +24,12 @@ from penstock.schema.reading import Reading
 from penstock.wire.secret import KeyProblem, Secret
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - only compared
-
+LEAST_TOKEN_LENGTH = 16
 
 Problems = Iterator[Problem]
 
 
-def cross_check(reading: Reading[Config], env: Mapping[str, str]) -> Problems:
+def cross_check(reading: Reading[Config], keyring: Keyring) -> Problems:
     """Yield what is wrong between the tables, and with what the environment holds for them.
 
     A check that reads a key which is wrong itself is left out: it would speak of a default.
@@ -35,7 +39,7 @@ def cross_check(reading: Reading[Config], env: Mapping[str, str]) -> Problems:
             yield from check(reading.table)
     for keys, look in _ENVIRONMENT_CHECKS:
         if reading.table is not None and reading.tells(*keys):
-            yield from look(reading.table, env)
+            yield from look(reading.table, keyring)
 
 
 def _class_names(config: Config) -> Problems:
@@ -154,37 +158,94 @@ def _allocation(config: Config) -> Problems:
             yield problem.below("scheduler.allocation")
 
 
-def _keys_of_upstreams(config: Config, env: Mapping[str, str]) -> Problems:
+def _keys_of_upstreams(config: Config, keyring: Keyring) -> Problems:
     for index, upstream in enumerate(config.upstreams):
-        if upstream.api_key_env is not None:
-            yield from _unusable(f"upstreams[{index}].api_key_env", upstream.api_key_env, env)
+        source = source_of_upstream(upstream, index)
+        if source is not None:
+            yield from _unusable(source, keyring)
 
 
-def _keys_of_callers(config: Config, env: Mapping[str, str]) -> Problems:
+def _keys_of_callers(config: Config, keyring: Keyring) -> Problems:
     owner: dict[str, str] = {}
     for index, key in enumerate(config.keys):
-        place = f"keys[{index}].key_env"
-        wrong = list(_unusable(place, key.key_env, env))
+        source = _source_of_key(key, index)
+        wrong = list(_unusable(source, keyring))
         yield from wrong
         if wrong:
             continue
-        secret = Secret.of(env.get(key.key_env)).reveal()
+        secret = keyring.key(source).reveal()
         if secret in owner:
             yield Problem(
-                place, repr(key.key_env), "must hold a key of its own",
+                source.place, repr(source.words[0]), "must hold a key of its own",
                 f"{owner[secret]} has the same one",
             )  # fmt: skip
         owner.setdefault(secret, key.name)
 
 
-def _unusable(place: str, name: str, env: Mapping[str, str]) -> Problems:
+def _token(config: Config, keyring: Keyring) -> Problems:
+    admin = config.admin
+    source = _source_of_token(admin)
+    if source is None:
+        if admin.enabled and not is_loopback(admin.host):
+            yield Problem(
+                "admin.host", repr(admin.host), "needs admin.token_env or admin.token_file",
+                "beyond loopback anybody who reaches the port would read who calls what",
+            )  # fmt: skip
+        return
+    wrong = list(_unusable(source, keyring))
+    yield from wrong
+    if not wrong and len(keyring.key(source).reveal()) < LEAST_TOKEN_LENGTH:
+        yield Problem(
+            source.place, repr(source.words[0]),
+            f"must hold a token of at least {LEAST_TOKEN_LENGTH} characters",
+            "openssl rand -hex 32 makes one",
+        )  # fmt: skip
+
+
+def _unusable(source: Source, keyring: Keyring) -> Problems:
     try:
-        Secret.of(env.get(name))
+        keyring.key(source)
     except KeyProblem as problem:
-        yield Problem(place, repr(name), problem.rule, problem.likely)
+        yield Problem(source.place, repr(source.words[0]), problem.rule, problem.likely)
 
 
-def _proxies_of_the_environment(config: Config, env: Mapping[str, str]) -> Problems:
+def source_of_upstream(upstream: Upstream, index: int) -> Source | None:
+    """Return where an upstream's key is; None if it has none of our own."""
+    place = f"upstreams[{index}]"
+    if upstream.api_key_env is not None:
+        return Source(f"{place}.api_key_env", "env", (upstream.api_key_env,))
+    if upstream.api_key_file is not None:
+        return Source(f"{place}.api_key_file", "file", (upstream.api_key_file,))
+    if upstream.api_key_command is not None:
+        return Source(f"{place}.api_key_command", "command", upstream.api_key_command)
+    return None
+
+
+def _source_of_key(key: Key, index: int) -> Source:
+    if key.key_env is not None:
+        return Source(f"keys[{index}].key_env", "env", (key.key_env,))
+    assert key.key_file is not None  # the table's own check
+    return Source(f"keys[{index}].key_file", "file", (key.key_file,))
+
+
+def _source_of_token(admin: Admin) -> Source | None:
+    if admin.token_env is not None:
+        return Source("admin.token_env", "env", (admin.token_env,))
+    if admin.token_file is not None:
+        return Source("admin.token_file", "file", (admin.token_file,))
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine reaches who listens on the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _proxies_of_the_environment(config: Config, keyring: Keyring) -> Problems:
+    env = keyring.env
     for index, upstream in enumerate(config.upstreams):
         if upstream.proxy is None:
             name, value = from_environment(Address.parse(upstream.base_url), env)
@@ -211,25 +272,37 @@ _CHECKS: tuple[tuple[_Keys, Callable[[Config], Problems]], ...] = (
     (("scheduler.allocation", "classes", "estimates.default"), _allocation),
 )
 """Each check with the keys that it reads."""
-_ENVIRONMENT_CHECKS: tuple[tuple[_Keys, Callable[[Config, Mapping[str, str]], Problems]], ...] = (
-    (("upstreams.api_key_env",), _keys_of_upstreams),
-    (("keys.key_env",), _keys_of_callers),
+_ENVIRONMENT_CHECKS: tuple[tuple[_Keys, Callable[[Config, Keyring], Problems]], ...] = (
+    (
+        ("upstreams.api_key_env", "upstreams.api_key_file", "upstreams.api_key_command"),
+        _keys_of_upstreams,
+    ),
+    (("keys.key_env", "keys.key_file"), _keys_of_callers),
+    (("admin.host", "admin.enabled", "admin.token_env", "admin.token_file"), _token),
     (("upstreams.base_url", "upstreams.proxy"), _proxies_of_the_environment),
 )
 
 
-def keys_of_upstreams(config: Config, env: Mapping[str, str]) -> dict[str, Secret]:
+def keys_of_upstreams(config: Config, keyring: Keyring) -> dict[str, Secret]:
     """Return the keys of upstreams that have one, by upstream."""
     return {
-        upstream.name: Secret.of(env.get(upstream.api_key_env))
-        for upstream in config.upstreams
-        if upstream.api_key_env is not None
+        upstream.name: keyring.key(source)
+        for index, upstream in enumerate(config.upstreams)
+        if (source := source_of_upstream(upstream, index)) is not None
     }
 
 
-def keys_of_callers(config: Config, env: Mapping[str, str]) -> dict[str, Secret]:
+def keys_of_callers(config: Config, keyring: Keyring) -> dict[str, Secret]:
     """Return the keys that callers may present, by name."""
-    return {key.name: Secret.of(env.get(key.key_env)) for key in config.keys}
+    return {
+        key.name: keyring.key(_source_of_key(key, index)) for index, key in enumerate(config.keys)
+    }
+
+
+def admin_token(config: Config, keyring: Keyring) -> Secret | None:
+    """Return the token that the admin pages ask for; None if they ask for none."""
+    source = _source_of_token(config.admin)
+    return None if source is None else keyring.key(source)
 
 
 def forward_proxies(config: Config, env: Mapping[str, str]) -> dict[str, ForwardProxy]:

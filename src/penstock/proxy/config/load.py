@@ -8,11 +8,13 @@ from typing import Any
 
 from penstock.core.settings import Settings
 from penstock.proxy.config.checks import (
+    admin_token,
     cross_check,
     forward_proxies,
     keys_of_callers,
     keys_of_upstreams,
 )
+from penstock.proxy.config.keyring import Keyring
 from penstock.proxy.config.models import Config
 from penstock.proxy.config.to_core import core_settings
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
@@ -31,6 +33,7 @@ class Loaded:
         settings: what the scheduler needs.
         upstream_keys: the keys of upstreams that have one, by upstream name.
         caller_keys: the keys that callers may present, by key name.
+        admin_token: what the admin pages ask for; None for nothing.
         forward_proxies: the proxies of upstreams that are reached through one, by upstream name.
 
     """
@@ -40,6 +43,7 @@ class Loaded:
     upstream_keys: Mapping[str, Secret]
     caller_keys: Mapping[str, Secret]
     forward_proxies: Mapping[str, ForwardProxy]
+    admin_token: Secret | None = None
 
 
 def load(path: str | Path, *, env: Mapping[str, str] | None = None) -> Loaded:
@@ -66,15 +70,16 @@ def loads(
 
 def _checked(data: Mapping[str, Any], *, env: Mapping[str, str] | None, where: str) -> Loaded:
     reading = read(Config, data)
-    env = os.environ if env is None else env
-    problems = [*reading.problems, *cross_check(reading, env)]
+    keyring = Keyring(os.environ if env is None else env)
+    problems = [*reading.problems, *cross_check(reading, keyring)]
     config = reading.table
     if config is None or problems:
         raise refusal(where, problems)
     return Loaded(
         config,
         core_settings(config),
-        upstream_keys=keys_of_upstreams(config, env),
-        caller_keys=keys_of_callers(config, env),
-        forward_proxies=forward_proxies(config, env),
+        upstream_keys=keys_of_upstreams(config, keyring),
+        caller_keys=keys_of_callers(config, keyring),
+        forward_proxies=forward_proxies(config, keyring.env),
+        admin_token=admin_token(config, keyring),
     )

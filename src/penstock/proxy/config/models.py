@@ -60,6 +60,24 @@ def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
 
 _URL = {"x-rule": "be an http:// or https:// URL with a host"}
 BaseUrl = Annotated[str, _parsed_by(Address.parse), Field(json_schema_extra=_URL)]
+HostNames = Items[
+    Annotated[
+        str,
+        Field(
+            pattern=r"^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)$",
+            json_schema_extra={"x-rule": "be a host's name, or *.name for all below it, or *"},
+        ),
+    ]
+]
+Origin = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z][a-z0-9+.-]*://[^/\s]+$",
+        json_schema_extra={
+            "x-rule": "be an origin, such as https://app.example.org, without a path"
+        },
+    ),
+]
 ProxyUrl = Annotated[str, _parsed_by(configured), Field(json_schema_extra=_URL)]
 
 
@@ -68,6 +86,14 @@ class Server(Table):
 
     host: Text = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(8787, description="Port to listen on; 0 takes a free one.")
+    hosts: HostNames = Field(
+        (),
+        description="Names by which callers reach it, beside IP addresses, localhost and `host`. "
+        "Requests to other names are refused (DNS rebinding); * takes any.",
+    )
+    origins: Items[Origin] = Field(
+        (), description="Web pages that may call it, as their browsers name them."
+    )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
         33_554_432, description="Larger request bodies are refused with 413."
     )
@@ -109,12 +135,30 @@ class Admin(Table):
 
     enabled: bool = Field(True, description="Whether the admin listener runs.")
     host: Text = Field(
-        "127.0.0.1", description="Address to listen on. It has no login: keep it on loopback."
+        "127.0.0.1", description="Address to listen on; beyond loopback it needs a token."
     )
     port: Port = Field(8788, description="Port to listen on; 0 takes a free one.")
+    token_env: EnvName | None = Field(
+        None,
+        description="Environment variable that holds the token which every page but /healthz and "
+        "/readyz then asks for. Without one, nothing can be changed there.",
+    )
+    token_file: Text | None = Field(None, description="File that holds it, in place of token_env.")
+    hosts: HostNames = Field((), description="As `server.hosts`, for operators.")
+    origins: Items[Origin] = Field((), description="As `server.origins`, for operators.")
     decisions_kept: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         2_000, description="How many requests /decisions remembers; 0 for none."
     )
+
+    def complaints(self) -> Complaints:
+        """Yield what contradicts itself."""
+        if self.token_env is not None and self.token_file is not None:
+            yield "token_file", "leaves token_env without use: drop one of the two"
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the pages ask for one."""
+        return self.token_env is not None or self.token_file is not None
 
 
 class LimitsTable(Table):
@@ -159,11 +203,21 @@ class Upstream(Table):
     )
     auth: Literal["caller", "env", "none"] | None = Field(
         None,
-        description="Whose key it gets: the caller's, the one in api_key_env, or none. "
-        "Left out: env if api_key_env is set, else caller.",
+        description="Whose key it gets: the caller's, our own (env), or none. "
+        "Left out: env if one of the three below is set, else caller.",
     )
     api_key_env: EnvName | None = Field(
         None, description="Environment variable that holds its key."
+    )
+    api_key_file: Text | None = Field(None, description="File that holds its key.")
+    api_key_command: Items[Text] | None = Field(
+        None,
+        min_length=1,
+        description="Program, with its arguments, that prints its key: for tokens that are valid "
+        "for an hour or so. No shell reads it.",
+    )
+    api_key_refresh_s: Seconds = Field(
+        300.0, description="How often the file or the command is asked for the key again."
     )
     key_header: Literal["authorization", "x-api-key", "api-key"] | None = Field(
         None,
@@ -192,10 +246,13 @@ class Upstream(Table):
 
     def complaints(self) -> Complaints:
         """Yield what contradicts itself."""
-        if self.auth == "env" and self.api_key_env is None:
+        own = self.key_sources
+        if self.auth == "env" and not own:
             yield "auth", "needs api_key_env to name the variable"
-        if self.auth in ("caller", "none") and self.api_key_env is not None:
-            yield "auth", "leaves api_key_env without use: drop one of the two"
+        if self.auth in ("caller", "none") and own:
+            yield "auth", f"leaves {own[0]} without use: drop one of the two"
+        if len(own) > 1:
+            yield own[1], f"stands beside {own[0]}: a key has one source"
         for name in self.rename or ():
             if not serves(self.models, name):
                 yield (
@@ -208,7 +265,13 @@ class Upstream(Table):
     @property
     def key_from(self) -> Literal["caller", "env", "none"]:
         """Whose key the upstream gets, the default worked out."""
-        return self.auth or ("env" if self.api_key_env else "caller")
+        return self.auth or ("env" if self.key_sources else "caller")
+
+    @property
+    def key_sources(self) -> list[str]:
+        """Which of the keys that name the source of its key are set."""
+        names = ("api_key_env", "api_key_file", "api_key_command")
+        return [name for name in names if getattr(self, name) is not None]
 
 
 class EstimateTable(Table):
@@ -283,9 +346,17 @@ class Key(Caller):
     name: Label = Field(
         description="Its name in logs and metrics; also its tenant.", examples=["alice"]
     )
-    key_env: EnvName = Field(
-        description="Environment variable that holds the key.", examples=["PENSTOCK_KEY_ALICE"]
+    key_env: EnvName | None = Field(
+        None,
+        description="Environment variable that holds the key.",
+        examples=["PENSTOCK_KEY_ALICE"],
     )
+    key_file: Text | None = Field(None, description="File that holds it, in place of key_env.")
+
+    def complaints(self) -> Complaints:
+        """Yield what contradicts itself."""
+        if (self.key_env is None) == (self.key_file is None):
+            yield "key_env", "or key_file must say where the key is, and not both"
 
 
 class Estimates(Table):

@@ -11,7 +11,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from penstock.core.snapshot import Snapshot
+from penstock.core.snapshot import PauseSnapshot, Snapshot
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.tally import Spread, Tally
 
@@ -106,13 +106,27 @@ def _state(state: Snapshot) -> Iterable[Metric]:
         "Replies whose times were no evidence, because this process had stalled.",
         labels=["upstream"],
     )
+    paused = GaugeMetricFamily(
+        "penstock_pause_seconds",
+        "Seconds until the longest pause of an upstream ends, by its cause.",
+        labels=["upstream", "cause"],
+    )
+    circuits = GaugeMetricFamily(
+        "penstock_open_circuits",
+        "Accounts at an upstream to which nothing is sent at present.",
+        labels=["upstream"],
+    )
     for name, upstream in state.upstreams.items():
+        ends = {pause.cause: pause.until for pause in sorted(upstream.open, key=_until)}
+        for cause, until in ends.items():
+            paused.add_metric([name, cause], until - state.now)
+        circuits.add_metric([name], float(len(upstream.open)))
         unmeasured.add_metric([name], upstream.unmeasured)
         window.add_metric([name], upstream.window)
         flying.add_metric([name], upstream.in_flight)
         tokens.add_metric([name], upstream.in_flight_tokens)
         slowdown.add_metric([name], upstream.slowdown)
-    yield from (window, flying, tokens, slowdown, unmeasured)
+    yield from (window, flying, tokens, slowdown, unmeasured, paused, circuits)
     severity = GaugeMetricFamily("penstock_severity", "Overload in [0, 1].", labels=["upstreams"])
     backlog = GaugeMetricFamily(
         "penstock_backlog", "Requests waiting.", labels=["upstreams", "traffic_class"]
@@ -129,6 +143,10 @@ def _state(state: Snapshot) -> Iterable[Metric]:
             backlog.add_metric([names, kind], each.waiting)
             backlog_tokens.add_metric([names, kind], each.waiting_tokens)
     yield from (severity, backlog, backlog_tokens)
+
+
+def _until(pause: PauseSnapshot) -> float:
+    return pause.until
 
 
 def _families(gauges: Iterable[Gauge]) -> Iterable[Metric]:

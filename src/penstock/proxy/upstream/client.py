@@ -47,10 +47,15 @@ class UpstreamClient:
             table.keep_alive_s,
         )
         self._http = HttpClient(Address.parse(table.base_url), timeouts, through)
-        self._key = _key_header(self.vendor, table.key_header, key)
+        self._key_header_name = table.key_header
+        self.use_key(key)
 
     def __repr__(self) -> str:
         return f"UpstreamClient({self.name!r})"
+
+    def use_key(self, key: Secret | None) -> None:
+        """Send this key from the next request on."""
+        self._key = _key_header(self.vendor, self._key_header_name, key)
 
     @property
     def open_connections(self) -> int:

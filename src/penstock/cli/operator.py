@@ -1,0 +1,74 @@
+"""Asks a running sidecar's admin listener; what the operators' commands share."""
+
+import http.client
+import json
+import os
+import urllib.parse
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from penstock.cli.printable import printable
+
+DEFAULT_ADMIN = "http://127.0.0.1:8788"
+TOKEN_VARIABLE = "PENSTOCK_ADMIN_TOKEN"
+TIMEOUT_S = 60.0
+
+_C = TypeVar("_C", bound=Callable[..., Any])
+
+
+def admin_options(command: _C) -> _C:
+    """Add the options that say where the admin listener is and what holds its token."""
+    command = click.option(
+        "--token-env",
+        default=TOKEN_VARIABLE,
+        show_default=True,
+        help="Environment variable that holds the admin token (admin.token_env).",
+    )(command)
+    return click.option(
+        "--admin", default=DEFAULT_ADMIN, show_default=True, help="The sidecar's admin listener."
+    )(command)
+
+
+def ask(
+    admin: str, token_env: str, path: str, *, method: str = "GET", body: object = None
+) -> tuple[int, bytes]:
+    """Return the status and the body of the answer; redirects are not followed.
+
+    Raises:
+        click.ClickException: nobody answers there, or only with another token.
+
+    """
+    url = urllib.parse.urlsplit(admin)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise click.ClickException(f"--admin {admin}: must be an http:// or https:// address")
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    headers = {"content-type": "application/json"}
+    token = os.environ.get(token_env, "").strip()
+    if token:
+        headers["authorization"] = f"Bearer {token}"
+    try:
+        connection = kind(url.hostname, url.port, timeout=TIMEOUT_S)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, url.path.rstrip("/") + path, data, headers)
+            answer = connection.getresponse()
+            status, content = answer.status, answer.read()
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise click.ClickException(
+            f"no sidecar's admin listener at {admin} ({type(error).__name__}): "
+            "is it running, and on that port?"
+        ) from None
+    if status in (401, 403):
+        raise click.ClickException(
+            f"{admin} answered {status}: {said(content)} (the token is read from {token_env})"
+        )
+    return status, content
+
+
+def said(content: bytes) -> str:
+    """Return an answer's text as a terminal may have it."""
+    return "\n".join(map(printable, content.decode(errors="replace").strip().splitlines()))

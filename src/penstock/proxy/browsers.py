@@ -1,0 +1,121 @@
+"""Refuses what only a browser sends: calls of foreign pages, and to names that are not ours.
+
+A page of any site can make its reader's browser call penstock (with `Origin`), and a site whose
+name is made to point at 127.0.0.1 can read the answers (DNS rebinding, with its name in `Host`).
+Callers that are no browsers send no `Origin`, and in `Host` what they were configured to call.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+
+from penstock.listener import Application, Receive, Scope, Send
+from penstock.proxy.headers import Header
+from penstock.proxy.reply import send_answer
+from penstock.wire.endpoint import Vendor
+from penstock.wire.errors import error_answer
+
+MOST_REMEMBERED = 64
+
+
+class BrowserGuard:
+    """Passes on requests whose `Host` and `Origin` are allowed.
+
+    Args:
+        application: who serves what passes.
+        table: the configuration's table, for the refusal's text.
+        listens_on: the host that the listener was given.
+
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        table: str,
+        listens_on: str,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+    ) -> None:
+        """Allow IP addresses, localhost, the listener's own host, and these."""
+        self._application = application
+        self._table = table
+        self._own = listens_on.lower()
+        self.allow(hosts, origins)
+
+    def allow(self, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        """Allow these from now on, and no longer those of before."""
+        self._hosts = tuple(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower().encode() for origin in origins)
+        self._known: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or refuse one request."""
+        wrong = self._wrong(scope["headers"])
+        if wrong is None:
+            await self._application(scope, receive, send)
+            return
+        await send_answer(send, error_answer(Vendor.OPENAI, *wrong))
+
+    def _wrong(self, headers: Iterable[Header]) -> tuple[int, str, str] | None:
+        host, origin = b"", None
+        for name, value in headers:
+            if name == b"host":
+                host = value
+                if value not in self._known and not self._is_ours(value):
+                    return (
+                        421,
+                        "unknown_host",
+                        (
+                            "This host name is not penstock's: call it by IP address or as "
+                            f"localhost, or list the name as {self._table}.hosts."
+                        ),
+                    )
+            elif name == b"origin":
+                origin = value.lower()
+        if (
+            origin is None
+            or origin in self._origins
+            or origin
+            in (
+                b"http://" + host.lower(),
+                b"https://" + host.lower(),
+            )
+        ):
+            return None
+        return (
+            403,
+            "unknown_origin",
+            (
+                "Web pages of this origin may not call penstock: "
+                f"{self._table}.origins in its configuration would allow them."
+            ),
+        )
+
+    def _is_ours(self, value: bytes) -> bool:
+        name = _without_port(value.decode("latin-1").lower())
+        ours = _is_local(name) or name == self._own or any(_fits(h, name) for h in self._hosts)
+        if ours and len(self._known) < MOST_REMEMBERED:
+            self._known.add(value)
+        return ours
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_local(name: str) -> bool:
+    """Say whether nobody else can give this name an address: it is one, or localhost."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _fits(allowed: str, name: str) -> bool:
+    if allowed.startswith("*"):
+        return name.endswith(allowed[1:])
+    return allowed == name

@@ -1,0 +1,140 @@
+"""Web pages and rebound names reach neither listener; the admin pages ask for their token."""
+
+import base64
+
+import pytest
+from click.testing import CliRunner
+
+from penstock.cli.group import group
+from penstock.errors import ConfigError
+from penstock.proxy.config import loads
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import SidecarThread, call, eventually, in_front_of, sidecar
+from tests.proxy.test_config import LEAST
+
+TOKEN = "operator-0123456789abcdef"
+ENV = {"ADMIN_TOKEN": TOKEN}
+WITH_TOKEN = 'token_env = "ADMIN_TOKEN"\n'
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+def _status(port: int, path: str, **headers: str) -> int:
+    method = "GET" if path.startswith(("/health", "/snap", "/metrics")) else "POST"
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return call(port, path, method=method, headers=sent).status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8787", 200),
+        ("127.0.0.1", 200),
+        ("10.1.2.3:8787", 200),
+        ("[::1]:8787", 200),
+        ("localhost:8787", 200),
+        ("LOCALHOST", 200),
+        ("me.localhost", 200),
+        ("rebound.attacker.example", 421),
+        ("rebound.attacker.example:8787", 421),
+        ("localhost.attacker.example", 421),
+        ("127.0.0.1.attacker.example", 421),
+        ("attacker", 421),
+        ("", 421),
+    ],
+)
+def test_only_names_that_nobody_can_rebind_are_served(
+    shared: SidecarThread, host: str, status: int
+) -> None:
+    for port, path in (
+        (shared.port, "/v1/chat/completions"),
+        (shared.port, "/health"),
+        (shared.admin_port, "/snapshot"),
+    ):
+        assert _status(port, path, host=host) == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://attacker.example", 403),
+        ("null", 403),
+        ("http://localhost:3000", 403),
+        ("http://localhost:8788", 200),
+    ],
+)
+def test_no_other_page_may_call(shared: SidecarThread, origin: str, status: int) -> None:
+    for port, path in ((shared.port, "/v1/chat/completions"), (shared.admin_port, "/snapshot")):
+        assert _status(port, path, host="localhost:8788", origin=origin) == status
+
+
+def test_configured_names_and_pages_may(mock: MockServer) -> None:
+    allowed = (
+        'hosts = ["llm.example.org", "*.cluster.local"]\norigins = ["https://app.example.org"]\n'
+    )
+    toml = in_front_of(mock.url, more=allowed).replace("[server]\n", f"[server]\n{allowed}")
+    with sidecar(toml) as proxy:
+        for port, path in ((proxy.port, "/v1/chat/completions"), (proxy.admin_port, "/snapshot")):
+            assert _status(port, path, host="LLM.example.org:80") == 200
+            assert _status(port, path, host="penstock.team.svc.cluster.local") == 200
+            assert _status(port, path, host="cluster.local") == 421
+            assert _status(port, path, host="localhost", origin="https://app.example.org") == 200
+            assert _status(port, path, host="localhost", origin="https://app.example.com") == 403
+
+
+def test_with_a_token_every_page_but_the_probes_asks_for_it(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url, more=WITH_TOKEN), ENV) as proxy:
+        port = proxy.admin_port
+        assert _status(port, "/healthz") == 200
+        for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic !"}):
+            for path in ("/snapshot", "/metrics", "/admin/upstreams/open/lift", "/nowhere"):
+                refused = call(port, path, method="POST", headers=wrong)
+                assert refused.status == 401
+                assert TOKEN.encode() not in refused.body
+        basic = base64.b64encode(f"me:{TOKEN}".encode()).decode()
+        assert _status(port, "/snapshot", **BEARER) == 200
+        assert _status(port, "/snapshot", authorization=f"Basic {basic}") == 200
+
+
+def test_without_a_token_nothing_can_be_changed(shared: SidecarThread) -> None:
+    refused = call(shared.admin_port, "/admin/upstreams/open/lift")
+    assert refused.status == 403
+    assert b"admin.token_env" in refused.body
+
+
+def test_beyond_loopback_a_token_is_required() -> None:
+    with pytest.raises(ConfigError, match=r"admin\.host = '0\.0\.0\.0': needs admin\.token_env"):
+        loads(f'{LEAST}[admin]\nhost = "0.0.0.0"\n', env={})
+    loads(f'{LEAST}[admin]\nhost = "0.0.0.0"\n{WITH_TOKEN}', env=ENV)
+    with pytest.raises(ConfigError, match="at least 16 characters"):
+        loads(f"{LEAST}[admin]\n{WITH_TOKEN}", env={"ADMIN_TOKEN": "short"})
+
+
+def test_a_pause_is_shown_with_cause_and_end_and_lifted_by_command(
+    mock: MockServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sidecar(in_front_of(mock.url, more=WITH_TOKEN), ENV) as proxy:
+        assert call(proxy.port, headers={"x-mock-fault": "quota"}).status == 429
+        state = proxy.snapshot()
+        (pause,) = state.upstreams["open"].open
+        assert pause.cause == "quota"
+        assert pause.until > state.now
+        metrics = call(proxy.admin_port, "/metrics", method="GET", headers=BEARER).body.decode()
+        assert 'penstock_pause_seconds{cause="quota",upstream="open"}' in metrics
+        assert 'penstock_open_circuits{upstream="open"} 1.0' in metrics
+        assert call(proxy.port).status == 429
+        eventually(lambda: "upstream open is out (quota)" in caplog.text)
+
+        monkeypatch.setenv("PENSTOCK_ADMIN_TOKEN", TOKEN)
+        admin = f"http://127.0.0.1:{proxy.admin_port}"
+        lifted = CliRunner().invoke(group, ["lift", "open", "--admin", admin])
+        assert lifted.output == "open: lifted quota.\n"
+        assert call(proxy.port).status == 200
+        assert not proxy.snapshot().upstreams["open"].open
+        again = CliRunner().invoke(group, ["lift", "open", "--admin", admin])
+        assert again.output == "open was not paused.\n"
+        wrong = CliRunner().invoke(group, ["lift", "no", "--admin", admin])
+        assert "there is no such upstream: there are open" in wrong.output
+        monkeypatch.setenv("PENSTOCK_ADMIN_TOKEN", "wrong")
+        denied = CliRunner().invoke(group, ["lift", "open", "--admin", admin])
+        assert "answered 401" in denied.output
+        assert denied.exit_code == 1
