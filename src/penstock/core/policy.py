@@ -43,7 +43,10 @@ class OverloadPolicy(Protocol):
 
 
 class OrderedQueue(Protocol):
-    """The waiting requests of one class, in the order in which they should go."""
+    """The waiting requests of one class, in the order in which they should go.
+
+    One that has become empty decides as a new one does.
+    """
 
     def push(self, ticket: Ticket, *, now: float) -> None:
         """Take in a ticket; one that was here before gets its old place again."""

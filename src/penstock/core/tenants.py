@@ -29,6 +29,7 @@ class TenantQueue:
     def __init__(self, make: Callable[[], OrderedQueue]) -> None:
         """Start empty; `make` gives the queue of one tenant."""
         self._make = make
+        self._spare: OrderedQueue | None = None
         self._queues: dict[str, OrderedQueue] = {}
         self._served: dict[str, float] = {}
         self._floor = 0.0
@@ -41,7 +42,8 @@ class TenantQueue:
         tenant = ticket.request.tenant
         queue = self._queues.get(tenant)
         if queue is None:
-            queue = self._queues[tenant] = self._make()
+            queue = self._make() if self._spare is None else self._spare
+            self._queues[tenant], self._spare = queue, None
             self._served[tenant] = max(self._floor, self._served.get(tenant, 0.0))
             if len(self._queues) == 2:  # one tenant alone needs no turns
                 for each in self._queues:
@@ -71,7 +73,7 @@ class TenantQueue:
         queue.take(ticket, now=now)
         self._waiting -= 1
         if not len(queue):
-            del self._queues[tenant]
+            self._spare = self._queues.pop(tenant)
             if not self._queues:
                 self._turns.clear()
             if self._served[tenant] <= self._floor:

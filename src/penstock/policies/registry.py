@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from penstock.core.scheduler import Scheduler
@@ -107,13 +108,13 @@ def build_scheduler(settings: Settings) -> Scheduler:
     """
     stack = settings.stack
     for layer, args in (("allocation", (settings.classes,)), ("ordering", ())):
-        make(layer, getattr(stack, layer), *args)  # fail now, not at the first request
+        make(layer, getattr(stack, layer), *args)  # fail now: they are made at requests
     return Scheduler(
         settings,
         tuple(_upstream(upstream, settings) for upstream in settings.upstreams),
         overload=make("overload", stack.overload),
         make_allocator=lambda: make("allocation", stack.allocation, settings.classes),
-        make_queue=lambda: make("ordering", stack.ordering),
+        make_queue=partial(POLICIES["ordering"][stack.ordering.kind], **stack.ordering.options),
     )
 
 
