@@ -21,7 +21,13 @@ from penstock.proxy.sidecar import Sidecar
 from tests.integrations.http.rig import Tape
 
 CLASS = TrafficClass("all", estimate=TokenEstimate(256, 1024, "class"))
-REPLY = {"usage": {"prompt_tokens": 3, "completion_tokens": 7}}
+REPLY = {
+    "choices": [{"message": {}, "text": ""}],
+    "content": [],
+    "output": [],
+    "data": [{"embedding": [0.5]}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 7},
+}
 TOML = """
 [[upstreams]]
 base_url = "http://h/v1"

@@ -148,7 +148,7 @@ def test_threads_keep_the_limit_as_well(library: Any) -> None:
 
     def provider(_request: Any) -> Any:
         answer.wait(60)
-        return library.Response(200, json={})
+        return library.Response(200, json={"choices": [{"message": {}}], "content": []})
 
     scheduled = program(tape)
     client = scheduled.client(library=library.__name__, transport=library.MockTransport(provider))
