@@ -28,7 +28,7 @@ NOTHING_DUE_S = 100_000.0
 BATCH_CALLS, CROWD_CALLS = 600, (40, 120, 400)
 BATCHES = {"medium": {"medium": 1.0}, "long": {"long": 1.0}, "balanced": BALANCED}
 AT_ONCE_PER_S = 100_000.0
-POLICIES = ("known", "residual", "direct")
+POLICIES = ("known", "posterior", "direct")
 DIRECT = {
     "allocation": "fifo",
     "ordering": "fifo",
@@ -54,7 +54,7 @@ def run(job: Job) -> tuple[float, float]:
     """Return deadline satisfaction and makespan in seconds."""
     policies: dict[str, Any] = {
         "known": {"capacity": {"kind": "fixed", "window": job.capacity}},
-        "residual": {},
+        "posterior": {},
         "direct": DIRECT,
     }
     document = {
@@ -109,7 +109,7 @@ def main() -> None:
         jobs = batches + crowds
         results = dict(zip(jobs, pool.map(run, jobs, chunksize=8), strict=True))
 
-    print("### Batch: seconds for the last of 600 calls (known, residual, direct)\n")
+    print("### Batch: seconds for the last of 600 calls (known, posterior, direct)\n")
     print("| provider | capacity | " + " | ".join(BATCHES) + " |\n" + "|---" * 5 + "|")
     for world in worlds:
         cells = (

@@ -1,6 +1,6 @@
 """How well each capacity policy finds a hidden capacity, beside a window that knows it.
 
-    python benchmarks/bench_capacity.py [--seeds 3] [--requests 400] [--markdown FILE]
+    python benchmarks/bench_capacity.py [--seeds 3] [--requests 400] [--policies posterior,aimd]
 
 Every cell (provider model x capacity x mix x load) runs the default stack with the window fixed at
 the true capacity, and with each policy. A cell is kept when deadline satisfaction is at least 0.97
@@ -11,7 +11,7 @@ on is compared with a window fixed at the new capacity.
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ MIXES = {
     "heavy": {"short": 0.2, "medium": 0.2, "long": 0.3, "xlong": 0.3},
 }
 BOUNDS = {"short": (16, 64), "medium": (65, 256), "long": (257, 1024), "xlong": (1025, 4096)}
-POLICIES = ("residual", "aimd", "gradient2", "vegas")
+POLICIES = ("posterior", "aimd", "gradient2", "vegas")
 LEAST_SATISFACTION, MOST_P95, SMALL, MOST_P95_SMALL = 0.97, 1.3, 8, 2.0
 CHANGES = ((8, 4), (32, 16), (128, 64), (4, 8), (16, 32), (32, 64))
 CHANGE_S, GRACE_S, AFTER_S = 60.0, 60.0, 90.0
@@ -114,13 +114,13 @@ def is_kept(outcome: Outcome, fixed: Outcome, capacity: int) -> tuple[bool, bool
     return outcome[0] >= LEAST_SATISFACTION * fixed[0], outcome[1] <= most * fixed[1]
 
 
-def tables(jobs: list[Job], outcomes: list[Outcome]) -> Iterator[str]:
+def tables(jobs: list[Job], outcomes: list[Outcome], policies: Sequence[str]) -> Iterator[str]:
     """Yield the lines of a Markdown table with a row a world, then one with totals."""
     found = dict(zip(jobs, outcomes, strict=True))
-    totals = {policy: [0, 0, 0, math.inf, 0.0] for policy in POLICIES}
-    head = "| provider | capacity | mix | load | known | " + " | ".join(POLICIES) + " |"
+    totals = {policy: [0, 0, 0, math.inf, 0.0] for policy in policies}
+    head = "| provider | capacity | mix | load | known | " + " | ".join(policies) + " |"
     yield head
-    yield "|" + "---|" * (5 + len(POLICIES))
+    yield "|" + "---|" * (5 + len(policies))
     for job in jobs:
         if job.policy != "fixed":
             continue
@@ -128,7 +128,7 @@ def tables(jobs: list[Job], outcomes: list[Outcome]) -> Iterator[str]:
         capacity = job.then or cell.capacity
         named = f"{cell.capacity} → {job.then}" if job.then else f"{cell.capacity}"
         line = f"| {cell.model} | {named} | {cell.mix} | {cell.load:g} | {show(fixed)} |"
-        for policy in POLICIES:
+        for policy in policies:
             twin = Job(cell, policy, job.seeds, job.requests, job.then)
             outcome = found[twin]
             served, quick = is_kept(outcome, fixed, capacity)
@@ -161,9 +161,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--policies", default=",".join(POLICIES), help="with commas")
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
-    everyone = ("fixed", *POLICIES)
+    policies = args.policies.split(",")
+    everyone = ("fixed", *policies)
     still = [
         Job(Cell(model, capacity, mix, load), policy, args.seeds, args.requests)
         for model in MODELS
@@ -186,7 +188,7 @@ def main() -> None:
             ("Capacity that halves or doubles: what arrives from 60 s after the change on", moving),
         ):
             outcomes = list(pool.map(measured, jobs, chunksize=4))
-            lines += [f"### {title}", "", *tables(jobs, outcomes), ""]
+            lines += [f"### {title}", "", *tables(jobs, outcomes, policies), ""]
     text = "\n".join(lines)
     print(text)
     if args.markdown:

@@ -5,7 +5,7 @@
 
 Every cell starts a `penstock mock` and a `penstock serve` of its own for each arm, and sends all
 arms the same calls at the same times: *known* (the default stack with the window, and the limits,
-that the provider really has), *residual* (the default stack, told nothing), *FIFO* (the window
+that the provider really has), *default* (the default stack, told nothing), *FIFO* (the window
 known) and *direct* (no sidecar). Every third reply is streamed. A cell is kept when deadline
 satisfaction is at least 0.97 times the known window's and short P95 at most 1.3 times (2 times
 below 8 places). Where capacity moves, what arrives from 60 s after the change on counts.
@@ -214,14 +214,14 @@ MOVING = [
 ] + [Cell(32, "balanced", 1.0, then=16), Cell(16, "balanced", 1.0, then=32)]
 ROOM = [Cell(slots, mix, 0.3) for slots in (8, 32, 64) for mix in MIXES]
 TABLES = {"still": STILL, "limited": LIMITED, "moving": MOVING, "room": ROOM}
-ARMS = ("known", "residual", "FIFO", "direct")
+ARMS = ("known", "default", "FIFO", "direct")
 
 
 async def cell_of(world: World, arms: Iterable[str]) -> dict[str, Arm]:
     """Play every arm of a cell at the same time: they share the machine's moods."""
     ways: dict[str, Callable[[], Any]] = {
         "known": lambda: world.play(world.known),
-        "residual": lambda: world.play({}),
+        "default": lambda: world.play({}),
         "FIFO": lambda: world.play({**world.known, **FIFO}),
         "direct": lambda: world.play({}, direct=True),
     }
@@ -232,7 +232,7 @@ async def cell_of(world: World, arms: Iterable[str]) -> dict[str, Arm]:
 
 def verdict(cell: Cell, arms: dict[str, Arm]) -> str:
     """Return D and P for what was missed, as bench_capacity.py does."""
-    known, ours = arms["known"], arms["residual"]
+    known, ours = arms["known"], arms["default"]
     most = MOST_P95_SMALL if min(cell.slots, cell.then or cell.slots) < SMALL else MOST_P95
     missed = "" if ours.satisfaction >= LEAST_SATISFACTION * known.satisfaction else "D"
     return missed + ("" if ours.short_p95_s <= most * known.short_p95_s else "P")
@@ -241,13 +241,13 @@ def verdict(cell: Cell, arms: dict[str, Arm]) -> str:
 def row(cell: Cell, arms: dict[str, Arm]) -> str:
     """Return one line of the table."""
     if len(arms) == 1:
-        ours = arms["residual"]
+        ours = arms["default"]
         return (
             f"| {cell.title} | {cell.mix} | {ours.requests} | {1000 * ours.queue_p99_s:.2f} ms | "
             f"{ours.held} | {ours.satisfaction:.3f} |"
         )
     shown = " | ".join(f"{a.satisfaction:.3f} {a.short_p95_s:.2f}" for a in arms.values())
-    ours, known = arms["residual"], arms["known"]
+    ours, known = arms["default"], arms["known"]
     ratio = ours.satisfaction / max(1e-9, known.satisfaction)
     return (
         f"| {cell.title} | {cell.mix} | {shown} | {ratio:.3f} "
@@ -270,7 +270,7 @@ async def run(args: argparse.Namespace) -> tuple[list[str], list[dict[str, Any]]
     for name, cells in TABLES.items():
         if args.only and name not in args.only.split(","):
             continue
-        arms = ("residual",) if name == "room" else ARMS
+        arms = ("default",) if name == "room" else ARMS
 
         async def one(cell: Cell, arms: tuple[str, ...] = arms) -> dict[str, Arm]:
             async with gate:

@@ -70,17 +70,6 @@ def test_one_freak_reply_moves_nothing_if_it_is_slow() -> None:
     assert fit.predict_s(300) == pytest.approx(before, rel=0.05)
 
 
-def test_a_restart_scales_the_line_and_learns_anew() -> None:
-    fit = taught(6, 100, waiting_share=0.0)
-    fit.restart(3.0)
-    assert fit.replies == 0
-    assert fit.predict_s(300) == pytest.approx(3.0 * true_s(300), rel=0.01)
-
-    for tokens in LENGTHS:
-        fit.observe(tokens, true_s(tokens) * 2.5)
-    assert fit.predict_s(300) == pytest.approx(true_s(300) * 2.5, rel=0.01)
-
-
 def test_a_line_through_short_replies_says_nothing_of_far_longer_ones() -> None:
     fit = ServiceTime()
     for tokens in (24, 24, 18):  # equally fast: as if length cost nothing
@@ -103,9 +92,6 @@ def test_two_replies_are_not_enough_to_know_anything() -> None:
 
     fit.observe(300, 1.7)
     assert fit.knows(100)
-
-    fit.restart(1.0)
-    assert not fit.knows(100)
 
 
 def test_what_no_clock_resolves_and_empty_replies_teach_nothing() -> None:

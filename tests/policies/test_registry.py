@@ -56,7 +56,7 @@ IMPOSSIBLE: list[tuple[str, str, dict[str, object], str]] = [
     ("capacity", "fixed", {"window": True}, "window=True: must be a whole number >= 1"),
     ("capacity", "fixed", {"window": float("inf")}, "`unlimited` has no window"),
     ("capacity", "fixed", {"window": "8"}, "window='8': must be a whole number >= 1"),
-    ("capacity", "residual", {"start": 2.5}, "start=2.5: must be a whole number >= 1"),
+    ("capacity", "posterior", {"start": 2.5}, "start=2.5: must be a whole number >= 1"),
     ("capacity", "gradient2", {"memory": 0}, "memory=0: must be a finite number >= 1"),
     ("capacity", "gradient2", {"queue": -1}, "queue=-1: must be a finite number >= 0"),
     ("capacity", "gradient2", {"smoothing": 0}, "smoothing=0: must be a finite number > 0 and"),

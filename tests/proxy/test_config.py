@@ -102,7 +102,7 @@ def test_every_wrong_policy_is_told_at_once_and_with_everything_else() -> None:
     found = errors(
         """
         [scheduler]
-        capacity = "resdual"
+        capacity = "posterir"
         ordering = { kind = "feasible_set", patience = 1 }
         [[upstreams]]
         base_url = "http://127.0.0.1:9/v1"
@@ -112,7 +112,8 @@ def test_every_wrong_policy_is_told_at_once_and_with_everything_else() -> None:
         """
     )
     assert (
-        "scheduler.capacity = 'resdual': is no policy of capacity (did you mean residual?)" in found
+        "scheduler.capacity = 'posterir': is no policy of capacity (did you mean posterior?)"
+        in found
     )
     assert "upstreams[0].capacity.windw = 4: is no option of fixed (did you mean window?)" in found
     assert len(found) == 5

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from penstock.core.noise import Noise
-
 LEAST_S = 1e-6
 KNOWN_REPLIES, REACH = 3, 4.0
 """A line's word counts after so many replies, up to so many times the longest of them."""
@@ -58,7 +56,6 @@ class Envelope:
     keep: int = 32
     replies: int = 0
     longest: int = 0
-    noise: Noise = field(default_factory=Noise)
     _bins: dict[int, _Bin] = field(default_factory=dict)
 
     def predict_s(self, tokens: float) -> float:
@@ -82,13 +79,6 @@ class Envelope:
             bin_ = self._bins[index] = _Bin()
         if bin_.add(tokens, latency_s, self.keep):
             self._refit()
-
-    def forget(self, scale: float) -> None:
-        """Start anew from the present line times `scale`."""
-        self.base_s *= scale
-        self.s_per_token *= scale
-        self.replies = self.longest = 0
-        self._bins.clear()
 
     def _refit(self) -> None:
         points = [bin_.point() for _, bin_ in sorted(self._bins.items())]
@@ -134,13 +124,3 @@ class ServiceTime(Envelope):
         """Learn from a complete reply of `tokens` that took `latency_s` from dispatch."""
         if tokens >= 1:
             Envelope.observe(self, tokens, latency_s)
-
-    def restart(self, scale: float, *, crowded: bool = False) -> None:
-        """Forget what was learnt: the provider is `scale` times as slow as it was.
-
-        If it was learnt in a crowd, so was the noise.
-        """
-        self.forget(scale)
-        self.first.forget(1.0)
-        for noise in (self.noise, self.first.noise):
-            noise.restart(crowded=crowded)

@@ -83,7 +83,7 @@ class Stack:
     allocation: PolicySpec = PolicySpec("adaptive_drr")
     ordering: PolicySpec = PolicySpec("feasible_set")
     overload: PolicySpec = PolicySpec("cost_ladder")
-    capacity: PolicySpec = PolicySpec("residual")
+    capacity: PolicySpec = PolicySpec("posterior")
 
 
 @dataclass(frozen=True, slots=True)

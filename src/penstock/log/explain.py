@@ -38,11 +38,13 @@ _CAUSES = {
     "denied": "its key, model or path is not accepted there",
 }
 MOVES = {
-    "start": "nothing is known yet",
-    "grew": "replies in flight beside more did not wait inside the provider",
-    "shrank": "replies waited inside the provider, or are overdue",
+    "room": "replies that flew beside so many did not wait inside the provider",
+    "queue": "replies took as long as if only so many places served them and the rest queued",
+    "sharing": "beyond so many in flight each reply took longer in proportion: no more got done",
+    "probe": "one more may fly to see whether there is room: brief requests take the place",
+    "trial": "every reply so far flew in a crowd: fewer fly for a moment to see how fast each is",
+    "trial_over": "enough replies flew among few; the window is what it was before",
     "refused": "the provider refused an attempt as too much",
-    "probe": "one more may fly to see whether the provider serves more",
     "reply": "the policy's rule for every reply",
 }
 """What moves a window, by the word in `WindowMoved.because`."""

@@ -18,9 +18,9 @@ from penstock.policies.allocation.short_priority import ShortPriority
 from penstock.policies.capacity.aimd import Aimd
 from penstock.policies.capacity.fixed import Fixed
 from penstock.policies.capacity.gradient2 import Gradient2
-from penstock.policies.capacity.residual import Residual
 from penstock.policies.capacity.unlimited import Unlimited
 from penstock.policies.capacity.vegas import Vegas
+from penstock.policies.capacity.window.steering import Posterior
 from penstock.policies.ordering.edf import EarliestDeadlineFirst
 from penstock.policies.ordering.feasible_set import FeasibleSet
 from penstock.policies.ordering.fifo import Fifo as FifoOrdering
@@ -58,7 +58,7 @@ POLICIES: dict[str, dict[str, Factory]] = {
         "always_admit": AlwaysAdmit,
     },
     "capacity": {
-        "residual": Residual,
+        "posterior": Posterior,
         "fixed": Fixed,
         "unlimited": Unlimited,
         "aimd": Aimd,

@@ -49,7 +49,7 @@ def live_through(
     *,
     places: float,
     load: float,
-    capacity: PolicySpec = PolicySpec("residual"),
+    capacity: PolicySpec = PolicySpec("posterior"),
     seconds: float = 90.0,
     streams: bool = False,
     seed: int = 1,

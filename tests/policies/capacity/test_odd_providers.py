@@ -68,7 +68,7 @@ def test_an_odd_provider_is_filled_nearly_as_well_as_by_a_window_that_knows(
 ) -> None:
     known = in_time(world, {"kind": "fixed", "window": places})
 
-    assert in_time(world, {"kind": "residual"}) >= 0.95 * known
+    assert in_time(world, {"kind": "posterior"}) >= 0.95 * known
 
 
 def test_a_long_request_probes_in_front_of_few_places_only_where_nobody_brief_does() -> None:
@@ -82,4 +82,4 @@ def test_a_long_request_probes_in_front_of_few_places_only_where_nobody_brief_do
 
     known = in_time(two_places, {"kind": "fixed", "window": 2})
 
-    assert in_time(two_places, {"kind": "residual"}) >= 0.97 * known
+    assert in_time(two_places, {"kind": "posterior"}) >= 0.97 * known

@@ -1,0 +1,1 @@
+"""The learnt concurrency limit: expected service, flights, evidence, estimate, steering."""

@@ -1,0 +1,158 @@
+"""The posterior over how many requests the provider serves at once, and by which rule."""
+
+import math
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from penstock.policies.capacity.window.evidence import LOGS, PLACES, Series, Sums
+from penstock.policies.capacity.window.flights import Record
+
+MEMORY = 256.0
+"""Replies after which evidence has faded to 1/e; with many places two generations of flights."""
+TAIL = 1.0
+"""Of the Pareto prior: among capacities of at least c, half are above 2 c."""
+USUAL, SPREADS, USUAL_WEIGHT = 0.2, 1.0, 20.0
+"""The usual reply lies above the line of the fastest by so much and so many times the noise; this
+is as good as so many replies."""
+NOISE, NOISE_WEIGHT = 0.1, 3.0
+MOST_SLOWING, SLOWING_WEIGHT = 0.6, 0.2
+"""An engine that batches slows by less than this power of the number served; beyond it is full."""
+FLOOR_S, LEAST_SHIFT = 0.02, 0.02
+ENOUGH, LEAST_REPLIES = 12.0, 24.0
+"""Evidence is kept until one capacity leads all that differ by a third by so much (a logarithm of
+odds), and never less than so many replies: where little is chance, a change is soon seen."""
+HEAVY = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What the estimate says now.
+
+    Attributes:
+        places: the median of the capacity; infinite if it is beyond what was ever in flight.
+        queue: the probability that the provider queues, and does not share.
+        noise: standard deviation of log(latency / service) under the best hypothesis.
+        slowing: by which power of the number in flight each becomes slower below the capacity.
+        replies: how many replies this stands on, as far as they have not faded.
+
+    """
+
+    places: float
+    queue: float
+    noise: float
+    slowing: float
+    replies: float
+
+    def figures(self) -> dict[str, float]:
+        """Return what stands in the log beside a move."""
+        return {
+            "places": self.places,
+            "queue_probability": self.queue,
+            "noise": self.noise,
+            "slowing": self.slowing,
+            "replies": self.replies,
+        }
+
+
+@dataclass(slots=True)
+class Estimate:
+    """Weighs "a queue of c places" against "c served at once, more share" for every capacity c.
+
+    Each hypothesis is scored by how little scatter it leaves in the replies, with mean, slowing
+    and noise at their best for it: a marginal likelihood with conjugate priors, in sums.
+
+    Source:
+        Ours. Normal-inverse-gamma priors: Gelman et al., Bayesian Data Analysis, chapter 3.
+        Number in service as rate times service time: Little, Operations Research 9(3), 1961.
+
+    """
+
+    whole: Series = field(default_factory=lambda: Series(queues=True))
+    first: Series = field(default_factory=lambda: Series(queues=True))
+    rest: Series = field(default_factory=lambda: Series(queues=False))
+    replies: int = 0
+    _weight: float = 1.0
+
+    def learn(self, series: Series, record: Record) -> None:
+        """Take in one observation of a kind: `whole`, `first` or `rest`."""
+        kinds = (self.whole, self.first, self.rest)
+        for each in kinds:
+            each.reach(record.in_flight)
+        self._weight *= 1.0 + 1.0 / max(MEMORY, 2.0 * record.in_flight)
+        if self._weight > HEAVY:
+            for each in kinds:
+                each.scale(1.0 / self._weight)
+            self._weight = 1.0
+        series.add(record, FLOOR_S if series is self.first else 0.0, self._weight)
+        self.replies += 1
+
+    def compare_with(self, faster: float) -> None:
+        """Judge what was learnt so far by a line whose logarithm has fallen by `faster`."""
+        if abs(faster) > LEAST_SHIFT:
+            self.whole.shift(faster)
+            self.rest.shift(faster)
+
+    def belief(self) -> Belief:
+        """Return the median of the posterior and what goes with it."""
+        kinds = [each for each in (self.whole, self.first, self.rest) if each.weight]
+        sums = [list(each.sums()) for each in kinds]
+        size = len(sums[0]) // 2
+        prior = [_prior(i, last=i == size - 1) for i in range(size)]
+        scores = prior + prior
+        for kind, each in zip(kinds, sums, strict=True):
+            replies = kind.weight / self._weight
+            half = -0.5 * (replies + NOISE_WEIGHT)
+            for i in range(2 * size):
+                scores[i] += half * math.log(_fit(each[i], kind.weight, replies)[0])
+        highest = max(scores)
+        here = scores.index(highest) % size
+        lead = highest - max(
+            (s for i, s in enumerate(scores) if not 0.75 < PLACES[i % size] / PLACES[here] < 1.34),
+            default=highest,
+        )
+        if lead > ENOUGH:
+            total_replies = sum(each.weight for each in kinds) / self._weight
+            self._weight *= max(1.0, min(lead / ENOUGH, total_replies / LEAST_REPLIES))
+        mass = [math.exp(score - highest) for score in scores]
+        total = sum(mass)
+        below = accumulate(mass[i] + mass[size + i] for i in range(size - 1))
+        median = next((i for i, each in enumerate(below) if each >= 0.5 * total), None)
+        main = max(range(len(kinds)), key=lambda i: kinds[i].weight)
+        weight = kinds[main].weight
+        best = sums[main][scores.index(highest)]
+        variance, slowing = _fit(best, weight, weight / self._weight)
+        return Belief(
+            math.inf if median is None else float(PLACES[median]),
+            sum(mass[:size]) / total,
+            math.sqrt(variance),
+            slowing,
+            sum(each.weight for each in kinds) / self._weight,
+        )
+
+
+def _prior(i: int, *, last: bool) -> float:
+    """Return the logarithm of a capacity's prior mass; the last stands for all above as well."""
+    low = LOGS[i - 1] if i else -LOGS[1]
+    if last:
+        return -TAIL * 0.5 * (low + LOGS[i]) - math.log(TAIL)
+    return -TAIL * LOGS[i] + math.log(0.5 * (LOGS[i + 1] - low))
+
+
+def _fit(sums: Sums, weight: float, replies: float) -> tuple[float, float]:
+    """Return the variance that a hypothesis leaves, and the slowing that leaves least."""
+    r, rr, ru, u, uu = sums
+    r, u = r / weight, u / weight
+    rr, ru, uu = rr / weight - r * r, ru / weight - r * u, uu / weight - u * u
+    slowing = ru / (uu + SLOWING_WEIGHT / replies)
+    if slowing <= 0.0:
+        slowing = 0.0
+    elif slowing > MOST_SLOWING:
+        slowing = MOST_SLOWING
+    left = max(0.0, rr - slowing * (2.0 * ru - slowing * uu)) * replies
+    away = (
+        USUAL_WEIGHT
+        * replies
+        / (USUAL_WEIGHT + replies)
+        * (r - USUAL - SPREADS * math.sqrt(left / replies)) ** 2
+    )
+    return (left + away + NOISE_WEIGHT * NOISE * NOISE) / (replies + NOISE_WEIGHT), slowing

@@ -1,0 +1,186 @@
+"""The learnt window: at most as many in flight as the provider serves at once."""
+
+import math
+
+from penstock.core.events import RefusalCause
+from penstock.core.policy import Reply
+from penstock.core.rule import Rule
+from penstock.core.service_time import ServiceTime
+from penstock.core.ticket import Ticket
+from penstock.policies.capacity.window.estimate import Belief, Estimate
+from penstock.policies.capacity.window.evidence import Series
+from penstock.policies.capacity.window.flights import Flights, Record
+from penstock.policies.capacity.window.probe import Probe
+from penstock.policies.capacity.window.service import LEAST_S, ExpectedService
+from penstock.policies.capacity.window.trial import Trial
+
+FIRST_REPLIES, WARM_REPLIES = 4, 64
+RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
+"""A window that has never shrunk grows by half, a later one by a quarter, each time that replies
+sent since the last move into a window three quarters in use are back."""
+REFUSED_RATIO = 0.7
+_WINDOW = Rule(low=1, whole=True, why="for below 1 nothing is ever sent")
+_TOKENS = Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")
+
+
+class Posterior:
+    """The window is the median of what the provider may serve at once, by all that replies showed.
+
+    docs/explanation/capacity.md has the model and the measurements.
+
+    Attributes:
+        window: requests that may be in flight.
+        because, evidence: what moved it last, and the figures that this stood on.
+
+    Source:
+        Ours; see `penstock.policies.capacity.window.estimate`. Growing by what is confirmed: slow
+        start, Jacobson, SIGCOMM 1988.
+
+    """
+
+    def __init__(
+        self, *, start: float = 16, least: float = 1, window_tokens: float = math.inf
+    ) -> None:
+        """Start with a guess that holds until the first replies.
+
+        Args:
+            start: requests in flight before anything is known.
+            least: the window never falls below.
+            window_tokens: predicted tokens in flight never exceed this, except for one request.
+
+        Raises:
+            ValueError: below 1 nothing is ever sent, and half a request cannot fly.
+
+        """
+        _WINDOW.require(start=start, least=least)
+        _TOKENS.require(window_tokens=window_tokens)
+        self.window = float(max(start, least))
+        self.because = "start"
+        self.evidence: dict[str, float] = {}
+        self._least = float(least)
+        self._window_tokens = window_tokens
+        self._service = ExpectedService()
+        self._flights = Flights()
+        self._estimate = Estimate()
+        self._probe = Probe()
+        self._trial = Trial()
+        self._ramping = True
+        self._moved_at = self._refused_at = -math.inf
+        self._seen = 0
+
+    def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
+        """Say whether one more fits; one always may go."""
+        if ticket is None or not in_flight:
+            return in_flight < self.window or not in_flight
+        return (
+            in_flight < self.window
+            and self._probe.admits(ticket, in_flight)
+            and tokens + ticket.cost_tokens <= self._window_tokens
+        )
+
+    def on_dispatch(
+        self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
+    ) -> None:
+        """Remember who flew."""
+        self._flights.sent(ticket.request.id, in_flight, now=now)
+
+    def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
+        """Note that a place is free."""
+        self._flights.landed(ticket.request.id, in_flight, now=now)
+
+    def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
+        """Learn from the time to the first token: a wait stands out more than in the whole."""
+        flight = self._flights.of(ticket.request.id)
+        if flight is None:
+            return
+        tokens = ticket.request.prompt_tokens
+        line = self._service.of(ticket.request.model, service).first
+        known, expected_s = line.knows(tokens), max(LEAST_S, line.predict_s(tokens))
+        line.observe(tokens, now - flight.sent_at)
+        if known:
+            flight.first_token_at = now
+            record = self._flights.record(flight, expected_s, since=flight.sent_at, now=now)
+            self._learn(self._estimate.first, record, now)
+
+    def on_reply(self, reply: Reply, *, now: float) -> None:
+        """Learn from a whole reply, or from what came after its first token."""
+        request, tokens = reply.ticket.request, reply.output_tokens
+        flight = self._flights.of(request.id)
+        if flight is None or not tokens:
+            return
+        self._probe.replied(reply.latency_s)
+        line = self._service.of(request.model, reply.service)
+        known, expected_s = line.knows(tokens), line.predict_s(tokens)
+        faster = self._service.observe(line, tokens, reply.latency_s)
+        if not known:
+            return
+        self._estimate.compare_with(faster)
+        kind, since = self._estimate.whole, flight.sent_at
+        if not math.isnan(flight.first_token_at):
+            kind, since = self._estimate.rest, flight.first_token_at
+            expected_s -= line.first.predict_s(request.prompt_tokens)
+        if expected_s > LEAST_S:
+            self._learn(kind, self._flights.record(flight, expected_s, since=since, now=now), now)
+
+    def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
+        """Shrink, once per flight and only if the window was in use: a lone probe tells nothing."""
+        flight = self._flights.of(ticket.request.id)
+        if flight is None or flight.sent_at <= self._refused_at:
+            return
+        self._refused_at = now
+        if 2 * flight.in_flight >= self.window:
+            self._ramping = False
+            self._move(REFUSED_RATIO * self.window, "refused", {"in_flight": flight.in_flight}, now)
+
+    def _learn(self, kind: Series, record: Record, now: float) -> None:
+        """Learn from a record; of many at once, from one in so many, which tell nearly the same."""
+        self._seen += 1
+        estimate, n = self._estimate, record.in_flight
+        warm = estimate.replies > WARM_REPLIES
+        if warm and self._seen % (1 + n // 16):
+            return
+        estimate.learn(kind, record)
+        if self._try_fewer(record, now):
+            return
+        every = max(1 + n // 8, 4 if warm else 1)
+        if estimate.replies >= FIRST_REPLIES and estimate.replies % every == 0:
+            self._decide(estimate.belief(), record, now)
+
+    def _try_fewer(self, record: Record, now: float) -> bool:
+        """Say whether few fly for a moment, because every reply so far flew in a crowd."""
+        trial = self._trial
+        was, window = trial.is_open, self.window
+        if trial.goes_on(record, window, self._estimate.replies, now=now):
+            if not was:
+                self._move(trial.few, "trial", {"fewest_in_flight": trial.fewest}, now)
+            return True
+        if was:
+            self._move(trial.window, "trial_over", {"fewest_in_flight": trial.fewest}, now)
+        return False
+
+    def _decide(self, belief: Belief, record: Record, now: float) -> None:
+        """Move the window to what is believed: down at once, up as far as replies confirm it."""
+        limit, probe = belief.places, self._probe
+        in_use = record.in_flight >= IN_USE * self.window
+        if probe.holds(record, limit, self.window):
+            return
+        if in_use and probe.is_due(limit == self.window):
+            probe.open(self.window)
+            self._move(self.window + max(1.0, self.window // 16), "probe", {}, now)
+            return
+        because = "room"
+        if limit > self.window:
+            if record.sent_at < self._moved_at or not in_use:
+                return
+            growth = RAMP if self._ramping else REGROWTH
+            limit = min(limit, growth * self.window + 1.0)
+        elif limit < self.window:
+            because = "queue" if belief.queue >= 0.5 else "sharing"
+            self._ramping = False
+        self._move(limit, because, belief.figures(), now)
+
+    def _move(self, limit: float, because: str, evidence: dict[str, float], now: float) -> None:
+        window = max(self._least, float(int(limit)))
+        if window != self.window:
+            self.window, self._moved_at = window, now
+            self.because, self.evidence = because, evidence
