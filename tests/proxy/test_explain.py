@@ -48,7 +48,7 @@ def test_a_request_that_waited_for_room(mock: MockServer) -> None:
     assert "256 output tokens (p50), 1024 (p90), from default" in told
     assert "deadline after 60.000 s" in told
     assert "Dispatched to open: it had waited" in told
-    assert "because no room upstream" in told
+    assert "because there was no room upstream" in told
     assert "under a window of 1" in told
     assert "Completed, in time: 7 output tokens (reported by the provider)" in told
 
@@ -93,7 +93,7 @@ def test_a_request_that_was_tried_again(proxy: SidecarThread) -> None:
     told = _told(reply.headers["x-penstock-id"], "--admin", _admin(proxy))
     assert "The attempt ended without a reply (the upstream failed); it may be tried again" in told
     assert "Dispatched again to open" in told
-    assert "because a pause before the next attempt" in told
+    assert "because it paused before the next attempt" in told
     assert "Refused (upstream)" in told
 
 

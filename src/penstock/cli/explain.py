@@ -1,5 +1,6 @@
 """`penstock explain`: parse, wire, print."""
 
+import shutil
 import sys
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -50,11 +51,11 @@ def command(
         raise click.UsageError("give either the ID of a request, or --window")
     if request_id is None:
         records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, "window")
-        _print(explain_window(records, upstream) or ["No window moved."])
+        _print(explain_window(records, upstream, columns=_columns()) or ["No window moved."])
         return
     query = f"id={urllib.parse.quote(request_id)}"
     records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, query)
-    lines = explain(records, request_id)
+    lines = explain(records, request_id, columns=_columns())
     if not lines:
         click.echo(
             f"Nothing is known of request {request_id}. Ids look like 3f2a1c-42; the sidecar "
@@ -70,6 +71,11 @@ def _print(lines: Iterable[str]) -> None:
     click.echo("\n".join(map(printable, lines)))
 
 
+def _columns() -> int:
+    """Return the terminal's width; where there is none, lines are for programs: not broken."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
+
+
 def _from_log(path: Path) -> Iterator["Record"]:
     from penstock.log.reader import read_log
 
@@ -80,15 +86,11 @@ def _from_log(path: Path) -> Iterator["Record"]:
 
 
 def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["Record"]:
-    import tempfile
+    from penstock.log.reader import parse_log
 
     status, lines = ask(admin, token_env, f"/decisions?{query}")
     if status == 404:
         return
     if status != 200:
         raise click.ClickException(f"{admin} answered {status}: {said(lines)}")
-    # The answer is in the log's own format, so the log's own reader reads it.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "decisions.jsonl"
-        path.write_bytes(lines)
-        yield from _from_log(path)
+    yield from parse_log(lines)  # the answer is in the log's own format

@@ -34,6 +34,7 @@ from penstock.core.snapshot import Snapshot, snapshot_of
 from penstock.core.ticket import Stage, Ticket, ticket_of
 from penstock.core.timers import Timers
 from penstock.core.upstream.ledger import Upstream
+from penstock.core.waiting import Waiting
 from penstock.core.why import why_of
 from penstock.errors import ProtocolError
 
@@ -71,6 +72,7 @@ class Scheduler:
         self._tickets: dict[int, Ticket] = {}
         self._deferred = Timers()
         self._expiry = Timers()
+        self.waiting = Waiting(self._tickets, self._lanes, self._deferred)
         self._backlog = Backlog(self._classes, settings.queue_limit)
         self._now = -math.inf
         self._draining = False

@@ -95,6 +95,13 @@ class Ticket:
             self.waits[self.held_by] = self.waits.get(self.held_by, 0.0) + now - self.held_since
         self.held_by, self.held_since = cause, now
 
+    def waits_until(self, now: float) -> dict[str, float]:
+        """Return the seconds waited by cause, the wait that goes on included."""
+        waits = self.waits.copy()
+        if self.held_by and now > self.held_since:
+            waits[self.held_by] = waits.get(self.held_by, 0.0) + now - self.held_since
+        return waits
+
 
 def ticket_of(request: Request, service_p50_s: float, service_p90_s: float) -> Ticket:
     """Return a fresh ticket for an arrived request."""

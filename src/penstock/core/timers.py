@@ -34,6 +34,10 @@ class Timers:
             heapq.heapify(self._heap)
         return True
 
+    def due_at(self, request_id: int) -> float | None:
+        """Return when the request is due, or None if it is not set."""
+        return self._due.get(request_id)
+
     def next_at(self) -> float:
         """Return the earliest due time, inf if none."""
         heap, due = self._heap, self._due

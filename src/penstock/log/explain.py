@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import wrap
 
 from penstock.core.events import (
     Arrived,
@@ -18,17 +20,18 @@ from penstock.core.events import (
     WindowMoved,
 )
 from penstock.core.model import Request
-from penstock.log.format import Record
+from penstock.log.format import NAMES, Record
 
-_WAITS = {
+WAITS = {
     "order": "others of its class went first",
     "class": "another class had its turn, or room was kept for one",
-    "window": "no room upstream",
+    "window": "there was no room upstream",
     "limits": "the requests or tokens per minute were used up",
     "upstream": "the upstream was paused after refusals or failures",
     "deferral": "the cost ladder held it back",
-    "backoff": "a pause before the next attempt",
+    "backoff": "it paused before the next attempt",
 }
+"""What a request waits for, by the word in `Why.waits`."""
 _CAUSES = {
     "rate": "too many requests or tokens for the moment",
     "quota": "the account is spent",
@@ -48,7 +51,7 @@ MOVES = {
     "reply": "the policy's rule for every reply",
 }
 """What moves a window, by the word in `WindowMoved.because`."""
-_REASONS = {
+REASONS = {
     "shed": "the cost ladder refuses this rung at such a severity",
     "queue_full": "the queue is full",
     "expired": "it waited longer than its time to live",
@@ -61,46 +64,141 @@ _REASONS = {
     "too_large": "it costs more than any upstream's limits allow in a minute",
     "fault": "the scheduler failed on it (a defect of penstock: see the log)",
 }
+"""Why a request is refused, by the word in `Reject.reason`."""
 
 
-def explain(records: Iterable[Record], public_id: str) -> list[str]:
-    """Return the story of one request, a line for each thing that happened; empty if unknown.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happened to a request.
+
+    Attributes:
+        after_s: seconds since it arrived.
+        what: the event or action, as the decision log names it.
+        words: sentences.
+
+    """
+
+    after_s: float
+    what: str
+    words: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What happened to one request, in order.
+
+    Attributes:
+        request: as it arrived.
+        opening: sentences that say what it was.
+        steps: what happened to it.
+        ended: whether the last step is its end.
+        phases: how its time was spent: seconds by cause of waiting in the order of
+            `core.events.Why.waits`, then "provider" (sent, no token yet) and "tokens" (from the
+            first token to the end).
+
+    """
+
+    request: Request
+    opening: list[str]
+    steps: list[Step]
+    ended: bool
+    phases: dict[str, float]
+
+
+def story_of(
+    records: Iterable[Record], public_id: str, *, now: float | None = None
+) -> Story | None:
+    """Return what happened to one request; None if nothing is known of it.
 
     Args:
         records: of a decision log, or of the sidecar's memory; other requests are passed over.
         public_id: as the header `x-penstock-id` says it.
+        now: driver seconds up to which what goes on is counted; only what has ended if None.
 
     """
     story = [record for record in records if record.id == public_id]
     arrival = next((r for r in story if isinstance(r.what, Arrived)), None)
     if arrival is None or not isinstance(arrival.what, Arrived):
-        return []
+        return None
     request = arrival.what.request
-    lines = _opening(arrival, request, public_id)
+    steps = []
     seen_dispatch = False
     for record in story:
         words = _words(record, request, again=seen_dispatch)
         seen_dispatch = seen_dispatch or isinstance(record.what, Dispatch)
-        for number, text in enumerate(words):
-            since = f"+{record.now - request.arrived_at:.3f} s" if number == 0 else ""
-            lines.append(f"{since:>12}  {text}")
-    if not _ended(story):
-        lines.append(f"{'':12}  It has not ended yet.")
+        if words:
+            steps.append(Step(record.now - request.arrived_at, NAMES[type(record.what)], words))
+    opening = _opening(arrival, request, public_id)
+    return Story(request, opening, steps, _ended(story), _phases(story, now))
+
+
+def explain(records: Iterable[Record], public_id: str, *, columns: int = 1_000) -> list[str]:
+    """Return the story of one request, a line for each thing that happened; empty if unknown.
+
+    Args:
+        records: of a decision log, or of the sidecar's memory; other requests are passed over.
+        public_id: as the header `x-penstock-id` says it.
+        columns: lines longer than this are broken between words.
+
+    """
+    story = story_of(records, public_id)
+    if story is None:
+        return []
+    lines = [part for text in story.opening for part in wrap(text, columns)]
+    lines.append("")
+    for step in story.steps:
+        since = f"+{step.after_s:.3f} s"
+        for text in step.words:
+            lines += wrap(text, columns, initial_indent=f"{since:>12}  ", subsequent_indent=_INDENT)
+            since = ""
+    if not story.ended:
+        lines.append(f"{_INDENT}It has not ended yet.")
     return lines
 
 
-def explain_window(records: Iterable[Record], upstream: str = "") -> list[str]:
+_INDENT = " " * 14
+
+
+def _phases(story: Sequence[Record], until: float | None) -> dict[str, float]:
+    """Return the seconds of each phase; of several attempts, only the last one's sending counts."""
+    phases: dict[str, float] = {}
+    sent_at = first_at = None
+    ended_at = until
+    for record in story:
+        what = record.what
+        if isinstance(what, Dispatch | Reject | Defer):
+            phases = {cause: what.why.waits[cause] for cause in WAITS if cause in what.why.waits}
+        if isinstance(what, Dispatch):
+            sent_at, first_at, ended_at = record.now, None, until
+        elif isinstance(what, FirstToken):
+            first_at = record.now
+        elif isinstance(what, Throttled) or (isinstance(what, Failed) and what.retryable):
+            sent_at = None
+        elif isinstance(what, Completed | Cancelled | Failed):
+            ended_at = record.now
+    if sent_at is not None and ended_at is not None:
+        phases["provider"] = (ended_at if first_at is None else first_at) - sent_at
+        if first_at is not None:
+            phases["tokens"] = ended_at - first_at
+    return phases
+
+
+def explain_window(
+    records: Iterable[Record], upstream: str = "", *, columns: int = 1_000
+) -> list[str]:
     """Return a line for every move of the concurrency limit, oldest first; empty if there was none.
 
     Args:
         records: of a decision log, or of the sidecar's memory; other records are passed over.
         upstream: only this one's moves; all if empty.
+        columns: lines longer than this are broken between words.
 
     """
     return [
-        _moved(record, record.what)
+        line
         for record in records
         if isinstance(record.what, WindowMoved) and upstream in ("", record.what.upstream)
+        for line in wrap(_moved(record, record.what), columns, subsequent_indent=_INDENT)
     ]
 
 
@@ -148,7 +246,6 @@ def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
             f"{estimate.p90_tokens:.0f} (p90), from {estimate.source}; "
             f"{request.prompt_tokens} input tokens."
         ),
-        "",
     ]
 
 
@@ -199,7 +296,7 @@ def _refused(what: Reject) -> list[str]:
     again = "a new try makes no sense"
     if what.retry_after_s is not None:
         again = f"a new try makes sense after {what.retry_after_s:.1f} s"
-    reason = _REASONS.get(what.reason, what.reason)
+    reason = REASONS.get(what.reason, what.reason)
     return [
         (
             f"Refused ({what.reason}): {reason}. Rung {why.rung}, predicted cost "
@@ -229,7 +326,7 @@ def _waited(why: Why) -> str:
     if why.waited_s < 0.0005 or not why.waits:
         return f"it had waited {why.waited_s:.3f} s." if why.waited_s >= 0.005 else "at once."
     parts = [
-        f"{seconds:.3f} s because {_WAITS.get(cause, cause)}"
+        f"{seconds:.3f} s because {WAITS.get(cause, cause)}"
         for cause, seconds in sorted(why.waits.items(), key=lambda item: -item[1])
         if seconds >= 0.0005
     ]

@@ -1,8 +1,9 @@
 """Reads decision logs again: for explanations, for yesterday's traffic, for exact replays."""
 
+import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from penstock.core.events import Action, Arrived, Event, WindowMoved
 from penstock.core.model import Request
@@ -55,7 +56,18 @@ def read_log(
         raise FileNotFoundError(f"no decision log at {path}: was the service told to write one?")
     reader = _Reader(on_cut)
     for file in files:
-        yield from reader.read(file)
+        with file.open("rb") as lines:
+            yield from reader.read(lines, file)
+
+
+def parse_log(lines: bytes) -> Iterator[Record]:
+    """Yield the records of a log that is in memory, as `/decisions` sends it.
+
+    Raises:
+        LogError: a line that is no record, or a version that is not ours.
+
+    """
+    yield from _Reader(None).read(io.BytesIO(lines), Path("/decisions"))
 
 
 def replayed(records: Iterable[Record]) -> Iterator[tuple[float, list[Action], list[Action]]]:
@@ -102,25 +114,24 @@ class _Reader:
         self._header: Header | None = None
         self._requests: dict[int, Request] = {}
 
-    def read(self, file: Path) -> Iterator[Record]:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                whole = line.endswith(b"\n")
-                parsed = jsonio.loads_object(line) if whole else None
-                at_end = not whole or (parsed is None and not lines.read(1))
-                if at_end and (self._header is not None or not whole):
-                    # Cut by a crash; the next file, if any, starts anew.
-                    if self._on_cut is not None:
-                        self._on_cut(file, number)
-                    return
-                if parsed is None:
-                    raise LogError(f"{file}:{number} is no JSON object: is it a decision log?")
-                try:
-                    record = self._record(parsed)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise LogError(f"{file}:{number}: {error}") from error
-                if record is not None:
-                    yield record
+    def read(self, lines: BinaryIO, file: Path) -> Iterator[Record]:
+        for number, line in enumerate(lines, 1):
+            whole = line.endswith(b"\n")
+            parsed = jsonio.loads_object(line) if whole else None
+            at_end = not whole or (parsed is None and not lines.read(1))
+            if at_end and (self._header is not None or not whole):
+                # Cut by a crash; the next file, if any, starts anew.
+                if self._on_cut is not None:
+                    self._on_cut(file, number)
+                return
+            if parsed is None:
+                raise LogError(f"{file}:{number} is no JSON object: is it a decision log?")
+            try:
+                record = self._record(parsed)
+            except (KeyError, TypeError, ValueError) as error:
+                raise LogError(f"{file}:{number}: {error}") from error
+            if record is not None:
+                yield record
 
     def _record(self, line: dict[str, Any]) -> Record | None:
         if "penstock_decision_log" in line:

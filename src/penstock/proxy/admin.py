@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from penstock.core.events import PauseLifted
+from penstock.dashboard.app import ROOT
 from penstock.listener import Receive, Scope, Send
 from penstock.proxy.sidecar import Sidecar
 from penstock.wire.secret import Secret
@@ -45,7 +46,7 @@ class AdminApp:
             "/decisions": self._decisions,
         }
         actions: dict[str, Page] = {"/admin/upstreams/{name}/lift": self._lift}
-        self._served = " ".join(pages)
+        self._served = " ".join((*pages, ROOT))
         routes = [Route(path, page) for path, page in pages.items()]
         routes += [
             Route(path, self._changing(action), methods=["POST"])
@@ -61,7 +62,9 @@ class AdminApp:
         if scope["type"] != "http":
             raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
         refusal = self._refusal(Request(scope))
-        await (refusal or self._starlette)(scope, receive, cast("types.Send", send))
+        page = scope["path"] == ROOT or scope["path"].startswith(f"{ROOT}/")
+        served = self._sidecar.dashboard if page else self._starlette
+        await (refusal or served)(scope, receive, cast("types.Send", send))
 
     def _refusal(self, request: Request) -> Response | None:
         """Return the answer to who may not; None to who may.

@@ -118,6 +118,7 @@ class Running:
             started()
             await self._stop.wait()
             await self._drain()
+            self.sidecar.dashboard.close()
             grace_s = 0.0 if self._force.is_set() else FAREWELL_S
             await asyncio.gather(*(listener.stop(grace_s) for listener in listeners))
         finally:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from penstock.calls.factory import RequestFactory
 from penstock.core.snapshot import Snapshot
+from penstock.dashboard.app import DashboardApp
+from penstock.dashboard.state import State
 from penstock.policies.registry import build_scheduler
 from penstock.proxy.body_room import BodyRoom
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.estimating import default_class_of, table_of
 from penstock.proxy.guard import Guard
+from penstock.proxy.observe.live import LiveSource
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
 from penstock.proxy.request_reader import RequestReader
@@ -37,6 +40,7 @@ class Sidecar:
         reader: checks requests.
         predictor: predicts output tokens.
         metrics: what is counted.
+        dashboard: the page for operators.
         draining: True from `drain` on.
 
     """
@@ -62,14 +66,19 @@ class Sidecar:
         scheduler = build_scheduler(loaded.settings)
         self.factory = RequestFactory(loaded.settings.classes, run=new_run())
         self.driver = Driver(scheduler, observers=observers)
+        now, wall = self.driver.now(), time.time()
         self.recent = Recent(
             config.admin.decisions_kept if config.admin.enabled else 0,
             self.metrics,
             run=self.factory.run,
-            started_at=self.driver.now(),
-            wall_now=time.time(),
+            started_at=now,
+            wall_now=wall,
         )
         self.driver.observers.append(self.recent)
+        state = State(self.factory.run, now=now, wall=wall)
+        if config.admin.enabled:
+            self.driver.observers.append(state)
+        self.dashboard = DashboardApp(LiveSource(state, self.driver, self.recent))
         self.gate = Gate(self.driver, self.factory)
         self.predictor = LearnedPredictor(predictor, table_of(config))
         routing = Routing((link.serves, link.wants_caller_key) for link in self.links.values())

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.model import Request
+from penstock.core.waiting import Held, Place
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.pulse import Pulse
@@ -62,6 +63,11 @@ class Core(Protocol):
 
     def snapshot(self, now: float | None = None) -> Any:
         """Return the state for people and dashboards, as it is `now` or was at the last event."""
+        ...
+
+    @property
+    def waiting(self) -> Any:
+        """What reads who waits and for what, for people and dashboards."""
         ...
 
 
@@ -165,13 +171,31 @@ class Driver:
 
     def snapshot(self) -> Any:
         """Return the scheduler's snapshot, with every event taken in that was told before."""
+        return self._read(
+            lambda: self._core.snapshot(None if self._clock is None else self._clock.time())
+        )
+
+    def held(self) -> list[Held]:
+        """Return what waits, by class, tenant and cause."""
+        held: list[Held] = self._read(self._core.waiting.held)
+        return held
+
+    def place(self, request_id: int) -> Place | None:
+        """Return where a request stands that waits; None if it does not."""
+        place: Place | None = self._read(
+            lambda: self._core.waiting.place(request_id, now=max(self.now(), self._last_now))
+        )
+        return place
+
+    def _read(self, read: Callable[[], Any]) -> Any:
+        """Return what is read of the scheduler once every event told before is taken in."""
         if self._worker == threading.get_ident():  # an observer asks, in the middle of a decision
-            return self._core.snapshot()
+            return read()
         with self._turn:
             self._empty_inbox(None)
-            snapshot = self._core.snapshot(None if self._clock is None else self._clock.time())
+            found = read()
         self._work(None)
-        return snapshot
+        return found
 
     def submit(self, request: Request, waiter: Waiter) -> None:
         """Hand a new request to the scheduler; its word comes to the waiter, perhaps at once.

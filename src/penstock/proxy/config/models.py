@@ -131,7 +131,7 @@ class Server(Table):
 
 
 class Admin(Table):
-    """Where operators look: /healthz, /readyz, /metrics, /snapshot, /decisions."""
+    """Where operators look: /healthz, /readyz, /metrics, /snapshot, /decisions, /dashboard."""
 
     enabled: bool = Field(True, description="Whether the admin listener runs.")
     host: Text = Field(
@@ -147,7 +147,7 @@ class Admin(Table):
     hosts: HostNames = Field((), description="As `server.hosts`, for operators.")
     origins: Items[Origin] = Field((), description="As `server.origins`, for operators.")
     decisions_kept: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
-        2_000, description="How many requests /decisions remembers; 0 for none."
+        2_000, description="How many ended requests /decisions remembers; 0 for none."
     )
 
     def complaints(self) -> Complaints:

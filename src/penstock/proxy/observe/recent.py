@@ -1,18 +1,31 @@
 """The last decisions, kept for `/decisions` and `penstock explain`; no text, no keys."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 
-from penstock.core.events import Action, Arrived, Event, WindowMoved
+from penstock.core.events import (
+    Action,
+    Arrived,
+    Cancelled,
+    Completed,
+    Event,
+    Failed,
+    Reject,
+    WindowMoved,
+)
 from penstock.log.format import VERSION, line_of, veiled
 from penstock.proxy.observe.metrics import Metrics
 from penstock.wire import jsonio
 
 Note = tuple[float, Event | Action]
+_ENDS = (Completed, Cancelled)
 
 
 class Recent:
-    """Remembers what was decided about the last requests, up to a bound, and has it counted.
+    """Remembers what was decided about requests, and has it counted.
+
+    All that wait or fly are remembered (their number is the scheduler's to bound), and of those
+    that have ended the latest, up to a bound: what has waited longest is what people ask about.
 
     It speaks the decision log's format, so that whatever reads the log reads this. It passes
     decisions on to the metrics itself: a second observer would cost 4 us on every request.
@@ -40,7 +53,8 @@ class Recent:
                 "settings": None,
             }
         )
-        self._by_id: OrderedDict[int, list[Note]] = OrderedDict()
+        self._by_id: dict[int, list[Note]] = {}
+        self._ended: dict[int, None] = {}  # in the order of their ends
         self._moves: deque[Note] = deque(maxlen=requests_kept)
 
     def event(self, now: float, event: Event) -> None:
@@ -49,13 +63,13 @@ class Recent:
             if not self._kept:
                 return
             self._by_id[event.request.id] = [(now, event)]
-            if len(self._by_id) > self._kept:
-                self._by_id.popitem(last=False)
             return
         id_ = getattr(event, "request_id", None)
         notes = self._by_id.get(id_) if id_ is not None else None
         if notes is not None:
             notes.append((now, event))
+            if isinstance(event, _ENDS) or (isinstance(event, Failed) and not event.retryable):
+                self._end(event.request_id)
 
     def action(self, now: float, action: Action) -> None:
         """Note an action."""
@@ -66,6 +80,14 @@ class Recent:
         notes = self._by_id.get(action.request.id)
         if notes is not None:
             notes.append((now, action))
+            if type(action) is Reject:
+                self._end(action.request.id)
+
+    def _end(self, id_: int) -> None:
+        self._ended[id_] = None
+        if len(self._ended) > self._kept:
+            oldest = next(iter(self._ended))
+            del self._ended[oldest], self._by_id[oldest]
 
     def of(self, public_id: str) -> bytes | None:
         """Return one request's lines; None if nothing is kept of it."""

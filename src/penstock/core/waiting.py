@@ -1,0 +1,118 @@
+"""What waits now, counted by cause, and where one request stands: for people who ask."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from penstock.core.events import Why
+from penstock.core.lane import Lane
+from penstock.core.lanes import Lanes
+from penstock.core.ticket import Stage, Ticket
+from penstock.core.timers import Timers
+from penstock.core.why import why_of
+
+
+@dataclass(slots=True)
+class Held:
+    """The waiting requests of one class and tenant that wait for one cause.
+
+    Attributes:
+        cause: as in `Why.waits`: "order", "class", "window", "limits", "upstream", "deferral",
+            "backoff".
+        arrived_at: when the oldest of them arrived, driver seconds.
+        latest_start: the earliest time, driver seconds, after which the p90 of one of them no
+            longer fits its deadline; inf if none has a deadline.
+
+    """
+
+    traffic_class: str
+    tenant: str
+    cause: str
+    requests: int = 0
+    tokens: float = 0.0
+    arrived_at: float = math.inf
+    latest_start: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request stands that still waits.
+
+    Attributes:
+        cause: what it waits for now, as in `Why.waits`.
+        held_until: when a timer lets it go on, driver seconds; None if it waits for no timer.
+        position: which one of its tenant's in its class it is, in the order of the class's
+            ordering policy if nothing else arrived; 1 goes next. None while a timer holds it.
+        tenants: how many tenants wait in its class; they take turns.
+        why: what a decision made now would stand on; `why.waits` counts up to now.
+
+    """
+
+    cause: str
+    held_until: float | None
+    position: int | None
+    tenants: int
+    why: Why
+
+
+class Waiting:
+    """Reads the tickets that wait; changes nothing. Both answers look at every ticket."""
+
+    def __init__(self, tickets: Mapping[int, Ticket], lanes: Lanes, deferred: Timers) -> None:
+        """Look at these."""
+        self._tickets = tickets
+        self._lanes = lanes
+        self._deferred = deferred
+
+    def held(self) -> list[Held]:
+        """Return what waits by class, tenant and cause, in the order of the oldest."""
+        found: dict[tuple[str, str, str], Held] = {}
+        for ticket in self._tickets.values():
+            if ticket.stage is Stage.IN_FLIGHT:
+                continue
+            request = ticket.request
+            key = (request.traffic_class, request.tenant, ticket.held_by)
+            held = found.get(key)
+            if held is None:
+                held = found[key] = Held(*key)
+            held.requests += 1
+            held.tokens += ticket.cost_tokens
+            held.arrived_at = min(held.arrived_at, request.arrived_at)
+            held.latest_start = min(held.latest_start, ticket.latest_start)
+        return sorted(found.values(), key=lambda each: each.arrived_at)
+
+    def place(self, request_id: int, *, now: float) -> Place | None:
+        """Return where a request stands; None if it does not wait."""
+        ticket = self._tickets.get(request_id)
+        if ticket is None or ticket.stage is Stage.IN_FLIGHT:
+            return None
+        lane = self._lanes.of(ticket.request.model)
+        why = why_of(ticket, lane, now)
+        why.waits = ticket.waits_until(now)
+        if ticket.stage is Stage.DEFERRED:
+            return Place(ticket.held_by, self._deferred.due_at(request_id), None, 0, why)
+        same = list(self._queued_beside(ticket, lane))
+        mine = [each for each in same if each.request.tenant == ticket.request.tenant]
+        tenants = len({each.request.tenant for each in same})
+        return Place(ticket.held_by, None, _position(ticket, mine, lane, now), tenants, why)
+
+    def _queued_beside(self, ticket: Ticket, lane: Lane) -> Iterator[Ticket]:
+        name = ticket.request.traffic_class
+        for each in self._tickets.values():
+            request = each.request
+            beside = each.stage is Stage.QUEUED and request.traffic_class == name
+            if beside and self._lanes.of(request.model) is lane:
+                yield each
+
+
+def _position(ticket: Ticket, tickets: list[Ticket], lane: Lane, now: float) -> int:
+    """Return how many takes from a queue of these it is until the ticket comes, itself included."""
+    queue = lane.make_queue()
+    for each in tickets:
+        queue.push(each, now=now)
+    taken = 1
+    while (head := queue.head(now=now)) is not ticket:
+        assert head is not None
+        queue.take(head, now=now)
+        taken += 1
+    return taken

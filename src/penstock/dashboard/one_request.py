@@ -1,0 +1,123 @@
+"""The answer to "why is it slow?": one request's story, also while it waits."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from penstock.core.waiting import Place
+from penstock.dashboard.views import LATELY_S, Source
+from penstock.log.explain import WAITS, Story
+
+HELPS = {
+    "order": "a shorter deadline if it is urgent, a class of its own, or less of the same class",
+    "class": "a class with more weight, if it is as urgent as those that go before it",
+    "window": "another upstream: penstock sends as much at once as the provider serves without "
+    "queueing inside (see Window)",
+    "limits": "a higher limit on requests or tokens a minute, at the provider or in the "
+    "configuration",
+    "upstream": "another upstream: this one refused or failed (see Now for how long it is paused)",
+    "deferral": "less load, or a class or an estimate that stands on a cheaper rung: the provider "
+    "was overloaded",
+    "backoff": "another upstream: its earlier attempt was refused or failed",
+}
+"""What to do about a wait, by the word in `Why.waits`."""
+
+
+def request_view(source: Source, public_id: str) -> dict[str, Any] | None:
+    """Return one request's story, and where it stands if it still waits; None if unknown."""
+    story = source.story(public_id)
+    if story is None:
+        return None
+    request = story.request
+    now = source.now()
+    place = None if story.ended or not source.live else source.place(request.id)
+    phases = story.phases
+    if place is not None:
+        phases = {cause: place.why.waits[cause] for cause in WAITS if cause in place.why.waits}
+    where = None if place is None else _place(source, place, request.traffic_class, now)
+    return {
+        "id": public_id,
+        "live": source.live,
+        "summary": _summary(story, phases, where, now),
+        "opening": story.opening,
+        "steps": [asdict(step) for step in story.steps],
+        "ended": story.ended,
+        "phases": phases,
+        "age_s": now - request.arrived_at,
+        "place": where,
+        "words": {"waits": WAITS},
+    }
+
+
+def _summary(
+    story: Story, phases: Mapping[str, float], place: Mapping[str, Any] | None, now: float
+) -> list[str]:
+    """Return the answer to "why is it slow?" in a few sentences."""
+    waits = sorted(((s, cause) for cause, s in phases.items() if cause in WAITS), reverse=True)
+    waited_s = sum(seconds for seconds, _ in waits)
+    causes = ", ".join(f"{s:.1f} s because {WAITS[cause]}" for s, cause in waits if s >= 0.05)
+    provider_s = phases.get("provider", 0.0) + phases.get("tokens", 0.0)
+    if place is not None:
+        lines = [f"It waits: {waited_s:.1f} s so far ({causes or 'it has only come'})."]
+        lines.append(f"Now it waits because {place['words']}.")
+        if place["position"] is not None:
+            lines.append(_turn(place))
+        elif place["held_until_s"] is not None:
+            lines.append(f"It is looked at again in {max(0.0, place['held_until_s']):.1f} s.")
+    else:
+        age_s = (
+            story.steps[-1].after_s
+            if story.ended and story.steps
+            else now - story.request.arrived_at
+        )
+        verb = "It took" if story.ended else "It is under way, for"
+        here = f"{waited_s:.1f} s waiting here" + (f" ({causes})" if causes else "")
+        lines = [f"{verb} {age_s:.1f} s: {here}, {provider_s:.1f} s at the provider."]
+        if story.ended and story.steps:
+            lines.append(story.steps[-1].words[0])
+    if waits and waits[0][0] > provider_s and waits[0][1] in HELPS:
+        lines.append(f"What helps: {HELPS[waits[0][1]]}.")
+    return lines
+
+
+def _turn(place: Mapping[str, Any]) -> str:
+    """Return where it stands in its queue, and when its turn may come."""
+    turn = f"It is number {place['position']:,} of its class"
+    if place["tenants"] > 1:
+        turn = (
+            f"It is number {place['position']:,} of its tenant; "
+            f"{place['tenants']} tenants take turns"
+        )
+    if place["start_in_s"] is None:
+        return f"{turn}; none of its class was sent in the last {place['over_s']:.0f} s."
+    pace = f"{place['sent_lately']:,} of its class were sent in the last {place['over_s']:.0f} s"
+    return f"{turn}; {pace}, so its turn comes in about {place['start_in_s']:.1f} s."
+
+
+def _place(source: Source, place: Place, traffic_class: str, now: float) -> dict[str, Any]:
+    """Return where a request stands, and when it may start at its class's recent pace."""
+    state = source.state
+    over_s = min(LATELY_S, max(1.0, now - state.spans.start))
+    sent = state.spans.since(now - LATELY_S).sent.get(traffic_class, 0)
+    start_in_s = None
+    if place.held_until is not None:
+        start_in_s = max(0.0, place.held_until - now)
+    elif place.position is not None and sent:
+        start_in_s = place.position * place.tenants * over_s / sent
+    slack_s = place.why.slack_s
+    return {
+        "cause": place.cause,
+        "words": WAITS.get(place.cause, place.cause),
+        "position": place.position,
+        "tenants": place.tenants,
+        "held_until_s": None if place.held_until is None else place.held_until - now,
+        "sent_lately": sent,
+        "over_s": over_s,
+        "start_in_s": start_in_s,
+        "waited_s": place.why.waited_s,
+        "slack_s": slack_s,
+        "window": place.why.window,
+        "in_flight": place.why.in_flight,
+        "backlog": place.why.backlog,
+        "severity": place.why.severity,
+    }

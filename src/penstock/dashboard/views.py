@@ -1,0 +1,292 @@
+"""What each part of the page shows, as plain data ready for JSON."""
+
+import heapq
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from penstock.core.snapshot import Snapshot
+from penstock.core.waiting import Held, Place
+from penstock.dashboard.spans import Ended, Span
+from penstock.dashboard.state import InHand, State
+from penstock.log.explain import MOVES, REASONS, WAITS, Story
+
+LATELY_S = 60.0
+"""Rates are those of the last minute: it holds enough calls, and no load of an hour ago."""
+TENANTS_SHOWN, SLOWEST_SHOWN, WAITING_SHOWN = 20, 30, 10
+RESULTS = {
+    "completed": "completed in time",
+    "late": "completed after its deadline",
+    "failed": "failed",
+    "cancelled": "cancelled by its caller",
+}
+
+
+class Source(Protocol):
+    """Where the page's data come from: a running scheduler, or a log.
+
+    Attributes:
+        state: what was counted.
+        live: whether time goes on.
+
+    """
+
+    state: State
+    live: bool
+
+    def now(self) -> float:
+        """Return the moment that is shown, driver seconds."""
+        ...
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the scheduler's state; None if there is only a log."""
+        ...
+
+    def held(self) -> Sequence[Held] | None:
+        """Return what waits by class, tenant and cause; None if there is only a log."""
+        ...
+
+    def place(self, number: int) -> Place | None:
+        """Return where a waiting request stands; None if it does not wait, or in a log."""
+        ...
+
+    def story(self, public_id: str) -> Story | None:
+        """Return what happened to a request; None if nothing is known of it."""
+        ...
+
+
+def now_view(source: Source) -> dict[str, Any]:
+    """Return who waits, who flies, and how fast it goes."""
+    state, now = source.state, source.now()
+    lately = state.spans.since(now - LATELY_S)
+    over_s = min(LATELY_S, max(1.0, now - state.spans.start))
+    held = source.held()
+    rows = _held_of_log(state.in_hand.values()) if held is None else held
+    return {
+        "upstreams": _upstreams(state, source.snapshot(), now),
+        "severity": state.severity,
+        "classes": _classes(rows, state.in_hand.values(), lately, over_s, now),
+        "rates_over_s": over_s,
+        "longest_waiting": _longest_waiting(state, now),
+        "slowest": _slowest(state, now - LATELY_S * 15),
+    }
+
+
+def why_view(source: Source) -> dict[str, Any]:
+    """Return the seconds of waiting by cause, over time and by class, and what waits now."""
+    state, now = source.state, source.now()
+    times, waits = state.spans.series(now, _waits_by_cause)
+    total = state.spans.since(-math.inf)
+    by_class: dict[str, dict[str, float]] = {}
+    for (name, cause), seconds in total.waits.items():
+        by_class.setdefault(name, {})[cause] = seconds
+    waiting: dict[str, int] = defaultdict(int)
+    for each in source.held() or ():
+        waiting[each.cause] += each.requests
+    return {
+        "times": [at + state.wall_offset_s for at in times],
+        "waits": {cause: waits[cause] for cause in WAITS if cause in waits},
+        "by_class": by_class,
+        "waiting_now": waiting if source.held() is not None else None,
+        "slowest": _slowest(state, -math.inf),
+    }
+
+
+def window_view(source: Source) -> dict[str, Any]:
+    """Return every kept move of the windows with its reason, newest first."""
+    state = source.state
+    offset = state.wall_offset_s
+    return {
+        "windows": state.windows,
+        "now": source.now() + offset,
+        "moves": [
+            {"at": at + offset, **asdict(move), "words": MOVES.get(move.because, move.because)}
+            for at, move in reversed(state.moves)
+        ],
+    }
+
+
+def predictor_view(source: Source) -> dict[str, Any]:
+    """Return how good the estimates were, by route, over the last replies of each."""
+    figures = source.state.predictions.figures()
+    return {"routes": [{"route": name, **asdict(each)} for name, each in figures.items()]}
+
+
+def refusals_view(source: Source) -> dict[str, Any]:
+    """Return how many were refused, by class, reason and rung, and the latest."""
+    state = source.state
+    counts = state.spans.since(-math.inf).refused
+    return {
+        "counts": [
+            {"traffic_class": name, "reason": reason, "rung": rung, "requests": count,
+             "words": REASONS.get(reason, reason)}
+            for (name, reason, rung), count in sorted(counts.items(), key=lambda item: -item[1])
+        ],
+        "latest": [
+            {**asdict(each), "at": each.at + state.wall_offset_s}
+            for each in reversed(state.refusals)
+        ],
+    }  # fmt: skip
+
+
+VIEWS: dict[str, Callable[[Source], dict[str, Any]]] = {
+    "now": now_view,
+    "why": why_view,
+    "window": window_view,
+    "predictor": predictor_view,
+    "refusals": refusals_view,
+}
+
+
+def view(source: Source, name: str) -> dict[str, Any]:
+    """Return one part of the page by its name in `VIEWS`, with what every part says."""
+    snapshot = source.snapshot()
+    return {
+        "view": name,
+        "live": source.live,
+        "at": source.now() + source.state.wall_offset_s,
+        "draining": snapshot is not None and snapshot.draining,
+        "words": {"waits": WAITS, "results": RESULTS | REASONS},
+        **VIEWS[name](source),
+    }
+
+
+def _waits_by_cause(span: Span) -> dict[str, float]:
+    found: dict[str, float] = defaultdict(float)
+    for (_, cause), seconds in span.waits.items():
+        found[cause] += seconds
+    return found
+
+
+def _upstreams(state: State, snapshot: Snapshot | None, now: float) -> list[dict[str, Any]]:
+    flying: dict[str, int] = defaultdict(int)
+    for each in state.in_hand.values():
+        if each.upstream:
+            flying[each.upstream] += 1
+    if snapshot is None:
+        names = dict.fromkeys([*state.windows, *flying])
+        return [
+            {"name": name, "window": state.windows.get(name), "in_flight": flying[name]}
+            for name in names
+        ]
+    return [
+        {
+            "name": name,
+            "window": each.window,
+            "in_flight": each.in_flight,
+            "slowdown": each.slowdown,
+            "paused_s": max(0.0, each.open_at - now),
+            "probation": each.probation,
+            "pauses": Counter(f"{pause.state}: {pause.cause}" for pause in each.pauses),
+            "moved": None if each.window_moved is None else each.window_moved.because,
+        }
+        for name, each in snapshot.upstreams.items()
+    ]
+
+
+@dataclass(slots=True)
+class _ClassRow:
+    waiting: int = 0
+    waiting_tokens: float = 0.0
+    in_flight: int = 0
+    arrived_at: float = math.inf
+    latest_start: float = math.inf
+    causes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    tenants: dict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))
+
+
+def _classes(
+    held: Iterable[Held], in_hand: Iterable[InHand], lately: Span, over_s: float, now: float
+) -> list[dict[str, Any]]:
+    rows: dict[str, _ClassRow] = defaultdict(_ClassRow)
+    for each in held:
+        row = rows[each.traffic_class]
+        row.waiting += each.requests
+        row.waiting_tokens += each.tokens
+        row.arrived_at = min(row.arrived_at, each.arrived_at)
+        row.latest_start = min(row.latest_start, each.latest_start)
+        row.causes[each.cause] += each.requests
+        row.tenants[each.tenant].append(each)
+    for known in in_hand:
+        if known.upstream:
+            rows[known.request.traffic_class].in_flight += 1
+    ended: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for (name, result), count in lately.ended.items():
+        ended[name][result] += count
+    names = dict.fromkeys([*rows, *lately.arrived, *ended])
+    return [
+        {
+            "name": name,
+            "waiting": rows[name].waiting,
+            "waiting_tokens": rows[name].waiting_tokens,
+            "in_flight": rows[name].in_flight,
+            **_urgency(rows[name].arrived_at, rows[name].latest_start, now),
+            "causes": rows[name].causes,
+            "arrived_per_s": lately.arrived.get(name, 0) / over_s,
+            "sent_per_s": lately.sent.get(name, 0) / over_s,
+            "ended": ended[name],
+            "tenants": _tenants(rows[name].tenants, now),
+        }
+        for name in sorted(names)
+    ]
+
+
+def _urgency(arrived_at: float, latest_start: float, now: float) -> dict[str, float | None]:
+    return {
+        "oldest_s": now - arrived_at if arrived_at < math.inf else None,
+        "slack_s": latest_start - now if latest_start < math.inf else None,
+    }
+
+
+def _tenants(tenants: dict[str, list[Held]], now: float) -> list[dict[str, Any]]:
+    """Return the tenants with the most waiting; their names are the callers', so not all."""
+    rows = [
+        {
+            "name": name,
+            "waiting": sum(each.requests for each in held),
+            **_urgency(
+                min(each.arrived_at for each in held), min(each.latest_start for each in held), now
+            ),
+        }
+        for name, held in tenants.items()
+    ]
+    if [row["name"] for row in rows] == [""]:
+        return []
+    return heapq.nlargest(TENANTS_SHOWN, rows, key=lambda row: row["waiting"])
+
+
+def _held_of_log(in_hand: Iterable[InHand]) -> list[Held]:
+    """Return what waits at the end of a log; for what is not known there, cause "" stands."""
+    found: dict[tuple[str, str], Held] = {}
+    for known in in_hand:
+        request = known.request
+        if known.upstream:
+            continue
+        key = (request.traffic_class, request.tenant)
+        held = found.setdefault(key, Held(*key, ""))
+        held.requests += 1
+        held.tokens += request.cost_tokens
+        held.arrived_at = min(held.arrived_at, request.arrived_at)
+    return list(found.values())
+
+
+def _longest_waiting(state: State, now: float) -> list[dict[str, Any]]:
+    waiting = (each for each in state.in_hand.values() if not each.upstream)
+    oldest = heapq.nsmallest(WAITING_SHOWN, waiting, key=lambda each: each.request.arrived_at)
+    return [
+        {
+            "id": state.id_of(each.request.id),
+            "traffic_class": each.request.traffic_class,
+            "tenant": each.request.tenant,
+            "waited_s": now - each.request.arrived_at,
+            "attempts": each.attempts,
+        }
+        for each in oldest
+    ]
+
+
+def _slowest(state: State, then: float) -> list[dict[str, Any]]:
+    slowest: list[Ended] = heapq.nlargest(SLOWEST_SHOWN, state.spans.slowest_since(then))
+    return [{**asdict(each), "at": each.ended_at + state.wall_offset_s} for each in slowest]

@@ -1,0 +1,48 @@
+"""The dashboard's data from the running sidecar."""
+
+from collections.abc import Sequence
+
+from penstock.core.snapshot import Snapshot
+from penstock.core.waiting import Held, Place
+from penstock.dashboard.state import State
+from penstock.log.explain import Story, story_of
+from penstock.log.reader import parse_log
+from penstock.proxy.observe.recent import Recent
+from penstock.runtime.driver import Driver
+
+
+class LiveSource:
+    """What goes on now."""
+
+    live = True
+
+    def __init__(self, state: State, driver: Driver, recent: Recent) -> None:
+        """Look at these."""
+        self.state = state
+        self._driver = driver
+        self._recent = recent
+
+    def now(self) -> float:
+        """Return the driver's time."""
+        return self._driver.now()
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the scheduler's state."""
+        found = self._driver.snapshot()
+        assert isinstance(found, Snapshot)
+        return found
+
+    def held(self) -> Sequence[Held] | None:
+        """Return what waits."""
+        return self._driver.held()
+
+    def place(self, number: int) -> Place | None:
+        """Return where a request stands."""
+        return self._driver.place(number)
+
+    def story(self, public_id: str) -> Story | None:
+        """Return one request's story, of those that the sidecar remembers."""
+        lines = self._recent.of(public_id)
+        if lines is None:
+            return None
+        return story_of(parse_log(lines), public_id, now=self.now())
