@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from penstock.batch.lines import Line
+from penstock.batch.reply import Reply
 from penstock.batch.runner import Batch
-from penstock.batch.sending import Reply
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
+from penstock.wire.usage import Usage
 from tests.batch.files import batch_file, checkpoint_of, ids_in
 
 
@@ -31,7 +32,7 @@ def run_in_child(source: Path, sent: Path) -> int:
         async def send(line: Line, *, deadline_s: float | None) -> Reply:
             os.write(note, line.custom_id.encode() + b"\n")
             await asyncio.sleep(0.001)
-            return Reply(200, "q", {"n": line.number}, 1, 1)
+            return Reply(200, "q", {"n": line.number}, Usage(1, 1))
 
         async def main() -> None:
             with checkpoint_of(source) as store:

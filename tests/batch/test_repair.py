@@ -14,6 +14,7 @@ from penstock.batch.lines import BatchError
 from penstock.cli.group import group
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
+from penstock.wire.usage import Usage
 from tests.batch.files import batch_file, checkpoint_of, ids_in, request
 
 ANSWERED = 12
@@ -147,7 +148,7 @@ def test_a_repair_needs_the_same_input_as_its_checkpoint(done: Command) -> None:
 def test_a_half_line_after_the_committed_ones_is_cut_off(tmp_path: Path) -> None:
     source = batch_file(tmp_path, 2)
     with checkpoint_of(source) as store:
-        store.succeeded(1, b'{"custom_id": "r0"}\n', prompt=1, output=1)
+        store.succeeded(1, b'{"custom_id": "r0"}\n', Usage(1, 1))
     with (tmp_path / "out.jsonl").open("ab") as file:
         file.write(b'{"custom_id": "r1", "resp')
 

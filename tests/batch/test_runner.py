@@ -1,32 +1,61 @@
 """A batch is worked off: failures are tried again, deadlines kept, every end written."""
 
 import asyncio
+import json
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from penstock.batch.checkpoint import Checkpoint
 from penstock.batch.lines import BatchError, Line, inspect
+from penstock.batch.reply import Reply, Standing, reply_of
 from penstock.batch.runner import Batch
-from penstock.batch.sending import Reply, Unreachable
 from penstock.cli.group import group
 from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in
 
-OK = Reply(200, "q", {"ok": True}, 3, 5)
+CHAT = {
+    "choices": [{"message": {"role": "assistant", "content": "ok"}}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 5},
+}
+
+
+@dataclass(frozen=True)
+class Http:
+    """An answer as it comes over the wire."""
+
+    status: int
+    body: Any = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def reply(self, line: Line) -> Reply:
+        text = self.body if isinstance(self.body, str) else json.dumps(self.body)
+        headers = {"x-request-id": "q", **self.headers}
+        return reply_of(line, self.status, headers, text.encode(), None, wall_now=0.0)
+
+
+def error(message: str, code: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "t", "code": code}}
+
+
+OK = Http(200, CHAT)
+BROKE = Reply(0, standing=Standing.BROKEN, why="ReadError: reset")
+NOBODY = Reply(0, standing=Standing.BROKEN, why="ConnectError: refused", away=True)
 
 
 class Provider:
     """Answers by a function of (line number, how often it was sent)."""
 
-    def __init__(self, answer: Callable[[int, int], Reply | Exception], takes_s: float = 1.0):
+    def __init__(self, answer: Callable[[int, int], Reply | Http], takes_s: float = 1.0):
         self.answer = answer
         self.takes_s = takes_s
         self.sent: list[int] = []
@@ -42,9 +71,7 @@ class Provider:
         finally:
             self.flying -= 1
         answer = self.answer(line.number, self.sent.count(line.number))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return answer.reply(line) if isinstance(answer, Http) else answer
 
 
 def work(
@@ -74,7 +101,7 @@ def work(
 
 
 def test_trouble_is_told_while_a_line_is_tried_again(tmp_path: Path) -> None:
-    first: list[Reply | Exception] = [Unreachable("ConnectError: refused"), Reply(503), OK]
+    first: list[Reply | Http] = [NOBODY, Http(503), OK]
     source = batch_file(tmp_path, 1)
     told: list[str] = []
 
@@ -117,13 +144,12 @@ def test_every_line_is_answered_and_so_many_fly(tmp_path: Path) -> None:
     assert provider.most == 3
     assert (store.totals.succeeded, store.totals.output_tokens) == (10, 50)
     answer = lines_in(tmp_path / "out.jsonl")[0]
-    assert answer["response"] == {"status_code": 200, "request_id": "q", "body": {"ok": True}}
+    assert answer["response"] == {"status_code": 200, "request_id": "q", "body": CHAT}
     assert answer["error"] is None
 
 
 def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
-    answers: list[Reply | Exception] = [Reply(429, retry_after_s=5.0), Reply(500)]
-    answers += [Unreachable("reset"), OK]
+    answers: list[Reply | Http] = [Http(429, "", {"retry-after": "5"}), Http(500), BROKE, OK]
     provider = Provider(lambda _line, tries: answers[tries - 1])
     work(batch_file(tmp_path, 1), provider)
     assert provider.sent == [1, 1, 1, 1]
@@ -131,16 +157,16 @@ def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_the_callers_mistake_fails_at_once_with_the_providers_words(tmp_path: Path) -> None:
-    provider = Provider(lambda _line, _try: Reply(400, "q", {"error": {"message": "bad"}}))
+    provider = Provider(lambda _line, _try: Http(400, error("bad")))
     store = work(batch_file(tmp_path, 1), provider)
     (failure,) = lines_in(tmp_path / "errors.jsonl")
     assert provider.sent == [1]
-    assert failure["response"]["body"] == {"error": {"message": "bad"}}
+    assert failure["response"]["body"] == error("bad")
     assert store.totals.failed == 1
 
 
 def test_a_line_that_can_never_pass_fails_alone_whatever_its_status(tmp_path: Path) -> None:
-    never = Reply(429, "q", {"error": {"message": "Request too large"}}, final=True)
+    never = Http(429, error("Request too large for gpt-5 on tokens per min", "rate_limit_exceeded"))
     source = batch_file(tmp_path, 5)
     provider = Provider(lambda number, _: never if number == 2 else OK)
 
@@ -152,12 +178,18 @@ def test_a_line_that_can_never_pass_fails_alone_whatever_its_status(tmp_path: Pa
     assert failure["response"]["status_code"] == 429
 
 
-def test_a_line_at_which_connections_break_is_given_up(tmp_path: Path) -> None:
-    provider = Provider(lambda line, _try: Unreachable("ReadError: reset") if line == 1 else OK)
-    work(batch_file(tmp_path, 3), provider)
-    (failure,) = lines_in(tmp_path / "errors.jsonl")
+def test_a_line_at_which_connections_break_is_left_to_the_next_run(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 3)
+    provider = Provider(lambda line, _try: BROKE if line == 1 else OK)
+    work(source, provider)
     assert provider.sent.count(1) == 6
-    assert failure["error"] == {"code": "unreachable", "message": "ReadError: reset"}
+    assert sorted(ids_in(tmp_path / "out.jsonl")) == ["r1", "r2"]
+    assert lines_in(tmp_path / "errors.jsonl") == []
+
+    again = Provider(lambda _line, _try: OK)
+    work(source, again)
+    assert again.sent == [1]
+    assert sorted(ids_in(tmp_path / "out.jsonl")) == ["r0", "r1", "r2"]
 
 
 def halted(source: Path, provider: Provider) -> str:
@@ -172,14 +204,10 @@ def halted(source: Path, provider: Provider) -> str:
 
 def test_a_provider_that_is_away_stops_the_run_and_fails_no_line(tmp_path: Path) -> None:
     source = batch_file(tmp_path, 50)
-    answer: list[Reply | Exception] = [OK] * 10
-    provider = Provider(
-        lambda _line, _try: (
-            answer.pop() if answer else Unreachable("ConnectError: refused", away=True)
-        )
-    )
+    answer: list[Reply | Http] = [OK] * 10
+    provider = Provider(lambda _line, _try: answer.pop() if answer else NOBODY)
     assert halted(source, provider) == (
-        "the provider cannot be reached (ConnectError: refused): is it up?"
+        "the provider cannot be reached (no connection for 60 s): is it up?"
     )
     assert lines_in(tmp_path / "errors.jsonl") == []
     assert len(ids_in(tmp_path / "out.jsonl")) == 10
@@ -190,8 +218,8 @@ def test_a_provider_that_is_away_stops_the_run_and_fails_no_line(tmp_path: Path)
 
 def test_a_refused_key_stops_the_run_and_fails_no_line(tmp_path: Path) -> None:
     source = batch_file(tmp_path, 50)
-    provider = Provider(lambda _line, _try: Reply(401, blocked="the API key is refused"))
-    assert halted(source, provider) == "the API key is refused"
+    provider = Provider(lambda _line, _try: Http(401, error("Incorrect API key provided")))
+    assert halted(source, provider).startswith("the API key is refused (HTTP 401)")
     assert provider.sent == [1, 2, 3]
     assert lines_in(tmp_path / "errors.jsonl") == []
 
@@ -255,7 +283,7 @@ def test_what_is_not_done_by_the_deadline_expires(tmp_path: Path) -> None:
 
 
 def test_a_wait_beyond_the_deadline_is_not_waited(tmp_path: Path) -> None:
-    provider = Provider(lambda _line, _try: Reply(429, "q", {"error": {}}, retry_after_s=50.0))
+    provider = Provider(lambda _line, _try: Http(429, error("slow"), {"retry-after": "50"}))
     work(batch_file(tmp_path, 1), provider, deadline_at=10.0)
     (failure,) = lines_in(tmp_path / "errors.jsonl")
     assert (provider.sent, failure["response"]["status_code"]) == ([1], 429)
@@ -275,7 +303,7 @@ def test_a_stop_lets_what_flies_finish_and_the_next_run_goes_on(tmp_path: Path) 
 
 def test_a_closed_gate_leaves_the_line_for_the_next_run(tmp_path: Path) -> None:
     source = batch_file(tmp_path, 2)
-    store = work(source, Provider(lambda _line, _try: Reply(503, draining=True)))
+    store = work(source, Provider(lambda _line, _try: Reply(503, standing=Standing.UNSENT)))
     assert store.totals.done == 0
 
 
@@ -290,7 +318,7 @@ def test_a_full_disk_stops_the_batch_with_its_reason(tmp_path: Path) -> None:
             store._out = full
             await Batch(source, store, Provider(lambda _line, _try: OK)).run()
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BatchError, match=r"No space left.*is the disk full\? What .* is safe"):
         run_virtual(main())
 
 

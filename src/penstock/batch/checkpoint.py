@@ -8,14 +8,17 @@ stands twice, and only calls that were in flight are repeated.
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from penstock.batch.lines import BatchError, Inspection
+from penstock.runtime.out_file import likely_cause
+from penstock.runtime.private_file import NotPrivate, make_private_folder, open_private
+from penstock.wire.usage import Usage
 
 VERSION = 1
 _SCHEMA = """
@@ -128,23 +131,43 @@ class Checkpoint:
         """Say whether a line has its answer."""
         return bool(self._done[line >> 3] & (1 << (line & 7)))
 
-    def succeeded(
-        self, line: int, answer: bytes, *, prompt: int | None, output: int | None
-    ) -> None:
-        """Write an answer; it is safe when this returns."""
-        _append(self._out, answer)
-        self._out_bytes += len(answer)
-        self.totals.succeeded += 1
-        self.totals.prompt_tokens += prompt or 0
-        self.totals.output_tokens += output or 0
-        self._commit(line)
+    def succeeded(self, line: int, answer: bytes, usage: Usage) -> None:
+        """Write an answer; it is safe when this returns.
+
+        Raises:
+            BatchError: the disk takes no more; what was committed is safe.
+
+        """
+        with self._writing(self._out):
+            _append(self._out, answer)
+            self._out_bytes += len(answer)
+            self.totals.succeeded += 1
+            self.totals.prompt_tokens += usage.prompt_tokens or 0
+            self.totals.output_tokens += usage.output_tokens or 0
+            self._commit(line)
 
     def failed(self, line: int, answer: bytes) -> None:
-        """Write a final failure; it is safe when this returns."""
-        _append(self._errors, answer)
-        self._error_bytes += len(answer)
-        self.totals.failed += 1
-        self._commit(line)
+        """Write a final failure; it is safe when this returns.
+
+        Raises:
+            BatchError: the disk takes no more; what was committed is safe.
+
+        """
+        with self._writing(self._errors):
+            _append(self._errors, answer)
+            self._error_bytes += len(answer)
+            self.totals.failed += 1
+            self._commit(line)
+
+    @contextmanager
+    def _writing(self, file: BinaryIO) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as error:
+            raise BatchError(
+                f"{file.name} or {self.path} cannot be written any more ({error}): is the disk "
+                "full? What has been written is safe: make room and run the same command to go on"
+            ) from error
 
     def close(self) -> None:
         """Close the files."""
@@ -221,8 +244,11 @@ def _must_belong(path: Path, row: Sequence[object], inspection: Inspection) -> N
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
+        os.close(open_private(path, os.O_RDWR | os.O_CREAT))  # SQLite's own would be 0644
         database = sqlite3.connect(path, isolation_level=None, timeout=0.5, check_same_thread=False)
+    except NotPrivate as error:
+        raise BatchError(str(error)) from None
     except (OSError, sqlite3.OperationalError) as error:
         raise BatchError(
             f"{path} cannot be made ({error}): is its folder one that may be written in?"
@@ -250,8 +276,15 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _cut(path: Path, length: int) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+b", buffering=0)
+    try:
+        make_private_folder(path.parent)
+        file = open(path, "a+b", buffering=0, opener=open_private)  # noqa: SIM115 - opener
+    except NotPrivate as error:
+        raise BatchError(str(error)) from None
+    except OSError as error:
+        raise BatchError(
+            f"{path} cannot be written ({error.strerror}): {likely_cause(error)}"
+        ) from error
     size = os.fstat(file.fileno()).st_size
     if size < length or not _ends_a_line(file, length):
         file.close()
@@ -261,7 +294,8 @@ def _cut(path: Path, length: int) -> BinaryIO:
             "moved, or was there a power cut? Put it back as it was; or add --repair, which keeps "
             "every whole answer in it and asks again, and pays again, for what is missing"
         )
-    file.truncate(length)
+    if size > length:
+        file.truncate(length)
     return file  # unbuffered, so that a write is a write
 
 

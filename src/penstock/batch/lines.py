@@ -5,7 +5,10 @@ Source:
     `id`, `custom_id`, `response` and `error`; failures in a file of their own.
 """
 
+import codecs
+import gzip
 import hashlib
+import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +23,10 @@ from penstock.wire import jsonio
 PROBLEMS_SHOWN = 10
 ID_PREFIX = "batch_req_"
 """Before the line's number, in the `id` of its answer."""
-
-
+MOST_LINE_BYTES = 64 << 20
+"""No provider takes as much; a file without line ends would be read into memory otherwise."""
+_GZIP = b"\x1f\x8b"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PARTS = 16
 _PART_SHIFT = 64 - 4
 
@@ -106,19 +111,18 @@ def inspect(path: Path) -> Inspection:
     digests = array("Q")
     whole = hashlib.sha256()
     number = 0
-    with path.open("rb") as file:
-        for number, text in enumerate(file, 1):
-            whole.update(text)
-            if not text.strip():
-                continue
-            try:
-                line = parse_line(number, text)
-            except BatchError as error:
-                problems.append(str(error))
-                if len(problems) >= PROBLEMS_SHOWN:
-                    break
-                continue
-            digests.append(custom_id_digest(line.custom_id))
+    for number, text in _lines(path):
+        whole.update(text)
+        if not text.strip():
+            continue
+        try:
+            line = parse_line(number, text)
+        except BatchError as error:
+            problems.append(str(error))
+            if len(problems) >= PROBLEMS_SHOWN:
+                break
+            continue
+        digests.append(custom_id_digest(line.custom_id))
     if not problems and not digests:
         problems.append("the file holds no request")
     if not problems:
@@ -130,10 +134,50 @@ def inspect(path: Path) -> Inspection:
 
 def requests_in(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that hold a request, with their numbers."""
+    for number, text in _lines(path):
+        if text.strip():
+            yield number, text
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield every line with its number, from 1: of a plain file or one packed by gzip.
+
+    Raises:
+        BatchError: it is no file that can be read twice, or not what its first bytes say.
+
+    """
+    if not path.is_file():
+        raise BatchError(f"{path}: must be a regular file, for it is read twice; is it a pipe?")
     with path.open("rb") as file:
-        for number, text in enumerate(file, 1):
-            if text.strip():
+        packed = file.read(2) == _GZIP
+        file.seek(0)
+        plain = gzip.GzipFile(fileobj=file) if packed else file
+        number = 0
+        try:
+            while text := plain.readline(MOST_LINE_BYTES + 1):
+                number += 1
+                if number == 1:
+                    text = _without_mark(path, text)
+                if len(text) > MOST_LINE_BYTES:
+                    raise BatchError(
+                        f"{path} line {number}: more than {MOST_LINE_BYTES >> 20} MB long: do the "
+                        "lines end as in JSON Lines?"
+                    )
                 yield number, text
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise BatchError(
+                f"{path} after line {number}: its gzip data is damaged or ends early: was the file "
+                "cut short?"
+            ) from error
+
+
+def _without_mark(path: Path, text: bytes) -> bytes:
+    """Return the first line without the byte order mark that some editors write."""
+    if text.startswith(_UTF16):
+        raise BatchError(
+            f"{path} is UTF-16: it must be UTF-8; was it written by PowerShell's > operator?"
+        )
+    return text.removeprefix(codecs.BOM_UTF8)
 
 
 def output_line(line: Line, status: int, request_id: str, body: Any) -> bytes:
@@ -163,7 +207,8 @@ def _answer(line: Line, response: Any, error: Any) -> bytes:
 
 def custom_id_digest(custom_id: str) -> int:
     """Return 64 bits that stand for a custom_id; never 0."""
-    return 1 | int.from_bytes(hashlib.blake2b(custom_id.encode(), digest_size=8).digest(), "big")
+    name = custom_id.encode(errors="surrogatepass")  # JavaScript cuts emojis in two
+    return 1 | int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
 
 
 def _repeated(path: Path, digests: "array[int]") -> list[str]:

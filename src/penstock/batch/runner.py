@@ -1,6 +1,8 @@
-"""Works a batch off: feeds lines to the gate, tries again what may be, writes every end."""
+"""Works a batch off: feeds lines to the gate, sends again what has no verdict, writes every end."""
 
 import asyncio
+import contextlib
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,26 +16,33 @@ from penstock.batch.lines import (
     parse_line,
     requests_in,
 )
-from penstock.batch.sending import Reply, Send, Unreachable
+from penstock.batch.reply import LONGEST_WAIT_S, Reply, Standing
+from penstock.batch.sending import Send
 
 EXPIRED = "batch_expired"
-_RETRIED = frozenset({408, 409, 429, *range(500, 600)})
+_FINAL = frozenset((Standing.RESULT, Standing.REFUSED))
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How a line that failed is tried again; on top of what the scheduler does by itself.
+    """How long trouble is borne; on top of what the scheduler does by itself.
 
     Attributes:
-        attempts: how often a line is sent at most.
-        base_s: longest first pause; it doubles with each try (full jitter).
-        longest_s: no pause is longer, whatever the provider says.
+        attempts: how often a line is sent in one run that gets no usable answer.
+        base_s: longest first pause where no wait is stated; it doubles with each try (full jitter).
+        longest_s: no such pause is longer.
+        away_s: after so long without a single connection the run ends; most restarts are over.
+        idle_s: after so long without a line done, and the longest wait that the provider states,
+            a run ends whose lines are refused for lack of room: ten of the minutes by which
+            providers meter.
 
     """
 
     attempts: int = 6
     base_s: float = 1.0
     longest_s: float = 60.0
+    away_s: float = 60.0
+    idle_s: float = 600.0
 
 
 @dataclass(slots=True)
@@ -46,12 +55,15 @@ class Batch:
         send: sends one line.
         ahead: how many lines are in hand at once; how many of them fly is the gate's business.
         deadline_at: loop time after which lines that are not done expire; None for never.
-        patience: for failures.
+        patience: with trouble.
         on_result: told after each line that is done.
         on_trouble: told what went wrong with a line that will be tried again.
+        on_stop: told when no further line is begun, to close the gate.
         chance: draws the pauses' jitter.
         halted: why the run stopped by itself before the end: nothing more could succeed. The
             lines that it hit are left for the next run. Empty if it did not.
+        set_aside: how many lines had no verdict in this run, though others had: the next run's.
+        trouble: what was wrong with the last of them.
 
     """
 
@@ -63,23 +75,42 @@ class Batch:
     patience: Patience = field(default_factory=Patience)
     on_result: Callable[[], object] = lambda: None
     on_trouble: Callable[[str], object] = lambda _problem: None
+    on_stop: Callable[[], object] = lambda: None
     chance: random.Random = field(default_factory=random.Random)
     halted: str = ""
+    set_aside: int = 0
+    trouble: str = ""
+    _away_since: float = math.inf
+    _progress_at: float = 0.0
+    _stated_s: float = 0.0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Work until everything is done, or what flies when `stop` was called."""
+        """Work until every line is done or set aside, or what flies when `stop` was called."""
         lines = self._todo()
+        self._note_progress()
+        watch = asyncio.create_task(self._watch())
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.ahead):
                     group.create_task(self._worker(lines))
         except ExceptionGroup as problems:
             raise problems.exceptions[0] from None  # a full disk, say: the first tells it all
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
 
     def stop(self) -> None:
-        """Begin no further line; what flies may finish. Close the gate as well."""
-        self._stopping.set()
+        """Begin no further line; what flies may finish."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self.on_stop()
+
+    def connected(self, so: bool) -> None:
+        """Note whether the last try for a connection came to anything, whoever tried."""
+        now = asyncio.get_running_loop().time()
+        self._away_since = math.inf if so else min(self._away_since, now)
 
     def _todo(self) -> Iterator[Line]:
         for number, text in requests_in(self.source):
@@ -94,76 +125,133 @@ class Batch:
             await self._line(line)
 
     async def _line(self, line: Line) -> None:
-        for attempt in range(1, self.patience.attempts + 1):
-            left_s = self._left_s()
-            if left_s is not None and left_s <= 0:
-                self._give_up(line, None, _expired(line))
+        troubles = tries = 0
+        done_at_first_trouble = 0
+        last: Reply | None = None
+        while not self._stopping.is_set():
+            reply = await self._sent(line)
+            if reply is None:
+                self._expire(line, last)
                 return
-            reply: Reply | None = None
-            away = False
-            try:
-                async with asyncio.timeout(left_s):
-                    reply = await self.send(line, deadline_s=left_s)
-                problem = f"HTTP {reply.status}"
-            except (Unreachable, TimeoutError) as error:
-                problem = str(error) or "no answer in time"
-                away = isinstance(error, Unreachable) and error.away
-            if reply is not None and reply.draining:
+            if reply.standing in _FINAL:
+                self._file(line, reply)
+                return
+            if reply.standing is Standing.UNSENT:
                 return  # not sent, not done: the next run's
-            if reply is not None and reply.blocked:
-                self._halt(reply.blocked)
+            if reply.standing is Standing.BLOCKED:
+                self._halt(reply.why)
                 return
-            if reply is not None and (reply.final or reply.status not in _RETRIED):
-                self._answered(line, reply)
-                return
-            if attempt == self.patience.attempts:
-                if away:
-                    self._halt(f"the provider cannot be reached ({problem}): is it up?")
+            if last is None:
+                done_at_first_trouble = self.checkpoint.totals.done
+            last = reply
+            troubles += 1
+            if reply.standing is Standing.BROKEN and not reply.away:
+                tries += 1
+                if tries == self.patience.attempts:
+                    self._leave(reply, alone=self.checkpoint.totals.done > done_at_first_trouble)
                     return
-                self._give_up(line, reply, error_line(line, "unreachable", problem))
+            elif not reply.away and self._is_idle(reply):
                 return
-            self.on_trouble(problem)
-            if not await self._pause(attempt, reply):
-                self._give_up(line, reply, _expired(line))
+            self.on_trouble(reply.why)
+            if not await self._pause(troubles, reply):
+                self._expire(line, reply)
                 return
-            if self._stopping.is_set():
-                return
+
+    async def _sent(self, line: Line) -> Reply | None:
+        """Send a line once and return what came back; None if the deadline has passed."""
+        left_s = self._left_s()
+        if left_s is not None and left_s <= 0:
+            return None
+        try:
+            async with asyncio.timeout(left_s):
+                reply = await self.send(line, deadline_s=left_s)
+        except TimeoutError:
+            return None
+        if reply.away or reply.status:
+            self.connected(not reply.away)
+        return reply
+
+    def _leave(self, reply: Reply, *, alone: bool) -> None:
+        """Leave a line without a usable answer to the next run.
+
+        Args:
+            reply: the last that came back.
+            alone: True if other lines were done meanwhile: it is the line. Else the run ends.
+
+        """
+        if alone:
+            self.set_aside += 1
+            self.trouble = reply.why
+        else:
+            self._halt(f"the provider gives no usable answer ({reply.why}).")
+
+    def _is_idle(self, reply: Reply) -> bool:
+        """End the run if refusals are all that it has got for too long; say whether it has."""
+        self._stated_s = max(self._stated_s, reply.wait_s or 0.0)
+        idle_s = asyncio.get_running_loop().time() - self._progress_at - self._stated_s
+        if idle_s < self.patience.idle_s:
+            return False
+        minutes = self.patience.idle_s / 60
+        self._halt(f"no line was done for {minutes:.0f} minutes ({reply.why}).")
+        return True
+
+    def _note_progress(self) -> None:
+        self._progress_at = asyncio.get_running_loop().time()
+        self._stated_s = 0.0
+
+    async def _watch(self) -> None:
+        """End the run when no connection has come about for too long.
+
+        A line alone would not show it: the gate holds most of them back while its circuit breaker
+        is open.
+        """
+        while not await self._stops_within(1.0):
+            away_s = asyncio.get_running_loop().time() - self._away_since
+            if away_s >= self.patience.away_s:
+                self._halt(
+                    f"the provider cannot be reached (no connection for {away_s:.0f} s): is it up?"
+                )
 
     def _halt(self, why: str) -> None:
         self.halted = self.halted or why
-        self._stopping.set()
+        self.stop()
 
-    async def _pause(self, attempt: int, reply: Reply | None) -> bool:
+    async def _pause(self, troubles: int, reply: Reply) -> bool:
         """Wait before the next try; False if the deadline does not allow it."""
-        asked_s = reply.retry_after_s if reply is not None else None
-        pause_s = asked_s or self.chance.random() * self.patience.base_s * 2.0**attempt
-        pause_s = min(pause_s, self.patience.longest_s)
+        wait_s = reply.wait_s
+        if wait_s is None:
+            spread_s = self.patience.base_s * 2.0 ** min(troubles, 10)
+            wait_s = min(self.chance.random() * spread_s, self.patience.longest_s)
+        wait_s = min(wait_s, LONGEST_WAIT_S)
         left_s = self._left_s()
-        if left_s is not None and pause_s >= left_s:
+        if left_s is not None and wait_s >= left_s:
             return False
-        try:
-            async with asyncio.timeout(pause_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass  # the pause is over and nobody wants to stop
+        await self._stops_within(wait_s)
         return True
 
-    def _answered(self, line: Line, reply: Reply) -> None:
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _file(self, line: Line, reply: Reply) -> None:
         answer = output_line(line, reply.status, reply.request_id, reply.body)
-        if reply.status < 400:
-            self.checkpoint.succeeded(
-                line.number, answer, prompt=reply.prompt_tokens, output=reply.output_tokens
-            )
+        if reply.standing is Standing.RESULT:
+            self.checkpoint.succeeded(line.number, answer, reply.usage)
         else:
             self.checkpoint.failed(line.number, answer)
+        self._note_progress()
         self.on_result()
 
-    def _give_up(self, line: Line, reply: Reply | None, answer: bytes) -> None:
-        """Write the provider's last answer, or ours if it gave none."""
-        if reply is not None:
-            self._answered(line, reply)
+    def _expire(self, line: Line, last: Reply | None) -> None:
+        """Write what the deadline has ended: the provider's last answer, if it gave one."""
+        if last is not None and last.status:
+            self._file(line, last)
             return
-        self.checkpoint.failed(line.number, answer)
+        self.checkpoint.failed(line.number, _expired(line))
         self.on_result()
 
     def _left_s(self) -> float | None:

@@ -16,7 +16,9 @@ from penstock.cli.out_file import OutFile, keep_apart
 
 if TYPE_CHECKING:
     from penstock.batch.checkpoint import Checkpoint
+    from penstock.batch.runner import Batch
     from penstock.integrations.program import Penstock
+    from penstock.wire.secret import Secret
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -76,9 +78,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
     is_flag=True,
     help="The base URL is a penstock sidecar: let it schedule, beside its other traffic.",
 )
-@click.option(
-    "--class", "traffic_class", default="batch", show_default=True, help="Its class at the sidecar."
-)
+@click.option("--class", "traffic_class", help="Its class at the sidecar.  [default: batch]")
 @click.option("--tenant", help="Whom it is for, at the sidecar.")
 @click.option(
     "--max-in-flight",
@@ -115,7 +115,7 @@ async def _run(
     api_key_env: str,
     deadline_s: float | None,
     sidecar: bool,
-    traffic_class: str,
+    traffic_class: str | None,
     tenant: str | None,
     max_in_flight: int,
     price_in: float,
@@ -132,14 +132,20 @@ async def _run(
     errors = errors or out.with_suffix(f".errors{out.suffix}")
     checkpoint = checkpoint or out.with_name(f"{out.name}.checkpoint")
     keep_apart({"SOURCE": source, "--out": out, "--errors": errors, "--checkpoint": checkpoint})
+    if not sidecar and (traffic_class or tenant):
+        raise click.UsageError(
+            "--class and --tenant are told to a sidecar: they need --sidecar; there is nobody else "
+            "whom the lines could go before"
+        )
+    key = _key(api_key_env)
     inspection = inspect(source)
-    penstock = _penstock(sidecar)
+    penstock = None if sidecar else _penstock()
     send = HttpSend(
         base_url,
-        os.environ.get(api_key_env),
+        key,
         penstock,
-        traffic_class=traffic_class if sidecar else None,
-        tenant=tenant if sidecar else None,
+        traffic_class=(traffic_class or "batch") if sidecar else None,
+        tenant=tenant,
     )
     if repair:
         rebuild(checkpoint, source, out, errors, inspection, now_unix_s=time.time())
@@ -157,34 +163,44 @@ async def _run(
             deadline_at=deadline_at,
             on_result=shown,
             on_trouble=shown,
+            on_stop=(lambda: None) if penstock is None else penstock.drain,
         )
-        _stop_on_signals(loop, batch.stop, penstock)
+        send.on_connection = batch.connected
+        _stop_on_signals(loop, batch.stop)
         try:
             await batch.run()
         finally:
             await send.close()
-            penstock.close()
-        return _report(store, out, errors, quiet, batch.halted)
+            if penstock is not None:
+                penstock.close()
+        return _report(store, out, errors, quiet, batch)
 
 
-def _penstock(sidecar: bool) -> "Penstock":
-    """Return what schedules: nothing here where a sidecar does, or two would hold back."""
+def _key(name: str) -> "Secret | None":
+    """Return the key that an environment variable holds; None if it is not set, or empty."""
+    from penstock.wire.secret import KeyProblem, Secret
+
+    if not os.environ.get(name, "").strip():
+        return None
+    try:
+        return Secret.of(os.environ[name])
+    except KeyProblem as problem:
+        raise click.BadParameter(f"{name!r} {problem}", param_hint="--api-key-env") from None
+
+
+def _penstock() -> "Penstock":
     from penstock.core.settings import PolicySpec, Stack
     from penstock.integrations.program import Penstock
 
-    capacity = PolicySpec("unlimited") if sidecar else Stack().capacity
-    stack = Stack(overload=PolicySpec("always_admit"), capacity=capacity)
+    stack = Stack(overload=PolicySpec("always_admit"))
     return Penstock(default_class="batch", stack=stack, queue_ttl_s=0)
 
 
-def _stop_on_signals(
-    loop: asyncio.AbstractEventLoop, stop: Callable[[], None], penstock: "Penstock"
-) -> None:
+def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
     """Drain at the first signal; the second has its usual effect."""
 
     def drain() -> None:
         stop()
-        penstock.drain()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(each)
         click.echo("Stopping: what flies may finish; once more to stop at once.", err=True)
@@ -193,13 +209,18 @@ def _stop_on_signals(
         loop.add_signal_handler(each, drain)
 
 
-def _report(store: "Checkpoint", out: Path, errors: Path, quiet: bool, halted: str) -> int:
+def _report(store: "Checkpoint", out: Path, errors: Path, quiet: bool, batch: "Batch") -> int:
     totals = store.totals
     left = store.requests - totals.done
-    if left and halted:
+    if left and batch.halted:
         raise click.ClickException(
-            f"stopped, because {halted} {left} of {store.requests} are left, none of them lost: "
-            "run the same command to go on."
+            f"stopped, because {batch.halted} {left} of {store.requests} are left, none of them "
+            "lost: run the same command to go on."
+        )
+    if left and left == batch.set_aside:
+        raise click.ClickException(
+            f"{left} of {store.requests} are left, for which the provider has given no verdict "
+            f"(the last time: {batch.trouble}): run the same command to send them again."
         )
     if left:
         click.echo(f"{left} of {store.requests} are left: run the same command to go on.", err=True)

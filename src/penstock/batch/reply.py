@@ -1,0 +1,207 @@
+"""What an answer means for a line of a batch: only the provider's verdict on the line is final."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from penstock.batch.lines import Line
+from penstock.core.events import RefusalCause
+from penstock.errors import Refused
+from penstock.wire import jsonio
+from penstock.wire.errors import refused_of_facts
+from penstock.wire.refusal import QUOTA_RETRY_AFTER_S, Backoff, Meaning, Relay, meaning_of
+from penstock.wire.usage import UNKNOWN, Usage
+from penstock.wire.verdict import verdict_of_reply
+from penstock.wire.waits import retry_after_s
+
+LONGEST_WAIT_S = 3600.0
+"""A stated wait above this is not waited for: the run ends and says so. An hour is the longest
+window below a day's that providers meter by, and nobody keeps a terminal open for a day's."""
+
+_WORDS_CHARS = 200
+_OF_THE_CALL = frozenset(
+    {
+        "class_not_allowed",
+        "deadline_not_allowed",
+        "invalid_header",
+        "tenant_not_allowed",
+        "unknown_class",
+    }
+)
+"""A sidecar's codes for what every line of a batch asks alike."""
+
+
+class Standing(StrEnum):
+    """What is to be done with the line."""
+
+    RESULT = "result"
+    """It is answered: the reply holds what its endpoint returns."""
+    REFUSED = "refused"
+    """The provider refuses this line for good, in its own words."""
+    THROTTLED = "throttled"
+    """There is no room now: it is sent again after a wait, as often as it takes."""
+    BROKEN = "broken"
+    """There is no usable answer: it is sent again, some times."""
+    BLOCKED = "blocked"
+    """No other line can succeed either: the run ends."""
+    UNSENT = "unsent"
+    """Our own gate was closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        status: HTTP status; 0 if no answer came.
+        request_id: the provider's, for its support.
+        body: parsed; the text if it is no JSON.
+        usage: as reported.
+        standing: what is to be done with the line.
+        why: what is wrong, in words, where it is no result.
+        wait_s: how long the provider wants us to wait, where it says so.
+        away: True if there was no connection at all.
+
+    """
+
+    status: int
+    request_id: str = ""
+    body: Any = None
+    usage: Usage = field(default_factory=lambda: UNKNOWN)
+    standing: Standing = Standing.RESULT
+    why: str = ""
+    wait_s: float | None = None
+    away: bool = False
+
+
+def reply_of(
+    line: Line,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    refused: Refused | None,
+    *,
+    wall_now: float,
+) -> Reply:
+    """Return what an HTTP answer means for its line.
+
+    Args:
+        line: that was sent.
+        status: HTTP status.
+        headers: with names in lower case.
+        body: without its content encoding.
+        refused: the refusal of the gate in this process, if it is one.
+        wall_now: seconds since 1970, for waits given as points in time.
+
+    """
+    parsed = jsonio.loads_object(body)
+    standing, why, wait_s, usage = _judged(line, status, headers, body, wall_now)
+    ours = refused or _sidecars_refusal(parsed)
+    if ours is not None:
+        standing, why, wait_s = _of_refusal(ours, sidecar=refused is None)
+    elif status in (401, 403, 400) and _code(parsed) in _OF_THE_CALL:
+        standing, why = Standing.BLOCKED, f"the sidecar says: {_words(parsed)}"
+    if wait_s is not None and wait_s > LONGEST_WAIT_S:
+        standing = Standing.BLOCKED
+        why += f"; the provider asks to wait for {wait_s / 3600:.1f} hours"
+    return Reply(
+        status,
+        headers.get("x-request-id") or headers.get("request-id") or "",
+        body.decode(errors="replace") if parsed is None else parsed,
+        usage,
+        standing,
+        why,
+        wait_s,
+    )
+
+
+_Judged = tuple[Standing, str, float | None, Usage]
+
+
+def _judged(
+    line: Line, status: int, headers: Mapping[str, str], body: bytes, wall_now: float
+) -> _Judged:
+    if status < 400:
+        verdict = verdict_of_reply(line.endpoint.kind, status, body)
+        if verdict.good:
+            return Standing.RESULT, "", None, verdict.usage
+        if verdict.misdirected:
+            why = f"the base URL {verdict.fault}: does it lead to the provider's API?"
+            return Standing.BLOCKED, why, None, UNKNOWN
+        return *_of_meaning(verdict.meaning, verdict.status, body), UNKNOWN
+    # Without the advice: our own transport and the sidecar write it for SDKs.
+    plain = {name: word for name, word in headers.items() if name != "x-should-retry"}
+    meaning = meaning_of(status, plain, body, wall_now=wall_now)
+    standing, why, wait_s = _of_meaning(meaning, status, body)
+    if wait_s is None:
+        wait_s = retry_after_s(headers, wall_now=wall_now)
+    return standing, why, wait_s, UNKNOWN
+
+
+def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, str, float | None]:
+    parsed = jsonio.loads_object(body)
+    words = _words(parsed)
+    said = f"HTTP {status}{f': {words}' if words else ''}"
+    if status == 401:
+        why = "the API key is refused (HTTP 401): is it set, and meant for this base URL?"
+        return Standing.BLOCKED, why, None
+    if isinstance(meaning, Backoff):
+        wait_s = meaning.retry_after_s
+        by_length = wait_s is not None and QUOTA_RETRY_AFTER_S < wait_s <= LONGEST_WAIT_S
+        if meaning.cause is not RefusalCause.QUOTA or by_length:
+            return Standing.THROTTLED, said, wait_s
+        why = f"the account is spent (HTTP {status}): is there a limit or a bill to look after?"
+        return Standing.BLOCKED, why, wait_s
+    if not isinstance(meaning, Relay) or status == 409:  # 409: a lock that somebody holds
+        return Standing.BROKEN, said, None
+    if status in (404, 405) and not _is_error(parsed):
+        why = f"nothing is there (HTTP {status}): does the base URL lead to the provider's API?"
+        return Standing.BLOCKED, why, None
+    if parsed is None:  # what stands in front of the provider says so, a firewall perhaps
+        return Standing.BROKEN, f"{said}, which is no answer of a provider's", None
+    return Standing.REFUSED, said, None
+
+
+def _of_refusal(refused: Refused, *, sidecar: bool) -> tuple[Standing, str, float | None]:
+    """Return what a refusal of penstock's own means; the provider has not seen the line."""
+    wait_s = refused.retry_after_s
+    if refused.reason == "draining" and not sidecar:
+        return Standing.UNSENT, "", None
+    if refused.reason == "quota" and (wait_s is None or wait_s > LONGEST_WAIT_S):
+        why = "the account is spent: is there a limit or a bill to look after?"
+        return Standing.BLOCKED, why, None
+    if refused.reason in ("too_large", "fault"):
+        return Standing.BROKEN, str(refused), None
+    return Standing.THROTTLED, str(refused), None if wait_s is None else max(wait_s, 0.001)
+
+
+def _sidecars_refusal(parsed: Mapping[str, Any] | None) -> Refused | None:
+    error = (parsed or {}).get("error")
+    facts = error.get("penstock") if isinstance(error, dict) else None
+    try:
+        return refused_of_facts(facts) if isinstance(facts, dict) else None
+    except KeyError:
+        return None
+
+
+def _is_error(parsed: Mapping[str, Any] | None) -> bool:
+    return parsed is not None and (bool(parsed.get("error")) or parsed.get("object") == "error")
+
+
+def _code(parsed: Mapping[str, Any] | None) -> str:
+    error = (parsed or {}).get("error")
+    if not isinstance(error, dict):
+        return ""
+    details = error.get("details")
+    code = details.get("error_code") if isinstance(details, dict) else error.get("code")
+    return code if isinstance(code, str) else ""
+
+
+def _words(parsed: Mapping[str, Any] | None) -> str:
+    """Return an error's message, cut and fit for a terminal; empty if there is none."""
+    error = (parsed or {}).get("error", parsed)
+    message = error.get("message") if isinstance(error, dict) else error
+    if not isinstance(message, str):
+        return ""
+    return "".join(each if each.isprintable() else " " for each in message[:_WORDS_CHARS])

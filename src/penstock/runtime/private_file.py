@@ -1,0 +1,46 @@
+"""Files that hold names, prompts or lengths: nobody but their owner reads them."""
+
+import os
+import stat
+from pathlib import Path
+
+from penstock.errors import PenstockError
+
+_FILE, _FOLDER = 0o600, 0o700
+
+
+class NotPrivate(PenstockError):
+    """A file that everybody may write: whoever does would be believed."""
+
+
+def open_private(path: Path | str, flags: int) -> int:
+    """Open a file for its owner alone; made with mode 0600 where it is not there.
+
+    An `opener` for `open`. One that is there keeps its mode: its owner may have shared it.
+
+    Raises:
+        NotPrivate: everybody may write it.
+        OSError: it cannot be opened.
+
+    """
+    file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), _FILE)
+    mode = os.fstat(file).st_mode
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & stat.S_IWOTH:
+        os.close(file)
+        raise NotPrivate(
+            f"{path} may be written by everybody (mode {stat.S_IMODE(mode):04o}): only its owner "
+            f"may be able to; chmod o-w {path}, once you know that nobody has changed it"
+        )
+    return file
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, for its owner alone.
+
+    Raises:
+        OSError: it cannot be made.
+
+    """
+    for each in reversed((folder, *folder.parents)):
+        if not each.exists():
+            each.mkdir(mode=_FOLDER, exist_ok=True)

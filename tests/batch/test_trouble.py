@@ -1,0 +1,111 @@
+"""A batch over HTTP in trouble: no line is written off that the provider would still take."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx2
+
+from tests.batch.files import batch_file, ids_in, lines_in, request
+from tests.batch.http import good, line_of, refusal, work
+
+TOO_LARGE = "Request too large for gpt-5 in organization o on tokens per min (TPM): Limit 10, \
+Requested 20. The input or output tokens must be reduced in order to run successfully."
+
+
+def test_a_wait_of_450_seconds_writes_no_line_off(tmp_path: Path) -> None:
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.1)
+        if now < 450:
+            return refusal(429, "Rate limit reached.", retry_after=f"{450 - now:.3f}")
+        return good()
+
+    batch, took_s = work(batch_file(tmp_path, 300), provider)
+    assert sorted(ids_in(tmp_path / "out.jsonl")) == sorted(f"r{n}" for n in range(300))
+    assert lines_in(tmp_path / "errors.jsonl") == []
+    assert (batch.halted, batch.set_aside) == ("", 0)
+    assert 450 <= took_s < 600
+
+
+def test_lines_that_can_never_pass_fail_alone_and_at_once(tmp_path: Path) -> None:
+    lines = [request(n, poison=n % 40 == 7) for n in range(400)]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sent_poison = 0
+
+    async def provider(request: httpx2.Request) -> httpx2.Response:
+        nonlocal sent_poison
+        await asyncio.sleep(0.1)
+        if line_of(request)["poison"]:
+            sent_poison += 1
+            return refusal(429, TOO_LARGE)
+        return good()
+
+    batch, took_s = work(source, provider)
+    assert len(ids_in(tmp_path / "out.jsonl")) == 390
+    assert len(ids_in(tmp_path / "errors.jsonl")) == 10
+    assert sent_poison == 10
+    assert batch.halted == ""
+    assert took_s < 60
+
+
+def test_minutes_of_overload_end_no_line(tmp_path: Path) -> None:
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(0.1)
+        up = asyncio.get_running_loop().time() > 300
+        return good() if up else refusal(503, "no room")
+
+    batch, took_s = work(batch_file(tmp_path, 100), provider)
+    assert len(ids_in(tmp_path / "out.jsonl")) == 100
+    assert batch.halted == ""
+    assert took_s < 420
+
+
+def test_a_provider_that_refuses_everything_ends_the_run_in_its_words(tmp_path: Path) -> None:
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(0.1)
+        return refusal(429, "Rate limit reached.")
+
+    batch, took_s = work(batch_file(tmp_path, 20), provider)
+    assert batch.halted.startswith("no line was done for 10 minutes (HTTP 429: Rate limit reached")
+    assert ids_in(tmp_path / "out.jsonl") + ids_in(tmp_path / "errors.jsonl") == []
+    assert took_s < 700
+
+
+def test_a_port_where_nobody_listens_is_given_up_within_a_minute(tmp_path: Path) -> None:
+    async def provider(request: httpx2.Request) -> httpx2.Response:
+        await request.extensions["trace"]("connection.connect_tcp.failed", {})
+        raise httpx2.ConnectError("refused", request=request)
+
+    batch, took_s = work(batch_file(tmp_path, 200), provider)
+    assert batch.halted == "the provider cannot be reached (no connection for 60 s): is it up?"
+    assert took_s < 65
+    assert ids_in(tmp_path / "errors.jsonl") == []
+
+
+def test_what_is_no_reply_is_no_result(tmp_path: Path) -> None:
+    asked = 0
+    nonsense = [
+        httpx2.Response(200, content=b""),
+        httpx2.Response(200, json={"error": {"message": "it broke", "code": 502}}),
+        httpx2.Response(200, content=b'{"choices": [{"mess'),
+        httpx2.Response(
+            200, stream=httpx2.ByteStream(b"zzz"), headers={"content-encoding": "gzip"}
+        ),
+        httpx2.Response(530, content=b"<html>"),
+        httpx2.Response(204),
+    ]
+
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.1)
+        return nonsense[asked - 1] if asked <= len(nonsense) else good()
+
+    batch, _ = work(batch_file(tmp_path, 12), provider)
+    replies = [line["response"]["body"] for line in lines_in(tmp_path / "out.jsonl")]
+    assert len(replies) == 12 - batch.set_aside
+    assert all(reply["choices"] for reply in replies)
+    assert lines_in(tmp_path / "errors.jsonl") == []
+    assert batch.set_aside == 0
