@@ -33,6 +33,7 @@ COMMANDS: dict[str, Entry] = {
     "batch": Entry("Run it", "Send a file of requests as fast as the provider allows.", "batch"),
     "mock": Entry("Run it", "Run a provider whose hidden limits you choose.", "proxy"),
     "explain": Entry("Understand it", "Say why a request was sent, held or refused.", "proxy"),
+    "top": Entry("Understand it", "Show who waits and for what, in the terminal.", "proxy"),
     "dashboard": Entry("Understand it", "Show what a decision log tells, as a page.", "proxy"),
     "replay": Entry("Understand it", "Decide recorded traffic again, and compare.", "proxy"),
     "predict": Entry("Understand it", "Train, evaluate and report token estimates.", "predict"),

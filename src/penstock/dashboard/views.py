@@ -82,14 +82,15 @@ def why_view(source: Source) -> dict[str, Any]:
     by_class: dict[str, dict[str, float]] = {}
     for (name, cause), seconds in total.waits.items():
         by_class.setdefault(name, {})[cause] = seconds
+    held = source.held()
     waiting: dict[str, int] = defaultdict(int)
-    for each in source.held() or ():
+    for each in held or ():
         waiting[each.cause] += each.requests
     return {
         "times": [at + state.wall_offset_s for at in times],
         "waits": {cause: waits[cause] for cause in WAITS if cause in waits},
         "by_class": by_class,
-        "waiting_now": waiting if source.held() is not None else None,
+        "waiting_now": None if held is None else waiting,
         "slowest": _slowest(state, -math.inf),
     }
 

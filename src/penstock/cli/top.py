@@ -1,0 +1,138 @@
+"""`penstock top`: the dashboard's *Now* in a terminal."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock.cli.operator import admin_options, ask, said
+from penstock.cli.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+_PATH = "/dashboard/view?name=now"
+
+
+@click.command()
+@admin_options
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.2),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Look again after so long.",
+)
+@click.option("--once", is_flag=True, help="Print it once and end, as where there is no terminal.")
+def command(admin: str, token_env: str, every: float, once: bool) -> None:
+    """Show who waits and for what, what flies, and how fast it goes; Ctrl-C ends it.
+
+    It is what the dashboard's page shows as Now, asked of a running sidecar.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    if once or not console.is_terminal:
+        console.print(_screen(_asked(admin, token_env)))
+        return
+    try:
+        with Live(_screen(_asked(admin, token_env)), console=console, screen=True) as live:
+            while True:
+                time.sleep(every)
+                live.update(_screen(_asked(admin, token_env)))
+    except KeyboardInterrupt:
+        return
+
+
+def _asked(admin: str, token_env: str) -> dict[str, Any]:
+    status, body = ask(admin, token_env, _PATH)
+    if status != 200:
+        raise click.ClickException(f"{admin} answered {status}: {said(body)}")
+    data: dict[str, Any] = json.loads(body)
+    return data
+
+
+def _screen(now: Mapping[str, Any]) -> "Group":
+    from rich.console import Group
+    from rich.text import Text
+
+    at = time.strftime("%H:%M:%S", time.localtime(now["at"]))
+    draining = ", draining" if now["draining"] else ""
+    waiting = sum(row["waiting"] for row in now["classes"])
+    flying = sum(row["in_flight"] for row in now["upstreams"])
+    words = now["words"]
+    return Group(
+        Text(
+            f"penstock {at}{draining}: {waiting:,} waiting, {flying:,} in flight, "
+            f"severity {now['severity']:.2f}"
+        ),
+        _table(
+            {"upstream": "", "in flight": "#", "window": "#", "state": ""},
+            (
+                (row["name"], f"{row['in_flight']:,}", _limit(row["window"]), _state(row))
+                for row in now["upstreams"]
+            ),
+        ),
+        _table(
+            {
+                "class": "", "waiting": "#", "in flight": "#", "oldest": "#", "slack": "#",
+                "sent/s": "#", "waits for": "",
+            },
+            (
+                (
+                    row["name"], f"{row['waiting']:,}", f"{row['in_flight']:,}",
+                    _seconds(row["oldest_s"]), _seconds(row["slack_s"]),
+                    f"{row['sent_per_s']:.1f}", _causes(row["causes"], words["waits"]),
+                )
+                for row in now["classes"]
+            ),
+        ),
+        _table(
+            {"waiting longest": "", "class": "", "tenant": "", "waits": "#"},
+            (
+                (row["id"], row["traffic_class"], row["tenant"], _seconds(row["waited_s"]))
+                for row in now["longest_waiting"]
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _table(columns: Mapping[str, str], rows: Any) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name, kind in columns.items():
+        table.add_column(name, justify="right" if kind else "left", no_wrap=bool(kind))
+    for row in rows:
+        # Tenants' names are the callers': no escapes of theirs, no markup.
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    said = [f"paused {_seconds(row['paused_s'])}"] if row["paused_s"] > 0 else []
+    if not said and row["probation"]:
+        said = ["on probation"]
+    said += [f"{count} {text}" for text, count in row["pauses"].items()]
+    return ", ".join(said) or "in use"
+
+
+def _causes(causes: Mapping[str, int], words: Mapping[str, str]) -> str:
+    ranked = sorted(causes.items(), key=lambda item: -item[1])
+    return "; ".join(f"{count:,} {words.get(cause, cause)}" for cause, count in ranked)
+
+
+def _limit(window: float | None) -> str:
+    return "no limit" if window is None else f"{window:g}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 60:.1f} min" if abs(value) >= 120 else f"{value:.1f} s"
