@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 
 import penstock
@@ -18,14 +17,12 @@ from penstock.core.events import Completed, Dispatch
 from penstock.errors import ConfigError, Refused
 from penstock.integrations import default
 from penstock.log.reader import read_log
-from tests.integrations.http.rig import Tape, assert_idle, penstock_with
+from tests.integrations.http.rig import BODY, CHAT, REPLY, Tape, assert_idle, penstock_with
 
 
 @pytest.fixture(autouse=True)
-def fresh_default() -> Iterator[None]:
-    default._forget()
-    yield
-    default._forget()
+def fresh_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(default, "_default", None)
 
 
 async def test_the_gate_takes_the_blocks_wishes_where_the_call_says_nothing() -> None:
@@ -115,14 +112,31 @@ def test_the_decorator_raises_the_refusal() -> None:
         call()
 
 
-def test_the_program_is_configured_once_and_before_use() -> None:
+def test_the_program_has_one_penstock() -> None:
     made = penstock.configure(default_class="batch")
     assert penstock.default() is made
     assert penstock.gate("x") is made.gate("x")
     assert penstock.sync_gate("x") is made.sync_gate("x")
     assert list(penstock.snapshot()) == ["x"]
-    with pytest.raises(RuntimeError, match="in use already"):
-        penstock.configure()
+
+
+def test_a_cell_that_configures_may_be_run_again() -> None:
+    penstock.configure(classes=(penstock.TrafficClass("old"),))
+    gate = penstock.sync_gate("x")
+    transport = httpx2.MockTransport(lambda _request: httpx2.Response(200, json=REPLY))
+    client = penstock.client(transport=transport)
+    client.post(CHAT, json=BODY)
+    with gate.admit() as slot:
+        with pytest.raises(RuntimeError, match="1 calls of this program wait or fly"):
+            penstock.configure()
+        assert slot.request.traffic_class == "old"
+
+    penstock.configure(classes=(penstock.TrafficClass("new"),))
+    client.post(CHAT, json=BODY)
+    with gate.admit() as slot:
+        assert slot.request.traffic_class == "new"
+        assert penstock.snapshot()["x"].in_flight == 1
+    assert [*penstock.snapshot()["provider.example"].lanes[0].classes] == ["new"]
 
 
 @pytest.mark.parametrize(
@@ -163,18 +177,6 @@ def test_the_learned_predictor_takes_over_when_it_knows_enough() -> None:
     assert last.source.startswith("predictor")
     assert last.p50_tokens < 100
     assert_idle(scheduled)
-
-
-def test_a_forked_child_starts_afresh() -> None:
-    penstock.gate("parent")
-    read, write = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(write, repr(list(penstock.snapshot())).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(read, 100) == b"[]"
-    assert list(penstock.snapshot()) == ["parent"]
 
 
 def test_logs_are_silent_by_default() -> None:

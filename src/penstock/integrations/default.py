@@ -13,24 +13,26 @@ _making = threading.Lock()
 
 
 def configure(**options: Any) -> Penstock:
-    """Make the program's penstock with these options, once, before the first call.
+    """Make the program's penstock with these options; best once, before the first call.
+
+    Where it exists already, as in a notebook whose cell is run again, it is configured anew:
+    clients, gates and decorated functions keep to it, and what was learnt is forgotten.
 
     Args:
         options: those of `Penstock`.
 
     Raises:
-        RuntimeError: the program's penstock exists already.
+        RuntimeError: calls wait or fly.
         ConfigError, ValueError: as `Penstock` does.
 
     """
     global _default  # noqa: PLW0603 - the program has one
     with _making:
-        if _default is not None:
-            raise RuntimeError(
-                "this program's penstock is in use already: call configure() once and before "
-                "the first client, gate or call; for a second one make a Penstock(...)"
-            )
-        _default = Penstock(**options)
+        made = Penstock(**options)
+        if _default is None:
+            _default = made
+        else:
+            _default.become(made)
         return _default
 
 
@@ -59,12 +61,11 @@ def snapshot() -> dict[str, Snapshot]:
     return default().snapshot()
 
 
-def _forget() -> None:
-    """Start afresh in a forked child: the parent's calls are not ours, its threads are gone."""
-    global _default, _making  # noqa: PLW0603
-    _default = None
+def _free() -> None:
+    """Let nobody hold the lock in a forked child; `Penstock.renew` does the rest."""
+    global _making  # noqa: PLW0603
     _making = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_free)

@@ -3,17 +3,20 @@
 import importlib.util
 import logging
 import math
+import os
 import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from weakref import WeakSet
 
 from penstock.calls.estimate import Predictor
 from penstock.calls.factory import RequestFactory
 from penstock.calls.tracing import Tracer
 from penstock.core.model import TokenEstimate, TrafficClass
+from penstock.core.rule import Rule
 from penstock.core.settings import Settings, Stack, UpstreamSettings
 from penstock.core.snapshot import Snapshot
 from penstock.integrations.gates import ProgramGate, ProgramSyncGate
@@ -23,6 +26,7 @@ from penstock.policies.registry import build_scheduler
 from penstock.runtime.clock import Clock, ThreadClock
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.telemetry import new_run
+from penstock.runtime.unread import UNREAD_S
 
 if TYPE_CHECKING:
     from penstock.predict.online.guard import GuardedPredictor, TokenPredictor
@@ -37,6 +41,9 @@ QUEUE_TTL_S = 600.0
 """How long a call without a deadline may wait: the official SDKs' own timeout."""
 
 DEFAULT_UPSTREAM = "default"
+_SPAN = Rule(low=0, low_is_allowed=False, infinite=True)
+_ALL: "WeakSet[Penstock]" = WeakSet()
+logger = logging.getLogger("penstock.program")
 logging.getLogger("penstock").addHandler(logging.NullHandler())
 
 
@@ -70,6 +77,8 @@ class Penstock:
         observers: shown every event and action of every provider.
         tracer: traces each call; "auto" makes OpenTelemetry spans if that is installed.
         queue_ttl_s: how long a call without a deadline may wait.
+        unread_s: for how long nobody may read from a streamed reply before its slot is given back;
+            the reply can be read on.
         clock: for tests.
 
     Raises:
@@ -90,6 +99,7 @@ class Penstock:
         observers: Iterable[Observer] = (),
         tracer: Tracer | Literal["auto"] | None = "auto",
         queue_ttl_s: float = QUEUE_TTL_S,
+        unread_s: float = UNREAD_S,
         clock: Clock | None = None,
     ) -> None:
         """Check the settings; schedulers start with the first call to each provider."""
@@ -99,6 +109,8 @@ class Penstock:
             stack=stack or Stack(),
         )
         build_scheduler(self.settings)  # fail now, not at the first call
+        _SPAN.require(unread_s=unread_s)
+        self._unread_s = unread_s
         self.factory = RequestFactory(
             classes,
             run=new_run(),
@@ -110,8 +122,10 @@ class Penstock:
         self._log_path = None if decision_log is None else Path(decision_log)
         self._observers = tuple(observers)
         self._clock = clock or ThreadClock()
+        self._forked_as = ""
         self._outlets: dict[str, Outlet] = {}
         self._making = threading.Lock()
+        _ALL.add(self)
 
     def outlet(self, name: str = DEFAULT_UPSTREAM) -> Outlet:
         """Return the way to a provider; made when it is first asked for."""
@@ -175,27 +189,100 @@ class Penstock:
         return client(penstock=self, **options)
 
     def _make(self, name: str) -> Outlet:
-        named = replace(self.settings.upstreams[0], name=name)
-        settings = replace(self.settings, upstreams=(named,))
-        log = None
-        if self._log_path is not None:
-            log = DecisionLog(
-                _log_path(self._log_path, name),
-                run=self.factory.run,
-                now=self._clock.time(),
-                settings=settings,
-            )
-        observers = [*self._observers, *([log] if log is not None else [])]
-        scheduler = build_scheduler(settings)
-        driver = Driver(scheduler, clock=self._clock, observers=observers)
+        settings = self._settings_of(name)
+        log = self._log_of(name, settings)
+        driver = Driver(
+            build_scheduler(settings),
+            clock=self._clock,
+            observers=self._observers_with(log),
+            unread_s=self._unread_s,
+        )
         gate = ProgramGate(driver, self.factory)
         return Outlet(name, driver, gate, ProgramSyncGate(driver, self.factory), log)
 
+    def _settings_of(self, name: str) -> Settings:
+        named = replace(self.settings.upstreams[0], name=name)
+        return replace(self.settings, upstreams=(named,))
 
-def _log_path(path: Path, name: str) -> Path:
-    if name == DEFAULT_UPSTREAM:
-        return path
-    return path.with_name(f"{path.stem}.{re.sub(r'[^A-Za-z0-9._-]', '_', name)}{path.suffix}")
+    def _log_of(self, name: str, settings: Settings) -> DecisionLog | None:
+        if self._log_path is None:
+            return None
+        return DecisionLog(
+            _log_path(self._log_path, name, self._forked_as),
+            run=self.factory.run,
+            now=self._clock.time(),
+            settings=settings,
+        )
+
+    def _observers_with(self, log: DecisionLog | None) -> list[Observer]:
+        return [*self._observers, *([log] if log is not None else [])]
+
+    def become(self, other: "Penstock") -> None:
+        """Take over the settings of another that is not in use; gates and clients stay.
+
+        Raises:
+            RuntimeError: calls wait or fly, by the old settings.
+
+        """
+        in_hand = sum(outlet.driver.in_hand for outlet in self._outlets.values())
+        if in_hand:
+            raise RuntimeError(
+                f"{in_hand} calls of this program wait or fly: configure() before the first call, "
+                "or when all have ended; for a second scheduler make a Penstock(...)"
+            )
+        elders, forked_as = self._outlets, self._forked_as
+        self.close()
+        self.__dict__.update(other.__dict__)
+        self._forked_as = forked_as
+        _ALL.discard(other)
+        for name, elder in elders.items():
+            made = self._make(name)
+            for gate in (elder.gate, elder.sync_gate):
+                gate.driver, gate.factory = made.driver, self.factory
+            self._outlets[name] = replace(made, gate=elder.gate, sync_gate=elder.sync_gate)
+
+    def renew(self) -> None:
+        """Start afresh in a forked child, with the same settings; `os.fork` has it called.
+
+        Gates, clients and decorated functions go on to work. Nothing waits or flies; the parent's
+        calls are the parent's. Public ids have another run, and decision logs files of their own.
+        """
+        self._making = threading.Lock()
+        self._forked_as = f".{os.getpid()}"
+        self.factory.run = new_run()
+        if isinstance(self._clock, ThreadClock):
+            self._clock.renew()
+        for name, outlet in self._outlets.items():
+            settings = self._settings_of(name)
+            if outlet.log is not None:
+                outlet.log.abandon()
+            log = self._log_of(name, settings)
+            outlet.driver.renew(build_scheduler(settings), self._observers_with(log))
+            outlet.gate.renew()
+            outlet.sync_gate.renew()
+            self._outlets[name] = replace(outlet, log=log)
+
+
+def _renew_all() -> None:
+    renewed = list(_ALL)
+    for penstock in renewed:
+        penstock.renew()
+    if renewed:
+        logger.warning(
+            "process %d was forked from %d: penstock starts afresh in it with the same "
+            "configuration, and each process finds and keeps its own share of the provider. "
+            "Processes that share an account had better share a sidecar",
+            os.getpid(), os.getppid(),
+        )  # fmt: skip
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
+
+
+def _log_path(path: Path, name: str, forked_as: str) -> Path:
+    host = "" if name == DEFAULT_UPSTREAM else "." + re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return path.with_name(f"{path.stem}{host}{forked_as}{path.suffix}")
 
 
 def _auto_tracer() -> Tracer | None:

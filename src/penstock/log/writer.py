@@ -7,6 +7,7 @@ writes, so a slow disk holds nobody up.
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -191,6 +192,18 @@ class DecisionLog:
             if not self._failed:
                 self._file.close()
             self._failed = True
+
+    def abandon(self) -> None:
+        """Leave the file to the parent, in a forked child: nothing is written to it any more.
+
+        Its descriptor is pointed elsewhere, for what is buffered would be written at its end.
+        """
+        atexit.unregister(self.flush)
+        self._writing = threading.Lock()
+        self._failed = True
+        self._queue.clear()
+        with Path(os.devnull).open("ab") as nowhere:
+            os.dup2(nowhere.fileno(), self._file.fileno())
 
     def _ended(
         self, request_id: int, result: str, now: float, output_tokens: int | None

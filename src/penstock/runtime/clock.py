@@ -51,6 +51,10 @@ class ThreadClock:
 
     def __init__(self) -> None:
         """Start nothing yet."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget all timers: in a forked child their thread is gone and its lock may be held."""
         self._order = itertools.count()
         self._heap: list[tuple[float, int, _ThreadTimer]] = []
         self._changed = threading.Condition()

@@ -35,6 +35,7 @@ from penstock.core.waiting import Held, Place
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.pulse import Pulse
+from penstock.runtime.unread import UNREAD_S, Unread
 
 logger = logging.getLogger("penstock.runtime")
 # Tuples made once: `A | B` inside a call makes a new union each time (0.3 us).
@@ -122,18 +123,39 @@ class Driver:
         core: the scheduler; nobody else may call its `handle`.
         clock: where time comes from; the running event loop if None (bound at first use).
         observers: shown every event and action; their errors are logged and go no further.
+        unread_s: for how long nobody may read from a streamed reply that holds a slot.
 
     """
 
     def __init__(
-        self, core: Core, *, clock: Clock | None = None, observers: Iterable[Observer] = ()
+        self,
+        core: Core,
+        *,
+        clock: Clock | None = None,
+        observers: Iterable[Observer] = (),
+        unread_s: float = UNREAD_S,
     ) -> None:
         """Wire it up; nothing runs until the first event."""
-        self._core = core
         self._clock = clock
+        self._unread_s = unread_s
+        self.epoch = 0
+        """How often it was renewed; slots of an earlier epoch are another process's."""
+        self._begin(core, observers)
+
+    def renew(self, core: Core, observers: Iterable[Observer]) -> None:
+        """Start afresh in a forked child: what the parent has in hand is the parent's.
+
+        Locks too: another thread of the parent may have held one at the time.
+        """
+        self.epoch += 1
+        self._begin(core, observers)
+
+    def _begin(self, core: Core, observers: Iterable[Observer]) -> None:
+        self._core = core
         self.observers: list[Observer] = list(observers)
         self._waiters: dict[int, Waiter] = {}
         self._holding: set[int] = set()
+        self.unread = Unread(self.now, self._unread_s)
         self.faults = 0
         """Errors of the core that reached nobody but the log."""
         self._inbox: deque[Event | _Tick] = deque()
@@ -266,8 +288,10 @@ class Driver:
 
     def _on_beat(self) -> bool:
         """Look for slots that nobody can give back; say whether anything is in hand."""
-        if len(self._waiters) > len(self._holding):  # somebody waits
+        wanted = len(self._waiters) > len(self._holding)
+        if wanted:
             self._free_closed_loops()
+        self.unread.look(wanted=wanted)
         return bool(self._waiters) and not self._closed
 
     def _free_closed_loops(self) -> None:

@@ -76,6 +76,10 @@ class Gate:
         await slot._submit()  # noqa: SLF001 - the gate is the only one who submits
         return slot
 
+    def renew(self) -> None:
+        """Draw other jitter than the parent does, in a forked child: they share the provider."""
+        self._chance.seed()
+
     def drain(self) -> None:
         """Refuse new work and everything that waits; what flies may finish."""
         self.driver.tell(Draining())

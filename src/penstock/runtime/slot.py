@@ -42,6 +42,7 @@ class Hold:
     ) -> None:
         """Make the request; it is not submitted yet."""
         self._driver = driver
+        self._epoch = driver.epoch
         self._factory = factory
         self._chance = chance
         self.request: Request
@@ -152,6 +153,8 @@ class Hold:
         if self.ended:
             return
         self.ended = True
+        if self._epoch != self._driver.epoch:  # the parent's, in a forked child
+            return
         if self._trace is not None:
             self._close_trace(event)
         self._driver.tell(event)

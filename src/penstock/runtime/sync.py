@@ -51,6 +51,10 @@ class SyncGate:
         slot._submit()  # noqa: SLF001 - the gate is the only one who submits
         return slot
 
+    def renew(self) -> None:
+        """Draw other jitter than the parent does, in a forked child."""
+        self._chance.seed()
+
 
 class SyncAdmission:
     """The context of one `SyncGate.admit`; used once."""

@@ -152,10 +152,12 @@ class AsyncFollowed:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the chunks as they come."""
+        self._follower.awaited()
         try:
             async for chunk in self._inner:
                 self._follower.chunk(chunk)
                 yield chunk
+                self._follower.awaited()
         except self.http.TransportError:
             self._follower.broke()
             raise

@@ -152,10 +152,12 @@ class SyncFollowed:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the chunks as they come."""
+        self._follower.awaited()
         try:
             for chunk in self._inner:
                 self._follower.chunk(chunk)
                 yield chunk
+                self._follower.awaited()
         except self.http.TransportError:
             self._follower.broke()
             raise

@@ -1,5 +1,6 @@
 """Follows a reply's bytes on their way to the caller, and ends the slot by what they say."""
 
+import math
 from typing import Any
 
 from penstock.integrations.http.plan import Plan
@@ -16,6 +17,8 @@ MAX_KEPT_BYTES = 64 << 20
 class ReplyFollower:
     """Told each chunk, and the end; ends the slot exactly once.
 
+    The driver looks after it (`runtime.unread`): where nobody reads, its slot is given back.
+
     Args:
         slot: held while the reply comes.
         plan: of the request.
@@ -23,7 +26,19 @@ class ReplyFollower:
 
     """
 
-    __slots__ = ("_encoding", "_events", "_kept", "_kept_bytes", "_kind", "_ok", "_slot")
+    __slots__ = (
+        "__weakref__",
+        "_encoding",
+        "_events",
+        "_kept",
+        "_kept_bytes",
+        "_kind",
+        "_ok",
+        "_slot",
+        "_unread",
+        "idle_since",
+        "look_s",
+    )
 
     def __init__(self, slot: Hold, plan: Plan, response: Any) -> None:
         """Choose how to read: as events, as one JSON object, or not at all."""
@@ -44,13 +59,21 @@ class ReplyFollower:
         self._events: UsageTap | None = None
         self._kept: list[bytes] | None = None
         self._kept_bytes = 0
+        self._unread = plan.outlet.driver.unread
+        self.idle_since, self.look_s = self._unread.now(), 0.0
+        self._unread.watch(self)
         if kind.startswith("text/event-stream"):
             self._events = usage_tap(self._kind, encoding, is_stream=True)
         elif self._ok:
             self._kept = []
 
+    def awaited(self) -> None:
+        """Somebody awaits the next chunk."""
+        self.idle_since = math.inf
+
     def chunk(self, chunk: bytes) -> None:
         """Read one chunk of the body, as it came over the wire."""
+        self.idle_since = self._unread.now()
         if self._events is not None:
             self._events.feed(chunk)
             if self._events.started:
@@ -73,8 +96,15 @@ class ReplyFollower:
         self.chunk(content)
         self.complete()
 
+    def abandon(self) -> bool:
+        """Give the slot back, though the body may be read on; False if it has gone already."""
+        held = not self._slot.ended
+        self._slot.cancel()
+        return held
+
     def complete(self) -> None:
         """The body has ended by itself."""
+        self._unread.forget(self)
         if self._slot.ended:
             return
         if not self._ok:
@@ -84,10 +114,12 @@ class ReplyFollower:
 
     def broke(self) -> None:
         """The upstream broke in the middle of the body."""
+        self._unread.forget(self)
         self._slot.fail(upstream_fault=True)
 
     def closed(self) -> None:
         """The caller closed the body, perhaps before its end; harmless after it."""
+        self._unread.forget(self)
         self._slot.cancel()
 
     def _usage(self) -> Usage | None:

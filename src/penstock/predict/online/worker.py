@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 from penstock.errors import PenstockError
 
 T = TypeVar("T")
 _CHORES_MAX = 1000
+
+
+_ALL: WeakSet[Worker] = WeakSet()
 
 
 class Slow(PenstockError):
@@ -45,14 +50,24 @@ class Worker:
     """
 
     def __init__(self, *, name: str, chores_max: int = _CHORES_MAX) -> None:
+        self._name = name
+        self._chores_max = chores_max
+        self._closed = False
+        self._begin()
+        _ALL.add(self)
+
+    def _begin(self) -> None:
         self._wake = threading.Semaphore(0)
         self._questions: deque[_Question[object]] = deque()
         self._chores: deque[Callable[[], None]] = deque()
-        self._chores_max = chores_max
         self._late: _Question[object] | None = None
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
+
+    def renew(self) -> None:
+        """Start another thread in a forked child, where this one's is gone."""
+        if not self._closed:
+            self._begin()
 
     def ask(self, work: Callable[[], T], *, timeout_s: float) -> T:
         """Return what `work` returns, run in the thread.
@@ -109,3 +124,12 @@ class Worker:
                 self._chores.popleft()()
             elif self._closed:
                 return
+
+
+def _renew_all() -> None:
+    for worker in list(_ALL):
+        worker.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
