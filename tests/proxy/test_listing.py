@@ -46,7 +46,7 @@ def test_where_no_upstream_has_it_the_first_answer_is_relayed_and_without_any_it
             reply = models(proxy.port, "/gpt-4o")
             assert (reply.status, reply.body) == (404, b"none")
     with sidecar(toml("http://127.0.0.1:9")) as proxy:
-        assert models(proxy.port).json()["error"]["code"] == "upstream_broken"
+        assert models(proxy.port).json()["error"]["code"] == "upstream_unreachable"
 
 
 def test_anthropics_count_of_tokens_is_relayed_beside_the_scheduler() -> None:

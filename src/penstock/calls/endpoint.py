@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Literal
 
 from penstock.core.model import TokenEstimate
-from penstock.wire.endpoint import Kind, Vendor
+from penstock.wire.endpoint import NOT_ONLY_JSON, Kind, Vendor
 
 LEGACY_COMPLETION_CAP = 16
 """What OpenAI's /v1/completions assumes when `max_tokens` is missing."""
@@ -31,7 +31,6 @@ class Endpoint:
         unit: what such a reply is counted in: replies, images, seconds of sound that is spoken
             from a text, or seconds of sound that is heard in a file.
         default_model: what the vendor takes where a body names no model; empty if it wants one.
-        answers_json: False where a whole reply may be sound or bare text.
 
     """
 
@@ -46,12 +45,16 @@ class Endpoint:
     reply: TokenEstimate | None = None
     unit: Literal["reply", "image", "spoken_s", "heard_s"] = "reply"
     default_model: str = ""
-    answers_json: bool = True
 
     @property
     def tail(self) -> str:
         """What follows a base URL that ends in /v1."""
         return self.path.removeprefix("/v1")
+
+    @property
+    def answers_json(self) -> bool:
+        """Whether a whole reply is a JSON object; else it may be sound or bare text as well."""
+        return self.kind not in NOT_ONLY_JSON
 
     @property
     def predicted(self) -> bool:
@@ -115,7 +118,6 @@ TRANSCRIPTIONS = Endpoint(
     "/v1/audio/transcriptions",
     reply=_HEARD_SECOND,
     unit="heard_s",
-    answers_json=False,
 )
 TRANSLATIONS = Endpoint(
     Vendor.OPENAI,
@@ -123,7 +125,6 @@ TRANSLATIONS = Endpoint(
     "/v1/audio/translations",
     reply=_HEARD_SECOND,
     unit="heard_s",
-    answers_json=False,
 )
 SPEECH = Endpoint(
     Vendor.OPENAI,
@@ -131,7 +132,6 @@ SPEECH = Endpoint(
     "/v1/audio/speech",
     reply=_SPOKEN_SECOND,
     unit="spoken_s",
-    answers_json=False,
 )
 MODERATIONS = Endpoint(
     Vendor.OPENAI,

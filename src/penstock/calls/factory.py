@@ -39,6 +39,7 @@ def spec_of_call(endpoint: Endpoint, body: object, facts: Facts, hints: Hints) -
         hints.route or "",
         endpoint.kind.value,
         endpoint.vendor.value,
+        "",
         facts,
     )
 
@@ -124,6 +125,7 @@ class RequestFactory:
             else given,
             session=spec.session,
             route=prediction.route or spec.route,
+            upstream=spec.upstream,
             cap_tokens=spec.cap_tokens,
         )
         return request, prediction.learn

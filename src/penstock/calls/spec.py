@@ -31,6 +31,7 @@ class RequestSpec:
         endpoint: "chat", "completions", "responses", "embeddings" or "messages": how to read
             `body`, and for the trace; "chat" if empty.
         vendor: "openai" or "anthropic", for the trace.
+        upstream: the only one that may have it; any if empty.
         facts: of `body` or `prompt`, once somebody has read it.
         prediction: of the output tokens, where it is made already.
 
@@ -50,6 +51,7 @@ class RequestSpec:
     route: str = ""
     endpoint: str = ""
     vendor: str = ""
+    upstream: str = ""
     facts: Facts | None = field(default=None, repr=False, compare=False)
     prediction: Prediction | None = field(default=None, repr=False)
     account: str = ""

@@ -116,7 +116,7 @@ class Containment:
         self.backlog.clear()
         refused: list[tuple[Ticket, Exception]] = []
         for ticket in list(self.tickets.values()):
-            lane = self.lanes.of(ticket.request.model)
+            lane = self.lanes.of(ticket.request)
             if ticket.stage is Stage.IN_FLIGHT:
                 flying[ticket.upstream].append(ticket)
                 lane.signals.departed(ticket)

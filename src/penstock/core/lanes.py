@@ -1,8 +1,9 @@
 """The lanes: which requests contend for which upstreams."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from penstock.core.lane import Lane
+from penstock.core.model import Request
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.settings import Settings
@@ -17,8 +18,7 @@ class Lanes:
     """One lane for each set of upstreams that serve the same models, made when first needed.
 
     Attributes:
-        of_model: the lanes of models asked for so far, None where no upstream serves the model;
-            look there first, it costs less than `find`.
+        of_model: the lanes of models asked for so far, None where no upstream serves the model.
         of_upstream: the lanes that share an upstream, by its name.
         by_upstreams: all lanes, by the names of their upstreams.
 
@@ -57,22 +57,29 @@ class Lanes:
         known = [upstream.name for upstream in self._upstreams]
         raise ProtocolError(f"upstream {name!r} is not configured: known are {sorted(known)}")
 
-    def find(self, model: str) -> Lane | None:
-        """Return the lane of a model; None if no upstream serves it."""
+    def find(self, request: Request) -> Lane | None:
+        """Return the lane of a request; None if no upstream serves its model."""
+        model, only = request.model, request.upstream
+        if only:
+            return self._among(u for u in self._upstreams if u.name == only and u.serves(model))
         lane = self.of_model.get(model)
         if lane is None and model not in self.of_model:
             if len(self.of_model) >= MODELS_LIMIT:  # names are the callers'
                 self.of_model.clear()
-            serving = tuple(u for u in self._upstreams if u.serves(model))
-            names = tuple(u.name for u in serving)
-            if serving and names not in self.by_upstreams:
-                self.by_upstreams[names] = self._new(serving)
-            lane = self.of_model[model] = self.by_upstreams.get(names)
+            lane = self._among(u for u in self._upstreams if u.serves(model))
+            self.of_model[model] = lane
         return lane
 
-    def of(self, model: str) -> Lane:
-        """Return the lane of a model that is known to have one."""
-        lane = self.find(model)
+    def _among(self, found: Iterable[Upstream]) -> Lane | None:
+        serving = tuple(found)
+        names = tuple(u.name for u in serving)
+        if serving and names not in self.by_upstreams:
+            self.by_upstreams[names] = self._new(serving)
+        return self.by_upstreams.get(names)
+
+    def of(self, request: Request) -> Lane:
+        """Return the lane of a request that is known to have one."""
+        lane = self.find(request)
         assert lane is not None  # only requests with a lane become tickets
         return lane
 

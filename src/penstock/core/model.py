@@ -98,6 +98,7 @@ class Request:
         route: the kind of call that the estimate was made for, for the log; empty if none.
         account: digest of the key that the caller brings, whose limits and pauses are its own;
             empty for the upstream's own key.
+        upstream: the only one that may have it, as it holds what the request names; any if empty.
         cap_tokens: the most output tokens that the caller allows, for limits that charge it.
 
     """
@@ -115,6 +116,7 @@ class Request:
     route: str = ""
     account: str = ""
     cap_tokens: int | None = None
+    upstream: str = ""
 
     @property
     def cost_tokens(self) -> float:

@@ -169,7 +169,7 @@ class Scheduler:
                 f"class {request.traffic_class!r} is not configured: "
                 f"known are {sorted(self._classes)}"
             )
-        lane = self._lanes.of_model.get(request.model) or self._lanes.find(request.model)
+        lane = self._lanes.find(request)
         if lane is None:
             self._reject(ticket_of(request, 0.0, 0.0), None, "no_upstream", None, now)
             return
@@ -299,7 +299,7 @@ class Scheduler:
         if ticket is None:  # it had ended: the caller could not know
             return
         self._at_work = ticket
-        lane = self._lanes.of(ticket.request.model)
+        lane = self._lanes.of(ticket.request)
         if ticket.stage is _IN_FLIGHT:
             self._landed(ticket)
             self._upstreams[ticket.upstream].left(ticket, now=now)
@@ -351,14 +351,14 @@ class Scheduler:
             elif late.hopeless_at <= now:
                 self._refuse_waiting(late, "hopeless", None, now)
             else:  # too late for another attempt: the last answer stands
-                open_at = self._lanes.of(late.request.model).open_at(late.request.account, now)
+                open_at = self._lanes.of(late.request).open_at(late.request.account, now)
                 self._refuse_waiting(late, "upstream", open_at - now, now)
         for id_ in returning:
             ticket = self._tickets.get(id_)
             if ticket is None:  # expired at the same time
                 continue
             self._at_work = ticket
-            lane = self._lanes.of(ticket.request.model)
+            lane = self._lanes.of(ticket.request)
             lane.signals.refresh(now)
             if ticket.held_by == "backoff":
                 lane.push(ticket, now)
@@ -432,7 +432,7 @@ class Scheduler:
         for ticket in list(self._tickets.values()):
             if ticket.request.account != account or ticket.stage is _IN_FLIGHT:
                 continue
-            if self._lanes.of(ticket.request.model) is not lane:
+            if self._lanes.of(ticket.request) is not lane:
                 continue
             if no_use := lane.no_use(ticket.request, now):
                 self._refuse_waiting(ticket, no_use, open_at - now, now)
@@ -440,7 +440,7 @@ class Scheduler:
     def _refuse_waiting(
         self, ticket: Ticket, reason: str, retry_after_s: float | None, now: float
     ) -> None:
-        lane = self._lanes.of(ticket.request.model)
+        lane = self._lanes.of(ticket.request)
         if ticket.stage is _QUEUED:
             lane.take(ticket, now)
         self._end(ticket)
@@ -486,7 +486,7 @@ class Scheduler:
         return ticket
 
     def _landed(self, ticket: Ticket) -> Lane:
-        lane = self._lanes.of(ticket.request.model)
+        lane = self._lanes.of(ticket.request)
         lane.signals.landed(ticket)
         return lane
 

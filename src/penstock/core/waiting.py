@@ -86,7 +86,7 @@ class Waiting:
         ticket = self._tickets.get(request_id)
         if ticket is None or ticket.stage is Stage.IN_FLIGHT:
             return None
-        lane = self._lanes.of(ticket.request.model)
+        lane = self._lanes.of(ticket.request)
         why = why_of(ticket, lane, now)
         why.waits = ticket.waits_until(now)
         if ticket.stage is Stage.DEFERRED:
@@ -101,7 +101,7 @@ class Waiting:
         for each in self._tickets.values():
             request = each.request
             beside = each.stage is Stage.QUEUED and request.traffic_class == name
-            if beside and self._lanes.of(request.model) is lane:
+            if beside and self._lanes.of(request) is lane:
                 yield each
 
 

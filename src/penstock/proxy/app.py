@@ -6,14 +6,14 @@ import logging
 import traceback
 from collections.abc import Iterator
 
-from penstock.calls.endpoint import BY_PATH, COUNT_TOKENS, Endpoint, endpoint_of
 from penstock.listener import Receive, Scope, Send
-from penstock.proxy.declined import Declined
+from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, one
-from penstock.proxy.listing import relay_count, relay_listing
+from penstock.proxy.relay import Relay, unknown_path, vendor_of
 from penstock.proxy.reply import send_answer, send_whole
 from penstock.proxy.request_reader import Prepared
+from penstock.proxy.routes import Route, route_of
 from penstock.proxy.sidecar import Sidecar
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
@@ -36,37 +36,32 @@ class App:
         if scope["type"] != "http":
             raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
         path: str = scope["path"]
-        if path.endswith("/"):  # some clients put one there; the providers take it
-            path = path[:-1]
-            scope = {**scope, "path": path}
         if path in HEALTH and scope["method"] in ("GET", "HEAD"):
             await self._health(send)
             return
-        endpoint = endpoint_of(path)
+        route = route_of(scope["raw_path"].decode("latin-1"))
         try:
-            if endpoint is None:
-                raise Declined(404, "unknown_path", f"There is nothing at this path.{_HINT}")
-            if scope["method"] != endpoint.method:
-                raise Declined(
-                    405,
-                    "method_not_allowed",
-                    f"{endpoint.path} takes {endpoint.method} only.",
-                    headers={"allow": endpoint.method},
-                )
-            await self._serve(endpoint, scope, receive, send)
+            if scope["method"] == "GET" and _wants_websocket(scope["headers"]):
+                raise Declined(501, "websocket_not_served", _NO_WEBSOCKET)
+            if route is None:
+                raise unknown_path()
+            await self._serve(route, scope, receive, send)
         except Declined as declined:
-            vendor = endpoint.vendor if endpoint is not None else _vendor_of(scope["headers"])
             answer = error_answer(
-                vendor, declined.status, declined.code, declined.message, headers=declined.headers
+                _vendor(route, scope),
+                declined.status,
+                declined.code,
+                declined.message,
+                headers=declined.headers,
             )
             await send_answer(send, answer)
-            self._count(endpoint.path if endpoint else "other", "", str(declined.status))
+            self._count(_label(route), "", str(declined.status))
         except Exception as error:  # noqa: BLE001 - the last line of defence
             # Ours to mend. The text of an unknown exception may quote the body, so only its type
             # and the places it passed are logged.
             places = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s while serving %s\n%s", type(error).__name__, path, places)
-            await self._apologise(endpoint, scope, send)
+            await self._apologise(route, scope, send)
 
     async def _health(self, send: Send) -> None:
         """Say to a load balancer whether to send more here; a drain says no."""
@@ -74,32 +69,29 @@ class App:
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         await send_whole(send, status, headers, text)
 
-    async def _apologise(self, endpoint: Endpoint | None, scope: Scope, send: Send) -> None:
-        self._count(endpoint.path if endpoint else "other", "", "500")
-        vendor = endpoint.vendor if endpoint is not None else _vendor_of(scope["headers"])
-        answer = error_answer(vendor, 500, "internal", "penstock failed; its log says where.")
+    async def _apologise(self, route: Route | None, scope: Scope, send: Send) -> None:
+        self._count(_label(route), "", "500")
+        answer = error_answer(
+            _vendor(route, scope), 500, "internal", "penstock failed; its log says where."
+        )
         # Where the answer had begun there is nothing to say: the server cuts the connection.
         with contextlib.suppress(RuntimeError):
             await send_answer(send, answer)
 
-    async def _serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         sidecar = self._sidecar
-        if not endpoint.scheduled:
-            if endpoint is COUNT_TOKENS:
-                with self._gone_counted(endpoint), sidecar.room.held() as held:
-                    model, body = await sidecar.reader.read(
-                        endpoint, scope["headers"], receive, held
-                    )
-                relay = relay_count(sidecar, scope, model, body, send)
-            else:
-                relay = relay_listing(sidecar, scope, send)
-            with self._gone_counted(endpoint):
-                status = await relay
-            self._count(endpoint.path, "", str(status))
+        endpoint = route.endpoint
+        if endpoint is None or not endpoint.scheduled:
+            with self._gone_counted(_label(route)), sidecar.room.held() as held:
+                status = await Relay(sidecar, route, scope, send).run(receive, held)
+            self._count(_label(route), "", str(status))
             return
+        check_method(scope["method"], endpoint.path, (endpoint.method,))
         with sidecar.room.held() as held:
-            with self._gone_counted(endpoint):
-                prepared = await sidecar.reader.prepare(endpoint, scope["headers"], receive, held)
+            with self._gone_counted(endpoint.path):
+                prepared = await sidecar.reader.prepare(
+                    endpoint, scope["headers"], receive, held, model=route.model
+                )
             exchange = Exchange(sidecar, prepared, scope["headers"], scope["query_string"], send)
             arrived = sidecar.gate.driver.now()
             try:
@@ -108,12 +100,12 @@ class App:
                 self._account(prepared, exchange, arrived)
 
     @contextlib.contextmanager
-    def _gone_counted(self, endpoint: Endpoint) -> Iterator[None]:
+    def _gone_counted(self, label: str) -> Iterator[None]:
         """Count a caller that goes away before its request is scheduled."""
         try:
             yield
         except asyncio.CancelledError:
-            self._count(endpoint.path, "", "gone")
+            self._count(label, "", "gone")
             raise
 
     def _account(self, prepared: Prepared, exchange: Exchange, arrived: float) -> None:
@@ -125,8 +117,27 @@ class App:
             metrics.duration.add(self._sidecar.gate.driver.now() - arrived, name)
 
 
-_HINT = " Penstock serves " + ", ".join(BY_PATH) + "."
+_NO_WEBSOCKET = (
+    "Penstock does not relay WebSockets: one would hold a slot for its whole life, and what each "
+    "of its turns costs cannot be seen. Send POST /v1/responses with stream: true instead, or "
+    "connect to the provider directly for /v1/realtime."
+)
 
 
-def _vendor_of(headers: list[Header]) -> Vendor:
-    return Vendor.ANTHROPIC if one(headers, b"anthropic-version") else Vendor.OPENAI
+def _wants_websocket(headers: list[Header]) -> bool:
+    return (one(headers, b"upgrade") or b"").lower() == b"websocket"
+
+
+def _label(route: Route | None) -> str:
+    """Return the path as metrics name it: callers choose paths, so only known ones are told."""
+    if route is None:
+        return "other"
+    known = route.endpoint or route.family
+    return known.path if known is not None else "other"
+
+
+def _vendor(route: Route | None, scope: Scope) -> Vendor:
+    """Return whose error shape the caller understands."""
+    if route is not None and route.vendor is not None:
+        return route.vendor
+    return vendor_of(scope["headers"])

@@ -23,3 +23,17 @@ class Declined(PenstockError):
         self.code = code
         self.message = message
         self.headers = headers or {}
+
+
+def check_method(method: str, path: str, taken: tuple[str, ...]) -> None:
+    """Let a method pass that a path takes.
+
+    Raises:
+        Declined: 405, with what it takes.
+
+    """
+    if method not in taken:
+        methods = ", ".join(taken)
+        raise Declined(
+            405, "method_not_allowed", f"{path} takes {methods} only.", headers={"allow": methods}
+        )

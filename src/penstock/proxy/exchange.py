@@ -5,8 +5,11 @@ fails goes back to the scheduler, which alone decides whether there is another.
 """
 
 import asyncio
+import re
 import time
+from collections.abc import Callable
 
+from penstock.calls.references import ids_in_reply
 from penstock.core.events import LimitsSeen, RefusalCause
 from penstock.core.model import Request
 from penstock.errors import Refused
@@ -37,7 +40,7 @@ from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamErro
 from penstock.proxy.upstream.http import Answer
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import plain
-from penstock.wire.endpoint import Vendor
+from penstock.wire.endpoint import Kind, Vendor
 from penstock.wire.errors import error_answer, refusal_answer
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import BROKEN, RELAY, Backoff, Broken, Meaning, meaning_of
@@ -111,6 +114,7 @@ class Exchange:
                 self._learn_limits(link, slot.request, answer.headers)
             if answer.status >= 400:
                 return await self._judge(slot, link, answer, seen.encoding)
+            self._relaying.learn = self._learner(link)
             how = await self._relaying.run(slot, answer, seen, sent_at)
             self._relayed(link, how, answer.status)
             return True
@@ -125,6 +129,13 @@ class Exchange:
         finally:
             if answer is not None:
                 answer.close()
+
+    def _learner(self, link: UpstreamClient) -> Callable[[bytes], None] | None:
+        """Return who learns that this upstream holds what its reply names."""
+        if self._prepared.endpoint.kind is not Kind.RESPONSES or len(self._parts.links) < 2:
+            return None
+        holders, now = self._parts.holders, self._parts.gate.driver.now
+        return lambda text: holders.note(ids_in_reply(text), link.name, now=now())
 
     def _relayed(self, link: UpstreamClient, how: str, status: int) -> None:
         self._count(how)
@@ -164,6 +175,11 @@ class Exchange:
         if isinstance(meaning, Broken):
             self._count("server_error")
             await slot.failed()
+            return False
+        if self._prepared.refers and _lacks(kept):
+            # It names what another upstream made: no fault of this one, and soon asked there.
+            self._count("lacks_id")
+            await slot.throttled(RefusalCause.REQUEST)
             return False
         if kept.status in _DENIALS and not link.wants_caller_key:
             certain = kept.status == 401 or link.outdone_at(self._prepared.spec.model)
@@ -308,6 +324,7 @@ class Exchange:
         self.status = status
 
 
+_NOT_FOUND = re.compile(rb"not[_ ]found|does not exist|no such", re.IGNORECASE)
 _OUTCOMES = {COMPLETE: "completed", BROKEN_MIDWAY: "broken", CALLER_ERROR: "caller_error"}
 
 
@@ -315,6 +332,13 @@ def _broken_how(error: UpstreamError) -> str:
     if isinstance(error, DialError):
         return "dial_failed"
     return "silent" if isinstance(error, SilenceError) else "broken"
+
+
+def _lacks(kept: Kept) -> bool:
+    """Say whether an upstream does not have what a request names by its id."""
+    if kept.status == 400:  # OpenAI: `previous_response_not_found`
+        return _NOT_FOUND.search(kept.body) is not None
+    return kept.status == 404
 
 
 async def _quietly(answer: Answer) -> bytes:

@@ -1,9 +1,11 @@
 """Relays one good answer to the caller: whole, or piece by piece while it is read along."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from penstock.proxy.guard import Guard
+from penstock.proxy.holders import Holders
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.reply import Read, Send, our_headers, send_whole
 from penstock.proxy.request_reader import Prepared
@@ -13,6 +15,7 @@ from penstock.proxy.upstream.http import Answer
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, plain
+from penstock.wire.endpoint import Kind
 from penstock.wire.refusal import RELAY, Backoff, Meaning, Relay, meaning_of_error
 from penstock.wire.usage import UNKNOWN, Usage
 from penstock.wire.usage_tap import KEPT_BYTES, Unread, UsageTap, usage_tap
@@ -32,6 +35,7 @@ class Parts(Protocol):
     links: dict[str, UpstreamClient]
     metrics: Metrics
     guard: Guard
+    holders: Holders
 
 
 class NotGoodError(Exception):
@@ -45,9 +49,14 @@ class NotGoodError(Exception):
 
 
 class Relaying:
-    """Relays the answers of one request."""
+    """Relays the answers of one request.
 
-    __slots__ = ("_kind", "_parts", "_prepared", "_send", "_sent_at", "_tap")
+    Attributes:
+        learn: told a reply, or its beginning, once it is good; None if nobody cares.
+
+    """
+
+    __slots__ = ("_kind", "_parts", "_prepared", "_send", "_sent_at", "_tap", "learn")
 
     def __init__(self, parts: Parts, prepared: Prepared, send: Send) -> None:
         """Relay to `send`."""
@@ -57,6 +66,7 @@ class Relaying:
         self._send = send
         self._sent_at = 0.0
         self._tap: UsageTap = Unread()
+        self.learn: Callable[[bytes], None] | None = None
 
     async def run(self, slot: Slot, answer: Answer, seen: Read, sent_at: float) -> str:
         """Relay an answer that is no error; return how the attempt ended.
@@ -86,7 +96,8 @@ class Relaying:
     async def _whole(self, slot: Slot, answer: Answer, seen: Read, data: bytes) -> str:
         pieces, size = [data], len(data)
         while not answer.complete:
-            if size > KEPT_BYTES or not pieces[0].strip():  # too large, or a sign of life
+            # Too large, a sign of life, or sound, which is played while it comes.
+            if size > KEPT_BYTES or not pieces[0].strip() or self._is_sound(pieces[0]):
                 held = b"".join(pieces)
                 self._open_tap(seen, is_stream=False)
                 self._feed(held)
@@ -99,9 +110,14 @@ class Relaying:
         if not verdict.good:
             raise NotGoodError(verdict, body)
         self._settle(slot, verdict.usage)
+        if self.learn is not None:
+            self.learn(body)
         headers = seen.kept + our_headers(slot.id, "dispatched", slot.queued_s)
         await send_whole(self._send, answer.status, headers, body)
         return COMPLETE
+
+    def _is_sound(self, data: bytes) -> bool:
+        return self._kind is Kind.SPEECH and data.lstrip()[:1] not in (b"{", b"<")
 
     def _verdict(self, status: int, encoding: str, body: bytes) -> Verdict:
         unread = Verdict(RELAY, status=status)
@@ -154,6 +170,8 @@ class Relaying:
         """Relay as it comes, `data` first, which the tap has read already."""
         send = self._send
         headers = seen.kept + our_headers(slot.id, "dispatched", slot.queued_s)
+        if self.learn is not None:
+            self.learn(data)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         begun = False
         try:

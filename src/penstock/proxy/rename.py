@@ -1,4 +1,4 @@
-"""A model's other name at an upstream, put into a body that otherwise stays as it was sent."""
+"""A model's name, put into a body that otherwise stays as it was sent: JSON or a form."""
 
 import re
 from collections.abc import Mapping
@@ -8,20 +8,24 @@ import orjson
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
 _VALUE = re.compile(rb"\s*:\s*(" + _STRING + rb")", re.DOTALL)
+_DASHES, _LINE = b"--", b"\r\n"
+_MODEL_PART = re.compile(rb';\s*name="?model"?\s*(?:;|\Z)', re.IGNORECASE)
 _OPEN, _CLOSE = b"{[", b"}]"
 
 
 def renamed(body: bytes, names: Mapping[str, str]) -> bytes:
-    """Return a JSON object with its `model` renamed; every other byte is as it was.
+    """Return a JSON object or a form with its `model` renamed; every other byte is as it was.
 
     A scan, because parsing and writing anew would change spaces, escapes and numbers such as
     1e2. The body must be valid JSON, which callers' bodies are by now.
 
     Args:
-        body: a JSON object.
+        body: a JSON object or a multipart form.
         names: the upstream's names by the callers' names; others stay.
 
     """
+    if body.startswith(_DASHES):
+        return _form_renamed(body, names)
     once = body.count(b'"model"') == 1
     pieces: list[bytes] = []
     kept = depth = 0
@@ -42,3 +46,26 @@ def renamed(body: bytes, names: Mapping[str, str]) -> bytes:
             if once:
                 break
     return b"".join([*pieces, body[kept:]]) if pieces else body
+
+
+def with_model(body: bytes, name: str) -> bytes:
+    """Return a JSON object or a form that names no model with this one at its beginning."""
+    if body.startswith(_DASHES):
+        head = b'\r\nContent-Disposition: form-data; name="model"\r\n\r\n'
+        return body.partition(_LINE)[0] + head + name.encode() + _LINE + body
+    before, brace, after = body.partition(b"{")
+    comma = b"" if after.lstrip().startswith(b"}") else b","
+    return before + brace + b'"model":' + orjson.dumps(name) + comma + after
+
+
+def _form_renamed(body: bytes, names: Mapping[str, str]) -> bytes:
+    """Return a form with its `model` renamed; its boundary is its first line."""
+    boundary = _LINE + body.partition(_LINE)[0]
+    start = 0
+    while (end := body.find(boundary, start + 1)) > 0:
+        at = body.find(_LINE * 2, start, end)
+        if at > 0 and any(_MODEL_PART.search(line) for line in body[start:at].split(_LINE)):
+            name = names.get(body[at + 4 : end].decode(errors="replace"))
+            return body if name is None else body[: at + 4] + name.encode() + body[end:]
+        start = end
+    return body

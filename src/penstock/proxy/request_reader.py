@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ from penstock.calls.endpoint import Endpoint
 from penstock.calls.estimate import Predictor, capped
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
+from penstock.calls.form import FormError, form_of, is_form
 from penstock.calls.hints import HintError, Hints, hints_of
+from penstock.calls.references import may_refer, references_of
 from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
 from penstock.listener import Message, Receive
@@ -17,7 +20,9 @@ from penstock.proxy.body_room import Held
 from penstock.proxy.callers import Callers, account_of
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Header, credential, one
+from penstock.proxy.holders import Holders
 from penstock.proxy.listening import Patience
+from penstock.proxy.rename import with_model
 from penstock.proxy.routing import Routing, Target
 from penstock.wire import jsonio
 from penstock.wire.encoding import EncodingError, unpacked
@@ -54,6 +59,7 @@ class Prepared:
         deadline_s: seconds from arrival; inf if none.
         streams: whether the caller asked for a stream.
         repeatable: whether the caller says that sending it twice does no harm.
+        refers: whether it names by id what an upstream keeps.
 
     """
 
@@ -64,6 +70,7 @@ class Prepared:
     deadline_s: float
     streams: bool
     repeatable: bool
+    refers: bool
 
 
 class RequestReader:
@@ -84,6 +91,8 @@ class RequestReader:
         max_body_bytes: int,
         body_timeout_s: float,
         ttl_s: dict[str, float],
+        holders: Holders,
+        now: Callable[[], float],
     ) -> None:
         """Take what the checks need; `default` is a class whose estimate stands in for none."""
         self._callers = callers
@@ -94,6 +103,8 @@ class RequestReader:
         self._max_body_bytes = max_body_bytes
         self._patience = Patience(body_timeout_s)
         self._ttl_s = ttl_s
+        self._holders = holders
+        self._now = now
 
     def authorise(self, headers: list[Header]) -> None:
         """Check the caller's key alone, for requests that are not scheduled.
@@ -104,23 +115,32 @@ class RequestReader:
         """
         self._callers.identify(headers)
 
-    async def read(
-        self, endpoint: Endpoint, headers: list[Header], receive: Receive, held: Held
-    ) -> tuple[str, bytes]:
-        """Return the model and the plain body of a request that is not scheduled.
+    async def plain_body(self, headers: list[Header], receive: Receive, held: Held) -> bytes:
+        """Return the body of a request that is not scheduled, without its content encoding.
 
         Raises:
             Declined: with the status that fits.
 
         """
-        self.authorise(headers)
-        body = await self._body(headers, receive, held)
-        return _model_of(facts_of(endpoint, _parsed(body.plain))), body.plain
+        return (await self._body(headers, receive, held)).plain
 
     async def prepare(
-        self, endpoint: Endpoint, headers: list[Header], receive: Receive, held: Held
+        self,
+        endpoint: Endpoint,
+        headers: list[Header],
+        receive: Receive,
+        held: Held,
+        *,
+        model: str = "",
     ) -> Prepared:
-        """Return the request, checked and estimated; `held` counts the bytes of its body.
+        """Return the request, checked and estimated.
+
+        Args:
+            endpoint: what it asks for.
+            headers: of the request.
+            receive: its body.
+            held: counts the bytes of its body.
+            model: as its path names it, for a body that names none.
 
         Raises:
             Declined: with the status that fits.
@@ -129,7 +149,11 @@ class RequestReader:
         rights = self._callers.identify(headers)
         hints = _hints(headers)
         body = await self._body(headers, receive, held)
-        parsed = _parsed(body.plain)
+        parsed = _parsed(headers, body.plain)
+        if model and "model" not in parsed and not body.packed:
+            parsed["model"] = model
+            named = with_model(body.plain, model)
+            body = Body(named, named)
         facts = facts_of(endpoint, parsed)
         target = self._target(endpoint, facts, headers)
         spec = spec_of_call(endpoint, parsed, facts, hints)
@@ -146,6 +170,9 @@ class RequestReader:
         spec.model = target.name
         if target.needs_caller_key:
             spec.account = account_of(headers)
+        refers = references_of(parsed) if may_refer(body.plain) else []
+        if refers:
+            spec.upstream = self._holders.of(refers, now=self._now())
         return Prepared(
             endpoint,
             facts.model,
@@ -154,6 +181,7 @@ class RequestReader:
             treatment.deadline_s,
             facts.streams,
             _repeatable(headers),
+            bool(refers),
         )
 
     def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
@@ -264,7 +292,13 @@ def _repeatable(headers: list[Header]) -> bool:
     return bool(one(headers, b"idempotency-key"))
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parsed(headers: list[Header], body: bytes) -> dict[str, Any]:
+    kind = one(headers, b"content-type")
+    if kind is not None and is_form(text := kind.decode("latin-1")):
+        try:
+            return form_of(text, body)
+        except FormError as error:
+            raise Declined(400, "invalid_form", f"{error}.") from None
     try:
         parsed = jsonio.loads(body)
     except ValueError:

@@ -15,6 +15,7 @@ from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.estimating import default_class_of, table_of
 from penstock.proxy.guard import Guard
+from penstock.proxy.holders import Holders
 from penstock.proxy.observe.live import LiveSource
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
@@ -38,6 +39,7 @@ class Sidecar:
         gate: where requests wait for their slot.
         links: the upstreams, by name.
         reader: checks requests.
+        holders: which upstream has what an id names.
         predictor: predicts output tokens.
         metrics: what is counted.
         dashboard: the page for operators.
@@ -82,6 +84,7 @@ class Sidecar:
         self.gate = Gate(self.driver, self.factory)
         self.predictor = LearnedPredictor(predictor, table_of(config))
         routing = Routing((link.serves, link.wants_caller_key) for link in self.links.values())
+        self.holders = Holders(config.server.ids_kept, config.server.ids_kept_s)
         self.reader = RequestReader(
             Callers(loaded),
             routing,
@@ -91,6 +94,8 @@ class Sidecar:
             max_body_bytes=config.server.max_body_bytes,
             body_timeout_s=config.server.body_timeout_s,
             ttl_s={c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},
+            holders=self.holders,
+            now=self.driver.now,
         )
         self.draining = False
 
@@ -113,6 +118,7 @@ class Sidecar:
         connections = sum(link.open_connections for link in self.links.values())
         held = float(self.room.used_bytes)
         yield "penstock_held_body_bytes", "Bytes of callers' bodies, waiting or sent.", {}, held
+        yield "penstock_ids_kept", "Ids whose upstream is known.", {}, float(len(self.holders))
         yield "penstock_upstream_connections", "Open connections.", {}, float(connections)
         if self.predictor.guard is not None:
             yield from _of_predictor(self.predictor.guard, self.predictor.unread)

@@ -27,3 +27,10 @@ class Kind(StrEnum):
     RERANK = "rerank"
     COUNT_TOKENS = "count_tokens"
     MODELS = "models"
+
+
+NOT_ONLY_JSON = frozenset((Kind.SPEECH, Kind.TRANSCRIPTIONS, Kind.TRANSLATIONS))
+"""Their replies may be sound, subtitles or bare text."""
+
+MEDIA = frozenset((Kind.IMAGES, Kind.IMAGE_EDITS, *NOT_ONLY_JSON))
+"""Their streams have events of their own: `image_generation.completed`, `transcript.text.done`."""

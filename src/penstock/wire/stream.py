@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.wire import jsonio
-from penstock.wire.endpoint import Kind
+from penstock.wire.endpoint import MEDIA, Kind
 from penstock.wire.sse import SseSplitter
 from penstock.wire.usage import UNKNOWN, Usage, UsageSource, usage_of_object
 
@@ -175,9 +175,25 @@ def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
         reader.failed(event.get("error") or event)
 
 
+def _read_media(reader: StreamReader, event: dict[str, Any]) -> None:
+    """Pictures and sound: `TYPE.delta` and `TYPE.partial_image`, then `TYPE.done|completed`."""
+    kind = event.get("type")
+    kind = kind if isinstance(kind, str) else ""
+    if event.get("error") or kind == "error":
+        reader.failed(event.get("error") or event)
+    elif kind.endswith((".done", ".completed")):
+        reader.started = reader.finished = True
+        reader.report(event, final=True)
+    elif kind == "transcript.text.delta":
+        reader.text(event.get("delta"))
+    elif kind:
+        reader.started = True
+
+
 _READERS = {
     Kind.CHAT: _read_chat,
     Kind.COMPLETIONS: _read_chat,
     Kind.RESPONSES: _read_responses,
     Kind.MESSAGES: _read_messages,
+    **dict.fromkeys(MEDIA, _read_media),
 }

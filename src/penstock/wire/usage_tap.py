@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 from penstock.wire.encoding import READABLE, Inflater, codings_of
-from penstock.wire.endpoint import Kind
+from penstock.wire.endpoint import NOT_ONLY_JSON, Kind
 from penstock.wire.stream import StreamReader
 from penstock.wire.usage import UNKNOWN, Ends, Usage
 from penstock.wire.verdict import Verdict, verdict_of_reply
@@ -73,7 +73,7 @@ class WholeReply:
     def whole(self) -> bool:
         """True if it holds what its endpoint returns, or ends as JSON does where it is large."""
         if self._ends is not None:
-            return self._ends.closed
+            return self._ends.closed or self._kind in NOT_ONLY_JSON
         return self._verdict().good
 
     def feed(self, chunk: bytes) -> None:

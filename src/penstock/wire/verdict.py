@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.wire import jsonio
-from penstock.wire.endpoint import Kind
+from penstock.wire.endpoint import NOT_ONLY_JSON, Kind
 from penstock.wire.refusal import BROKEN, RELAY, Meaning, meaning_of_error, status_of_error
 from penstock.wire.usage import UNKNOWN, Usage, usage_of_object
 
@@ -69,6 +69,8 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
     reply = jsonio.loads_object(body)
     if reply is None:
         what, is_page = _shape(body)
+        if kind in NOT_ONLY_JSON and what == _OTHER:
+            return Verdict(RELAY, "", status)
         return Verdict(BROKEN, f"answers with {what}", FAULT_STATUS, misdirected=is_page)
     return verdict_of_object(kind, status, reply)
 
@@ -86,6 +88,9 @@ def verdict_of_object(kind: Kind, status: int, reply: Mapping[str, Any]) -> Verd
     return Verdict(RELAY, "", status, usage_of_object(kind, reply))
 
 
+_OTHER = "no JSON object"
+
+
 def _shape(body: bytes) -> tuple[str, bool]:
     """Return what a body is that is no JSON object, and whether it is a web page."""
     text = body.lstrip()
@@ -93,7 +98,7 @@ def _shape(body: bytes) -> tuple[str, bool]:
         return "a web page", True
     if not text:
         return "an empty body", False
-    return ("half a reply" if text.startswith(b"{") else "no JSON object"), False
+    return ("half a reply" if text.startswith(b"{") else _OTHER), False
 
 
 def _error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -135,10 +140,27 @@ def _holds_content(reply: Mapping[str, Any]) -> bool:
     return isinstance(reply.get("content"), list)  # may be empty: nothing was left to say
 
 
+def _holds_list(*fields: str) -> Callable[[Mapping[str, Any]], bool]:
+    def holds(reply: Mapping[str, Any]) -> bool:
+        return any(isinstance(reply.get(field), list) for field in fields)
+
+    return holds
+
+
+def _holds_text(reply: Mapping[str, Any]) -> bool:
+    return isinstance(reply.get("text"), str)  # may be empty: nobody spoke
+
+
 _HOLDS: dict[Kind, Callable[[Mapping[str, Any]], bool]] = {
     Kind.CHAT: _holds_choices("message"),
     Kind.COMPLETIONS: _holds_choices("text"),
     Kind.EMBEDDINGS: _holds_vectors,
     Kind.RESPONSES: _holds_response,
     Kind.MESSAGES: _holds_content,
+    Kind.IMAGES: _holds_list("data"),
+    Kind.IMAGE_EDITS: _holds_list("data"),
+    Kind.TRANSCRIPTIONS: _holds_text,
+    Kind.TRANSLATIONS: _holds_text,
+    Kind.MODERATIONS: _holds_list("results"),
+    Kind.RERANK: _holds_list("results", "data"),
 }

@@ -122,6 +122,15 @@ class Server(Table):
         60.0,
         description="How long a caller may read nothing of what it was sent, before it is cut.",
     )
+    ids_kept: Count = Field(
+        100_000,
+        description="Ids of responses, conversations, files and batches whose upstream is "
+        "remembered; about 200 bytes each.",
+    )
+    ids_kept_s: Seconds = Field(
+        2_592_000.0,
+        description="How long after its last use; OpenAI keeps responses for 30 days.",
+    )
     body_timeout_s: Seconds = Field(
         60.0, description="How long a caller may take to send its body."
     )
@@ -230,6 +239,11 @@ class Upstream(Table):
         description="HTTP proxy to reach it through, as http://host:port, or none. Left out: "
         "HTTPS_PROXY or HTTP_PROXY by the scheme of base_url, ALL_PROXY and NO_PROXY; never for "
         "loopback.",
+    )
+    relay_others: Items[Text] | None = Field(
+        None,
+        description="Further paths after /v1 that are relayed to it, such as /fine_tuning/*; * "
+        "stands for any text. Left out: all, where auth = caller, else none.",
     )
     capacity: CapacityPolicy | None = Field(None, description="Its own window policy.")
     limits: LimitsTable = LimitsTable()

@@ -1,6 +1,8 @@
 """One upstream as the relay uses it: its key, its names for models, and what it has denied."""
 
 import logging
+import re
+from collections.abc import AsyncIterable
 
 from penstock.proxy.config.models import Upstream
 from penstock.proxy.rename import renamed
@@ -14,6 +16,9 @@ from penstock.wire.secret import Secret
 
 logger = logging.getLogger("penstock.proxy")
 
+_DATE = re.compile(r"(?<=[?&])api-version=\d{4}-\d\d-\d\d(?:-preview)?(?:&|\Z)")
+"""What Azure's SDK adds; Azure wants it at paths with a deployment, and refuses it elsewhere."""
+
 
 class UpstreamClient:
     """Sends requests to one upstream.
@@ -23,6 +28,7 @@ class UpstreamClient:
         vendor: whose API it speaks.
         serves: patterns of the models that it serves.
         wants_caller_key: whether the caller's credentials go along.
+        relay_others: patterns of further paths that it takes; None for all with a caller's key.
         denying: True while its last word was that it does not accept what we configured for it.
 
     """
@@ -39,6 +45,7 @@ class UpstreamClient:
         self._outdone: set[str] = set()
         self.vendor = Vendor(table.dialect)
         self.serves: Patterns = patterns(table.dialect, table.models)
+        self.relay_others = table.relay_others
         self.wants_caller_key = table.key_from == "caller"
         timeouts = Timeouts(
             table.connect_timeout_s,
@@ -46,6 +53,7 @@ class UpstreamClient:
             table.idle_timeout_s,
             table.keep_alive_s,
         )
+        self._dated = "/deployments/" in table.base_url
         self._http = HttpClient(Address.parse(table.base_url), timeouts, through)
         self._key_header_name = table.key_header
         self.use_key(key)
@@ -63,7 +71,11 @@ class UpstreamClient:
         return self._http.open_connections
 
     async def send(
-        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes | AsyncIterable[bytes],
     ) -> Answer:
         """Send a request and wait for the answer's headers.
 
@@ -71,14 +83,17 @@ class UpstreamClient:
             method: in upper case.
             target: path after the base URL, with its query.
             headers: the caller's, as far as they travel on.
-            body: as the caller sent it; its model is renamed where this upstream has other names.
+            body: as the caller sent it; its model is renamed where this upstream has other names,
+                unless it comes piece by piece.
 
         Raises:
             UpstreamError: no connection came about, or it broke, fell silent or spoke no HTTP.
 
         """
-        if self._rename and body:
+        if self._rename and isinstance(body, bytes) and body:
             body = renamed(body, self._rename)
+        if not self._dated and "api-version=" in target:
+            target = _DATE.sub("", target).rstrip("?&")
         try:
             answer = await self._http.send(method, target, headers + self._key, body)
         except DialError as error:

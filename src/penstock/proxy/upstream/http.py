@@ -7,7 +7,7 @@ an error says whether the upstream may have acted on the request.
 
 import asyncio
 import io
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -176,7 +176,11 @@ class HttpClient:
         return sum(protocol.is_connected() for protocol in self._last_used)
 
     async def send(
-        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
+        self,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes | AsyncIterable[bytes],
     ) -> Answer:
         """Send a request and wait for the answer's headers.
 
@@ -197,8 +201,8 @@ class HttpClient:
             except _StaleError:
                 continue  # nothing was sent, and that connection is closed now
             except _CrossedError:
-                if crossed:
-                    raise ResetError("the upstream closed the connection at once, twice") from None
+                if crossed or not isinstance(body, bytes):  # what has passed cannot be sent again
+                    raise ResetError("the upstream closed the connection at once") from None
                 crossed = True
                 continue
             except aiohttp.ClientConnectorError as error:
@@ -220,9 +224,14 @@ class HttpClient:
             return Answer(response, self._timeouts.between_bytes_s)
 
     async def _once(
-        self, method: str, target: str, headers: Iterable[tuple[str, str]], body: bytes
+        self,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes | AsyncIterable[bytes],
     ) -> _Response:
-        data = io.BytesIO(body) if len(body) > LARGE_BODY_BYTES else body
+        large = isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES
+        data = io.BytesIO(body) if large and isinstance(body, bytes) else body
         response = await self._opened().request(
             method,
             URL(self._base + target, encoded=True),

@@ -1,0 +1,43 @@
+"""Which upstream holds what an id names: a response, a conversation, a file, a batch."""
+
+from collections.abc import Iterable
+
+
+class Holders:
+    """Remembers who made what: the last `most` ids, for `keep_s` seconds after their last use."""
+
+    def __init__(self, most: int, keep_s: float) -> None:
+        """Know nothing yet."""
+        self._most = most
+        self._keep_s = keep_s
+        self._known: dict[str, tuple[str, float]] = {}
+
+    def __len__(self) -> int:
+        """How many ids are remembered."""
+        return len(self._known)
+
+    def note(self, ids: Iterable[str], upstream: str, *, now: float) -> None:
+        """Note that an upstream has what these ids name."""
+        known = self._known
+        for id_ in ids:
+            known.pop(id_, None)
+            known[id_] = (upstream, now + self._keep_s)
+        while len(known) > self._most:
+            del known[next(iter(known))]
+
+    def of(self, ids: Iterable[str], *, now: float) -> str:
+        """Return the upstream that holds the first of these ids that is known; empty for none."""
+        for id_ in ids:
+            found = self._known.get(id_)
+            if found is None:
+                continue
+            if found[1] <= now:
+                del self._known[id_]
+                continue
+            self.note((id_,), found[0], now=now)
+            return found[0]
+        return ""
+
+    def forget(self, id_: str) -> None:
+        """Forget an id, as what it named was deleted."""
+        self._known.pop(id_, None)

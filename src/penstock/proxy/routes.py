@@ -1,0 +1,108 @@
+"""Which call a path asks for: whatever base URL a client was given, only that has changed.
+
+A path is one of the vendors' own, perhaps without its /v1 or behind what stands before it at Azure,
+Anthropic-compatible servers or Gemini. Paths are taken apart as they were sent: what is encoded
+(`%2F` in a model's name) stays one segment.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from penstock.calls.endpoint import MODELS, Endpoint, endpoint_of
+from penstock.calls.relayed import Family, family_of
+from penstock.wire.endpoint import Vendor
+
+_DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)(/.+)\Z")
+_PREFIXES = (
+    ("/openai/v1/", None),
+    ("/anthropic/v1/", Vendor.ANTHROPIC),
+    ("/v1beta/openai/", None),
+    ("/v2/rerank", None),
+)
+_ODD = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path asks for.
+
+    Attributes:
+        path: as the vendor documents it, from /v1 on, still encoded.
+        endpoint: the table's row; None where the call is relayed by its family.
+        family: of a path that no row has; None if there is none: then `relay_others` decides.
+        vendor: whose API the path belongs to; None where the path does not tell.
+        model: as the path names it, else empty.
+
+    """
+
+    path: str
+    endpoint: Endpoint | None
+    family: Family | None
+    vendor: Vendor | None
+    model: str = ""
+
+    @property
+    def tail(self) -> str:
+        """What follows a base URL that ends in /v1."""
+        return self.path.removeprefix("/v1")
+
+    @property
+    def segments(self) -> list[str]:
+        """The path's parts after /v1, decoded."""
+        return [unquote(each) for each in self.path.split("/")[2:]]
+
+
+def route_of(raw_path: str) -> Route | None:
+    """Return what a path asks for; None for one that cannot be sent anywhere.
+
+    Args:
+        raw_path: as it stands in the request line, without the query.
+
+    """
+    if len(raw_path) > 1 and raw_path.endswith("/"):  # some clients put one there
+        raw_path = raw_path[:-1]
+    if not raw_path.isascii() or not _is_sound(raw_path):
+        return None
+    path, vendor, model = _canonical(raw_path)
+    if not path.startswith("/v1/"):
+        return None
+    endpoint = endpoint_of(path)
+    if endpoint is MODELS:
+        model = unquote(path.removeprefix("/v1/models").lstrip("/"))
+    family = None if endpoint is not None else family_of(path)
+    if endpoint is not None and endpoint is not MODELS:
+        vendor = endpoint.vendor
+    elif family is not None and family.vendor is not None:
+        vendor = family.vendor
+    return Route(path, endpoint, family, vendor, model)
+
+
+def _canonical(path: str) -> tuple[str, Vendor | None, str]:
+    """Return the path from /v1 on, and what its prefix says."""
+    deployment = _DEPLOYMENT.match(path)
+    if deployment is not None:
+        return "/v1" + deployment[2], Vendor.OPENAI, unquote(deployment[1])
+    if path == "/v2/rerank":  # Cohere
+        return "/v1/rerank", None, ""
+    for prefix, vendor in _PREFIXES:
+        if path.startswith(prefix):
+            return "/v1/" + path[len(prefix) :], vendor, ""
+    if path.startswith("/v1/"):
+        return path, None, ""
+    bare = "/v1" + path
+    known = endpoint_of(bare) is not None or family_of(bare) is not None
+    return (bare if known else path), None, ""
+
+
+def _is_sound(path: str) -> bool:
+    """Say whether every segment stays where it stands, however often a server decodes it."""
+    for segment in path.split("/")[1:]:
+        text = segment
+        for _ in range(3):
+            if not text or text in (".", "..") or _ODD.search(text):
+                return False
+            if any(part in (".", "..") for part in text.split("/")):
+                return False
+            text = unquote(text)
+    return True
