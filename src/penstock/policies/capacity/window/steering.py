@@ -14,7 +14,7 @@ from penstock.policies.capacity.window.probe import Probe
 from penstock.policies.capacity.window.service import LEAST_S, ExpectedService
 from penstock.policies.capacity.window.trial import Trial
 
-FIRST_REPLIES, WARM_REPLIES = 4, 64
+FIRST_REPLIES, SHARING_REPLIES, WARM_REPLIES = 4, 16, 64
 RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
 """A window that has never shrunk grows by half, a later one by a quarter, each time that replies
 sent since the last move into a window three quarters in use are back."""
@@ -176,6 +176,8 @@ class Posterior:
             limit = min(limit, growth * self.window + 1.0)
         elif limit < self.window:
             because = "queue" if belief.queue >= 0.5 else "sharing"
+            if because == "sharing" and self._estimate.replies < SHARING_REPLIES:
+                return
             self._ramping = False
         self._move(limit, because, belief.figures(), now)
 
