@@ -7,10 +7,13 @@ import traceback
 from collections.abc import Iterator
 
 from penstock.listener import Receive, Scope, Send
+from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, one
+from penstock.proxy.progress import progress_of
 from penstock.proxy.relay import Relay, unknown_path, vendor_of
+from penstock.proxy.replays import digest_of
 from penstock.proxy.reply import send_answer, send_whole
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routes import Route, route_of
@@ -57,11 +60,7 @@ class App:
             await send_answer(send, answer)
             self._count(_label(route), "", str(declined.status))
         except Exception as error:  # noqa: BLE001 - the last line of defence
-            # Ours to mend. The text of an unknown exception may quote the body, so only its type
-            # and the places it passed are logged.
-            places = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("%s while serving %s\n%s", type(error).__name__, path, places)
-            await self._apologise(route, scope, send)
+            await self._apologise(error, route, scope, send)
 
     async def _health(self, send: Send) -> None:
         """Say to a load balancer whether to send more here; a drain says no."""
@@ -69,7 +68,16 @@ class App:
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         await send_whole(send, status, headers, text)
 
-    async def _apologise(self, route: Route | None, scope: Scope, send: Send) -> None:
+    async def _apologise(
+        self, error: Exception, route: Route | None, scope: Scope, send: Send
+    ) -> None:
+        """Log a fault of ours, and answer with a 500.
+
+        The text of an unknown exception may quote the body, so only its type and the places it
+        passed are logged.
+        """
+        places = "".join(traceback.format_tb(error.__traceback__))
+        logger.error("%s while serving %s\n%s", type(error).__name__, scope["path"], places)
         self._count(_label(route), "", "500")
         answer = error_answer(
             _vendor(route, scope), 500, "internal", "penstock failed; its log says where."
@@ -87,17 +95,74 @@ class App:
             self._count(_label(route), "", str(status))
             return
         check_method(scope["method"], endpoint.path, (endpoint.method,))
-        with sidecar.room.held() as held:
+        with contextlib.ExitStack() as room:
+            held = room.enter_context(sidecar.room.held())
             with self._gone_counted(endpoint.path):
                 prepared = await sidecar.reader.prepare(
                     endpoint, scope["headers"], receive, held, model=route.model
                 )
-            exchange = Exchange(sidecar, prepared, scope["headers"], scope["query_string"], send)
-            arrived = sidecar.gate.driver.now()
-            try:
-                await exchange.run()
-            finally:
-                self._account(prepared, exchange, arrived)
+            key = one(scope["headers"], b"idempotency-key")
+            if key is None or not sidecar.replays.keep_s:
+                await self._answer(prepared, scope, send)
+                return
+            await self._replay(key, prepared, route, scope, send, room)
+
+    async def _run(self, exchange: Exchange, prepared: Prepared) -> None:
+        """Let the request wait for its slot, and relay its answer."""
+        arrived = self._sidecar.gate.driver.now()
+        try:
+            await exchange.run()
+        finally:
+            self._account(prepared, exchange, arrived)
+
+    async def _answer(self, prepared: Prepared, scope: Scope, send: Send) -> None:
+        headers, query = scope["headers"], scope["query_string"]
+        progress = progress_of(headers, prepared, send)
+        if progress is None:
+            await self._run(Exchange(self._sidecar, prepared, headers, query, send), prepared)
+            return
+        exchange = Exchange(self._sidecar, prepared, headers, query, progress.send)
+        async with progress.speaking(exchange.told):
+            await self._run(exchange, prepared)
+
+    async def _replay(
+        self,
+        key: bytes,
+        prepared: Prepared,
+        route: Route,
+        scope: Scope,
+        send: Send,
+        room: contextlib.ExitStack,
+    ) -> None:
+        """Answer a call that has a key: as it was answered before, or as the one under way is."""
+        replays, headers, query = self._sidecar.replays, scope["headers"], scope["query_string"]
+        owner = account_of(headers).encode()
+        digest = digest_of(scope["raw_path"], query, prepared.body.plain)
+        progress = progress_of(headers, prepared, send)
+        replay = replays.find(owner, key, digest)
+        again = replay is not None
+        if replay is None:
+            replay = replays.add(owner, key, digest)
+            exchange = Exchange(self._sidecar, prepared, headers, query, replay.take)
+            replay.told = exchange.told
+            rest = room.pop_all()  # the body is held until the call has ended, whoever leaves
+
+            async def call() -> None:
+                with rest:
+                    try:
+                        await self._run(exchange, prepared)
+                    except Exception as error:  # noqa: BLE001 - perhaps nobody listens any more
+                        await self._apologise(error, route, scope, replay.take)
+
+            replays.start(owner, key, call())
+        with self._gone_counted(prepared.endpoint.path):
+            if progress is None:
+                await replay.play(send, again=again)
+            else:
+                async with progress.speaking(replay.told):
+                    await replay.play(progress.send, again=again)
+        if again:
+            self._count(prepared.endpoint.path, prepared.spec.traffic_class or "", "replayed")
 
     @contextlib.contextmanager
     def _gone_counted(self, label: str) -> Iterator[None]:

@@ -38,6 +38,7 @@ from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
 from penstock.proxy.upstream.http import Answer
+from penstock.runtime.gate import Admission
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import plain
 from penstock.wire.endpoint import Kind, Vendor
@@ -47,6 +48,9 @@ from penstock.wire.refusal import BROKEN, RELAY, Backoff, Broken, Meaning, meani
 
 ERROR_BYTES = 1 << 18
 """How much of an upstream's error is read before it is judged."""
+
+MOST_PLACED = 500
+"""With more in hand nobody is told its place: to find one takes a look at all (0.5 ms)."""
 
 DENIED_S = 10.0
 """How long an upstream is left alone that denies what another serves, before it is probed."""
@@ -63,7 +67,8 @@ class Exchange:
     """Relays one request."""
 
     __slots__ = (
-        "_caller_headers", "_denied_by", "_flying", "_kept", "_parts", "_prepared", "_relaying",
+        "_admission", "_caller_headers",
+        "_denied_by", "_flying", "_kept", "_parts", "_prepared", "_relaying",
         "_send", "_target", "outcome", "status",
     )  # fmt: skip
 
@@ -77,6 +82,7 @@ class Exchange:
         self._send = send
         self._relaying = Relaying(parts, prepared, send)
         self._target = prepared.endpoint.tail + ("?" + query.decode() if query else "")
+        self._admission: Admission | None = None
         self._kept: Kept | None = None
         self._flying: UpstreamClient | None = None
         self._denied_by: dict[UpstreamClient, str] = {}
@@ -86,7 +92,8 @@ class Exchange:
     async def run(self) -> None:
         """Wait for a slot, relay, and answer whatever comes of it."""
         try:
-            async with self._parts.gate.admit(self._prepared.spec) as slot:
+            self._admission = admission = self._parts.gate.admit(self._prepared.spec)
+            async with admission as slot:
                 while not await self._attempt(slot):
                     pass
         except Refused as refused:
@@ -94,6 +101,24 @@ class Exchange:
         except asyncio.CancelledError:
             self._count("cancelled")
             raise
+
+    def told(self) -> str:
+        """Return in a line what the request waits for, for a caller that wants to know."""
+        slot = None if self._admission is None else self._admission.waits_for
+        if slot is None:
+            return "received"
+        driver = self._parts.gate.driver
+        busy = driver.in_hand > MOST_PLACED
+        place = None if busy or self._flying is not None else driver.place(slot.request.id)
+        if place is None:
+            return f"id={slot.id} " + ("sent" if self._flying is not None else "waiting")
+        text = f"id={slot.id} waiting cause={place.cause}"
+        why = place.why
+        if place.position is None:
+            wait_s = max(0.0, (place.held_until or 0.0) - driver.now())
+            return f"{text} estimate_s={wait_s:.1f}"
+        wait_s = place.position * place.tenants * why.service_p50_s / max(1.0, why.window)
+        return f"{text} position={place.position} estimate_s={wait_s:.1f}"
 
     async def _attempt(self, slot: Slot) -> bool:
         """Send once; False if the scheduler has dispatched it again."""

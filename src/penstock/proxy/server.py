@@ -17,6 +17,7 @@ from penstock.proxy.browsers import BrowserGuard
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.checks import is_loopback
 from penstock.proxy.config.models import Admin, Server
+from penstock.proxy.cors import readable_by
 from penstock.proxy.key_refresh import KeyRefresh
 from penstock.proxy.observe.outages import Outages
 from penstock.proxy.predicting import attach_predictor
@@ -59,7 +60,8 @@ class Running:
         )
         self.port: int = self._socket.getsockname()[1]
         self.admin_port: int = self._admin_socket.getsockname()[1] if self._admin_socket else 0
-        guard = _guarded(App(self.sidecar), "server", config.server)
+        app = readable_by(config.server.origins, App(self.sidecar))
+        guard = _guarded(app, "server", config.server)
         self._listener = Listener(guard, self._socket, _bounds(config.server))
         self._admin = AdminApp(self.sidecar, loaded.admin_token)
         self._config = config

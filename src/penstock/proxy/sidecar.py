@@ -19,6 +19,7 @@ from penstock.proxy.holders import Holders
 from penstock.proxy.observe.live import LiveSource
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
+from penstock.proxy.replays import Replays
 from penstock.proxy.request_reader import RequestReader
 from penstock.proxy.routing import Routing
 from penstock.proxy.upstream.client import UpstreamClient
@@ -39,6 +40,7 @@ class Sidecar:
         gate: where requests wait for their slot.
         links: the upstreams, by name.
         reader: checks requests.
+        replays: answers that are kept for their Idempotency-Key.
         holders: which upstream has what an id names.
         predictor: predicts output tokens.
         metrics: what is counted.
@@ -85,6 +87,9 @@ class Sidecar:
         self.predictor = LearnedPredictor(predictor, table_of(config))
         routing = Routing((link.serves, link.wants_caller_key) for link in self.links.values())
         self.holders = Holders(config.server.ids_kept, config.server.ids_kept_s)
+        self.replays = Replays(
+            config.server.idempotency_s, config.server.idempotency_bytes, self.driver.now
+        )
         self.reader = RequestReader(
             Callers(loaded),
             routing,

@@ -92,7 +92,9 @@ class Server(Table):
         "Requests to other names are refused (DNS rebinding); * takes any.",
     )
     origins: Items[Origin] = Field(
-        (), description="Web pages that may call it, as their browsers name them."
+        (),
+        description="Web pages that may call it and read its answers (CORS), as their browsers "
+        "name them.",
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(
         33_554_432, description="Larger request bodies are refused with 413."
@@ -121,6 +123,15 @@ class Server(Table):
     unread_timeout_s: Seconds = Field(
         60.0,
         description="How long a caller may read nothing of what it was sent, before it is cut.",
+    )
+    idempotency_s: SecondsOrZero = Field(
+        0.0,
+        description="How long a good answer is kept for its Idempotency-Key: the same call with "
+        "the same key gets it again, another call a 409. OpenAI and Stripe keep keys for 24 h "
+        "(86400). 0: keys are only passed on.",
+    )
+    idempotency_bytes: Annotated[int, Field(ge=1024)] = Field(
+        67_108_864, description="How many bytes of such answers are kept; the oldest go first."
     )
     ids_kept: Count = Field(
         100_000,

@@ -1,0 +1,105 @@
+"""A caller that waits can be told so, and its SDK takes no notice."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from penstock.proxy import progress
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import HELLO, SidecarThread, call, eventually, in_front_of, sidecar
+
+LONG = {"x-mock-output-tokens": "2000"}
+ASK: Any = [{"role": "user", "content": "hi"}]
+STREAM = {**HELLO, "stream": True}
+SSE, BLANK = {"x-penstock-progress": "sse"}, {"x-penstock-progress": "blank"}
+
+
+@pytest.fixture
+def proxy(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SidecarThread]:
+    """One place, so that the second call waits for the first; signs of life come quickly."""
+    monkeypatch.setattr(progress, "EVERY_S", 0.05)
+    with sidecar(in_front_of(mock.url, window=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def busy(proxy: SidecarThread) -> Iterator[None]:
+    """The only place is taken for about a second."""
+    thread = threading.Thread(target=call, args=(proxy.port,), kwargs={"headers": LONG})
+    thread.start()
+    eventually(lambda: proxy.snapshot().in_flight == 1)
+    yield
+    thread.join()
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_stream_that_waits_says_so_in_comments(proxy: SidecarThread) -> None:
+    reply = call(proxy.port, body=STREAM, headers=SSE)
+
+    first = reply.body.split(b"\n\n")[0].decode()
+    assert reply.headers["content-type"] == "text/event-stream"
+    assert first.startswith(": penstock id=")
+    assert " waiting cause=window position=1 estimate_s=" in first
+    assert b": penstock id=" in reply.body
+    assert b"decision=dispatched" in reply.body
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.usefixtures("busy")
+def test_sdks_pass_the_comments_over(proxy: SidecarThread) -> None:
+    vendor = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k", max_retries=0)
+    stream = vendor.chat.completions.create(
+        model="m", messages=ASK, stream=True, extra_headers={**SSE, "x-mock-output-tokens": "7"}
+    )
+    text = "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+    other = anthropic.Anthropic(base_url=proxy.url, api_key="k", max_retries=0)
+    with other.messages.stream(model="m", max_tokens=9, messages=ASK, extra_headers=SSE) as spoken:
+        answer = spoken.get_final_text()
+
+    assert len(text.split()) == 7
+    assert answer
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_whole_reply_that_waits_begins_with_blank_lines(proxy: SidecarThread) -> None:
+    reply = call(proxy.port, headers=BLANK)
+
+    assert reply.status == 200
+    assert reply.body.startswith(b"\n")
+    assert json.loads(reply.body)["choices"]
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_refusal_after_a_sign_of_life_is_an_error_in_the_stream(proxy: SidecarThread) -> None:
+    vendor = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k", max_retries=0)
+    hint = {"x-penstock-deadline-ms": "100000"}
+    threading.Timer(0.3, proxy.begin_stop).start()
+
+    with pytest.raises(openai.APIError, match="draining"):
+        list(
+            vendor.chat.completions.create(
+                model="m", messages=ASK, stream=True, extra_headers={**SSE, **hint}
+            )
+        )
+
+
+def test_who_need_not_wait_gets_the_answer_as_ever(proxy: SidecarThread) -> None:
+    reply = call(proxy.port, body=STREAM, headers={**SSE, "x-mock-output-tokens": "3"})
+
+    assert reply.headers["x-penstock-decision"] == "dispatched"
+
+
+@pytest.mark.parametrize(
+    ("body", "word"), [(HELLO, "sse"), (STREAM, "blank"), (HELLO, "102"), (STREAM, "")]
+)
+def test_a_word_that_does_not_fit_the_reply_is_a_400(
+    proxy: SidecarThread, body: Any, word: str
+) -> None:
+    reply = call(proxy.port, body=body, headers={"x-penstock-progress": word})
+
+    assert (reply.status, reply.json()["error"]["code"]) == (400, "invalid_header")
