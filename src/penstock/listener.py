@@ -289,7 +289,11 @@ class _Exchange:
         version = request.version
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "asgi": {
+                "version": "3.0",
+                "spec_version": "2.4",
+            },  # 2.4: send raises once the caller left
+            "extensions": {"penstock.transport": request.transport},
             "http_version": f"{version.major}.{version.minor}",
             "method": request.method,
             "scheme": "http",

@@ -18,7 +18,6 @@ IMPLIED = {
 }
 NOT_IMPORTED_BY_NAME = {
     "uvloop",  # named to asyncio
-    "httptools",  # uvicorn's parser too
     "openai",  # the demo runs the SDK in a process of its own
     "anthropic",
     "backports.zstd",  # by name in wire/encoding: part of Python from 3.14 on

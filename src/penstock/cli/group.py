@@ -31,7 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "lift": Entry("Run it", "End an upstream's pause at once.", "proxy"),
     "schema": Entry("Run it", "Print the JSON Schema of a file that you write.", "proxy"),
     "batch": Entry("Run it", "Send a file of requests as fast as the provider allows.", "batch"),
-    "mock": Entry("Run it", "Run a provider whose hidden limits you choose.", "proxy"),
+    "mock": Entry("Run it", "Run a provider whose hidden limits you choose.", "mock"),
     "explain": Entry("Understand it", "Say why a request was sent, held or refused.", "proxy"),
     "top": Entry("Understand it", "Show who waits and for what, in the terminal.", "proxy"),
     "dashboard": Entry("Understand it", "Show what a decision log tells, as a page.", "proxy"),

@@ -60,6 +60,11 @@ def _provider_table(config: Path | None, model: str | None, pairs: tuple[str, ..
     help="Set a parameter of the provider, such as slots=4; may be given several times.",
 )
 @click.option("--seed", default=0, show_default=True, help="Draw texts, lengths and jitter by it.")
+@click.option(
+    "--script",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Give the replies of this TOML file to the calls that they fit.",
+)
 @click.option("--api-key", "api_keys", multiple=True, help="Refuse callers without this key.")
 @click.option("--serve-model", "models", multiple=True, help="Answer 404 for any other model name.")
 def command(
@@ -69,30 +74,35 @@ def command(
     model: str | None,
     pairs: tuple[str, ...],
     seed: int,
+    script: Path | None,
     api_keys: tuple[str, ...],
     models: tuple[str, ...],
 ) -> None:
     """Run a black-box LLM provider that speaks the OpenAI and Anthropic APIs.
 
     Its capacity is hidden, as a real one's is. Replies are as long as the header
-    `x-mock-output-tokens` says, else a length drawn from the request itself. The header
-    `x-mock-fault` makes it misbehave: reset, reset_at_once, stall, truncate, bad_sse, not_json,
-    slow_first_token:SECONDS, status:CODE, quota. What it has seen: GET /mock/stats.
+    `x-mock-output-tokens` says, else a length drawn from the request itself; `x-mock-content` and
+    `x-mock-usage` set text and usage. The header `x-mock-fault` makes it misbehave: reset,
+    reset_at_once, stall, truncate, bad_sse, not_json, slow_first_token:SECONDS, status:CODE,
+    quota. What it has seen: GET /mock/stats.
     """
     from penstock.sim.mock.app import MockApp
-    from penstock.sim.mock.server import listen, serve
+    from penstock.sim.mock.script import read_script
+    from penstock.sim.mock.server import serve_until_signalled
     from penstock.sim.mock.settings import MockSettings
 
+    table = _provider_table(config, model, pairs)
+    replies = () if script is None else read_script(script)
+    settings = MockSettings(table, seed=seed, api_keys=api_keys, models=models, script=replies)
+
+    def started(bound: int) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"penstock mock: {table['model']} listening on http://{shown}:{bound}")
+
     try:
-        table = _provider_table(config, model, pairs)
-        app = MockApp(MockSettings(table, seed=seed, api_keys=api_keys, models=models))
-        sock = listen(host, port)
+        asyncio.run(serve_until_signalled(MockApp(settings), host, port, started=started))
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on {host}:{port}: {error.strerror or error} (does another program "
             "listen there? --port 0 takes a free port)"
         ) from error
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{sock.getsockname()[1]}"
-    click.echo(f"penstock mock: {table['model']} listening on {url}")
-    asyncio.run(serve(app, sock))

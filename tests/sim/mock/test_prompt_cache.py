@@ -69,8 +69,13 @@ def test_a_message_counts_it_apart_from_its_input(caching: MockServer, stream: b
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (50, 950)
 
 
-async def test_an_engine_serves_a_batch_over_http_and_states_its_load(caching: MockServer) -> None:
-    async with httpx2.AsyncClient(base_url=caching.url, timeout=30) as client:
+async def test_an_engine_serves_a_batch_over_http_and_states_its_load() -> None:
+    # Slow enough that all eight are there before the first is done, on a busy machine too.
+    slow = {**CACHING, "iteration_base_s": 0.02}
+    async with (
+        MockServer(MockSettings(slow, tick_s=0.001)) as caching,
+        httpx2.AsyncClient(base_url=caching.url, timeout=30) as client,
+    ):
         sent = [
             client.post(
                 "/v1/chat/completions", json=CHAT, headers={"x-mock-output-tokens": str(40 + n)}
@@ -79,9 +84,10 @@ async def test_an_engine_serves_a_batch_over_http_and_states_its_load(caching: M
         ]
         replies = [found.json() for found in await asyncio.gather(*sent)]
 
+        stats = caching.stats()
     assert [r["usage"]["completion_tokens"] for r in replies] == [40 + n for n in range(8)]
-    assert caching.stats()["provider_peak_active"] > 1
-    assert caching.stats()["provider_active"] == 0
+    assert stats["provider_peak_active"] > 1
+    assert stats["provider_active"] == 0
 
 
 def test_a_silent_limit_answers_429_without_a_header_that_says_so() -> None:

@@ -10,7 +10,7 @@ from penstock.sim.mock.call import BodyError, Call, Reply
 
 
 class Messages:
-    """Text, tools and images; whole or streamed."""
+    """Text, tools, images, structured output and thinking; whole or streamed."""
 
     vendor = "anthropic"
 
@@ -20,17 +20,22 @@ class Messages:
         max_tokens = reading.count_of(body, "max_tokens")
         if max_tokens is None:
             raise BodyError("max_tokens: Field required", "max_tokens")
-        prompt = reading.content_tokens(body.get("system"), "system") + sum(
-            reading.content_tokens(m.get("content"), f"messages[{n}].content")
-            for n, m in enumerate(messages)
-        )
         return Call(
             model=reading.text_of(body, "model"),
-            prompt_tokens=prompt,
+            prompt_tokens=self.prompt_tokens(body),
             stream=reading.flag_of(body, "stream"),
             max_tokens=max_tokens,
             tool=_tool_to_call(body, messages),
+            schema=_schema(body),
+            thinks=_thinks(body, max_tokens),
             body=body,
+        )
+
+    def prompt_tokens(self, body: Mapping[str, Any]) -> int:
+        """Return how many tokens the prompt has, or raise BodyError."""
+        return reading.content_tokens(body.get("system"), "system") + sum(
+            reading.content_tokens(m.get("content"), f"messages[{n}].content")
+            for n, m in enumerate(reading.messages_of(body))
         )
 
     def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
@@ -41,45 +46,86 @@ class Messages:
         else:
             block["input"] = orjson.loads(reply.text) if reply.text else {}
         return _message(call, reply) | {
-            "content": [block],
+            "content": [*_thinking(reply), block],
             "stop_reason": _stop_reason(call, reply),
-            "usage": _usage(call, reply, reply.tokens),
+            "usage": _usage(call, reply),
         }
 
     def opening(self, call: Call, reply: Reply) -> list[bytes]:
-        """Return message_start, content_block_start and a ping."""
-        start = {"type": "message_start", "message": _message(call, reply)}
-        block = {"type": "content_block_start", "index": 0, "content_block": _block(call, reply)}
-        return [sse.named(start), sse.named(block), sse.named({"type": "ping"})]
+        """Return message_start, the thinking, content_block_start and a ping."""
+        at = {"index": _index(reply)}
+        block = {"type": "content_block_start", **at, "content_block": _block(call, reply)}
+        return [
+            sse.named({"type": "message_start", "message": _message(call, reply)}),
+            *_thinking_events(reply),
+            sse.named(block),
+            sse.named({"type": "ping"}),
+        ]
 
-    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
-        """Return the content_block_delta that carries this piece."""
+    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+        """Return the content_block_delta that carries these tokens."""
+        text = "".join(pieces)
         delta = {"type": "text_delta", "text": text}
         if call.tool is not None:
             delta = {"type": "input_json_delta", "partial_json": text}
-        return sse.named({"type": "content_block_delta", "index": 0, "delta": delta})
+        return _block_delta(_index(reply), delta)
 
     def closing(self, call: Call, reply: Reply) -> list[bytes]:
         """Return content_block_stop, message_delta with the usage, and message_stop."""
         delta = {"stop_reason": _stop_reason(call, reply), "stop_sequence": None}
-        counts = _usage(call, reply, reply.tokens)
+        counts = _usage(call, reply)
         return [
-            sse.named({"type": "content_block_stop", "index": 0}),
+            sse.named({"type": "content_block_stop", "index": _index(reply)}),
             sse.named({"type": "message_delta", "delta": delta, "usage": counts}),
             sse.named({"type": "message_stop"}),
         ]
 
+    def kept_input(self, call: Call) -> list[Any] | None:
+        """Return None: messages are not kept."""
+        return None
+
+
+def _index(reply: Reply) -> int:
+    """Return the place of the block that follows the thinking, if there is any."""
+    return 1 if reply.thinking else 0
+
+
+def _thinking(reply: Reply) -> list[dict[str, Any]]:
+    if not reply.thinking:
+        return []
+    return [{"type": "thinking", "thinking": reply.thinking, "signature": f"sig_mock{reply.id}"}]
+
+
+def _thinking_events(reply: Reply) -> list[bytes]:
+    """Return the events of a whole thinking block: it is there with the first token."""
+    events: list[bytes] = []
+    for block in _thinking(reply):
+        empty = {**block, "thinking": "", "signature": ""}
+        said = {"type": "thinking_delta", "thinking": block["thinking"]}
+        signed = {"type": "signature_delta", "signature": block["signature"]}
+        events += [
+            sse.named({"type": "content_block_start", "index": 0, "content_block": empty}),
+            _block_delta(0, said),
+            _block_delta(0, signed),
+            sse.named({"type": "content_block_stop", "index": 0}),
+        ]
+    return events
+
+
+def _block_delta(index: int, delta: dict[str, Any]) -> bytes:
+    return sse.named({"type": "content_block_delta", "index": index, "delta": delta})
+
 
 def _message(call: Call, reply: Reply) -> dict[str, Any]:
     return {
-        "id": f"msg_mock{reply.number:08d}",
+        "id": f"msg_mock{reply.id}",
         "type": "message",
         "role": "assistant",
         "model": call.model,
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": _usage(call, reply, 1),
+        "usage": _usage(call, reply) | {"output_tokens": 1},
     }
 
 
@@ -88,19 +134,20 @@ def _block(call: Call, reply: Reply) -> dict[str, Any]:
         return {"type": "text", "text": ""}
     return {
         "type": "tool_use",
-        "id": f"toolu_mock{reply.number:08d}",
+        "id": f"toolu_mock{reply.id}",
         "name": call.tool[0],
         "input": {},
     }
 
 
-def _usage(call: Call, reply: Reply, output_tokens: int) -> dict[str, Any]:
+def _usage(call: Call, reply: Reply) -> dict[str, Any]:
+    prompt, cached, output = reply.counts(call)
     return {
         # Anthropic does not count what came from the cache among the input tokens.
-        "input_tokens": call.prompt_tokens - reply.cached_tokens,
+        "input_tokens": max(0, prompt - cached),
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": reply.cached_tokens,
-        "output_tokens": output_tokens,
+        "cache_read_input_tokens": cached,
+        "output_tokens": output,
         "service_tier": "standard",
     }
 
@@ -125,6 +172,33 @@ def _tool_to_call(
         if wanted in ("", tool["name"]):
             return tool["name"], tool.get("input_schema") or {"type": "object"}
     raise BodyError(f"tool_choice names {wanted!r}, which is not among the tools", "tool_choice")
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the JSON schema of structured output, by its name now and by the one of the beta."""
+    config = body.get("output_config")
+    asked = config.get("format") if isinstance(config, Mapping) else body.get("output_format")
+    if asked is None:
+        return None
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("schema"), Mapping):
+        raise BodyError("output_config.format.schema: Field required", "output_config")
+    schema: Mapping[str, Any] = asked["schema"]
+    return schema
+
+
+def _thinks(body: Mapping[str, Any], max_tokens: int) -> bool:
+    asked = body.get("thinking")
+    kind = asked.get("type") if isinstance(asked, Mapping) else None
+    if asked is None or kind == "disabled":
+        return False
+    if not isinstance(asked, Mapping) or kind not in ("enabled", "adaptive"):
+        raise BodyError("thinking.type: must be enabled, adaptive or disabled", "thinking")
+    budget = asked.get("budget_tokens")
+    if kind == "enabled" and (type(budget) is not int or not 1024 <= budget < max_tokens):
+        raise BodyError(
+            "thinking.budget_tokens: must be at least 1024 and less than max_tokens", "thinking"
+        )
+    return True
 
 
 def _has_tool_result(message: Mapping[str, Any]) -> bool:

@@ -1,42 +1,50 @@
 """The mock's ASGI application: paths, keys, bodies; the rest is in `serving`."""
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
 
+from penstock.listener import Receive, Scope, Send
+from penstock.sim.mock.answers import json_response
 from penstock.sim.mock.anthropic_messages import Messages
 from penstock.sim.mock.call import BodyError, Endpoint
 from penstock.sim.mock.embeddings import Embeddings
-from penstock.sim.mock.faults import read_fault
-from penstock.sim.mock.http import (
-    STATS_PATH,
-    BodyTooLargeError,
-    ClientLeftError,
-    Exchange,
-    Message,
-    Receive,
-    Send,
-    read_body,
-)
+from penstock.sim.mock.errors import ClientError, error_body
+from penstock.sim.mock.faults import BrokenOnPurposeError, read_fault
+from penstock.sim.mock.kept import Kept
 from penstock.sim.mock.live import LiveProvider
+from penstock.sim.mock.models import model, model_list
 from penstock.sim.mock.openai_chat import ChatCompletions
 from penstock.sim.mock.openai_completions import Completions
 from penstock.sim.mock.openai_responses import Responses
-from penstock.sim.mock.serving import Serving, client_error, plan_reply
+from penstock.sim.mock.passage import STATS_PATH, Passage
+from penstock.sim.mock.planning import plan_reply
+from penstock.sim.mock.serving import Serving
 from penstock.sim.mock.settings import MockSettings
 from penstock.sim.mock.stats import MockStats
-from penstock.sim.mock.words import seed_of
+from penstock.sim.mock.words import seed_of_call
 from penstock.sim.providers.registry import build_provider
 
+if TYPE_CHECKING:
+    from starlette import types
+
+_CHAT, _RESPONSES, _MESSAGES = ChatCompletions(), Responses(), Messages()
 _ENDPOINTS: dict[str, Endpoint] = {
-    "/v1/chat/completions": ChatCompletions(),
+    "/v1/chat/completions": _CHAT,
     "/v1/completions": Completions(),
-    "/v1/responses": Responses(),
+    "/v1/responses": _RESPONSES,
     "/v1/embeddings": Embeddings(),
-    "/v1/messages": Messages(),
+    "/v1/messages": _MESSAGES,
 }
-_DEFAULT_MODELS = ("mock-model",)
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+"""Starlette takes no list for GET alone."""
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class MockApp:
@@ -52,24 +60,24 @@ class MockApp:
         self._provider = build_provider(settings.provider, seed=settings.seed)
         self._live: LiveProvider | None = None
         self._stats = MockStats()
+        self._kept = Kept()
         self._number = 0
+        self._router = Router(self._routes(), default=_asgi(self._answering(self._unknown)))
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection's call."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-            return
-        exchange = Exchange(scope, receive, send, self._stats)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call."""
         self._number += 1
-        exchange.request_id = f"req_mock{self._number:08d}"
-        seen = self._stats.requests
-        seen[exchange.path] = seen.get(exchange.path, 0) + 1
+        passage = Passage(scope, send, self._stats, self._number)
         try:
-            await self._route(exchange)
-        except ClientLeftError:
-            self._stats.cancelled += 1
+            await self._router(scope, receive, cast("types.Send", passage.send))
+        except BrokenOnPurposeError:
+            self._stats.faults += 1
+            passage.reset()
+        except (asyncio.CancelledError, ClientDisconnect, ConnectionError):
+            self._stats.cancelled += int(passage.inside)
+            raise
         finally:
-            exchange.leave()
+            passage.end()
 
     @property
     def live(self) -> LiveProvider:
@@ -78,83 +86,169 @@ class MockApp:
             self._live = LiveProvider(self._provider, tick_s=self._settings.tick_s)
         return self._live
 
-    async def _route(self, exchange: Exchange) -> None:
-        endpoint = _ENDPOINTS.get(exchange.path)
-        vendor = endpoint.vendor if endpoint else _vendor_of(exchange.headers)
-        if exchange.path == STATS_PATH:
-            await exchange.answer_json(200, self._stats_document())
-        elif not self._key_is_good(exchange.headers):
-            await self._fail(exchange, vendor, 401, "Incorrect or missing API key.")
-        elif endpoint is not None and exchange.method == "POST":
-            await self._call(exchange, endpoint)
-        elif exchange.path.startswith("/v1/models") and exchange.method == "GET":
-            await self._models(exchange, vendor)
-        elif endpoint is not None:
-            await self._fail(exchange, vendor, 405, f"Not allowed: {exchange.method}")
-        else:
-            message = f"Unknown request URL: {exchange.method} {exchange.path}"
-            await self._fail(exchange, vendor, 404, message)
+    def _routes(self) -> list[Route]:
+        table: list[tuple[str, str, Handler]] = [
+            ("POST", path, self._call_of(endpoint)) for path, endpoint in _ENDPOINTS.items()
+        ]
+        table += [
+            ("POST", "/v1/messages/count_tokens", self._count_message),
+            ("POST", "/v1/responses/input_tokens", self._count_response),
+            ("GET", "/v1/responses/{id}", self._kept.retrieve),
+            ("DELETE", "/v1/responses/{id}", self._kept.delete),
+            ("GET", "/v1/responses/{id}/input_items", self._kept.input_items),
+            ("GET", "/v1/chat/completions/{id}", self._kept.retrieve),
+            ("DELETE", "/v1/chat/completions/{id}", self._kept.delete),
+            ("GET", "/v1/models", self._models),
+            ("GET", "/v1/models/{name:path}", self._models),
+        ]
+        routes = [Route(path, self._answering(do), methods=[verb]) for verb, path, do in table]
+        verbs: dict[str, list[str]] = {}
+        for verb, path, _ in table:
+            verbs.setdefault(path, []).append(verb)
+        for path, allowed in verbs.items():
+            is_list = path.startswith("/v1/models")
+            do = self._unknown if is_list else _refusing(allowed)
+            routes.append(Route(path, self._answering(do), methods=_METHODS))
+        open_to_all = [("/health", _health), ("/healthz", _health), (STATS_PATH, self._seen)]
+        return [*(Route(path, do, methods=["GET"]) for path, do in open_to_all), *routes]
 
-    async def _call(self, exchange: Exchange, endpoint: Endpoint) -> None:
-        vendor = endpoint.vendor
-        try:
-            raw = await read_body(exchange.receive, limit_bytes=self._settings.max_body_bytes)
-            self._stats.bytes_in += len(raw)
-            call = endpoint.read(_json_object(raw))
-            if self._settings.models and call.model not in self._settings.models:
-                message = f"The model `{call.model}` does not exist."
-                await self._fail(exchange, vendor, 404, message, code="model_not_found")
-                return
-            fault = read_fault(exchange.headers.get("x-mock-fault", ""))
-            reply = plan_reply(
-                call,
-                request_seed=seed_of(raw, self._settings.seed),
-                asked_tokens=exchange.headers.get("x-mock-output-tokens"),
-                number=self._number,
+    def _answering(self, handler: Handler) -> Handler:
+        """Return the handler behind the check of keys, its mistakes answered."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                if not self._key_is_good(request.headers):
+                    raise ClientError(401, "Incorrect or missing API key.")
+                return await handler(request)
+            except ClientError as error:
+                self._stats.refuse(error.status)
+                document = error_body(
+                    _vendor_of(request),
+                    error.status,
+                    str(error),
+                    request_id=Passage.of(request.scope).request_id,
+                    **error.more,
+                )
+                return json_response(document, error.headers, status=error.status)
+
+        return answer
+
+    def _call_of(self, endpoint: Endpoint) -> Handler:
+        async def handler(request: Request) -> Response:
+            body = await self._body(request)
+            headers = request.headers
+            try:
+                call = endpoint.read(_json_object(body))
+                self._must_be_served(call.model)
+                self._must_be_kept(call.body.get("previous_response_id"))
+                plan = plan_reply(
+                    call,
+                    request.url.path,
+                    headers,
+                    seed=seed_of_call(call.body, self._settings.seed),
+                    script=self._settings.script,
+                )
+                fault = read_fault(headers.get("x-mock-fault", "") or plan.fault)
+            except BodyError as error:
+                raise ClientError(400, str(error), param=error.param) from error
+            except ValueError as error:
+                raise ClientError(400, str(error)) from error
+            passage = Passage.of(request.scope)
+            serving = Serving(passage, endpoint, self.live, self._stats, self._kept)
+            return await serving.answer(plan.call, plan.reply, fault)
+
+        return handler
+
+    async def _body(self, request: Request) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self._settings.max_body_bytes:
+                raise ClientError(413, "The request body is too large.")
+            parts.append(part)
+        self._stats.bytes_in += size
+        return b"".join(parts)
+
+    def _must_be_served(self, model: str) -> None:
+        if self._settings.models and model not in self._settings.models:
+            raise ClientError(404, f"The model `{model}` does not exist.", code="model_not_found")
+
+    def _must_be_kept(self, previous: object) -> None:
+        if previous is not None and self._kept.get(str(previous)) is None:
+            raise ClientError(
+                400,
+                f"Previous response with id '{previous}' not found.",
+                code="previous_response_not_found",
+                param="previous_response_id",
             )
-        except BodyTooLargeError:
-            await self._fail(exchange, vendor, 413, "The request body is too large.")
+
+    async def _count_message(self, request: Request) -> Response:
+        return json_response({"input_tokens": await self._prompt_tokens(request, _MESSAGES)})
+
+    async def _count_response(self, request: Request) -> Response:
+        tokens = await self._prompt_tokens(request, _RESPONSES)
+        return json_response({"object": "response.input_tokens", "input_tokens": tokens})
+
+    async def _prompt_tokens(self, request: Request, endpoint: Messages | Responses) -> int:
+        try:
+            return endpoint.prompt_tokens(_json_object(await self._body(request)))
         except BodyError as error:
-            await self._fail(exchange, vendor, 400, str(error), param=error.param)
-        except ValueError as error:
-            await self._fail(exchange, vendor, 400, str(error))
-        else:
-            await Serving(exchange, endpoint, self.live, self._stats).serve(call, reply, fault)
+            raise ClientError(400, str(error), param=error.param) from error
 
-    async def _fail(
-        self, exchange: Exchange, vendor: str, status: int, message: str, **more: Any
-    ) -> None:
-        self._stats.refuse(status)
-        await exchange.answer_json(status, client_error(vendor, exchange, status, message, **more))
-
-    async def _models(self, exchange: Exchange, vendor: str) -> None:
-        names = self._settings.models or _DEFAULT_MODELS
-        wanted = exchange.path.removeprefix("/v1/models").removeprefix("/")
+    async def _models(self, request: Request) -> Response:
+        vendor, wanted = _vendor_of(request), request.path_params.get("name", "")
         if not wanted:
-            await exchange.answer_json(200, _model_list(vendor, names))
-        elif wanted in names or not self._settings.models:
-            await exchange.answer_json(200, _model(vendor, wanted))
-        else:
-            message = f"The model `{wanted}` does not exist."
-            await self._fail(exchange, vendor, 404, message, code="model_not_found")
+            return json_response(model_list(vendor, self._settings.models))
+        self._must_be_served(wanted)
+        return json_response(model(vendor, wanted))
+
+    async def _unknown(self, request: Request) -> Response:
+        raise ClientError(404, f"Unknown request URL: {request.method} {request.url.path}")
 
     def _key_is_good(self, headers: Mapping[str, str]) -> bool:
         keys = self._settings.api_keys
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
         return not keys or bearer in keys or headers.get("x-api-key", "") in keys
 
-    def _stats_document(self) -> dict[str, Any]:
+    async def _seen(self, _request: Request) -> Response:
         load = self.live.load()
-        return self._stats.as_dict() | {
-            "provider_active": load.active,
-            "provider_queued": load.queued,
-            "provider_peak_active": self.live.peak_active,
-            "provider_peak_queued": self.live.peak_queued,
-        }
+        return json_response(
+            self._stats.as_dict()
+            | {
+                "provider_active": load.active,
+                "provider_queued": load.queued,
+                "provider_peak_active": self.live.peak_active,
+                "provider_peak_queued": self.live.peak_queued,
+            }
+        )
 
 
-def _vendor_of(headers: Mapping[str, str]) -> str:
-    return "anthropic" if "anthropic-version" in headers else "openai"
+def _refusing(allowed: list[str]) -> Handler:
+    async def handler(request: Request) -> Response:
+        raise ClientError(405, f"Not allowed: {request.method}", allow=", ".join(allowed))
+
+    return handler
+
+
+async def _health(_request: Request) -> Response:
+    return json_response({"status": "ok"})
+
+
+def _asgi(handler: Handler) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handler(Request(scope, receive))
+        await response(scope, receive, cast("types.Send", send))
+
+    return application
+
+
+def _vendor_of(request: Request) -> str:
+    endpoint = _ENDPOINTS.get(request.url.path)
+    if endpoint is not None:
+        return endpoint.vendor
+    ours = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
+    return "anthropic" if ours else "openai"
 
 
 def _json_object(raw: bytes) -> Mapping[str, Any]:
@@ -165,26 +259,3 @@ def _json_object(raw: bytes) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise BodyError("The body of your request must be a JSON object")
     return body
-
-
-def _model(vendor: str, name: str) -> dict[str, Any]:
-    if vendor == "anthropic":
-        at = "2026-01-01T00:00:00Z"
-        return {"type": "model", "id": name, "display_name": name, "created_at": at}
-    return {"id": name, "object": "model", "created": 1767225600, "owned_by": "mock"}
-
-
-def _model_list(vendor: str, names: tuple[str, ...]) -> dict[str, Any]:
-    models = [_model(vendor, name) for name in names]
-    if vendor == "anthropic":
-        ends = {"first_id": names[0], "last_id": names[-1]}
-        return {"data": models, "has_more": False} | ends
-    return {"object": "list", "data": models}
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

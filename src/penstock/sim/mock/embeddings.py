@@ -39,20 +39,25 @@ class Embeddings:
             if call.body.get("encoding_format") == "base64":
                 value = base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
             data.append({"object": "embedding", "index": index, "embedding": value})
-        counts = {"prompt_tokens": call.prompt_tokens, "total_tokens": call.prompt_tokens}
+        prompt, _, _ = reply.counts(call)
+        counts = {"prompt_tokens": prompt, "total_tokens": prompt}
         return {"object": "list", "data": data, "model": call.model, "usage": counts}
 
     def opening(self, call: Call, reply: Reply) -> list[bytes]:
         """Return nothing: embeddings are not streamed."""
         return []
 
-    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
+    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
         """Return nothing: embeddings are not streamed."""
         return b""
 
     def closing(self, call: Call, reply: Reply) -> list[bytes]:
         """Return nothing: embeddings are not streamed."""
         return []
+
+    def kept_input(self, call: Call) -> list[Any] | None:
+        """Return None: embeddings are not kept."""
+        return None
 
 
 def _inputs(body: Mapping[str, Any]) -> list[str]:

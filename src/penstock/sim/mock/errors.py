@@ -29,6 +29,16 @@ _WORDS = {
 }
 
 
+class ClientError(Exception):
+    """A mistake of the caller's, to be answered in the vendor's words."""
+
+    def __init__(self, status: int, message: str, *, allow: str = "", **more: Any) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = {"allow": allow} if allow else {}
+        self.more = more
+
+
 def error_body(
     vendor: str,
     status: int,

@@ -1,9 +1,6 @@
 """Misbehaviour on demand: the header `x-mock-fault`, for tests of clients and proxies."""
 
-import socket
-import struct
 from dataclasses import dataclass
-from typing import Any
 
 _KINDS = (
     "reset",
@@ -17,6 +14,10 @@ _KINDS = (
     "quota",
 )
 _USUAL_DELAY_S = 10.0
+
+
+class BrokenOnPurposeError(Exception):
+    """The connection is to be broken; nothing more is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,3 @@ def read_fault(header: str) -> Fault:
             raise ValueError(f"x-mock-fault: {header!r}: must be a status from 400 to 599")
         return Fault(kind, status=status)
     return Fault(kind)
-
-
-def reset_connection(send: Any) -> None:
-    """Break the TCP connection under an ASGI call with a RST.
-
-    ASGI has no word for this; uvicorn's `send` is a method of the object that holds the transport.
-    """
-    transport = send.__self__.transport
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()

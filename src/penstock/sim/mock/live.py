@@ -11,7 +11,6 @@ class Ticket:
 
     Attributes:
         end: how the job ended, or None while it runs.
-        gone: True once the client has left.
         cached_tokens: of the prompt, from the first token on.
 
     """
@@ -19,19 +18,18 @@ class Ticket:
     def __init__(self, live: "LiveProvider", job: Job) -> None:
         self.job = job
         self.end: ProviderEvent | None = None
-        self.gone = False
         self.cached_tokens = 0
         self._live = live
         self._changed = asyncio.Event()
 
     async def change(self) -> None:
-        """Wait until more tokens may be there, the job has ended or the client has left."""
+        """Wait until more tokens may be there or the job has ended."""
         await self._changed.wait()
         self._changed.clear()
 
     async def finished(self) -> None:
-        """Wait until the job has ended or the client has left."""
-        while self.end is None and not self.gone:
+        """Wait until the job has ended."""
+        while self.end is None:
             await self.change()
 
     def tokens_done(self) -> int:
@@ -44,11 +42,6 @@ class Ticket:
 
     def wake(self) -> None:
         """Make whoever waits look again."""
-        self._changed.set()
-
-    def leave(self) -> None:
-        """Note that the client has left, and wake whoever waits."""
-        self.gone = True
         self._changed.set()
 
 
@@ -86,9 +79,7 @@ class LiveProvider:
             self._set_timer()
             return refusal
         ticket = self._tickets[job.id] = Ticket(self, job)
-        load = self._provider.load()
-        self.peak_active = max(self.peak_active, load.active)
-        self.peak_queued = max(self.peak_queued, load.queued)
+        self._note_load()
         if stream:
             self._streams[job.id] = ticket
             if self._ticker is None:
@@ -96,14 +87,13 @@ class LiveProvider:
         self._set_timer()
         return ticket
 
-    def release(self, ticket: Ticket) -> bool:
-        """Free whatever the job still holds; return True if it had not ended by itself."""
+    def release(self, ticket: Ticket) -> None:
+        """Free whatever the job still holds."""
         now = self._catch_up()
         self._streams.pop(ticket.job.id, None)
-        unfinished = self._tickets.pop(ticket.job.id, None) is not None
+        self._tickets.pop(ticket.job.id, None)
         self._provider.cancel(ticket.job.id, now=now)
         self._set_timer()
-        return unfinished
 
     def tokens_done(self, job_id: int) -> int:
         """Return how many tokens the provider has emitted for the job."""
@@ -132,9 +122,15 @@ class LiveProvider:
                 ticket.wake()
         return now
 
+    def _note_load(self) -> None:
+        load = self._provider.load()
+        self.peak_active = max(self.peak_active, load.active)
+        self.peak_queued = max(self.peak_queued, load.queued)
+
     def _wake(self) -> None:
         self._timer = None
         self._catch_up()
+        self._note_load()  # an engine takes up at its iteration's end what was submitted before
         self._set_timer()
 
     def _tick(self) -> None:

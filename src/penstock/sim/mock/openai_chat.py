@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import BodyError, Call, Reply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, Call, Reply
+from penstock.sim.mock.logprobs import alternatives_of, logprobs
 
 
 class ChatCompletions:
@@ -24,6 +25,7 @@ class ChatCompletions:
             raise BodyError(
                 "Invalid type for 'stream_options': expected an object", "stream_options"
             )
+        alternatives_of(body)
         return Call(
             model=reading.text_of(body, "model"),
             prompt_tokens=prompt,
@@ -42,7 +44,7 @@ class ChatCompletions:
             {
                 "index": index,
                 "message": _message(call, reply),
-                "logprobs": None,
+                "logprobs": logprobs(call, reply.pieces),
                 "finish_reason": _finish_reason(call, reply),
             }
             for index in range(call.replies)
@@ -61,12 +63,13 @@ class ChatCompletions:
             delta = {"role": "assistant", "content": None, "tool_calls": [head]}
         return [_chunk(call, reply, index, delta) for index in range(call.replies)]
 
-    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
-        """Return the chunk that carries this piece of text or of a tool's arguments."""
+    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+        """Return the chunk that carries these tokens of a text or of a tool's arguments."""
+        text = "".join(pieces)
         if call.tool is not None:
             piece = {"index": 0, "function": {"arguments": text}}
             return _chunk(call, reply, choice, {"tool_calls": [piece]})
-        return _chunk(call, reply, choice, {"content": text})
+        return _chunk(call, reply, choice, {"content": text}, pieces=pieces)
 
     def closing(self, call: Call, reply: Reply) -> list[bytes]:
         """Return each choice's end, the usage if asked for, and [DONE]."""
@@ -77,33 +80,44 @@ class ChatCompletions:
             events.append(sse.data(last | {"choices": [], "usage": usage(call, reply)}))
         return [*events, sse.DONE]
 
+    def kept_input(self, call: Call) -> list[Any] | None:
+        """Return the messages, if the caller wants the reply stored."""
+        return list(call.body["messages"]) if call.body.get("store") else None
+
 
 def usage(call: Call, reply: Reply) -> dict[str, Any]:
     """Return OpenAI's usage object for a call and its reply."""
-    completion = reply.tokens * call.replies
+    prompt, cached, completion = reply.counts(call)
     return {
-        "prompt_tokens": call.prompt_tokens,
+        "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": call.prompt_tokens + completion,
-        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens, "audio_tokens": 0},
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     }
 
 
 def _head(call: Call, reply: Reply, kind: str) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-mock{reply.number:08d}",
+        "id": f"chatcmpl-mock{reply.id}",
         "object": kind,
-        "created": reply.created,
+        "created": CREATED_UNIX_S,
         "model": call.model,
         "system_fingerprint": "fp_mock",
     }
 
 
 def _chunk(
-    call: Call, reply: Reply, index: int, delta: dict[str, Any], finish_reason: str | None = None
+    call: Call,
+    reply: Reply,
+    index: int,
+    delta: dict[str, Any],
+    *,
+    pieces: list[str] | None = None,
+    finish_reason: str | None = None,
 ) -> bytes:
-    choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    told = None if pieces is None else logprobs(call, pieces)
+    choice = {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish_reason}
     chunk = _head(call, reply, "chat.completion.chunk") | {"choices": [choice]}
     if call.include_usage:
         chunk["usage"] = None
@@ -125,7 +139,7 @@ def _finish_reason(call: Call, reply: Reply) -> str:
 
 
 def _tool_id(reply: Reply) -> str:
-    return f"call_mock{reply.number:08d}"
+    return f"call_mock{reply.id}"
 
 
 def _tool_to_call(

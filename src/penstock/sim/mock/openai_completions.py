@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import BodyError, Call, Reply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, Call, Reply
 from penstock.sim.mock.openai_chat import usage
 from penstock.sim.mock.words import count_tokens
 
@@ -46,9 +46,9 @@ class Completions:
         """Return nothing: this stream has no opening."""
         return []
 
-    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
-        """Return the chunk that carries this piece of text."""
-        return sse.data(_head(call, reply) | {"choices": [_choice(choice, text, None)]})
+    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+        """Return the chunk that carries these tokens."""
+        return sse.data(_head(call, reply) | {"choices": [_choice(choice, "".join(pieces), None)]})
 
     def closing(self, call: Call, reply: Reply) -> list[bytes]:
         """Return each choice's end, the usage if asked for, and [DONE]."""
@@ -62,12 +62,16 @@ class Completions:
             events.append(sse.data(head | {"choices": [], "usage": usage(call, reply)}))
         return [*events, sse.DONE]
 
+    def kept_input(self, call: Call) -> list[Any] | None:
+        """Return None: the old API keeps nothing."""
+        return None
+
 
 def _head(call: Call, reply: Reply) -> dict[str, Any]:
     return {
-        "id": f"cmpl-mock{reply.number:08d}",
+        "id": f"cmpl-mock{reply.id}",
         "object": "text_completion",
-        "created": reply.created,
+        "created": CREATED_UNIX_S,
         "model": call.model,
         "system_fingerprint": "fp_mock",
     }

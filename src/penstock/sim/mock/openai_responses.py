@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import BodyError, Call, Reply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, Call, Reply
 
 
 class Responses:
@@ -14,10 +14,19 @@ class Responses:
 
     def read(self, body: Mapping[str, Any]) -> Call:
         """Return the call, or raise BodyError."""
-        given = body.get("input")
-        items: Any = [given] if isinstance(given, str) else given
-        if not isinstance(items, list) or not items:
-            raise BodyError("'input' must be a string or a non-empty array", "input")
+        return Call(
+            model=reading.text_of(body, "model"),
+            prompt_tokens=self.prompt_tokens(body),
+            stream=reading.flag_of(body, "stream"),
+            max_tokens=reading.count_of(body, "max_output_tokens"),
+            tool=_tool_to_call(body, _items(body)),
+            schema=_schema(body),
+            body=body,
+        )
+
+    def prompt_tokens(self, body: Mapping[str, Any]) -> int:
+        """Return how many tokens the input has, or raise BodyError."""
+        items = _items(body)
         prompt = reading.content_tokens(body.get("instructions"), "instructions")
         for number, item in enumerate(items):
             where = f"input[{number}]"
@@ -27,15 +36,7 @@ class Responses:
                 prompt += reading.content_tokens(item.get("content"), f"{where}.content")
             else:
                 raise BodyError(f"'{where}' must be an object", where)
-        return Call(
-            model=reading.text_of(body, "model"),
-            prompt_tokens=prompt,
-            stream=reading.flag_of(body, "stream"),
-            max_tokens=reading.count_of(body, "max_output_tokens"),
-            tool=_tool_to_call(body, items),
-            schema=_schema(body),
-            body=body,
-        )
+        return prompt
 
     def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
         """Return the response object."""
@@ -55,10 +56,10 @@ class Responses:
             events.append({"type": "response.content_part.added", **at, "part": _part("")})
         return [sse.named(e | {"sequence_number": n}) for n, e in enumerate(events)]
 
-    def delta(self, call: Call, reply: Reply, choice: int, text: str) -> bytes:
-        """Return the event that carries this piece of text or of a tool's arguments."""
+    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+        """Return the event that carries these tokens of a text or of a tool's arguments."""
         # The numbers only have to grow; leaving room keeps this function free of state.
-        return sse.named(_delta(call, reply, text) | {"sequence_number": 4})
+        return sse.named(_delta(call, reply, "".join(pieces)) | {"sequence_number": 4})
 
     def closing(self, call: Call, reply: Reply) -> list[bytes]:
         """Return the events from the text's end to response.completed."""
@@ -80,6 +81,22 @@ class Responses:
         first = 5 + reply.tokens
         return [sse.named(e | {"sequence_number": first + n}) for n, e in enumerate(events)]
 
+    def kept_input(self, call: Call) -> list[Any] | None:
+        """Return the input's items, unless the caller wants nothing stored."""
+        if call.body.get("store", True) is False:
+            return None
+        given = call.body["input"]
+        text = {"type": "message", "role": "user", "content": given}
+        return [text] if isinstance(given, str) else list(given)
+
+
+def _items(body: Mapping[str, Any]) -> list[Any]:
+    given = body.get("input")
+    items: Any = [given] if isinstance(given, str) else given
+    if not isinstance(items, list) or not items:
+        raise BodyError("'input' must be a string or a non-empty array", "input")
+    return items
+
 
 def _delta(call: Call, reply: Reply, text: str) -> dict[str, Any]:
     if call.tool is not None:
@@ -91,17 +108,18 @@ def _delta(call: Call, reply: Reply, text: str) -> dict[str, Any]:
 
 def _response(call: Call, reply: Reply, state: str) -> dict[str, Any]:
     done = state != "in_progress"
+    prompt, cached, output = reply.counts(call)
     counts = {
-        "input_tokens": call.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": reply.cached_tokens},
-        "output_tokens": reply.tokens,
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": call.prompt_tokens + reply.tokens,
+        "total_tokens": prompt + output,
     }
     return {
-        "id": f"resp_mock{reply.number:08d}",
+        "id": f"resp_mock{reply.id}",
         "object": "response",
-        "created_at": reply.created,
+        "created_at": CREATED_UNIX_S,
         "status": state,
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if state == "incomplete" else None,
@@ -110,7 +128,7 @@ def _response(call: Call, reply: Reply, state: str) -> dict[str, Any]:
         "model": call.model,
         "output": [_item(call, reply, state, reply.text)] if done else [],
         "parallel_tool_calls": True,
-        "previous_response_id": None,
+        "previous_response_id": call.body.get("previous_response_id"),
         "reasoning": {"effort": None, "summary": None},
         "temperature": 1.0,
         "text": call.body.get("text") or {"format": {"type": "text"}},
@@ -124,7 +142,7 @@ def _response(call: Call, reply: Reply, state: str) -> dict[str, Any]:
 
 
 def _item_id(call: Call, reply: Reply) -> str:
-    return f"{'msg' if call.tool is None else 'fc'}_mock{reply.number:08d}"
+    return f"{'msg' if call.tool is None else 'fc'}_mock{reply.id}"
 
 
 def _item(call: Call, reply: Reply, state: str, text: str) -> dict[str, Any]:
@@ -132,7 +150,7 @@ def _item(call: Call, reply: Reply, state: str, text: str) -> dict[str, Any]:
     if call.tool is None:
         content = [_part(text)] if state != "in_progress" else []
         return base | {"type": "message", "role": "assistant", "content": content}
-    called = {"call_id": f"call_mock{reply.number:08d}", "name": call.tool[0], "arguments": text}
+    called = {"call_id": f"call_mock{reply.id}", "name": call.tool[0], "arguments": text}
     return base | {"type": "function_call"} | called
 
 
@@ -141,7 +159,7 @@ def _part(text: str) -> dict[str, Any]:
 
 
 def _place(reply: Reply) -> dict[str, Any]:
-    return {"item_id": f"msg_mock{reply.number:08d}", "output_index": 0, "content_index": 0}
+    return {"item_id": f"msg_mock{reply.id}", "output_index": 0, "content_index": 0}
 
 
 def _tool_to_call(

@@ -2,57 +2,72 @@
 
 import asyncio
 import http.client
-import socket
+import signal
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
-import uvicorn
 
+from penstock.listener import Bounds, Listener, bind
 from penstock.sim.mock.app import MockApp
+from penstock.sim.mock.passage import STATS_PATH
 from penstock.sim.mock.settings import MockSettings
 
 _START_LIMIT_S = 30.0
+_GRACE_S = 1.0
+_BOUNDS = Bounds(keep_alive_s=120.0)
+"""Longer than any pool in front keeps its idle connections, so nobody dials into a close."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes any free one.
+async def serve(
+    app: MockApp,
+    host: str,
+    port: int,
+    *,
+    started: Callable[[int], None],
+    stop: asyncio.Event,
+    grace_s: float = _GRACE_S,
+) -> None:
+    """Serve until `stop` is set.
+
+    Args:
+        app: answers.
+        host: to listen on.
+        port: likewise; 0 takes any free one.
+        started: told the port when calls are answered.
+        stop: ends it.
+        grace_s: how long what is being answered may take to end.
 
     Raises:
         OSError: the address cannot be had.
 
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio turns Nagle's algorithm off on what is accepted. Without
-    # it, every reply after a connection's first came 40 ms late (delayed acknowledgements).
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    sock.listen(2048)
-    sock.set_inheritable(True)
-    return sock
+    sock = bind(host, port)
+    listener = Listener(app, sock, _BOUNDS)
+    await listener.start()
+    started(sock.getsockname()[1])
+    try:
+        await stop.wait()
+    finally:
+        await listener.stop(grace_s)
 
 
-def uvicorn_config(app: MockApp) -> uvicorn.Config:
-    """Return how uvicorn serves the mock: no logs, no proxy headers, connections kept long."""
-    return uvicorn.Config(
-        app,
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        # Longer than any pool in front keeps its idle connections, so nobody dials into a close.
-        timeout_keep_alive=120,
-        timeout_graceful_shutdown=1,
-        backlog=2048,
-    )
+async def serve_until_signalled(
+    app: MockApp, host: str, port: int, *, started: Callable[[int], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM, which is how a mock is meant to end.
 
+    Raises:
+        OSError: the address cannot be had.
 
-async def serve(app: MockApp, sock: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    await uvicorn.Server(uvicorn_config(app)).serve(sockets=[sock])
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop.set)
+    await serve(app, host, port, started=started, stop=stop)
 
 
 class MockServer:
@@ -69,7 +84,9 @@ class MockServer:
         self._app = MockApp(settings or MockSettings())
         self._host = host
         self._port = port
-        self._server: uvicorn.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._up = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.url = ""
@@ -87,31 +104,29 @@ class MockServer:
             RuntimeError: the server did not come up.
 
         """
-        sock = listen(self._host, self._port)
-        self._port = sock.getsockname()[1]
-        self.url = f"http://{self._host}:{self._port}"
-        self._server = uvicorn.Server(uvicorn_config(self._app))
-        self._thread = threading.Thread(
-            target=self._run, args=(self._server, sock), name="penstock-mock", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="penstock-mock", daemon=True)
         self._thread.start()
-        self._wait_until_up(self._server, self._thread)
+        up = self._up.wait(_START_LIMIT_S)
+        if isinstance(self._failure, OSError):
+            raise self._failure
+        if not up or self._failure is not None:
+            raise RuntimeError(f"the mock did not start: {self._failure!r}")
+        self.url = f"http://{self._host}:{self._port}"
         return self
 
     def stop(self) -> None:
         """Stop serving; open connections are closed."""
-        if self._server is None or self._thread is None:
+        if self._loop is None or self._thread is None:
             return
-        self._server.should_exit = True
-        self._server.force_exit = True
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_START_LIMIT_S)
-        self._server = self._thread = None
+        self._loop = self._thread = None
 
     def stats(self) -> dict[str, Any]:
         """Return what `GET /mock/stats` answers."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=10)
         try:
-            connection.request("GET", "/mock/stats")
+            connection.request("GET", STATS_PATH)
             document: dict[str, Any] = orjson.loads(connection.getresponse().read())
         finally:
             connection.close()
@@ -139,19 +154,25 @@ class MockServer:
     ) -> None:
         await asyncio.to_thread(self.stop)
 
-    def _run(self, server: uvicorn.Server, sock: socket.socket) -> None:
+    def _run(self) -> None:
         try:
-            server.run(sockets=[sock])
+            asyncio.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - handed to the starting thread
             self._failure = error
         finally:
-            sock.close()
+            self._up.set()
 
-    def _wait_until_up(self, server: uvicorn.Server, thread: threading.Thread) -> None:
-        waiting = threading.Event()
-        waited_s = 0.0
-        while not server.started:
-            if not thread.is_alive() or waited_s > _START_LIMIT_S:
-                raise RuntimeError(f"the mock did not start: {self._failure!r}")
-            waiting.wait(0.005)
-            waited_s += 0.005
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await serve(
+            self._app,
+            self._host,
+            self._port,
+            started=self._started,
+            stop=self._stop,
+            grace_s=0.0,
+        )
+
+    def _started(self, port: int) -> None:
+        self._port = port
+        self._up.set()

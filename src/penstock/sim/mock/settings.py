@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.sim.mock.script import ScriptedReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,7 @@ class MockSettings:
         models: accepted model names; empty accepts any name.
         tick_s: how often the tokens that a stream has gained since are sent, in seconds.
         max_body_bytes: larger bodies get 413.
+        script: replies written beforehand; the first that fits a call is given.
 
     """
 
@@ -25,6 +29,7 @@ class MockSettings:
     models: tuple[str, ...] = ()
     tick_s: float = 0.02
     max_body_bytes: int = 32 * 1024 * 1024
+    script: "tuple[ScriptedReply, ...]" = ()
 
     def __repr__(self) -> str:
         return f"MockSettings(provider={dict(self.provider)!r}, seed={self.seed})"

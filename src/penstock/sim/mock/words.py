@@ -1,9 +1,11 @@
 """Reply texts: one word is one token, and the same request gets the same words."""
 
+import hashlib
 import math
-import zlib
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from penstock.sim.chance import unit
 
@@ -13,13 +15,24 @@ _TEXT = (
     "or goes and each gate opens just as far as that mill below can use now"
 )
 _WORDS = _TEXT.split()
+_OF_THE_FORM = frozenset(("stream", "stream_options"))
 _LENGTH_STREAM = 0x4C54
 _SHORTEST, _LONGEST = 16, 1024
 
 
-def seed_of(body: bytes, seed: int) -> int:
-    """Return the number on which everything about this request's reply depends."""
-    return zlib.crc32(body, seed & 0xFFFFFFFF)
+def seed_of(text: bytes, seed: int) -> int:
+    """Return the number on which everything about a text depends."""
+    key = (seed & 0xFFFFFFFF).to_bytes(4, "big")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "big")
+
+
+def seed_of_call(body: Mapping[str, Any], seed: int) -> int:
+    """Return the number on which everything about a call's reply depends, its ids too.
+
+    A stream is the same reply as the whole.
+    """
+    asked = {key: value for key, value in body.items() if key not in _OF_THE_FORM}
+    return seed_of(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS), seed)
 
 
 def reply_words(request_seed: int, tokens: int) -> list[str]:
