@@ -69,7 +69,7 @@ class Prepared(RequestFactory):
         self._requests = {load.request.id: load.request for load in workload.loads}
 
     def request(
-        self, spec: RequestSpec, *, now: float
+        self, spec: RequestSpec, *, now: float, inside: int | None = None
     ) -> tuple[Request, Callable[[int], None] | None]:
         request = self._requests[int(spec.route)]
         assert now == request.arrived_at
@@ -126,7 +126,7 @@ class Live:
                 said[f"remaining_{what}"] = limit.remaining
                 said[f"reset_{what}_s"] = limit.reset_s
         if said:
-            slot._driver.tell(LimitsSeen("default", **said))
+            slot.driver.tell(LimitsSeen("default", **said))
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -165,6 +165,11 @@ def _require(request: Request, now: float) -> None:
             f"request {shown(request.id)}: cap_tokens={shown(cap)} must be from 0 to "
             f"{LARGEST_ESTIMATE_TOKENS:g}, or None"
         )
+    if not (request.inside is None or type(request.inside) is int):
+        raise ProtocolError(
+            f"request {shown(request.id)}: inside={shown(request.inside)} must be a request's id "
+            "or None"
+        )
     prompt_tokens = request.prompt_tokens
     if type(prompt_tokens) is not int or not 0 <= prompt_tokens <= LARGEST_ESTIMATE_TOKENS:
         raise ProtocolError(

@@ -100,6 +100,7 @@ class Containment:
         self.deferred.cancel(id_)
         self.expiry.cancel(id_)
         ticket.stage = Stage.ENDED
+        self.lanes.nesting.ended(ticket)
         if not answered and not (over and getattr(event, "request_id", None) == id_):
             actions.append(Reject(ticket.request, "fault", None, why_of(ticket, None, now)))
 

@@ -144,7 +144,7 @@ class Lane:
             opened = () if cause else self.upstreams
             if cause != "upstream":
                 signals.window = only.capacity.window
-                signals.occupied = len(only.in_flight)
+                signals.occupied = only.occupied
         if not opened:
             cause = obstacle[0]
             self.closed = obstacle[1] == math.inf
@@ -180,7 +180,7 @@ class Lane:
                 found = ("upstream", upstream.outlier.probe_at)
             if found[0] != "upstream":  # what is paused has no room to share out
                 window += upstream.capacity.window
-                occupied += len(upstream.in_flight)
+                occupied += upstream.occupied
             if not found[0]:
                 opened.append(upstream)
             elif not obstacle[0] or found[1] < obstacle[1]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from penstock.core.lane import Lane
 from penstock.core.model import Request
+from penstock.core.nesting import Nesting
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.settings import Settings
@@ -21,6 +22,7 @@ class Lanes:
         of_model: the lanes of models asked for so far, None where no upstream serves the model.
         of_upstream: the lanes that share an upstream, by its name.
         by_upstreams: all lanes, by the names of their upstreams.
+        nesting: the calls that are made inside others.
 
     """
 
@@ -39,6 +41,7 @@ class Lanes:
         self.of_model: dict[str, Lane | None] = {}
         self.of_upstream: dict[str, list[Lane]] = {u.name: [] for u in upstreams}
         self.by_upstreams: dict[tuple[str, ...], Lane] = {}
+        self.nesting = Nesting(upstreams, self.of)
 
     def __iter__(self) -> Iterator[Lane]:
         """Walk the lanes in the order in which they were made."""

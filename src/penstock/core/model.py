@@ -100,6 +100,8 @@ class Request:
             empty for the upstream's own key.
         upstream: the only one that may have it, as it holds what the request names; any if empty.
         cap_tokens: the most output tokens that the caller allows, for limits that charge it.
+        inside: id of the request whose slot the caller holds while it waits for this one; None if
+            it holds none.
 
     """
 
@@ -117,6 +119,7 @@ class Request:
     account: str = ""
     cap_tokens: int | None = None
     upstream: str = ""
+    inside: int | None = None
 
     @property
     def cost_tokens(self) -> float:

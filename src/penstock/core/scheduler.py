@@ -203,7 +203,9 @@ class Scheduler:
         self._hold_back(ticket)
         signals.refresh(now)
         self._judge(ticket, lane, now)
-        if not lane.closed and request.traffic_class not in lane.barred:
+        self._lanes.nesting.arrived(ticket, self._tickets)
+        nested = request.inside is not None
+        if nested or (not lane.closed and request.traffic_class not in lane.barred):
             self._pump(lane, now)
 
     def _on_first_token(self, event: FirstToken, now: float) -> None:
@@ -221,9 +223,8 @@ class Scheduler:
         ratio = self._upstreams[ticket.upstream].complete(
             ticket, event, waiting=signals.waiting > 0, now=now
         )
-        output_tokens = event.output_tokens
-        if output_tokens is not None:
-            lane.settle(ticket, output_tokens - ticket.cost_tokens)
+        if event.output_tokens is not None:
+            lane.settle(ticket, event.output_tokens - ticket.cost_tokens)
         if ratio == ratio:  # not nan
             signals.replied(ticket, ratio, now)
         self._end(ticket)
@@ -389,7 +390,7 @@ class Scheduler:
     def _pump(self, lane: Lane, now: float) -> None:
         signals = lane.signals
         self._at_work = None
-        while (chosen := lane.next(now)) is not None:
+        while (chosen := lane.next(now) or self._lanes.nesting.next(lane, now)) is not None:
             ticket, upstream = chosen
             self._at_work = ticket
             request = ticket.request
@@ -472,8 +473,6 @@ class Scheduler:
                 held.end(again, self._at_work, Woke(), actions, now)
                 lane.wake_at = now + FAULT_RETRY_S
 
-    # Facts
-
     def _flying(self, request_id: int, what: str) -> Ticket:
         ticket = self._tickets.get(request_id)
         if ticket is None or ticket.stage is not _IN_FLIGHT:
@@ -497,4 +496,5 @@ class Scheduler:
             self._expiry.cancel(id_)
             self._deferred.cancel(id_)
         ticket.stage = _ENDED
+        self._lanes.nesting.ended(ticket)
         del self._tickets[id_]

@@ -111,7 +111,7 @@ class Signals:
 
     Attributes:
         window: how many requests may fly to the lane's usable upstreams, all together.
-        occupied: how many fly there, those of other lanes included.
+        occupied: how many places there are taken, those of other lanes included.
         in_flight, in_flight_work_s: this lane's own, and their predicted service times.
         waiting, waiting_work_s: what waits in this lane, the deferred not counted.
         slowdown: smoothed excess of latency over predicted service time; 1 is twice as slow.
@@ -209,7 +209,7 @@ class Signals:
     def departed(self, ticket: Ticket) -> None:
         """Note a ticket sent upstream."""
         self.in_flight += 1
-        self.occupied += 1
+        self.occupied += not ticket.lent
         self.in_flight_work_s += ticket.service_p50_s
         self.classes[ticket.request.traffic_class].in_flight += 1
 

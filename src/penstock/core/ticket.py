@@ -40,7 +40,8 @@ class Ticket:
         upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt;
             `sent_before` counts all attempts there before it; `expected_s` is its predicted
             service time there. `measured` is False once the driver has stalled while the attempt
-            was being sent: its times are then no evidence about the upstream.
+            was being sent: its times are then no evidence about the upstream. `lent` is True while
+            it goes in the place of the request that it was made inside (`core.nesting`).
 
     """
 
@@ -70,6 +71,7 @@ class Ticket:
     sent_before: int = 0
     expected_s: float = 0.0
     measured: bool = True
+    lent: bool = False
 
     def back_off(self, upstream: str, until: float) -> None:
         """Do not go to this upstream again before `until`: it has refused this request."""

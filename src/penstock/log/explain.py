@@ -235,6 +235,7 @@ def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
     tenant = f", tenant {request.tenant}" if request.tenant else ""
     route = f", route {request.route}" if request.route else ""
     estimate = request.estimate
+    run, inside = arrival.header.run, request.inside
     limit = "no deadline"
     if math.isfinite(request.deadline):
         limit = f"deadline after {request.deadline - request.arrived_at:.3f} s"
@@ -246,6 +247,7 @@ def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
             f"{estimate.p90_tokens:.0f} (p90), from {estimate.source}; "
             f"{request.prompt_tokens} input tokens."
         ),
+        *([] if inside is None else [f"Made inside {run}-{inside}, in whose place it may go."]),
     ]
 
 

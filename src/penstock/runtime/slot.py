@@ -21,6 +21,7 @@ from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.guarded import GuardedTrace, tell_once, usage_of
+from penstock.runtime.held import holder_of, holds
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.usage import Usage
 
@@ -29,6 +30,7 @@ class Hold:
     """What async and sync slots share. A slot ends exactly once, by whatever comes first.
 
     Attributes:
+        driver: of the scheduler that it is a place of.
         request: as the scheduler sees it.
         upstream: where the request is to be sent now.
         why: what the last decision stood on.
@@ -41,12 +43,14 @@ class Hold:
         self, driver: Driver, factory: RequestFactory, spec: RequestSpec, chance: random.Random
     ) -> None:
         """Make the request; it is not submitted yet."""
-        self._driver = driver
+        self.driver = driver
         self._epoch = driver.epoch
         self._factory = factory
         self._chance = chance
         self.request: Request
-        self.request, self._learn = factory.request(spec, now=driver.now())
+        self.request, self._learn = factory.request(
+            spec, now=driver.now(), inside=holder_of(driver)
+        )
         self._trace = GuardedTrace.begun(lambda: factory.trace(spec, self.request))
         self.upstream = ""
         self.attempts = 0
@@ -82,7 +86,7 @@ class Hold:
             self._first_token = True
             if self._trace is not None:
                 self._trace.first_token()
-            self._driver.tell(FirstToken(self.request.id))
+            self.driver.tell(FirstToken(self.request.id))
 
     def settle(self, usage: Usage | None = None) -> None:
         """Say that the reply is complete and give the slot back at once.
@@ -153,11 +157,11 @@ class Hold:
         if self.ended:
             return
         self.ended = True
-        if self._epoch != self._driver.epoch:  # the parent's, in a forked child
+        if self._epoch != self.driver.epoch:  # the parent's, in a forked child
             return
         if self._trace is not None:
             self._close_trace(event)
-        self._driver.tell(event)
+        self.driver.tell(event)
 
     def _close_trace(self, event: Event) -> None:
         assert self._trace is not None
@@ -169,13 +173,13 @@ class Hold:
     def _throttled(self, cause: RefusalCause | str, retry_after_s: float | None) -> None:
         self._check_held("throttled")
         jitter = self._chance.random()
-        self._driver.tell(Throttled(self.request.id, RefusalCause(cause), retry_after_s, jitter))
+        self.driver.tell(Throttled(self.request.id, RefusalCause(cause), retry_after_s, jitter))
 
     def _broken(self, *, upstream_fault: bool, reached: bool) -> None:
         self._check_held("failed")
         jitter = self._chance.random()
         id_ = self.request.id
-        self._driver.tell(
+        self.driver.tell(
             Failed(
                 id_, retryable=True, upstream_fault=upstream_fault, jitter=jitter, reached=reached
             )
@@ -193,6 +197,8 @@ class Hold:
         if isinstance(word, Dispatch):
             self.upstream = word.upstream
             self.attempts += 1
+            if self.attempts == 1:
+                holds(self)
             self._first_token = False
             return
         self.ended = True
@@ -261,7 +267,7 @@ class Slot(Hold):
 
     async def _submit(self) -> None:
         self._waiter = AsyncWaiter()
-        self._driver.submit(self.request, self._waiter)
+        self.driver.submit(self.request, self._waiter)
         await self._next_word()
 
     async def _next_word(self) -> None:
@@ -308,11 +314,11 @@ class SyncSlot(Hold):
 
     def _submit(self) -> None:
         self._waiter = ThreadWaiter()
-        self._driver.submit(self.request, self._waiter)
+        self.driver.submit(self.request, self._waiter)
         self._next_word()
 
     def _next_word(self) -> None:
-        if not self._waiter.told and self._driver.waited_on_here():
+        if not self._waiter.told and self.driver.waited_on_here():
             self._refuse_to_block()
         try:
             word = self._waiter.word()

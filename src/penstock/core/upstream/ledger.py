@@ -56,6 +56,8 @@ class Upstream:
     ignored: int = 0
     """Usages that nobody can have generated in the time."""
     in_flight: dict[int, Ticket] = field(default_factory=dict)
+    lent: int = 0
+    """How many of them go in the place of another that waits for them."""
     tokens: float = 0.0
     slowdown: float = 0.0
     _service: dict[str, ServiceTime] = field(default_factory=dict)
@@ -106,6 +108,11 @@ class Upstream:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
 
+    @property
+    def occupied(self) -> int:
+        """How many places in the window are taken."""
+        return len(self.in_flight) - self.lent
+
     def obstacle(self, now: float) -> tuple[str, float]:
         """Return what keeps everything out and when time alone removes it.
 
@@ -116,7 +123,7 @@ class Upstream:
             paused_to = alone.paused_to(now)
             if paused_to > now:
                 return "upstream", paused_to
-        if not self.capacity.has_room(None, len(self.in_flight), self.tokens, now=now):
+        if not self.capacity.has_room(None, self.occupied, self.tokens, now=now):
             return FULL
         if alone is not None:
             paced_to = alone.paced_to(now)
@@ -129,17 +136,30 @@ class Upstream:
 
         `keep` is the share of a stated limit's pace that it must leave to others.
         """
-        if not self.capacity.has_room(ticket, len(self.in_flight), self.tokens, now=now):
+        if not self.capacity.has_room(ticket, self.occupied, self.tokens, now=now):
             return FULL
-        account = self.default
-        if self.others:
-            account = self.account(ticket.request.account)
-            paused_to = account.paused_to(now)
-            if paused_to > now:
-                return "upstream", paused_to
-            paced_to = account.paced_to(now)
-            if paced_to > now:
-                return "limits", paced_to
+        if self.others:  # else `obstacle` has looked at the one account there is
+            return self._account_obstacle(ticket, keep, now)
+        return self._limit_obstacle(self.default, ticket, keep, now)
+
+    def opens_at(self, ticket: Ticket, now: float) -> float:
+        """Return when nothing but the window keeps this ticket out; `now` if nothing does."""
+        cause, until = self._account_obstacle(ticket, 0.0, now)
+        return until if cause else now
+
+    def _account_obstacle(self, ticket: Ticket, keep: float, now: float) -> tuple[str, float]:
+        account = self.account(ticket.request.account)
+        paused_to = account.paused_to(now)
+        if paused_to > now:
+            return "upstream", paused_to
+        paced_to = account.paced_to(now)
+        if paced_to > now:
+            return "limits", paced_to
+        return self._limit_obstacle(account, ticket, keep, now)
+
+    def _limit_obstacle(
+        self, account: Account, ticket: Ticket, keep: float, now: float
+    ) -> tuple[str, float]:
         if not account.limits.unlimited:
             fits_at = account.limits.room_at(ticket, keep, now=now)
             if fits_at > now:
@@ -164,6 +184,7 @@ class Upstream:
         """Enter an attempt into the ledger."""
         request = ticket.request
         self.in_flight[request.id] = ticket
+        self.lent += ticket.lent
         self.tokens += ticket.cost_tokens
         ticket.upstream = self.name
         ticket.dispatched_at = now
@@ -185,18 +206,25 @@ class Upstream:
 
     def _land(self, ticket: Ticket, now: float) -> None:
         del self.in_flight[ticket.request.id]
+        self._take_back(ticket)
         left = len(self.in_flight)
         self.capacity.on_landing(ticket, left, now=now)
         self.tokens = self.tokens - ticket.cost_tokens if left else 0.0
 
+    def _take_back(self, ticket: Ticket) -> None:
+        self.lent -= ticket.lent
+        ticket.lent = False
+
     def recount(self, flying: Iterable[Ticket]) -> None:
         """Let these and no others be in flight."""
         self.in_flight = {ticket.request.id: ticket for ticket in flying}
+        self.lent = sum(ticket.lent for ticket in self.in_flight.values())
         self.tokens = sum((each.cost_tokens for each in self.in_flight.values()), 0.0)
 
     def abandon(self, ticket: Ticket, *, now: float) -> None:
         """Take an attempt out after something raised in the middle of its handling."""
         if self.in_flight.pop(ticket.request.id, None) is not None:
+            self._take_back(ticket)
             self.capacity.on_landing(ticket, len(self.in_flight), now=now)
         self.account(ticket.request.account).limits.settle(ticket, None, None)
 
