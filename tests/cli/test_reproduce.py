@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from penstock.cli.group import group
 from penstock.cli.reproduce import command
+from tests.browsers import assert_readable
 
 
 def reproduce(*arguments: str, exit_code: int = 0) -> str:
@@ -39,16 +40,18 @@ def test_the_json_has_the_form_that_the_issue_promises(done: Path) -> None:
     assert [claim["claim"] for claim in document["claims"]] == ["P4", "P7"]
     for claim in document["claims"]:
         assert list(claim) == ["claim", "published", "measured", "band", "holds", "worlds_share"]
-        assert isinstance(claim["holds"], bool)
+        assert claim["holds"] is None  # one seed decides nothing
         assert claim["worlds_share"] in (0.0, 0.5, 1.0)
     assert {"losses", "noise", "overload", "worlds"} == set(document["tables"])
     row = document["tables"]["noise"][0]
     assert row["regime"] == "balanced/medium"
-    assert row["short_p95_s_low"] <= row["short_p95_s"] <= row["short_p95_s_high"]
+    assert row["short_p95_s"] > 0
+    assert row["short_p95_s_low"] is row["short_p95_s_high"] is None  # nor has it an interval
 
 
 @pytest.mark.slow
 def test_the_report_is_one_file_that_fetches_nothing(done: Path) -> None:
+    assert_readable(done / "report.html")
     html = (done / "report.html").read_text("utf-8")
 
     assert html.count("<svg ") >= 3
@@ -117,12 +120,14 @@ def test_fewer_seeds_than_the_claims_need_are_told_wherever_claims_stand(tmp_pat
     few = reproduce("allocation", "--seeds", "1", "--jobs", "1", "--out", str(tmp_path))
 
     assert note in few
+    assert "undecided" in few
     for name in ("report.html", "report.md"):
         assert note in (tmp_path / name).read_text("utf-8")
 
     enough = reproduce("allocation", "--jobs", "1", "--out", str(tmp_path))
 
     assert "too few" not in enough
+    assert "undecided" not in enough
     for name in ("report.html", "report.md"):
         assert "too few" not in (tmp_path / name).read_text("utf-8")
 

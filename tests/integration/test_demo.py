@@ -21,6 +21,7 @@ from penstock.experiments.demo.show import rows
 from penstock.experiments.demo.verdict import KeptShare, judge
 from penstock.experiments.demo.workload import KINDS, LOAD, SLOTS, plan
 from penstock.metrics import Metrics, Outcome, Record, measure
+from tests.browsers import assert_readable
 
 
 @given(seconds=st.floats(2, 30), seed=st.integers(0, 1000))
@@ -119,15 +120,20 @@ def test_a_short_demo_with_real_prompts_has_an_oracle_beside_it(tmp_path: Path) 
 @pytest.mark.slow
 def test_a_short_demo_plays_all_arms_and_writes_its_report(tmp_path: Path) -> None:
     out = tmp_path / "demo.html"
-    console = Console(record=True, width=100)
+    console = Console(record=True, width=80)
 
     run(seconds=1.0, seed=1, out=out, console=console)
 
     said = console.export_text()
+    greeting = said.partition("\n\n")[0].splitlines()
+    assert len(greeting) > 1
+    assert max(map(len, greeting)) <= 80
+    assert " ".join(map(str.strip, greeting)).startswith("A provider with 8 hidden slots gets ")
     for word in (*ARMS, "short P95", "deadline satisfaction", "useful goodput", "promised"):
         assert word in said
     report = out.read_text()
     assert report.count("<svg") == 2
+    assert_readable(out)
     assert not re.search(r"""(src|href)=["']https?:""", report)  # one file, nothing fetched
 
 

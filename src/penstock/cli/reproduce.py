@@ -163,7 +163,7 @@ def _print_claims(study: "Study", *, aside: bool) -> None:
         table.add_row(
             verdict.claim,
             Text(verdict.finding.reading),
-            "yes" if verdict.finding.holds else "NO",
+            verdict.word,
             "-" if share is None else f"{100 * share:.0f} %",
         )
     if study.verdicts:

@@ -14,7 +14,10 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean with its bootstrap interval; nan where no run had a figure."""
+    """A mean with its bootstrap interval; nan where no run had a figure.
+
+    One figure has no interval: its ends are nan.
+    """
 
     mean: float
     low: float
@@ -42,7 +45,9 @@ def mean_of(values: tuple[float | None, ...]) -> Mean:
     if not known:
         return Mean(math.nan, math.nan, math.nan)
     mean = math.fsum(known) / len(known)
-    if len(known) == 1 or min(known) == max(known):
+    if len(known) == 1:
+        return Mean(mean, math.nan, math.nan)
+    if min(known) == max(known):
         return Mean(mean, mean, mean)
     interval = bootstrap(
         (np.asarray(known),),

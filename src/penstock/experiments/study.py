@@ -52,7 +52,7 @@ class Study:
     @property
     def note(self) -> str:
         """What must be said beside the claims; empty if they had all the seeds that they need."""
-        needed = int(self.paper.base["statistics"]["seeds"])
+        needed = seeds_needed(self.paper)
         if self.seeds >= needed:
             return ""
         return f"{self.seeds} seed{'s' * (self.seeds > 1)} of {needed}: too few to decide"
@@ -66,7 +66,7 @@ def make_study(directory: Path, wish: Wish, bench: Bench) -> Study:
 
     """
     paper = read_paper(directory)
-    seeds = wish.seeds or int(paper.base["statistics"]["seeds"])
+    seeds = wish.seeds or seeds_needed(paper)
     grids = chosen(paper, wish.names)
     live: tuple[Pair, ...] = ()
     if not wish.names or LIVE in wish.names:
@@ -79,12 +79,17 @@ def make_study(directory: Path, wish: Wish, bench: Bench) -> Study:
     return Study(
         paper,
         results,
-        tuple(verdicts(results, paper.published, worlds)),
+        tuple(verdicts(results, paper.published, worlds, decided=seeds >= seeds_needed(paper))),
         wish.worlds,
         regrets,
         live,
         seeds,
     )
+
+
+def seeds_needed(paper: Paper) -> int:
+    """Return how many seeds a claim is decided on."""
+    return int(paper.base["statistics"]["seeds"])
 
 
 def chosen(paper: Paper, names: Sequence[str]) -> list[str]:

@@ -78,9 +78,14 @@ def grid_table(name: str, results: Results) -> Table:
 
 
 def with_interval(mean: float, low: float, high: float, *, share: bool = False) -> str:
-    """Say a mean with its interval, as `0.354 [0.341, 0.367]`; shares in per cent."""
+    """Say a mean with its interval, if it has one, as `0.354 [0.341, 0.367]`.
+
+    Shares are said in per cent.
+    """
     if math.isnan(mean):
         return "-"
+    if math.isnan(low):
+        return f"{100 * mean:.1f} %" if share else number(mean)
     if share:
         return f"{100 * mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     return f"{number(mean)} [{number(low)}, {number(high)}]"

@@ -22,6 +22,7 @@ class Verdict:
     Attributes:
         paper: its table in published.toml.
         worlds: whether it holds, world by world; empty if none was asked for.
+        decided: whether there were the seeds that a verdict needs.
 
     """
 
@@ -29,6 +30,17 @@ class Verdict:
     paper: Table
     finding: Finding
     worlds: tuple[bool, ...] = ()
+    decided: bool = True
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the claim holds; None if there were too few seeds to say."""
+        return self.finding.holds if self.decided else None
+
+    @property
+    def word(self) -> str:
+        """The same in a word."""
+        return "undecided" if self.holds is None else "yes" if self.holds else "NO"
 
     @property
     def worlds_share(self) -> float | None:
@@ -42,7 +54,7 @@ class Verdict:
             "published": self.paper["published"],
             "measured": dict(self.finding.measured),
             "band": self.paper["band"],
-            "holds": self.finding.holds,
+            "holds": self.holds,
             "worlds_share": self.worlds_share,
         }
 
@@ -62,15 +74,20 @@ def examinable(results: Results) -> list[Claim]:
 
 
 def verdicts(
-    results: Results, published: Mapping[str, Table], worlds: Sequence[Results] = ()
+    results: Results,
+    published: Mapping[str, Table],
+    worlds: Sequence[Results] = (),
+    *,
+    decided: bool = True,
 ) -> list[Verdict]:
-    """Return a verdict on every claim whose experiments were run."""
+    """Return a verdict on every claim whose experiments were run; `decided` as in `Verdict`."""
     return [
         Verdict(
             claim.id,
             published[claim.id],
             claim.examine(results, published[claim.id]["band"]),
             tuple(claim.examine(w, published[claim.id]["band"]).holds for w in worlds),
+            decided,
         )
         for claim in examinable(results)
     ]

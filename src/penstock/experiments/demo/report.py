@@ -10,12 +10,17 @@ from penstock.experiments.demo.workload import LOAD, SLOTS
 from penstock.metrics import Metrics, Outcome, Record
 
 _STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #222; --line: #ddd; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --paper: #14171a; --ink: #e6e8ea; --line: #3a4148; }
+}
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  color: #222; }
+  color: var(--ink); background: var(--paper); }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }
+th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; }
+svg { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 """
 
 
@@ -54,8 +59,10 @@ def write(
         ]
     )
     path.write_text(
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>penstock demo</title>"
-        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n",
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<title>penstock demo</title>"
+        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n",
         encoding="utf-8",
     )
 
@@ -66,7 +73,10 @@ def _table(results: dict[str, Metrics]) -> str:
         f"<tr><td>{escape(label)}</td>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>"
         for label, cells in rows(results)
     )
-    return f"<table><tr><th></th>{head}</tr>{lines}</table>"
+    return (
+        "<div class='wide' tabindex='0' role='region' aria-label='table'>"
+        f"<table><tr><td></td>{head}</tr>{lines}</table></div>"
+    )
 
 
 _BUCKETS = ("short", "medium", "long", "xlong")

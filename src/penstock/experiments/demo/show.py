@@ -25,8 +25,7 @@ def greet(console: Console, shots: list[Shot], arms: list[str]) -> None:
     ways = [_WORDS[name] for name in arms]
     console.print(
         f"A provider with {SLOTS} hidden slots gets {len(shots)} chat completions at {LOAD:g} "
-        f"times what it can do,\n{len(ways)} times over: {', '.join(ways[:-1])}, and {ways[-1]}.\n",
-        soft_wrap=True,
+        f"times what it can do, {len(ways)} times over: {', '.join(ways[:-1])}, and {ways[-1]}.\n"
     )
 
 

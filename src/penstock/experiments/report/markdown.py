@@ -22,7 +22,7 @@ def _claims(study: Study) -> str:
     head = "| | Published | Ours | Band | Holds | Worlds |\n|---|---|---|---|---|---|\n"
     return head + "\n".join(
         f"| {v.claim} | {v.paper['statement']} | {v.finding.reading} | {v.paper['rule']} | "
-        f"{'yes' if v.finding.holds else '**no**'} | {share(v.worlds_share)} |"
+        f"{'**NO**' if v.holds is False else v.word} | {share(v.worlds_share)} |"
         for v in study.verdicts
     )
 

@@ -49,8 +49,8 @@ def introduction(study: Study) -> str:
     return (
         f"penstock is a reconstruction of *Scheduling the Unschedulable: Taming Black-Box LLM "
         "Inference at Scale* (arXiv 2604.06970) from its abstract and published remarks; constants "
-        "that are not published are ours, and claims are checked as relations. Every figure is a "
-        f"mean over {study.seeds} seeds with its 95 % bootstrap interval, from one default "
+        "that are not published are ours, and claims are checked as relations. Every figure is "
+        f"{_means(study.seeds)}, from one default "
         f"configuration of the stack unless the row says otherwise. {worlds}\n\n"
         "Deadlines met counts a refused request as missed. Percentiles are nearest rank over "
         "completed requests, so a policy that refuses much may show a good one: read all columns "
@@ -61,3 +61,9 @@ def introduction(study: Study) -> str:
 
 def _standing_alone(svg: str) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + svg
+
+
+def _means(seeds: int) -> str:
+    if seeds == 1:
+        return "of one seed, which has no interval"
+    return f"a mean over {seeds} seeds with its 95 % bootstrap interval"

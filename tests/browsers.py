@@ -1,0 +1,57 @@
+"""A real browser: Debian's Chromium, driven by Playwright."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """Give a browser; skip the test where there is none, but fail in continuous integration.
+
+    While it is open its thread counts as one with a running event loop, so nothing there may use
+    `asyncio.run`: close it before the next module's tests.
+    """
+    if not CHROMIUM:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium on this machine: .ci/run installs Debian's chromium")
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+def barriers(page: Page) -> list[tuple[str, str]]:
+    """Return what axe-core finds against the page: the rule and the first element."""
+    found = Axe().run(page).response["violations"]
+    return [(each["id"], each["nodes"][0]["html"]) for each in found]
+
+
+def assert_readable(file: Path) -> None:
+    """A report fits a telephone and a desk, by day and by night, and has no barrier."""
+    with launched() as browser:
+        for scheme in ("light", "dark"):
+            page = browser.new_page(color_scheme=scheme)
+            for width in (360, 1280):
+                page.set_viewport_size({"width": width, "height": 800})
+                page.goto(file.resolve().as_uri())
+                widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+                assert widths[0] <= widths[1] == width, scheme
+            assert barriers(page) == [], scheme
+            paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
