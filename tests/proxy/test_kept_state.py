@@ -110,6 +110,16 @@ def test_files_are_streamed_up_and_used_where_they_are(
     assert second.asked == []
 
 
+def test_an_upload_goes_to_the_next_where_the_first_cannot_be_reached(
+    two: tuple[Keeper, Keeper],
+) -> None:
+    toml = in_front_of_two(two).replace(two[0].url, "http://127.0.0.1:9")
+    with sidecar(toml) as proxy:
+        file = client_of(proxy).files.create(file=("a.bin", b"x" * 100), purpose="user_data")
+
+    assert file.id.startswith("file-b")
+
+
 def test_a_conversation_stays_where_it_was_made(
     proxy: SidecarThread, two: tuple[Keeper, Keeper]
 ) -> None:
@@ -156,6 +166,9 @@ def test_callers_with_their_own_keys_reach_every_path_but_the_administration(
         for path in (
             "/v1/organization/admin_api_keys",
             "/v1/organizations/users",
+            "/v1/organ%69zation/users",
+            "/v1/Organization/users",
+            "/v1/chat%2Fcompletions",
             "/v1/files/..%2f..%2fadmin",
             "/v1/%2e%2e/admin",
             "/v1/x/../../admin",

@@ -71,6 +71,7 @@ def client(proxy: SidecarThread) -> openai.OpenAI:
         ("/openai/deployments/gpt%2F4/chat/completions", "/v1/chat/completions", "gpt/4"),
         ("/openai/deployments/w/audio/transcriptions", "/v1/audio/transcriptions", "w"),
         ("/v2/rerank", "/v1/rerank", ""),
+        ("/v1/chat/completion%73", "/v1/chat/completions", ""),
         ("/v1/models/org%2Fname", "/v1/models/org%2Fname", "org/name"),
         ("/models/org/name", "/v1/models/org/name", "org/name"),
         ("/files/file-1/content", "/v1/files/file-1/content", ""),

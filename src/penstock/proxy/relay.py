@@ -6,7 +6,7 @@ relayed. Nothing of it speaks against an upstream.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -45,7 +45,7 @@ class _Call:
 
     method: str
     body: bytes
-    pieces: AsyncIterator[bytes] | None
+    pieces: "_Pieces | None"
     model: str
     ids: list[str]
 
@@ -117,7 +117,7 @@ class Relay:
             return call
         kind = one(self._headers, b"content-type") or b"application/json"
         if not kind.startswith(b"application/json"):
-            call.pieces = _pieces(receive)
+            call.pieces = _Pieces(receive)
             return call
         reader = self._sidecar.reader
         call.body = await reader.plain_body(self._headers, receive, held)
@@ -146,6 +146,8 @@ class Relay:
             what = f"No upstream here serves {call.model!r} at {route.path}."
             raise Declined(404, "model_not_found" if call.model else "unknown_path", what)
         if route.endpoint is None and route.family is None:
+            if any(under(route.path.lower(), path) for path in NEVER):
+                raise unknown_path()
             links = [link for link in links if _relays(link, route)]
             if not links:
                 raise unknown_path()
@@ -167,7 +169,7 @@ class Relay:
             tail = "/models/" + quote(link.name_of(self._route.model), safe="/:@")
         query = self._scope["query_string"].decode()
         target = tail + ("?" + query if query else "")
-        body: bytes | AsyncIterator[bytes] = call.body
+        body: bytes | AsyncIterable[bytes] = call.body
         if call.pieces is not None:
             body = call.pieces
             length = one(self._headers, b"content-length")
@@ -187,7 +189,7 @@ class Relay:
     def _may_go_on(self, call: _Call, error: Exception) -> bool:
         """Say whether another may be asked: what may have been acted on is not sent twice."""
         if self._is_listing or isinstance(error, DialError):
-            return call.pieces is None
+            return call.pieces is None or not call.pieces.begun
         return call.method in ("GET", "HEAD")
 
     async def _pass_on(self, answer: Answer, link: UpstreamClient, call: _Call) -> int:
@@ -236,21 +238,26 @@ def unknown_path() -> Declined:
 
 
 def _relays(link: UpstreamClient, route: Route) -> bool:
-    if any(under(route.path, path) for path in NEVER):
-        return False
     others = link.relay_others
     if others is None:
         return link.wants_caller_key
     return any(fits(pattern, route.tail) for pattern in others)
 
 
-async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
-    """Yield a body as it comes."""
-    while True:
-        message = await receive()
-        yield message["body"]
-        if not message["more_body"]:
-            return
+class _Pieces:
+    """A body as it comes; once begun it cannot be sent again."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.begun = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
+        while True:
+            message = await self._receive()
+            yield message["body"]
+            if not message["more_body"]:
+                return
 
 
 def _no_answer(trouble: Exception | None) -> Declined:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from penstock.calls.endpoint import MODELS, Endpoint, endpoint_of
+from penstock.calls.endpoint import ENDPOINTS, MODELS, Endpoint, endpoint_of
 from penstock.calls.relayed import Family, family_of
 from penstock.wire.endpoint import Vendor
 
@@ -20,6 +20,7 @@ _PREFIXES = (
     ("/v1beta/openai/", None),
     ("/v2/rerank", None),
 )
+_PLAIN = re.compile(r"%([0-9A-Fa-f]{2})")
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -53,6 +54,12 @@ class Route:
         return [unquote(each) for each in self.path.split("/")[2:]]
 
 
+_AS_DOCUMENTED = {
+    row.path: Route(row.path, row, None, None if row is MODELS else row.vendor) for row in ENDPOINTS
+}
+"""What nearly every call asks for; a look-up costs 0.1 us, taking a path apart 10."""
+
+
 def route_of(raw_path: str) -> Route | None:
     """Return what a path asks for; None for one that cannot be sent anywhere.
 
@@ -60,14 +67,19 @@ def route_of(raw_path: str) -> Route | None:
         raw_path: as it stands in the request line, without the query.
 
     """
+    known = _AS_DOCUMENTED.get(raw_path)
+    if known is not None:
+        return known
     if len(raw_path) > 1 and raw_path.endswith("/"):  # some clients put one there
         raw_path = raw_path[:-1]
     if not raw_path.isascii() or not _is_sound(raw_path):
         return None
-    path, vendor, model = _canonical(raw_path)
+    path, vendor, model = _canonical(_PLAIN.sub(_unescaped, raw_path))
     if not path.startswith("/v1/"):
         return None
     endpoint = endpoint_of(path)
+    if "%2f" in path.lower() and endpoint is not MODELS:
+        return None  # a slash belongs into a model's name only; elsewhere it would hide a path
     if endpoint is MODELS:
         model = unquote(path.removeprefix("/v1/models").lstrip("/"))
     family = None if endpoint is not None else family_of(path)
@@ -93,6 +105,12 @@ def _canonical(path: str) -> tuple[str, Vendor | None, str]:
     bare = "/v1" + path
     known = endpoint_of(bare) is not None or family_of(bare) is not None
     return (bare if known else path), None, ""
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """Return a letter, digit or -._~ as itself, which is the same path (RFC 3986, 6.2.2.2)."""
+    char = chr(int(match[1], 16))
+    return char if char.isascii() and (char.isalnum() or char in "-._~") else match[0]
 
 
 def _is_sound(path: str) -> bool:
