@@ -53,7 +53,10 @@ def run_one(scenario: Scenario, policy: str, seed: int, *, watch: Watch | None =
     providers = scenario.build_providers(seed)
     engine = Engine(scheduler, providers, habits=scenario.workload.habits(), seed=seed, watch=watch)
     with without_cycles():
-        return engine.run(workload)
+        run = engine.run(workload)
+    for fault in scheduler.take_faults():  # it went on, as in production; these figures are void
+        raise fault
+    return run
 
 
 @contextmanager
