@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from penstock.proxy.config import loads
+from penstock.proxy.config import Loaded, loads
 from penstock.proxy.server import Running
 
 CHAT = "/v1/chat/completions"
@@ -46,8 +46,14 @@ class Reply:
 class SidecarThread:
     """A sidecar that listens; `url` is what SDKs take as their base (with /v1 for openai)."""
 
-    def __init__(self, toml: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        toml: str,
+        env: Mapping[str, str] | None = None,
+        read: Callable[[], Loaded] | None = None,
+    ) -> None:
         self._toml = toml
+        self._read = read
         self._env = env or {}
         self._up = threading.Event()
         self._failure: BaseException | None = None
@@ -72,7 +78,7 @@ class SidecarThread:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.running = Running(loads(self._toml, env=self._env))
+        self.running = Running(loads(self._toml, env=self._env), self._read)
         await self.running.run(started=self._up.set, signals=False)
 
     @property

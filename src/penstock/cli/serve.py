@@ -26,7 +26,7 @@ def command(path: str, check: bool) -> None:
 
     It listens for callers on one port and shows operators /healthz, /readyz, /metrics, /snapshot
     and /decisions on another. SIGTERM or Ctrl-C drains it: nothing new is taken, replies under
-    way may finish. A second signal cuts them off.
+    way may finish. A second signal cuts them off. SIGHUP reads the configuration again.
     """
     from penstock.proxy.config import load
 
@@ -37,16 +37,17 @@ def command(path: str, check: bool) -> None:
         preflight(loaded, where=path)
         click.echo(f"{path}: good.")
         return
+    from penstock.proxy.reload import read_settled
     from penstock.proxy.server import Running
     from penstock.proxy.stderr import log_to_stderr
 
     log_to_stderr(loaded.config.log.level)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_serve(Running, loaded))
+        runner.run(_serve(Running, loaded, lambda: read_settled(path)))
 
 
-async def _serve(running_type: type, loaded: object) -> None:
-    running = running_type(loaded)
+async def _serve(running_type: type, loaded: object, read: object) -> None:
+    running = running_type(loaded, read)
     await running.run(started=lambda: _announce(running, loaded))
 
 

@@ -28,6 +28,13 @@ class Backlog:
             name: _Held(each.queue_limit, each.queue_limit_tokens) for name, each in classes.items()
         }
 
+    def reconfigure(self, classes: Mapping[str, TrafficClass], limit: int) -> None:
+        """Take other limits; what is held back stays, above them too."""
+        self._limit = limit
+        for name, each in classes.items():
+            held = self._held.setdefault(name, _Held(each.queue_limit, each.queue_limit_tokens))
+            held.limit, held.limit_tokens = each.queue_limit, each.queue_limit_tokens
+
     def is_full_for(self, ticket: Ticket) -> bool:
         """Say whether one more request of the ticket's class and size is too much.
 

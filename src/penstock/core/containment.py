@@ -2,13 +2,14 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from penstock.core import retry
 from penstock.core.backlog import Backlog
 from penstock.core.events import (
     Action,
+    Arrived,
     Cancelled,
     Completed,
     Event,
@@ -18,13 +19,16 @@ from penstock.core.events import (
     WindowMoved,
     Woke,
 )
+from penstock.core.lane import Lane
 from penstock.core.lanes import Lanes
-from penstock.core.ticket import Stage, Ticket
+from penstock.core.ticket import Stage, Ticket, ticket_of
 from penstock.core.timers import Timers
 from penstock.core.upstream.ledger import Upstream
 from penstock.core.why import why_of
 
 FAULTS_KEPT = 16
+FAULT_RETRY_S = 1.0
+"""After two faults in a row a lane is left alone that long."""
 
 
 @dataclass(slots=True)
@@ -80,6 +84,27 @@ class Containment:
             self._note(problem)
             self.backlog.leave(each)
             self._end(each, Woke(), actions, now)
+
+    def contain(
+        self,
+        event: Event,
+        fault: Exception,
+        at_work: Callable[[], Ticket | None],
+        pump: Callable[[Lane, float], None],
+        actions: list[Action],
+        now: float,
+    ) -> None:
+        """End the one request that was being handled, and let the others go on."""
+        ticket = at_work()
+        if isinstance(event, Arrived) and not self.knows(event.request.id, actions):
+            ticket = ticket_of(event.request, 0.0, 0.0)  # it fell before there was one
+        self.end(fault, ticket, event, actions, now)
+        for lane in self.lanes:
+            try:
+                pump(lane, now)
+            except Exception as again:  # noqa: BLE001 - kept, and looked at again in a moment
+                self.end(again, at_work(), Woke(), actions, now)
+                lane.wake_at = now + FAULT_RETRY_S
 
     def _note(self, fault: Exception) -> None:
         self._kept.append(fault)

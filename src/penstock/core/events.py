@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from penstock.core.model import Request
+from penstock.core.settings import Settings
 
 
 class RefusalCause(StrEnum):
@@ -191,6 +192,13 @@ class PauseLifted:
     account: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """An operator's new settings hold from now on."""
+
+    settings: Settings
+
+
 Event = (
     Arrived
     | FirstToken
@@ -203,6 +211,7 @@ Event = (
     | DriverStalled
     | LimitsSeen
     | PauseLifted
+    | Reconfigured
 )
 
 

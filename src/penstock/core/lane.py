@@ -56,6 +56,10 @@ class Lane:
         """See whether there is anything to choose from."""
         if len(self.upstreams) == 1:
             self._only = self.upstreams[0]
+        self.look_at_upstreams()
+
+    def look_at_upstreams(self) -> None:
+        """Note what the upstreams' settings mean for the way in which requests are chosen."""
         self._reserving = any(u.settings.limits.charged == "reservation" for u in self.upstreams)
 
     def service_s(self, model: str, p50_tokens: float, p90_tokens: float) -> tuple[float, float]:
@@ -83,6 +87,30 @@ class Lane:
         ticket.hold("order", now)
         if name not in self._touched:
             self._touched.append(name)
+
+    def make_place(self, name: str) -> None:
+        """Know a class of which a ticket comes from elsewhere."""
+        self.signals.demand(name)
+        if name not in self.queues:
+            self.queues[name] = self._new_queue(name)
+
+    def requeue(
+        self,
+        make_queue: Callable[[], OrderedQueue],
+        waiting: Iterable[Ticket],
+        *,
+        tenant_turns: bool,
+        now: float,
+    ) -> None:
+        """Let the same tickets wait in another order."""
+        self.make_queue = make_queue
+        self.tenants = {} if tenant_turns else None
+        self._parking.clear()
+        for name in self.queues:
+            self.queues[name] = self._new_queue(name)
+        for ticket in waiting:
+            self.queues[ticket.request.traffic_class].push(ticket, now=now)
+        self._cause = ""
 
     def _new_queue(self, name: str) -> OrderedQueue:
         if self.tenants is None:

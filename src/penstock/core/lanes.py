@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from penstock.core.lane import Lane
-from penstock.core.model import Request
+from penstock.core.model import Request, TrafficClass
 from penstock.core.nesting import Nesting
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.settings import Settings
 from penstock.core.sticky import Stickiness
+from penstock.core.ticket import Stage, Ticket
 from penstock.core.upstream.ledger import Upstream
 from penstock.errors import ProtocolError
 
@@ -42,6 +43,8 @@ class Lanes:
         self.of_upstream: dict[str, list[Lane]] = {u.name: [] for u in upstreams}
         self.by_upstreams: dict[tuple[str, ...], Lane] = {}
         self.nesting = Nesting(upstreams, self.of)
+        self._kept: dict[tuple[str, ...], Lane] = {}
+        self._classes: tuple[TrafficClass, ...] = settings.classes
 
     def __iter__(self) -> Iterator[Lane]:
         """Walk the lanes in the order in which they were made."""
@@ -77,7 +80,8 @@ class Lanes:
         serving = tuple(found)
         names = tuple(u.name for u in serving)
         if serving and names not in self.by_upstreams:
-            self.by_upstreams[names] = self._new(serving)
+            self.by_upstreams[names] = self._known_or_new(names, serving)
+            self._enlist(self.by_upstreams[names])
         return self.by_upstreams.get(names)
 
     def of(self, request: Request) -> Lane:
@@ -86,21 +90,103 @@ class Lanes:
         assert lane is not None  # only requests with a lane become tickets
         return lane
 
+    def _known_or_new(self, names: tuple[str, ...], serving: tuple[Upstream, ...]) -> Lane:
+        known = self._kept.pop(names, None)
+        return self._new(serving) if known is None else known
+
     def _new(self, serving: tuple[Upstream, ...]) -> Lane:
-        lane = Lane(
+        return Lane(
             serving,
-            self._make_allocator(),
+            self._allocator(),
             self._make_queue,
             RetryBudget(self._settings.retry_share, len(serving)),
             sticky=Stickiness() if self._settings.sticky else None,
             tenants={} if self._settings.tenant_turns else None,
         )
-        lane.signals.window = sum(upstream.capacity.window for upstream in serving)
-        for upstream in serving:
-            upstream.has_peers = upstream.has_peers or len(serving) > 1
+
+    def _allocator(self) -> Allocator:
+        allocator = self._make_allocator()
+        if self._classes != self._settings.classes:  # some are gone and still served
+            allocator.take_classes(self._classes)
+        return allocator
+
+    def _enlist(self, lane: Lane) -> None:
+        lane.signals.window = sum(upstream.capacity.window for upstream in lane.upstreams)
+        for upstream in lane.upstreams:
+            upstream.has_peers = upstream.has_peers or len(lane.upstreams) > 1
             self.of_upstream[upstream.name].append(lane)
-        return lane
+
+    def reconfigure(
+        self,
+        settings: Settings,
+        upstreams: tuple[Upstream, ...],
+        make_allocator: Callable[[], Allocator],
+        make_queue: Callable[[], OrderedQueue],
+        *,
+        classes: tuple[TrafficClass, ...],
+        tickets: list[Ticket],
+        rerouted: bool,
+        now: float,
+    ) -> None:
+        """Go by these settings; `rerouted` says that upstreams or their models have changed."""
+        old = self._settings
+        self._settings = settings
+        self._make_allocator, self._make_queue = make_allocator, make_queue
+        self._classes = classes
+        if rerouted:
+            self._reroute(upstreams, tickets, now)
+        same_order = (old.stack.ordering, old.tenant_turns) == (
+            settings.stack.ordering,
+            settings.tenant_turns,
+        )
+        for lane in (*self.by_upstreams.values(), *self._kept.values()):
+            if old.stack.allocation == settings.stack.allocation:
+                lane.allocator.take_classes(classes)
+            else:
+                lane.allocator = self._allocator()
+            lane.retries.share = settings.retry_share
+            lane.sticky = (lane.sticky or Stickiness()) if settings.sticky else None
+            lane.look_at_upstreams()
+            if not same_order:
+                waiting = [
+                    each
+                    for each in tickets
+                    if each.stage is Stage.QUEUED and self.of(each.request) is lane
+                ]
+                turns = settings.tenant_turns
+                lane.requeue(make_queue, waiting, tenant_turns=turns, now=now)
+
+    def _reroute(self, upstreams: tuple[Upstream, ...], tickets: list[Ticket], now: float) -> None:
+        """Make the lanes anew, but for those of the same upstreams; move who is in another now."""
+        before = {each.request.id: self.of(each.request) for each in tickets}
+        self._kept |= self.by_upstreams
+        self._kept = {
+            names: lane
+            for names, lane in self._kept.items()
+            if all(each in upstreams for each in lane.upstreams)
+        }
+        self._upstreams = upstreams
+        self.nesting.know(upstreams)
+        self.of_model, self.by_upstreams = {}, {}
+        self.of_upstream = {each.name: [] for each in upstreams}
+        for upstream in upstreams:
+            upstream.has_peers = False
+        for ticket in tickets:
+            name = ticket.request.traffic_class
+            origin, lane = before[ticket.request.id], self.of(ticket.request)
+            if origin is lane:
+                continue
+            lane.make_place(name)
+            if ticket.stage is Stage.QUEUED:
+                origin.take(ticket, now)
+                lane.push(ticket, now)
+            elif ticket.stage is Stage.IN_FLIGHT:
+                origin.signals.landed(ticket)
+                lane.signals.departed(ticket)
+                sharing = self.of_upstream[ticket.upstream]
+                if lane not in sharing:  # its last calls there end in it all the same
+                    sharing.append(lane)
 
     def renew(self, lane: Lane) -> None:
         """Give a lane an allocator and queues that know nothing yet, and nobody in its signals."""
-        lane.renew(self._make_allocator())
+        lane.renew(self._allocator())

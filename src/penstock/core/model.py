@@ -140,6 +140,7 @@ class TrafficClass:
             alone, is served all the same ("serve") or refused ("refuse").
         queue_limit: how many requests may wait; more are refused.
         queue_limit_tokens: how many predicted tokens may wait; more are refused.
+        was: names of classes that it takes over at a reload, with what waits in them.
 
     """
 
@@ -150,6 +151,7 @@ class TrafficClass:
     hopeless: Literal["serve", "refuse"] = "serve"
     queue_limit: int = 100_000
     queue_limit_tokens: float = math.inf
+    was: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a class that cannot work.

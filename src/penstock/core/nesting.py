@@ -42,8 +42,12 @@ class Nesting:
     def __init__(self, upstreams: tuple[Upstream, ...], lane_of: Callable[[Request], Lane]) -> None:
         """Start without any; `lane_of` knows where a request waits."""
         self._lane_of = lane_of
-        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self.know(upstreams)
         self._places: dict[int, _Place] = {}
+
+    def know(self, upstreams: tuple[Upstream, ...]) -> None:
+        """Know these upstreams from now on; those with calls in flight are among them."""
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
 
     def arrived(self, ticket: Ticket, tickets: Mapping[int, Ticket]) -> None:
         """Note a call that was made inside another, if that has not ended."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.core.events import RefusalCause
+from penstock.core.model import TrafficClass
 from penstock.core.service_time import ServiceTime
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
@@ -82,6 +83,10 @@ class Allocator(Protocol):
 
     def rest(self) -> None:
         """Nothing waits any more: forget debts and credits."""
+        ...
+
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Go by these classes from now on; what each may still spend stays."""
         ...
 
     def deficit_tokens(self, traffic_class: str) -> float:

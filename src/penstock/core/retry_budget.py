@@ -24,7 +24,7 @@ class RetryBudget:
 
     def __init__(self, share: float, upstreams: int = 1) -> None:
         """Start with nothing seen; `share` is retries per request."""
-        self._share = share
+        self.share = share
         self._always = ALWAYS * upstreams
         self._arrivals: deque[float] = deque()
         self._retries: deque[float] = deque()
@@ -40,7 +40,7 @@ class RetryBudget:
     def next_at(self, *, now: float) -> float:
         """Return when a retry may be made: `now`, or when an earlier one leaves the window."""
         self._forget(now)
-        allowed = max(self._always, int(self._share * len(self._arrivals)))
+        allowed = max(self._always, int(self.share * len(self._arrivals)))
         spent = len(self._retries)
         return now if spent < allowed else self._retries[spent - allowed] + WINDOW_S
 

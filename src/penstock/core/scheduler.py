@@ -22,6 +22,7 @@ from penstock.core.events import (
     FirstToken,
     LimitsSeen,
     PauseLifted,
+    Reconfigured,
     Reject,
     Throttled,
     Woke,
@@ -29,6 +30,7 @@ from penstock.core.events import (
 from penstock.core.lane import Lane
 from penstock.core.lanes import Lanes
 from penstock.core.policy import Admit, Allocator, DeferFor, OrderedQueue, OverloadPolicy
+from penstock.core.reconfiguration import Parts, Reconfiguration
 from penstock.core.settings import Settings
 from penstock.core.snapshot import Snapshot, snapshot_of
 from penstock.core.ticket import Stage, Ticket, ticket_of
@@ -39,8 +41,6 @@ from penstock.core.why import why_of
 from penstock.errors import ProtocolError
 
 DRAIN_RETRY_S = 5.0
-FAULT_RETRY_S = 1.0
-"""After two faults in a row a lane is left alone that long."""
 # A module's name is found faster than a member of an Enum, here twice for each event.
 _QUEUED, _IN_FLIGHT, _ENDED = Stage.QUEUED, Stage.IN_FLIGHT, Stage.ENDED
 
@@ -61,6 +61,7 @@ class Scheduler:
         overload: OverloadPolicy,
         make_allocator: Callable[[], Allocator],
         make_queue: Callable[[], OrderedQueue],
+        build: Callable[[Settings], Parts] | None = None,
     ) -> None:
         """Wire the parts; `policies.registry.build_scheduler` does it from settings alone."""
         self.settings = settings
@@ -82,6 +83,7 @@ class Scheduler:
         self._containment = Containment(
             self._tickets, self._lanes, self._upstreams, self._backlog, self._deferred, self._expiry
         )
+        self._reconfiguration = Reconfiguration(settings, build, self._classes, self._containment)
         self._handlers: dict[type, Callable[..., None]] = {
             Arrived: self._on_arrived,
             FirstToken: self._on_first_token,
@@ -94,6 +96,7 @@ class Scheduler:
             DriverStalled: self._on_stalled,
             LimitsSeen: self._on_limits_seen,
             PauseLifted: self._on_pause_lifted,
+            Reconfigured: self._on_reconfigured,
         }
 
     def handle(self, event: Event, *, now: float) -> list[Action]:
@@ -118,7 +121,9 @@ class Scheduler:
         except ProtocolError:
             raise
         except Exception as fault:  # noqa: BLE001 - kept for `take_faults`, and counted
-            self._contain(event, fault, now)
+            self._containment.contain(
+                event, fault, lambda: self._at_work, self._pump, self._actions, now
+            )
         for upstream in self._all_upstreams:
             if upstream.capacity.window != upstream.window_told:
                 self._actions.append(upstream.window_moved())
@@ -155,7 +160,9 @@ class Scheduler:
         """Return the scheduler's state, for people, as it is `now` or was at the last event."""
         counts = len(self._deferred), self._gate.ignored, self._containment.seen
         lanes, at = self._lanes.by_upstreams, self._now if now is None else max(self._now, now)
-        return snapshot_of(at, self._draining, lanes, self._upstreams, *counts)
+        return snapshot_of(
+            at, self._draining, lanes, self._upstreams, *counts, self._reconfiguration.generation
+        )
 
     # Events
 
@@ -165,10 +172,8 @@ class Scheduler:
             raise ProtocolError(f"request {request.id} arrived twice: ids must be unique")
         known = self._classes.get(request.traffic_class)
         if known is None:
-            raise ProtocolError(
-                f"class {request.traffic_class!r} is not configured: "
-                f"known are {sorted(self._classes)}"
-            )
+            self._on_arrived(Arrived(self._reconfiguration.inherited(request)), now)
+            return
         lane = self._lanes.find(request)
         if lane is None:
             self._reject(ticket_of(request, 0.0, 0.0), None, "no_upstream", None, now)
@@ -334,6 +339,13 @@ class Scheduler:
         self._lanes.upstream(event.upstream).lift(event.account, now=now)
         self._pump_sharing(event.upstream, now)
 
+    def _on_reconfigured(self, event: Reconfigured, now: float) -> None:
+        self._overload = self._reconfiguration.apply(event.settings, now)
+        self.settings = event.settings
+        self._all_upstreams = tuple(self._upstreams.values())
+        for lane in self._lanes:
+            self._pump(lane, now)
+
     # Steps
 
     def _timers(self, due: float, now: float) -> None:
@@ -459,19 +471,7 @@ class Scheduler:
         why = why_of(ticket, lane, now)
         self._actions.append(Reject(ticket.request, reason, retry_after_s, why))
 
-    def _contain(self, event: Event, fault: Exception, now: float) -> None:
-        """End the one request that was being handled, and let the others go on."""
-        held, actions = self._containment, self._actions
-        ticket = self._at_work
-        if isinstance(event, Arrived) and not held.knows(event.request.id, actions):
-            ticket = ticket_of(event.request, 0.0, 0.0)  # it fell before there was one
-        held.end(fault, ticket, event, actions, now)
-        for lane in self._lanes:
-            try:
-                self._pump(lane, now)
-            except Exception as again:  # noqa: BLE001 - kept, and looked at again in a moment
-                held.end(again, self._at_work, Woke(), actions, now)
-                lane.wake_at = now + FAULT_RETRY_S
+    # Facts
 
     def _flying(self, request_id: int, what: str) -> Ticket:
         ticket = self._tickets.get(request_id)

@@ -65,6 +65,8 @@ class UpstreamSettings:
         capacity: its window policy; None for the stack's.
         limits: stated limits; learnt ones tighten them.
         base_s, s_per_token: first guess of its service time, replaced by what replies show.
+        identity: what stands behind the name, as a digest: with another one, everything that was
+            learnt of it is forgotten at a reload.
 
     """
 
@@ -74,6 +76,7 @@ class UpstreamSettings:
     limits: Limits = Limits()
     base_s: float = 0.2
     s_per_token: float = 0.005
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ class Snapshot:
         deferred: how many requests are held back by timers.
         ignored_numbers: impossible numbers of providers that were ignored so far.
         faults: how often something inside raised so far.
+        generation: 1, and one more for each time that new settings were taken.
 
     """
 
@@ -100,6 +101,7 @@ class Snapshot:
     upstreams: dict[str, UpstreamSnapshot]
     ignored_numbers: int = 0
     faults: int = 0
+    generation: int = 1
 
     @property
     def waiting(self) -> int:
@@ -120,6 +122,7 @@ def snapshot_of(
     deferred: int,
     ignored_numbers: int,
     faults: int,
+    generation: int,
 ) -> Snapshot:
     """Return a copy of what these hold now."""
     return Snapshot(
@@ -130,6 +133,7 @@ def snapshot_of(
         {name: _upstream(upstream, now) for name, upstream in upstreams.items()},
         ignored_numbers + sum(upstream.ignored for upstream in upstreams.values()),
         faults,
+        generation,
     )
 
 

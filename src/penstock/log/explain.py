@@ -41,6 +41,7 @@ _CAUSES = {
     "denied": "its key, model or path is not accepted there",
 }
 MOVES = {
+    "reload": "an operator's new settings have another window policy, which starts anew",
     "room": "replies that flew beside so many did not wait inside the provider",
     "queue": "replies took as long as if only so many places served them and the rest queued",
     "sharing": "beyond so many in flight each reply took longer in proportion: no more got done",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from penstock.core.reconfiguration import Parts
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
 from penstock.core.upstream.ledger import Upstream
@@ -99,8 +100,8 @@ def options_of(layer: str, kind: str) -> dict[str, object]:
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-def build_scheduler(settings: Settings) -> Scheduler:
-    """Return a scheduler with everything wired as the settings say.
+def parts_of(settings: Settings) -> Parts:
+    """Return the policies that the settings name, tried out once.
 
     Raises:
         ConfigError: a policy or one of its options is not known or impossible.
@@ -109,12 +110,31 @@ def build_scheduler(settings: Settings) -> Scheduler:
     stack = settings.stack
     for layer, args in (("allocation", (settings.classes,)), ("ordering", ())):
         make(layer, getattr(stack, layer), *args)  # fail now: they are made at requests
-    return Scheduler(
-        settings,
-        tuple(_upstream(upstream, settings) for upstream in settings.upstreams),
+    for upstream in settings.upstreams:
+        make("capacity", upstream.capacity or stack.capacity)
+    return Parts(
         overload=make("overload", stack.overload),
         make_allocator=lambda: make("allocation", stack.allocation, settings.classes),
         make_queue=partial(POLICIES["ordering"][stack.ordering.kind], **stack.ordering.options),
+        make_upstream=lambda upstream: _upstream(upstream, settings),
+    )
+
+
+def build_scheduler(settings: Settings) -> Scheduler:
+    """Return a scheduler with everything wired as the settings say.
+
+    Raises:
+        ConfigError: a policy or one of its options is not known or impossible.
+
+    """
+    parts = parts_of(settings)
+    return Scheduler(
+        settings,
+        tuple(map(parts.make_upstream, settings.upstreams)),
+        overload=parts.overload,
+        make_allocator=parts.make_allocator,
+        make_queue=parts.make_queue,
+        build=parts_of,
     )
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from penstock.core.events import PauseLifted
 from penstock.dashboard.app import ROOT
 from penstock.listener import Receive, Scope, Send
+from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
 from penstock.wire.secret import Secret
 
@@ -33,9 +34,10 @@ Page = Callable[[Request], Awaitable[Response]]
 class AdminApp:
     """Shows what the sidecar does, and lets an operator change it with a token."""
 
-    def __init__(self, sidecar: Sidecar, token: Secret | None) -> None:
+    def __init__(self, sidecar: Sidecar, token: Secret | None, reloader: Reloader) -> None:
         """Look at this sidecar."""
         self._sidecar = sidecar
+        self._reloader = reloader
         self._metrics: Any = None
         self.token = token
         pages: dict[str, Page] = {
@@ -45,7 +47,10 @@ class AdminApp:
             "/snapshot": self._snapshot,
             "/decisions": self._decisions,
         }
-        actions: dict[str, Page] = {"/admin/upstreams/{name}/lift": self._lift}
+        actions: dict[str, Page] = {
+            "/admin/upstreams/{name}/lift": self._lift,
+            "/admin/reload": self._reload,
+        }
         self._served = " ".join((*pages, ROOT))
         routes = [Route(path, page) for path, page in pages.items()]
         routes += [
@@ -142,6 +147,10 @@ class AdminApp:
         for pause in upstream.pauses:
             self._sidecar.driver.tell(PauseLifted(name, pause.account))
         return Response(dumps({"upstream": name, "lifted": upstream.pauses}), media_type=_JSON)
+
+    async def _reload(self, _request: Request) -> Response:
+        outcome = await self._reloader.reload()
+        return Response(dumps(outcome), 409 if outcome.refused else 200, media_type=_JSON)
 
 
 def dumps(value: Any) -> bytes:

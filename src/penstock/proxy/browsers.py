@@ -36,7 +36,7 @@ class BrowserGuard:
         origins: Iterable[str],
     ) -> None:
         """Allow IP addresses, localhost, the listener's own host, and these."""
-        self._application = application
+        self.application = application
         self._table = table
         self._own = listens_on.lower()
         self.allow(hosts, origins)
@@ -51,7 +51,7 @@ class BrowserGuard:
         """Serve or refuse one request."""
         wrong = self._wrong(scope["headers"])
         if wrong is None:
-            await self._application(scope, receive, send)
+            await self.application(scope, receive, send)
             return
         await send_answer(send, error_answer(Vendor.OPENAI, *wrong))
 

@@ -13,7 +13,7 @@ class Patience:
 
     def __init__(self, span_s: float) -> None:
         """Allow each task so many seconds."""
-        self._span_s = span_s
+        self.span_s = span_s
         self._since: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -35,7 +35,7 @@ class Patience:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
-        latest = loop.time() - self._span_s
+        latest = loop.time() - self.span_s
         for task in [task for task, since in self._since.items() if since <= latest]:
             del self._since[task]
             self._late.add(task)

@@ -95,16 +95,37 @@ class RequestReader:
         now: Callable[[], float],
     ) -> None:
         """Take what the checks need; `default` is a class whose estimate stands in for none."""
-        self._callers = callers
-        self._routing = routing
         self._predictor = predictor
         self._classes = classes
-        self._default = default
-        self._max_body_bytes = max_body_bytes
         self._patience = Patience(body_timeout_s)
-        self._ttl_s = ttl_s
         self._holders = holders
         self._now = now
+        self.reconfigure(
+            callers,
+            routing,
+            default=default,
+            max_body_bytes=max_body_bytes,
+            body_timeout_s=body_timeout_s,
+            ttl_s=ttl_s,
+        )
+
+    def reconfigure(
+        self,
+        callers: Callers,
+        routing: Routing,
+        *,
+        default: TrafficClass,
+        max_body_bytes: int,
+        body_timeout_s: float,
+        ttl_s: dict[str, float],
+    ) -> None:
+        """Go by these from now on; a request whose body is still coming keeps its rights."""
+        self._callers = callers
+        self._routing = routing
+        self._default = default
+        self._max_body_bytes = max_body_bytes
+        self._patience.span_s = body_timeout_s
+        self._ttl_s = ttl_s
 
     def authorise(self, headers: list[Header]) -> None:
         """Check the caller's key alone, for requests that are not scheduled.
@@ -146,7 +167,8 @@ class RequestReader:
             Declined: with the status that fits.
 
         """
-        rights = self._callers.identify(headers)
+        callers = self._callers
+        rights = callers.identify(headers)
         hints = _hints(headers)
         body = await self._body(headers, receive, held)
         parsed = _parsed(headers, body.plain)
@@ -162,7 +184,7 @@ class RequestReader:
         spec.prediction = prediction
         estimate = hints.tokens or prediction.estimate
         bucket = bucket_of(capped(estimate, facts.max_tokens).p50_tokens)
-        treatment = self._callers.treat(rights, hints, bucket)
+        treatment = callers.treat(rights, hints, bucket)
         spec.traffic_class = treatment.traffic_class
         spec.deadline_s = treatment.deadline_s
         spec.expires_in_s = self._ttl_s.get(treatment.traffic_class, math.inf)

@@ -21,6 +21,7 @@ from penstock.proxy.cors import readable_by
 from penstock.proxy.key_refresh import KeyRefresh
 from penstock.proxy.observe.outages import Outages
 from penstock.proxy.predicting import attach_predictor
+from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
 
 logger = logging.getLogger("penstock.proxy")
@@ -37,11 +38,12 @@ class Running:
     Attributes:
         port: where callers connect.
         admin_port: where operators look; 0 if they cannot.
+        reloader: reads the configuration again.
 
     """
 
-    def __init__(self, loaded: Loaded) -> None:
-        """Bind the listeners; `run` serves.
+    def __init__(self, loaded: Loaded, read: Callable[[], Loaded] | None = None) -> None:
+        """Bind the listeners; `run` serves, and `read` reads the configuration again.
 
         Raises:
             ConfigError: an address cannot be bound.
@@ -60,16 +62,35 @@ class Running:
         )
         self.port: int = self._socket.getsockname()[1]
         self.admin_port: int = self._admin_socket.getsockname()[1] if self._admin_socket else 0
-        app = readable_by(config.server.origins, App(self.sidecar))
-        guard = _guarded(app, "server", config.server)
-        self._listener = Listener(guard, self._socket, _bounds(config.server))
-        self._admin = AdminApp(self.sidecar, loaded.admin_token)
-        self._config = config
+        self._app = App(self.sidecar)
+        app = readable_by(config.server.origins, self._app)
+        self._guard = _guarded(app, "server", config.server)
+        self._listener = Listener(self._guard, self._socket, _bounds(config.server))
+        self.reloader = Reloader(
+            loaded, read, self._take, lambda: self.sidecar.snapshot().generation
+        )
+        self._admin = AdminApp(self.sidecar, loaded.admin_token, self.reloader)
+        self._admin_guard = _guarded(self._admin, "admin", config.admin)
         self._key_refresh = KeyRefresh(config, self.sidecar.links)
         _warn_of_everywhere(config.server, keys=bool(config.keys))
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._predictor_table = config.predictor
+
+    def _take(self, loaded: Loaded) -> None:
+        """Let another configuration hold; nothing of it is refused once the scheduler took it."""
+        self.sidecar.reconfigure(loaded)
+        config = loaded.config
+        self._grace_s = config.server.drain_grace_s
+        self._guard.application = readable_by(config.server.origins, self._app)
+        self._guard.allow(config.server.hosts, config.server.origins)
+        self._admin_guard.allow(config.admin.hosts, config.admin.origins)
+        self._admin.token = loaded.admin_token
+        self._key_refresh.take(config)
+        logging.getLogger("penstock").setLevel(config.log.level.upper())
+
+    def _hang_up(self) -> None:
+        self._reloading = asyncio.ensure_future(self.reloader.reload())
 
     @property
     def open_connections(self) -> int:
@@ -89,18 +110,17 @@ class Running:
 
         Args:
             started: called once callers are answered.
-            signals: whether SIGTERM, SIGINT and SIGQUIT mean `stop`, and SIGHUP nothing; only the
+            signals: whether SIGTERM, SIGINT and SIGQUIT mean `stop`, and SIGHUP a reload; only the
                 main thread may say yes.
 
         """
         loop = asyncio.get_running_loop()
         handled = _HANDLED if signals else ()
         for signum in handled:
-            loop.add_signal_handler(signum, _not_reloaded if signum == _HANGUP else self.stop)
+            loop.add_signal_handler(signum, self._hang_up if signum == _HANGUP else self.stop)
         listeners = [self._listener]
         if self._admin_socket is not None:
-            guard = _guarded(self._admin, "admin", self._config.admin)
-            listeners.append(Listener(guard, self._admin_socket, ADMIN_BOUNDS))
+            listeners.append(Listener(self._admin_guard, self._admin_socket, ADMIN_BOUNDS))
         predictor = attach_predictor(self.sidecar.predictor, self._predictor_table)
         outages = Outages(self.sidecar.snapshot)
         beside = [
@@ -175,10 +195,6 @@ _HANDLED = [
     for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")
     if hasattr(signal, name)  # Windows has two of them
 ]
-
-
-def _not_reloaded() -> None:
-    logger.warning("SIGHUP: the configuration is read at the start only; nothing has changed")
 
 
 def _decision_log(loaded: Loaded, run: str, now: float) -> DecisionLog | None:

@@ -1,18 +1,22 @@
 """Everything that one sidecar holds, wired from a configuration."""
 
+import asyncio
 import math
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.calls.factory import RequestFactory
+from penstock.core.events import Reconfigured
 from penstock.core.snapshot import Snapshot
 from penstock.dashboard.app import DashboardApp
 from penstock.dashboard.state import State
+from penstock.errors import ProtocolError
 from penstock.policies.registry import build_scheduler
 from penstock.proxy.body_room import BodyRoom
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
+from penstock.proxy.config.models import Upstream
 from penstock.proxy.estimating import default_class_of, table_of
 from penstock.proxy.guard import Guard
 from penstock.proxy.holders import Holders
@@ -23,6 +27,7 @@ from penstock.proxy.replays import Replays
 from penstock.proxy.request_reader import RequestReader
 from penstock.proxy.routing import Routing
 from penstock.proxy.upstream.client import UpstreamClient
+from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.gate import Gate
 from penstock.runtime.prediction import LearnedPredictor
@@ -61,12 +66,10 @@ class Sidecar:
         self.metrics = Metrics()
         self.guard = Guard(self.metrics.reading_faults)
         self.room = BodyRoom(config.server.max_held_bytes)
-        self.links = {
-            table.name: UpstreamClient(
-                table, loaded.upstream_keys.get(table.name), loaded.forward_proxies.get(table.name)
-            )
-            for table in config.upstreams
-        }
+        self.links: dict[str, UpstreamClient] = {}
+        self._tables: dict[str, tuple[Upstream, ForwardProxy | None]] = {}
+        self._leaving: dict[asyncio.Task[None], UpstreamClient] = {}
+        self._take_links(loaded)
         scheduler = build_scheduler(loaded.settings)
         self.factory = RequestFactory(loaded.settings.classes, run=new_run())
         self.driver = Driver(scheduler, observers=observers)
@@ -85,22 +88,16 @@ class Sidecar:
         self.dashboard = DashboardApp(LiveSource(state, self.driver, self.recent))
         self.gate = Gate(self.driver, self.factory)
         self.predictor = LearnedPredictor(predictor, table_of(config))
-        routing = Routing((link.serves, link.wants_caller_key) for link in self.links.values())
         self.holders = Holders(config.server.ids_kept, config.server.ids_kept_s)
         self.replays = Replays(
             config.server.idempotency_s, config.server.idempotency_bytes, self.driver.now
         )
         self.reader = RequestReader(
-            Callers(loaded),
-            routing,
-            self.predictor,
+            predictor=self.predictor,
             classes=self.factory.classes,
-            default=default_class_of(loaded),
-            max_body_bytes=config.server.max_body_bytes,
-            body_timeout_s=config.server.body_timeout_s,
-            ttl_s={c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},
             holders=self.holders,
             now=self.driver.now,
+            **self._reading(loaded),
         )
         self.draining = False
 
@@ -117,6 +114,8 @@ class Sidecar:
 
     def gauges(self) -> "Iterable[Gauge]":
         """Yield what only needs reading when somebody looks."""
+        generation = float(self.snapshot().generation)
+        yield "penstock_generation", "Of the configuration, 1 at the start.", {}, generation
         yield "penstock_in_hand", "Requests waiting or in flight.", {}, float(self.in_hand)
         faults = float(self.driver.faults)
         yield "penstock_driver_faults", "Errors outside any request, told in the log.", {}, faults
@@ -128,6 +127,56 @@ class Sidecar:
         if self.predictor.guard is not None:
             yield from _of_predictor(self.predictor.guard, self.predictor.unread)
 
+    def _reading(self, loaded: Loaded) -> dict[str, Any]:
+        """Return what the reader goes by."""
+        config = loaded.config
+        return {
+            "callers": Callers(loaded),
+            "routing": Routing(
+                (link.serves, link.wants_caller_key) for link in self.links.values()
+            ),
+            "default": default_class_of(loaded),
+            "max_body_bytes": config.server.max_body_bytes,
+            "body_timeout_s": config.server.body_timeout_s,
+            "ttl_s": {c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},
+        }
+
+    def _take_links(self, loaded: Loaded) -> None:
+        """Dial by this configuration from now on; connections that it leaves as they are stay."""
+        before = dict(self.links)
+        self.links.clear()
+        for table in loaded.config.upstreams:
+            key = loaded.upstream_keys.get(table.name)
+            wired = (table, loaded.forward_proxies.get(table.name))
+            kept = before.get(table.name) if self._tables.get(table.name) == wired else None
+            if kept is None:
+                kept = UpstreamClient(table, key, wired[1])
+            else:
+                del before[table.name]
+                kept.use_key(key)
+            self.links[table.name] = kept
+            self._tables[table.name] = wired
+        for link in before.values():
+            task = asyncio.ensure_future(link.close_when_unused())
+            self._leaving[task] = link
+            task.add_done_callback(lambda done: self._leaving.pop(done, None))
+
+    def reconfigure(self, loaded: Loaded) -> None:
+        """Let another configuration hold, from the next event of the scheduler on.
+
+        Raises:
+            ProtocolError: the scheduler cannot take it; nothing has changed then.
+
+        """
+        if self.draining:
+            raise ProtocolError("the sidecar drains: what it would change is going away")
+        self.driver.tell(Reconfigured(loaded.settings))
+        self._take_links(loaded)
+        # Classes that are gone stay known: requests whose bodies are still coming name them.
+        self.factory.classes.update((each.name, each) for each in loaded.settings.classes)
+        self.predictor.table = table_of(loaded.config)
+        self.reader.reconfigure(**self._reading(loaded))
+
     def drain(self) -> None:
         """Refuse new work and everything that waits; what flies may finish."""
         if not self.draining:
@@ -136,7 +185,10 @@ class Sidecar:
 
     async def close(self) -> None:
         """Close every upstream connection and stop the timer."""
-        for link in self.links.values():
+        leaving = dict(self._leaving)
+        for task in leaving:
+            task.cancel()
+        for link in (*self.links.values(), *leaving.values()):
             await link.close()
         self.driver.close()
 

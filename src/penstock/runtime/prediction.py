@@ -18,6 +18,7 @@ class LearnedPredictor:
 
     Attributes:
         guard: answers in time whatever its predictor does; None before it is loaded.
+        table: what stands behind it.
         unread: bodies that it could make nothing of.
 
     """
@@ -27,12 +28,12 @@ class LearnedPredictor:
     ) -> None:
         """Ask `guard`; until there is one, and where it has nothing to say, `table`."""
         self.guard = guard
-        self._table = table if table is not None else TablePredictor()
+        self.table = table if table is not None else TablePredictor()
         self.unread = 0
 
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the learnt estimate; what the reply really had is learnt from."""
-        prior = self._table.predict(spec, traffic_class)
+        prior = self.table.predict(spec, traffic_class)
         guard = self.guard
         if guard is None or not spec.kind.predicted:
             return prior

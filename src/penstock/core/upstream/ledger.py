@@ -46,6 +46,8 @@ class Upstream:
     """The window that the last `WindowMoved` stated."""
     moved: WindowMoved | None = None
     """The last one."""
+    new_policy: bool = False
+    """A reload has brought another window policy, and its window has not been told."""
     has_peers: bool = False
     """Others serve some of its models; without them nothing is an outlier."""
     sent: int = 0
@@ -90,8 +92,22 @@ class Upstream:
 
     def serves(self, model: str) -> bool:
         """Say whether this upstream may be asked for the model."""
-        models = self.settings.models
-        return not models or model in models or any(_fits(each, model) for each in models)
+        return serves(self.settings, model)
+
+    def reconfigure(
+        self, settings: UpstreamSettings, capacity: CapacityPolicy | None, max_pause_s: float
+    ) -> None:
+        """Go by these settings from now on; a window policy that is not None is a new one."""
+        limits_changed = settings.limits != self.settings.limits
+        self.settings = settings
+        self.max_pause_s = max_pause_s
+        if capacity is not None:
+            self.capacity = capacity
+            self.new_policy = True
+        for account in (self.default, *self.others.values()):
+            account.breaker.max_pause_s = max_pause_s
+            if limits_changed:
+                account.limits = UpstreamLimits(settings.limits)
 
     def service(self, model: str) -> ServiceTime:
         """Return the service-time fit of one model here."""
@@ -368,9 +384,9 @@ class Upstream:
         """Return why the window is no longer `window_told`."""
         capacity, before = self.capacity, self.window_told
         self.window_told = capacity.window
-        self.moved = WindowMoved(
-            self.name, before, capacity.window, capacity.because, capacity.evidence
-        )
+        because = "reload" if self.new_policy else capacity.because
+        self.new_policy = False
+        self.moved = WindowMoved(self.name, before, capacity.window, because, capacity.evidence)
         return self.moved
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:
@@ -389,6 +405,12 @@ class Upstream:
     def sound(self, account: str, now: float) -> bool:
         """Say whether nothing is known against it: what has failed elsewhere may come here."""
         return self.account(account).breaker.sound(now) and not self.is_outlier(now)
+
+
+def serves(settings: UpstreamSettings, model: str) -> bool:
+    """Say whether an upstream may be asked for the model."""
+    models = settings.models
+    return not models or model in models or any(_fits(each, model) for each in models)
 
 
 def _fits(pattern: str, model: str) -> bool:

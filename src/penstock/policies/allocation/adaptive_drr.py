@@ -53,10 +53,14 @@ class AdaptiveDrr:
 
         """
         _ROOM.require(room_quantile=room_quantile, room_share=room_share)
-        self._weights = {c.name: c.weight for c in classes}
-        self._rank = {c.name: i for i, c in enumerate(classes)}
+        self.take_classes(classes)
         self._deficits = Deficits(quantum_tokens)
         self._room = _Room(room_quantile, room_share)
+
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Go by these weights; credits and debts stay."""
+        self._weights = {c.name: c.weight for c in classes}
+        self._rank = {c.name: i for i, c in enumerate(classes)}
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the most urgent class that can pay and has room."""

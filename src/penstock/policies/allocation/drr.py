@@ -18,10 +18,14 @@ class Drr:
 
     def __init__(self, classes: tuple[TrafficClass, ...], *, quantum_tokens: float = 256.0) -> None:
         """Start with no debts."""
+        self.take_classes(classes)
+        self._deficits = Deficits(quantum_tokens)
+
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Go by these weights, from the first class on; credits and debts stay."""
         self._weights = {c.name: c.weight for c in classes}
         self._ring = [c.name for c in classes]
         self._turn = 0
-        self._deficits = Deficits(quantum_tokens)
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the class whose turn it is."""

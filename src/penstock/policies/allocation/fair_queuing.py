@@ -18,6 +18,10 @@ class FairQueuing(Costless):
 
     def __init__(self, classes: tuple[TrafficClass, ...]) -> None:
         """Start with the first class's turn."""
+        self.take_classes(classes)
+
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Go round these classes, from the first one on."""
         self._ring = [c.name for c in classes]
         self._last = len(self._ring) - 1
 

@@ -14,6 +14,9 @@ class Fifo(Costless):
     def __init__(self, classes: tuple[TrafficClass, ...]) -> None:
         """Take the classes for the sake of the common form."""
 
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Take them for the same reason."""
+
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the class of the head that arrived first."""
         return min(heads, key=lambda name: heads[name].request.id, default=None)

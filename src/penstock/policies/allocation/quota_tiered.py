@@ -32,11 +32,10 @@ class QuotaTiered(Costless):
             ValueError: a quota is not in (0, 1], or names no class.
 
         """
-        ranked = sorted(classes, key=lambda c: c.estimate.p50_tokens)
-        self._ranked = [c.name for c in ranked]
         if quotas is not None and not isinstance(quotas, Mapping):
             raise BrokenRules(("quotas", quotas, "must be a table of shares by class"))
-        self._quotas = dict(quotas) if quotas else _default_quotas(ranked)
+        self._stated = dict(quotas) if quotas else None
+        self.take_classes(classes)
         rule = f"must be a share in (0, 1] of one of the classes {', '.join(self._ranked)}"
         broken = [
             (f"quotas.{name}", quota, rule)
@@ -45,6 +44,12 @@ class QuotaTiered(Costless):
         ]
         if broken:
             raise BrokenRules(*broken)
+
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Rank these; quotas that were stated stay."""
+        ranked = sorted(classes, key=lambda c: c.estimate.p50_tokens)
+        self._ranked = [c.name for c in ranked]
+        self._quotas = self._stated or _default_quotas(ranked)
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the first class, shortest requests first, that is below its quota."""

@@ -18,6 +18,10 @@ class ShortPriority(Costless):
 
     def __init__(self, classes: tuple[TrafficClass, ...]) -> None:
         """Rank the classes by their configured median length, then by their order."""
+        self.take_classes(classes)
+
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Rank these."""
         ranked = sorted(classes, key=lambda c: c.estimate.p50_tokens)
         self._ranked = [c.name for c in ranked]
 

@@ -344,6 +344,9 @@ class ClassTable(Table):
     ttl_s: Seconds | None = Field(
         None, description="How long a request may wait before it is refused as expired."
     )
+    was: Items[Label] = Field(
+        (), description="Names of classes that it takes over at a reload, with what waits in them."
+    )
 
 
 class Caller(Table):

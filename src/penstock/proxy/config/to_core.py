@@ -1,6 +1,7 @@
 """From the file's tables to the scheduler's settings: a key of the same name is the same thing."""
 
 import dataclasses
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 from penstock.core.model import TokenEstimate, TrafficClass
@@ -49,6 +50,7 @@ def _upstream(item: Upstream) -> UpstreamSettings:
         item,
         models=patterns(item.dialect, item.models),
         limits=_same_named(Limits, item.limits),
+        identity=blake2b(f"{item.dialect} {item.base_url}".encode(), digest_size=8).hexdigest(),
     )
 
 

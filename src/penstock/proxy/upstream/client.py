@@ -1,5 +1,6 @@
 """One upstream as the relay uses it: its key, its names for models, and what it has denied."""
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterable
@@ -18,6 +19,7 @@ logger = logging.getLogger("penstock.proxy")
 
 _DATE = re.compile(r"(?<=[?&])api-version=\d{4}-\d\d-\d\d(?:-preview)?(?:&|\Z)")
 """What Azure's SDK adds; Azure wants it at paths with a deployment, and refuses it elsewhere."""
+LOOK_S = 1.0
 
 
 class UpstreamClient:
@@ -55,6 +57,7 @@ class UpstreamClient:
         )
         self._dated = "/deployments/" in table.base_url
         self._http = HttpClient(Address.parse(table.base_url), timeouts, through)
+        self._dial_s = table.connect_timeout_s
         self._key_header_name = table.key_header
         self.use_key(key)
 
@@ -138,6 +141,14 @@ class UpstreamClient:
     def renames(self, model: str) -> bool:
         """Say whether the body is changed for this upstream."""
         return model in self._rename
+
+    async def close_when_unused(self) -> None:
+        """Let what is under way end, then close; nobody sends anything new here any more."""
+        unused_s = 0.0
+        while unused_s <= self._dial_s + LOOK_S:  # a connection may still be dialled
+            await asyncio.sleep(LOOK_S)
+            unused_s = 0.0 if self.open_connections else unused_s + LOOK_S
+        await self.close()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -1,0 +1,32 @@
+"""`penstock reload`: ask, print."""
+
+import json
+import sys
+
+import click
+
+from penstock.cli.operator import admin_options, ask, said
+from penstock.cli.printable import printable
+
+
+@click.command()
+@admin_options
+def command(admin: str, token_env: str) -> None:
+    """Have the running sidecar read its configuration again.
+
+    The whole file is checked first. It is taken as a whole, between two decisions, or not at all,
+    and the answer says what has changed or why nothing has. Calls under way are not touched;
+    windows, fits, accounts and the predictor stay. Keys in files and commands are read again.
+    Needs the admin token; a SIGHUP does the same without one. Ends with status 1 if refused.
+    """
+    status, content = ask(admin, token_env, "/admin/reload", method="POST")
+    if status not in (200, 409):
+        raise click.ClickException(said(content))
+    answer = json.loads(content)
+    for sentence in answer["changed"]:
+        click.echo(f"  {printable(sentence)}")
+    if answer["refused"]:
+        lines = "\n".join(map(printable, answer["refused"].splitlines()))
+        click.echo(f"Refused; generation {answer['generation']} goes on. {lines}", err=True)
+        sys.exit(1)
+    click.echo(f"Generation {answer['generation']} holds now.")

@@ -1,0 +1,133 @@
+"""Takes a changed penstock.toml while the sidecar runs: the whole file, or nothing of it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.errors import ConfigError, PenstockError
+from penstock.proxy.config.differences import differences, needs_restart
+from penstock.proxy.config.load import Loaded, load
+
+logger = logging.getLogger("penstock.proxy")
+
+SETTLED_S, LOOK_AGAIN_S = 0.5, 0.1
+"""A file that was written less than the first ago is looked at again after the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of a reload.
+
+    Attributes:
+        generation: of the configuration that holds now; the one of the start is 1.
+        changed: a sentence for each key that differs; keys themselves are never shown.
+        refused: why nothing was changed; empty if the file holds now.
+        needs_restart: the keys among `changed` that only a restart can take.
+
+    """
+
+    generation: int
+    changed: tuple[str, ...] = ()
+    refused: str = ""
+    needs_restart: tuple[str, ...] = ()
+
+
+def read_settled(path: str | Path) -> Loaded:
+    """Return the file's content, unless somebody writes it just now.
+
+    Half of a TOML file may be a good file with fewer tables, so that only time tells.
+
+    Raises:
+        ConfigError: it cannot be used, or it changed while it was looked at.
+
+    """
+    before = _stamp(path)
+    loaded = load(path)
+    if before is not None and time.time() - before[0] / 1e9 < SETTLED_S:
+        time.sleep(LOOK_AGAIN_S)
+    if _stamp(path) != before:
+        raise ConfigError(
+            f"{path} changed while it was read: write another file beside it and rename that one"
+        )
+    return loaded
+
+
+def _stamp(path: str | Path) -> tuple[int, int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+class Reloader:
+    """Reads the file again and has it taken, one reload after the other.
+
+    Args:
+        loaded: the configuration that holds.
+        read: reads the file again, in a thread of its own; None if there is no file.
+        take: lets a configuration hold from now on, between two events of the scheduler, and
+            returns its generation; raises a `PenstockError` and changes nothing if it cannot.
+        generation: returns the one that holds.
+
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        read: Callable[[], Loaded] | None,
+        take: Callable[[Loaded], None],
+        generation: Callable[[], int],
+    ) -> None:
+        """Nothing is read yet."""
+        self._holds = loaded
+        self._read = read
+        self.take = take
+        self._generation = generation
+        self._turn = asyncio.Lock()
+        self.outcomes = {"taken": 0, "refused": 0}
+
+    async def reload(self) -> Reloaded:
+        """Read, check and take the file; say in the log and in the answer what came of it."""
+        async with self._turn:
+            outcome = await self._reload()
+        self.outcomes["refused" if outcome.refused else "taken"] += 1
+        if outcome.refused:
+            logger.error(
+                "reload: refused, generation %d goes on: %s", outcome.generation, outcome.refused
+            )
+        else:
+            said = "; ".join(outcome.changed) or "nothing has changed but what keys may hold"
+            logger.info("reload: generation %d: %s", outcome.generation, said)
+        return outcome
+
+    async def _reload(self) -> Reloaded:
+        if self._read is None:
+            return self._refused("this sidecar was not started from a file")
+        try:
+            loaded = await asyncio.to_thread(self._read)
+        except PenstockError as error:
+            return self._refused(str(error).replace("; nothing was started.", ":"))
+        found = differences(self._holds.config, loaded.config)
+        changed = tuple(sentence for _, sentence in found)
+        stuck = tuple(key for key, _ in found if needs_restart(key))
+        if stuck:
+            return self._refused(
+                f"{', '.join(stuck)}: only a restart takes that; change the rest alone, or restart",
+                changed,
+                stuck,
+            )
+        try:
+            self.take(loaded)
+        except PenstockError as error:
+            return self._refused(str(error), changed)
+        self._holds = loaded
+        return Reloaded(self._generation(), changed)
+
+    def _refused(
+        self, why: str, changed: tuple[str, ...] = (), stuck: tuple[str, ...] = ()
+    ) -> Reloaded:
+        return Reloaded(self._generation(), changed, why, stuck)

@@ -1,0 +1,266 @@
+"""penstock.toml is read again while calls are under way: the whole file, or nothing of it."""
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from penstock.cli.group import group
+from penstock.log.reader import read_log, replayed
+from penstock.proxy.config import load
+from penstock.sim.mock.server import MockServer
+from penstock.sim.mock.settings import MockSettings
+from tests.proxy.sidecars import (
+    HELLO,
+    Reply,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+)
+from tests.proxy.test_browsers import BEARER, ENV, TOKEN, WITH_TOKEN
+
+LOG = "[log]\ndecisions_path = '{log}'\n"
+
+
+class FromFile:
+    """A sidecar whose file a test rewrites."""
+
+    def __init__(self, path: Path, toml: str) -> None:
+        self.path = path
+        self.env = dict(ENV)
+        self.write(toml)
+        self.thread = SidecarThread(toml, self.env, read=lambda: load(path, env=self.env)).start()
+        self.port, self.admin_port = self.thread.port, self.thread.admin_port
+
+    def write(self, toml: str) -> None:
+        self.toml = toml
+        self.path.write_text(toml)
+
+    def change(self, old: str, new: str) -> None:
+        assert old in self.toml
+        self.write(self.toml.replace(old, new))
+
+    def reload(self) -> tuple[int, Any]:
+        reply = call(self.admin_port, "/admin/reload", headers=BEARER)
+        return reply.status, reply.json()
+
+    @property
+    def generation(self) -> int:
+        return int(self.thread.snapshot().generation)
+
+
+@pytest.fixture
+def filed(mock: MockServer, tmp_path: Path) -> Iterator[FromFile]:
+    log = LOG.format(log=tmp_path / "decisions.jsonl")
+    toml = in_front_of(mock.url, window=1, more=WITH_TOKEN + log + '[predictor]\nkind = "off"\n')
+    filed = FromFile(tmp_path / "penstock.toml", toml)
+    try:
+        yield filed
+    finally:
+        filed.thread.stop()
+
+
+def test_a_new_window_is_taken_with_calls_under_way_and_the_difference_is_told(
+    filed: FromFile,
+) -> None:
+    long = raw_request({**HELLO, "stream": True}, headers={"x-mock-output-tokens": "3000"})
+    with connect(filed.port) as first, connect(filed.port) as second:
+        first.sendall(long)
+        eventually(lambda: filed.thread.snapshot().in_flight == 1)
+        second.sendall(long)
+        eventually(lambda: filed.thread.snapshot().waiting == 1)
+        filed.change("window = 1", "window = 2")
+        status, answer = filed.reload()
+        assert status == 200
+        assert answer["generation"] == 2
+        assert len(answer["changed"]) == 1
+        assert answer["changed"][0].startswith("scheduler.capacity")
+        eventually(lambda: filed.thread.snapshot().in_flight == 2)
+        for caller in (first, second):
+            got = b""
+            while not got.endswith(b"0\r\n\r\n"):
+                got += caller.recv(65536)
+            assert b"[DONE]" in got
+    metrics = call(filed.admin_port, "/metrics", method="GET", headers=BEARER).body.decode()
+    assert "penstock_generation 2.0" in metrics
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("window = 1", "window = 1.5", "window"),
+        ('[[upstreams]]\nname = "open"', '[[upstreams]\nname = "open"', "TOML"),
+        ("[server]\nport = 0", "[server]\nport = 9", "server.port: only a restart"),
+        ('token_env = "ADMIN_TOKEN"', 'token_env = "GONE"', "not set or empty"),
+        ('kind = "off"', 'kind = "online"', "predictor.kind: only a restart"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_changes_nothing(
+    filed: FromFile, old: str, new: str, words: str
+) -> None:
+    good = filed.toml
+    filed.change(old, new)
+    status, answer = filed.reload()
+    assert status == 409
+    assert words in answer["refused"]
+    assert (answer["generation"], filed.generation) == (1, 1)
+    assert call(filed.port).status == 200
+
+    filed.write(good)
+    assert filed.reload()[0] == 200
+
+
+def test_a_file_that_is_gone_or_not_to_be_read_changes_nothing(filed: FromFile) -> None:
+    filed.path.unlink()
+    assert "No such file" in filed.reload()[1]["refused"]
+    filed.path.mkdir()
+    assert filed.reload()[0] == 409
+    assert call(filed.port).status == 200
+
+
+def test_half_of_a_file_is_not_taken_for_a_whole_one(
+    mock: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.errors import ConfigError
+    from penstock.proxy import reload
+
+    path = tmp_path / "penstock.toml"
+    whole = '[[upstreams]]\nbase_url = "http://h/v1"\n[[upstreams]]\nname = "b"\nbase_url = "http://b/v1"\n'
+    path.write_text(whole[: whole.index("[[upstreams]]\nname")])  # good TOML, one upstream short
+    monkeypatch.setattr("time.sleep", lambda _: path.write_text(whole))
+    with pytest.raises(ConfigError, match="changed while it was read"):
+        reload.read_settled(path)
+    monkeypatch.undo()
+    assert len(reload.read_settled(path).config.upstreams) == 2
+
+
+def test_an_upstream_with_calls_in_flight_is_not_removed(filed: FromFile, mock: MockServer) -> None:
+    with connect(filed.port) as caller:
+        caller.sendall(
+            raw_request({**HELLO, "stream": True}, headers={"x-mock-output-tokens": "99999"})
+        )
+        eventually(lambda: filed.thread.snapshot().in_flight == 1)
+        filed.change('name = "open"', 'name = "other"')
+        status, answer = filed.reload()
+        assert status == 409
+        assert "1 calls are in flight to upstream 'open'" in answer["refused"]
+        assert "upstreams[open]: removed" in answer["changed"]
+    eventually(filed.thread.idle)
+    assert filed.reload()[0] == 200
+    assert call(filed.port).status == 200
+
+
+def test_an_upstream_that_moves_is_called_at_its_new_place(filed: FromFile) -> None:
+    assert call(filed.port).status == 200
+    with MockServer(MockSettings(provider={"model": "slots"})) as other:
+        before = other.stats()["requests"]
+        address = filed.toml.split('base_url = "')[1].split("/v1")[0]
+        filed.write(filed.toml.replace(address, other.url))
+        assert filed.reload()[0] == 200
+        assert call(filed.port).status == 200
+        assert other.stats()["requests"] != before
+
+
+def test_keys_are_read_again_and_callers_with_old_ones_are_refused(
+    mock: MockServer, tmp_path: Path
+) -> None:
+    key = tmp_path / "alice"
+    key.write_text("pk-alice-0000000000")
+    toml = in_front_of(mock.url, more=WITH_TOKEN + '[predictor]\nkind = "off"\n')
+    toml += f"[[keys]]\nname = 'alice'\nkey_file = '{key}'\n"
+    filed = FromFile(tmp_path / "penstock.toml", toml)
+    try:
+        old = {"authorization": "Bearer pk-alice-0000000000"}
+        new = {"authorization": "Bearer pk-alice-1111111111"}
+        assert call(filed.port, headers=old).status == 200
+        key.write_text("pk-alice-1111111111")
+        assert filed.reload() == (
+            200,
+            {"generation": 2, "changed": [], "refused": "", "needs_restart": []},
+        )
+        assert call(filed.port, headers=old).status == 401
+        assert call(filed.port, headers=new).status == 200
+        filed.env["ADMIN_TOKEN"] = "another-token-0123456789"
+        assert filed.reload()[0] == 200
+        assert call(filed.admin_port, "/admin/reload", headers=BEARER).status == 401
+    finally:
+        filed.thread.stop()
+
+
+def test_the_command_tells_the_difference_and_the_refusal(
+    filed: FromFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_ADMIN_TOKEN", TOKEN)
+    admin = ["--admin", f"http://127.0.0.1:{filed.admin_port}"]
+    filed.change("[anonymous]", "[anonymous]\nmay_state_tokens = true")
+    taken = CliRunner().invoke(group, ["reload", *admin])
+    assert taken.output.splitlines() == [
+        "  anonymous.may_state_tokens: False -> True",
+        "Generation 2 holds now.",
+    ]
+    filed.change("window = 1", "window = 0")
+    refused = CliRunner().invoke(group, ["reload", *admin])
+    assert refused.exit_code == 1
+    assert "Refused; generation 2 goes on" in refused.output
+
+
+def test_a_log_with_reloads_in_it_replays_exactly(filed: FromFile, tmp_path: Path) -> None:
+    for size in (1, 3, 2):
+        filed.write(filed.toml.replace("window = 1", f"window = {size}"))
+        assert filed.reload()[0] == 200
+        with ThreadPoolExecutor(6) as pool:
+            replies = list(pool.map(lambda _: call(filed.port), range(12)))
+        assert {reply.status for reply in replies} == {200}
+        filed.write(filed.toml.replace(f"window = {size}", "window = 1"))
+    eventually(filed.thread.idle)
+    filed.thread.stop()
+    moments = list(replayed(read_log(tmp_path / "decisions.jsonl")))
+    assert sum(len(recorded) for _, recorded, _ in moments) >= 36
+    assert all(recorded == decided for _, recorded, decided in moments)
+
+
+def test_a_hundred_reloads_under_load_drop_nothing(filed: FromFile) -> None:
+    """Counts only; benchmarks/bench_reload.py measures the pauses of a thousand."""
+    stop = threading.Event()
+    statuses: list[int] = []
+    replies: list[Reply] = []
+
+    def caller() -> None:
+        while not stop.is_set():
+            reply = call(filed.port, headers={"x-mock-output-tokens": "20"})
+            statuses.append(reply.status)
+            if reply.status != 200:
+                replies.append(reply)
+
+    threads = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    classes = "[[classes]]\nname = 'all'\nbuckets = ['short', 'medium', 'long', 'xlong']\n"
+    renamed = classes.replace("'all'", "'every'\nwas = ['all', 'interactive', 'heavy']")
+    try:
+        for round_ in itertools.count():
+            if round_ >= 100 and len(statuses) >= 100:
+                break
+            filed.write(filed.toml.split("[[classes]]")[0] + (classes, renamed, "")[round_ % 3])
+            status, answer = filed.reload()
+            assert (status, answer["generation"]) == (200, round_ + 2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {200}, replies
+    eventually(filed.thread.idle)
+
+
+def test_the_answer_shows_no_key(filed: FromFile) -> None:
+    filed.change("[server]", "[server]\nhosts = ['a.example']")
+    assert TOKEN not in json.dumps(filed.reload()[1])
