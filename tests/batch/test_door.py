@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from penstock.cli.group import group
-from tests.batch.files import batch_file, ids_in, request
+from tests.batch.files import batch_file, ids_in, lines_in, request
 from tests.batch.http import REPLY
 from tests.proxy.sidecars import sidecar
 
@@ -230,3 +230,35 @@ def test_a_full_disk_is_a_message(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "cannot be written" in said(result)
     assert "Traceback" not in result.output
+
+
+def test_words_of_a_provider_are_shown_as_they_are(tmp_path: Path) -> None:
+    """As markup, `[/red]` would end the command."""
+    source = batch_file(tmp_path, 1)
+    message = "no room [/red] [bold]\x1b[31m"
+    with provider(503, {"error": {"message": message}}, **{"retry-after": "0.1"}) as there:
+        out = str(tmp_path / "out.jsonl")
+        words = ["batch", str(source), "--out", out, "--base-url", there.url, "--deadline", "1s"]
+        result = CliRunner().invoke(group, words, env={"OPENAI_API_KEY": KEY})
+    assert result.exit_code == 1
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "\x1b[31m" not in result.output
+    assert len(lines_in(tmp_path / "out.errors.jsonl")) == 1
+
+
+def test_what_the_gate_held_until_the_deadline_expires(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 3)
+    with provider(429, {"error": {"message": "wait"}}, **{"retry-after": "600"}) as there:
+        assert run(source, there.url, "--deadline", "2s", "--max-in-flight", "2").exit_code == 1
+    failures = lines_in(tmp_path / "out.errors.jsonl")
+    assert len(failures) == 3
+    for each in failures:
+        answered = each["response"] is not None and each["response"]["status_code"] == 429
+        assert answered or each["error"]["code"] == "batch_expired"
+
+
+def test_a_password_in_the_base_url_is_not_shown(tmp_path: Path) -> None:
+    url = "http://somebody:hunter2@127.0.0.1:9/v1"
+    result = run(batch_file(tmp_path, 1), url, "--sidecar", "--deadline", "2s")
+    assert "hunter2" not in result.output
+    assert "hunter2" not in (tmp_path / "out.errors.jsonl").read_text()

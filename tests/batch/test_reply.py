@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.batch.lines import parse_line
 from penstock.batch.reply import Reply, Standing, reply_of
@@ -139,7 +141,51 @@ def test_a_refusal_of_penstock_is_never_final(
     assert (mine.standing, theirs.standing) == (here, at_a_sidecar)
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"reason": "rate"},
+        "rate",
+        {**dict.fromkeys(("id", "reason", "rung", "severity", "queued_s"), "x"),
+         "predicted_cost_tokens": "x", "retry_after_s": "soon"},
+        {"id": "r", "reason": "rate", "rung": "short", "severity": 0.0, "queued_s": 0.0,
+         "predicted_cost_tokens": 1.0, "retry_after_s": -1e999},
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_refusal_of_penstock_is_the_providers(facts: Any) -> None:
+    body = {"error": {"message": "no room", "penstock": facts}}
+    reply = told(429, json.dumps(body).encode())
+    assert (reply.standing, reply.wait_s) == (Standing.THROTTLED, None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "penstock", "message", "code", "type", "choices", "usage"])
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.integers(200, 599),
+    st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()),
+    st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms"]), st.text(max_size=12)),
+)
+def test_any_answer_has_a_standing(status: int, body: bytes, headers: dict[str, str]) -> None:
+    reply = reply_of(LINE, status, headers, body, None, wall_now=0.0)
+    assert reply.why.isprintable()
+    assert (reply.standing is Standing.RESULT) == (not reply.why)
+    assert reply.wait_s is None or 0 <= reply.wait_s < float("inf")
+
+
 def test_foreign_words_are_cut_and_fit_for_a_terminal() -> None:
     why = told(500, error("\x1b[31mred\n" + "x" * 1000)).why
     assert why.isprintable()
-    assert len(why) < 250
+    assert len(why) <= 400

@@ -111,7 +111,8 @@ def test_trouble_is_told_while_a_line_is_tried_again(tmp_path: Path) -> None:
             await Batch(source, store, provider, on_trouble=told.append).run()
 
     run_virtual(main())
-    assert told == ["ConnectError: refused", "HTTP 503"]
+    assert [text.partition(";")[0] for text in told] == ["ConnectError: refused", "HTTP 503"]
+    assert all("next try in" in text for text in told)
 
 
 def test_the_checkpoints_folder_is_made_or_its_lack_explained(tmp_path: Path) -> None:
@@ -125,7 +126,17 @@ def test_the_checkpoints_folder_is_made_or_its_lack_explained(tmp_path: Path) ->
         Checkpoint(source / "c", out, tmp_path / "e2.jsonl", inspect(source), now_unix_s=0.0)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8333", "localhost:8333/v1", "http://", "ftp://h/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8333",
+        "localhost:8333/v1",
+        "http://",
+        "ftp://h/v1",
+        "http://h:x/v1",
+        "http://[::1",
+    ],
+)
 def test_a_base_url_that_is_none_is_refused_before_anything_is_written(
     tmp_path: Path, url: str
 ) -> None:

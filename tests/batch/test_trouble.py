@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 
 from tests.batch.files import batch_file, ids_in, lines_in, request
-from tests.batch.http import good, line_of, refusal, work
+from tests.batch.http import REPLY, good, line_of, refusal, work
 
 TOO_LARGE = "Request too large for gpt-5 in organization o on tokens per min (TPM): Limit 10, \
 Requested 20. The input or output tokens must be reduced in order to run successfully."
@@ -109,3 +109,35 @@ def test_what_is_no_reply_is_no_result(tmp_path: Path) -> None:
     assert all(reply["choices"] for reply in replies)
     assert lines_in(tmp_path / "errors.jsonl") == []
     assert batch.set_aside == 0
+
+
+def test_stated_limits_on_input_tokens_are_kept(tmp_path: Path) -> None:
+    """The input is reserved: 100 lines of 1,000 tokens do not go at once against 30,000."""
+    words = "water " * 1000
+    lines = [request(n, messages=[{"role": "user", "content": words}]) for n in range(100)]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    left, seen_at, refusals = 30_000.0, 0.0, 0
+
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        nonlocal left, seen_at, refusals
+        now = asyncio.get_running_loop().time()
+        left, seen_at = min(30_000.0, left + (now - seen_at) * 500.0), now
+        if left < 1000:
+            refusals += 1
+            return refusal(429, "Too many input tokens.", retry_after="2")
+        left -= 1000
+        stated = {
+            "anthropic-ratelimit-input-tokens-limit": "30000",
+            "anthropic-ratelimit-input-tokens-remaining": f"{left:.0f}",
+            "anthropic-ratelimit-input-tokens-reset": f"{(30_000 - left) / 500:.0f}s",
+        }
+        await asyncio.sleep(0.5)
+        usage = {"prompt_tokens": 1000, "completion_tokens": 7}
+        return httpx2.Response(200, json={**REPLY, "usage": usage}, headers=stated)
+
+    batch, took_s = work(source, provider, ahead=100)
+    assert len(ids_in(tmp_path / "out.jsonl")) == 100
+    assert batch.halted == ""
+    assert refusals <= 10  # those that were under way before the first reply stated the limit
+    assert took_s < 300

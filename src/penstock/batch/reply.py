@@ -1,5 +1,6 @@
 """What an answer means for a line of a batch: only the provider's verdict on the line is final."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -62,6 +63,7 @@ class Reply:
         why: what is wrong, in words, where it is no result.
         wait_s: how long the provider wants us to wait, where it says so.
         away: True if there was no connection at all.
+        ours: True if penstock refused the line; the provider has not seen it.
 
     """
 
@@ -73,6 +75,7 @@ class Reply:
     why: str = ""
     wait_s: float | None = None
     away: bool = False
+    ours: bool = False
 
 
 def reply_of(
@@ -111,8 +114,9 @@ def reply_of(
         body.decode(errors="replace") if parsed is None else parsed,
         usage,
         standing,
-        why,
+        _fit(why),
         wait_s,
+        ours=ours is not None,
     )
 
 
@@ -165,7 +169,7 @@ def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, s
 
 def _of_refusal(refused: Refused, *, sidecar: bool) -> tuple[Standing, str, float | None]:
     """Return what a refusal of penstock's own means; the provider has not seen the line."""
-    wait_s = refused.retry_after_s
+    wait_s = _wait_of(refused)
     if refused.reason == "draining" and not sidecar:
         return Standing.UNSENT, "", None
     if refused.reason == "quota" and (wait_s is None or wait_s > LONGEST_WAIT_S):
@@ -176,12 +180,19 @@ def _of_refusal(refused: Refused, *, sidecar: bool) -> tuple[Standing, str, floa
     return Standing.THROTTLED, str(refused), None if wait_s is None else max(wait_s, 0.001)
 
 
+def _wait_of(refused: Refused) -> float | None:
+    """Return the wait that a refusal states, if it is one: a sidecar's comes over the network."""
+    wait_s: object = refused.retry_after_s
+    usable = isinstance(wait_s, int | float) and 0 <= wait_s < math.inf
+    return float(wait_s) if usable and isinstance(wait_s, int | float) else None
+
+
 def _sidecars_refusal(parsed: Mapping[str, Any] | None) -> Refused | None:
     error = (parsed or {}).get("error")
     facts = error.get("penstock") if isinstance(error, dict) else None
     try:
         return refused_of_facts(facts) if isinstance(facts, dict) else None
-    except KeyError:
+    except (KeyError, TypeError, ValueError):  # somebody else's object of that name
         return None
 
 
@@ -199,9 +210,14 @@ def _code(parsed: Mapping[str, Any] | None) -> str:
 
 
 def _words(parsed: Mapping[str, Any] | None) -> str:
-    """Return an error's message, cut and fit for a terminal; empty if there is none."""
+    """Return an error's message, cut; empty if there is none."""
     error = (parsed or {}).get("error", parsed)
     message = error.get("message") if isinstance(error, dict) else error
     if not isinstance(message, str):
         return ""
-    return "".join(each if each.isprintable() else " " for each in message[:_WORDS_CHARS])
+    return message[:_WORDS_CHARS]
+
+
+def _fit(text: str) -> str:
+    """Return a text with words of others in it as a terminal may have it."""
+    return "".join(each if each.isprintable() else " " for each in text[: 2 * _WORDS_CHARS])

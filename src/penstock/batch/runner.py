@@ -152,7 +152,6 @@ class Batch:
                     return
             elif not reply.away and self._is_idle(reply):
                 return
-            self.on_trouble(reply.why)
             if not await self._pause(troubles, reply):
                 self._expire(line, reply)
                 return
@@ -226,6 +225,7 @@ class Batch:
         left_s = self._left_s()
         if left_s is not None and wait_s >= left_s:
             return False
+        self.on_trouble(f"{reply.why}; next try in {wait_s:.0f} s")
         await self._stops_within(wait_s)
         return True
 
@@ -248,7 +248,7 @@ class Batch:
 
     def _expire(self, line: Line, last: Reply | None) -> None:
         """Write what the deadline has ended: the provider's last answer, if it gave one."""
-        if last is not None and last.status:
+        if last is not None and last.status and not last.ours:
             self._file(line, last)
             return
         self.checkpoint.failed(line.number, _expired(line))

@@ -19,6 +19,10 @@ MOST_REPLY_BYTES = 64 << 20
 """A longer answer is given up: it would have to be held whole, once for each call in hand."""
 
 
+_LONGEST_DEADLINE_S = 1e8
+"""Three years: a hint's number ends there, and a later deadline is none."""
+
+
 class Send(Protocol):
     """Sends a line."""
 
@@ -63,11 +67,7 @@ class HttpSend:
         """
         import httpx2
 
-        if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-            raise BatchError(
-                f"base URL {base_url!r}: must be an http:// or https:// URL with a host, such as "
-                "http://127.0.0.1:8787/v1; was the scheme forgotten?"
-            )
+        self._where = _address(base_url)
         self._error = httpx2.HTTPError
         self._no_connection = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
         self._base_url = base_url.rstrip("/").removesuffix("/v1")
@@ -89,7 +89,7 @@ class HttpSend:
     async def __call__(self, line: Line, *, deadline_s: float | None) -> Reply:
         """Send a line and return what came back, or that nothing did."""
         headers = {"content-type": "application/json", **self._hints, **self._keys(line)}
-        if deadline_s is not None:
+        if deadline_s is not None and deadline_s < _LONGEST_DEADLINE_S:
             headers[DEADLINE_HEADER] = f"{max(deadline_s, 0.001) * 1000:.0f}"
         try:
             async with self._client.stream(
@@ -102,7 +102,7 @@ class HttpSend:
                 body = await _body(response)
         except self._error as error:
             # Its text may quote what was sent, and what was sent holds the key.
-            why = f"{type(error).__name__}: no answer came from {self._base_url}"
+            why = f"{type(error).__name__}: no answer came from {self._where}"
             away = isinstance(error, self._no_connection)
             return Reply(0, standing=Standing.BROKEN, why=why, away=away)
         except EncodingError as error:
@@ -134,6 +134,23 @@ class HttpSend:
             version = {"anthropic-version": "2023-06-01"}
             return version if key is None else {"x-api-key": key, **version}
         return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def _address(base_url: str) -> str:
+    """Return where a base URL leads, without the name and password that may stand in it."""
+    try:
+        parts = urlsplit(base_url)
+        port = "" if parts.port is None else f":{parts.port}"
+        found = f"{parts.scheme}://{parts.hostname}{port}"
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # a port that is no number, half an IPv6 address
+        usable = False
+    if not usable:
+        raise BatchError(
+            f"base URL {base_url!r}: must be an http:// or https:// URL with a host, such as "
+            "http://127.0.0.1:8787/v1; was the scheme forgotten?"
+        )
+    return found
 
 
 def _hints(traffic_class: str | None, tenant: str | None) -> dict[str, str]:

@@ -256,7 +256,7 @@ def _shown(
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),  # words of the provider's
         console=Console(stderr=True),
         disable=quiet,
     )
@@ -271,7 +271,7 @@ def _shown(
         if totals.failed:
             note += f", {totals.failed} failed"
         if trouble:
-            note += f"; trying again after {trouble}"
+            note += f"; {trouble}"
         bar.update(task, completed=totals.done, note=note)
 
     show()
