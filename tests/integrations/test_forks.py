@@ -1,5 +1,6 @@
 """Forked children start afresh, with the configuration and the clients of their parent."""
 
+import contextvars
 import json
 import multiprocessing
 import os
@@ -77,7 +78,7 @@ def test_timed_waits_work_though_the_parents_clock_was_running() -> None:
     def wait_in_vain() -> str:
         with gate.admit():
             try:
-                gate.enter(RequestSpec(expires_in_s=0.05))
+                contextvars.Context().run(gate.enter, RequestSpec(expires_in_s=0.05))
             except Refused as refused:
                 return refused.reason
         return "no wait"

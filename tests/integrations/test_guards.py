@@ -1,5 +1,6 @@
 """Whatever the program hands in, a reply that was paid for reaches its caller."""
 
+import contextvars
 import logging
 import math
 import threading
@@ -149,7 +150,9 @@ def test_a_core_that_raises_on_a_timer_does_not_kill_the_clock(
         monkeypatch.setattr(driver._core, "next_wakeup", next_wakeup)
         monkeypatch.setattr("penstock.runtime.driver.FAULT_RETRY_S", 0.01)
         with pytest.raises(penstock.Refused) as refused:  # its timer fires all the same
-            scheduled.sync_gate().enter(penstock.RequestSpec(expires_in_s=0.05))
+            contextvars.Context().run(  # no nested call, which would pass
+                scheduled.sync_gate().enter, penstock.RequestSpec(expires_in_s=0.05)
+            )
     assert refused.value.reason == "expired"
     assert driver.faults == 1
     assert caplog.text.count("a defect") == 1
