@@ -1,6 +1,6 @@
 """What the calls inside a block ask for: class, deadline, tenant, session, route, length.
 
-Set in a context variable, so it follows awaits and tasks; `threads` carries it into threads.
+Set in a context variable, so it follows awaits and tasks; into threads with `inherit_in_threads`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock.calls.estimate import stated
 from penstock.calls.hints import NO_HINTS, Hints
-from penstock.integrations import threads
+from penstock.runtime.guarded import tell_once
 
 CURRENT: ContextVar[Hints] = ContextVar("penstock_request", default=NO_HINTS)
 
@@ -28,9 +28,10 @@ def request(
 ) -> Iterator[Hints]:
     """Set what the calls inside the block ask for; inner blocks override outer ones.
 
-    Follows awaits, tasks, and threads and thread-pool jobs started inside the block. Headers on
-    a single call win: `x-penstock-class`, `x-penstock-deadline-ms`, `x-penstock-tenant`,
-    `x-penstock-session`, `x-penstock-route`, `x-penstock-tokens`.
+    Follows awaits, tasks and `asyncio.to_thread`; threads and thread-pool jobs started inside the
+    block once the program has called `penstock.inherit_in_threads()`. Headers on a single call
+    win: `x-penstock-class`, `x-penstock-deadline-ms`, `x-penstock-tenant`, `x-penstock-session`,
+    `x-penstock-route`, `x-penstock-tokens`.
 
     Args:
         class_: the traffic class, by name.
@@ -62,9 +63,16 @@ def request(
         "tokens": None if tokens is None else stated(tokens),
     }
     asked = replace(CURRENT.get(), **{k: v for k, v in said.items() if v is not None})
-    threads.carry(CURRENT, NO_HINTS)
     token = CURRENT.set(asked)
     try:
         yield asked
     finally:
-        CURRENT.reset(token)
+        try:
+            CURRENT.reset(token)
+        except ValueError as error:  # the context that it was set in has ended by itself
+            tell_once(
+                "a penstock.request block was left in another context than it was entered in, so "
+                "calls between may not have seen it: is it in a synchronous dependency of FastAPI "
+                "(make it `async def`), or in a generator that two tasks run?",
+                error,
+            )

@@ -1,81 +1,55 @@
-"""Carries one context variable into threads that are started inside a block.
+"""Lets threads and thread-pool jobs inherit the context of whoever starts them, where asked to.
 
-Tasks and `asyncio.to_thread` copy the whole context by themselves. Plain threads and thread pools
-do not (before Python 3.14), so two methods of the standard library are wrapped when the first
-block is entered. The wrappers do nothing outside a block, and carry no other variable.
+Tasks and `asyncio.to_thread` do by themselves, plain threads and thread pools do not (unless Python
+3.14 is told to by `-X thread_inherit_context`). Two methods of the standard library have to be
+wrapped for it, which is why it is a switch and no default.
 """
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import copy_context
 from functools import wraps
 from typing import Any
 
-_installed = False
-_installing = threading.Lock()
+_switched = False
+_switching = threading.Lock()
 
 
-def carry(variable: ContextVar[Any], empty: Any) -> None:
-    """See to it that threads and pool jobs started in a block see the block's value.
+def inherit_in_threads() -> None:
+    """Let threads and pool jobs that are started from now on see the `request` blocks around them.
 
-    Args:
-        variable: what to carry.
-        empty: its value outside of any block.
-
+    They inherit the whole context: every context variable, and which slots are held, so that a
+    call that a thread makes for a call in progress is known to be nested. Once in a process;
+    wraps `threading.Thread.start` and `ThreadPoolExecutor.submit`.
     """
-    global _installed  # noqa: PLW0603 - once in a process
-    if _installed:
-        return
-    with _installing:
-        if not _installed:
-            _wrap_thread(variable, empty)
-            _wrap_pool(variable, empty)
-            _installed = True
+    global _switched  # noqa: PLW0603 - once in a process
+    with _switching:
+        if not _switched:
+            _wrap_thread()
+            _wrap_pool()
+            _switched = True
 
 
-def _wrap_thread(variable: ContextVar[Any], empty: Any) -> None:
+def _wrap_thread() -> None:
     start: Callable[[threading.Thread], None] = threading.Thread.start
 
     @wraps(start)
-    def carrying_start(self: threading.Thread) -> None:
-        value = variable.get()
-        if value is not empty:
-            run = self.run
-
-            def carrying_run() -> None:
-                variable.set(value)
-                run()
-
-            self.run = carrying_run  # type: ignore[method-assign]
+    def inheriting_start(self: threading.Thread) -> None:
+        context, run = copy_context(), self.run
+        self.run = lambda: context.run(run)  # type: ignore[method-assign]
         start(self)
 
-    threading.Thread.start = carrying_start  # type: ignore[method-assign]
+    threading.Thread.start = inheriting_start  # type: ignore[method-assign]
 
 
-def _wrap_pool(variable: ContextVar[Any], empty: Any) -> None:
+def _wrap_pool() -> None:
     submit: Any = ThreadPoolExecutor.submit
 
     @wraps(submit)
-    def carrying_submit(
+    def inheriting_submit(
         self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
-        value = variable.get()
-        if value is empty:
-            return submit(self, fn, *args, **kwargs)
+        return submit(self, copy_context().run, fn, *args, **kwargs)
 
-        def job(*args: Any, **kwargs: Any) -> Any:
-            token = variable.set(value)
-            try:
-                return fn(*args, **kwargs)
-            finally:
-                variable.reset(token)
-
-        # The worker thread that this may start outlives the block: it must not inherit it.
-        token = variable.set(empty)
-        try:
-            return submit(self, job, *args, **kwargs)
-        finally:
-            variable.reset(token)
-
-    ThreadPoolExecutor.submit = carrying_submit  # type: ignore[method-assign, assignment]
+    ThreadPoolExecutor.submit = inheriting_submit  # type: ignore[method-assign, assignment]
