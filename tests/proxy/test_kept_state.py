@@ -132,6 +132,34 @@ def test_a_conversation_stays_where_it_was_made(
     assert two[1].asked == []
 
 
+def test_nobody_moves_an_id_by_quoting_it(proxy: SidecarThread, two: tuple[Keeper, Keeper]) -> None:
+    """A file may hold any id; its content is no word of the provider's."""
+    client = client_of(proxy)
+    mine = client.responses.create(model="m", input="x").id
+    here, other = two if mine.startswith("resp-a") else two[::-1]
+    other.kept["file-evil"] = b""
+    other.answer = lambda *_: (200, {"id": mine})  # type: ignore[method-assign]
+    for path in ("/v1/files/file-evil", "/v1/files/file-evil/content"):
+        for _ in range(2):
+            call(proxy.port, path, method="GET", body=None)
+
+    turn = client.responses.create(model="m", input="x", previous_response_id=mine)
+    assert turn.id.startswith(f"resp-{here.name}")
+
+
+def test_an_id_that_its_holder_has_lost_is_asked_for_everywhere_the_next_time(
+    proxy: SidecarThread, two: tuple[Keeper, Keeper]
+) -> None:
+    client = client_of(proxy)
+    turn = client.responses.create(model="m", input="x")
+    here, other = two if turn.id.startswith("resp-a") else two[::-1]
+    other.kept[turn.id] = here.kept.pop(turn.id)
+
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(turn.id)
+    assert client.responses.retrieve(turn.id).id == turn.id
+
+
 def test_an_id_is_forgotten_after_its_time_and_beyond_the_bound(
     two: tuple[Keeper, Keeper],
 ) -> None:

@@ -204,6 +204,7 @@ class Exchange:
         if self._prepared.refers and _lacks(kept):
             # It names what another upstream made: no fault of this one, and soon asked there.
             self._count("lacks_id")
+            self._parts.holders.forget(self._prepared.refers)
             await slot.throttled(RefusalCause.REQUEST)
             return False
         if kept.status in _DENIALS and not link.wants_caller_key:

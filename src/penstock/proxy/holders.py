@@ -17,11 +17,15 @@ class Holders:
         return len(self._known)
 
     def note(self, ids: Iterable[str], upstream: str, *, now: float) -> None:
-        """Note that an upstream has what these ids name."""
+        """Note that an upstream has what these ids name.
+
+        The first to have it is its holder: an answer may quote an id that another has made.
+        """
         known = self._known
         for id_ in ids:
-            known.pop(id_, None)
-            known[id_] = (upstream, now + self._keep_s)
+            found = known.pop(id_, None)
+            holder = upstream if found is None or found[1] <= now else found[0]
+            known[id_] = (holder, now + self._keep_s)
         while len(known) > self._most:
             del known[next(iter(known))]
 
@@ -38,6 +42,7 @@ class Holders:
             return found[0]
         return ""
 
-    def forget(self, id_: str) -> None:
-        """Forget an id, as what it named was deleted."""
-        self._known.pop(id_, None)
+    def forget(self, ids: Iterable[str]) -> None:
+        """Forget ids that name nothing any more at their holder: the next call asks everywhere."""
+        for id_ in ids:
+            self._known.pop(id_, None)

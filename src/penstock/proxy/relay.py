@@ -85,6 +85,7 @@ class Relay:
                     break
                 if not self._is_elsewhere(answer.status):
                     return await self._pass_on(answer, link, call)
+                self._sidecar.holders.forget(call.ids)
                 if denial is None:
                     denial = answer, link
                 else:
@@ -179,6 +180,11 @@ class Relay:
             return await link.send(call.method, target, headers, body)
 
     @property
+    def _is_content(self) -> bool:
+        """Whether callers wrote what is answered: it may name anything."""
+        return self._route.segments[-1] in ("content", "results")
+
+    @property
     def _is_listing(self) -> bool:
         return self._route.endpoint is not None
 
@@ -205,7 +211,7 @@ class Relay:
                 size += len(data)
                 if size <= READ_BYTES:
                     kept.append(data)
-            if answer.status < 300 and not self._is_listing:
+            if answer.status < 300 and not self._is_listing and not self._is_content:
                 self._learn(link, call, b"".join(kept))
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         except UpstreamError:  # begun, so it is cut: the caller must see that it is not whole
@@ -217,8 +223,7 @@ class Relay:
     def _learn(self, link: UpstreamClient, call: _Call, text: bytes) -> None:
         holders = self._sidecar.holders
         if call.method == "DELETE":
-            for id_ in call.ids:
-                holders.forget(id_)
+            holders.forget(call.ids)
             return
         holders.note(ids_in_reply(text), link.name, now=self._sidecar.driver.now())
 

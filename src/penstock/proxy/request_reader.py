@@ -59,7 +59,7 @@ class Prepared:
         deadline_s: seconds from arrival; inf if none.
         streams: whether the caller asked for a stream.
         repeatable: whether the caller says that sending it twice does no harm.
-        refers: whether it names by id what an upstream keeps.
+        refers: ids of what an upstream keeps.
 
     """
 
@@ -70,7 +70,7 @@ class Prepared:
     deadline_s: float
     streams: bool
     repeatable: bool
-    refers: bool
+    refers: tuple[str, ...]
 
 
 class RequestReader:
@@ -203,7 +203,7 @@ class RequestReader:
             treatment.deadline_s,
             facts.streams,
             _repeatable(headers),
-            bool(refers),
+            tuple(refers),
         )
 
     def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
