@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, HttpCredentials, Page, Request, expect
 
 from penstock.core.events import Completed
 from penstock.dashboard.app import ROOT
@@ -159,7 +159,7 @@ def test_a_newcomer_finds_out_why_a_call_is_slow(page: Page) -> None:
         told = page.locator(".answer")
         expect(told).to_contain_text("9.5 s because others of its class went first")
         expect(told).to_contain_text("It is number 3 of its class")
-        expect(told).to_contain_text("its turn comes in about 12.0 s")
+        expect(told).to_contain_text("its turn may come in about 12.0 s")
 
 
 def test_everything_is_reached_by_keyboard_alone(page: Page) -> None:
@@ -248,6 +248,26 @@ def test_the_sidecar_shows_it_on_the_admin_port_and_its_log_later(
         expect(page.get_by_text("The log as at its end")).to_be_visible()
         page.get_by_role("link", name=id_).click()
         expect(page.locator(".answer")).to_contain_text("It took")
+
+
+def test_with_a_token_the_page_asks_for_it_and_may_end_a_pause(browser: Browser) -> None:
+    token = {"TOKEN": "a-token-of-some-length-3f9c"}
+    with (
+        MockServer(MockSettings()) as mock,
+        sidecar(in_front_of(mock.url, more='token_env = "TOKEN"'), token) as proxy,
+    ):
+        url = f"http://127.0.0.1:{proxy.admin_port}{ROOT}"
+        assert call(proxy.admin_port, f"{ROOT}/view", method="GET", body=None).status == 401
+        call(proxy.port, headers={"x-mock-fault": "quota"})
+        eventually(lambda: proxy.snapshot().upstreams["open"].pauses)
+        known = HttpCredentials(username="any", password=token["TOKEN"])
+        context = browser.new_context(http_credentials=known)
+        page = context.new_page()
+        page.goto(url)
+        page.get_by_role("button", name="End the pause of open").click()
+        eventually(lambda: not proxy.snapshot().upstreams["open"].pauses)
+        expect(page.get_by_role("button", name="End the pause of open")).to_be_hidden()
+        context.close()
 
 
 def test_an_open_page_does_not_hold_up_the_sidecars_end(page: Page) -> None:

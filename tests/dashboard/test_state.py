@@ -95,8 +95,8 @@ def test_a_waiting_request_says_its_cause_its_place_and_when_its_turn_may_come()
         "It waits: 9.5 s so far (9.5 s because others of its class went first).",
         "Now it waits because others of its class went first.",
         (
-            "It is number 3 of its class; 3 of its class were sent in the last 12 s, so its turn "
-            "comes in about 12.0 s."
+            "It is number 3 of its class; 0.25 of its class were sent a second in the last minute, "
+            "so its turn may come in about 12.0 s."
         ),
         (
             "What helps: a shorter deadline if it is urgent, a class of its own, "

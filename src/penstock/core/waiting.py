@@ -54,6 +54,22 @@ class Place:
     tenants: int
     why: Why
 
+    def start_in_s(self, sent_per_s: float, *, now: float) -> float:
+        """Return in how many seconds its turn may come, if what comes later goes after it.
+
+        Args:
+            sent_per_s: how many of its class were sent lately; where none was, the whole window is
+                counted as its class's, at this request's predicted service time.
+            now: driver seconds.
+
+        """
+        if self.position is None:
+            return max(0.0, (self.held_until or now) - now)
+        turns = self.position * self.tenants
+        if sent_per_s > 0.0:
+            return turns / sent_per_s
+        return turns * self.why.service_p50_s / max(1.0, self.why.window)
+
 
 class Waiting:
     """Reads the tickets that wait; changes nothing. Both answers look at every ticket."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from penstock.core.model import Request
 from penstock.core.waiting import Place
-from penstock.dashboard.views import LATELY_S, Source
+from penstock.dashboard.views import Source
 from penstock.log.explain import WAITS, Story
 
 HELPS = {
@@ -34,7 +35,7 @@ def request_view(source: Source, public_id: str) -> dict[str, Any] | None:
     phases = story.phases
     if place is not None:
         phases = {cause: place.why.waits[cause] for cause in WAITS if cause in place.why.waits}
-    where = None if place is None else _place(source, place, request.traffic_class, now)
+    where = None if place is None else _place(source, place, request, now)
     return {
         "id": public_id,
         "live": source.live,
@@ -62,8 +63,8 @@ def _summary(
         lines.append(f"Now it waits because {place['words']}.")
         if place["position"] is not None:
             lines.append(_turn(place))
-        elif place["held_until_s"] is not None:
-            lines.append(f"It is looked at again in {max(0.0, place['held_until_s']):.1f} s.")
+        else:
+            lines.append(f"It is looked at again in {place['start_in_s']:.1f} s.")
     else:
         age_s = (
             story.steps[-1].after_s
@@ -88,36 +89,21 @@ def _turn(place: Mapping[str, Any]) -> str:
             f"It is number {place['position']:,} of its tenant; "
             f"{place['tenants']} tenants take turns"
         )
-    if place["start_in_s"] is None:
-        return f"{turn}; none of its class was sent in the last {place['over_s']:.0f} s."
-    pace = f"{place['sent_lately']:,} of its class were sent in the last {place['over_s']:.0f} s"
-    return f"{turn}; {pace}, so its turn comes in about {place['start_in_s']:.1f} s."
+    pace = f"{place['sent_per_s']:.2g} of its class were sent a second in the last minute"
+    if not place["sent_per_s"]:
+        pace = "none of its class was sent in the last minute"
+    return f"{turn}; {pace}, so its turn may come in about {place['start_in_s']:.1f} s."
 
 
-def _place(source: Source, place: Place, traffic_class: str, now: float) -> dict[str, Any]:
-    """Return where a request stands, and when it may start at its class's recent pace."""
-    state = source.state
-    over_s = min(LATELY_S, max(1.0, now - state.spans.start))
-    sent = state.spans.since(now - LATELY_S).sent.get(traffic_class, 0)
-    start_in_s = None
-    if place.held_until is not None:
-        start_in_s = max(0.0, place.held_until - now)
-    elif place.position is not None and sent:
-        start_in_s = place.position * place.tenants * over_s / sent
-    slack_s = place.why.slack_s
+def _place(source: Source, place: Place, request: Request, now: float) -> dict[str, Any]:
+    """Return where a request stands, and when its turn may come."""
+    sent_per_s = source.state.sent_per_s(request, now)
     return {
         "cause": place.cause,
         "words": WAITS.get(place.cause, place.cause),
         "position": place.position,
         "tenants": place.tenants,
-        "held_until_s": None if place.held_until is None else place.held_until - now,
-        "sent_lately": sent,
-        "over_s": over_s,
-        "start_in_s": start_in_s,
-        "waited_s": place.why.waited_s,
-        "slack_s": slack_s,
-        "window": place.why.window,
-        "in_flight": place.why.in_flight,
-        "backlog": place.why.backlog,
-        "severity": place.why.severity,
+        "sent_per_s": sent_per_s,
+        "start_in_s": place.start_in_s(sent_per_s, now=now),
+        "why": asdict(place.why),
     }

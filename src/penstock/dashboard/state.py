@@ -24,6 +24,8 @@ from penstock.predict.online.stats import PredictorStats
 
 LIVE_WIDTH_S, SPANS = 5.0, 720
 """An hour in spans of 5 s: a chart of 1,000 pixels shows no more."""
+LATELY_S = 60.0
+"""Rates are those of the last minute: it holds enough calls, and no load of an hour ago."""
 MOVES_KEPT, REFUSALS_KEPT = 500, 200
 
 
@@ -148,6 +150,15 @@ class State:
                 )
             )  # fmt: skip
             self._end(request.id, action.reason, now)
+
+    def lately_s(self, now: float) -> float:
+        """Return over how many seconds rates are counted."""
+        return min(LATELY_S, max(1.0, now - self.spans.start))
+
+    def sent_per_s(self, request: Request, now: float) -> float:
+        """Return how many requests of this one's class were sent a second, lately."""
+        sent = self.spans.since(now - LATELY_S).sent.get(request.traffic_class, 0)
+        return sent / self.lately_s(now)
 
     def id_of(self, number: int) -> str:
         """Return a request's public id."""

@@ -10,11 +10,9 @@ from typing import Any, Protocol
 from penstock.core.snapshot import Snapshot
 from penstock.core.waiting import Held, Place
 from penstock.dashboard.spans import Ended, Span
-from penstock.dashboard.state import InHand, State
+from penstock.dashboard.state import LATELY_S, InHand, State
 from penstock.log.explain import MOVES, REASONS, WAITS, Story
 
-LATELY_S = 60.0
-"""Rates are those of the last minute: it holds enough calls, and no load of an hour ago."""
 TENANTS_SHOWN, SLOWEST_SHOWN, WAITING_SHOWN = 20, 30, 10
 RESULTS = {
     "completed": "completed in time",
@@ -61,7 +59,7 @@ def now_view(source: Source) -> dict[str, Any]:
     """Return who waits, who flies, and how fast it goes."""
     state, now = source.state, source.now()
     lately = state.spans.since(now - LATELY_S)
-    over_s = min(LATELY_S, max(1.0, now - state.spans.start))
+    over_s = state.lately_s(now)
     held = source.held()
     rows = _held_of_log(state.in_hand.values()) if held is None else held
     return {

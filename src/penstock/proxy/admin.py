@@ -85,7 +85,8 @@ class AdminApp:
         return PlainTextResponse(
             "this page needs the admin token: Authorization: Bearer TOKEN\n",
             401,
-            {"www-authenticate": 'Bearer, Basic realm="penstock"'},
+            # Basic with its realm first: Chromium asks for no password after a bare `Bearer,`.
+            {"www-authenticate": 'Basic realm="penstock", Bearer realm="penstock"'},
         )
 
     def _changing(self, action: Page) -> Page:

@@ -113,12 +113,11 @@ class Exchange:
         if place is None:
             return f"id={slot.id} " + ("sent" if self._flying is not None else "waiting")
         text = f"id={slot.id} waiting cause={place.cause}"
-        why = place.why
-        if place.position is None:
-            wait_s = max(0.0, (place.held_until or 0.0) - driver.now())
-            return f"{text} estimate_s={wait_s:.1f}"
-        wait_s = place.position * place.tenants * why.service_p50_s / max(1.0, why.window)
-        return f"{text} position={place.position} estimate_s={wait_s:.1f}"
+        now = driver.now()
+        wait_s = place.start_in_s(self._parts.lately.sent_per_s(slot.request, now), now=now)
+        if place.position is not None:
+            text += f" position={place.position}"
+        return f"{text} estimate_s={wait_s:.1f}"
 
     async def _attempt(self, slot: Slot) -> bool:
         """Send once; False if the scheduler has dispatched it again."""

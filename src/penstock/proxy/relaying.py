@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from penstock.dashboard.state import State
 from penstock.proxy.guard import Guard
 from penstock.proxy.holders import Holders
 from penstock.proxy.observe.metrics import Metrics
@@ -36,6 +37,7 @@ class Parts(Protocol):
     metrics: Metrics
     guard: Guard
     holders: Holders
+    lately: State
 
 
 class NotGoodError(Exception):

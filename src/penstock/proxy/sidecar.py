@@ -49,6 +49,7 @@ class Sidecar:
         holders: which upstream has what an id names.
         predictor: predicts output tokens.
         metrics: what is counted.
+        lately: what was decided in the last hour, counted.
         dashboard: the page for operators.
         draining: True from `drain` on.
 
@@ -82,10 +83,9 @@ class Sidecar:
             wall_now=wall,
         )
         self.driver.observers.append(self.recent)
-        state = State(self.factory.run, now=now, wall=wall)
-        if config.admin.enabled:
-            self.driver.observers.append(state)
-        self.dashboard = DashboardApp(LiveSource(state, self.driver, self.recent))
+        self.lately = State(self.factory.run, now=now, wall=wall)
+        self.driver.observers.append(self.lately)
+        self.dashboard = DashboardApp(LiveSource(self.lately, self.driver, self.recent))
         self.gate = Gate(self.driver, self.factory)
         self.predictor = LearnedPredictor(predictor, table_of(config))
         self.holders = Holders(config.server.ids_kept, config.server.ids_kept_s)

@@ -1,17 +1,28 @@
 // Each view is a function of the data that the server worked out; nothing is computed twice.
-import { Bar, RequestLink, Table, clock, count, html, limit, percent, rate, seconds } from "./base.js";
+import { Bar, RequestLink, Table, clock, count, html, limit, percent, rate, seconds, useState } from "./base.js";
 import { WaitsChart, WindowChart } from "./charts.js";
 
 const sum = (values) => Object.values(values).reduce((total, value) => total + value, 0);
 const byValue = (values) => Object.entries(values).sort((a, b) => b[1] - a[1]);
 
-function health(upstream) {
+function health(upstream, live) {
   if (upstream.paused_s === undefined) return "–";
   const lines = byValue(upstream.pauses).map(([text, n]) => `${n} circuit${n > 1 ? "s" : ""} ${text.replace("_", "-")}`);
+  const lift = live && lines.length > 0 && html`<${Lift} name=${upstream.name} />`;
   if (upstream.paused_s > 0) lines.unshift(`paused for ${seconds(upstream.paused_s)}`);
   else if (upstream.probation) lines.unshift("on probation");
   if (!lines.length) return html`<span class="good">in use</span>`;
-  return lines.map((line) => html`<div class="bad">${line}</div>`);
+  return html`${lines.map((line) => html`<div class="bad">${line}</div>`)}${lift}`;
+}
+
+// The one thing that the page may change; the server refuses it where no admin token is asked for.
+function Lift({ name }) {
+  const [said, setSaid] = useState("");
+  const lift = async () => {
+    const answer = await fetch(`/admin/upstreams/${encodeURIComponent(name)}/lift`, { method: "POST" });
+    setSaid(answer.ok ? "lifted" : await answer.text());
+  };
+  return html`<button onClick=${lift}>End the pause of ${name}</button> <span role="status">${said}</span>`;
 }
 
 function slack(value) {
@@ -41,7 +52,7 @@ export function Now({ data }) {
     <${Table} caption="How much may be in flight at each upstream" empty="Nothing has been sent yet."
       head=${["upstream", "in flight #", "window #", "state", "slowdown #"]}
       rows=${data.upstreams.map((each) => [each.name, count(each.in_flight),
-        html`<a href="#window">${limit(each.window)}</a>`, health(each),
+        html`<a href="#window">${limit(each.window)}</a>`, health(each, data.live),
         each.slowdown ? `${each.slowdown.toFixed(2)}×` : "–"])} />
     <h2>Classes</h2>
     <${Table} caption=${`Rates and ends over the last ${seconds(data.rates_over_s)}`} empty="No request has come yet."
