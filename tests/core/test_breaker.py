@@ -21,7 +21,7 @@ def refuse(
     circuit.refused(
         cause,
         sent_at=sent,
-        retry_after_s=retry_after_s,
+        retry_after_s=circuit.believed_s(cause, retry_after_s, sent),
         jitter=jitter,
         lone=circuit.is_lone(sent),
         now=at,
@@ -173,3 +173,32 @@ def test_a_wait_that_an_overload_refusal_asks_for_is_kept() -> None:
     refuse(circuit, RefusalCause.OVERLOAD, at=100.0, retry_after_s=20.0)
 
     assert circuit.open_at(now=100.0) == 120.0
+
+
+@pytest.mark.parametrize(
+    ("cause", "wait_s"), [(RefusalCause.QUOTA, None), (RefusalCause.RATE, 3600.0)]
+)
+def test_what_has_served_is_believed_to_be_spent_step_by_step(
+    cause: RefusalCause, wait_s: float | None
+) -> None:
+    circuit, now, waits, told = CircuitBreaker(), 100.0, [], []
+    for number in range(8):
+        circuit.succeeded(sent_at=float(number))
+    for _ in range(6):
+        refuse(circuit, cause, at=now, retry_after_s=wait_s)
+        waits.append(circuit.open_at(now=now) - now)
+        told.append(circuit.exhausted_until > now)
+        now = circuit.open_at(now=now)
+
+    assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0 if wait_s is None else 64.0]
+    # Of a spent account callers are told; a pause, of a minute here, lets them choose.
+    assert told == [False] * 4 + [wait_s is None] * 2
+    assert circuit.closed_to_some_until > 100.0
+    assert circuit.half_open
+
+    circuit.succeeded(sent_at=now)
+    assert not circuit.half_open
+
+
+def test_a_wait_of_nothing_is_no_wait() -> None:
+    assert CircuitBreaker().believed_s(RefusalCause.RATE, 0.0, 1.0) is None

@@ -49,6 +49,8 @@ OVERLOADED = b'{"error": {"type": "overloaded_error", "message": "overloaded"}}'
 
 WAYS: dict[str, bytes] = {
     "500": answer(500, ERROR),
+    "500, not to be repeated": answer(500, ERROR, more="x-should-retry: false\r\n"),
+    "429, not to be repeated": answer(429, ERROR, more="x-should-retry: false\r\n"),
     "500 without a body": answer(500),
     "501": answer(501, ERROR),
     "502 with a page": answer(502, PAGE, "text/html"),

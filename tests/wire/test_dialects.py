@@ -8,7 +8,7 @@ import pytest
 from penstock.core.events import RefusalCause
 from penstock.wire.gateway import gateway_limits
 from penstock.wire.limits import limits_of
-from penstock.wire.refusal import BROKEN, NEVER, RELAY, Backoff, Meaning, meaning_of
+from penstock.wire.refusal import BROKEN, NEVER, NEVER_HERE, RELAY, Backoff, Meaning, meaning_of
 from penstock.wire.usage import usage_of_reply
 from penstock.wire.waits import reset_s, retry_after_s, wait_in_error
 
@@ -131,8 +131,8 @@ ROWS: dict[str, Row] = {
         Backoff(OVERLOAD, None)),
     "TGI, broke": (424, {}, {"error": "Request failed", "error_type": "generation"}, BROKEN),
     "TGI, too long": (422, {}, {"error": "inputs", "error_type": "validation"}, RELAY),
-    "told not to try again": (429, {"x-should-retry": "false"}, error(), NEVER),
-    "told not to, broken": (500, {"x-should-retry": "false"}, error(), NEVER),
+    "told not to try again": (429, {"x-should-retry": "false"}, error(), NEVER_HERE),
+    "told not to, broken": (500, {"x-should-retry": "false"}, error(), NEVER_HERE),
     "told not to, spent": (
         429, {"x-should-retry": "false"}, error(code="insufficient_quota"), Backoff(QUOTA, None)),
     "told to try again": (409, {"x-should-retry": "true"}, error(), BROKEN),

@@ -206,6 +206,10 @@ class Exchange:
             self._parts.holders.forget(self._prepared.refers)
             await slot.throttled(RefusalCause.REQUEST)
             return False
+        if meaning.elsewhere:
+            self._count("refused_request")
+            await slot.throttled(RefusalCause.REQUEST)
+            return False
         if kept.status in _DENIALS and not link.wants_caller_key:
             certain = kept.status == 401 or link.outdone_at(self._prepared.spec.model)
             if await self._goes_elsewhere(slot, link, _DENIALS[kept.status], certain=certain):

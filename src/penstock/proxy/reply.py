@@ -107,15 +107,17 @@ def without_advice(kept: Kept) -> Kept:
 
 
 def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:
-    """Return the refusal that penstock gave up on, and our word: an SDK need not try again now.
+    """Return the refusal that penstock gave up on; whether to try again is the SDK's to say.
 
-    A wait beyond the bound, which would stop a client for days, is left out; the provider's own
-    wish stays readable in `x-penstock-upstream-retry-after-s`.
+    Its next attempt waits for the scheduler like any other. Only a wait beyond the bound, which
+    would stop a client for days, is left out, and the SDK is told not to try again; the provider's
+    own wish stays readable in `x-penstock-upstream-retry-after-s`.
     """
-    ours: list[Header] = [(b"x-should-retry", b"false")]
     wait_s = retry_after_s(text_headers(kept.headers), wall_now=time.time())
     if wait_s is None or wait_s <= MAX_RETRY_AFTER_S:
-        return without_advice(kept), ours
+        return kept, []
+    kept = without_advice(kept)
+    ours: list[Header] = [(b"x-should-retry", b"false")]
     headers = [item for item in kept.headers if item[0] not in _WAITS]
     ours.append((b"x-penstock-upstream-retry-after-s", b"%d" % math.ceil(wait_s)))
     return Kept(kept.status, headers, kept.body), ours

@@ -15,10 +15,13 @@ T = TypeVar("T")
 class _JumpingSelector(selectors.SelectSelector):
     """Never sleeps: where asyncio would wait for a timer, it moves the loop's clock there."""
 
-    loop: "VirtualLoop | None" = None
+    def __init__(self, grace_s: float) -> None:
+        super().__init__()
+        self._grace_s = grace_s
+        self.loop: VirtualLoop | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
+        ready = super().select(0 if timeout == 0 else self._grace_s)
         if ready or timeout == 0 or self.loop is None:
             return ready
         if timeout is None:
@@ -29,11 +32,17 @@ class _JumpingSelector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop that starts at time 0 and jumps. Sockets that take time do not mix with it."""
+    """An event loop that starts at time 0 and jumps.
 
-    def __init__(self) -> None:
+    Args:
+        grace_s: real seconds in which bytes may still arrive before the clock jumps. Zero is right
+            without sockets; between sockets of the same loop a millisecond is enough.
+
+    """
+
+    def __init__(self, *, grace_s: float = 0.0) -> None:
         """Start at 0 seconds."""
-        selector = _JumpingSelector()
+        selector = _JumpingSelector(grace_s)
         self._virtual_now = 0.0
         super().__init__(selector)
         selector.loop = self
@@ -62,7 +71,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._virtual_now = max(self._virtual_now, timers[0].when())
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+def run_virtual(main: Coroutine[Any, Any, T], *, grace_s: float = 0.0) -> T:
     """Run a coroutine to its end on a fresh `VirtualLoop` and return its result."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(grace_s=grace_s)) as runner:
         return runner.run(main)

@@ -94,10 +94,12 @@ class Relay:
     Attributes:
         for_good: True if the provider refuses this request with a status that clients try again,
             though it can never pass: whoever gets the answer is told so.
+        elsewhere: True if that is this provider's word about itself: another one may be asked.
 
     """
 
     for_good: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Broken:
 Meaning = Relay | Backoff | Broken
 RELAY = Relay()
 NEVER = Relay(for_good=True)
+NEVER_HERE = Relay(for_good=True, elsewhere=True)
 BROKEN = Broken()
 _JUDGED = frozenset((400, 402, 403, 412, 413, 429))
 """Statuses under which some provider hides that an account is spent or its pace too high."""
@@ -183,7 +186,7 @@ def _advised(advice: str | None, meaning: Meaning) -> Meaning:
     """Return the meaning as the provider's `x-should-retry` has it; a spent account stays so."""
     if advice == "false" and not isinstance(meaning, Relay):
         spent = isinstance(meaning, Backoff) and meaning.cause is RefusalCause.QUOTA
-        return meaning if spent else NEVER
+        return meaning if spent else NEVER_HERE
     if advice == "true" and meaning == RELAY:
         return BROKEN
     return meaning

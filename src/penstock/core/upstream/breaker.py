@@ -17,6 +17,9 @@ LONGEST_RATE_S = 600.0
 """A refusal for the rate that asks for more is a spent quota: days are how vendors say so."""
 MAX_PAUSE_S = 900.0
 """No stated wait is believed for longer: a probe is cheap, a wrong wait of days is an outage."""
+FIRST_DOUBT_S, LAST_DOUBT_S = 2.0, 16.0
+"""Where calls were answered before, one refusal is no proof that the account is spent: probes
+confirm it after 2, 4, 8 and 16 s, in which callers wait, and then at gaps that go on doubling."""
 FAULTS_TO_OPEN = 3
 SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 8, 0.25
 SHARE_WEIGHT = 1.0 / 16.0
@@ -36,7 +39,8 @@ class CircuitBreaker:
 
     - Refusals and failures. Rate: open for the stated wait, else for a back-off; beyond
       `LONGEST_PAUSE_S` only those wait whose deadline allows it. Quota, or a rate refusal with a
-      wait beyond `LONGEST_RATE_S`: open until then, requests go elsewhere or end at once.
+      wait beyond `LONGEST_RATE_S`: open until then, requests go elsewhere or end at once. Where
+      calls were answered before, such a wait is believed step by step: `believed_s`.
       Overload, slow first token and `FAULTS_TO_OPEN` faults in a row: a back-off with full jitter.
       A few overload refusals among answers open it for a moment only, and a lone rate refusal
       without a wait not at all: where some are refused at any load, a pause for all after each
@@ -116,6 +120,26 @@ class CircuitBreaker:
         self._sporadic = few and not again and not known
         return self._sporadic
 
+    def believed_s(
+        self, cause: RefusalCause, retry_after_s: float | None, sent_at: float
+    ) -> float | None:
+        """Return for how long a refusal is believed, in seconds; None if it does not say.
+
+        A wait of 0 is none. A long one, or a spent account, is believed step by step where calls
+        were answered before.
+        """
+        wait_s = min(retry_after_s, self.max_pause_s) if retry_after_s else None
+        grave = cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_PAUSE_S)
+        if not grave or not self._has_served:
+            return wait_s
+        doubts = self._streak if sent_at >= self._last_bad_at else max(0, self._streak - 1)
+        doubt_s = FIRST_DOUBT_S * 2.0 ** min(doubts, 30)
+        return min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
+
+    @property
+    def _has_served(self) -> bool:
+        return self._answers >= SPORADIC_ANSWERS
+
     def refused(
         self,
         cause: RefusalCause,
@@ -126,8 +150,8 @@ class CircuitBreaker:
         lone: bool,
         now: float,
     ) -> None:
-        """Note a refused attempt that speaks about more than itself."""
-        wait_s = None if retry_after_s is None else min(retry_after_s, self.max_pause_s)
+        """Note a refused attempt that speaks about more than itself, with the believed wait."""
+        wait_s = retry_after_s
         if sent_at >= self._last_bad_at:
             self._streak += 1
             self._last_bad_at = now
@@ -138,8 +162,9 @@ class CircuitBreaker:
         long = wait_s is not None and wait_s > LONGEST_PAUSE_S
         if cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_RATE_S):
             until = now + (LONGEST_PAUSE_S if wait_s is None else wait_s)
-            self.exhausted_until = max(self.exhausted_until, until)
-            self.closed_to_some_until = max(self.closed_to_some_until, until)
+            if until > now + LAST_DOUBT_S or not self._has_served:
+                self.exhausted_until = max(self.exhausted_until, until)
+                self.closed_to_some_until = max(self.closed_to_some_until, until)
             self.half_open = True
             self._open(RefusalCause.QUOTA, until)
             return

@@ -316,38 +316,30 @@ class Upstream:
             ticket.back_off(self.name, math.inf)
             return
         rate = cause is RefusalCause.RATE
+        wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
         lone = breaker.is_lone(sent_at)
         alone = rate and (
-            limits.explains(ticket, event.retry_after_s, now=now)
-            or (lone and event.retry_after_s is None)
+            limits.explains(ticket, event.retry_after_s, now=now) or (lone and wait_s is None)
         )
         paced = rate and not alone and account.learn_rate(ticket, event, now=now)
         if cause not in _NOT_OF_LOAD and not alone and not paced and not late:
             self.capacity.on_refusal(ticket, cause, now=now)
         self._land(ticket, now)
         limits.settle(ticket, 0, 0)
-        ticket.back_off(self.name, now + self._own_wait_s(ticket, event, alone))
+        ticket.back_off(self.name, now + _own_wait_s(ticket, wait_s, event.jitter, alone))
         if alone or late:
             breaker.released(sent_at, now)
             return
         breaker.refused(
             cause,
             sent_at=sent_at,
-            retry_after_s=event.retry_after_s,
+            retry_after_s=wait_s,
             jitter=event.jitter,
             lone=lone,
             now=now,
         )
         if rate:
             limits.provoked(ticket, now=now)
-
-    def _own_wait_s(self, ticket: Ticket, event: Throttled, alone: bool) -> float:
-        """Return how long this request itself must not come back here."""
-        if event.retry_after_s is not None:
-            return max(LEAST_S, min(event.retry_after_s, self.max_pause_s))
-        if not alone:  # the circuit's back-off is everybody's
-            return LEAST_S
-        return backoff_s(ticket.attempts, event.jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
 
     def fail(self, ticket: Ticket, *, upstream_fault: bool, jitter: float, now: float) -> None:
         """Take a broken attempt out of the ledger."""
@@ -411,6 +403,15 @@ def serves(settings: UpstreamSettings, model: str) -> bool:
     """Say whether an upstream may be asked for the model."""
     models = settings.models
     return not models or model in models or any(_fits(each, model) for each in models)
+
+
+def _own_wait_s(ticket: Ticket, wait_s: float | None, jitter: float, alone: bool) -> float:
+    """Return how long a refused request itself must not come back here."""
+    if wait_s is not None:
+        return max(LEAST_S, wait_s)
+    if not alone:  # the circuit's back-off is everybody's
+        return LEAST_S
+    return backoff_s(ticket.attempts, jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
 
 
 def _fits(pattern: str, model: str) -> bool:

@@ -1,0 +1,134 @@
+"""What a program does with its calls: sends each when its time has come, tries again as SDKs do."""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+CALLS = 200
+EVERY_S = 0.25
+IN_TIME_S = 30.0
+"""A call that is answered later is of no use."""
+RETRIES = 2
+"""As openai 3 and anthropic 2 set them."""
+
+
+@dataclass
+class Ends:
+    """When which calls were answered well."""
+
+    at: dict[int, float] = field(default_factory=dict)
+    asked: int = 0
+
+    @property
+    def in_time(self) -> int:
+        """How many calls were answered in time."""
+        return sum(at - number * EVERY_S <= IN_TIME_S for number, at in self.at.items())
+
+    def first_after_s(self, until: float) -> float:
+        """Return how long after a time the first call succeeded that ended after it."""
+        return min((at for at in self.at.values() if at > until), default=float("inf")) - until
+
+    def goodput(self, start: float, end: float) -> float:
+        """Return the calls that ended in [start, end), as a share of those that come in it."""
+        return sum(start <= at < end for at in self.at.values()) * EVERY_S / (end - start)
+
+
+def body_of(number: int, *, streams: bool) -> dict[str, Any]:
+    """Return a call's body."""
+    said: dict[str, Any] = {"stream": True} if streams else {}
+    messages = [{"role": "user", "content": str(number)}]
+    return {"model": "m", "max_tokens": 40, "messages": messages, **said}
+
+
+def is_good(response: Any, *, streams: bool) -> bool:
+    """Say whether a program can use an answer that has been read."""
+    if response.status_code != 200:
+        return False
+    if streams:
+        return bytes(response.content).endswith(b"[DONE]\n\n")
+    try:
+        return bool(json.loads(response.content)["choices"])
+    except (ValueError, KeyError):
+        return False
+
+
+def pause_s(response: Any, attempt: int, luck: float) -> float | None:
+    """Return how long the SDKs sleep before they try again; None if they do not."""
+    headers = {} if response is None else response.headers
+    if response is not None:
+        advice = headers.get("x-should-retry")
+        status = response.status_code
+        if advice == "false" or attempt > RETRIES:
+            return None
+        if advice != "true" and status not in (408, 409, 429) and status < 500:
+            return None
+    elif attempt > RETRIES:
+        return None
+    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            asked_s = float(headers.get(name, "")) * scale
+        except ValueError:
+            continue
+        if 0 < asked_s <= 60:
+            return asked_s
+    return float(min(0.5 * 2 ** (attempt - 1), 8.0) * (1.0 - 0.25 * luck))
+
+
+def luck_of(number: int, attempt: int) -> float:
+    """Return the jitter of a pause, the same in both arms."""
+    return random.Random(f"pause/{number}/{attempt}").random()
+
+
+async def ask(client: Any, url: str, number: int, *, streams: bool) -> bool:
+    """Make one call as an async SDK does; say whether its answer is of use."""
+    attempt = 0
+    while True:
+        attempt += 1
+        response = None
+        with contextlib.suppress(httpx2.TransportError):
+            response = await client.post(url, json=body_of(number, streams=streams))
+        if response is not None and is_good(response, streams=streams):
+            return True
+        wait_s = pause_s(response, attempt, luck_of(number, attempt))
+        if wait_s is None or (response is not None and response.status_code == 200):
+            return False
+        await asyncio.sleep(wait_s)
+
+
+def ask_sync(
+    client: Any, url: str, number: int, sleep: Callable[[float], object], *, streams: bool
+) -> bool:
+    """Make one call as a sync SDK does; say whether its answer is of use."""
+    attempt = 0
+    while True:
+        attempt += 1
+        response = None
+        with contextlib.suppress(httpx2.TransportError):
+            response = client.post(url, json=body_of(number, streams=streams))
+        if response is not None and is_good(response, streams=streams):
+            return True
+        wait_s = pause_s(response, attempt, luck_of(number, attempt))
+        if wait_s is None or (response is not None and response.status_code == 200):
+            return False
+        sleep(wait_s)
+
+
+async def program(client: Any, url: str, *, streams: bool) -> Ends:
+    """Make every call at its time, and wait for all of them."""
+    ends = Ends()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+
+    async def one(number: int) -> None:
+        await asyncio.sleep(start + number * EVERY_S - loop.time())
+        if await ask(client, url, number, streams=streams):
+            ends.at[number] = loop.time() - start
+
+    await asyncio.gather(*(one(number) for number in range(CALLS)))
+    return ends

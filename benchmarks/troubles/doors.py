@@ -1,0 +1,196 @@
+"""The ways to a provider, each with penstock and without it."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import httpx2
+
+from benchmarks.troubles.callers import (
+    CALLS,
+    EVERY_S,
+    Ends,
+    ask,
+    ask_sync,
+    body_of,
+    program,
+)
+from benchmarks.troubles.http import AsyncWire, SyncWire, served
+from benchmarks.troubles.provider import Provider
+from benchmarks.troubles.table import Trouble
+from benchmarks.troubles.threads import VirtualThreads
+from penstock import Penstock
+from penstock.batch.checkpoint import Checkpoint
+from penstock.batch.lines import inspect
+from penstock.batch.runner import Batch
+from penstock.batch.sending import HttpSend
+from penstock.cli.batch import _penstock
+from penstock.proxy.config import loads
+from penstock.proxy.server import Running
+from penstock.runtime.virtual_loop import VirtualLoop, run_virtual
+from penstock.wire import jsonio
+
+URL = "http://provider.example/v1/chat/completions"
+GRACE_S = 0.001
+SIDECAR = """
+[server]
+port = 0
+[admin]
+enabled = false
+[predictor]
+kind = "off"
+[[upstreams]]
+name = "practice"
+base_url = "{url}"
+auth = "none"
+[[classes]]
+name = "interactive"
+weight = 4.0
+buckets = ["short"]
+[[classes]]
+name = "batch"
+buckets = ["medium", "long", "xlong"]
+"""
+
+
+def _provider(trouble: Trouble, seed: int) -> Provider:
+    return Provider(trouble.name, trouble.fault, seed, trouble.slots)
+
+
+def _holds(trouble: Trouble) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    for at, span_s in trouble.holds:
+        loop.call_at(at, loop.hold, span_s)
+
+
+def in_process(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
+    """Play an async program."""
+
+    async def play() -> Ends:
+        _holds(trouble)
+        provider = _provider(trouble, seed)
+        wire = AsyncWire(provider)
+        loop = asyncio.get_running_loop()
+        client = httpx2.AsyncClient(transport=wire, timeout=None)
+        if with_penstock:
+            client = Penstock(clock=loop, tracer=None).async_client(transport=wire, timeout=None)
+        async with client:
+            ends = await program(client, URL, streams=trouble.streams)
+        ends.asked = provider.asked
+        return ends
+
+    return run_virtual(play())
+
+
+def threads(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
+    """Play a program with a thread for each call."""
+    clock = VirtualThreads()
+    for at, span_s in trouble.holds:
+        clock.call_at(at, lambda span_s=span_s: clock.hold(span_s))  # type: ignore[misc]
+    provider = _provider(trouble, seed)
+    wire = SyncWire(provider, clock)
+    client = httpx2.Client(transport=wire, timeout=None)
+    if with_penstock:
+        client = Penstock(clock=clock, tracer=None).client(transport=wire, timeout=None)
+    ends = Ends()
+
+    def call(number: int) -> Callable[[], None]:
+        def one() -> None:
+            if ask_sync(client, URL, number, clock.sleep, streams=trouble.streams):
+                ends.at[number] = clock.time()
+
+        return one
+
+    with mock.patch("penstock.runtime.slot.ThreadWaiter", clock.waiter):
+        clock.run([(number * EVERY_S, call(number)) for number in range(CALLS)])
+    ends.asked = provider.asked
+    return ends
+
+
+def sidecar(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
+    """Play an async program whose base URL leads to a sidecar, over sockets."""
+
+    async def play() -> Ends:
+        _holds(trouble)
+        provider = _provider(trouble, seed)
+        async with served(provider) as url:
+            running = Running(loads(SIDECAR.format(url=url), env={}))
+            up = asyncio.Event()
+            serving = asyncio.create_task(running.run(started=up.set, signals=False))
+            await up.wait()
+            base = f"http://127.0.0.1:{running.port}/v1" if with_penstock else url
+            async with httpx2.AsyncClient(timeout=None) as client:
+                ends = await program(client, f"{base}/chat/completions", streams=trouble.streams)
+            running.stop()
+            await serving
+        ends.asked = provider.asked
+        return ends
+
+    return run_virtual(play(), grace_s=GRACE_S)
+
+
+def batch(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
+    """Work a file off; without penstock, eight at a time, which is what the provider serves."""
+
+    async def play(folder: Path) -> Ends:
+        _holds(trouble)
+        provider = _provider(trouble, seed)
+        ends = Ends()
+        loop = asyncio.get_running_loop()
+
+        async def one(client: httpx2.AsyncClient, url: str, number: int) -> None:
+            async with room:
+                good = await ask(client, f"{url}/chat/completions", number, streams=False)
+            if good:
+                ends.at[number] = loop.time()
+
+        async with served(provider) as url:
+            if with_penstock:
+                await _run_batch(folder, url)
+                ends.at = _done(folder)
+            else:
+                room = asyncio.Semaphore(trouble.slots)
+                async with httpx2.AsyncClient(timeout=None) as client:
+                    await asyncio.gather(*(one(client, url, n) for n in range(CALLS)))
+        ends.asked = provider.asked
+        return ends
+
+    with tempfile.TemporaryDirectory() as folder:
+        return run_virtual(play(Path(folder)), grace_s=GRACE_S)
+
+
+def _done(folder: Path) -> dict[int, float]:
+    answers = (folder / "out.jsonl").read_bytes().splitlines()
+    return {int(jsonio.loads(line)["custom_id"]): 0.0 for line in answers}
+
+
+async def _run_batch(folder: Path, url: str) -> None:
+    source = folder / "in.jsonl"
+    lines = (
+        {
+            "custom_id": str(number),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": body_of(number, streams=False),
+        }
+        for number in range(CALLS)
+    )
+    source.write_bytes(b"".join(jsonio.dumps(line) + b"\n" for line in lines))
+    penstock = _penstock()
+    send = HttpSend(url, None, penstock)
+    inspection = inspect(source)
+    store = Checkpoint(
+        folder / "check", folder / "out.jsonl", folder / "err.jsonl", inspection, now_unix_s=0.0
+    )
+    with store:
+        batch = Batch(source, store, send, on_stop=penstock.drain)
+        send.on_connection = batch.connected
+        await batch.run()
+    await send.close()
+    penstock.close()
+
+
+DOORS = {"async": in_process, "sync": threads, "sidecar": sidecar, "batch": batch}

@@ -1,0 +1,162 @@
+"""The troubles: what goes wrong, from when, for how long."""
+
+import json
+from dataclasses import dataclass
+
+from benchmarks.troubles.provider import (
+    REPLY,
+    SLOTS,
+    USAGE,
+    Answer,
+    Fault,
+    at_once,
+    during,
+    error,
+    held_until,
+    per_minute,
+    poison,
+    refusal,
+    with_stream,
+)
+
+START = 10.0
+"""When trouble begins: after 40 calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One row.
+
+    Attributes:
+        name: what goes wrong.
+        fault: what the provider does.
+        until: when it is over, in seconds; None if it is not.
+        streams: whether calls stream.
+        slots: of the provider.
+        holds: when the program's own event loop is held, and for how long, in seconds.
+
+    """
+
+    name: str
+    fault: Fault
+    until: float | None = None
+    streams: bool = False
+    slots: int = SLOTS
+    holds: tuple[tuple[float, float], ...] = ()
+
+
+RESET = Answer(ends="reset", after_s=0.05)
+TOO_LARGE = refusal(
+    429,
+    body=error(
+        "Request too large for m on tokens per min (TPM): Limit 30000, Requested 45000.",
+        "rate_limit_exceeded",
+        "tokens",
+    ),
+)
+SPENT = refusal(429, body=error("You exceeded your current quota", "insufficient_quota"))
+NEVER = refusal(500, more={"x-should-retry": "false"})
+HUGE = json.dumps({**json.loads(REPLY), "usage": {**USAGE, "completion_tokens": 10**400}})
+CLAIM = Answer(200, after_s=0.0)
+
+
+def _for(name: str, answer: Answer | Fault, spans_s: tuple[float, ...]) -> list[Trouble]:
+    return [
+        Trouble(f"{name}, {span:g} s", during(START, START + span, answer), START + span)
+        for span in spans_s
+    ]
+
+
+def _share(name: str, answer: Answer | Fault, shares: tuple[float, ...]) -> list[Trouble]:
+    return [
+        Trouble(f"{name}, {share:.0%} of attempts", during(0.0, 1e9, answer, share=share))
+        for share in shares
+    ]
+
+
+def _stating(name: str, *headers: tuple[str, str]) -> Trouble:
+    answer = Answer(200, headers, after_s=0.0)
+    return Trouble(name, during(START, START + 1.0, answer, share=0.5), START + 1.0)
+
+
+def troubles() -> list[Trouble]:
+    """Return every row."""
+    rows = [Trouble("none", lambda _attempt: None)]
+    rows += _for("429", refusal(429), (2.0, 5.0, 20.0))
+    rows += _for("429, retry-after 1", refusal(429, wait=1), (2.0, 10.0))
+    rows += _for("429, retry-after 5", refusal(429, wait=5), (5.0,))
+    rows += _for("503", refusal(503), (2.0, 5.0, 20.0))
+    rows += _for("503, retry-after 2", refusal(503, wait=2), (5.0,))
+    rows += _for("529", refusal(529), (2.0, 5.0, 20.0))
+    rows += _for("500", refusal(500), (2.0, 10.0))
+    rows += _for("502", refusal(502), (5.0,))
+    rows += _for("504 after 3 s", Answer(504, body=error("slow"), after_s=3.0), (5.0,))
+    rows += _for("reset", RESET, (2.0, 5.0))
+    rows += _for("a page under status 200", Answer(200, body=b"<html>sorry</html>"), (5.0,))
+    rows += _for("an error under status 200", Answer(200, body=error("overloaded")), (5.0,))
+    rows += _for("silent", held_until(START + 5.0), (5.0,))
+    rows += _for("slower by 3 s", Answer(200, after_s=3.0), (10.0,))
+    rows += _share("429", refusal(429), (0.05, 0.2, 0.5))
+    rows += _share("429, retry-after 1", refusal(429, wait=1), (0.05, 0.2))
+    rows += _share("503", refusal(503), (0.05, 0.2))
+    rows += _share("529", refusal(529), (0.05, 0.3))
+    rows += _share("500", refusal(500), (0.05, 0.2, 0.5))
+    rows += _share("500, not to be repeated", NEVER, (0.05,))
+    rows += _share("reset", RESET, (0.05, 0.2))
+    rows += _share("400", refusal(400), (0.1,))
+    rows += _share("404", refusal(404), (0.1,))
+    rows += _share("a page under status 200", Answer(200, body=b"<html></html>"), (0.1,))
+    rows += _share("slower by 5 s", Answer(200, after_s=5.0), (0.05,))
+    rows += _share("429, retry-after words", refusal(429, wait="soon"), (0.1,))
+    rows += _share("429, retry-after 0", refusal(429, wait=0), (0.1,))
+    rows += [
+        Trouble("one call in 20 is too large", poison(TOO_LARGE)),
+        Trouble("one call in 20 is always answered 500", poison(refusal(500))),
+        Trouble("one call in 20 is always reset", poison(RESET)),
+        Trouble("one call in 20 is always answered 429", poison(refusal(429))),
+        Trouble("one call in 20 takes 25 s", poison(Answer(200, after_s=25.0))),
+        Trouble("one 'insufficient_quota'", during(START, START + 0.3, SPENT), START + 0.3),
+        Trouble(
+            "one 429 with retry-after 3600", during(START, START + 0.3, refusal(429, wait=3600))
+        ),
+        Trouble(
+            "one 503 with retry-after 1e300", during(START, START + 0.3, refusal(503, wait=1e300))
+        ),
+        Trouble("300 calls a minute, stated", per_minute(300, stated=True)),
+        Trouble("200 calls a minute, stated", per_minute(200, stated=True)),
+        Trouble("200 calls a minute, not stated", per_minute(200, stated=False)),
+        Trouble("429 above 3 at once", at_once(3, refusal(429))),
+        Trouble("503 above 2 at once", at_once(2, refusal(503))),
+        Trouble("queues above 3 at once", lambda _attempt: None, slots=3),
+        Trouble(
+            "streams cut, 10% of attempts",
+            during(0.0, 1e9, Answer(200, after_s=0.0, ends="cut"), share=0.1),
+            streams=True,
+        ),
+        Trouble(
+            "streams cut, 5 s",
+            during(START, START + 5.0, Answer(200, after_s=0.0, ends="cut")),
+            START + 5.0,
+            streams=True,
+        ),
+        Trouble(
+            "a usage of 10^400",
+            during(START, START + 1.0, with_stream(CLAIM, ((0.0, HUGE.encode()),))),
+            START + 1.0,
+        ),
+        _stating("a limit of 1e-300 stated", ("x-ratelimit-limit-requests", "1e-300")),
+        _stating(
+            "nothing left for a year stated",
+            ("x-ratelimit-limit-requests", "1000"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", "8760h"),
+        ),
+        _stating("RateLimit: ;", ("ratelimit", ";"), ("ratelimit-policy", ";")),
+        Trouble(
+            "the program's loop held 0.3 s each second",
+            lambda _attempt: None,
+            holds=tuple((float(at), 0.3) for at in range(5, 50)),
+        ),
+        Trouble("the program's loop held 3 s", lambda _attempt: None, 13.0, holds=((START, 3.0),)),
+    ]
+    return rows

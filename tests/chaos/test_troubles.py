@@ -1,0 +1,59 @@
+"""Do no harm in trouble: with penstock as many calls are answered in time as without it, or more.
+
+`python -m benchmarks.troubles` prints every row at every door; here are those that once failed, and
+one of each kind.
+"""
+
+import pytest
+
+from benchmarks.troubles.doors import DOORS
+from benchmarks.troubles.table import troubles
+
+ROWS = {each.name: each for each in troubles()}
+SHORT = (
+    "429, 5 s",
+    "503, 20 s",
+    "504 after 3 s, 5 s",
+    "silent, 5 s",
+    "429, retry-after 0, 10% of attempts",
+    "one call in 20 is too large",
+    "one call in 20 is always reset",
+    "one 'insufficient_quota'",
+    "one 429 with retry-after 3600",
+    "one 503 with retry-after 1e300",
+    "streams cut, 5 s",
+    "the program's loop held 0.3 s each second",
+)
+OVER_SOCKETS = ("500, 20% of attempts", "reset, 20% of attempts", "one 'insufficient_quota'")
+FIRST_S, GOODPUT_FROM_S, GOODPUT_S = 4.5, 5.0, 10.0
+"""To the first answer after a trouble: a back-off of 2 s, a probe every 2 s, a call of 0.5 s."""
+
+
+def hold(name: str, door: str) -> None:
+    row = ROWS[name]
+    with_it = DOORS[door](row, with_penstock=True, seed=1)
+    without = DOORS[door](row, with_penstock=False, seed=1)
+
+    assert with_it.in_time >= without.in_time
+    if row.until is not None and door != "batch":
+        start = row.until + GOODPUT_FROM_S
+        assert with_it.first_after_s(row.until) <= FIRST_S
+        assert with_it.goodput(start, start + GOODPUT_S) >= 0.9
+
+
+@pytest.mark.parametrize("door", ["async", "sync"])
+@pytest.mark.parametrize("name", SHORT)
+def test_in_process_a_trouble_costs_no_call(name: str, door: str) -> None:
+    hold(name, door)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OVER_SOCKETS)
+def test_behind_a_sidecar_a_trouble_costs_no_call(name: str) -> None:
+    hold(name, "sidecar")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["429, 5 s", "one call in 20 is too large"])
+def test_in_a_batch_a_trouble_costs_no_line(name: str) -> None:
+    hold(name, "batch")
