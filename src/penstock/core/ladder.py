@@ -24,8 +24,9 @@ class Ladder:
     Between the two a request is deferred at most `returns` times and then admitted. At or above
     the second it is deferred first as well, and shed only if the overload outlasts its returns:
     a burst that ends in time costs nobody. A request that cannot bear another deferral is judged
-    as if it had used all of them. Whatever the severity, a request that would be on time behind
-    all that waits is admitted: long requests alone are no overload.
+    as if it had used all of them. Whatever the severity, where no other class sends anything a
+    request that would be on time behind all that waits is admitted: long requests alone are no
+    overload.
 
     Attributes:
         defer_at, shed_at: severity by rung (bucket); a rung that is absent is never deferred
@@ -61,7 +62,8 @@ class Ladder:
         if severity < self.defer_at.get(ticket.rung, NEVER):
             return ADMIT
         slack_s = ticket.latest_start - now
-        if signals.waiting_work_s <= signals.window * min(slack_s, PATIENCE_S):
+        fits = signals.waiting_work_s <= signals.window * min(slack_s, PATIENCE_S)
+        if fits and signals.is_alone(ticket.request.traffic_class, now):
             return ADMIT
         delay_s = max(self.min_delay_s, min(self.max_delay_s, self.delay_share * slack_s))
         if ticket.deferrals < self.returns and delay_s < slack_s:

@@ -76,6 +76,10 @@ class ClassDemand:
         self.service_s = service_sum / count * self._observed()
         self.slack_s = slack_sum / count
 
+    def is_asking(self, now: float) -> bool:
+        """Say whether a request of the class has come lately, waits or flies."""
+        return now - self._at <= DEMAND_MEMORY_S or self.waiting > 0 or self.in_flight > 0
+
     def replied(self, predicted_s: float, actual_s: float) -> None:
         """Note the service time of a reply's real length beside what had been predicted."""
         self._predicted_s += predicted_s - self._predicted_s / REPLIES_MEMORY
@@ -144,6 +148,12 @@ class Signals:
         if demand is None:
             demand = self.classes[traffic_class] = ClassDemand()
         return demand
+
+    def is_alone(self, traffic_class: str, now: float) -> bool:
+        """Say whether no other class has sent anything for about `DEMAND_MEMORY_S`."""
+        return not any(
+            demand.is_asking(now) for name, demand in self.classes.items() if name != traffic_class
+        )
 
     def arrived(self, ticket: Ticket, now: float) -> None:
         """Note an arrival, before it is judged."""
