@@ -13,7 +13,6 @@ import pytest
 import penstock
 from penstock import Penstock, TrafficClass, Usage
 from penstock.core.events import Completed
-from penstock.runtime import guarded
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
@@ -23,11 +22,6 @@ from tests.integrations.http.rig import (
     penstock_with,
     scripted_sync,
 )
-
-
-@pytest.fixture(autouse=True)
-def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded, "_told", set())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from penstock.core.events import RefusalCause
 from penstock.wire.gateway import gateway_limits
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import BROKEN, NEVER, NEVER_HERE, RELAY, Backoff, Meaning, meaning_of
-from penstock.wire.usage import usage_of_reply
+from penstock.wire.usage import usage_of_object
 from penstock.wire.waits import reset_s, retry_after_s, wait_in_error
 
 RATE, QUOTA, OVERLOAD = RefusalCause.RATE, RefusalCause.QUOTA, RefusalCause.OVERLOAD
@@ -179,5 +179,5 @@ def test_a_body_that_says_nothing_leaves_the_status_to_speak(body: bytes) -> Non
 def test_a_count_that_cannot_be_is_unknown() -> None:
     from penstock.wire.endpoint import Kind
 
-    reply = b'{"usage":{"prompt_tokens":1e300,"completion_tokens":99999999999999}}'
-    assert usage_of_reply(Kind.CHAT, reply).source == "unknown"
+    reply = {"usage": {"prompt_tokens": 1e300, "completion_tokens": 99999999999999}}
+    assert usage_of_object(Kind.CHAT, reply).source == "unknown"

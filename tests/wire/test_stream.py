@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.wire import jsonio
 from penstock.wire.endpoint import Kind
 from penstock.wire.sse import SseSplitter
 from penstock.wire.stream import StreamReader
-from penstock.wire.usage import Usage, usage_of_reply
+from penstock.wire.usage import Usage, usage_of_object
 
 
 def sse(*events: object, end: str = "\n") -> bytes:
@@ -233,4 +234,4 @@ def test_a_monstrous_event_is_forgotten_not_kept() -> None:
     ],
 )  # fmt: skip
 def test_usage_of_a_whole_reply(kind: Kind, body: bytes, usage: Usage) -> None:
-    assert usage_of_reply(kind, body) == usage
+    assert usage_of_object(kind, jsonio.loads_object(body) or {}) == usage

@@ -11,9 +11,11 @@ from typing import Any
 
 from penstock.calls.estimate import stated
 from penstock.calls.hints import NO_HINTS, Hints
-from penstock.runtime.guarded import tell_once
+from penstock.runtime.guarded import Guard
 
 CURRENT: ContextVar[Hints] = ContextVar("penstock_request", default=NO_HINTS)
+_GUARD = Guard()
+"""Of blocks, which belong to no provider's driver."""
 
 
 @contextmanager
@@ -70,7 +72,8 @@ def request(
         try:
             CURRENT.reset(token)
         except ValueError as error:  # the context that it was set in has ended by itself
-            tell_once(
+            _GUARD.hook_failed(
+                "block",
                 "a penstock.request block was left in another context than it was entered in, so "
                 "calls between may not have seen it: is it in a synchronous dependency of FastAPI "
                 "(make it `async def`), or in a generator that two tasks run?",

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from penstock.integrations import default
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
 from penstock.runtime.gate import Admission
-from penstock.runtime.guarded import tell_once
+from penstock.runtime.slot import Hold
 from penstock.runtime.sync import SyncAdmission
 from penstock.wire.endpoint import Kind
 from penstock.wire.usage import CACHED_NAME, COUNT_NAMES, DETAILS_NAMES, Usage, usage_of_object
@@ -80,12 +80,12 @@ class _Slots:
         gate = (self.penstock or default.default()).sync_gate(self.upstream)
         return gate.admit(**words_of(self.words, args, kwargs))
 
-    def read(self, result: Any) -> Usage | None:
+    def read(self, result: Any, slot: Hold) -> Usage | None:
         """Return the usage; None, and a line in the log, where the program's hook raises."""
         try:
             return self.usage(result)
         except Exception as error:  # noqa: BLE001 - logged: the reply is paid for, and goes out
-            tell_once("usage= failed to read a reply", error)
+            slot.driver.guard.hook_failed("usage", "usage= failed to read a reply", error)
             return None
 
 
@@ -96,7 +96,7 @@ def _wrapper(function: Any, slots: _Slots) -> Callable[..., Any]:
     async def call_async(*args: Any, **kwargs: Any) -> Any:
         async with slots.admit(args, kwargs) as slot:
             result = _whole(function, await function(*args, **kwargs))
-            slot.settle(slots.read(result))
+            slot.settle(slots.read(result, slot))
             return result
 
     async def iterate_async(*args: Any, **kwargs: Any) -> Any:
@@ -105,7 +105,7 @@ def _wrapper(function: Any, slots: _Slots) -> Callable[..., Any]:
             async for item in items:
                 slot.first_token()
                 yield item
-            slot.settle(slots.read(item))
+            slot.settle(slots.read(item, slot))
 
     def iterate(*args: Any, **kwargs: Any) -> Any:
         with slots.admit_sync(args, kwargs) as slot, closing(function(*args, **kwargs)) as items:
@@ -113,12 +113,12 @@ def _wrapper(function: Any, slots: _Slots) -> Callable[..., Any]:
             for item in items:
                 slot.first_token()
                 yield item
-            slot.settle(slots.read(item))
+            slot.settle(slots.read(item, slot))
 
     def call(*args: Any, **kwargs: Any) -> Any:
         with slots.admit_sync(args, kwargs) as slot:
             result = _whole(function, function(*args, **kwargs))
-            slot.settle(slots.read(result))
+            slot.settle(slots.read(result, slot))
             return result
 
     if kinds.coroutine:

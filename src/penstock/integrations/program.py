@@ -25,6 +25,7 @@ from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.clock import Clock, ThreadClock
 from penstock.runtime.driver import Driver, Observer
+from penstock.runtime.guarded import Guard
 from penstock.runtime.telemetry import new_run
 from penstock.runtime.unread import UNREAD_S
 
@@ -122,6 +123,7 @@ class Penstock:
         self._log_path = None if decision_log is None else Path(decision_log)
         self._observers = tuple(observers)
         self._clock = clock or ThreadClock()
+        self._guard = Guard()
         self._forked_as = ""
         self._outlets: dict[str, Outlet] = {}
         self._making = threading.Lock()
@@ -150,6 +152,11 @@ class Penstock:
             name: cast("Snapshot", outlet.driver.snapshot())
             for name, outlet in list(self._outlets.items())
         }
+
+    @property
+    def reading_faults(self) -> dict[str, int]:
+        """How often each reader or hook has failed; what it read was passed on all the same."""
+        return dict(self._guard.faults)
 
     def drain(self) -> None:
         """Refuse new calls and all that wait; what flies may finish."""
@@ -196,6 +203,7 @@ class Penstock:
             clock=self._clock,
             observers=self._observers_with(log),
             unread_s=self._unread_s,
+            guard=self._guard,
         )
         gate = ProgramGate(driver, self.factory)
         return Outlet(name, driver, gate, ProgramSyncGate(driver, self.factory), log)

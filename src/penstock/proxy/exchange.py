@@ -159,7 +159,10 @@ class Exchange:
         if self._prepared.endpoint.kind is not Kind.RESPONSES or len(self._parts.links) < 2:
             return None
         holders, now = self._parts.holders, self._parts.gate.driver.now
-        return lambda text: holders.note(ids_in_reply(text), link.name, now=now())
+        guard = self._parts.guard
+        return lambda text: guard.run(
+            "ids", lambda: holders.note(ids_in_reply(text), link.name, now=now()), None
+        )
 
     def _relayed(self, link: UpstreamClient, how: str, status: int) -> None:
         self._count(how)
@@ -312,7 +315,10 @@ class Exchange:
     async def _refuse(self, refused: Refused) -> None:
         kept = self._kept
         if refused.reason == "upstream" and kept is not None:
-            bounded, wait = with_bounded_wait(kept)
+            give_up: tuple[Kept, list[Header]] = (kept, [(b"x-should-retry", b"false")])
+            bounded, wait = self._parts.guard.run(
+                "refusal", lambda: with_bounded_wait(kept), give_up
+            )
             ours = our_headers(refused.id, "refused:upstream", refused.queued_s)
             await self._relay_kept(bounded, ours + wait)
             self._ended("upstream_error", kept.status)

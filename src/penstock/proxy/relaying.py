@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from penstock.dashboard.state import State
-from penstock.proxy.guard import Guard
 from penstock.proxy.holders import Holders
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.reply import Read, Send, our_headers, send_whole
@@ -14,10 +13,11 @@ from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import ResetError, UpstreamError
 from penstock.proxy.upstream.http import Answer
 from penstock.runtime.gate import Gate
+from penstock.runtime.guarded import Guard
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, plain
 from penstock.wire.endpoint import Kind
-from penstock.wire.refusal import RELAY, Backoff, Meaning, Relay, meaning_of_error
+from penstock.wire.refusal import RELAY, Meaning, Relay, meaning_of_error
 from penstock.wire.usage import UNKNOWN, Usage
 from penstock.wire.usage_tap import KEPT_BYTES, Unread, UsageTap, usage_tap
 from penstock.wire.verdict import Verdict, verdict_of_reply, verdict_of_status
@@ -146,7 +146,7 @@ class Relaying:
             data += piece
         tap = self._tap
         if tap.error is not None and not tap.started:
-            meaning = meaning_of_error(tap.error)
+            meaning = self._meaning(tap.error)
             if not isinstance(meaning, Relay):
                 verdict = Verdict(meaning, "begins its stream with an error", has_error=True)
                 raise NotGoodError(verdict, data)
@@ -159,7 +159,12 @@ class Relaying:
         return not (answer.complete or tap.started or tap.finished or tap.error is not None)
 
     def _open_tap(self, seen: Read, *, is_stream: bool) -> None:
-        self._tap = usage_tap(self._kind, seen.encoding, is_stream=is_stream)
+        unread: UsageTap = Unread()
+        self._tap = self._parts.guard.run(
+            "stream",
+            lambda: usage_tap(self._kind, seen.encoding, is_stream=is_stream),
+            unread,
+        )
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -197,7 +202,9 @@ class Relaying:
         how, tap = COMPLETE, self._tap
         whole = self._parts.guard.run("reply", lambda: tap.whole, otherwise=True)
         if tap.error is not None:
-            how = self._refused_midway(slot, meaning_of_error(tap.error))
+            meaning = self._meaning(tap.error)
+            slot.end_midway(meaning)
+            how = CALLER_ERROR if isinstance(meaning, Relay) else BROKEN_MIDWAY
         elif whole:
             self._settle(slot, self._parts.guard.run("reply", tap.usage, UNKNOWN))
         else:  # cut, as above, though the upstream calls it an end
@@ -207,14 +214,9 @@ class Relaying:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
         return how
 
-    def _refused_midway(self, slot: Slot, meaning: Meaning) -> str:
-        """End a slot by the error within its stream: an overload is one whenever it comes."""
-        if isinstance(meaning, Backoff):
-            slot.refuse(meaning.cause, meaning.retry_after_s)
-            return BROKEN_MIDWAY
-        theirs = not isinstance(meaning, Relay)
-        slot.fail(upstream_fault=theirs)
-        return BROKEN_MIDWAY if theirs else CALLER_ERROR
+    def _meaning(self, error: dict[str, Any]) -> Meaning:
+        otherwise: Meaning = RELAY
+        return self._parts.guard.run("refusal", lambda: meaning_of_error(error), otherwise)
 
     def _first_token(self, slot: Slot) -> None:
         slot.first_token()

@@ -18,7 +18,6 @@ from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.models import Upstream
 from penstock.proxy.estimating import default_class_of, table_of
-from penstock.proxy.guard import Guard
 from penstock.proxy.holders import Holders
 from penstock.proxy.observe.live import LiveSource
 from penstock.proxy.observe.metrics import Metrics
@@ -30,6 +29,7 @@ from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.gate import Gate
+from penstock.runtime.guarded import Guard
 from penstock.runtime.prediction import LearnedPredictor
 from penstock.runtime.telemetry import new_run
 
@@ -65,7 +65,7 @@ class Sidecar:
         """Wire the parts; nothing is dialled and nothing listens yet."""
         config = loaded.config
         self.metrics = Metrics()
-        self.guard = Guard(self.metrics.reading_faults)
+        self.guard = Guard(self.metrics.reading_faults.add)
         self.room = BodyRoom(config.server.max_held_bytes)
         self.links: dict[str, UpstreamClient] = {}
         self._tables: dict[str, tuple[Upstream, ForwardProxy | None]] = {}
@@ -73,7 +73,7 @@ class Sidecar:
         self._take_links(loaded)
         scheduler = build_scheduler(loaded.settings)
         self.factory = RequestFactory(loaded.settings.classes, run=new_run())
-        self.driver = Driver(scheduler, observers=observers)
+        self.driver = Driver(scheduler, observers=observers, guard=self.guard)
         now, wall = self.driver.now(), time.time()
         self.recent = Recent(
             config.admin.decisions_kept if config.admin.enabled else 0,

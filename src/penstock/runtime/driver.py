@@ -34,6 +34,7 @@ from penstock.core.model import Request
 from penstock.core.waiting import Held, Place
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
+from penstock.runtime.guarded import Guard
 from penstock.runtime.pulse import Pulse
 from penstock.runtime.unread import UNREAD_S, Unread
 
@@ -124,6 +125,7 @@ class Driver:
         clock: where time comes from; the running event loop if None (bound at first use).
         observers: shown every event and action; their errors are logged and go no further.
         unread_s: for how long nobody may read from a streamed reply that holds a slot.
+        guard: counts and logs the faults of what reads along; one of its own if None.
 
     """
 
@@ -134,10 +136,12 @@ class Driver:
         clock: Clock | None = None,
         observers: Iterable[Observer] = (),
         unread_s: float = UNREAD_S,
+        guard: Guard | None = None,
     ) -> None:
         """Wire it up; nothing runs until the first event."""
         self._clock = clock
         self._unread_s = unread_s
+        self.guard = guard or Guard()
         self.epoch = 0
         """How often it was renewed; slots of an earlier epoch are another process's."""
         self._begin(core, observers)

@@ -1,10 +1,15 @@
-"""What a program hands in, made safe: a hook that raises costs its own figure, never a reply."""
+"""What reads along with a reply, and what a program hands in, made safe: a fault costs no reply.
+
+Faults are counted by reader, and the first of each kind is logged.
+"""
 
 import logging
 import operator
+import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from penstock.calls.bounds import MOST_TOKENS
 from penstock.calls.tracing import Trace
@@ -14,20 +19,75 @@ from penstock.wire.usage import Usage
 logger = logging.getLogger("penstock.runtime")
 _COUNTS = ("output_tokens", "prompt_tokens", "cached_tokens", "counted_input_tokens")
 _UNKNOWN = Usage(source="unknown")
-_told: set[str] = set()
+Result = TypeVar("Result")
 
 
-def tell_once(what: str, error: object) -> None:
-    """Log the first failure of each kind: a hook that is broken fails at every call."""
-    if what not in _told:
-        _told.add(what)
-        logger.warning(
-            "%s (%s: %s); the call goes on, and further such failures are not logged",
-            what, type(error).__name__, error,
-        )  # fmt: skip
+class Guard:
+    """Runs what reads foreign bytes, and hears of hooks that fail.
+
+    Attributes:
+        faults: how often each reader or hook has failed.
+
+    """
+
+    __slots__ = ("_count", "_logged", "faults")
+
+    def __init__(self, count: Callable[[str], object] | None = None) -> None:
+        """Begin at nothing.
+
+        Args:
+            count: told the reader's name at each fault, for a metric.
+
+        """
+        self._count = count
+        self._logged: set[tuple[str, str]] = set()
+        self.faults: Counter[str] = Counter()
+
+    def run(self, reader: str, read: Callable[[], Result], otherwise: Result) -> Result:
+        """Return what `read` returns, or `otherwise` if it raises."""
+        try:
+            return read()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go through
+            self.caught(reader, error)
+            return otherwise
+
+    def caught(self, reader: str, error: Exception) -> None:
+        """Count a fault of a reader, and log the first of its kind.
+
+        The text of an unknown exception may quote what was read: only its type and the places
+        that it passed are logged, once for each reader and type.
+        """
+        kind = type(error).__name__
+        if self._first(reader, kind):
+            places = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("%s while reading along (%s)\n%s", kind, reader, places)
+
+    def hook_failed(self, hook: str, what: str, error: object) -> None:
+        """Count a fault of what the program handed in, and log the first of its kind, in words.
+
+        Args:
+            hook: its name, for the count: "usage", "tracer" or "predictor".
+            what: what it failed to do.
+            error: what it raised or returned; the program's own, so that its text may be shown.
+
+        """
+        if self._first(hook, what):
+            logger.warning(
+                "%s (%s: %s); the call goes on, and further such failures are not logged",
+                what, type(error).__name__, error,
+            )  # fmt: skip
+
+    def _first(self, reader: str, kind: str) -> bool:
+        self.faults[reader] += 1
+        if self._count is not None:
+            self._count(reader)
+        if (reader, kind) in self._logged:
+            return False
+        self._logged.add((reader, kind))
+        return True
 
 
-def usage_of(usage: Usage | None) -> Usage:
+def usage_of(usage: Usage | None, guard: Guard) -> Usage:
     """Return a usage whose counts are whole numbers; what is no count is unknown, and logged once.
 
     numpy's integers are counts, and so is 12.0.
@@ -35,25 +95,26 @@ def usage_of(usage: Usage | None) -> Usage:
     if usage is None:
         return _UNKNOWN
     if not isinstance(usage, Usage):
-        tell_once("a slot was settled with what is no penstock.Usage", usage)
+        guard.hook_failed("usage", "a slot was settled with what is no penstock.Usage", usage)
         return _UNKNOWN
-    counts = {name: _count(getattr(usage, name)) for name in _COUNTS}
+    counts = {name: _count(getattr(usage, name), guard) for name in _COUNTS}
     if all(type(getattr(usage, name)) is type(count) for name, count in counts.items()):
         return usage
     return replace(usage, **counts)  # type: ignore[arg-type]
 
 
-def _count(value: Any) -> int | None:
+def _count(value: Any, guard: Guard) -> int | None:
     if value is None:
         return None
     try:
         whole = isinstance(value, float) and value.is_integer()
         count = int(value) if whole else operator.index(value)
     except (TypeError, ValueError, OverflowError) as error:
-        tell_once("a slot was settled with what is no count of tokens", error)
+        guard.hook_failed("usage", "a slot was settled with what is no count of tokens", error)
         return None
     if not 0 <= count <= MOST_TOKENS:
-        tell_once("a slot was settled with an impossible count of tokens", ValueError(str(count)))
+        what = "a slot was settled with an impossible count of tokens"
+        guard.hook_failed("usage", what, ValueError(str(count)))
         return None
     return count
 
@@ -61,21 +122,22 @@ def _count(value: Any) -> int | None:
 class GuardedTrace:
     """A trace whose tracer may raise."""
 
-    __slots__ = ("_trace",)
+    __slots__ = ("_guard", "_trace")
 
-    def __init__(self, trace: Trace | None) -> None:
-        """Pass everything on to `trace`, if there is one."""
+    def __init__(self, trace: Trace, guard: Guard) -> None:
+        """Pass everything on to `trace`; `guard` hears of what it raises."""
         self._trace = trace
+        self._guard = guard
 
     @classmethod
-    def begun(cls, begin: Callable[[], Trace | None]) -> "GuardedTrace | None":
+    def begun(cls, begin: Callable[[], Trace | None], guard: Guard) -> "GuardedTrace | None":
         """Return the trace that `begin` begins; None if there is none, or it raised."""
         try:
             trace = begin()
         except Exception as error:  # noqa: BLE001 - logged; the call goes on without a trace
-            tell_once("the tracer failed to begin a trace", error)
+            guard.hook_failed("tracer", "the tracer failed to begin a trace", error)
             return None
-        return None if trace is None else cls(trace)
+        return None if trace is None else cls(trace, guard)
 
     def decided(self, word: Dispatch | Reject) -> None:
         """Note that it was dispatched or refused."""
@@ -93,4 +155,4 @@ class GuardedTrace:
         try:
             getattr(self._trace, what)(*facts)
         except Exception as error:  # noqa: BLE001 - logged; the reply is worth more than its trace
-            tell_once(f"the tracer failed on {what}", error)
+            self._guard.hook_failed("tracer", f"the tracer failed on {what}", error)

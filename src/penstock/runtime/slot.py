@@ -20,9 +20,10 @@ from penstock.core.events import (
 from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
-from penstock.runtime.guarded import GuardedTrace, tell_once, usage_of
+from penstock.runtime.guarded import GuardedTrace, usage_of
 from penstock.runtime.held import holder_of, holds
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
+from penstock.wire.refusal import Backoff, Meaning, Relay
 from penstock.wire.usage import Usage
 
 
@@ -51,7 +52,7 @@ class Hold:
         self.request, self._learn = factory.request(
             spec, now=driver.now(), inside=holder_of(driver)
         )
-        self._trace = GuardedTrace.begun(lambda: factory.trace(spec, self.request))
+        self._trace = GuardedTrace.begun(lambda: factory.trace(spec, self.request), driver.guard)
         self.upstream = ""
         self.attempts = 0
         self.ended = False
@@ -99,7 +100,7 @@ class Hold:
             raise ProtocolError(
                 f"slot {self.id} has ended already: settle it once, inside its `with`"
             )
-        self._settle(usage_of(usage))
+        self._settle(usage_of(usage, self.driver.guard))
 
     def fail(self, *, upstream_fault: bool = False) -> None:
         """Say that the attempt broke for good and give the slot back; harmless when ended.
@@ -119,6 +120,13 @@ class Hold:
         jitter = self._chance.random()
         cause = RefusalCause(cause)
         self._end(Throttled(self.request.id, cause, retry_after_s, jitter, retryable=False))
+
+    def end_midway(self, meaning: Meaning) -> None:
+        """Give the slot back for an error within a stream: an overload is one even then."""
+        if isinstance(meaning, Backoff):
+            self.refuse(meaning.cause, meaning.retry_after_s)
+        else:
+            self.fail(upstream_fault=not isinstance(meaning, Relay))
 
     def cancel(self) -> None:
         """Say that the caller went away and give the slot back; harmless when ended."""
@@ -151,7 +159,7 @@ class Hold:
             try:
                 self._learn(usage.output_tokens)
             except Exception as error:  # noqa: BLE001 - logged; the reply is the caller's already
-                tell_once("the predictor failed to learn", error)
+                self.driver.guard.hook_failed("predictor", "the predictor failed to learn", error)
 
     def _end(self, event: Event) -> None:
         if self.ended:

@@ -124,11 +124,6 @@ _JUDGED = frozenset((400, 402, 403, 412, 413, 429))
 """Statuses under which some provider hides that an account is spent or its pace too high."""
 
 
-def needs_body(status: int) -> bool:
-    """Say whether `meaning_of` can use the body of an answer with this status."""
-    return status in _JUDGED or status in (498, 503, 529)
-
-
 def meaning_of(
     status: int, headers: Mapping[str, str], body: bytes = b"", *, wall_now: float
 ) -> Meaning:

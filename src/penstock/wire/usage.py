@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from penstock.wire import jsonio
 from penstock.wire.endpoint import Kind
 
 UsageSource = Literal["reported", "estimated", "unknown"]
@@ -97,12 +96,6 @@ def _objects(text: bytes) -> Iterator[Any]:
             yield json.JSONDecoder().raw_decode(rest)[0]
         except (ValueError, RecursionError):
             continue
-
-
-def usage_of_reply(kind: Kind, body: bytes) -> Usage:
-    """Return the usage that a complete, non-streamed reply reports."""
-    reply = jsonio.loads_object(body)
-    return UNKNOWN if reply is None else usage_of_object(kind, reply)
 
 
 def usage_of_object(kind: Kind, reply: Mapping[str, Any]) -> Usage:

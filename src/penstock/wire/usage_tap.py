@@ -8,8 +8,9 @@ from penstock.wire.stream import StreamReader
 from penstock.wire.usage import UNKNOWN, Ends, Usage
 from penstock.wire.verdict import Verdict, verdict_of_reply
 
-INFLATED_MAX_BYTES = 1 << 30
-"""Nothing of it is kept, so this bounds only the time that a bomb may take."""
+INFLATED_MAX_BYTES = 64 << 20
+"""Of one stream: nothing of it is kept, so this bounds the time that a bomb may take (0.3 s); a
+million tokens one by one are as much."""
 
 KEPT_BYTES = 1 << 20
 """How much of a reply that is no stream is kept, to be judged whole."""

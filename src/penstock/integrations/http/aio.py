@@ -91,7 +91,7 @@ class AsyncScheduling:
             if attempt.wants_body(response):
                 response = await self._whole(response)
                 response, meaning = attempt.judge(self.http, plan, response, slot)
-                if await self._try_again(response, meaning, slot):
+                if await self._try_again(plan, response, meaning, slot):
                     continue
             attempt.mark(response, slot)
             if not slot.ended:
@@ -110,7 +110,7 @@ class AsyncScheduling:
             await response.stream.aclose()
         return attempt.with_body(self.http, response, body)
 
-    async def _try_again(self, response: Any, meaning: Meaning, slot: Slot) -> bool:
+    async def _try_again(self, plan: Plan, response: Any, meaning: Meaning, slot: Slot) -> bool:
         """Tell the scheduler what the answer means; say whether to send once more."""
         if isinstance(meaning, Relay):
             attempt.give_up(response, meaning)
@@ -120,7 +120,7 @@ class AsyncScheduling:
         else:
             again = await _again(slot.failed())
         if not again:
-            attempt.bound_wait(response)
+            attempt.bound_wait(plan, response)
         return again
 
 

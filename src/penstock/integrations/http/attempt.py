@@ -11,11 +11,11 @@ from penstock.wire.encoding import PLAIN_MAX_BYTES, can_read, plain
 from penstock.wire.errors import MAX_RETRY_AFTER_S, error_answer
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
+    BROKEN,
     RELAY,
     Meaning,
     Relay,
     meaning_of,
-    needs_body,
 )
 from penstock.wire.verdict import GOOD_STATUSES, Verdict, verdict_of_reply
 from penstock.wire.waits import retry_after_s
@@ -28,11 +28,10 @@ def wants_body(response: Any) -> bool:
 
     So is a good status: it is good only if it holds what its endpoint returns. Streams go through.
     """
-    status: int = response.status_code
-    if status < 400:
-        kind = response.headers.get("content-type", "")
-        return status not in GOOD_STATUSES or not kind.startswith("text/event-stream")
-    return needs_body(status) or meaning_of(status, response.headers, wall_now=0.0) != RELAY
+    if response.status_code not in GOOD_STATUSES:
+        return True
+    kind: str = response.headers.get("content-type", "")
+    return not kind.startswith("text/event-stream")
 
 
 def with_body(library: Any, response: Any, body: bytes) -> Any:
@@ -54,13 +53,25 @@ def judge(library: Any, plan: Plan, response: Any, slot: Hold) -> tuple[Any, Mea
     encoding = response.headers.get("content-encoding", "")
     sent = response.extensions.pop(_BODY)
     status: int = response.status_code
+    guard = plan.outlet.driver.guard
     if status >= 400:
-        body = plain(sent, encoding)
-        return response, meaning_of(status, response.headers, body, wall_now=time.time())
+        otherwise: Meaning = BROKEN if status >= 500 else RELAY
+        meaning = guard.run(
+            "refusal",
+            lambda: meaning_of(
+                status, response.headers, plain(sent, encoding), wall_now=time.time()
+            ),
+            otherwise,
+        )
+        return response, meaning
     if len(sent) > PLAIN_MAX_BYTES or not can_read(encoding):
         slot.settle()
         return response, RELAY
-    verdict = verdict_of_reply(plan.endpoint.kind, status, plain(sent, encoding))
+    verdict = guard.run(
+        "reply",
+        lambda: verdict_of_reply(plan.endpoint.kind, status, plain(sent, encoding)),
+        Verdict(RELAY, status=status),
+    )
     if verdict.good:
         slot.settle(verdict.usage)
         return response, RELAY
@@ -88,7 +99,11 @@ def note_limits(plan: Plan, response: Any) -> None:
     stated = _stated(response.headers.raw)
     if not stated:
         return
-    seen = limits_of(plan.outlet.name, stated, model=plan.spec.model, wall_now=time.time())
+    seen = plan.outlet.driver.guard.run(
+        "limits",
+        lambda: limits_of(plan.outlet.name, stated, model=plan.spec.model, wall_now=time.time()),
+        None,
+    )
     if seen is not None:
         plan.outlet.driver.tell(seen)
 
@@ -155,8 +170,10 @@ def give_up(response: Any, meaning: Meaning) -> None:
         response.headers["x-should-retry"] = "false"
 
 
-def bound_wait(response: Any) -> None:
+def bound_wait(plan: Plan, response: Any) -> None:
     """Keep the SDK from sleeping on a wait of hours or days that an upstream asked for."""
-    wait_s = retry_after_s(response.headers, wall_now=time.time())
+    wait_s = plan.outlet.driver.guard.run(
+        "refusal", lambda: retry_after_s(response.headers, wall_now=time.time()), None
+    )
     if wait_s is not None and wait_s > MAX_RETRY_AFTER_S:
         response.headers.setdefault("x-should-retry", "false")

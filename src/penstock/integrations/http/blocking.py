@@ -91,7 +91,7 @@ class SyncScheduling:
             if attempt.wants_body(response):
                 response = self._whole(response)
                 response, meaning = attempt.judge(self.http, plan, response, slot)
-                if self._try_again(response, meaning, slot):
+                if self._try_again(plan, response, meaning, slot):
                     continue
             attempt.mark(response, slot)
             if not slot.ended:
@@ -110,7 +110,7 @@ class SyncScheduling:
             response.stream.close()
         return attempt.with_body(self.http, response, body)
 
-    def _try_again(self, response: Any, meaning: Meaning, slot: SyncSlot) -> bool:
+    def _try_again(self, plan: Plan, response: Any, meaning: Meaning, slot: SyncSlot) -> bool:
         """Tell the scheduler what the answer means; say whether to send once more."""
         if isinstance(meaning, Relay):
             attempt.give_up(response, meaning)
@@ -120,7 +120,7 @@ class SyncScheduling:
         else:
             again = _again(slot.failed)
         if not again:
-            attempt.bound_wait(response)
+            attempt.bound_wait(plan, response)
         return again
 
 

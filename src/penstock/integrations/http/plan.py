@@ -62,19 +62,28 @@ def plan_of(
         HintError: a hint that cannot be.
 
     """
-    body = _body(request.headers, content)
-    facts = Facts(problems=("the body must be a JSON object or a form",)) if body is None else None
-    facts = facts or facts_of(endpoint, body or {})
-    for problem in facts.problems:
-        _tell(endpoint, problem)
-    hints = _hints(request.headers)
-    spec = spec_of_call(endpoint, body, facts, hints)
     if upstream is None:
         url = request.url
         host, port = url.host, url.port
         upstream = host if port is None else f"{host}:{port}"
+    outlet = penstock.outlet(upstream)
+    unread: tuple[dict[str, Any] | None, Facts] = (None, Facts())
+    body, facts = outlet.driver.guard.run(
+        "request", lambda: _read(endpoint, request.headers, content), unread
+    )
+    for problem in facts.problems:
+        _tell(endpoint, problem)
+    hints = _hints(request.headers)
+    spec = spec_of_call(endpoint, body, facts, hints)
     deadline_s = math.inf if hints.deadline_s is None else hints.deadline_s
-    return Plan(endpoint, spec, penstock.outlet(upstream), deadline_s)
+    return Plan(endpoint, spec, outlet, deadline_s)
+
+
+def _read(endpoint: Endpoint, headers: Any, content: bytes) -> tuple[dict[str, Any] | None, Facts]:
+    body = _body(headers, content)
+    if body is None:
+        return None, Facts(problems=("the body must be a JSON object or a form",))
+    return body, facts_of(endpoint, body)
 
 
 def _body(headers: Any, content: bytes) -> dict[str, Any] | None:

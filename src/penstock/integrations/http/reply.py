@@ -5,17 +5,16 @@ from typing import Any
 
 from penstock.integrations.http.plan import Plan
 from penstock.runtime.slot import Hold
-from penstock.wire.encoding import plain
-from penstock.wire.usage import Usage, usage_of_reply
+from penstock.wire.refusal import RELAY, Meaning, meaning_of_error
 from penstock.wire.usage_tap import UsageTap, usage_tap
 
 _LENGTHS = (len("content-type"), len("content-encoding"))
-MAX_KEPT_BYTES = 64 << 20
-"""A longer reply is passed on all the same, but its usage is not read."""
 
 
 class ReplyFollower:
-    """Told each chunk, and the end; ends the slot exactly once.
+    """Told each chunk, and the end; ends the slot exactly once. Nothing that it reads stops a byte.
+
+    A reply that is no stream was judged whole (`attempt.judge`): here nothing is read of it.
 
     The driver looks after it (`runtime.unread`): where nobody reads, its slot is given back.
 
@@ -28,10 +27,8 @@ class ReplyFollower:
 
     __slots__ = (
         "__weakref__",
-        "_encoding",
         "_events",
-        "_kept",
-        "_kept_bytes",
+        "_guard",
         "_kind",
         "_ok",
         "_slot",
@@ -41,7 +38,7 @@ class ReplyFollower:
     )
 
     def __init__(self, slot: Hold, plan: Plan, response: Any) -> None:
-        """Choose how to read: as events, as one JSON object, or not at all."""
+        """Choose how to read: as events, or not at all."""
         headers = response.headers
         kind, encoding = "", ""
         for raw_name, value in headers.raw:  # one pass; a look-up each would be two, and dearer
@@ -52,20 +49,16 @@ class ReplyFollower:
                 kind = value.decode("latin-1")
             elif name == b"content-encoding":
                 encoding = value.decode("latin-1").lower()
-        self._encoding = encoding
         self._slot = slot
         self._kind = plan.endpoint.kind
         self._ok = response.status_code < 400
         self._events: UsageTap | None = None
-        self._kept: list[bytes] | None = None
-        self._kept_bytes = 0
+        self._guard = plan.outlet.driver.guard
         self._unread = plan.outlet.driver.unread
         self.idle_since, self.look_s = self._unread.now(), 0.0
         self._unread.watch(self)
         if kind.startswith("text/event-stream"):
-            self._events = usage_tap(self._kind, encoding, is_stream=True)
-        elif self._ok:
-            self._kept = []
+            self._open(encoding)
 
     def awaited(self) -> None:
         """Somebody awaits the next chunk."""
@@ -74,25 +67,24 @@ class ReplyFollower:
     def chunk(self, chunk: bytes) -> None:
         """Read one chunk of the body, as it came over the wire."""
         self.idle_since = self._unread.now()
-        if self._events is not None:
-            self._events.feed(chunk)
-            if self._events.started:
+        events = self._events
+        if events is None:
+            return
+        try:
+            events.feed(chunk)
+            if events.started:
                 self._slot.first_token()
-            if self._events.finished and not self._slot.ended:
+            if events.finished and not self._slot.ended:
                 # Not at the last byte: some callers (LiteLLM) stop here and close nothing.
-                self._slot.settle(self._events.usage())
-        elif self._kept is not None:
-            self._kept_bytes += len(chunk)
-            if self._kept_bytes > MAX_KEPT_BYTES:
-                self._kept = None
-            else:
-                self._kept.append(chunk)
+                self._slot.settle(events.usage())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go through
+            self._events = None
+            self._guard.caught("stream", error)
 
     def whole(self, content: bytes) -> None:
         """Take a body that the inner transport has read and decoded already (a cache, a mock)."""
-        self._encoding = ""
         if self._events is not None:
-            self._events = usage_tap(self._kind, "", is_stream=True)
+            self._open("")
         self.chunk(content)
         self.complete()
 
@@ -107,10 +99,17 @@ class ReplyFollower:
         self._unread.forget(self)
         if self._slot.ended:
             return
+        events = self._events
+        error = None if events is None else events.error
         if not self._ok:
             self._slot.fail(upstream_fault=False)
+        elif error is not None:
+            otherwise: Meaning = RELAY
+            meaning = self._guard.run("refusal", lambda: meaning_of_error(error), otherwise)
+            self._slot.end_midway(meaning)
         else:
-            self._slot.settle(self._usage())
+            usage = None if events is None else self._guard.run("reply", events.usage, None)
+            self._slot.settle(usage)
 
     def broke(self) -> None:
         """The upstream broke in the middle of the body."""
@@ -122,10 +121,7 @@ class ReplyFollower:
         self._unread.forget(self)
         self._slot.cancel()
 
-    def _usage(self) -> Usage | None:
-        if self._events is not None:
-            return self._events.usage()
-        if self._kept is None:
-            return None
-        body = b"".join(self._kept)
-        return usage_of_reply(self._kind, plain(body, self._encoding, MAX_KEPT_BYTES))
+    def _open(self, encoding: str) -> None:
+        self._events = self._guard.run(
+            "stream", lambda: usage_tap(self._kind, encoding, is_stream=True), None
+        )
