@@ -1,6 +1,7 @@
 """One program's penstock: gates, decorator, defaults, snapshot, logs."""
 
 import asyncio
+import contextvars
 import logging
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from penstock.core.events import Completed, Dispatch
 from penstock.errors import ConfigError, Refused
 from penstock.integrations import default
 from penstock.log.reader import read_log
+from penstock.runtime.virtual_loop import run_virtual
 from tests.integrations.http.rig import BODY, CHAT, REPLY, Tape, assert_idle, penstock_with
 
 
@@ -144,11 +146,72 @@ def test_a_cell_that_configures_may_be_run_again() -> None:
     [
         ({"default_class": "bulk"}, "traffic class 'bulk' is not configured"),
         ({"predictor": "oracle"}, "predictor='oracle' is not known"),
+        ({"queue_limit": 0}, "queue_limit=0: must be a whole number >= 1"),
+        ({"max_attempts": 1.5}, "max_attempts=1.5: must be a whole number"),
+        ({"retry_share": 2}, "retry_share=2: must be a finite number >= 0 and <= 1"),
+        ({"max_pause_s": 0}, "max_pause_s=0: must be a finite number > 0"),
     ],
 )
 def test_impossible_options_are_refused_at_once(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Penstock(**options)
+
+
+def test_an_argument_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(TypeError, match=r"have no 'tenantturns': .*tenant_turns"):
+        penstock.configure(tenantturns=True)
+
+
+@pytest.mark.parametrize(("turns", "order"), [(True, ["b", "a", "a"]), (False, ["a", "a", "b"])])
+async def test_tenants_take_turns_unless_the_program_says_otherwise(
+    turns: bool, order: list[str]
+) -> None:
+    tape = Tape()
+    scheduled = penstock_with(window=1, tape=tape, tenant_turns=turns)
+    gate = scheduled.gate()
+
+    async def ask(tenant: str) -> None:
+        async with gate.admit(tenant=tenant):
+            await asyncio.sleep(0)
+
+    async with gate.admit(tenant="a"):
+        calls = [
+            asyncio.create_task(ask(tenant), context=contextvars.Context())
+            for tenant in ("a", "a", "b")
+        ]
+        await asyncio.sleep(0)
+    await asyncio.gather(*calls)
+    sent = [each.request.tenant for each in tape.of(Dispatch)][1:]
+    assert sent == order
+
+
+def test_a_class_may_refuse_what_can_no_longer_be_on_time() -> None:
+    strict = penstock.TrafficClass("chat", deadline_s=0.001, hopeless="refuse")
+    scheduled = penstock.Penstock(classes=(strict,), tracer=None)
+    with pytest.raises(penstock.Refused) as refused:
+        scheduled.sync_gate().enter(penstock.RequestSpec())
+    assert refused.value.reason == "hopeless"
+    assert_idle(scheduled)
+
+
+def test_limits_by_the_second_the_minute_and_the_day_hold_in_process() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limits = penstock.Limits(requests_per_s=2, requests_per_day=5)
+        scheduled = penstock.Penstock(
+            upstream=penstock.UpstreamSettings(limits=limits), clock=loop, tracer=None,
+            queue_ttl_s=100_000.0,
+        )  # fmt: skip
+        sent_at = []
+        for _ in range(6):
+            async with scheduled.gate().admit(tokens=1):
+                sent_at.append(loop.time())
+        return sent_at
+
+    sent_at = run_virtual(main())
+    assert sent_at[4] >= 2.0
+    assert sent_at[4] < 60.0
+    assert sent_at[5] >= 86_400.0
 
 
 def test_an_unknown_policy_is_refused_at_once() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from penstock import Penstock, Usage
 from penstock.calls.factory import RequestFactory
 from penstock.core.events import Action, DriverStalled, Event
 from penstock.core.model import TrafficClass
@@ -76,7 +77,7 @@ def test_a_long_stall_is_told_in_the_log_once(caplog: pytest.LogCaptureFixture) 
     assert "could not act for 3.0" in caplog.text
 
 
-def test_nothing_beats_where_nothing_is_in_hand() -> None:
+def test_nothing_beats_where_nothing_is_in_flight() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         gate = Gate(Driver(Window(1)), RequestFactory(CLASSES, run="run"))
@@ -122,6 +123,50 @@ def test_threads_have_one_pulse_and_a_suspended_process_is_told_once() -> None:
 
     assert tape.names() == ["Arrived", "Arrived", "DriverStalled", "Completed", "Completed"]
     assert not clock.timers
+
+
+class Workers:
+    """So many tasks, one call after the other, before a provider of 16 places."""
+
+    def __init__(self, penstock: Penstock | None) -> None:
+        self._penstock = penstock
+        self._places = asyncio.Semaphore(16)
+        self.done = 0
+
+    async def _ask(self, tokens: int) -> None:
+        async with self._places:
+            await asyncio.sleep(0.05 + tokens * 0.002)
+
+    async def work(self, number: int) -> None:
+        while True:
+            tokens = 20 + (number * 7 + self.done * 13) % 60
+            if self._penstock is None:
+                await self._ask(tokens)
+            else:
+                async with self._penstock.gate().admit(tokens=tokens) as slot:
+                    await self._ask(tokens)
+                    slot.settle(Usage(tokens))
+            self.done += 1
+
+
+@pytest.mark.parametrize(("hold_s", "every_s"), [(0.3, 1.0), (3.0, 20.0)])
+def test_a_program_that_blocks_its_loop_gets_as_much_done_as_without_penstock(
+    hold_s: float, every_s: float
+) -> None:
+    async def main(*, scheduled: bool) -> int:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        workers = Workers(Penstock(clock=loop, tracer=None) if scheduled else None)
+        tasks = [asyncio.create_task(workers.work(number)) for number in range(32)]
+        for _ in range(round(40 / every_s)):
+            await asyncio.sleep(every_s - hold_s)
+            loop.hold(hold_s)
+        for task in tasks:
+            task.cancel()
+        return workers.done
+
+    plain = run_virtual(main(scheduled=False))
+    assert run_virtual(main(scheduled=True)) >= 0.95 * plain
 
 
 PROGRAM = """

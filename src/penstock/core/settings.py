@@ -6,7 +6,11 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from penstock.core.model import TrafficClass
+from penstock.core.rule import Rule
 
+_COUNT = Rule(low=1, whole=True)
+_SHARE = Rule(low=0, high=1)
+_PAUSE = Rule(low=0, low_is_allowed=False, high=1e9)
 Option = float | int | str | bool | Mapping[str, float]
 
 
@@ -122,11 +126,12 @@ class Settings:
         """Refuse settings that cannot work.
 
         Raises:
-            ValueError: no class, no upstream, a name used twice, or a pause of no length.
+            ValueError: no class, no upstream, a name used twice, or a number that breaks its rule.
 
         """
-        if not 0.0 < self.max_pause_s <= 1e9:
-            raise ValueError(f"max_pause_s={self.max_pause_s!r} must be > 0 and <= 1e9 seconds")
+        _COUNT.require(queue_limit=self.queue_limit, max_attempts=self.max_attempts)
+        _SHARE.require(retry_share=self.retry_share)
+        _PAUSE.require(max_pause_s=self.max_pause_s)
         for what, names in (
             ("classes", [c.name for c in self.classes]),
             ("upstreams", [u.name for u in self.upstreams]),

@@ -42,6 +42,7 @@ QUEUE_TTL_S = 600.0
 """How long a call without a deadline may wait: the official SDKs' own timeout."""
 
 DEFAULT_UPSTREAM = "default"
+_SCHEDULER = ("tenant_turns", "queue_limit", "retry_share", "max_attempts", "max_pause_s")
 _SPAN = Rule(low=0, low_is_allowed=False, infinite=True)
 _ALL: "WeakSet[Penstock]" = WeakSet()
 logger = logging.getLogger("penstock.program")
@@ -81,10 +82,13 @@ class Penstock:
         unread_s: for how long nobody may read from a streamed reply before its slot is given back;
             the reply can be read on.
         clock: for tests.
+        scheduler: of each provider's scheduler, as in `[scheduler]` of `penstock.toml`:
+            `tenant_turns`, `queue_limit`, `retry_share`, `max_attempts`, `max_pause_s`.
 
     Raises:
         ConfigError: a policy or an option that does not exist.
-        ValueError: the default class is not among the classes.
+        TypeError: an argument that does not exist.
+        ValueError: a number breaks its rule, or the default class is not among the classes.
 
     """
 
@@ -102,12 +106,14 @@ class Penstock:
         queue_ttl_s: float = QUEUE_TTL_S,
         unread_s: float = UNREAD_S,
         clock: Clock | None = None,
+        **scheduler: Any,
     ) -> None:
         """Check the settings; schedulers start with the first call to each provider."""
         self.settings = Settings(
             classes=classes,
             upstreams=(replace(upstream or UpstreamSettings(), name=DEFAULT_UPSTREAM),),
             stack=stack or Stack(),
+            **_known(scheduler),
         )
         build_scheduler(self.settings)  # fail now, not at the first call
         _SPAN.require(unread_s=unread_s)
@@ -269,6 +275,17 @@ class Penstock:
             outlet.gate.renew()
             outlet.sync_gate.renew()
             self._outlets[name] = replace(outlet, log=log)
+
+
+def _known(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options; refuse those that no scheduler of a program has."""
+    unknown = sorted(set(options) - set(_SCHEDULER))
+    if unknown:
+        raise TypeError(
+            f"Penstock() and configure() have no {unknown[0]!r}: beside their named arguments they "
+            f"take {', '.join(_SCHEDULER)}; is it a typing error?"
+        )
+    return options
 
 
 def _renew_all() -> None:

@@ -236,8 +236,7 @@ class Driver:
                 "do two gates share one driver but not one counter?"
             )
         self._waiters[request.id] = waiter
-        if (pulse := self._pulse()) is not None:
-            pulse.start()
+        self.measure_stalls()
         try:
             self.tell(Arrived(request))
         except BaseException:
@@ -247,6 +246,11 @@ class Driver:
     def expect(self, request_id: int, waiter: Waiter) -> None:
         """Name who is to hear the next word about a request that is already in hand."""
         self._waiters[request_id] = waiter
+
+    def measure_stalls(self) -> None:
+        """Watch the loop that runs here, or the clock's thread, while anything is in flight."""
+        if (pulse := self._pulse()) is not None:
+            pulse.start()
 
     def waited_on_here(self) -> bool:
         """Say whether calls of the event loop that runs in this thread wait or hold slots."""
@@ -291,12 +295,12 @@ class Driver:
         return pulse
 
     def _on_beat(self) -> bool:
-        """Look for slots that nobody can give back; say whether anything is in hand."""
+        """Look for slots that nobody can give back; say whether any is held."""
         wanted = len(self._waiters) > len(self._holding)
         if wanted:
             self._free_closed_loops()
         self.unread.look(wanted=wanted)
-        return bool(self._waiters) and not self._closed
+        return bool(self._holding) and not self._closed
 
     def _free_closed_loops(self) -> None:
         """Give back what coroutines held when their event loop was closed under them."""
@@ -440,6 +444,7 @@ class Driver:
         self._timer = self.clock.call_at(due, partial(self._on_timer, due))
 
     def _on_timer(self, due: float) -> None:
+        self._free_closed_loops()
         tick = _Tick(due)
         self._inbox.append(tick)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from penstock.runtime.clock import Clock
 
 PULSE_S = 0.05
-"""How often a sign of life is due while requests are in hand; 20 a second cost 0.1 % of a core."""
+"""How often a sign of life is due while anything is in flight; 20 a second cost 0.1 % of a core."""
 STALL_S = 0.05
 """A sign of life that is later than this is a stall. Less is what a loop with work to do shows at
 any time, and about what a reply's time differs by anyway."""
@@ -18,7 +18,7 @@ class Pulse:
     Args:
         clock: an event loop, or the clock of programs without one. Belongs to one thread, or takes
             timers from any.
-        wanted: called with each beat; says whether anything is in hand. If not, the pulse stops.
+        wanted: called with each beat; says whether anything is in flight. If not, the pulse stops.
         stalled: told how many seconds ago the last sign of life before a stall was, unless
             `stalled_s` has told it already.
 

@@ -207,6 +207,7 @@ class Hold:
             self.attempts += 1
             if self.attempts == 1:
                 holds(self)
+            self.driver.measure_stalls()
             self._first_token = False
             return
         self.ended = True

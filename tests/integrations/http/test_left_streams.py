@@ -107,7 +107,7 @@ def kept_unread(tape: Tape, pause_s: float) -> tuple[str, float]:
 
     async def main() -> tuple[str, float]:
         loop = asyncio.get_running_loop()
-        scheduled = penstock_with(window=1, tape=tape, clock=loop, unread_s=30.0)
+        scheduled = penstock_with(window=1, tape=tape, clock=loop, unread_s=3.0)
         client = asks(scheduled, httpx2)
         stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
 
@@ -133,18 +133,18 @@ def test_a_reply_that_nobody_reads_loses_its_slot_and_can_be_read_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tape = Tape()
-    text, sent_at = kept_unread(tape, pause_s=100.0)
+    text, sent_at = kept_unread(tape, pause_s=10.0)
     assert text == TEXT
-    assert 30.0 <= sent_at <= 30.2
+    assert 3.0 <= sent_at <= 3.2
     assert len(tape.of(Cancelled)) == 1
-    assert caplog.text.count("nobody has read from a streamed reply for 30 s") == 1
+    assert caplog.text.count("nobody has read from a streamed reply for 3 s") == 1
 
 
 def test_a_slow_reader_keeps_its_slot_to_the_end() -> None:
     tape = Tape()
-    text, sent_at = kept_unread(tape, pause_s=20.0)
+    text, sent_at = kept_unread(tape, pause_s=2.0)
     assert text == TEXT
-    assert sent_at >= 8 * 20.0
+    assert sent_at >= 8 * 2.0
     assert not tape.of(Cancelled)
     assert [each.output_tokens for each in tape.of(Completed)] == [2, 2]
 
