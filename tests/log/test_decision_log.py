@@ -1,6 +1,8 @@
 """The decision log can be read again, whole, by run, and replayed to the same decisions."""
 
+import errno
 import json
+import os
 import random
 import subprocess
 import sys
@@ -34,6 +36,7 @@ from penstock.log.format import decode, line_of
 from penstock.log.reader import LogError, log_files, read_log, replayed
 from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
+from penstock.private_file import FileInUse, NotPrivate
 from penstock.wire import jsonio
 from tests.runtime.window import why
 
@@ -46,6 +49,9 @@ SETTINGS = Settings(
     stack=Stack(overload=PolicySpec("always_admit")),
     sticky=True,
 )
+
+
+FULL = os.strerror(errno.ENOSPC)
 
 
 def request(number: int, at: float = 0.0, **more: object) -> Request:
@@ -186,18 +192,91 @@ def test_lines_beyond_the_limit_are_dropped_and_counted(tmp_path: Path) -> None:
     assert len(list(read_log(log.path))) == 10
 
 
-def test_a_disk_that_fails_ends_the_log_not_the_traffic(
-    log: DecisionLog, caplog: pytest.LogCaptureFixture
+def test_a_disk_that_fails_and_works_again_costs_lines_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log._file.close()
-    log._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
-    log.event(0.0, Woke())
-    log.flush()
-    log.event(0.0, Woke())
-    log.flush()
+    clock = [0.0]
+    path = tmp_path / "decisions.jsonl"
+    log = DecisionLog(path, run="run", now=0.0, flush_every_s=1e6, monotonic=lambda: clock[0])
+
+    def note(at: float) -> None:
+        clock[0] = at
+        log.event(at, Woke())
+        log.flush()
+
+    note(0.0)
+    path.unlink()
+    path.symlink_to("/dev/full")
+    note(1.0)
+    note(1.5)  # not tried yet
+    assert (log.failing, log.lost) == (True, 2)
+    path.unlink()
+    note(1.9)
+    assert (log.failing, log.lost) == (True, 3)
+    note(2.5)
+    assert not log.failing
+    log.close()
+
     assert [r.message for r in caplog.records] == [
-        f"the decision log {log.path} cannot be written; it ends here"
+        f"the decision log {path} cannot be written ({FULL}): lines are lost until it can",
+        f"the decision log {path} is written again; 3 lines are missing in all",
     ]
+    assert [record.now for record in read_log(path)] == [2.5]
+    assert b'{"lost":3}' in path.read_bytes()
+
+
+def test_a_folder_that_goes_and_comes_is_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    log = DecisionLog(folder / "d.jsonl", run="run", now=0.0, flush_every_s=1e6)
+    folder.rename(tmp_path / "away")
+    log.event(1.0, Woke())
+    log.flush()
+    log.close()
+    assert [record.now for record in read_log(folder / "d.jsonl")] == [1.0]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_whoever_moves_the_file_away_gets_a_new_one(tmp_path: Path, told: bool) -> None:
+    path, moved = tmp_path / "d.jsonl", tmp_path / "d.jsonl-yesterday"
+    log = DecisionLog(path, run="run", now=0.0, flush_every_s=1e6)
+    log.event(1.0, Woke())
+    log.flush()
+    path.rename(moved)
+    if told:
+        log.reopen()
+    log.event(2.0, Woke())
+    log.flush()
+    log.close()
+    assert [record.now for record in read_log(moved)] == [1.0]
+    assert [record.now for record in read_log(path)] == [2.0]
+
+
+def test_whoever_truncates_the_file_finds_a_header_before_what_follows(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    log = DecisionLog(path, run="run", now=0.0, flush_every_s=1e6)
+    for at in (1.0, 2.0):
+        log.event(at, Woke())
+    log.flush()
+    with path.open("r+b") as file:
+        file.truncate(0)
+    log.event(3.0, Woke())
+    log.flush()
+    log.close()
+    assert [record.now for record in read_log(path)] == [3.0]
+
+
+def test_the_file_is_its_owners_alone_and_one_writers(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "d.jsonl"
+    log = DecisionLog(path, run="run", now=0.0)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(FileInUse, match="is written by another process"):
+        DecisionLog(path, run="other", now=0.0)
+    log.close()
+    DecisionLog(path, run="other", now=0.0).close()
+    path.chmod(0o666)
+    with pytest.raises(NotPrivate, match="may be written by everybody"):
+        DecisionLog(path, run="third", now=0.0)
 
 
 @pytest.mark.parametrize(

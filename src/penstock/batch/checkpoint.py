@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from penstock.batch.lines import BatchError, Inspection
+from penstock.private_file import NotPrivate, make_private_folder, open_private
 from penstock.runtime.out_file import likely_cause
-from penstock.runtime.private_file import NotPrivate, make_private_folder, open_private
 from penstock.wire.usage import Usage
 
 VERSION = 1

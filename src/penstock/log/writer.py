@@ -7,13 +7,11 @@ writes, so a slow disk holds nobody up.
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from penstock.core.events import (
     Action,
@@ -29,10 +27,15 @@ from penstock.core.events import (
 )
 from penstock.core.model import Request, bucket_of
 from penstock.core.settings import Settings
+from penstock.errors import PenstockError
 from penstock.log.format import VERSION, Outcome, line_of, veiled
+from penstock.log.log_file import LogFile
 from penstock.wire import jsonio
 
 logger = logging.getLogger("penstock.decision_log")
+
+RETRY_S = 1.0
+"""How often a file that cannot be written is tried again."""
 
 
 class _Story:
@@ -89,12 +92,16 @@ class DecisionLog:
         queue_limit: how many lines may wait for the disk; more are dropped and counted.
         flush_every_s: how old a line may get before it is written.
         wall: the calendar's time, seconds since 1970.
+        monotonic: seconds on a clock that never goes back.
 
     Attributes:
         lost: how many lines were dropped.
+        failing: True while the file cannot be written.
 
     Raises:
-        OSError: the file cannot be opened.
+        NotPrivate: others may write the file.
+        FileInUse: another process writes it.
+        OSError: it cannot be opened.
 
     """
 
@@ -110,24 +117,26 @@ class DecisionLog:
         queue_limit: int = 50_000,
         flush_every_s: float = 0.2,
         wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the file, write the header and start the writer."""
         self.path = Path(path)
         self.lost = 0
-        self._max_bytes = max_bytes
-        self._files = max(1, files)
+        self.failing = False
         self._limit = queue_limit
         self._flush_every_s = flush_every_s
         header = {"run": run, "started_unix_s": wall(), "started_at": now, "settings": settings}
-        self._header = jsonio.dumps({"penstock_decision_log": VERSION, **header}) + b"\n"
+        first_line = jsonio.dumps({"penstock_decision_log": VERSION, **header}) + b"\n"
         self._stories: dict[int, _Story] = {}
         self._queue: deque[tuple[float, Event | Action, Outcome | None]] = deque()
         self._writing = threading.Lock()
         self._stop = threading.Event()
         self._told_lost = 0
-        self._failed = False
-        self._size = 0
-        self._file = self._open()
+        self._closed = False
+        self._wants_reopening = False
+        self._retry_at = 0.0
+        self._monotonic = monotonic
+        self._file = LogFile(self.path, first_line, max_bytes=max_bytes, files=files)
         self._thread = threading.Thread(target=self._run, name="penstock-log", daemon=True)
         self._thread.start()
         atexit.register(self.flush)  # a program that ends without close() keeps its last lines
@@ -166,21 +175,49 @@ class DecisionLog:
         self._put(now, action, outcome)
 
     def flush(self) -> None:
-        """Write everything that is queued, now, from this thread."""
+        """Write everything that is queued, now, from this thread.
+
+        A disk that is full, read-only or gone must not stop the traffic: lines are dropped and
+        counted until it can be written again, which is tried every `RETRY_S`.
+        """
         with self._writing:
-            if self._failed:
+            if self._closed:
                 self.lost += len(self._queue)
                 self._queue.clear()
                 return
+            lost = self.lost
+            lines = self._lines()
+            if self.failing and self._monotonic() < self._retry_at:
+                self.lost += len(lines) - (lost > self._told_lost)
+                return
             try:
-                self._write_queue()
-                self._file.flush()
-            except OSError:
-                # A full disk must not stop the traffic; say so once, and count what is missing.
-                self._failed = True
-                self.lost += len(self._queue) + 1
-                self._queue.clear()
-                logger.exception("the decision log %s cannot be written; it ends here", self.path)
+                if self._wants_reopening or self.failing:
+                    self._wants_reopening = False
+                    self._file.reopen()
+                self._file.append(lines)
+            except (OSError, PenstockError) as error:
+                self.lost += len(lines) - (lost > self._told_lost)
+                self._retry_at = self._monotonic() + RETRY_S
+                if not self.failing:
+                    self.failing = True
+                    logger.error(
+                        "the decision log %s cannot be written (%s): lines are lost until it can",
+                        self.path,
+                        getattr(error, "strerror", None) or error,
+                    )
+                return
+            self._told_lost = lost
+            if self.failing:
+                self.failing = False
+                logger.warning(
+                    "the decision log %s is written again; %d lines are missing in all",
+                    self.path,
+                    self.lost,
+                )
+
+    def reopen(self) -> None:
+        """Go on in the file of that name: whoever rotates logs has moved the old one away."""
+        self._wants_reopening = True
 
     def close(self) -> None:
         """Write the rest and close the file; later lines are dropped."""
@@ -189,21 +226,16 @@ class DecisionLog:
         self._thread.join()
         self.flush()
         with self._writing:
-            if not self._failed:
-                self._file.close()
-            self._failed = True
+            self._file.close()
+            self._closed = True
 
     def abandon(self) -> None:
-        """Leave the file to the parent, in a forked child: nothing is written to it any more.
-
-        Its descriptor is pointed elsewhere, for what is buffered would be written at its end.
-        """
+        """Leave the file to the parent, in a forked child: nothing is written to it any more."""
         atexit.unregister(self.flush)
         self._writing = threading.Lock()
-        self._failed = True
+        self._closed = True
         self._queue.clear()
-        with Path(os.devnull).open("ab") as nowhere:
-            os.dup2(nowhere.fileno(), self._file.fileno())
+        self._file.close()
 
     def _ended(
         self, request_id: int, result: str, now: float, output_tokens: int | None
@@ -219,59 +251,15 @@ class DecisionLog:
 
     def _run(self) -> None:
         while not self._stop.wait(self._flush_every_s):
-            if self._queue:
+            if self._queue or self._wants_reopening:
                 self.flush()
 
-    def _write_queue(self) -> None:
+    def _lines(self) -> list[bytes]:
+        """Return what is queued, and before it how many lines are missing there."""
+        lines = []
         if self.lost > self._told_lost:
-            self._write(jsonio.dumps({"lost": self.lost - self._told_lost}) + b"\n")
-            self._told_lost = self.lost
+            lines.append(jsonio.dumps({"lost": self.lost - self._told_lost}) + b"\n")
         while self._queue:
             now, what, outcome = self._queue.popleft()
-            self._write(jsonio.dumps(line_of(now, what, outcome)) + b"\n")
-
-    def _write(self, line: bytes) -> None:
-        if self._size + len(line) > self._max_bytes and self._size > len(self._header):
-            self._rotate()
-        self._file.write(line)
-        self._size += len(line)
-
-    def _open(self) -> BinaryIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_cut_line(self.path)
-        file = self.path.open("ab")
-        self._size = file.tell()
-        file.write(self._header)
-        self._size += len(self._header)
-        file.flush()
-        return file
-
-    def _rotate(self) -> None:
-        self._file.close()
-        for number in range(self._files - 1, 0, -1):
-            elder = self.path if number == 1 else self._elder(number - 1)
-            if elder.exists():
-                elder.replace(self._elder(number))
-        if self._files == 1:
-            self.path.unlink(missing_ok=True)
-        self._file = self._open()
-
-    def _elder(self, number: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{number}")
-
-
-def _drop_cut_line(path: Path) -> None:
-    """Remove what a crash left of a line at the file's end."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        end = file.seek(0, 2)
-        while end > 0:
-            start = max(0, end - 65_536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
+            lines.append(jsonio.dumps(line_of(now, what, outcome)) + b"\n")
+        return lines

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.private_file import FileInUse, lock_file, make_private_folder, open_private
 from penstock.proxy.config.models import PredictorTable
 from penstock.proxy.keeping import Keeper
 from penstock.proxy.predictor_file import set_aside, start_of, told
@@ -29,6 +31,7 @@ class Attached:
         self._path = Path(table.state_path) if table.state_path else None
         self._save_every_s = table.save_every_s
         self._keeper: Keeper | None = None
+        self._lock = -1
         self._thread: threading.Thread | None = None
         if table.kind == "online":
             self._thread = threading.Thread(target=self._load, name="penstock-load", daemon=True)
@@ -53,6 +56,8 @@ class Attached:
         guarded.close()
         if self._keeper is not None:
             self._keeper.close()
+        if self._lock >= 0:
+            os.close(self._lock)
 
     def _load(self) -> None:
         try:
@@ -79,7 +84,7 @@ class Attached:
     def _predictor(self) -> "Predictor":
         """Return the predictor of the last run, or else one that starts as configured."""
         start = self._start()
-        if self._path is None:
+        if self._path is None or not self._is_ours(self._path):
             return start
         try:
             try_file(self._path)
@@ -94,10 +99,25 @@ class Attached:
         if not self._path.is_file():
             return start
         try:
+            os.close(open_private(self._path, os.O_RDONLY))  # whoever may write it may bend it
             return start.restored(self._path)
         except Exception as error:  # noqa: BLE001 - damage can look like anything
             self._set_aside(self._path, error)
             return start
+
+    def _is_ours(self, path: Path) -> bool:
+        """Take the state for this process; say so and leave it alone if another one has it."""
+        try:
+            make_private_folder(path.parent)
+            self._lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            lock_file(self._lock, path)
+        except FileInUse as error:
+            self._path = None
+            logger.error("predictor: state_path: %s; nothing is read from it or kept", error)
+            return False
+        except OSError:  # said below, where the file itself is tried
+            return True
+        return True
 
     def _start(self) -> "Predictor":
         from penstock.predict import Predictor

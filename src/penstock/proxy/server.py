@@ -11,6 +11,7 @@ from collections.abc import Callable
 from penstock.errors import ConfigError
 from penstock.listener import Application, Bounds, Listener, bind, connection_limit
 from penstock.log.writer import DecisionLog
+from penstock.private_file import FileInUse, NotPrivate
 from penstock.proxy.admin import AdminApp
 from penstock.proxy.app import App
 from penstock.proxy.browsers import BrowserGuard
@@ -56,6 +57,7 @@ class Running:
         self._log = _decision_log(loaded, run, driver.now())
         if self._log is not None:
             driver.observers.append(self._log)
+            self.sidecar.log = self._log
         self._socket = _bind("server", config.server.host, config.server.port)
         self._admin_socket = (
             _bind("admin", config.admin.host, config.admin.port) if config.admin.enabled else None
@@ -89,6 +91,25 @@ class Running:
         self._key_refresh.take(config)
         logging.getLogger("penstock").setLevel(config.log.level.upper())
 
+    def _signals(self) -> dict[int, Callable[[], None]]:
+        """Return what each signal means; Windows has two of them."""
+        meanings: dict[str, Callable[[], None]] = {
+            "SIGTERM": self.stop,
+            "SIGINT": self.stop,
+            "SIGQUIT": self.stop,
+            "SIGHUP": self._hang_up,
+            "SIGUSR1": self._reopen_log,
+        }
+        return {
+            getattr(signal, name): meaning
+            for name, meaning in meanings.items()
+            if hasattr(signal, name)
+        }
+
+    def _reopen_log(self) -> None:
+        if self._log is not None:
+            self._log.reopen()
+
     def _hang_up(self) -> None:
         self._reloading = asyncio.ensure_future(self.reloader.reload())
 
@@ -110,14 +131,14 @@ class Running:
 
         Args:
             started: called once callers are answered.
-            signals: whether SIGTERM, SIGINT and SIGQUIT mean `stop`, and SIGHUP a reload; only the
-                main thread may say yes.
+            signals: whether SIGTERM, SIGINT and SIGQUIT mean `stop`, SIGHUP a reload and SIGUSR1
+                another file for the decision log; only the main thread may say yes.
 
         """
         loop = asyncio.get_running_loop()
-        handled = _HANDLED if signals else ()
-        for signum in handled:
-            loop.add_signal_handler(signum, self._hang_up if signum == _HANGUP else self.stop)
+        handled = self._signals() if signals else {}
+        for signum, handler in handled.items():
+            loop.add_signal_handler(signum, handler)
         listeners = [self._listener]
         if self._admin_socket is not None:
             listeners.append(Listener(self._admin_guard, self._admin_socket, ADMIN_BOUNDS))
@@ -189,20 +210,14 @@ def _bounds(server: Server) -> Bounds:
     )
 
 
-_HANGUP = getattr(signal, "SIGHUP", None)
-_HANDLED = [
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP")
-    if hasattr(signal, name)  # Windows has two of them
-]
-
-
 def _decision_log(loaded: Loaded, run: str, now: float) -> DecisionLog | None:
     path = loaded.config.log.decisions_path
     if path is None:
         return None
     try:
         return DecisionLog(path, run=run, now=now, settings=loaded.settings)
+    except (FileInUse, NotPrivate) as error:
+        raise ConfigError(f"log.decisions_path = {path!r}: {error}") from None
     except OSError as error:
         raise ConfigError(
             f"log.decisions_path = {path!r}: cannot be written ({error.strerror}): "

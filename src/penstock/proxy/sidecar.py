@@ -12,6 +12,7 @@ from penstock.core.snapshot import Snapshot
 from penstock.dashboard.app import DashboardApp
 from penstock.dashboard.state import State
 from penstock.errors import ProtocolError
+from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
 from penstock.proxy.body_room import BodyRoom
 from penstock.proxy.callers import Callers
@@ -51,6 +52,7 @@ class Sidecar:
         metrics: what is counted.
         lately: what was decided in the last hour, counted.
         dashboard: the page for operators.
+        log: the decision log, for its figures; None if there is none.
         draining: True from `drain` on.
 
     """
@@ -100,6 +102,7 @@ class Sidecar:
             **self._reading(loaded),
         )
         self.draining = False
+        self.log: DecisionLog | None = None
 
     @property
     def in_hand(self) -> int:
@@ -116,6 +119,10 @@ class Sidecar:
         """Yield what only needs reading when somebody looks."""
         generation = float(self.snapshot().generation)
         yield "penstock_generation", "Of the configuration, 1 at the start.", {}, generation
+        if self.log is not None:
+            failing, lost = float(self.log.failing), float(self.log.lost)
+            yield "penstock_log_failing", "1 while the log cannot be written.", {}, failing
+            yield "penstock_log_lost_lines", "Lines of the log that are missing.", {}, lost
         yield "penstock_in_hand", "Requests waiting or in flight.", {}, float(self.in_hand)
         faults = float(self.driver.faults)
         yield "penstock_driver_faults", "Errors outside any request, told in the log.", {}, faults

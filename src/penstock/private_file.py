@@ -9,6 +9,10 @@ from penstock.errors import PenstockError
 _FILE, _FOLDER = 0o600, 0o700
 
 
+class FileInUse(PenstockError):
+    """A file that another process of penstock's writes: two writers would spoil it."""
+
+
 class NotPrivate(PenstockError):
     """A file that everybody may write: whoever does would be believed."""
 
@@ -44,3 +48,25 @@ def make_private_folder(folder: Path) -> None:
     for each in reversed((folder, *folder.parents)):
         if not each.exists():
             each.mkdir(mode=_FOLDER, exist_ok=True)
+
+
+def lock_file(descriptor: int, path: Path) -> None:
+    """Take an open file for this process alone, until it is closed.
+
+    Raises:
+        FileInUse: another process has it.
+
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows has none
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileInUse(
+            f"{path} is written by another process: give each a file of its own (does another "
+            "penstock run already?)"
+        ) from None
+    except OSError:  # some network file systems know no locks
+        return
