@@ -112,11 +112,15 @@ def busy() -> Scene:
             for sent in it.arrive(number, name=name, tokens=tokens, tenant=f"team-{number % 4}"):
                 _fly(it, sent, ends)
             number += 1
+    first = number
+    for number in range(first, first + 8):  # a crowd, so that something waits in any case
+        it.arrive(number, name="batch", tokens=250, tenant=f"team-{number % 4}")
+    it.clock += 4.0
     return it
 
 
 def _fly(it: Scene, number: int, ends: list[tuple[float, int]]) -> None:
     """Serve a call: at most four at once are worked on, the others wait inside the provider."""
     beside = sum(1 for each in it.state.in_hand.values() if each.upstream)
-    service_s = 0.6 if number % 3 else 3.5
+    service_s = 0.8 if number % 3 else 5.0
     heapq.heappush(ends, (it.clock + service_s * max(1.0, beside / 4), number))

@@ -218,7 +218,7 @@ def test_it_is_live(page: Page) -> None:
         page.goto(f"{url}#request/run-4")
         expect(page.locator(".answer")).to_contain_text("It waits")
         source.tell(Completed(3, 40))
-        expect(page.locator(".answer")).to_contain_text("It is under way")
+        expect(page.locator(".answer")).to_contain_text("It has not ended, after")
         source.tell(Completed(4, 40))
         expect(page.locator(".answer")).to_contain_text("It took")
 
@@ -232,16 +232,17 @@ def _held(proxy: SidecarThread) -> Any:
 def test_the_sidecar_shows_it_on_the_admin_port_and_its_log_later(
     page: Page, tmp_path: Path
 ) -> None:
-    fast = {"model": "slots", "slots": 16, "tokens_per_s": 2000.0, "ttft_s": 0.01}
+    slow = {"model": "slots", "slots": 16, "tokens_per_s": 10.0, "ttft_s": 0.01}
     log = f'[log]\ndecisions_path = "{tmp_path / "log.jsonl"}"\n'
-    with MockServer(MockSettings(provider=fast)) as mock:
+    with MockServer(MockSettings(provider=slow)) as mock:
         toml = in_front_of(mock.url, window=1, more=UNPREDICTED + log)
         with sidecar(toml) as proxy:
             with _held(proxy), _held(proxy):
                 eventually(lambda: proxy.snapshot().waiting == 1)
                 page.goto(f"http://127.0.0.1:{proxy.admin_port}{ROOT}")
                 expect(page.get_by_text("1 waiting, 1 in flight")).to_be_visible()
-            id_ = call(proxy.port).headers["x-penstock-id"]
+            few = {"x-mock-output-tokens": "2"}
+            id_ = call(proxy.port, headers=few).headers["x-penstock-id"]
             page.goto("about:blank")
     with served(LogSource(tmp_path / "log.jsonl")) as url:
         page.goto(url)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.events import Action, Completed, Event
+from penstock.core.events import Action, Completed, Event, Failed, Woke
 from penstock.core.settings import Settings
 from penstock.dashboard.from_log import LogSource
 from penstock.dashboard.one_request import request_view
@@ -151,6 +151,25 @@ def test_a_request_that_ended_says_where_its_time_went() -> None:
     assert sum(shown["phases"].values()) == pytest.approx(shown["steps"][-1]["after_s"])
     assert request_view(source, "run-99") is None
     assert request_view(source, "nobody") is None
+
+
+def test_an_attempt_that_broke_is_not_taken_for_waiting() -> None:
+    source = Scene(settings(window=1.0))
+    assert source.arrive(0) == [0]
+    source.clock = 4.0
+    source.tell(Failed(0, retryable=True, jitter=0.5))
+    source.clock = 4.25
+    assert source.tell(Woke()) == [0]
+    source.clock = 6.25
+    source.tell(Completed(0, 40))
+    shown = request_view(source, "run-0")
+    assert shown is not None
+
+    assert shown["summary"][0] == (
+        "It took 6.2 s: 0.2 s waiting here (0.2 s because it paused before the next attempt), "
+        "4.0 s in earlier attempts, 2.0 s at the provider."
+    )
+    assert shown["phases"] == {"backoff": 0.25, "provider": 2.0, "earlier": 4.0}
 
 
 def test_ten_thousand_waiting_are_counted_not_listed() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.events import Action, Event, WindowMoved
-from penstock.log.explain import explain_window
+from penstock.log.explain import explain, explain_window
 from penstock.log.reader import read_log, replayed
 from penstock.log.writer import DecisionLog
 from penstock.sim.scenario import read_scenario, settings_of
@@ -56,3 +56,16 @@ def test_explain_puts_every_move_in_words(path: Path) -> None:
     assert len(lines) == sum(isinstance(each.what, WindowMoved) for each in records)
     assert "default: 16 -> " in lines[0]
     assert explain_window(records, "elsewhere") == []
+
+
+def test_in_a_terminal_lines_break_between_words(path: Path) -> None:
+    records = list(read_log(path))
+    ids = [each.id for each in records if each.id is not None]
+
+    for id_ in dict.fromkeys(ids[:200:20]):
+        whole, narrow = explain(records, id_), explain(records, id_, columns=80)
+        assert max(map(len, narrow)) <= 80
+        assert " ".join(" ".join(narrow).split()) == " ".join(" ".join(whole).split())
+    moves = explain_window(records, columns=80)
+    assert max(map(len, moves)) <= 80
+    assert " ".join(" ".join(moves).split()) == " ".join(" ".join(explain_window(records)).split())

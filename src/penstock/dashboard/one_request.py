@@ -32,30 +32,41 @@ def request_view(source: Source, public_id: str) -> dict[str, Any] | None:
     request = story.request
     now = source.now()
     place = None if story.ended or not source.live else source.place(request.id)
-    phases = story.phases
-    if place is not None:
-        phases = {cause: place.why.waits[cause] for cause in WAITS if cause in place.why.waits}
+    age_s = story.steps[-1].after_s if story.ended else now - request.arrived_at
+    waits = story.phases if place is None else place.why.waits
+    phases = _whole(waits, age_s, sent=any(step.what == "dispatch" for step in story.steps))
     where = None if place is None else _place(source, place, request, now)
     return {
         "id": public_id,
         "live": source.live,
-        "summary": _summary(story, phases, where, now),
+        "summary": _summary(story, phases, where, age_s),
         "opening": story.opening,
         "steps": [asdict(step) for step in story.steps],
         "ended": story.ended,
         "phases": phases,
-        "age_s": now - request.arrived_at,
+        "age_s": age_s,
         "place": where,
         "words": {"waits": WAITS},
     }
 
 
+def _whole(phases: Mapping[str, float], age_s: float, *, sent: bool) -> dict[str, float]:
+    """Return the phases in order, with the rest of the request's time.
+
+    What was sent had the rest in attempts before the last one. Of what was never sent the causes
+    are told with its refusal; a caller that left while it waited leaves them untold.
+    """
+    known = {name: phases[name] for name in (*WAITS, "provider", "tokens") if name in phases}
+    rest_s = age_s - sum(known.values())
+    return {**known, "earlier" if sent else "untold": rest_s} if rest_s >= 0.0005 else known
+
+
 def _summary(
-    story: Story, phases: Mapping[str, float], place: Mapping[str, Any] | None, now: float
+    story: Story, phases: Mapping[str, float], place: Mapping[str, Any] | None, age_s: float
 ) -> list[str]:
     """Return the answer to "why is it slow?" in a few sentences."""
     waits = sorted(((s, cause) for cause, s in phases.items() if cause in WAITS), reverse=True)
-    waited_s = sum(seconds for seconds, _ in waits)
+    waited_s = sum(seconds for seconds, _ in waits) + phases.get("untold", 0.0)
     causes = ", ".join(f"{s:.1f} s because {WAITS[cause]}" for s, cause in waits if s >= 0.05)
     provider_s = phases.get("provider", 0.0) + phases.get("tokens", 0.0)
     if place is not None:
@@ -66,15 +77,13 @@ def _summary(
         else:
             lines.append(f"It is looked at again in {place['start_in_s']:.1f} s.")
     else:
-        age_s = (
-            story.steps[-1].after_s
-            if story.ended and story.steps
-            else now - story.request.arrived_at
-        )
-        verb = "It took" if story.ended else "It is under way, for"
-        here = f"{waited_s:.1f} s waiting here" + (f" ({causes})" if causes else "")
-        lines = [f"{verb} {age_s:.1f} s: {here}, {provider_s:.1f} s at the provider."]
-        if story.ended and story.steps:
+        verb = "It took" if story.ended else "It has not ended, after"
+        parts = [f"{waited_s:.1f} s waiting here" + (f" ({causes})" if causes else "")]
+        if phases.get("earlier", 0.0) >= 0.05:
+            parts.append(f"{phases['earlier']:.1f} s in earlier attempts")
+        parts.append(f"{provider_s:.1f} s at the provider")
+        lines = [f"{verb} {age_s:.1f} s: {', '.join(parts)}."]
+        if story.ended:
             lines.append(story.steps[-1].words[0])
     if waits and waits[0][0] > provider_s and waits[0][1] in HELPS:
         lines.append(f"What helps: {HELPS[waits[0][1]]}.")

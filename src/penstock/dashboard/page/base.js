@@ -4,7 +4,8 @@ export const { render } = preact;
 export const { useEffect, useRef, useState } = preactHooks;
 
 export const CAUSES = ["order", "class", "window", "limits", "upstream", "deferral", "backoff"];
-export const PHASES = { provider: "at the provider, before the first token", tokens: "tokens arriving" };
+export const PHASES = { provider: "at the provider, before the first token", tokens: "tokens arriving",
+  earlier: "in earlier attempts", untold: "waiting; its cause was not told" };
 
 export function seconds(value) {
   if (value === null || value === undefined) return "–";

@@ -98,7 +98,7 @@ export function Why({ data }) {
 }
 
 export function Window({ data }) {
-  const evidence = (move) => Object.entries(move.evidence).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
+  const evidence = (move) => Object.entries(move.evidence).map(([name, value]) => `${name} ${value === null ? "∞" : Number(value.toPrecision(4))}`).join(", ");
   return html`<h2>Concurrency limits</h2>
     <p>penstock allows so many requests in flight at each upstream; it finds the number from replies, and this is every move of it.</p>
     ${data.moves.length > 0 && html`<${WindowChart} moves=${data.moves} now=${data.now} />`}
