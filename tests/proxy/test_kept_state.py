@@ -1,6 +1,7 @@
 """What lives at one upstream is asked for there, and a 404 for an id blames nobody."""
 
 import concurrent.futures
+import threading
 from collections.abc import Iterator
 
 import openai
@@ -130,6 +131,27 @@ def test_a_conversation_stays_where_it_was_made(
     assert client.conversations.retrieve(conversation.id).id == conversation.id
 
     assert two[1].asked == []
+
+
+def test_a_drain_waits_for_what_is_relayed(
+    proxy: SidecarThread, two: tuple[Keeper, Keeper]
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_: object) -> tuple[int, object]:
+        asked.set()
+        return 200, {"waited": go_on.wait(20)}
+
+    two[0].answer = slowly  # type: ignore[method-assign, assignment]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(call, proxy.port, "/v1/files", method="GET", body=None)
+        assert asked.wait(20)
+        assert proxy.running is not None
+        assert proxy.running.sidecar.in_hand == 1
+        proxy.begin_stop()
+        go_on.set()
+        assert reply.result().json() == {"waited": True}
+    assert proxy.finished()
 
 
 def test_nobody_moves_an_id_by_quoting_it(proxy: SidecarThread, two: tuple[Keeper, Keeper]) -> None:

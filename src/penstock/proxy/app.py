@@ -90,8 +90,12 @@ class App:
         sidecar = self._sidecar
         endpoint = route.endpoint
         if endpoint is None or not endpoint.scheduled:
-            with self._gone_counted(_label(route)), sidecar.room.held() as held:
-                status = await Relay(sidecar, route, scope, send).run(receive, held)
+            sidecar.relayed += 1
+            try:
+                with self._gone_counted(_label(route)), sidecar.room.held() as held:
+                    status = await Relay(sidecar, route, scope, send).run(receive, held)
+            finally:
+                sidecar.relayed -= 1
             self._count(_label(route), "", str(status))
             return
         check_method(scope["method"], endpoint.path, (endpoint.method,))

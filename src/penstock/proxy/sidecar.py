@@ -53,6 +53,7 @@ class Sidecar:
         lately: what was decided in the last hour, counted.
         dashboard: the page for operators.
         log: the decision log, for its figures; None if there is none.
+        relayed: how many are relayed beside the scheduler now.
         draining: True from `drain` on.
 
     """
@@ -101,13 +102,14 @@ class Sidecar:
             now=self.driver.now,
             **self._reading(loaded),
         )
+        self.relayed = 0
         self.draining = False
         self.log: DecisionLog | None = None
 
     @property
     def in_hand(self) -> int:
-        """How many requests wait or fly."""
-        return self.driver.in_hand
+        """How many requests wait, fly or are relayed beside the scheduler."""
+        return self.driver.in_hand + self.relayed
 
     def snapshot(self) -> Snapshot:
         """Return the scheduler's state."""
@@ -123,7 +125,7 @@ class Sidecar:
             failing, lost = float(self.log.failing), float(self.log.lost)
             yield "penstock_log_failing", "1 while the log cannot be written.", {}, failing
             yield "penstock_log_lost_lines", "Lines of the log that are missing.", {}, lost
-        yield "penstock_in_hand", "Requests waiting or in flight.", {}, float(self.in_hand)
+        yield "penstock_in_hand", "Requests waiting, in flight or relayed.", {}, float(self.in_hand)
         faults = float(self.driver.faults)
         yield "penstock_driver_faults", "Errors outside any request, told in the log.", {}, faults
         connections = sum(link.open_connections for link in self.links.values())
