@@ -44,7 +44,8 @@ from penstock.wire.encoding import plain
 from penstock.wire.endpoint import Kind, Vendor
 from penstock.wire.errors import error_answer, refusal_answer
 from penstock.wire.limits import limits_of
-from penstock.wire.refusal import BROKEN, RELAY, Backoff, Broken, Meaning, meaning_of
+from penstock.wire.refusal import BROKEN, RELAY, Backoff, Broken, Meaning, is_spent, meaning_of
+from penstock.wire.words import words_of_refusal
 
 ERROR_BYTES = 1 << 18
 """How much of an upstream's error is read before it is judged."""
@@ -190,13 +191,20 @@ class Exchange:
             otherwise,
         )
         answer.close()
-        return await self._heed(slot, link, Kept(answer.status, answer.headers, body), meaning)
+        kept = Kept(answer.status, answer.headers, body)
+        return await self._heed(slot, link, kept, meaning, text)
 
-    async def _heed(self, slot: Slot, link: UpstreamClient, kept: Kept, meaning: Meaning) -> bool:
+    async def _heed(
+        self, slot: Slot, link: UpstreamClient, kept: Kept, meaning: Meaning, text: bytes
+    ) -> bool:
         """Do what a refusal or an error means; False if the request was dispatched again."""
         self._kept = kept
         if isinstance(meaning, Backoff):
             self._count(f"refused_{meaning.cause.value}")
+            if is_spent(meaning):
+                self._kept = without_advice(kept)
+                self._kept.headers.append((b"x-should-retry", b"false"))
+            slot.refused_with(self._parts.guard.run("refusal", lambda: words_of_refusal(text), ""))
             await slot.throttled(meaning.cause, meaning.retry_after_s)
             return False
         if isinstance(meaning, Broken):
@@ -286,7 +294,7 @@ class Exchange:
         verdict = found.verdict
         if verdict.has_error:
             return await self._heed(
-                slot, link, Kept(verdict.status, headers, found.body), verdict.meaning
+                slot, link, Kept(verdict.status, headers, found.body), verdict.meaning, found.body
             )
         text = f"The upstream {verdict.fault}. Penstock's log names it."
         kept = self._kept = _kept_error(

@@ -35,6 +35,7 @@ from penstock.core.waiting import Held, Place
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.guarded import Guard
+from penstock.runtime.last_words import LastWords
 from penstock.runtime.pulse import Pulse
 from penstock.runtime.unread import UNREAD_S, Unread
 
@@ -142,6 +143,7 @@ class Driver:
         self._clock = clock
         self._unread_s = unread_s
         self.guard = guard or Guard()
+        self.last_words = LastWords()
         self.epoch = 0
         """How often it was renewed; slots of an earlier epoch are another process's."""
         self._begin(core, observers)

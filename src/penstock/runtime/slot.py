@@ -26,6 +26,9 @@ from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.refusal import Backoff, Meaning, Relay
 from penstock.wire.usage import Usage
 
+_OF_PROVIDER = ("quota", "rate", "upstream")
+"""Reasons of refusals that stand on what the provider said."""
+
 
 class Hold:
     """What async and sync slots share. A slot ends exactly once, by whatever comes first.
@@ -120,6 +123,15 @@ class Hold:
         jitter = self._chance.random()
         cause = RefusalCause(cause)
         self._end(Throttled(self.request.id, cause, retry_after_s, jitter, retryable=False))
+
+    def refused_with(self, words: str) -> None:
+        """Say in which words the provider refused, for later refusals of this account.
+
+        Args:
+            words: of `wire.words.words_of_refusal`: short, and without keys.
+
+        """
+        self.driver.last_words.note(self.request.account, words)
 
     def end_midway(self, meaning: Meaning) -> None:
         """Give the slot back for an error within a stream: an overload is one even then."""
@@ -221,6 +233,9 @@ class Hold:
             severity=word.why.severity,
             retry_after_s=_finite(word.retry_after_s),
             queued_s=word.why.waited_s,
+            provider_said=self.driver.last_words.of(self.request.account)
+            if word.reason in _OF_PROVIDER
+            else "",
         )
 
 

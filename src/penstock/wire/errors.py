@@ -94,6 +94,7 @@ def refusal_answer(
 
 def refusal_facts(refused: Refused) -> dict[str, Any]:
     """Return the refusal's fields, as they stand in the error's `penstock` object."""
+    said = {"provider_said": refused.provider_said} if refused.provider_said else {}
     return {
         "id": refused.id,
         "reason": refused.reason,
@@ -102,6 +103,7 @@ def refusal_facts(refused: Refused) -> dict[str, Any]:
         "severity": round(refused.severity, 4),
         "retry_after_s": refused.retry_after_s,
         "queued_s": round(refused.queued_s, 4),
+        **said,
     }
 
 
@@ -120,6 +122,7 @@ def refused_of_facts(facts: dict[str, Any]) -> Refused:
         severity=facts["severity"],
         retry_after_s=facts["retry_after_s"],
         queued_s=facts["queued_s"],
+        provider_said=facts.get("provider_said", ""),
     )
 
 
@@ -167,8 +170,12 @@ def error_answer(
     )
 
 
+_NO_USE = ("expired", "quota")
+"""Reasons that an SDK's own retry a moment later does not change."""
+
+
 def _may_try_again(refused: Refused, deadline_left_s: float) -> bool:
     wait_s = refused.retry_after_s
-    if wait_s is None or refused.reason == "expired":
+    if wait_s is None or refused.reason in _NO_USE:
         return False
     return wait_s <= MAX_RETRY_AFTER_S and wait_s < deadline_left_s

@@ -124,6 +124,11 @@ _JUDGED = frozenset((400, 402, 403, 412, 413, 429))
 """Statuses under which some provider hides that an account is spent or its pace too high."""
 
 
+def is_spent(meaning: Meaning) -> bool:
+    """Say whether an answer means that the account is spent: soon asked again, it says the same."""
+    return isinstance(meaning, Backoff) and meaning.cause is RefusalCause.QUOTA
+
+
 def meaning_of(
     status: int, headers: Mapping[str, str], body: bytes = b"", *, wall_now: float
 ) -> Meaning:

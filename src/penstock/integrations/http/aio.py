@@ -120,7 +120,7 @@ class AsyncScheduling:
         else:
             again = await _again(slot.failed())
         if not again:
-            attempt.bound_wait(plan, response)
+            attempt.stands(plan, response, meaning)
         return again
 
 

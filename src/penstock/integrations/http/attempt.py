@@ -13,12 +13,15 @@ from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
     BROKEN,
     RELAY,
+    Backoff,
     Meaning,
     Relay,
+    is_spent,
     meaning_of,
 )
 from penstock.wire.verdict import GOOD_STATUSES, Verdict, verdict_of_reply
 from penstock.wire.waits import retry_after_s
+from penstock.wire.words import words_of_refusal
 
 _BODY = "penstock_body"
 
@@ -63,6 +66,9 @@ def judge(library: Any, plan: Plan, response: Any, slot: Hold) -> tuple[Any, Mea
             ),
             otherwise,
         )
+        if isinstance(meaning, Backoff):
+            words = guard.run("refusal", lambda: words_of_refusal(plain(sent, encoding)), "")
+            slot.refused_with(words)
         return response, meaning
     if len(sent) > PLAIN_MAX_BYTES or not can_read(encoding):
         slot.settle()
@@ -170,10 +176,10 @@ def give_up(response: Any, meaning: Meaning) -> None:
         response.headers["x-should-retry"] = "false"
 
 
-def bound_wait(plan: Plan, response: Any) -> None:
-    """Keep the SDK from sleeping on a wait of hours or days that an upstream asked for."""
+def stands(plan: Plan, response: Any, meaning: Meaning) -> None:
+    """Tell the SDK not to try again where the account is spent, or the wait is of hours or days."""
     wait_s = plan.outlet.driver.guard.run(
         "refusal", lambda: retry_after_s(response.headers, wall_now=time.time()), None
     )
-    if wait_s is not None and wait_s > MAX_RETRY_AFTER_S:
-        response.headers.setdefault("x-should-retry", "false")
+    if is_spent(meaning) or (wait_s is not None and wait_s > MAX_RETRY_AFTER_S):
+        response.headers["x-should-retry"] = "false"

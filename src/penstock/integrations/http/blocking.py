@@ -120,7 +120,7 @@ class SyncScheduling:
         else:
             again = _again(slot.failed)
         if not again:
-            attempt.bound_wait(plan, response)
+            attempt.stands(plan, response, meaning)
         return again
 
 

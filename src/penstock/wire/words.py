@@ -1,0 +1,35 @@
+"""A provider's own words about a refusal, short and without a key, to be repeated to callers."""
+
+import re
+
+from penstock.wire import jsonio
+
+MOST_WORDS_CHARS = 300
+"""A refusal's sentence, with its link to the billing page, has 120 to 250."""
+_READ_BYTES = 1 << 14
+
+_KEY = re.compile(
+    r"\b(?:sk|pk|rk|gsk|csk|xai|nvapi|hf|r8|fw|pplx|tgp)[-_][\w*.-]{4,}"
+    r"|\bAIza[\w*-]{8,}"
+    r"|\bBearer\s+\S+"
+    r"|[\w+/=*-]{32,}",
+    re.IGNORECASE,
+)
+"""Keys as providers make them, masked ones too, and whatever is as long as one."""
+
+
+def words_of_refusal(body: bytes) -> str:
+    """Return the sentence of an error's body; empty if it has none that can be read.
+
+    Keys are replaced, line breaks and control characters are spaces, and no more than
+    `MOST_WORDS_CHARS` of it are kept.
+    """
+    body = body[:_READ_BYTES]
+    parsed = jsonio.loads_object(body) or {}
+    error = parsed.get("error", parsed)
+    said = error.get("message") if isinstance(error, dict) else error
+    if not isinstance(said, str):
+        return ""
+    shown = "".join(letter if letter.isprintable() else " " for letter in said)
+    text = _KEY.sub("(hidden)", " ".join(shown.split()))
+    return text if len(text) <= MOST_WORDS_CHARS else text[: MOST_WORDS_CHARS - 3] + "..."
