@@ -50,10 +50,10 @@ export function Now({ data }) {
       or choose one from the lists below.</p></div>
     <h2>Upstreams</h2>
     <${Table} caption="How much may be in flight at each upstream" empty="Nothing has been sent yet."
-      head=${["upstream", "in flight #", "window #", "state", "slowdown #"]}
+      head=${["upstream", "in flight #", "window #", "state", "later than predicted #"]}
       rows=${data.upstreams.map((each) => [each.name, count(each.in_flight),
         html`<a href="#window">${limit(each.window)}</a>`, health(each, data.live),
-        each.slowdown ? `${each.slowdown.toFixed(2)}×` : "–"])} />
+        each.slowdown === undefined ? "–" : `+${(100 * each.slowdown).toFixed(0)} %`])} />
     <h2>Classes</h2>
     <${Table} caption=${`Rates and ends over the last ${seconds(data.rates_over_s)}`} empty="No request has come yet."
       head=${["class", "waiting #", "in flight #", "oldest #", "least slack #", "arrive #", "sent #", "what they wait for", "how they ended"]}
