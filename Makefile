@@ -33,7 +33,7 @@ define install
 endef
 
 .PHONY: help setup setup-dev setup-examples setup-engines demo test test-quick test-examples test-ray \
-	test-engines coverage check format docs bench bench-engines lock clean distclean
+	test-engines coverage check chaos format docs bench bench-engines lock clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -108,6 +108,12 @@ docs: .venv/.dev
 
 bench: .venv/.dev
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+# Faults at random on both sides of every door, in virtual time: make chaos SEEDS=20 REQUESTS=12500
+SEEDS ?= 20
+REQUESTS ?= 2000
+chaos: .venv/.dev
+	$(BIN)/python -m tests.chaos.campaign --seeds $(SEEDS) --requests $(REQUESTS)
 
 # For example: make bench-engines ARGS="--load 1.0 --rounds 2". docs/explanation/engines.md has the table.
 bench-engines: .venv/.dev .venv-engines/.stamp

@@ -1,8 +1,21 @@
 """JSON comes back as it was read, whatever JavaScript made of it."""
 
+import pytest
+
 from penstock.wire import jsonio
+from penstock.wire.endpoint import Kind
+from penstock.wire.verdict import verdict_of_reply
 
 
 def test_half_an_emoji_is_written_as_it_was_read() -> None:
     text = b'{"a":"ha \\ud83d","b":["\xc3\xa9\xf0\x9f\x98\x80"]}'
     assert jsonio.dumps(jsonio.loads(text)) == text
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1" + "0" * 5000, "1e400"])
+def test_a_number_beyond_a_float_makes_no_reply_unreadable(number: str) -> None:
+    body = b'{"choices":[{"message":{}}],"usage":{"completion_tokens":%b}}' % number.encode()
+    verdict = verdict_of_reply(Kind.CHAT, 200, body)
+
+    assert verdict.good
+    assert verdict.usage.output_tokens is None

@@ -1,8 +1,8 @@
 """JSON, by orjson where it is installed (1.4 us against 4.5 us for a body of 2 kB).
 
-Both ways write dataclasses as objects and infinities as null, and both read and write half an
-emoji: where JavaScript cuts a text between two surrogates it writes a lone one, which JSON's
-grammar allows.
+Both ways write dataclasses as objects and infinities as null, and both read what JSON's grammar
+allows and orjson does not: half an emoji (where JavaScript cuts a text between two surrogates it
+writes a lone one) and numbers beyond a float. One such number must not make a reply unreadable.
 """
 
 import dataclasses
@@ -26,7 +26,10 @@ def plain(value: Any) -> Any:
     return value
 
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_ALLOWED = re.compile(r"\\u[dD][89a-fA-F]|\d{300}|\d[eE]\+?\d{3}")
+"""What orjson refuses though the grammar allows it."""
+_MOST_DIGITS = 640
+"""Of an integer that is read exactly; Python's own limit may not be set lower."""
 
 
 def _dumps(value: Any) -> bytes:
@@ -34,20 +37,24 @@ def _dumps(value: Any) -> bytes:
     return text.encode(errors="backslashreplace")  # as JSON spells it too
 
 
-def _loads_surrogates(data: bytes | bytearray | str) -> Any:
-    """Return the parsed JSON if it names surrogates; as strict as orjson about all else.
+def _loads_allowed(data: bytes | bytearray | str) -> Any:
+    """Return the parsed JSON if it names surrogates or numbers beyond a float, which are infinite.
 
     Raises:
         ValueError: it names none, or is not JSON.
 
     """
     text = data if isinstance(data, str) else data.decode()
-    if not _SURROGATE.search(text):
+    if not _ALLOWED.search(text):
         raise ValueError("not JSON")
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_int=_integer)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def _refuse(name: str) -> float:
@@ -67,7 +74,7 @@ try:
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:
-            return _loads_surrogates(data)
+            return _loads_allowed(data)
 
     def dumps(value: Any) -> bytes:
         """Return compact JSON, in UTF-8; a lone surrogate stays one, as an escape."""
@@ -85,7 +92,7 @@ except ImportError:
             ValueError: it is none.
 
         """
-        return json.loads(data)
+        return json.loads(data, parse_int=_integer)
 
     def dumps(value: Any) -> bytes:
         """Return compact JSON, in UTF-8; a lone surrogate stays one, as an escape."""

@@ -1,6 +1,8 @@
 """The sync transports do the same for threads."""
 
 import gc
+import gzip
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -171,3 +173,21 @@ async def test_defaults_are_the_sdks(library: Any) -> None:
     assert client.timeout == library.Timeout(600.0, connect=5.0)
     assert client.follow_redirects
     assert scripted(library, penstock_with(), lambda _: None, timeout=3.0).timeout.read == 3.0
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_whole_answer_can_be_read_raw_by_whoever_streams(library: Any, status: int) -> None:
+    packed = gzip.compress(json.dumps(REPLY).encode())
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    scheduled = penstock_with()
+
+    def provider(_request: Any) -> Any:
+        return library.Response(status, headers=headers, stream=library.ByteStream(packed))
+
+    client = scripted_sync(library, scheduled, provider)
+    with client.stream("POST", CHAT, json=BODY) as answer:
+        assert b"".join(answer.iter_raw()) == packed
+    with client.stream("POST", CHAT, json=BODY) as answer:
+        assert json.loads(b"".join(answer.iter_bytes())) == REPLY
+    assert client.post(CHAT, json=BODY).json() == REPLY
+    assert_idle(scheduled)

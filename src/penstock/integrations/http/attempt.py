@@ -100,6 +100,14 @@ def _refused(library: Any, plan: Plan, response: Any, sent: bytes, verdict: Verd
     )
 
 
+def reopen(response: Any) -> None:
+    """Let a caller read an answer as it came, though we have read it already.
+
+    The library takes a body that is at hand for read, and refuses its raw bytes to whoever streams.
+    """
+    response.is_stream_consumed = response.is_closed = False
+
+
 def note_limits(plan: Plan, response: Any) -> None:
     """Tell the scheduler what limits the answer's headers state, if any."""
     stated = _stated(response.headers.raw)

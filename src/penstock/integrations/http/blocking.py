@@ -94,12 +94,13 @@ class SyncScheduling:
                 if self._try_again(plan, response, meaning, slot):
                     continue
             attempt.mark(response, slot)
-            if not slot.ended:
+            if response.is_closed:
+                if not slot.ended:
+                    ReplyFollower(slot, plan, response).whole(response.content)
+                attempt.reopen(response)
+            elif not slot.ended:
                 follower = ReplyFollower(slot, plan, response)
-                if response.is_closed:
-                    follower.whole(response.content)
-                else:
-                    response.stream = self.stream_class(response.stream, follower)
+                response.stream = self.stream_class(response.stream, follower)
             return response
 
     def _whole(self, response: Any) -> Any:

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from penstock.errors import Refused
+from penstock.integrations.http.attempt import reopen
 from penstock.integrations.http.plan import Plan
 from penstock.wire import jsonio
 from penstock.wire.errors import refusal_answer, refused_of_facts
@@ -39,6 +40,7 @@ def refusal(library: Any, request: Any, plan: Plan, refused: Refused, *, spent_s
         request=request,
         extensions={EXTENSION: refused},
     )
+    reopen(response)
     error = _sdk_error(request, response, refused)
     if error is not None:
         raise error

@@ -1,0 +1,361 @@
+"""Chaos on both sides of a door, in virtual time; afterwards everything is as it was.
+
+    python -m tests.chaos.campaign [--seeds 20] [--requests 2000] [--door sidecar]
+
+prints a line for each seed and door; the status is 1 if anything was lost, ended twice, was sent
+twice against the rules, or was left behind.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+
+from penstock import Penstock
+from penstock.batch.checkpoint import Checkpoint
+from penstock.batch.lines import inspect
+from penstock.batch.runner import Batch, Patience
+from penstock.batch.sending import HttpSend
+from penstock.core.settings import PolicySpec, Stack
+from penstock.proxy.config import loads
+from penstock.proxy.server import Running
+from penstock.runtime.virtual_loop import run_virtual
+from tests.chaos.books import Books
+from tests.chaos.provider import BEGUN, GOOD, NUMBERS, Anything, anything
+
+GRACE_S = 0.0005
+CALLERS = 16
+TTL_S = 30.0
+SIDECAR = """
+[server]
+port = 0
+[admin]
+enabled = false
+[predictor]
+kind = "off"
+[[upstreams]]
+name = "odd"
+base_url = "{url}"
+auth = "none"
+first_byte_timeout_s = 5.0
+idle_timeout_s = 2.0
+[[classes]]
+name = "interactive"
+weight = 4.0
+buckets = ["short"]
+ttl_s = 30.0
+[[classes]]
+name = "batch"
+buckets = ["medium", "long", "xlong"]
+ttl_s = 30.0
+"""
+
+
+@dataclass
+class Found:
+    """What a run left behind; all zero and empty if all is well."""
+
+    requests: int = 0
+    arrived: int = 0
+    answered: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def expect(self, what: str, got: object, wanted: object) -> None:
+        if got != wanted:
+            self.wrong.append(f"{what}: {got!r} instead of {wanted!r}")
+
+
+def body_of(number: int, chance: random.Random) -> dict[str, Any]:
+    """Return a call's body; its numbers may be anything."""
+    body: dict[str, Any] = {
+        "model": "m",
+        "user": str(number),
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+    if chance.random() < 0.5:
+        body["stream"] = True
+    if chance.random() < 0.2:
+        name = chance.choice(("n", "max_tokens", "max_completion_tokens", "best_of"))
+        body[name] = chance.choice((10**160, 10**6, -1, 0, 1.5, "many", None, True, [1], 2048))
+    return body
+
+
+def hints(chance: random.Random) -> dict[str, str]:
+    """Return headers of a caller that asks for anything."""
+    if chance.random() < 0.8:
+        return {}
+    name = chance.choice(("x-penstock-deadline-ms", "x-penstock-class", "x-penstock-tenant"))
+    return {name: chance.choice((*NUMBERS, "500", "batch"))}
+
+
+async def crowd(requests: int, one: Callable[[int], Awaitable[None]]) -> None:
+    """Let callers make their calls one after the other, and wait for all."""
+    numbers = iter(range(requests))
+
+    async def caller() -> None:
+        for number in numbers:
+            await one(number)
+
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+
+def sent_by_the_rules(provider: Anything, found: Found) -> None:
+    """Nothing is sent again once a reply has been good, or content of a stream has been shown."""
+    for number, answers in provider.attempts.items():
+        for at, answer in enumerate(answers[:-1]):
+            if answer in (GOOD, BEGUN):
+                found.wrong.append(f"call {number} was sent again after {answers[: at + 1]}")
+
+
+def at_rest(name: str, state: Any, found: Found) -> None:
+    """Nothing waits, nothing flies, no token is reserved."""
+    found.expect(f"{name} waiting", (state.waiting, state.deferred, state.in_flight), (0, 0, 0))
+    for upstream in state.upstreams.values():
+        found.expect(f"{name} tokens in flight", upstream.in_flight_tokens, 0)
+
+
+async def in_sidecar(seed: str, requests: int) -> Found:
+    """Play against a sidecar, with raw sockets."""
+    found, books, chance = Found(requests), Books(), random.Random(seed)
+    async with anything(seed, extra=True) as (provider, url):
+        running = Running(loads(SIDECAR.format(url=url), env={}))
+        running.sidecar.driver.observers.append(books)
+        up = asyncio.Event()
+        serving = asyncio.create_task(running.run(started=up.set, signals=False))
+        await up.wait()
+
+        async def one(number: int) -> None:
+            answered = await _raw_call(running.port, number, chance)
+            found.answered += answered
+
+        await crowd(requests, one)
+        await asyncio.sleep(60.0)
+        found.arrived = books.arrived
+        found.expect("in hand", running.sidecar.in_hand, 0)
+        found.expect("callers' connections", running.open_connections, 0)
+        found.expect("room for bodies", running.sidecar.room.used_bytes, 0)
+        at_rest("sidecar", running.sidecar.snapshot(), found)
+        running.stop()
+        await serving
+        await asyncio.sleep(1.0)
+        found.expect("provider's connections", provider.open, 0)
+    found.expect("requests that have not ended", books.open, 0)
+    found.wrong += books.wrong
+    sent_by_the_rules(provider, found)
+    return found
+
+
+async def _raw_call(port: int, number: int, chance: random.Random) -> int:
+    """Make one call in some way; return 1 if an HTTP answer came."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    way = chance.random()
+    data = json.dumps(body_of(number, chance)).encode()
+    if way < 0.05:
+        data = chance.choice((b"{", b"null", b"\xff" * 50, b"[" * 5000, b'"\\ud83d"'))
+    head = ["POST /v1/chat/completions HTTP/1.1", "host: localhost", f"content-length: {len(data)}"]
+    head += [f"{name}: {value}" for name, value in hints(chance).items()]
+    raw = "\r\n".join([*head, "content-type: application/json"]).encode() + b"\r\n\r\n" + data
+    with suppress(ConnectionError, asyncio.IncompleteReadError):
+        if way < 0.08:
+            raw = chance.choice((b"\x16\x03\x01\x02", b"GET\r\n\r\n", raw[:40], raw.lower()))
+        if way < 0.2:
+            writer.write(raw[: chance.randrange(len(raw))])  # and leaves
+            await asyncio.sleep(chance.choice((0.0, 0.5)))
+        elif way < 0.35:
+            writer.write(raw)
+            await asyncio.sleep(chance.choice((0.0, 0.01, 0.3, 2.0)))  # and leaves
+        elif way < 0.4:
+            writer.write(raw)
+            writer.write_eof()
+            await reader.read()
+        else:
+            writer.write(raw)
+            if way < 0.5:
+                await asyncio.sleep(3.0)  # reads late
+            status = await reader.readuntil(b"\r\n")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0 if way < 0.6 else 90.0):
+                    while await reader.read(65536):
+                        if chance.random() < 0.5:
+                            break
+            writer.close()
+            return int(status.startswith(b"HTTP/1.1 "))
+    writer.close()
+    return 0
+
+
+async def in_process(library: Any, seed: str, requests: int) -> Found:
+    """Play through the async transport of httpx2 or httpx."""
+    found, books, chance = Found(requests), Books(), random.Random(seed)
+    loop = asyncio.get_running_loop()
+    async with anything(seed) as (provider, url):
+        scheduled = Penstock(observers=[books], tracer=None, clock=loop, queue_ttl_s=TTL_S)
+        client = scheduled.async_client(library=library.__name__, timeout=5.0)
+
+        async def one(number: int) -> None:
+            body, leaves = body_of(number, chance), chance.random()
+            data = json.dumps(body).encode()
+            with suppress(library.HTTPError, TimeoutError, ValueError):
+                async with asyncio.timeout(
+                    chance.choice((0.001, 0.2, 1.0)) if leaves < 0.2 else 300
+                ):
+                    async with client.stream(
+                        "POST", f"{url}/chat/completions", content=data, headers=hints(chance)
+                    ) as reply:
+                        found.answered += 1
+                        async for _ in reply.aiter_raw():
+                            if leaves > 0.9:
+                                break
+
+        await crowd(requests, one)
+        await client.aclose()
+        gc.collect()
+        await asyncio.sleep(60.0)
+        found.arrived = books.arrived
+        for name, state in scheduled.snapshot().items():
+            at_rest(name, state, found)
+            found.expect("in hand", scheduled.outlet(name).driver.in_hand, 0)
+        scheduled.close()
+        await asyncio.sleep(1.0)
+        found.expect("provider's connections", provider.open, 0)
+    found.expect("requests that have not ended", books.open, 0)
+    found.wrong += books.wrong
+    sent_by_the_rules(provider, found)
+    return found
+
+
+async def in_batch(seed: str, requests: int) -> Found:
+    """Work off a file."""
+    found, books, chance = Found(requests), Books(), random.Random(seed)
+    loop = asyncio.get_running_loop()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, out, errors = (folder / each for each in ("in.jsonl", "out.jsonl", "err.jsonl"))
+        lines = (
+            {
+                "custom_id": str(number),
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": {**body_of(number, chance), "stream": False},
+            }
+            for number in range(requests)
+        )
+        source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        async with anything(seed) as (provider, url):
+            stack = Stack(overload=PolicySpec("always_admit"))
+            scheduled = Penstock(
+                observers=[books], tracer=None, clock=loop, stack=stack, queue_ttl_s=TTL_S
+            )
+            send = HttpSend(url, None, scheduled, timeout_s=5.0)
+            store = Checkpoint(folder / "c", out, errors, inspect(source), now_unix_s=0.0)
+            with store:
+                for _ in range(50):  # a key refused, an account spent: the same command again
+                    batch = Batch(
+                        source,
+                        store,
+                        send,
+                        ahead=32,
+                        patience=Patience(3),
+                        chance=chance,
+                        on_stop=lambda: None,
+                    )
+                    send.on_connection = batch.connected
+                    await batch.run()
+                    if store.totals.done == requests:
+                        break
+            await send.close()
+            gc.collect()
+            await asyncio.sleep(60.0)
+            for name, state in scheduled.snapshot().items():
+                at_rest(name, state, found)
+            scheduled.close()
+        ids = [
+            json.loads(line)["custom_id"]
+            for path in (out, errors)
+            if path.exists()
+            for line in path.read_bytes().splitlines()
+        ]
+        found.answered = len(ids)
+        found.expect("lines that are done", store.totals.done, requests)
+        found.expect("results", sorted(ids), sorted(map(str, range(requests))))
+    found.arrived = books.arrived
+    found.expect("requests that have not ended", books.open, 0)
+    found.wrong += books.wrong
+    sent_by_the_rules(provider, found)
+    return found
+
+
+DOORS: dict[str, Callable[[str, int], Awaitable[Found]]] = {
+    "sidecar": in_sidecar,
+    "httpx2": lambda seed, requests: in_process(httpx2, seed, requests),
+    "httpx": lambda seed, requests: in_process(httpx, seed, requests),
+    "batch": in_batch,
+}
+
+
+def run(door: str, seed: int, requests: int) -> Found:
+    """Play one seed at one door; what the process holds afterwards counts too."""
+    before = _descriptors()
+
+    async def played() -> Found:
+        found = await DOORS[door](f"{door}/{seed}", requests)
+        await asyncio.sleep(5.0)
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        found.expect("tasks", [str(task.get_coro()) for task in left], [])
+        return found
+
+    found = run_virtual(played(), grace_s=GRACE_S)
+    gc.collect()
+    found.expect("descriptors", _descriptors(), before)
+    return found
+
+
+def _descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(os.listdir(folder)) if folder.exists() else 0  # noqa: PTH208
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--requests", type=int, default=2000, help="For each seed and door.")
+    parser.add_argument("--door", action="append", choices=DOORS)
+    args = parser.parse_args()
+    total, bad = 0, False
+    for seed in range(args.first, args.first + args.seeds):
+        for door in args.door or DOORS:
+            found = run(door, seed, args.requests)
+            total += found.requests
+            bad = bad or bool(found.wrong)
+            wrong = "; ".join(found.wrong[:5]) or "all as it was"
+            print(
+                f"seed {seed} {door}: {found.requests} made, {found.arrived} scheduled, "
+                f"{found.answered} answered, {_resident_mb():.0f} MB: {wrong}",
+                flush=True,
+            )
+    print(f"{total} requests in all")
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
