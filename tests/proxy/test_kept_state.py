@@ -3,12 +3,15 @@
 import concurrent.futures
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
 
 from tests.proxy.keeper import Keeper, keeper
 from tests.proxy.sidecars import SidecarThread, call, sidecar
+from tests.proxy.test_browsers import WITH_TOKEN
+from tests.proxy.test_reload import FromFile
 
 
 @pytest.fixture
@@ -17,7 +20,7 @@ def two() -> Iterator[tuple[Keeper, Keeper]]:
         yield a, b
 
 
-def in_front_of_two(two: tuple[Keeper, Keeper], more: str = "") -> str:
+def in_front_of_two(two: tuple[Keeper, ...], more: str = "") -> str:
     upstreams = "".join(
         f'[[upstreams]]\nname = "{each.name}"\nbase_url = "{each.url}/v1"\nauth = "none"\n{more}\n'
         for each in two
@@ -180,6 +183,31 @@ def test_an_id_that_its_holder_has_lost_is_asked_for_everywhere_the_next_time(
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(turn.id)
     assert client.responses.retrieve(turn.id).id == turn.id
+
+
+def test_an_upstream_that_a_reload_removes_holds_nothing(
+    two: tuple[Keeper, Keeper], tmp_path: Path
+) -> None:
+    both, alone = (
+        in_front_of_two(each).replace("[admin]", "[admin]\n" + WITH_TOKEN)
+        for each in (two, two[1:])
+    )
+    file = FromFile(tmp_path / "penstock.toml", both)
+    try:
+        client = client_of(file.thread)
+        made = client.files.create(file=("a", b"x"), purpose="user_data")
+        two[1].kept[made.id] = b""
+        file.write(alone)
+        assert file.reload()[0] == 200
+        ask: list[openai.types.responses.ResponseInputItemParam] = [
+            {"role": "user", "content": [{"type": "input_file", "file_id": made.id}]}
+        ]
+        turn = client.responses.create(model="m", input=ask)
+    finally:
+        file.thread.stop()
+
+    assert made.id.startswith("file-a")
+    assert turn.id.startswith("resp-b")
 
 
 def test_an_id_is_forgotten_after_its_time_and_beyond_the_bound(

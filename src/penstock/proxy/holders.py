@@ -42,6 +42,11 @@ class Holders:
             return found[0]
         return ""
 
+    def keep(self, upstreams: Iterable[str]) -> None:
+        """Forget what all others hold, as they are gone from the configuration."""
+        left = frozenset(upstreams)
+        self._known = {id_: held for id_, held in self._known.items() if held[0] in left}
+
     def forget(self, ids: Iterable[str]) -> None:
         """Forget ids that name nothing any more at their holder: the next call asks everywhere."""
         for id_ in ids:

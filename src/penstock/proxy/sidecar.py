@@ -181,6 +181,7 @@ class Sidecar:
             raise ProtocolError("the sidecar drains: what it would change is going away")
         self.driver.tell(Reconfigured(loaded.settings))
         self._take_links(loaded)
+        self.holders.keep(self.links)
         # Classes that are gone stay known: requests whose bodies are still coming name them.
         self.factory.classes.update((each.name, each) for each in loaded.settings.classes)
         self.predictor.table = table_of(loaded.config)
