@@ -196,6 +196,18 @@ def test_a_reply_that_ends_with_its_connection_is_whole() -> None:
             assert call(proxy.port).body == REPLY
 
 
+def test_a_trailer_is_read_past_and_the_connection_serves_on() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
+    chunk = b"%x\r\n%s\r\n" % (len(REPLY), REPLY)
+    reply = head + b"trailer: x-sum\r\n\r\n" + chunk + b"0\r\nx-sum: 7\r\n\r\n"
+    with scripted([reply]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(2)
+        found = [call(proxy.port) for _ in range(2)]
+
+    assert [(each.status, each.body) for each in found] == [(200, REPLY)] * 2
+    assert all("x-sum" not in each.headers for each in found)
+
+
 def test_an_interim_answer_is_passed_over() -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     with scripted([early, _whole(REPLY)]) as upstream, sidecar(_to(upstream)) as proxy:
