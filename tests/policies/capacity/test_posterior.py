@@ -29,15 +29,10 @@ def ticket(id_: int, *, deadline: float = math.inf, tokens: float = 100.0) -> Ti
     return ticket_of(request, 0.5, 0.5)
 
 
-FULL_FROM_THE_START = pytest.mark.xfail(
-    reason="the line of service times is learnt in the crowd of the first 16 requests", strict=True
-)
-
-
 @pytest.mark.parametrize(
     ("places", "streams"),
     [
-        pytest.param(2, False, marks=FULL_FROM_THE_START),
+        (2, False),
         (2, True),
         (8, False),
         (8, True),
@@ -67,7 +62,9 @@ def test_a_provider_that_is_slow_by_chance_is_not_taken_for_a_full_one(jitter: f
     assert median(run.window_at(80.0) for run in runs) >= 6
 
 
-@FULL_FROM_THE_START
+@pytest.mark.xfail(
+    reason="the line of service times is learnt in the crowd of the first 16 requests", strict=True
+)
 def test_a_provider_that_serves_one_at_a_time_gets_one_and_the_next_to_come() -> None:
     seen = live_through({"model": "serial"}, places=1, load=1.2)
 

@@ -102,8 +102,10 @@ class Estimate:
         for kind, each in zip(kinds, sums, strict=True):
             replies = kind.weight / self._weight
             half = -0.5 * (replies + NOISE_WEIGHT)
+            unwaited = kind.unwaited()
             for i in range(2 * size):
-                scores[i] += half * math.log(_fit(each[i], kind.weight, replies)[0])
+                near = unwaited[i] / self._weight if i < size else replies
+                scores[i] += half * math.log(_fit(each[i], kind.weight, replies, near)[0])
         highest = max(scores)
         here = scores.index(highest) % size
         lead = highest - max(
@@ -120,7 +122,7 @@ class Estimate:
         main = max(range(len(kinds)), key=lambda i: kinds[i].weight)
         weight = kinds[main].weight
         best = sums[main][scores.index(highest)]
-        variance, slowing = _fit(best, weight, weight / self._weight)
+        variance, slowing = _fit(best, weight, weight / self._weight, weight / self._weight)
         return Belief(
             math.inf if median is None else float(PLACES[median]),
             sum(mass[:size]) / total,
@@ -138,7 +140,7 @@ def _prior(i: int, *, last: bool) -> float:
     return -TAIL * LOGS[i] + math.log(0.5 * (LOGS[i + 1] - low))
 
 
-def _fit(sums: Sums, weight: float, replies: float) -> tuple[float, float]:
+def _fit(sums: Sums, weight: float, replies: float, near: float) -> tuple[float, float]:
     """Return the variance that a hypothesis leaves, and the slowing that leaves least."""
     r, rr, ru, u, uu = sums
     r, u = r / weight, u / weight
@@ -151,8 +153,8 @@ def _fit(sums: Sums, weight: float, replies: float) -> tuple[float, float]:
     left = max(0.0, rr - slowing * (2.0 * ru - slowing * uu)) * replies
     away = (
         USUAL_WEIGHT
-        * replies
-        / (USUAL_WEIGHT + replies)
+        * near
+        / (USUAL_WEIGHT + near)
         * (r - USUAL - SPREADS * math.sqrt(left / replies)) ** 2
     )
     return (left + away + NOISE_WEIGHT * NOISE * NOISE) / (replies + NOISE_WEIGHT), slowing

@@ -55,13 +55,14 @@ class Series:
     _above_weight: list[float] = field(default_factory=lambda: [0.0])
     _above: list[list[float]] = field(default_factory=_columns)
     """What both add alike from one capacity on, as differences."""
+    _impossible: list[float] = field(default_factory=lambda: [0.0])
 
     def reach(self, in_flight: int) -> None:
         """Tell apart up to the first capacity of at least so many."""
         size = len(self._queue[0])
         while PLACES[size - 1] < in_flight and size < len(PLACES):
             size += 1
-            for column in (*self._queue, *self._sharing):
+            for column in (*self._queue, *self._sharing, self._impossible):
                 column.append(column[-1])
             for column in (*self._above, self._above_weight):
                 column.append(0.0)
@@ -72,6 +73,7 @@ class Series:
         for columns in (self._queue, self._sharing, self._above):
             columns[:] = [[each * factor for each in column] for column in columns]
         self._above_weight = [each * factor for each in self._above_weight]
+        self._impossible = [each * factor for each in self._impossible]
 
     def shift(self, by: float) -> None:
         """Add to every residual so far, as the service that it was compared with is another."""
@@ -109,7 +111,7 @@ class Series:
         r, rr, ur, u_, uu = self._queue
         s, ss, us, v_, vv = self._sharing
         ended_at, sent_at, ended = record.ended_at, record.sent_at, len(record.ended_at)
-        queues, log = self.queues, math.log
+        queues, log, impossible = self.queues, math.log, self._impossible
         for i in range(first):
             u = LOGS[i]
             x = raw - crowd + u
@@ -130,8 +132,9 @@ class Series:
                 x = log(left_s / service_s) if left_s > 0.0 else low
                 if x > high:
                     x = high
-                elif x < low:
+                elif x <= low:
                     x = low
+                    impossible[i] += weight
                 wx = weight * x
             else:
                 wx = weight * x
@@ -147,6 +150,15 @@ class Series:
         self._above_weight[first] += weight
         self.weight += weight
         self._usual += USUAL_STEP * (USUAL_QUANTILE - (raw < self._usual))
+
+    def unwaited(self) -> list[float]:
+        """Return how much the line must explain under a queue of each capacity.
+
+        That is what flew without a wait, and what could not have been served behind such a queue.
+        The others say nothing about the line: it may have been learnt from replies that waited.
+        """
+        above = accumulate(self._above_weight)
+        return [each + more for each, more in zip(above, self._impossible, strict=True)]
 
     def sums(self) -> Iterator[Sums]:
         """Yield the sums of every hypothesis: queues from 1 place on, then sharing."""

@@ -1,25 +1,35 @@
 """One more beyond what is believed, now and then: is there room?"""
 
+import math
 from dataclasses import dataclass
 
 from penstock.core.ticket import Ticket
 from penstock.policies.capacity.window.flights import Record
 
 PAUSE, LONGEST_PAUSE = 24, 192
-"""Decisions' replies between two probes: twice as many after each that found no room."""
-RECORDS = 4
-BRIEF_SHARE, ANYBODY_PAUSE = 0.5, 96
+"""Replies between two probes: twice as many after each that found no room."""
+RECORDS = 5
+BRIEF_SHARE, ANYBODY_AFTER = 0.5, 48
 """Who is served in half the mean latency comes to its turn no later inside the provider than here;
-others make whoever comes after them wait, and probe only after a pause that long."""
+others make whoever comes after them wait, and probe only if so many replies saw too few brief."""
 LATENCY_WEIGHT = 0.05
 
 
 @dataclass(slots=True)
 class Probe:
-    """Opens room for one more after a pause in replies, until records tell what came of it."""
+    """Lets one more fly beyond the window after a pause in replies, until records tell of it.
 
+    The window itself stays at first: what is kept for urgent requests is kept below it.
+
+    Attributes:
+        extra: how many brief requests may fly beyond the window.
+        beyond: the window that is probed; infinite while none is.
+
+    """
+
+    extra: float = 0.0
+    beyond: float = math.inf
     _latency_s: float = 1.0
-    _beyond: float = 0.0
     _records: int = 0
     _replies: int = 0
     _pause: int = PAUSE
@@ -29,27 +39,35 @@ class Probe:
         self._latency_s += LATENCY_WEIGHT * (latency_s - self._latency_s)
         self._replies += 1
 
-    def admits(self, ticket: Ticket, in_flight: int) -> bool:
-        """Say whether this one may go, if its place is one that is only probed."""
-        if not self._beyond or in_flight < self._beyond:
-            return True
-        return self._pause > ANYBODY_PAUSE or ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
+    def admits(self, ticket: Ticket) -> bool:
+        """Say whether this one may fly beyond the window."""
+        return ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
 
-    def is_due(self, settled: bool) -> bool:
-        """Say whether to probe, where the window is what is believed."""
-        return settled and self._replies >= self._pause
+    def is_due(self) -> bool:
+        """Say whether to probe, where the window is in use and what is believed."""
+        return self.beyond == math.inf and self._replies >= self._pause
 
     def open(self, window: float) -> None:
-        """Begin a probe beyond `window`."""
-        self._beyond, self._records = window, 0
+        """Begin a probe with brief requests only."""
+        self.extra, self.beyond = max(1.0, window // 16), window
+        self._records = self._replies = 0
 
-    def holds(self, record: Record, places: float, window: float) -> bool:
-        """Say whether the probe goes on; ended, it sets the pause before the next."""
-        if not self._beyond:
-            return False
-        self._records += record.in_flight > self._beyond
-        if self._records < RECORDS and places <= window:
-            return True
-        self._pause = PAUSE if places > self._beyond else min(LONGEST_PAUSE, 2 * self._pause)
-        self._beyond, self._replies = 0.0, 0
-        return False
+    def lacks_brief(self) -> bool:
+        """Say whether too few brief requests came: then anybody may go."""
+        return self.extra > 0.0 and self._replies >= ANYBODY_AFTER
+
+    def saw(self, record: Record) -> None:
+        """Count what flew beyond; after enough of it there is no room, for twice as long."""
+        if record.in_flight > self.beyond:
+            self._records += 1
+            if self._records >= RECORDS:
+                self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+                self.end()
+
+    def found_room(self) -> None:
+        """Probe again soon."""
+        self._pause = PAUSE
+
+    def end(self) -> None:
+        """Let nobody fly beyond the window."""
+        self.extra, self.beyond, self._replies = 0.0, math.inf, 0

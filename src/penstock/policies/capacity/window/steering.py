@@ -71,12 +71,11 @@ class Posterior:
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Say whether one more fits; one always may go."""
         if ticket is None or not in_flight:
-            return in_flight < self.window or not in_flight
-        return (
-            in_flight < self.window
-            and self._probe.admits(ticket, in_flight)
-            and tokens + ticket.cost_tokens <= self._window_tokens
+            return in_flight < self.window + self._probe.extra or not in_flight
+        fits = in_flight < self.window or (
+            in_flight < self.window + self._probe.extra and self._probe.admits(ticket)
         )
+        return fits and tokens + ticket.cost_tokens <= self._window_tokens
 
     def on_dispatch(
         self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
@@ -140,6 +139,7 @@ class Posterior:
         if warm and self._seen % (1 + n // 16):
             return
         estimate.learn(kind, record)
+        self._probe.saw(record)
         if self._try_fewer(record, now):
             return
         every = max(1 + n // 8, 4 if warm else 1)
@@ -162,16 +162,20 @@ class Posterior:
         """Move the window to what is believed: down at once, up as far as replies confirm it."""
         limit, probe = belief.places, self._probe
         in_use = record.in_flight >= IN_USE * self.window
-        if probe.holds(record, limit, self.window):
+        if limit == self.window:
+            if in_use and probe.is_due():
+                probe.open(limit)
+            elif probe.lacks_brief():
+                self._move(limit + probe.extra, "probe", {}, now)
+                probe.beyond = limit
             return
-        if in_use and probe.is_due(limit == self.window):
-            probe.open(self.window)
-            self._move(self.window + max(1.0, self.window // 16), "probe", {}, now)
+        if limit == probe.beyond < self.window:
             return
         because = "room"
         if limit > self.window:
             if record.sent_at < self._moved_at or not in_use:
                 return
+            probe.found_room()
             growth = RAMP if self._ramping else REGROWTH
             limit = min(limit, growth * self.window + 1.0)
         elif limit < self.window:
@@ -185,4 +189,5 @@ class Posterior:
         window = max(self._least, float(int(limit)))
         if window != self.window:
             self.window, self._moved_at = window, now
+            self._probe.end()
             self.because, self.evidence = because, evidence
