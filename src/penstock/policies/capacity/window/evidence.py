@@ -24,6 +24,8 @@ LATE, EARLY = 2.0, 3.0
 of ten times is one outlier, and a reply that a hypothesis calls impossible refutes it once."""
 USUAL_QUANTILE, USUAL_STEP = 0.3, 0.03
 """The usual is this quantile, followed in such steps: a crowd of late replies is not usual."""
+WAITED_SHARE = 0.25
+"""Of replies, at least so many speak for the line: without it many places pass for a few."""
 
 Sums = tuple[float, float, float, float, float]
 """Weighted sums over replies: r, r², r u, u, u²."""
@@ -155,10 +157,11 @@ class Series:
         """Return how much the line must explain under a queue of each capacity.
 
         That is what flew without a wait, and what could not have been served behind such a queue.
-        The others say nothing about the line: it may have been learnt from replies that waited.
+        The others say little about the line: it may have been learnt from replies that waited.
         """
+        least = WAITED_SHARE * self.weight
         above = accumulate(self._above_weight)
-        return [each + more for each, more in zip(above, self._impossible, strict=True)]
+        return [max(least, a + more) for a, more in zip(above, self._impossible, strict=True)]
 
     def sums(self) -> Iterator[Sums]:
         """Yield the sums of every hypothesis: queues from 1 place on, then sharing."""
