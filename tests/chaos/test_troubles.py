@@ -16,6 +16,7 @@ SHORT = (
     "504 after 3 s, 5 s",
     "silent, 5 s",
     "429, retry-after 0, 10% of attempts",
+    "429, 50% of attempts",
     "one call in 20 is too large",
     "one call in 20 is always reset",
     "one 'insufficient_quota'",

@@ -319,7 +319,9 @@ class Upstream:
         wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
         lone = breaker.is_lone(sent_at)
         alone = rate and (
-            limits.explains(ticket, event.retry_after_s, now=now) or (lone and wait_s is None)
+            limits.explains(ticket, event.retry_after_s, now=now)
+            or (lone and wait_s is None)
+            or account.rate.is_deaf(now=now)
         )
         paced = rate and not alone and account.learn_rate(ticket, event, now=now)
         if cause not in _NOT_OF_LOAD and not alone and not paced and not late:

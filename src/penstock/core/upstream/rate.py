@@ -69,6 +69,10 @@ class LearntRate:
         self._pressed = True
         return self._next_at
 
+    def is_deaf(self, *, now: float) -> bool:
+        """Say whether refusals have shown that they do not depend on the pace."""
+        return now < self._deaf_until
+
     def sent(self, *, now: float) -> None:
         """Note a send."""
         if self.per_s == math.inf:
