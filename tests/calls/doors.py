@@ -26,6 +26,7 @@ REPLY = {
     "content": [],
     "output": [],
     "data": [{"embedding": [0.5]}],
+    "results": [{}],
     "usage": {"prompt_tokens": 3, "completion_tokens": 7},
 }
 TOML = """

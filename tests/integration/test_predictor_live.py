@@ -118,7 +118,9 @@ def test_a_folder_in_the_states_place_is_left_alone(
         estimator = proxy.running.sidecar.predictor
         eventually(lambda: estimator.guard is not None)
         assert "predictor.state cannot be written (Is a directory" in caplog.text  # at once
-    assert [path.name for path in tmp_path.iterdir()] == ["predictor.state"]
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["predictor.state", "predictor.state.lock"]
+    assert not list(state.iterdir())
 
 
 def test_a_prior_of_ones_own_is_where_it_starts(mock: MockServer, tmp_path: Path) -> None:

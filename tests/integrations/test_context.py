@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import penstock
-from penstock.integrations import threads
+from penstock.integrations import context, threads
 from penstock.integrations.context import CURRENT
-from penstock.runtime import guarded
+from penstock.runtime.guarded import Guard
 from tests.integrations.http.rig import assert_idle, penstock_with
 
 
@@ -119,7 +119,7 @@ def test_a_block_that_is_left_in_another_context_ends_and_is_told_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Starlette runs a synchronous dependency: each half in a context of its own."""
-    monkeypatch.setattr(guarded, "_told", set())
+    monkeypatch.setattr(context, "_GUARD", Guard())  # another test may have been told
     for _ in range(2):
         block = penstock.request(class_="batch")
         contextvars.copy_context().run(block.__enter__)
