@@ -30,7 +30,7 @@ from random import Random
 from statistics import linear_regression, median
 from typing import Any
 
-from penstock.core.events import Arrived, Completed, Dispatch
+from penstock.core.events import Arrived, Completed, Dispatch, WindowMoved
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.settings import PolicySpec, Settings, Stack
 from penstock.metrics import measure
@@ -92,7 +92,12 @@ def play(requests: int, watch: Any = None) -> None:
 def speed(requests: int, repeats: int) -> dict[str, float]:
     """Return simulated requests a second and core, and the backlog that they met."""
     backlogs: list[int] = []
-    play(requests, lambda _now, _event, actions: backlogs.extend(a.why.backlog for a in actions))
+    play(
+        requests,
+        lambda _now, _event, actions: backlogs.extend(
+            each.why.backlog for each in actions if not isinstance(each, WindowMoved)
+        ),
+    )
     times: list[float] = []
     yardsticks: list[float] = []
     for _ in range(repeats):

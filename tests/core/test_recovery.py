@@ -203,4 +203,4 @@ def test_keys_are_remembered_within_a_bound() -> None:
 
 
 def accounts_of(penstock: Scheduler) -> int:
-    return len(penstock._upstreams["default"].others)
+    return len(penstock._tickets.upstreams["default"].others)

@@ -1,14 +1,11 @@
 """When something inside raises half-way: one request ends, and every ledger agrees again."""
 
-import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from penstock.core import retry
-from penstock.core.backlog import Backlog
+from penstock.core.dispatching import Dispatcher
 from penstock.core.events import (
-    Action,
     Arrived,
     Cancelled,
     Completed,
@@ -19,11 +16,8 @@ from penstock.core.events import (
     WindowMoved,
     Woke,
 )
-from penstock.core.lane import Lane
-from penstock.core.lanes import Lanes
 from penstock.core.ticket import Stage, Ticket, ticket_of
-from penstock.core.timers import Timers
-from penstock.core.upstream.ledger import Upstream
+from penstock.core.tickets import Tickets
 from penstock.core.why import why_of
 
 FAULTS_KEPT = 16
@@ -40,12 +34,8 @@ class Containment:
 
     """
 
-    tickets: dict[int, Ticket]
-    lanes: Lanes
-    upstreams: dict[str, Upstream]
-    backlog: Backlog
-    deferred: Timers
-    expiry: Timers
+    tickets: Tickets
+    dispatcher: Dispatcher
     seen: int = 0
     _kept: deque[Exception] = field(default_factory=lambda: deque(maxlen=FAULTS_KEPT))
 
@@ -57,77 +47,62 @@ class Containment:
         self._kept.clear()
         return faults
 
-    def knows(self, request_id: int, actions: list[Action]) -> bool:
-        """Say whether a request has a ticket or an answer."""
-        return request_id in self.tickets or any(
-            not isinstance(action, WindowMoved) and action.request.id == request_id
-            for action in actions
-        )
-
-    def end(
-        self,
-        fault: Exception,
-        ticket: Ticket | None,
-        event: Event,
-        actions: list[Action],
-        now: float,
-    ) -> None:
-        """End the ticket that was being handled, if any, and count all ledgers anew.
+    def contain(self, event: Event, fault: Exception, now: float) -> None:
+        """End the one request that was being handled, and let the others go on.
 
         Its caller gets a `Reject` with the reason "fault", unless the event is the end itself. A
         request in flight of which only the first token could not be noted flies on.
         """
+        ticket = self.tickets.at_work
+        if isinstance(event, Arrived) and not self._knows(event.request.id):
+            ticket = ticket_of(event.request, 0.0, 0.0)  # it fell before there was one
+        self._restore(fault, ticket, event, now)
+        for lane in self.tickets.lanes:
+            try:
+                self.dispatcher.pump(lane, now)
+            except Exception as again:  # noqa: BLE001 - kept, and looked at again in a moment
+                self._restore(again, self.tickets.at_work, Woke(), now)
+                lane.wake_at = now + FAULT_RETRY_S
+
+    def _knows(self, request_id: int) -> bool:
+        """Say whether a request has a ticket or an answer."""
+        return request_id in self.tickets.by_id or any(
+            not isinstance(action, WindowMoved) and action.request.id == request_id
+            for action in self.tickets.actions
+        )
+
+    def _restore(self, fault: Exception, ticket: Ticket | None, event: Event, now: float) -> None:
+        """End the ticket that was being handled, if any, and count all ledgers anew."""
         self._note(fault)
         if ticket is not None and not isinstance(event, FirstToken):
-            self._end(ticket, event, actions, now)
+            self._end(ticket, event, now)
         for each, problem in self._recount(now):
             self._note(problem)
-            self.backlog.leave(each)
-            self._end(each, Woke(), actions, now)
-
-    def contain(
-        self,
-        event: Event,
-        fault: Exception,
-        at_work: Callable[[], Ticket | None],
-        pump: Callable[[Lane, float], None],
-        actions: list[Action],
-        now: float,
-    ) -> None:
-        """End the one request that was being handled, and let the others go on."""
-        ticket = at_work()
-        if isinstance(event, Arrived) and not self.knows(event.request.id, actions):
-            ticket = ticket_of(event.request, 0.0, 0.0)  # it fell before there was one
-        self.end(fault, ticket, event, actions, now)
-        for lane in self.lanes:
-            try:
-                pump(lane, now)
-            except Exception as again:  # noqa: BLE001 - kept, and looked at again in a moment
-                self.end(again, at_work(), Woke(), actions, now)
-                lane.wake_at = now + FAULT_RETRY_S
+            self.tickets.backlog.leave(each)
+            self._end(each, Woke(), now)
 
     def _note(self, fault: Exception) -> None:
         self._kept.append(fault)
         self.seen += 1
 
-    def _end(self, ticket: Ticket, event: Event, actions: list[Action], now: float) -> None:
-        id_ = ticket.request.id
+    def _end(self, ticket: Ticket, event: Event, now: float) -> None:
+        id_, tickets = ticket.request.id, self.tickets
         over = isinstance(event, Completed | Cancelled) or (
             isinstance(event, Failed) and not event.retryable
         )
-        answered = id_ not in self.tickets and self.knows(id_, actions)
+        answered = id_ not in tickets.by_id and self._knows(id_)
         if ticket.upstream:
             try:
-                self.upstreams[ticket.upstream].abandon(ticket, now=now)
+                tickets.upstreams[ticket.upstream].abandon(ticket, now=now)
             except Exception as again:  # noqa: BLE001 - noted; the ledger is counted anew
                 self._note(again)
-        self.tickets.pop(id_, None)
-        self.deferred.cancel(id_)
-        self.expiry.cancel(id_)
+        tickets.by_id.pop(id_, None)
+        tickets.deferred.cancel(id_)
+        tickets.expiry.cancel(id_)
         ticket.stage = Stage.ENDED
-        self.lanes.nesting.ended(ticket)
+        tickets.lanes.nesting.ended(ticket)
         if not answered and not (over and getattr(event, "request_id", None) == id_):
-            actions.append(Reject(ticket.request, "fault", None, why_of(ticket, None, now)))
+            tickets.actions.append(Reject(ticket.request, "fault", None, why_of(ticket, None, now)))
 
     def _recount(self, now: float) -> list[tuple[Ticket, Exception]]:
         """Count all that is derived from the tickets; return those that no queue takes, and why.
@@ -136,27 +111,25 @@ class Containment:
         then. Credits and debts of classes and tenants are forgotten, windows and fits are kept.
         No ticket is left without the timer that looks at it again.
         """
-        for lane in self.lanes:
-            self.lanes.renew(lane)
-        flying: dict[str, list[Ticket]] = {name: [] for name in self.upstreams}
-        self.backlog.clear()
+        tickets, lanes = self.tickets, self.tickets.lanes
+        for lane in lanes:
+            lanes.renew(lane)
+        flying: dict[str, list[Ticket]] = {name: [] for name in tickets.upstreams}
+        tickets.backlog.clear()
         refused: list[tuple[Ticket, Exception]] = []
-        for ticket in list(self.tickets.values()):
-            lane = self.lanes.of(ticket.request)
+        for ticket in list(tickets.by_id.values()):
+            lane = lanes.of(ticket.request)
             if ticket.stage is Stage.IN_FLIGHT:
                 flying[ticket.upstream].append(ticket)
                 lane.signals.departed(ticket)
                 continue
-            self.backlog.enter(ticket)
-            until = retry.given_up_at(ticket)
-            if until < math.inf:
-                self.expiry.set(ticket.request.id, until)
-            if ticket.stage is Stage.DEFERRED and ticket.request.id in self.deferred:
+            tickets.hold_back(ticket)
+            if ticket.stage is Stage.DEFERRED and ticket.request.id in tickets.deferred:
                 continue
             try:
                 lane.push(ticket, now)
             except Exception as fault:  # noqa: BLE001 - returned: the caller ends the ticket
                 refused.append((ticket, fault))
-        for name, upstream in self.upstreams.items():
+        for name, upstream in tickets.upstreams.items():
             upstream.recount(flying[name])
         return refused

@@ -132,8 +132,11 @@ class Lane:
         if self.tenants:
             self.tenants[request.traffic_class].settle(request.tenant, excess_tokens)
 
-    def rest(self) -> None:
-        """Nothing waits or flies any more: forget debts and credits."""
+    def emptied(self) -> None:
+        """Nothing waits any more: look for nothing; if nothing flies either, forget who owes."""
+        self.wake_at, self.closed, self.barred = math.inf, False, ()
+        if self.signals.in_flight:
+            return
         self.allocator.rest()
         for queue in (self.tenants or {}).values():
             queue.rest()
@@ -157,12 +160,8 @@ class Lane:
 
     def next(self, now: float) -> tuple[Ticket, Upstream] | None:
         """Return the ticket that goes now and where to, or None; sets `wake_at`."""
-        self.wake_at = math.inf
-        self.closed = False
-        self.barred = ()
+        self.wake_at, self.closed, self.barred = math.inf, False, ()
         signals, only = self.signals, self._only
-        if not signals.waiting:
-            return None
         opened: Sequence[Upstream]
         if only is None:
             opened, obstacle = self._opened(now)

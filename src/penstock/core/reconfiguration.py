@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from penstock.core.containment import Containment
 from penstock.core.model import Request, TrafficClass
 from penstock.core.policy import Allocator, OrderedQueue, OverloadPolicy
 from penstock.core.settings import Settings, UpstreamSettings
 from penstock.core.ticket import Stage, Ticket
+from penstock.core.tickets import Tickets
 from penstock.core.upstream.ledger import Upstream, serves
 from penstock.errors import ConfigError, ProtocolError
 
@@ -43,7 +43,7 @@ class Reconfiguration:
     settings: Settings
     build: Callable[[Settings], Parts] | None
     classes: dict[str, TrafficClass]
-    state: Containment
+    tickets: Tickets
     successors: dict[str, str] = field(default_factory=dict)
     generation: int = 1
 
@@ -68,22 +68,22 @@ class Reconfiguration:
         rerouted = _routes(old) != _routes(new)
         for each in new.upstreams:
             policy = None
-            if _capacity(each, new) != _capacity(self.state.upstreams.get(each.name), old):
+            if _capacity(each, new) != _capacity(self.tickets.upstreams.get(each.name), old):
                 policy = parts.make_upstream(each).capacity
             upstreams[each.name].reconfigure(each, policy, new.max_pause_s)
-        self.state.upstreams.clear()
-        self.state.upstreams.update(upstreams)
-        self.state.lanes.reconfigure(
+        self.tickets.upstreams.clear()
+        self.tickets.upstreams.update(upstreams)
+        self.tickets.lanes.reconfigure(
             new,
             tuple(upstreams.values()),
             parts.make_allocator,
             parts.make_queue,
             classes=tuple(self.classes.values()),
-            tickets=list(self.state.tickets.values()),
+            tickets=list(self.tickets.by_id.values()),
             rerouted=rerouted,
             now=now,
         )
-        for ticket in list(self.state.tickets.values()):
+        for ticket in list(self.tickets.by_id.values()):
             if ticket.request.traffic_class in self.successors:
                 self._rename(ticket, now)
         self.settings = new
@@ -106,20 +106,20 @@ class Reconfiguration:
         return replace(request, traffic_class=heir)
 
     def _kept_or_new(self, each: UpstreamSettings, parts: Parts) -> Upstream:
-        known = self.state.upstreams.get(each.name)
+        known = self.tickets.upstreams.get(each.name)
         if known is None or known.settings.identity != each.identity:
             return parts.make_upstream(each)
         return known
 
     def _refuse_orphans(self, new: Settings, upstreams: dict[str, Upstream]) -> None:
-        for name, upstream in self.state.upstreams.items():
+        for name, upstream in self.tickets.upstreams.items():
             if upstream.in_flight and upstreams.get(name) is not upstream:
                 raise ProtocolError(
                     f"{len(upstream.in_flight)} calls are in flight to upstream {name!r}, which "
                     "the new settings remove or put elsewhere: give its models to others first, "
                     "and remove it when its calls have ended"
                 )
-        requests = (ticket.request for ticket in self.state.tickets.values())
+        requests = (ticket.request for ticket in self.tickets.by_id.values())
         for model, only in {(each.model, each.upstream): None for each in requests}:
             if not any(serves(each, model) and only in ("", each.name) for each in new.upstreams):
                 where = f"upstream {only!r} of the new settings does not serve" if only else (
@@ -142,15 +142,15 @@ class Reconfiguration:
         self.classes.clear()
         self.classes.update(known)
         self.classes.update((each.name, each) for each in retired)
-        self.state.backlog.reconfigure(self.classes, new.queue_limit)
+        self.tickets.backlog.reconfigure(self.classes, new.queue_limit)
 
     def _rename(self, ticket: Ticket, now: float) -> None:
         """Let a ticket of a class that is gone belong to its successor."""
-        lane = self.state.lanes.of(ticket.request)
+        lane = self.tickets.lanes.of(ticket.request)
         if ticket.stage is Stage.IN_FLIGHT:
             lane.signals.landed(ticket)
         else:
-            self.state.backlog.leave(ticket)
+            self.tickets.backlog.leave(ticket)
             if ticket.stage is Stage.QUEUED:
                 lane.take(ticket, now)
         name = self.successors[ticket.request.traffic_class]
@@ -159,7 +159,7 @@ class Reconfiguration:
         if ticket.stage is Stage.IN_FLIGHT:
             lane.signals.departed(ticket)
         else:
-            self.state.backlog.enter(ticket)
+            self.tickets.backlog.enter(ticket)
             if ticket.stage is Stage.QUEUED:
                 lane.push(ticket, now)
 

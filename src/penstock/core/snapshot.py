@@ -1,11 +1,12 @@
 """The scheduler's state at one moment, as plain data for people and dashboards."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from penstock.core.events import WindowMoved
 from penstock.core.lane import Lane
+from penstock.core.tickets import Tickets
 from penstock.core.upstream.breaker import State
 from penstock.core.upstream.ledger import Upstream
 
@@ -115,20 +116,14 @@ class Snapshot:
 
 
 def snapshot_of(
-    now: float,
-    draining: bool,
-    lanes: Mapping[tuple[str, ...], Lane],
-    upstreams: Mapping[str, Upstream],
-    deferred: int,
-    ignored_numbers: int,
-    faults: int,
-    generation: int,
+    now: float, tickets: Tickets, ignored_numbers: int, faults: int, generation: int
 ) -> Snapshot:
     """Return a copy of what these hold now."""
+    lanes, upstreams = tickets.lanes.by_upstreams, tickets.upstreams
     return Snapshot(
         now,
-        draining,
-        deferred,
+        tickets.draining,
+        len(tickets.deferred),
         tuple(_lane(names, lane, now) for names, lane in lanes.items()),
         {name: _upstream(upstream, now) for name, upstream in upstreams.items()},
         ignored_numbers + sum(upstream.ignored for upstream in upstreams.values()),

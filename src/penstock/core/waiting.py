@@ -1,14 +1,13 @@
 """What waits now, counted by cause, and where one request stands: for people who ask."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from penstock.core.events import Why
 from penstock.core.lane import Lane
-from penstock.core.lanes import Lanes
 from penstock.core.ticket import Stage, Ticket
-from penstock.core.timers import Timers
+from penstock.core.tickets import Tickets
 from penstock.core.why import why_of
 
 
@@ -74,18 +73,14 @@ class Place:
 class Waiting:
     """Reads the tickets that wait; changes nothing. Both answers look at every ticket."""
 
-    def __init__(self, tickets: Mapping[int, Ticket], lanes: Lanes, deferred: Timers) -> None:
+    def __init__(self, tickets: Tickets) -> None:
         """Look at these."""
         self._tickets = tickets
-        self._lanes = lanes
-        self._deferred = deferred
 
     def held(self) -> list[Held]:
         """Return what waits by class, tenant and cause, in the order of the oldest."""
         found: dict[tuple[str, str, str], Held] = {}
-        for ticket in self._tickets.values():
-            if ticket.stage is Stage.IN_FLIGHT:
-                continue
+        for ticket in self._tickets.waiting():
             request = ticket.request
             key = (request.traffic_class, request.tenant, ticket.held_by)
             held = found.get(key)
@@ -99,14 +94,14 @@ class Waiting:
 
     def place(self, request_id: int, *, now: float) -> Place | None:
         """Return where a request stands; None if it does not wait."""
-        ticket = self._tickets.get(request_id)
+        ticket = self._tickets.by_id.get(request_id)
         if ticket is None or ticket.stage is Stage.IN_FLIGHT:
             return None
-        lane = self._lanes.of(ticket.request)
+        lane = self._tickets.lanes.of(ticket.request)
         why = why_of(ticket, lane, now)
         why.waits = ticket.waits_until(now)
         if ticket.stage is Stage.DEFERRED:
-            return Place(ticket.held_by, self._deferred.due_at(request_id), None, 0, why)
+            return Place(ticket.held_by, self._tickets.deferred.due_at(request_id), None, 0, why)
         same = list(self._queued_beside(ticket, lane))
         mine = [each for each in same if each.request.tenant == ticket.request.tenant]
         tenants = len({each.request.tenant for each in same})
@@ -114,10 +109,10 @@ class Waiting:
 
     def _queued_beside(self, ticket: Ticket, lane: Lane) -> Iterator[Ticket]:
         name = ticket.request.traffic_class
-        for each in self._tickets.values():
+        for each in self._tickets.by_id.values():
             request = each.request
             beside = each.stage is Stage.QUEUED and request.traffic_class == name
-            if beside and self._lanes.of(request) is lane:
+            if beside and self._tickets.lanes.of(request) is lane:
                 yield each
 
 

@@ -1,0 +1,150 @@
+"""What became of an attempt: what it teaches, and whether the request is sent again."""
+
+import math
+
+from penstock.core import retry
+from penstock.core.backoff import REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
+from penstock.core.dispatching import Dispatcher
+from penstock.core.events import Cancelled, Completed, Failed, FirstToken, Throttled
+from penstock.core.lane import Lane
+from penstock.core.ticket import Stage
+from penstock.core.tickets import Tickets
+
+_QUEUED, _IN_FLIGHT = Stage.QUEUED, Stage.IN_FLIGHT
+
+
+class Outcomes:
+    """Takes in how attempts went.
+
+    Attributes:
+        max_attempts: after so many a request is not sent again.
+
+    """
+
+    def __init__(self, tickets: Tickets, dispatcher: Dispatcher, max_attempts: int) -> None:
+        """Look at the attempts of these."""
+        self._tickets = tickets
+        self._dispatcher = dispatcher
+        self.max_attempts = max_attempts
+
+    def on_first_token(self, event: FirstToken, now: float) -> None:
+        """Note that a reply has begun; half-open circuits open further by it."""
+        tickets = self._tickets
+        ticket = tickets.flying(event.request_id, "FirstToken")
+        upstream = tickets.upstreams[ticket.upstream]
+        troubled = upstream.account(ticket.request.account).breaker.troubled
+        upstream.first_token(ticket, now=now)
+        if troubled:
+            self._dispatcher.pump_sharing(ticket.upstream, now)
+
+    def on_completed(self, event: Completed, now: float) -> None:
+        """End a request that was served."""
+        tickets = self._tickets
+        ticket = tickets.flying(event.request_id, "Completed")
+        lane = tickets.landed(ticket)
+        signals = lane.signals
+        ratio = tickets.upstreams[ticket.upstream].complete(
+            ticket, event, waiting=signals.waiting > 0, now=now
+        )
+        if event.output_tokens is not None:
+            lane.settle(ticket, event.output_tokens - ticket.cost_tokens)
+        if ratio == ratio:  # not nan
+            signals.replied(ticket, ratio, now)
+        tickets.end(ticket)
+        self._dispatcher.pump_sharing(ticket.upstream, now)
+
+    def on_throttled(self, event: Throttled, now: float) -> None:
+        """Let a request that the provider refused wait for another attempt, or end it."""
+        tickets = self._tickets
+        ticket = tickets.flying(event.request_id, "Throttled")
+        lane = tickets.landed(ticket)
+        upstream = tickets.upstreams[ticket.upstream]
+        sharing = tickets.lanes.of_upstream[upstream.name]
+        account = ticket.request.account
+        before = [each.closings(account, now) for each in sharing]
+        upstream.refuse(ticket, event, now=now)
+        lane.settle(ticket, -ticket.cost_tokens)
+        retry_at = lane.retry_at(ticket, now)
+        hopeless = (
+            retry_at >= retry.last_at(ticket)
+            or lane.no_use(ticket.request, now)
+            or retry.refused_too_often(ticket, self.max_attempts, now)
+        )
+        if not event.retryable:
+            tickets.end(ticket)
+        elif hopeless or tickets.draining:
+            tickets.end(ticket)
+            again_s = retry_at - now if retry_at < math.inf else None
+            tickets.reject(ticket, lane, "upstream", again_s, now)
+        else:
+            tickets.hold_back(ticket)
+            lane.push(ticket, now)
+        for each, closings in zip(sharing, before, strict=True):
+            if each.closings(account, now) > closings:
+                self._fail_fast(each, account, now)
+        self._dispatcher.pump_sharing(upstream.name, now)
+
+    def on_failed(self, event: Failed, now: float) -> None:
+        """Let a request whose attempt broke wait for another attempt, or end it."""
+        tickets = self._tickets
+        ticket = tickets.flying(event.request_id, "Failed")
+        lane = tickets.landed(ticket)
+        tickets.upstreams[ticket.upstream].fail(
+            ticket, upstream_fault=event.upstream_fault, jitter=event.jitter, now=now
+        )
+        lane.settle(ticket, -ticket.cost_tokens)
+        until = now + backoff_s(
+            ticket.attempts, event.jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S
+        )
+        elsewhere = event.upstream_fault and retry.may_go_elsewhere(ticket, lane, event, now)
+        if elsewhere and not event.reached:
+            until = now
+        again = (
+            event.retryable
+            and not tickets.draining
+            and ticket.attempts < self.max_attempts
+            and until < retry.last_at(ticket)
+            and not lane.no_use(ticket.request, now)
+        )
+        if again and (elsewhere or retry.pay(ticket, lane, now)):
+            if elsewhere and event.reached:
+                lane.retries.go_elsewhere(now=now)
+            tickets.hold_back(ticket)
+            if until > now:
+                tickets.defer(ticket, "backoff", until, now)
+            else:
+                lane.push(ticket, now)
+        else:
+            tickets.end(ticket)
+            if event.retryable:
+                open_at = lane.open_at(ticket.request.account, now)
+                tickets.reject(ticket, lane, "upstream", open_at - now, now)
+        self._dispatcher.pump_sharing(ticket.upstream, now)
+
+    def on_cancelled(self, event: Cancelled, now: float) -> None:
+        """End a request whose caller has left."""
+        tickets = self._tickets
+        ticket = tickets.by_id.get(event.request_id)
+        if ticket is None:  # it had ended: the caller could not know
+            return
+        tickets.at_work = ticket
+        lane = tickets.lanes.of(ticket.request)
+        if ticket.stage is _IN_FLIGHT:
+            tickets.landed(ticket)
+            tickets.upstreams[ticket.upstream].left(ticket, now=now)
+        elif ticket.stage is _QUEUED:
+            lane.take(ticket, now)
+        tickets.end(ticket)
+        if ticket.upstream:
+            self._dispatcher.pump_sharing(ticket.upstream, now)
+        self._dispatcher.pump(lane, now)
+
+    def _fail_fast(self, lane: Lane, account: str, now: float) -> None:
+        """Refuse what waits for upstreams that are closed beyond its own patience."""
+        open_at = lane.open_at(account, now)
+        for ticket in self._tickets.waiting():
+            request = ticket.request
+            if request.account != account or self._tickets.lanes.of(request) is not lane:
+                continue
+            if no_use := lane.no_use(request, now):
+                self._tickets.refuse(ticket, no_use, open_at - now, now)
