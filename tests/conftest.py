@@ -39,3 +39,10 @@ def public_data() -> Path | None:
     if named and not folder.is_dir():
         raise FileNotFoundError(f"PENSTOCK_DATA={named}: there is no such folder")
     return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for virtual environments, which all workers of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if base.name.startswith("popen-") else base) / "environments"

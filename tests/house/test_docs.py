@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.house.pages import all_pages, anchors, blocks, links, script
+from tests.packaging.environments import environment, needs
 
 BIN = Path(sys.executable).parent
 PAGES = all_pages(ROOT)
@@ -51,13 +52,17 @@ def usual_ports() -> Iterator[None]:
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("usual_ports")
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
-def test_a_reader_who_types_what_the_page_says_gets_through(page: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+def test_a_reader_who_types_what_the_page_says_gets_through(
+    page: Path, tmp_path: Path, environments: Path
+) -> None:
+    assert needs(page), "say what the page needs: **Needs** `penstock[...]` ([install](...))"
+    bin_ = environment(needs(page), environments)
+    environ = {**os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
 
     run = subprocess.run(
         ["bash", "-c", script(page)],
         cwd=tmp_path,
-        env=environment,
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
