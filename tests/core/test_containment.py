@@ -22,7 +22,7 @@ from penstock.core.settings import Settings
 from penstock.core.upstream.ledger import Upstream
 from penstock.policies.allocation.drr import Drr
 from penstock.policies.capacity.fixed import Fixed
-from penstock.policies.ordering.edf import EarliestDeadlineFirst
+from penstock.policies.ordering.by_key import EarliestDeadlineFirst
 from penstock.policies.overload.always_admit import AlwaysAdmit
 from tests.core.story import BOTH, arrive, complete, is_at_rest, request, tell, upstream
 

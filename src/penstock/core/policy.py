@@ -1,4 +1,8 @@
-"""What a policy must answer. A policy is told the time and never asks for it."""
+"""What a policy must answer. A policy is told the time and never asks for it.
+
+A policy that inherits from its protocol need not write what it does nothing at: each method with
+no answer does nothing.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,23 +79,23 @@ class Allocator(Protocol):
 
     def charge(self, traffic_class: str, cost_tokens: float) -> None:
         """Take the predicted cost of a dispatched request from its class."""
-        ...
+        return
 
     def settle(self, traffic_class: str, excess_tokens: float) -> None:
         """Correct the charge once the real usage is known (real minus predicted)."""
-        ...
+        return
 
     def rest(self) -> None:
         """Nothing waits any more: forget debts and credits."""
-        ...
+        return
 
     def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
         """Go by these classes from now on; what each may still spend stays."""
-        ...
+        return
 
     def deficit_tokens(self, traffic_class: str) -> float:
-        """Return what the class may still spend, in output tokens; 0 where unknown."""
-        ...
+        """Return what the class may still spend, in output tokens; 0 where there is no account."""
+        return 0.0
 
 
 @dataclass(slots=True)
@@ -146,20 +150,20 @@ class CapacityPolicy(Protocol):
         self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
     ) -> None:
         """Note an attempt sent; `in_flight` includes it, `service` is its model's fit."""
-        ...
+        return
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
         """Note an attempt that no longer flies, however it ended; `in_flight` are left."""
-        ...
+        return
 
     def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
         """Note the first token of a reply; `service` is the fit of its model."""
-        ...
+        return
 
     def on_reply(self, reply: Reply, *, now: float) -> None:
         """Learn from a complete reply."""
-        ...
+        return
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
         """Learn from an attempt that was refused."""
-        ...
+        return

@@ -13,21 +13,19 @@ from penstock.errors import ConfigError
 from penstock.policies.allocation.adaptive_drr import AdaptiveDrr
 from penstock.policies.allocation.drr import Drr
 from penstock.policies.allocation.fair_queuing import FairQueuing
-from penstock.policies.allocation.fifo import Fifo as FifoAllocation
+from penstock.policies.allocation.fifo import Fifo
 from penstock.policies.allocation.quota_tiered import QuotaTiered
 from penstock.policies.allocation.short_priority import ShortPriority
 from penstock.policies.capacity.aimd import Aimd
+from penstock.policies.capacity.counting import Unlimited
 from penstock.policies.capacity.fixed import Fixed
 from penstock.policies.capacity.gradient2 import Gradient2
-from penstock.policies.capacity.unlimited import Unlimited
 from penstock.policies.capacity.vegas import Vegas
 from penstock.policies.capacity.window.steering import Posterior
-from penstock.policies.ordering.edf import EarliestDeadlineFirst
+from penstock.policies.ordering.by_key import EarliestDeadlineFirst, OldestFirst, ShortestFirst
 from penstock.policies.ordering.feasible_set import FeasibleSet
-from penstock.policies.ordering.fifo import Fifo as FifoOrdering
-from penstock.policies.ordering.shortest_first import ShortestFirst
 from penstock.policies.overload.always_admit import AlwaysAdmit
-from penstock.policies.overload.ladders import (
+from penstock.policies.overload.ladder import (
     cost_ladder,
     reverse_ladder,
     uniform_harsh,
@@ -43,13 +41,13 @@ POLICIES: dict[str, dict[str, Factory]] = {
         "fair_queuing": FairQueuing,
         "short_priority": ShortPriority,
         "quota_tiered": QuotaTiered,
-        "fifo": FifoAllocation,
+        "fifo": Fifo,
     },
     "ordering": {
         "feasible_set": FeasibleSet,
         "edf": EarliestDeadlineFirst,
         "shortest_first": ShortestFirst,
-        "fifo": FifoOrdering,
+        "fifo": OldestFirst,
     },
     "overload": {
         "cost_ladder": cost_ladder,

@@ -9,11 +9,10 @@ from penstock.core.model import Request, TokenEstimate
 from penstock.core.policy import Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket, ticket_of
-from penstock.core.window import CountingWindow
 from penstock.policies.capacity.aimd import Aimd
+from penstock.policies.capacity.counting import CountingWindow, Unlimited
 from penstock.policies.capacity.fixed import Fixed
 from penstock.policies.capacity.gradient2 import Gradient2
-from penstock.policies.capacity.unlimited import Unlimited
 from penstock.policies.capacity.vegas import Vegas
 
 

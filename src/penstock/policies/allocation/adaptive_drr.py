@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 from statistics import NormalDist
 
-from penstock.core.deficits import Deficits
 from penstock.core.model import TrafficClass
 from penstock.core.rule import Rule
 from penstock.core.signals import ClassDemand, Signals
 from penstock.core.ticket import Ticket
+from penstock.policies.allocation.deficits import Deficits
 
 URGENCY_RATIO = 2.0
 REVIEW_S = 0.5
@@ -17,7 +17,7 @@ RARE = 0.125
 _ROOM = Rule(low=0, high=1, high_is_allowed=False, why="or room would be kept for what never comes")
 
 
-class AdaptiveDrr:
+class AdaptiveDrr(Deficits):
     """Shares output tokens by weights that move with severity, and keeps slots free.
 
     Weights: a class whose requests take a mean service time S has the weight
@@ -54,7 +54,7 @@ class AdaptiveDrr:
         """
         _ROOM.require(room_quantile=room_quantile, room_share=room_share)
         self.take_classes(classes)
-        self._deficits = Deficits(quantum_tokens)
+        super().__init__(quantum_tokens)
         self._room = _Room(room_quantile, room_share)
 
     def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
@@ -68,33 +68,16 @@ class AdaptiveDrr:
             heads = self._room.admitted(heads, signals, now)
         if not heads:
             return None
-        deficits = self._deficits
         if len(heads) == 1:
             ((name, head),) = heads.items()
-            if not deficits.affordable(name, head):
-                deficits.top_up(heads, self._weights, signals)
+            if not self.affordable(name, head):
+                self.top_up(heads, self._weights, signals)
             return name
-        able = [name for name, head in heads.items() if deficits.affordable(name, head)]
+        able = [name for name, head in heads.items() if self.affordable(name, head)]
         if not able:
-            deficits.top_up(heads, self._moved_weights(heads, signals), signals)
-            able = [name for name, head in heads.items() if deficits.affordable(name, head)]
+            self.top_up(heads, self._moved_weights(heads, signals), signals)
+            able = [name for name, head in heads.items() if self.affordable(name, head)]
         return min(able, key=lambda name: (signals.classes[name].slack_s, self._rank[name]))
-
-    def charge(self, traffic_class: str, cost_tokens: float) -> None:
-        """Take the predicted cost from the class."""
-        self._deficits.charge(traffic_class, cost_tokens)
-
-    def settle(self, traffic_class: str, excess_tokens: float) -> None:
-        """Correct the charge by what the reply really cost."""
-        self._deficits.charge(traffic_class, excess_tokens)
-
-    def rest(self) -> None:
-        """Nobody contends: nobody owes."""
-        self._deficits.clear()
-
-    def deficit_tokens(self, traffic_class: str) -> float:
-        """Return what the class may still spend."""
-        return self._deficits.tokens.get(traffic_class, 0.0)
 
     def _moved_weights(self, heads: Mapping[str, Ticket], signals: Signals) -> dict[str, float]:
         slowest_s = max(signals.classes[name].service_s for name in heads)

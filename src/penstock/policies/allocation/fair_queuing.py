@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from penstock.core.costless import Costless
 from penstock.core.model import TrafficClass
+from penstock.core.policy import Allocator
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
 
-class FairQueuing(Costless):
+class FairQueuing(Allocator):
     """Every class that waits sends one request in its turn, whatever it costs.
 
     Source:

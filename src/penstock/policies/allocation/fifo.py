@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 
-from penstock.core.costless import Costless
 from penstock.core.model import TrafficClass
+from penstock.core.policy import Allocator
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
 
-class Fifo(Costless):
+class Fifo(Allocator):
     """The oldest head goes first; with `fifo` ordering this is one plain queue."""
 
     def __init__(self, classes: tuple[TrafficClass, ...]) -> None:
         """Take the classes for the sake of the common form."""
-
-    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
-        """Take them for the same reason."""
 
     def choose(self, heads: Mapping[str, Ticket], signals: Signals, *, now: float) -> str | None:
         """Return the class of the head that arrived first."""

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from penstock.core.costless import Costless
 from penstock.core.model import TrafficClass
+from penstock.core.policy import Allocator
 from penstock.core.rule import BrokenRules, Rule
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
@@ -12,7 +12,7 @@ from penstock.core.ticket import Ticket
 _QUOTA = Rule(low=0, low_is_allowed=False, high=1)
 
 
-class QuotaTiered(Costless):
+class QuotaTiered(Allocator):
     """Each class may hold its quota of the window and no more, even when others idle.
 
     By default the class with the shortest requests has a quarter, the others share the rest by

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from penstock.core.costless import Costless
 from penstock.core.model import TrafficClass
+from penstock.core.policy import Allocator
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
 
-class ShortPriority(Costless):
+class ShortPriority(Allocator):
     """The waiting class with the smallest configured estimate always goes first.
 
     Source:

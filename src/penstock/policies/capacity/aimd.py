@@ -4,7 +4,7 @@ from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.core.window import CountingWindow
+from penstock.policies.capacity.counting import CountingWindow
 
 
 class Aimd(CountingWindow):

@@ -4,7 +4,7 @@ import math
 
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.core.window import CountingWindow
+from penstock.policies.capacity.counting import CountingWindow
 
 _WINDOW = Rule(low=1, whole=True, why="for below 1 nothing is ever sent; `unlimited` has no window")
 _TOKENS = Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")

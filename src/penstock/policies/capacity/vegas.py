@@ -6,7 +6,7 @@ from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.core.window import CountingWindow
+from penstock.policies.capacity.counting import CountingWindow
 
 PROBE_EVERY = 30
 PROBE_SHARE = 0.75  # the original draws it from [0.5, 1); the core has no chance

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.ladder import Ladder, retry_after_s
 from penstock.core.policy import Admit, DeferFor, Shed
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket, ticket_of
+from penstock.policies.overload.ladder import Ladder, retry_after_s
 from tests.core.story import overloaded, request
 
 LADDER = Ladder({"long": 0.5}, {"long": 0.8}, 2, 0.1, 0.5, 10.0)

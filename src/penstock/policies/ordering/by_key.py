@@ -1,4 +1,4 @@
-"""A heap of waiting tickets, shared by the ordering policies."""
+"""Orderings that are nothing but a key which does not change while a request waits."""
 
 import heapq
 
@@ -52,7 +52,7 @@ class HeapQueue:
 
 
 class KeyedQueue:
-    """An ordering that is nothing but a key: subclasses say which."""
+    """A queue by key: subclasses say which."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -61,7 +61,7 @@ class KeyedQueue:
     @staticmethod
     def key(ticket: Ticket) -> float:
         """Return what the ticket is ordered by, smallest first."""
-        return ticket.request.id
+        raise NotImplementedError
 
     def push(self, ticket: Ticket, *, now: float) -> None:
         """Take in a ticket."""
@@ -78,3 +78,45 @@ class KeyedQueue:
     def __len__(self) -> int:
         """Return how many wait."""
         return len(self._heap)
+
+
+class OldestFirst(KeyedQueue):
+    """First come, first served within a class; a returned request keeps its place.
+
+    Source:
+        The baseline of every queueing text.
+
+    """
+
+    @staticmethod
+    def key(ticket: Ticket) -> float:
+        """Return the sequence number."""
+        return ticket.request.id
+
+
+class EarliestDeadlineFirst(KeyedQueue):
+    """The request that is due first goes first, whether it can make it or not.
+
+    Source:
+        Liu & Layland, JACM 20(1), 1973.
+
+    """
+
+    @staticmethod
+    def key(ticket: Ticket) -> float:
+        """Return the deadline, in driver seconds."""
+        return ticket.request.deadline
+
+
+class ShortestFirst(KeyedQueue):
+    """The request with the smallest predicted median goes first; long ones may starve.
+
+    Source:
+        Schrage & Miller, Operations Research 14(4), 1966, without preemption.
+
+    """
+
+    @staticmethod
+    def key(ticket: Ticket) -> float:
+        """Return the predicted median length, in tokens."""
+        return ticket.request.estimate.p50_tokens

@@ -1,4 +1,4 @@
-"""The arithmetic of deficit round robin, shared by the policies that build on it."""
+"""The accounts of deficit round robin, shared by the policies that build on it."""
 
 import math
 from collections.abc import Mapping
@@ -65,23 +65,31 @@ class Deficits:
             # The sum may round to just below the cost, and then nobody could go.
             self.tokens[first] = max(self.tokens[first], heads[first].request.cost_tokens)
 
-    def charge(self, name: str, tokens: float) -> None:
+    def settle(self, traffic_class: str, excess_tokens: float) -> None:
+        """Correct the charge by what the reply really cost."""
+        self.charge(traffic_class, excess_tokens)
+
+    def rest(self) -> None:
+        """Nobody contends: forget credits and debts."""
+        self.tokens.clear()
+
+    def deficit_tokens(self, traffic_class: str) -> float:
+        """Return what the class may still spend."""
+        return self.tokens.get(traffic_class, 0.0)
+
+    def charge(self, traffic_class: str, cost_tokens: float) -> None:
         """Take tokens from a class (negative: give them back).
 
         What is given back leaves no more than `CREDIT_QUANTA` that was not there before, and no
         debt is deeper than `DEBT_QUANTA`: a giant that is refused, or a usage that is a lie, must
         not keep other classes, or its own, from their turns.
         """
-        before = self.tokens.get(name, 0.0)
-        after = before - tokens
-        if tokens < 0.0:
+        before = self.tokens.get(traffic_class, 0.0)
+        after = before - cost_tokens
+        if cost_tokens < 0.0:
             ceiling = CREDIT_QUANTA * self.quantum_tokens
             if after > ceiling:
                 after = max(before, ceiling)
         elif after < -DEBT_QUANTA * self.quantum_tokens:
             after = min(before, -DEBT_QUANTA * self.quantum_tokens)
-        self.tokens[name] = after
-
-    def clear(self) -> None:
-        """Forget credits and debts."""
-        self.tokens.clear()
+        self.tokens[traffic_class] = after

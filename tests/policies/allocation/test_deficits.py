@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.deficits import CREDIT_QUANTA, DEBT_QUANTA, Deficits
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket, ticket_of
+from penstock.policies.allocation.deficits import CREDIT_QUANTA, DEBT_QUANTA, Deficits
 from tests.core.story import request
 
 

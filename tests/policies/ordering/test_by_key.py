@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.heap_queue import HeapQueue, KeyedQueue
 from penstock.core.ticket import Ticket, ticket_of
+from penstock.policies.ordering.by_key import HeapQueue, OldestFirst
 from tests.core.story import request
 
 
@@ -84,8 +84,8 @@ def test_ten_thousand_that_left_from_the_middle_hold_no_memory() -> None:
     assert len(queue._heap) < 100  # the heap itself: what is held is not to be seen from outside
 
 
-def test_a_queue_without_a_key_of_its_own_goes_by_arrival() -> None:
-    queue = KeyedQueue()
+def test_the_oldest_goes_first_in_whatever_order_they_came_in() -> None:
+    queue = OldestFirst()
     for id_ in (3, 1, 2):
         queue.push(ticket(id_), now=0.0)
     head = queue.head(now=0.0)
