@@ -37,6 +37,8 @@ COMMANDS: dict[str, Entry] = {
     "top": Entry("Understand it", "Show who waits and for what, in the terminal.", "proxy"),
     "dashboard": Entry("Understand it", "Show what a decision log tells, as a page.", "proxy"),
     "replay": Entry("Understand it", "Decide recorded traffic again, and compare.", "proxy"),
+    "fit": Entry("Understand it", "Fit a provider model to a decision log.", "proxy"),
+    "whatif": Entry("Understand it", "Say what another configuration would have done.", "proxy"),
     "predict": Entry("Understand it", "Train, evaluate and report token estimates.", "predict"),
     "simulate": Entry("Study it", "Run a scenario of your own on a virtual clock.", "experiments"),
     "reproduce": Entry(

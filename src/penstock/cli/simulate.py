@@ -28,27 +28,44 @@ _WORTH_PROCESSES = 20_000
     help="Write the results to this file as JSON; - for standard output, without the table.",
 )
 @click.option(
+    "--decision-log",
+    type=OutFile(),
+    help="Write the decision log of the one run to this file: SCENARIO must have one policy and "
+    "one seed.",
+)
+@click.option(
     "--processes",
     type=click.IntRange(min=1),
     help="Use so many processes; the results are the same.  [default: as many as pay]",
 )
-def command(scenario: Path, json_file: Path | None, processes: int | None) -> None:
+def command(
+    scenario: Path, json_file: Path | None, decision_log: Path | None, processes: int | None
+) -> None:
     """Run SCENARIO, a TOML file, on a virtual clock and compare its policies.
 
     The same file gives the same results, to the byte. Its format: docs/reference/scenario.md.
     """
+    from penstock.sim.logged import simulate_logged
     from penstock.sim.scenario import load_scenario
     from penstock.sim.simulate import simulate
 
-    keep_apart({"SCENARIO": scenario, "--json": json_file})
+    keep_apart({"SCENARIO": scenario, "--json": json_file, "--decision-log": decision_log})
     with _ends_at_once():
         plan = load_scenario(scenario)
         runs = len(plan.seeds) * len(plan.policies)
         if processes is None:
             big = runs * (plan.workload.requests or _WORTH_PROCESSES) > _WORTH_PROCESSES
             processes = (os.cpu_count() or 1) if big else 1
+        if decision_log is not None and runs > 1:
+            raise click.UsageError(
+                f"--decision-log: SCENARIO has {runs} runs, and a log holds one: it must have one "
+                "policy and one seed"
+            )
         with _progress(runs) as progress:
-            results = simulate(plan, processes=processes, progress=progress)
+            if decision_log is not None:
+                results = [simulate_logged(plan, decision_log)]
+            else:
+                results = simulate(plan, processes=processes, progress=progress)
     text = json.dumps({"results": [r.row() for r in results]}, indent=2, allow_nan=False) + "\n"
     if not is_dash(json_file):
         with standard_output():

@@ -1,0 +1,48 @@
+"""What `penstock fit` and `penstock whatif` share: reading a log, and what they say of a check."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock.cli.printable import printable
+
+if TYPE_CHECKING:
+    from penstock.twin.check import Check
+    from penstock.twin.history import History
+
+UNTRUSTED = 3
+"""The exit status where the twin does not tell what really happened."""
+
+
+def read_history(log: Path, run: str | None) -> "History":
+    """Return the history of the log's last run, or of the named one.
+
+    Raises:
+        click.ClickException: there is no such log.
+
+    """
+    from penstock.log.reader import read_log
+    from penstock.twin.history import history_of
+
+    def on_cut(file: Path, number: int) -> None:
+        click.echo(f"{file}: its last line, {number}, is cut off and was passed over", err=True)
+
+    try:
+        return history_of(read_log(log, on_cut=on_cut), run=run)
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def in_words(check: "Check") -> list[str]:
+    """Return what the check found."""
+    real, twin = check.real, check.twin
+    lines = [
+        f"On the last {real.calls} calls, which the fit had not seen:",
+        f"  deadlines met  {real.met:7.1%} really, {twin.met:7.1%} by the twin",
+        f"  latency P50    {real.p50_s:7.2f} s      {twin.p50_s:7.2f} s",
+        f"  latency P95    {real.p95_s:7.2f} s      {twin.p95_s:7.2f} s",
+    ]
+    if check.passed:
+        return [*lines, "The twin tells them within 2 points and 15 %."]
+    return [*lines, *(f"Not to be trusted here, because {printable(f)}." for f in check.faults)]

@@ -1,0 +1,66 @@
+"""Runs a history's traffic again: the simulator's engine, the log's requests, a fitted provider."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.core.model import bucket_of
+from penstock.core.settings import Settings
+from penstock.policies.registry import build_scheduler
+from penstock.sim.engine import Engine, Habits, Run, Watch
+from penstock.sim.providers.registry import build_provider
+from penstock.sim.simulate import without_cycles
+from penstock.sim.workload import Load, Workload
+from penstock.twin.history import History
+
+_SEED_STEP = 1_000_003
+"""Each upstream draws on its own, as in a scenario."""
+
+Providers = Mapping[str, Mapping[str, Any]]
+"""Providers' tables, as a scenario has them, by upstream."""
+
+
+def workload_of(history: History) -> Workload:
+    """Return the traffic as it came: every request as the scheduler saw it, and its real tokens."""
+    loads = tuple(
+        Load(call.request, call.output_tokens, bucket_of(call.output_tokens), call.request.deadline)
+        for call in history.calls
+    )
+    return Workload(loads, history.settings.classes)
+
+
+def run_again(
+    history: History,
+    providers: Providers,
+    *,
+    settings: Settings | None = None,
+    seed: int = 0,
+    workload: Workload | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Return what becomes of the history's traffic at these providers.
+
+    Args:
+        history: whose requests come.
+        providers: a table for each upstream of the settings that the traffic may reach.
+        settings: the scheduler's; the log's own if left out.
+        seed: of what providers draw.
+        workload: what comes, in place of the history's own.
+        watch: shown every event and what the scheduler answered.
+
+    Raises:
+        ProtocolError: a request never ends.
+
+    """
+    settings = settings or history.settings
+    streamed = history.streamed()
+    servers = {
+        name: build_provider(table, seed=seed + _SEED_STEP * number, first_tokens=streamed > 0)
+        for number, (name, table) in enumerate(providers.items())
+    }
+    scheduler = build_scheduler(settings)
+    engine = Engine(scheduler, servers, habits=Habits(stream=streamed), seed=seed, watch=watch)
+    with without_cycles():
+        run = engine.run(workload or workload_of(history))
+    for fault in scheduler.take_faults():
+        raise fault
+    return run

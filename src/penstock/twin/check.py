@@ -1,0 +1,113 @@
+"""The twin checks itself: fitted to the log's first part, it must tell what came after."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.twin.again import Providers, run_again, workload_of
+from penstock.twin.figures import Figures, figures_of
+from penstock.twin.history import History
+
+FITTED_SHARE = 0.6
+POINTS, PER_CENT = 2.0, 15.0
+"""How far deadlines met, and the latencies' P50 and P95, may be off."""
+LEAST_CALLS = 100
+"""In the time held back: of fewer, one late call is more than a point."""
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of the check.
+
+    Attributes:
+        real, twin: figures of the calls that came in the time held back; the twin's are means.
+        faults: why the twin is not to be trusted, in words; empty if it is.
+
+    """
+
+    real: Figures
+    twin: Figures
+    faults: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the twin may be trusted."""
+        return not self.faults
+
+    @property
+    def distance(self) -> float:
+        """How far off the worst figure is, in bounds: 1 is at the bound."""
+        return _distance(self.real, self.twin)
+
+
+def split_at(history: History) -> float:
+    """Return when the time that is held back begins."""
+    calls = history.calls
+    return calls[int(FITTED_SHARE * (len(calls) - 1))].request.arrived_at
+
+
+def held_back(history: History, since: float) -> list[int]:
+    """Return the places of the calls that came since then and have ended."""
+    return [
+        n
+        for n, call in enumerate(history.calls)
+        if call.request.arrived_at > since and call.outcome is not None
+    ]
+
+
+def check(
+    history: History, providers: Providers, since: float, *, seeds: Sequence[int] = SEEDS
+) -> Check:
+    """Run the log's own configuration at these providers and compare from `since` on."""
+    chosen = held_back(history, since)
+    real = figures_of([call.record() for call in history.calls], chosen)
+    workload = workload_of(history)
+    found = [
+        figures_of(run_again(history, providers, seed=seed, workload=workload).records, chosen)
+        for seed in seeds
+    ]
+    twin = mean_of(found)
+    return Check(real, twin, tuple(_faults(real, twin)))
+
+
+def mean_of(found: Sequence[Figures]) -> Figures:
+    """Return the means over runs; of percentiles of those runs in which calls completed."""
+    rows = np.array([[f.met, f.refused, f.p50_s, f.p95_s] for f in found])
+    known = ~np.isnan(rows)
+    sums = np.where(known, rows, 0.0).sum(axis=0)
+    met, refused, p50, p95 = np.where(known.any(axis=0), sums / known.sum(axis=0).clip(1), np.nan)
+    return Figures(found[0].calls, float(met), float(refused), float(p50), float(p95))
+
+
+def _faults(real: Figures, twin: Figures) -> list[str]:
+    if real.calls < LEAST_CALLS:
+        return [
+            f"only {real.calls} calls ended in the held-back time, not {LEAST_CALLS}: let it grow"
+        ]
+    found = []
+    points = 100.0 * (twin.met - real.met)
+    if abs(points) > POINTS:
+        found.append(
+            f"deadlines met: {real.met:.1%} really, {twin.met:.1%} by the twin: more than "
+            f"{POINTS:g} points apart"
+        )
+    for name, ours, theirs in (
+        ("P50", real.p50_s, twin.p50_s),
+        ("P95", real.p95_s, twin.p95_s),
+    ):
+        if not abs(theirs - ours) <= PER_CENT / 100.0 * ours:
+            found.append(
+                f"latency {name}: {ours:.2f} s really, {theirs:.2f} s by the twin: more than "
+                f"{PER_CENT:g} % apart"
+            )
+    return found
+
+
+def _distance(real: Figures, twin: Figures) -> float:
+    worst = abs(twin.met - real.met) * 100.0 / POINTS
+    for ours, theirs in ((real.p50_s, twin.p50_s), (real.p95_s, twin.p95_s)):
+        off = abs(theirs - ours) / ours * 100.0 / PER_CENT
+        worst = max(worst, 1e9 if np.isnan(off) else off)
+    return worst

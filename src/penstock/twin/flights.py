@@ -1,0 +1,113 @@
+"""An upstream's attempts as arrays, and the clocks on which a provider may serve them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.twin.history import Attempt, Floats
+
+_AT_THE_DOOR = frozenset(("rate", "quota", "overload", "denied", "request"))
+
+
+@dataclass(frozen=True, slots=True)
+class Flights:
+    """Attempts that were let in, in order of sending.
+
+    Attributes:
+        sent, first, ended: driver seconds; `first` is nan where no first token was seen, `ended`
+            inf where the attempt has not ended.
+        output, prompt: tokens; of a prompt those that no cache held.
+        whole: whether the reply is complete.
+        ahead: how many flew when each was sent, itself counted.
+        times, flying: from each time on so many flew.
+        gone: the ends, in order.
+
+    """
+
+    sent: Floats
+    first: Floats
+    ended: Floats
+    output: Floats
+    prompt: Floats
+    whole: np.ndarray
+    ahead: Floats
+    times: Floats
+    flying: Floats
+    gone: Floats
+
+    def starts(self, places: float) -> Floats:
+        """Return when each was taken out of a first-come queue before so many places.
+
+        Nan where the log ends before.
+
+        Source:
+            The k-th in a queue starts at the k-th end after it came; the ends are those seen.
+
+        """
+        behind = np.maximum(0, self.ahead - places)
+        nth = np.searchsorted(self.gone, self.sent, side="right") + behind - 1
+        padded = np.append(self.gone, math.nan)
+        nth = np.minimum(nth, len(self.gone)).astype(np.int64)
+        return np.where(behind > 0, padded[nth], self.sent)
+
+    def clock(self, speed: Callable[[Floats], Floats]) -> "Clock":
+        """Return the clock that goes at this speed while so many fly."""
+        return Clock(self.times, speed(np.maximum(self.flying, 1.0)))
+
+    def until(self, at: float) -> "Flights":
+        """Return what could be known by then."""
+        seen = self.sent < at
+        ended = np.where(self.ended <= at, self.ended, math.inf)
+        return _arranged(
+            self.sent[seen], self.first[seen], ended[seen], self.output[seen], self.prompt[seen],
+            (self.whole & (self.ended <= at))[seen],
+        )  # fmt: skip
+
+
+class Clock:
+    """A clock whose speed is constant between the given times.
+
+    Attributes:
+        shows: what it shows at each of the times.
+
+    """
+
+    def __init__(self, times: Floats, speeds: Floats) -> None:
+        self._times = np.append(times, times[-1] + 1e6)
+        steps = np.diff(self._times) * np.maximum(speeds, 1e-12)
+        self.shows = np.concatenate([[0.0], np.cumsum(steps)])
+
+    def at(self, when: Floats) -> Floats:
+        """Return what it shows at these times."""
+        return np.asarray(np.interp(when, self._times, self.shows))
+
+    def when(self, shown: Floats) -> Floats:
+        """Return when it shows these."""
+        return np.asarray(np.interp(shown, self.shows, self._times))
+
+
+def flights_of(attempts: list[Attempt]) -> Flights:
+    """Return one upstream's attempts; those refused at its door were never inside."""
+    inside = [a for a in attempts if a.end not in _AT_THE_DOOR]
+    ended = np.array([a.ended_at for a in inside], dtype=float)
+    return _arranged(
+        np.array([a.sent_at for a in inside], dtype=float),
+        np.array([a.first_at for a in inside], dtype=float),
+        np.where(np.isnan(ended), math.inf, ended),
+        np.array([a.output_tokens for a in inside], dtype=float),
+        np.array([a.prompt_tokens - (a.cached_tokens or 0) for a in inside], dtype=float),
+        np.array([a.end == "completed" for a in inside], dtype=bool),
+    )
+
+
+def _arranged(
+    sent: Floats, first: Floats, ended: Floats, output: Floats, prompt: Floats, whole: np.ndarray
+) -> Flights:
+    gone = np.sort(ended[np.isfinite(ended)])
+    ahead = np.arange(1.0, len(sent) + 1) - np.searchsorted(gone, sent, side="right")
+    times = np.unique(np.concatenate([sent, gone])) if len(sent) else np.zeros(1)
+    begun = np.searchsorted(sent, times, side="right")
+    flying = (begun - np.searchsorted(gone, times, side="right")).astype(float)
+    return Flights(sent, first, ended, output, prompt, whole, ahead, times, flying, gone)

@@ -1,0 +1,86 @@
+"""From a history to a twin: each upstream's fits, and the kind that tells held-back time best."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.errors import ProtocolError
+from penstock.twin.check import Check, check, split_at
+from penstock.twin.flights import flights_of
+from penstock.twin.history import History, TooLittle
+from penstock.twin.kinds import Fit, fits
+
+_KINDS_TRIED = 3
+"""Of several kinds that tell the ends of replies as well, so many are run on held-back time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A fitted provider for each upstream, and how far it may be trusted.
+
+    Attributes:
+        providers: tables by upstream, fitted to the whole log.
+        check: of the same kinds, fitted to the log's first part, on the rest.
+        others: tables of other kinds that told the held-back time as well; what they say of
+            another configuration may differ.
+
+    """
+
+    providers: dict[str, dict[str, Any]]
+    check: Check
+    others: tuple[dict[str, dict[str, Any]], ...] = ()
+
+
+def twin_of(history: History) -> Twin:
+    """Fit the history.
+
+    Raises:
+        TooLittle: too few replies have ended to fit anything.
+
+    """
+    since = split_at(history)
+    early = _fits_by_upstream(history, until=since)
+    whole = _fits_by_upstream(history)
+    tried: list[tuple[float, str, Check]] = []
+    for kind in _kinds(whole):
+        try:
+            found = check(history, _tables(early, kind), since)
+        except ProtocolError:
+            continue
+        tried.append((found.distance, kind, found))
+    if not tried:
+        raise TooLittle("no kind of provider served this traffic to its end")
+    tried.sort(key=lambda each: each[0])
+    best = tried[0]
+    others = tuple(
+        _tables(whole, kind) for distance, kind, _ in tried[1:] if distance <= max(1.0, best[0])
+    )
+    return Twin(_tables(whole, best[1]), best[2], others)
+
+
+def _fits_by_upstream(history: History, until: float | None = None) -> dict[str, list[Fit]]:
+    found: dict[str, list[Fit]] = {}
+    for name in history.upstreams:
+        flights = flights_of([a for a in history.attempts if a.upstream == name])
+        if until is not None:
+            flights = flights.until(until)
+        found[name] = fits(flights)
+    if not any(found.values()):
+        raise TooLittle("too few replies have ended: at least 20 must, at one upstream")
+    return found
+
+
+def _kinds(found: dict[str, list[Fit]]) -> list[str]:
+    """Return the kinds that tell the ends of replies at the busiest upstream as well as any."""
+    most = max(found.values(), key=lambda fits: len(fits[0].errors) if fits else 0)
+    return [fit.kind for fit in most if fit.as_good_as(most[0])][:_KINDS_TRIED]
+
+
+def _tables(found: dict[str, list[Fit]], kind: str) -> dict[str, dict[str, Any]]:
+    """Return each upstream's table of that kind; of one that was hardly used, another's."""
+    known = {name: _table_of(each, kind) for name, each in found.items() if each}
+    spare = next(iter(known.values()))
+    return {name: known.get(name, spare) for name in found}
+
+
+def _table_of(found: list[Fit], kind: str) -> dict[str, Any]:
+    return dict(next(fit.table for fit in found if fit.kind == kind))

@@ -1,0 +1,257 @@
+"""What another configuration would have changed: the twin runs both, and says how sure it is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penstock.core.events import Action, Dispatch, Event
+from penstock.core.settings import Settings
+from penstock.metrics import Outcome, Record
+from penstock.twin.again import Providers, run_again, workload_of
+from penstock.twin.history import Floats, History
+from penstock.twin.model import Twin
+from penstock.twin.policy import Policy
+
+SEEDS = (1, 2, 3, 4)
+BLOCKS = 20
+RESAMPLES = 200
+CONFIDENCE = 0.95
+MOST_TENANTS = 20
+FIGURES = ("met", "p50_s", "p95_s", "refused", "usd")
+"""Share of deadlines met, latency percentiles of what completed, share refused, money."""
+
+Prices = Mapping[str, tuple[float, float]]
+"""USD for a token of input and of output, by upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One figure, as it was and as it would have been.
+
+    Attributes:
+        real: what happened.
+        now, then: what the twin says of the log's configuration and of the other one.
+        change: then less now. low, high: its 95 % interval.
+
+    """
+
+    real: float
+    now: float
+    then: float
+    change: float
+    low: float
+    high: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves out that nothing changes."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some calls. Attributes: kind is "all", "class" or "tenant"; figures are by name."""
+
+    kind: str
+    name: str
+    calls: int
+    figures: dict[str, Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One run, an entry for each call."""
+
+    met: Floats
+    refused: Floats
+    latency: Floats
+    usd: Floats
+
+
+def whatif(
+    history: History, twin: Twin, policy: Policy, *, prices: Prices | None = None
+) -> list[Group]:
+    """Run the traffic at the twin under the log's configuration and under the policy's.
+
+    The interval holds what different luck at the provider and other stretches of the traffic
+    would give, what the other kinds of provider say that told the held-back time as well, and how
+    far the twin is from what really happened.
+
+    Raises:
+        ConfigError: the policy names a class or an upstream that there is not.
+
+    Source:
+        Moving stretches: Künsch's block bootstrap (1989), over blocks that do not overlap.
+
+    """
+    held = dict(prices or {})
+    settings = policy.settings(history.settings)
+    pairs: list[tuple[_Rows, _Rows]] = []
+    for number, tables in enumerate((twin.providers, *twin.others)):
+        for seed in SEEDS if not number else SEEDS[:2]:
+            now = _run(history, tables, history.settings, held, seed)
+            then = _run(history, policy.models(tables), settings, policy.prices(held), seed)
+            pairs.append((now, then))
+    real = _rows([call.record() for call in history.calls], history, held, _last_upstreams(history))
+    ended = np.array([call.outcome is not None for call in history.calls])
+    return [
+        _group(kind, name, chosen & ended, real, pairs)
+        for kind, name, chosen in _groups(history)
+        if (chosen & ended).any()
+    ]
+
+
+def _run(
+    history: History, tables: Providers, settings: Settings, prices: Prices, seed: int
+) -> _Rows:
+    where: dict[int, str] = {}
+
+    def watch(_now: float, _event: Event, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Dispatch):
+                where[action.request.id] = action.upstream
+
+    workload = workload_of(history)
+    run = run_again(history, tables, settings=settings, seed=seed, workload=workload, watch=watch)
+    return _rows(run.records, history, prices, where)
+
+
+def _rows(
+    records: Sequence[Record], history: History, prices: Prices, where: Mapping[int, str]
+) -> _Rows:
+    usd = np.zeros(len(records))
+    for n, (record, call) in enumerate(zip(records, history.calls, strict=True)):
+        if record.outcome is Outcome.COMPLETED:
+            price = prices.get(where.get(call.request.id, ""), (0.0, 0.0))
+            usd[n] = call.prompt_tokens * price[0] + call.output_tokens * price[1]
+    return _Rows(
+        np.array([r.in_time for r in records], dtype=float),
+        np.array([r.outcome is Outcome.SHED for r in records], dtype=float),
+        np.array([r.latency_s if r.outcome is Outcome.COMPLETED else math.nan for r in records]),
+        usd,
+    )
+
+
+def _last_upstreams(history: History) -> dict[int, str]:
+    return {history.calls[a.call].request.id: a.upstream for a in history.attempts}
+
+
+def _groups(history: History) -> list[tuple[str, str, np.ndarray]]:
+    """Return all calls, those of each class, and those of the tenants with the most calls."""
+    requests = [call.request for call in history.calls]
+    found = [("all", "", np.ones(len(requests), dtype=bool))]
+    for kind, names in (
+        ("class", [r.traffic_class for r in requests]),
+        ("tenant", [r.tenant for r in requests]),
+    ):
+        values, counts = np.unique(names, return_counts=True)
+        order = sorted(zip(-counts, values, strict=True))[:MOST_TENANTS]
+        if kind == "class" or len(values) > 1:
+            found += [(kind, str(value), np.array(names) == value) for _, value in order]
+    return found
+
+
+def _group(
+    kind: str, name: str, chosen: np.ndarray, real: _Rows, pairs: Sequence[tuple[_Rows, _Rows]]
+) -> Group:
+    blocks = (np.arange(int(chosen.sum())) * BLOCKS) // max(1, int(chosen.sum()))
+    draws = np.random.default_rng(0).multinomial(
+        BLOCKS, np.full(BLOCKS, 1.0 / BLOCKS), size=RESAMPLES
+    )
+    figures: dict[str, Difference] = {}
+    for figure in FIGURES:
+        happened = _value(real, figure, chosen)
+        nows = np.array([_value(now, figure, chosen) for now, _ in pairs])
+        thens = np.array([_value(then, figure, chosen) for _, then in pairs])
+        changes = (thens - nows)[: len(SEEDS)]
+        drawn = np.concatenate(
+            [
+                _values(then, figure, chosen, blocks, draws)
+                - _values(now, figure, chosen, blocks, draws)
+                for now, then in pairs
+            ]
+        )
+        change = _mean(changes)
+        off = _mean(nows[: len(SEEDS)]) - happened
+        low, high = _interval(drawn, change, 0.0 if math.isnan(off) else off)
+        figures[figure] = Difference(
+            happened, _mean(nows[: len(SEEDS)]), _mean(thens[: len(SEEDS)]), change, low, high
+        )
+    return Group(kind, name, int(chosen.sum()), figures)
+
+
+def _interval(drawn: Floats, change: float, off: float) -> tuple[float, float]:
+    """Return the percentile interval, widened by how far the twin is off where one can see it."""
+    known = drawn[~np.isnan(drawn)]
+    if not len(known) or math.isnan(change):
+        return math.nan, math.nan
+    tail = 50.0 * (1.0 - CONFIDENCE)
+    low, high = (float(v) for v in np.percentile(known, (tail, 100.0 - tail)))
+    return (
+        change - math.hypot(max(0.0, change - low), off),
+        change + math.hypot(max(0.0, high - change), off),
+    )
+
+
+def _value(rows: _Rows, figure: str, chosen: np.ndarray) -> float:
+    column = _column(rows, figure)[chosen]
+    if figure in ("met", "refused"):
+        return float(column.mean())
+    if figure == "usd":
+        return float(column.sum())
+    known = column[~np.isnan(column)]
+    q = 50 if figure == "p50_s" else 95
+    return float(np.percentile(known, q, method="inverted_cdf")) if len(known) else math.nan
+
+
+def _values(
+    rows: _Rows, figure: str, chosen: np.ndarray, blocks: np.ndarray, draws: np.ndarray
+) -> Floats:
+    """Return the figure for each draw of blocks."""
+    column = _column(rows, figure)[chosen]
+    if figure in ("met", "refused", "usd"):
+        sums = np.bincount(blocks, weights=column, minlength=BLOCKS)
+        counts = np.bincount(blocks, minlength=BLOCKS)
+        totals = draws @ sums
+        return np.asarray(totals if figure == "usd" else totals / np.maximum(1, draws @ counts))
+    known = np.flatnonzero(~np.isnan(column))
+    if not len(known):
+        return np.full(len(draws), math.nan)
+    order = known[np.argsort(column[known], kind="stable")]
+    weights = np.cumsum(draws[:, blocks[order]], axis=1)
+    share = 0.5 if figure == "p50_s" else 0.95
+    place = (weights < share * weights[:, -1:]).sum(axis=1).clip(0, len(order) - 1)
+    return np.asarray(np.where(weights[:, -1] > 0, column[order][place], math.nan))
+
+
+def _column(rows: _Rows, figure: str) -> Floats:
+    return rows.latency if figure in ("p50_s", "p95_s") else getattr(rows, figure)
+
+
+def _mean(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def plain(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return the groups as JSON takes them; what is not known is null."""
+    return [
+        {
+            "kind": group.kind,
+            "name": group.name,
+            "calls": group.calls,
+            "figures": {
+                figure: {
+                    key: None if math.isnan(value) else value
+                    for key in ("real", "now", "then", "change", "low", "high")
+                    for value in (getattr(found, key),)
+                }
+                | {"sure": found.sure}
+                for figure, found in group.figures.items()
+            },
+        }
+        for group in groups
+    ]
