@@ -5,6 +5,7 @@ import json
 from click.testing import CliRunner
 
 from penstock.cli.group import group
+from penstock.core.model import BUCKET_UPPER_TOKENS
 from penstock.policies.registry import POLICIES
 
 
@@ -23,7 +24,10 @@ def test_the_schema_of_the_configuration_knows_every_table_and_every_policy() ->
         for table in scheduler["capacity"]["anyOf"][1:]
         if table["properties"]["kind"]["const"] == "fixed"
     )
-    assert fixed["window"] == {"type": "number", "default": 8}
+    assert (fixed["window"]["default"], fixed["window"]["minimum"]) == (8, 1)
+    ladder = scheduler["overload"]["anyOf"][1]["properties"]["defer_at"]
+    assert ladder["propertyNames"]["enum"] == [name for name, _ in BUCKET_UPPER_TOKENS]
+    assert ladder["additionalProperties"]["maximum"] == 2.0
     # TOML has no null: what may be left out is not of two types.
     assert '"null"' not in run.stdout
 

@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, get_type_hints
 
 from penstock.core.reconfiguration import Parts
+from penstock.core.rule import BrokenRules, Rule
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
 from penstock.core.upstream.ledger import Upstream
@@ -79,14 +80,19 @@ def make(layer: str, spec: PolicySpec, *args: object) -> Any:
     factory = kinds.get(spec.kind)
     if factory is None:
         raise ConfigError(f"{layer}.kind={spec.kind!r} is not known: choose one of {sorted(kinds)}")
-    known = options_of(layer, spec.kind)
-    for name in spec.options:
+    known, rules = options_of(layer, spec.kind), rules_of(layer, spec.kind)
+    broken = []
+    for name, value in spec.options.items():
         if name not in known:
             raise ConfigError(
                 f"{layer}.{name}={spec.options[name]!r} is not an option of {spec.kind!r}: "
                 f"it has {sorted(known) or 'none'}"
             )
+        if name in rules and not rules[name].allows(value):
+            broken.append((name, value, str(rules[name])))
     try:
+        if broken:
+            raise BrokenRules(*broken)
         return factory(*args, **spec.options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{layer} {spec.kind!r}: {error}") from error
@@ -96,6 +102,24 @@ def options_of(layer: str, kind: str) -> dict[str, object]:
     """Return a kind's options and their defaults."""
     parameters = inspect.signature(POLICIES[layer][kind]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+@cache
+def annotations_of(layer: str, kind: str) -> dict[str, Any]:
+    """Return the types of a kind's options, with their rules."""
+    factory = POLICIES[layer][kind]
+    made_by = inspect.getattr_static(factory, "__init__") if inspect.isclass(factory) else factory
+    return get_type_hints(made_by, include_extras=True)
+
+
+@cache
+def rules_of(layer: str, kind: str) -> dict[str, Rule]:
+    """Return the rules of a kind's options, of those that have one by themselves."""
+    return {
+        name: rule
+        for name, hint in annotations_of(layer, kind).items()
+        for rule in getattr(hint, "__metadata__", ())
+    }
 
 
 def parts_of(settings: Settings) -> Parts:

@@ -77,13 +77,13 @@ def _key(declared: "Declared[Any]") -> tuple[Any, Any]:
     if "table" in metadata:
         kind = table_of(metadata["table"])
     elif "rule" in metadata:
-        kind = _kind(metadata["rule"])
+        kind = kind_of(metadata["rule"])
     if declared.default is None:
         kind = kind | None
     return kind, ... if declared.default is MISSING else declared.default
 
 
-def _kind(rule: Rule) -> Any:
+def kind_of(rule: Rule) -> Any:
     """Return the type of what a rule allows, in the rule's own words."""
     if rule.choices:
         return Literal[rule.choices]

@@ -1,9 +1,11 @@
 """Policies as files name them: by name alone, or as a table with a kind and its options."""
 
-import inspect
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, get_type_hints
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -11,7 +13,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from penstock.core.rule import BrokenRules
 from penstock.core.settings import PolicySpec
 from penstock.errors import ConfigError
-from penstock.policies.registry import POLICIES, make, options_of
+from penstock.policies.registry import POLICIES, annotations_of, make, options_of
+from penstock.schema.declared import kind_of
 from penstock.schema.json_schema import TomlSchema
 from penstock.schema.problem import Problem, close_to, shown
 from penstock.schema.types import COMPLAINTS
@@ -63,16 +66,24 @@ class PolicyOf:
 
 
 def _options(layer: str, kind: str) -> dict[str, dict[str, Any]]:
-    """Return the schemas of a kind's options: their types and defaults; their rules are its own."""
-    factory = POLICIES[layer][kind]
-    made_by = inspect.getattr_static(factory, "__init__") if inspect.isclass(factory) else factory
-    hints = get_type_hints(made_by)
+    """Return the schemas of a kind's options: their types, bounds and defaults."""
+    hints = annotations_of(layer, kind)
     schemas = {}
     for name, default in options_of(layer, kind).items():
-        schema = TypeAdapter(hints[name]).json_schema(schema_generator=TomlSchema)
+        schema = TypeAdapter(_bounded(hints[name])).json_schema(schema_generator=TomlSchema)
         plain = default is not None and default != math.inf
         schemas[name] = {**schema, "default": default} if plain else schema
     return schemas
+
+
+def _bounded(hint: Any) -> Any:
+    """Return a type with the bounds of the rules in it, as pydantic knows them."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return kind_of(hint.__metadata__[0])
+    if origin is UnionType:
+        return reduce(or_, map(_bounded, inner))
+    return origin[tuple(map(_bounded, inner))] if origin is Mapping else hint
 
 
 def problems_of(layer: str, spec: PolicySpec, *args: object) -> Iterator[Problem]:

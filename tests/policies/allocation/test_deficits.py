@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.settings import PolicySpec
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket, ticket_of
+from penstock.errors import ConfigError
 from penstock.policies.allocation.deficits import CREDIT_QUANTA, DEBT_QUANTA, Deficits
+from penstock.policies.registry import make
 from tests.core.story import request
 
 
@@ -95,8 +98,8 @@ def test_after_a_top_up_somebody_can_always_pay(
 
 @pytest.mark.parametrize("quantum", [0.0, -1.0, float("nan")])
 def test_a_quantum_that_gives_no_turn_is_refused(quantum: float) -> None:
-    with pytest.raises(ValueError, match="or no class gets a turn"):
-        Deficits(quantum)
+    with pytest.raises(ConfigError, match="or no class gets a turn"):
+        make("allocation", PolicySpec("drr", {"quantum_tokens": quantum}), ())
 
 
 def test_a_refused_giant_leaves_its_class_no_credit_that_keeps_others_from_their_turn() -> None:

@@ -13,7 +13,9 @@ from penstock.core.policy import Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import PolicySpec
 from penstock.core.ticket import Ticket, ticket_of
+from penstock.errors import ConfigError
 from penstock.policies.capacity.window.steering import Posterior
+from penstock.policies.registry import make
 from tests.policies.capacity.hidden import Seen, live_through
 
 RAMP_REPLIES = {8: 0, 16: 100, 32: 100}
@@ -195,8 +197,8 @@ def test_tokens_in_flight_are_bounded_if_asked_but_one_always_goes() -> None:
 
 @pytest.mark.parametrize("option", ["start", "window_tokens"])
 def test_a_window_that_lets_nothing_through_is_refused(option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option}=0.*below 1 nothing is ever sent"):
-        Posterior(**{option: 0})
+    with pytest.raises(ConfigError, match=f"{option}=0.*below 1 nothing is ever sent"):
+        make("capacity", PolicySpec("posterior", {option: 0}))
 
 
 @given(

@@ -3,18 +3,22 @@
 import math
 from collections.abc import Mapping
 from statistics import NormalDist
+from typing import Annotated
 
 from penstock.core.model import TrafficClass
 from penstock.core.rule import Rule
 from penstock.core.signals import ClassDemand, Signals
 from penstock.core.ticket import Ticket
-from penstock.policies.allocation.deficits import Deficits
+from penstock.policies.allocation.deficits import Deficits, Quantum
 
 URGENCY_RATIO = 2.0
 REVIEW_S = 0.5
 RARE = 0.125
 """Below this offered load times window an idle slot costs more than the class gains by it."""
-_ROOM = Rule(low=0, high=1, high_is_allowed=False, why="or room would be kept for what never comes")
+_Part = Annotated[
+    float,
+    Rule(low=0, high=1, high_is_allowed=False, why="or room would be kept for what never comes"),
+]
 
 
 class AdaptiveDrr(Deficits):
@@ -42,17 +46,11 @@ class AdaptiveDrr(Deficits):
         self,
         classes: tuple[TrafficClass, ...],
         *,
-        quantum_tokens: float = 256.0,
-        room_quantile: float = 0.95,
-        room_share: float = 0.5,
+        quantum_tokens: Quantum = 256.0,
+        room_quantile: _Part = 0.95,
+        room_share: _Part = 0.5,
     ) -> None:
-        """Start with no debts; `classes` give names and weights.
-
-        Raises:
-            ValueError: `room_quantile` or `room_share` would keep all room, or less than none.
-
-        """
-        _ROOM.require(room_quantile=room_quantile, room_share=room_share)
+        """Start with no debts; `classes` give names and weights."""
         self.take_classes(classes)
         super().__init__(quantum_tokens)
         self._room = _Room(room_quantile, room_share)

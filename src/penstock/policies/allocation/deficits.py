@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 from penstock.core.rule import Rule
 from penstock.core.signals import Signals
@@ -9,7 +10,7 @@ from penstock.core.ticket import Ticket
 
 CREDIT_QUANTA, DEBT_QUANTA = 16.0, 256.0
 """4,096 tokens of credit, a long reply, and 65,536 of debt at the default quantum."""
-_QUANTUM = Rule(low=1e-3, high=1e9, why="or no class gets a turn")
+Quantum = Annotated[float, Rule(low=1e-3, high=1e9, why="or no class gets a turn")]
 
 
 class Deficits:
@@ -26,13 +27,7 @@ class Deficits:
     """
 
     def __init__(self, quantum_tokens: float) -> None:
-        """Start with nothing owed.
-
-        Raises:
-            ValueError: the quantum is none that gives every class a turn.
-
-        """
-        _QUANTUM.require(quantum_tokens=quantum_tokens)
+        """Start with nothing owed."""
         self.quantum_tokens = quantum_tokens
         self.tokens: dict[str, float] = {}
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from penstock.core.model import TrafficClass
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
-from penstock.policies.allocation.deficits import Deficits
+from penstock.policies.allocation.deficits import Deficits, Quantum
 
 
 class Drr(Deficits):
@@ -16,7 +16,9 @@ class Drr(Deficits):
 
     """
 
-    def __init__(self, classes: tuple[TrafficClass, ...], *, quantum_tokens: float = 256.0) -> None:
+    def __init__(
+        self, classes: tuple[TrafficClass, ...], *, quantum_tokens: Quantum = 256.0
+    ) -> None:
         """Start with no debts."""
         self.take_classes(classes)
         super().__init__(quantum_tokens)

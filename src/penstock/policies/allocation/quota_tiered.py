@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 from penstock.core.model import TrafficClass
 from penstock.core.policy import Allocator
@@ -10,6 +11,7 @@ from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
 
 _QUOTA = Rule(low=0, low_is_allowed=False, high=1)
+_Quotas = Mapping[str, Annotated[float, _QUOTA]]
 
 
 class QuotaTiered(Allocator):
@@ -23,9 +25,7 @@ class QuotaTiered(Allocator):
 
     """
 
-    def __init__(
-        self, classes: tuple[TrafficClass, ...], *, quotas: Mapping[str, float] | None = None
-    ) -> None:
+    def __init__(self, classes: tuple[TrafficClass, ...], *, quotas: _Quotas | None = None) -> None:
         """Fix the quotas, as shares of the window.
 
         Raises:

@@ -1,10 +1,20 @@
 """Additive increase, multiplicative decrease on refusals and slow replies."""
 
+from typing import Annotated
+
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.policies.capacity.counting import CountingWindow
+from penstock.policies.capacity.counting import (
+    CountingWindow,
+    Initial,
+    Largest,
+    require_above,
+)
+
+_Factor = Annotated[float, Rule(low=0, low_is_allowed=False, high=1, high_is_allowed=False)]
+_Timeout = Annotated[float, Rule(low=0, low_is_allowed=False, infinite=True)]
 
 
 class Aimd(CountingWindow):
@@ -22,24 +32,18 @@ class Aimd(CountingWindow):
     def __init__(
         self,
         *,
-        initial: float = 20,
-        backoff: float = 0.9,
-        timeout_s: float = 5.0,
-        largest: float = 200,
+        initial: Initial = 20,
+        backoff: _Factor = 0.9,
+        timeout_s: _Timeout = 5.0,
+        largest: Largest = 200,
     ) -> None:
         """Start at `initial`.
 
         Raises:
-            ValueError: an option that cannot work.
+            ValueError: `largest` is below `initial`.
 
         """
-        Rule(low=1).require(initial=initial)
-        Rule(low=initial, infinite=True, why="for it cannot be below initial").require(
-            largest=largest
-        )
-        between = Rule(low=0, low_is_allowed=False, high=1, high_is_allowed=False)
-        between.require(backoff=backoff)
-        Rule(low=0, low_is_allowed=False, infinite=True).require(timeout_s=timeout_s)
+        require_above(initial, largest)
         self.window = float(initial)
         self._backoff = backoff
         self._timeout_s = timeout_s

@@ -1,9 +1,24 @@
 """Windows that only count requests, and the one without an end."""
 
 import math
+from typing import Annotated
 
 from penstock.core.policy import CapacityPolicy
+from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
+
+Initial = Annotated[float, Rule(low=1)]
+Largest = Annotated[float, Rule(low=1, infinite=True)]
+
+
+def require_above(initial: float, largest: float) -> None:
+    """Refuse a largest window below the first one.
+
+    Raises:
+        ValueError: it is.
+
+    """
+    Rule(low=initial, infinite=True, why="for it cannot be below initial").require(largest=largest)
 
 
 class CountingWindow(CapacityPolicy):

@@ -1,13 +1,17 @@
 """A window that does not move."""
 
 import math
+from typing import Annotated
 
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
 from penstock.policies.capacity.counting import CountingWindow
 
-_WINDOW = Rule(low=1, whole=True, why="for below 1 nothing is ever sent; `unlimited` has no window")
-_TOKENS = Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")
+_Window = Annotated[
+    float,
+    Rule(low=1, whole=True, why="for below 1 nothing is ever sent; `unlimited` has no window"),
+]
+_WindowTokens = Annotated[float, Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")]
 
 
 class Fixed(CountingWindow):
@@ -20,15 +24,8 @@ class Fixed(CountingWindow):
 
     """
 
-    def __init__(self, *, window: float = 8, window_tokens: float = math.inf) -> None:
-        """Fix the window.
-
-        Raises:
-            ValueError: a window below 1 lets nothing through, and half a request cannot fly.
-
-        """
-        _WINDOW.require(window=window)
-        _TOKENS.require(window_tokens=window_tokens)
+    def __init__(self, *, window: _Window = 8, window_tokens: _WindowTokens = math.inf) -> None:
+        """Fix the window."""
         self.window = window
         self._window_tokens = window_tokens
 

@@ -1,13 +1,24 @@
 """Netflix's Gradient2: the long-term mean latency over the latency now."""
 
+from typing import Annotated
+
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.policies.capacity.counting import CountingWindow
+from penstock.policies.capacity.counting import (
+    CountingWindow,
+    Initial,
+    Largest,
+    require_above,
+)
 
 WARM_UP = 10
 DRIFT = 0.95
+_Queue = Annotated[float, Rule(low=0)]
+_Tolerance = Annotated[float, Rule(low=1)]
+_Smoothing = Annotated[float, Rule(low=0, low_is_allowed=False, high=1)]
+_Memory = Annotated[float, Rule(low=1, why="the number of replies that a mean looks back on")]
 
 
 class Gradient2(CountingWindow):
@@ -26,26 +37,20 @@ class Gradient2(CountingWindow):
     def __init__(
         self,
         *,
-        initial: float = 20,
-        largest: float = 200,
-        queue: float = 4,
-        tolerance: float = 1.5,
-        smoothing: float = 0.2,
-        memory: float = 600,
+        initial: Initial = 20,
+        largest: Largest = 200,
+        queue: _Queue = 4,
+        tolerance: _Tolerance = 1.5,
+        smoothing: _Smoothing = 0.2,
+        memory: _Memory = 600,
     ) -> None:
         """Start at `initial`.
 
         Raises:
-            ValueError: an option that cannot work.
+            ValueError: `largest` is below `initial`.
 
         """
-        Rule(low=1).require(initial=initial, tolerance=tolerance)
-        Rule(low=initial, infinite=True, why="for it cannot be below initial").require(
-            largest=largest
-        )
-        Rule(low=0, low_is_allowed=False, high=1).require(smoothing=smoothing)
-        Rule(low=0).require(queue=queue)
-        Rule(low=1, why="the number of replies that a mean looks back on").require(memory=memory)
+        require_above(initial, largest)
         self.window = float(initial)
         self._largest = largest
         self._queue = queue

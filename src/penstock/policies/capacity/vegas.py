@@ -4,9 +4,13 @@ import math
 
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
-from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.policies.capacity.counting import CountingWindow
+from penstock.policies.capacity.counting import (
+    CountingWindow,
+    Initial,
+    Largest,
+    require_above,
+)
 
 PROBE_EVERY = 30
 PROBE_SHARE = 0.75  # the original draws it from [0.5, 1); the core has no chance
@@ -24,17 +28,14 @@ class Vegas(CountingWindow):
 
     """
 
-    def __init__(self, *, initial: float = 20, largest: float = 1000) -> None:
+    def __init__(self, *, initial: Initial = 20, largest: Largest = 1000) -> None:
         """Start at `initial`.
 
         Raises:
-            ValueError: an option that cannot work.
+            ValueError: `largest` is below `initial`.
 
         """
-        Rule(low=1).require(initial=initial)
-        Rule(low=initial, infinite=True, why="for it cannot be below initial").require(
-            largest=largest
-        )
+        require_above(initial, largest)
         self.window = float(initial)
         self._largest = largest
         self._shortest_s = math.inf

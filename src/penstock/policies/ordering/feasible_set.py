@@ -1,15 +1,17 @@
 """Feasible-set ordering: first those that can still make it, most pressing first."""
 
 from heapq import heapify, heappop, heappush
+from typing import Annotated
 
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
 
 _Entry = tuple[float, int, Ticket]
-_PRICE = Rule(low=0)
-_PATIENCE = Rule(
-    low=2, whole=True, why="as it counts requests (1 would be plain first come, first served)"
-)
+_Price = Annotated[float, Rule(low=0)]
+_Patience = Annotated[
+    int,
+    Rule(low=2, whole=True, why="as it counts requests (1 would be first come, first served)"),
+]
 
 
 class FeasibleSet:
@@ -33,15 +35,8 @@ class FeasibleSet:
 
     """
 
-    def __init__(self, *, price: float = 1.0, patience: int = 64) -> None:
-        """Start empty.
-
-        Raises:
-            ValueError: `price` is negative, or `patience` no whole number of at least 2.
-
-        """
-        _PRICE.require(price=price)
-        _PATIENCE.require(patience=patience)
+    def __init__(self, *, price: _Price = 1.0, patience: _Patience = 64) -> None:
+        """Start empty."""
         self._price = price
         self._last_of_turn = patience - 1
         # Who waits is said by one dictionary for all three heaps: what is taken stays in them as

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal, cast, get_args
 
-from penstock.core.model import BUCKET_UPPER_TOKENS
 from penstock.core.policy import Admit, DeferFor, Shed, Verdict
 from penstock.core.rule import BrokenRules, Rule
 from penstock.core.signals import PATIENCE_S, Signals
 from penstock.core.ticket import Ticket
 
-Thresholds = Mapping[str, float]
-"""Severity by rung."""
 NEVER = 2.0  # severity ends at 1
 ADMIT = Admit()
-_RUNGS = tuple(name for name, _ in BUCKET_UPPER_TOKENS)
+Rung = Literal["short", "medium", "long", "xlong"]
+_RUNGS: tuple[Rung, ...] = get_args(Rung)
 _SEVERITY = Rule(low=0.0, high=NEVER, why="as severity is from 0 to 1: above 1 is never")
-_RETURNS = Rule(low=0, whole=True)
-_SHARE = Rule(low=0.0, low_is_allowed=False, high=1.0, why="a share of the request's slack")
+Thresholds = Mapping[Rung, Annotated[float, _SEVERITY]]
+"""Severity by rung, the name of a bucket of predicted tokens."""
+_Returns = Annotated[int, Rule(low=0, whole=True)]
+_Share = Annotated[
+    float, Rule(low=0.0, low_is_allowed=False, high=1.0, why="a share of the request's slack")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,6 @@ class Ladder:
         """
         _require_thresholds("defer_at", self.defer_at)
         _require_thresholds("shed_at", self.shed_at)
-        _RETURNS.require(returns=self.returns)
-        _SHARE.require(delay_share=self.delay_share)
 
     def judge(self, ticket: Ticket, signals: Signals, *, now: float) -> Verdict:
         """Return what the rung's thresholds say at this severity."""
@@ -98,14 +99,14 @@ def _ladder(doc: str, defers: Thresholds, sheds: Thresholds) -> Callable[..., La
 
     def ladder(
         *,
-        defer_at: Mapping[str, float] | None = None,
-        shed_at: Mapping[str, float] | None = None,
-        returns: int = 4,
-        delay_share: float = 0.3,
+        defer_at: Thresholds | None = None,
+        shed_at: Thresholds | None = None,
+        returns: _Returns = 4,
+        delay_share: _Share = 0.3,
     ) -> Ladder:
         return Ladder(
-            defers if defer_at is None else defer_at,
-            sheds if shed_at is None else shed_at,
+            cast("Mapping[str, float]", defers if defer_at is None else defer_at),
+            cast("Mapping[str, float]", sheds if shed_at is None else shed_at),
             returns,
             delay_share,
         )

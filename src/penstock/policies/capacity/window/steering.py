@@ -1,6 +1,7 @@
 """The learnt window: at most as many in flight as the provider serves at once."""
 
 import math
+from typing import Annotated
 
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
@@ -19,8 +20,8 @@ RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
 """A window that has never shrunk grows by half, a later one by a quarter, each time that replies
 sent since the last move into a window three quarters in use are back."""
 REFUSED_RATIO = 0.7
-_WINDOW = Rule(low=1, whole=True, why="for below 1 nothing is ever sent")
-_TOKENS = Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")
+_Window = Annotated[float, Rule(low=1, whole=True, why="for below 1 nothing is ever sent")]
+_Tokens = Annotated[float, Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")]
 
 
 class Posterior:
@@ -39,7 +40,7 @@ class Posterior:
     """
 
     def __init__(
-        self, *, start: float = 16, least: float = 1, window_tokens: float = math.inf
+        self, *, start: _Window = 16, least: _Window = 1, window_tokens: _Tokens = math.inf
     ) -> None:
         """Start with a guess that holds until the first replies.
 
@@ -48,12 +49,7 @@ class Posterior:
             least: the window never falls below.
             window_tokens: predicted tokens in flight never exceed this, except for one request.
 
-        Raises:
-            ValueError: below 1 nothing is ever sent, and half a request cannot fly.
-
         """
-        _WINDOW.require(start=start, least=least)
-        _TOKENS.require(window_tokens=window_tokens)
         self.window = float(max(start, least))
         self.because = "start"
         self.evidence: dict[str, float] = {}
