@@ -12,12 +12,15 @@ IMPLIED = {
     "httpx",  # a transport for it imports what the caller's SDK already brought
     "pydantic_core",  # pydantic pins it, and says to import its errors and schemas from there
     # Used where they happen to be installed, each with a fallback that is tested.
-    "opentelemetry",
+    "opentelemetry",  # three packages in one name space
     "lightgbm",
     "tiktoken",
 }
 NOT_IMPORTED_BY_NAME = {
     "uvloop",  # named to asyncio
+    "opentelemetry_api",  # imported as `opentelemetry`, as is the SDK
+    "opentelemetry_sdk",
+    "opentelemetry_exporter_otlp_proto_http",  # found by its entry point, as the variables name it
     "openai",  # the demo runs the SDK in a process of its own
     "anthropic",
     "backports.zstd",  # by name in wire/encoding: part of Python from 3.14 on

@@ -9,17 +9,8 @@ from penstock.calls.estimate import Predictor, TablePredictor, capped, stated
 from penstock.calls.facts import Facts
 from penstock.calls.hints import Hints
 from penstock.calls.spec import RequestSpec
-from penstock.calls.tracing import Trace, Tracer
+from penstock.calls.tracing import Tracer
 from penstock.core.model import Request, TrafficClass
-
-_OPERATIONS = {
-    "chat": "chat",
-    "messages": "chat",
-    "responses": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-}
-"""What the GenAI semantic conventions call the endpoints."""
 
 
 def spec_of_call(endpoint: Endpoint, body: object, facts: Facts, hints: Hints) -> RequestSpec:
@@ -56,7 +47,8 @@ class RequestFactory:
         default_class: for specs that name none; the first of `classes` if None.
         predictor: the class's table if None.
         ttl_s: how long a request may wait if its spec does not say.
-        tracer: traces each request; nobody does if None.
+        tracer: told of each request in its caller's context; give it to the driver's observers
+            too. Nobody traces if None.
 
     Raises:
         ValueError: the default class is not among the classes.
@@ -135,14 +127,6 @@ class RequestFactory:
             inside=inside,
         )
         return request, prediction.learn
-
-    def trace(self, spec: RequestSpec, request: Request) -> Trace | None:
-        """Begin the request's trace, as a child of the caller's."""
-        if self.tracer is None:
-            return None
-        operation = _OPERATIONS.get(spec.endpoint, "")
-        public_id = self.public_id(request.id)
-        return self.tracer.begin(public_id, request, operation=operation, vendor=spec.vendor)
 
     def public_id(self, request_id: int) -> str:
         """Return the id that callers, logs and `penstock explain` use: run and number."""

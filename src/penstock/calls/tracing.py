@@ -1,40 +1,46 @@
-"""What traces of a request's life look like to their makers."""
+"""What those that trace requests look like to their makers."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from penstock.core.events import Dispatch, Reject
+from penstock.calls.spec import RequestSpec
+from penstock.core.events import Action, Event
 from penstock.core.model import Request
 
 
-class Trace(Protocol):
-    """One request's trace. Unlike an observer it is told in the caller's own context."""
-
-    def decided(self, word: Dispatch | Reject) -> None:
-        """Note that it was dispatched or refused."""
-        ...
-
-    def first_token(self) -> None:
-        """Note that the reply began."""
-        ...
-
-    def ended(self, result: str, output_tokens: int | None, prompt_tokens: int | None) -> None:
-        """Note the end: "completed", "failed", "cancelled" or "refused". Called once."""
-        ...
-
-
 class Tracer(Protocol):
-    """Begins traces."""
+    """An observer that is also told of each request in its caller's own context.
 
-    def begin(
-        self, public_id: str, request: Request, *, operation: str, vendor: str
-    ) -> Trace | None:
-        """Begin a trace as a child of the caller's; None if nobody records it.
+    Context variables, such as the caller's current span, are read in `begin`; events and actions
+    may come from any thread.
+    """
+
+    def begin(self, public_id: str, request: Request, spec: RequestSpec) -> None:
+        """Learn of a request that is about to be submitted.
 
         Args:
             public_id: as `penstock explain` takes it.
             request: as the scheduler sees it.
-            operation: "chat", "text_completion", "embeddings"; empty if unknown.
-            vendor: "openai", "anthropic"; empty if unknown.
+            spec: in the caller's words; nothing of it may be kept.
 
         """
+        ...
+
+    def headers(self, request_id: int, host: str, port: int | None) -> Mapping[str, str]:
+        """Return the headers that carry the trace to the provider; none if nobody traces.
+
+        Args:
+            request_id: of a request that was dispatched.
+            host: the provider's; empty if unknown.
+            port: likewise; None if unknown.
+
+        """
+        ...
+
+    def event(self, now: float, event: Event) -> None:
+        """Be shown an event before the scheduler is."""
+        ...
+
+    def action(self, now: float, action: Action) -> None:
+        """Be shown an action before it is carried out."""
         ...

@@ -1,6 +1,5 @@
 """One program's schedulers: one per provider it talks to, all with the same settings."""
 
-import importlib.util
 import logging
 import math
 import os
@@ -28,6 +27,7 @@ from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.guarded import Guard
 from penstock.runtime.telemetry import new_run
 from penstock.runtime.unread import UNREAD_S
+from penstock.telemetry.auto import AutoTracer
 
 if TYPE_CHECKING:
     from penstock.predict.online.guard import GuardedPredictor, TokenPredictor
@@ -77,7 +77,8 @@ class Penstock:
             with a prior of yours), or one of your own; one that fails is stood in for.
         decision_log: where to write decisions; "d.jsonl" becomes "d.HOST.jsonl" for each host.
         observers: shown every event and action of every provider.
-        tracer: traces each call; "auto" makes OpenTelemetry spans if that is installed.
+        tracer: traces each call; "auto" makes OpenTelemetry spans and metrics if the program has
+            set up a provider, or its environment (`OTEL_*`) names where they go.
         queue_ttl_s: how long a call without a deadline may wait.
         unread_s: for how long nobody may read from a streamed reply before its slot is given back;
             the reply can be read on.
@@ -124,7 +125,7 @@ class Penstock:
             default_class=default_class,
             predictor=predictor_of(predictor),
             ttl_s=queue_ttl_s if queue_ttl_s > 0 else math.inf,
-            tracer=_auto_tracer() if tracer == "auto" else tracer,
+            tracer=AutoTracer() if tracer == "auto" else tracer,
         )
         self._log_path = None if decision_log is None else Path(decision_log)
         self._observers = tuple(observers)
@@ -229,7 +230,12 @@ class Penstock:
         )
 
     def _observers_with(self, log: DecisionLog | None) -> list[Observer]:
-        return [*self._observers, *([log] if log is not None else [])]
+        tracer = self.factory.tracer
+        return [
+            *self._observers,
+            *([tracer] if tracer is not None else []),
+            *([log] if log is not None else []),
+        ]
 
     def become(self, other: "Penstock") -> None:
         """Take over the settings of another that is not in use; gates and clients stay.
@@ -308,11 +314,3 @@ if hasattr(os, "register_at_fork"):
 def _log_path(path: Path, name: str, forked_as: str) -> Path:
     host = "" if name == DEFAULT_UPSTREAM else "." + re.sub(r"[^A-Za-z0-9._-]", "_", name)
     return path.with_name(f"{path.stem}{host}{forked_as}{path.suffix}")
-
-
-def _auto_tracer() -> Tracer | None:
-    if importlib.util.find_spec("opentelemetry") is None:
-        return None
-    from penstock.runtime.spans import SpanTracer
-
-    return SpanTracer()

@@ -111,23 +111,28 @@ class App:
                 return
             await self._replay(key, prepared, route, scope, send, room)
 
-    async def _run(self, exchange: Exchange, prepared: Prepared) -> None:
+    async def _run(self, exchange: Exchange, prepared: Prepared, headers: list[Header]) -> None:
         """Let the request wait for its slot, and relay its answer."""
         arrived = self._sidecar.gate.driver.now()
+        telemetry = self._sidecar.telemetry
+        callers = None if telemetry is None else telemetry.enter(headers)
         try:
             await exchange.run()
         finally:
             self._account(prepared, exchange, arrived)
+            if telemetry is not None and callers is not None:
+                telemetry.leave(callers)
 
     async def _answer(self, prepared: Prepared, scope: Scope, send: Send) -> None:
         headers, query = scope["headers"], scope["query_string"]
         progress = progress_of(headers, prepared, send)
         if progress is None:
-            await self._run(Exchange(self._sidecar, prepared, headers, query, send), prepared)
+            exchange = Exchange(self._sidecar, prepared, headers, query, send)
+            await self._run(exchange, prepared, headers)
             return
         exchange = Exchange(self._sidecar, prepared, headers, query, progress.send)
         async with progress.speaking(exchange.told):
-            await self._run(exchange, prepared)
+            await self._run(exchange, prepared, headers)
 
     async def _replay(
         self,
@@ -154,7 +159,7 @@ class App:
             async def call() -> None:
                 with rest:
                     try:
-                        await self._run(exchange, prepared)
+                        await self._run(exchange, prepared, headers)
                     except Exception as error:  # noqa: BLE001 - perhaps nobody listens any more
                         await self._apologise(error, route, scope, replay.take)
 

@@ -13,7 +13,7 @@ from penstock.calls.references import ids_in_reply
 from penstock.core.events import LimitsSeen, RefusalCause
 from penstock.core.model import Request
 from penstock.errors import Refused
-from penstock.proxy.headers import Header, upward
+from penstock.proxy.headers import Header, upward, without_trace
 from penstock.proxy.relaying import (
     BROKEN_MIDWAY,
     CALLER_ERROR,
@@ -129,6 +129,8 @@ class Exchange:
         headers = upward(
             self._caller_headers, keep_credentials=link.wants_caller_key, as_plain=plain_for
         )
+        if traced := slot.trace_headers(link.host, link.port):
+            headers = [*without_trace(headers), *traced.items()]
         answer: Answer | None = None
         try:
             answer = await link.send(

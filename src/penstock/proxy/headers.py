@@ -21,6 +21,8 @@ HOP_BY_HOP = frozenset(
 
 _OURS = frozenset((b"host", b"content-length", b"expect", b"accept-encoding"))
 CREDENTIALS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+TRACE_CONTEXT = frozenset(("traceparent", "tracestate"))
+"""W3C Trace Context, as text."""
 NOT_UP = HOP_BY_HOP | _OURS
 NOT_UP_OWN_KEY = NOT_UP | CREDENTIALS
 
@@ -54,6 +56,11 @@ def upward(
     if named:
         kept = [item for item in kept if item[0] not in named]
     return [(name.decode("ascii"), _text(value)) for name, value in kept]
+
+
+def without_trace(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the headers that go upstream, without the caller's trace context: ours goes on."""
+    return [each for each in headers if each[0] not in TRACE_CONTEXT]
 
 
 def _text(value: bytes) -> str:

@@ -5,8 +5,10 @@ import socket
 from importlib.util import find_spec
 from pathlib import Path
 
+from penstock.errors import ConfigError
 from penstock.proxy.config import Loaded
-from penstock.proxy.config.models import PredictorTable
+from penstock.proxy.config.models import Otel, PredictorTable
+from penstock.proxy.observe.otel import pipeline_of
 from penstock.proxy.predictor_file import start_of, told
 from penstock.runtime.out_file import likely_cause, try_file
 from penstock.schema.problem import Problem, refusal
@@ -27,6 +29,7 @@ def preflight(loaded: Loaded, *, where: str) -> None:
     problems = [
         *_written("log.decisions_path", config.log.decisions_path),
         *_predictor(config.predictor),
+        *_otel(config.otel),
         *_address("server", config.server.host, config.server.port),
     ]
     if config.admin.enabled:
@@ -62,6 +65,16 @@ def _predictor(table: PredictorTable) -> list[Problem]:
                     "it comes with an extra: pip install 'penstock[tokenizer]'")
         ]  # fmt: skip
     return [*_read(table), *_written("predictor.state_path", table.state_path)]
+
+
+def _otel(table: Otel) -> list[Problem]:
+    try:
+        pipeline = pipeline_of(table)
+    except ConfigError as error:
+        return [Problem("otel.enabled", repr(table.enabled), f"cannot be: {error}")]
+    if pipeline is not None:
+        pipeline.close()
+    return []
 
 
 def _read(table: PredictorTable) -> list[Problem]:

@@ -20,6 +20,7 @@ from penstock.proxy.config.checks import is_loopback
 from penstock.proxy.config.models import Admin, Server
 from penstock.proxy.cors import readable_by
 from penstock.proxy.key_refresh import KeyRefresh
+from penstock.proxy.observe.otel import pipeline_of
 from penstock.proxy.observe.outages import Outages
 from penstock.proxy.predicting import attach_predictor
 from penstock.proxy.reload import Reloader
@@ -52,7 +53,8 @@ class Running:
         """
         config = loaded.config
         self._grace_s = config.server.drain_grace_s
-        self.sidecar = Sidecar(loaded)
+        self._pipeline = pipeline_of(config.otel)
+        self.sidecar = Sidecar(loaded, pipeline=self._pipeline)
         driver, run = self.sidecar.driver, self.sidecar.factory.run
         self._log = _decision_log(loaded, run, driver.now())
         if self._log is not None:
@@ -171,6 +173,8 @@ class Running:
             predictor.close()
             if self._log is not None:
                 self._log.close()
+            if self._pipeline is not None:
+                await asyncio.to_thread(self._pipeline.close)
             for signum in handled:
                 loop.remove_signal_handler(signum)
 

@@ -37,6 +37,7 @@ from penstock.runtime.telemetry import new_run
 if TYPE_CHECKING:  # neither is needed before somebody looks
     from penstock.predict import GuardedPredictor
     from penstock.proxy.observe.exposition import Gauge
+    from penstock.telemetry.pipeline import Pipeline
 
 
 class Sidecar:
@@ -53,6 +54,8 @@ class Sidecar:
         lately: what was decided in the last hour, counted.
         dashboard: the page for operators.
         log: the decision log, for its figures; None if there is none.
+        telemetry: OpenTelemetry's spans and metrics; None if nobody wants them.
+        pipeline: exports them; None likewise.
         relayed: how many are relayed beside the scheduler now.
         draining: True from `drain` on.
 
@@ -64,9 +67,12 @@ class Sidecar:
         *,
         predictor: "GuardedPredictor | None" = None,
         observers: Iterable[Observer] = (),
+        pipeline: "Pipeline | None" = None,
     ) -> None:
         """Wire the parts; nothing is dialled and nothing listens yet."""
         config = loaded.config
+        self.pipeline = pipeline
+        self.telemetry = None if pipeline is None else pipeline.telemetry
         self.metrics = Metrics()
         self.guard = Guard(self.metrics.reading_faults.add)
         self.room = BodyRoom(config.server.max_held_bytes)
@@ -75,7 +81,7 @@ class Sidecar:
         self._leaving: dict[asyncio.Task[None], UpstreamClient] = {}
         self._take_links(loaded)
         scheduler = build_scheduler(loaded.settings)
-        self.factory = RequestFactory(loaded.settings.classes, run=new_run())
+        self.factory = RequestFactory(loaded.settings.classes, run=new_run(), tracer=self.telemetry)
         self.driver = Driver(scheduler, observers=observers, guard=self.guard)
         now, wall = self.driver.now(), time.time()
         self.recent = Recent(
@@ -88,6 +94,8 @@ class Sidecar:
         self.driver.observers.append(self.recent)
         self.lately = State(self.factory.run, now=now, wall=wall)
         self.driver.observers.append(self.lately)
+        if self.telemetry is not None:
+            self.driver.observers.append(self.telemetry)
         self.dashboard = DashboardApp(LiveSource(self.lately, self.driver, self.recent))
         self.gate = Gate(self.driver, self.factory)
         self.predictor = LearnedPredictor(predictor, table_of(config))
@@ -133,6 +141,12 @@ class Sidecar:
         yield "penstock_held_body_bytes", "Bytes of callers' bodies, waiting or sent.", {}, held
         yield "penstock_ids_kept", "Ids whose upstream is known.", {}, float(len(self.holders))
         yield "penstock_upstream_connections", "Open connections.", {}, float(connections)
+        if self.pipeline is not None:
+            for reason, spans in self.pipeline.lost.items():
+                labels = {"reason": reason}
+                yield "penstock_otel_lost_spans", "Spans that were lost.", labels, float(spans)
+            queued = float(self.pipeline.queued)
+            yield "penstock_otel_queued_spans", "Spans that wait to be sent.", {}, queued
         if self.predictor.guard is not None:
             yield from _of_predictor(self.predictor.guard, self.predictor.unread)
 

@@ -12,8 +12,6 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from penstock.calls.bounds import MOST_TOKENS
-from penstock.calls.tracing import Trace
-from penstock.core.events import Dispatch, Reject
 from penstock.wire.usage import Usage
 
 logger = logging.getLogger("penstock.runtime")
@@ -117,42 +115,3 @@ def _count(value: Any, guard: Guard) -> int | None:
         guard.hook_failed("usage", what, ValueError(str(count)))
         return None
     return count
-
-
-class GuardedTrace:
-    """A trace whose tracer may raise."""
-
-    __slots__ = ("_guard", "_trace")
-
-    def __init__(self, trace: Trace, guard: Guard) -> None:
-        """Pass everything on to `trace`; `guard` hears of what it raises."""
-        self._trace = trace
-        self._guard = guard
-
-    @classmethod
-    def begun(cls, begin: Callable[[], Trace | None], guard: Guard) -> "GuardedTrace | None":
-        """Return the trace that `begin` begins; None if there is none, or it raised."""
-        try:
-            trace = begin()
-        except Exception as error:  # noqa: BLE001 - logged; the call goes on without a trace
-            guard.hook_failed("tracer", "the tracer failed to begin a trace", error)
-            return None
-        return None if trace is None else cls(trace, guard)
-
-    def decided(self, word: Dispatch | Reject) -> None:
-        """Note that it was dispatched or refused."""
-        self._note("decided", word)
-
-    def first_token(self) -> None:
-        """Note that the reply began."""
-        self._note("first_token")
-
-    def ended(self, result: str, output_tokens: int | None, prompt_tokens: int | None) -> None:
-        """Note the end."""
-        self._note("ended", result, output_tokens, prompt_tokens)
-
-    def _note(self, what: str, *facts: Any) -> None:
-        try:
-            getattr(self._trace, what)(*facts)
-        except Exception as error:  # noqa: BLE001 - logged; the reply is worth more than its trace
-            self._guard.hook_failed("tracer", f"the tracer failed on {what}", error)

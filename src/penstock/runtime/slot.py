@@ -2,10 +2,12 @@
 
 import math
 import random
+from collections.abc import Mapping
 from typing import NoReturn
 
 from penstock.calls.factory import RequestFactory
 from penstock.calls.spec import RequestSpec
+from penstock.calls.tracing import Tracer
 from penstock.core.events import (
     Cancelled,
     Completed,
@@ -20,12 +22,13 @@ from penstock.core.events import (
 from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
-from penstock.runtime.guarded import GuardedTrace, usage_of
+from penstock.runtime.guarded import usage_of
 from penstock.runtime.held import holder_of, holds
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.refusal import Backoff, Meaning, Relay
 from penstock.wire.usage import Usage
 
+_NO_HEADERS: Mapping[str, str] = {}
 _OF_PROVIDER = ("quota", "rate", "upstream")
 """Reasons of refusals that stand on what the provider said."""
 
@@ -55,7 +58,8 @@ class Hold:
         self.request, self._learn = factory.request(
             spec, now=driver.now(), inside=holder_of(driver)
         )
-        self._trace = GuardedTrace.begun(lambda: factory.trace(spec, self.request), driver.guard)
+        if factory.tracer is not None:
+            self._begin_trace(factory.tracer, spec)
         self.upstream = ""
         self.attempts = 0
         self.ended = False
@@ -84,12 +88,30 @@ class Hold:
         """How long it waited for its last dispatch, in seconds since submission."""
         return self._why.waited_s if self._why is not None else 0.0
 
+    def trace_headers(self, host: str = "", port: int | None = None) -> Mapping[str, str]:
+        """Return the headers by which the provider's spans join the caller's trace.
+
+        `traceparent`, and `tracestate` where there is one; none if nobody traces. Ask anew for
+        each attempt.
+
+        Args:
+            host: where the attempt goes, for the attempt's span; empty if unknown.
+            port: likewise; None if unknown.
+
+        """
+        tracer = self._factory.tracer
+        if tracer is None:
+            return _NO_HEADERS
+        try:
+            return tracer.headers(self.request.id, host, port)
+        except Exception as error:  # noqa: BLE001 - logged; the call goes on without a trace
+            self.driver.guard.hook_failed("tracer", "the tracer failed to name its headers", error)
+            return _NO_HEADERS
+
     def first_token(self) -> None:
         """Say that the first token of the reply came; further calls do nothing."""
         if not self._first_token and not self.ended:
             self._first_token = True
-            if self._trace is not None:
-                self._trace.first_token()
             self.driver.tell(FirstToken(self.request.id))
 
     def settle(self, usage: Usage | None = None) -> None:
@@ -179,16 +201,13 @@ class Hold:
         self.ended = True
         if self._epoch != self.driver.epoch:  # the parent's, in a forked child
             return
-        if self._trace is not None:
-            self._close_trace(event)
         self.driver.tell(event)
 
-    def _close_trace(self, event: Event) -> None:
-        assert self._trace is not None
-        if isinstance(event, Completed):
-            self._trace.ended("completed", event.output_tokens, event.prompt_tokens)
-        else:
-            self._trace.ended("cancelled" if isinstance(event, Cancelled) else "failed", None, None)
+    def _begin_trace(self, tracer: Tracer, spec: RequestSpec) -> None:
+        try:
+            tracer.begin(self.id, self.request, spec)
+        except Exception as error:  # noqa: BLE001 - logged; the call goes on without a trace
+            self.driver.guard.hook_failed("tracer", "the tracer failed to begin a trace", error)
 
     def _throttled(self, cause: RefusalCause | str, retry_after_s: float | None) -> None:
         self._check_held("throttled")
@@ -212,8 +231,6 @@ class Hold:
     def _take(self, word: Word) -> None:
         """Hold the slot, or raise what the refusal says."""
         self._why = word.why
-        if self._trace is not None:
-            self._trace.decided(word)
         if isinstance(word, Dispatch):
             self.upstream = word.upstream
             self.attempts += 1
@@ -223,8 +240,6 @@ class Hold:
             self._first_token = False
             return
         self.ended = True
-        if self._trace is not None:
-            self._trace.ended("refused", None, None)
         raise Refused(
             self.id,
             word.reason,

@@ -81,6 +81,7 @@ class AsyncScheduling:
     async def _send(self, request: Any, plan: Plan, slot: Slot) -> Any:
         """Send until there is an answer for the caller."""
         while True:
+            attempt.pass_trace_on(request, slot)
             try:
                 response = await self._inner.handle_async_request(request)
             except self.http.TransportError as error:

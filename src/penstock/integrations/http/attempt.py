@@ -108,6 +108,14 @@ def reopen(response: Any) -> None:
     response.is_stream_consumed = response.is_closed = False
 
 
+def pass_trace_on(request: Any, slot: Hold) -> None:
+    """Let the provider's spans, if it makes any, join the caller's trace."""
+    url = request.url
+    port = url.port or (443 if url.scheme == "https" else 80)
+    for name, value in slot.trace_headers(url.host, port).items():
+        request.headers[name] = value
+
+
 def note_limits(plan: Plan, response: Any) -> None:
     """Tell the scheduler what limits the answer's headers state, if any."""
     stated = _stated(response.headers.raw)

@@ -81,6 +81,7 @@ class SyncScheduling:
     def _send(self, request: Any, plan: Plan, slot: SyncSlot) -> Any:
         """Send until there is an answer for the caller."""
         while True:
+            attempt.pass_trace_on(request, slot)
             try:
                 response = self._inner.handle_request(request)
             except self.http.TransportError as error:

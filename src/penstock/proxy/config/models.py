@@ -466,6 +466,16 @@ class Log(Table):
     )
 
 
+class Otel(Table):
+    """OpenTelemetry. Everything but whether it runs is said by its own `OTEL_*` variables."""
+
+    enabled: bool | None = Field(
+        None,
+        description="Whether traces and metrics are exported. Left out: if the environment names "
+        "an exporter or an endpoint. Needs the extra `penstock[otel]`.",
+    )
+
+
 class Config(Table):
     """What `penstock serve` reads: penstock.toml."""
 
@@ -487,3 +497,4 @@ class Config(Table):
     predictor: PredictorTable = PredictorTable()
     scheduler: SchedulerTable = SchedulerTable()
     log: Log = Log()
+    otel: Otel = Otel()

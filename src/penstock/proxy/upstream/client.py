@@ -27,6 +27,7 @@ class UpstreamClient:
 
     Attributes:
         name: as in the configuration.
+        host, port: where it is reached, behind any proxy.
         vendor: whose API it speaks.
         serves: patterns of the models that it serves.
         wants_caller_key: whether the caller's credentials go along.
@@ -56,7 +57,9 @@ class UpstreamClient:
             table.keep_alive_s,
         )
         self._dated = "/deployments/" in table.base_url
-        self._http = HttpClient(Address.parse(table.base_url), timeouts, through)
+        address = Address.parse(table.base_url)
+        self.host, self.port = address.host, address.port
+        self._http = HttpClient(address, timeouts, through)
         self._dial_s = table.connect_timeout_s
         self._key_header_name = table.key_header
         self.use_key(key)

@@ -1,0 +1,1 @@
+"""OpenTelemetry: spans, metrics and trace context. Loaded only where somebody wants them."""

@@ -1,0 +1,183 @@
+"""What is measured: the conventions' histograms, and counts of ours that cost a dictionary."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from weakref import WeakKeyDictionary
+
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Histogram,
+    Meter,
+    MeterProvider,
+    Observation,
+)
+
+from penstock.telemetry.conventions import (
+    EMBEDDINGS,
+    INFERENCE,
+    OPERATION,
+    SECONDS,
+    TOKEN_TYPE,
+    TOKENS,
+    Opted,
+)
+
+Labels = Mapping[str, str | int]
+_Key = tuple[tuple[str, str | int], ...]
+
+
+class Sums:
+    """Sums by labels, read when somebody collects them."""
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self._sums: defaultdict[_Key, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    def add(self, amount: float, labels: Labels) -> None:
+        """Add; from any thread."""
+        key = tuple(labels.items())
+        with self._lock:
+            self._sums[key] += amount
+
+    def put(self, value: float, labels: Labels) -> None:
+        """Replace what is there."""
+        with self._lock:
+            self._sums[tuple(labels.items())] = value
+
+    def clear(self) -> None:
+        """Start afresh, in a forked child; a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+        self._sums.clear()
+
+    def observed(self, _options: CallbackOptions) -> Iterable[Observation]:
+        """Return what is there, for a collection."""
+        with self._lock:
+            return [Observation(value, dict(key)) for key, value in self._sums.items()]
+
+
+class Instruments:
+    """The instruments of one meter provider, shared by all that report to it."""
+
+    def __init__(self, meter: Meter, names: Opted) -> None:
+        """Make them."""
+        self._meter = meter
+        self._names = names
+        self._spans_of_time: dict[str, Histogram] = {}
+        self._token_counts: dict[str, Histogram] = {}
+        self.queue = self._seconds("penstock.queue.duration", "From arrival to first dispatch.")
+        self.attempts = self._counter("penstock.attempts", "{attempt}", "Attempts, by their end.")
+        self.refusals = self._counter("penstock.refusals", "{request}", "Requests refused here.")
+        self.deferrals = self._counter("penstock.deferrals", "{deferral}", "Requests held back.")
+        self.in_flight = self._level("penstock.in_flight", "{request}", "Requests in flight.")
+        self.backlog = self._level("penstock.backlog", "{request}", "Requests waiting.")
+        self.window = Sums()
+        meter.create_observable_gauge(
+            "penstock.window", [self.window.observed], "{request}", "Requests allowed in flight."
+        )
+        usage = "gen_ai.client.inference.usage"
+        self._used = {
+            kind: self._counter(f"{usage}.{kind}_tokens", "{token}", "Tokens used.")
+            for kind in (("input", "output", "cache_read.input") if names.new else ())
+        }
+
+    def took(self, duration_s: float, labels: Labels) -> None:
+        """Note how long an operation took; `error.type` among its labels if it did not succeed."""
+        for name in self._named(labels, "duration"):
+            self._seconds(name, "How long an operation took, retries and waits included.").record(
+                duration_s, labels
+            )
+
+    def first_chunk(self, after_s: float, labels: Labels) -> None:
+        """Note when the first piece of a streamed reply came, from the operation's start."""
+        for name in self._named(labels, "time_to_first_chunk", inference_only=True):
+            self._seconds(name, "From an operation's start to the first piece.").record(
+                after_s, labels
+            )
+
+    def used(
+        self,
+        input_tokens: int | None,
+        output_tokens: int | None,
+        cached_tokens: int | None,
+        labels: Labels,
+    ) -> None:
+        """Note what a reply used, as far as it is known."""
+        operation = str(labels[OPERATION])
+        for kind, count in (("input", input_tokens), ("output", output_tokens)):
+            if count is None:
+                continue
+            if self._names.old:
+                self._tokens("gen_ai.client.token.usage").record(
+                    count, {**labels, TOKEN_TYPE: kind}
+                )
+            if self._names.new and operation in INFERENCE:
+                self._used[kind].add(count, labels)
+                self._tokens(f"gen_ai.client.inference.operation.{kind}_tokens").record(
+                    count, labels
+                )
+            elif self._names.new and operation == EMBEDDINGS and kind == "input":
+                self._tokens("gen_ai.client.embeddings.operation.input_tokens").record(
+                    count, labels
+                )
+        if cached_tokens is not None and self._names.new and operation in INFERENCE:
+            self._used["cache_read.input"].add(cached_tokens, labels)
+
+    def forked(self) -> None:
+        """Forget what the parent has in flight."""
+        self.in_flight.clear()
+        self.backlog.clear()
+
+    def _named(self, labels: Labels, what: str, *, inference_only: bool = False) -> Iterator[str]:
+        """Yield the metric's old name and its new one; where there is no new one, the old."""
+        operation = labels[OPERATION]
+        group = "operation"
+        if operation in INFERENCE:
+            group = "inference"
+        elif operation == EMBEDDINGS and not inference_only:
+            group = "embeddings"
+        if self._names.old or group == "operation":
+            yield f"gen_ai.client.operation.{what}"
+        if self._names.new and group != "operation":
+            yield f"gen_ai.client.{group}.{what}"
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        found = self._spans_of_time.get(name)
+        if found is None:
+            found = self._spans_of_time[name] = self._meter.create_histogram(
+                name, "s", text, explicit_bucket_boundaries_advisory=SECONDS
+            )
+        return found
+
+    def _tokens(self, name: str) -> Histogram:
+        found = self._token_counts.get(name)
+        if found is None:
+            found = self._token_counts[name] = self._meter.create_histogram(
+                name,
+                "{token}",
+                "Tokens of one operation.",
+                explicit_bucket_boundaries_advisory=TOKENS,
+            )
+        return found
+
+    def _counter(self, name: str, unit: str, text: str) -> Sums:
+        sums = Sums()
+        self._meter.create_observable_counter(name, [sums.observed], unit, text)
+        return sums
+
+    def _level(self, name: str, unit: str, text: str) -> Sums:
+        sums = Sums()
+        self._meter.create_observable_up_down_counter(name, [sums.observed], unit, text)
+        return sums
+
+
+_MADE: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
+
+
+def instruments_of(provider: MeterProvider, names: Opted) -> Instruments:
+    """Return the provider's instruments; an SDK keeps one callback of an instrument's name."""
+    found = _MADE.get(provider)
+    if found is None:
+        found = _MADE[provider] = Instruments(provider.get_meter("penstock"), names)
+    return found
