@@ -108,6 +108,7 @@ docs: .venv/.dev
 
 bench: .venv/.dev
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+	@echo "== benchmarks/storm"; $(BIN)/python -m benchmarks.storm
 
 # Faults at random on both sides of every door, in virtual time: make chaos SEEDS=20 REQUESTS=12500
 SEEDS ?= 20

@@ -6,7 +6,7 @@ import pytest
 from penstock.experiments.paper import paper_directory, read_paper
 from penstock.experiments.regret import CellRegret, Scored, near_best, search_cells
 from penstock.experiments.search_space import Stacks, stack_name
-from penstock.sim.scenario import read_policy
+from penstock.sim.scenario import read_scenario
 from tests.experiments.specimens import Counting, bench, small_paper
 
 LIMITS = read_paper(paper_directory()).special["regret"]
@@ -38,8 +38,15 @@ def test_every_stack_that_may_be_tried_can_be_built(propose: Any) -> None:
     proposed = propose(STACKS, every)
 
     assert len({stack_name(policy) for policy in proposed}) == len(proposed)
-    for policy in [*proposed, LIMITS["direct"], *LIMITS["references"]]:
-        read_policy(policy, where="stack")
+    every = [*proposed, LIMITS["direct"], *LIMITS["references"]]
+    policies = {f"stack {number}": policy for number, policy in enumerate(every)}
+    scenario = {
+        "provider": {"model": "slots"},
+        "workload": {"rate_per_s": 1.0, "requests": 1},
+        "policies": policies,
+    }
+
+    assert len(read_scenario(scenario).policies) == len(every)
 
 
 def test_names_tell_stacks_apart_and_hide_what_never_binds() -> None:

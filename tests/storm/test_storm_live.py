@@ -1,4 +1,4 @@
-"""The storm over real sockets: two short ones at a time. benchmarks/bench_storm_live.py plays
+"""The storm over real sockets: two short ones at a time. python -m benchmarks.storm plays
 the full minute, in every dialect of refusal."""
 
 import asyncio
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.experiments.live.storm import Played, Storm, play_storm
+from benchmarks.storm.play import Played, Storm, play_storm
 
-# How much of the goodput is back after 30 s (0.95) depends on the machine too: bench_storm_live.
+# How much of the goodput is back after 30 s depends on the machine: the benchmark asserts it.
 BRIEF = Storm(calm_s=4.0, storm_s=4.0, recovery_s=3.0, measured_s=2.0)
 
 

@@ -56,7 +56,6 @@ class SafePredictor:
         self._predictor = predictor
         self._table = TablePredictor()
         self._told = False
-        self.failures = 0
 
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the predictor's word, or the table's if it has none."""
@@ -81,7 +80,6 @@ class SafePredictor:
         return prediction
 
     def _failed(self, doing: str, error: Exception) -> None:
-        self.failures += 1
         if not self._told:
             self._told = True
             logger.warning(

@@ -20,7 +20,7 @@ from penstock.schema.policies import (
     OrderingPolicy,
     OverloadPolicy,
 )
-from penstock.schema.problem import Collected, Mistakes, refusal
+from penstock.schema.problem import Collected, refusal
 from penstock.schema.reading import read
 from penstock.schema.toml import read_toml
 from penstock.schema.types import Complaints, Items, Table
@@ -267,19 +267,6 @@ class ScenarioFile(Table):
         return tuple(
             ClassPlan(name, table.buckets, table.weight) for name, table in self.classes.items()
         )
-
-
-def read_policy(table: Mapping[str, Any], *, where: str) -> PolicyPlan:
-    """Return the plan; an empty table is penstock's default stack.
-
-    Raises:
-        ConfigError: an unknown key or layer, or a number against its rule; the text names all.
-
-    """
-    reading = read(PolicyTable, table)
-    if reading.problems or reading.table is None:
-        raise Mistakes([problem.below(where) for problem in reading.problems])
-    return reading.table.plan()
 
 
 def settings_of(

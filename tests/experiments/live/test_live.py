@@ -3,9 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
+from penstock.experiments.children import LiveError
 from penstock.experiments.live.compare import Pair, live_job, live_table, run_live
-from penstock.experiments.live.processes import LiveError, sidecar_and_mock, sidecar_config, toml_of
+from penstock.experiments.live.processes import sidecar_and_mock, sidecar_config
 from penstock.experiments.measure import run_job
 from penstock.experiments.paper import paper_directory, read_paper
 from penstock.proxy.config import loads
@@ -36,7 +38,7 @@ def test_a_workload_goes_through_a_real_sidecar_and_every_request_comes_back() -
 
 
 def test_the_sidecar_is_told_the_classes_and_the_stack_of_the_scenario() -> None:
-    loaded = loads(toml_of(sidecar_config("http://127.0.0.1:9", LIVE["policies"]["fifo"])))
+    loaded = loads(tomli_w.dumps(sidecar_config("http://127.0.0.1:9", LIVE["policies"]["fifo"])))
 
     assert loaded.settings.stack.allocation.kind == "fifo"
     assert loaded.settings.stack.capacity.options == {"window": 8}

@@ -47,14 +47,11 @@ class KeptShare:
 
     Attributes:
         satisfaction: penstock's deadline satisfaction. oracle: that of the arm that was told.
-        short_p95_s, oracle_short_p95_s: likewise; None where no short request completed.
 
     """
 
     satisfaction: float
     oracle: float
-    short_p95_s: float | None
-    oracle_short_p95_s: float | None
 
     @classmethod
     def of(cls, penstock: Metrics, oracle: Metrics) -> "KeptShare":
@@ -62,8 +59,6 @@ class KeptShare:
         return cls(
             penstock.deadline_satisfaction,
             oracle.deadline_satisfaction,
-            penstock.short_p95_s,
-            oracle.short_p95_s,
         )
 
     @property

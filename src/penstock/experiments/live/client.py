@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from penstock.experiments.live.processes import LiveError
+from penstock.experiments.children import LiveError
 from penstock.metrics import Outcome, Record
 from penstock.sim.workload import Load, Workload
 
@@ -23,14 +23,12 @@ class Answered:
         record: for the metrics.
         status: HTTP.
         decision: what the sidecar says that it did; empty where there was none.
-        queue_s: how long it was held back by the sidecar.
 
     """
 
     record: Record
     status: int
     decision: str
-    queue_s: float
 
 
 async def send_workload(
@@ -110,7 +108,6 @@ async def _send(
         Record(load.bucket, sent_at, deadline, ended_at, _outcome(reply.status, decision)),
         reply.status,
         decision,
-        float(reply.headers.get("x-penstock-queue-ms", 0)) / 1000,
     )
 
 

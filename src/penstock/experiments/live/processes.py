@@ -1,26 +1,17 @@
 """Starts `penstock mock` and `penstock serve` as processes of their own, and ends them."""
 
 import asyncio
-import json
-import re
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from penstock.errors import PenstockError
+import tomli_w
+
+from penstock.experiments.children import child
 from penstock.experiments.job import Table, overlay
 from penstock.sim.scenario import DEFAULT_CLASSES
-
-START_S = 30.0
-STOP_S = 10.0
-_URL = re.compile(r"https?://[^\s/]+")
-
-
-class LiveError(PenstockError):
-    """A process did not start or did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +39,20 @@ async def sidecar_and_mock(
 
     """
     mock_file, sidecar_file = folder / "mock.toml", folder / "penstock.toml"
-    mock_file.write_text(toml_of({"provider": provider}), "utf-8")
-    async with AsyncExitStack() as stack:
-        mock_url = await stack.enter_async_context(
-            _process("mock", "--port", "0", "--config", str(mock_file))
+    mock_file.write_text(tomli_w.dumps({"provider": provider}), "utf-8")
+    stack = ExitStack()
+    try:
+        (mock_url,) = await asyncio.to_thread(
+            stack.enter_context, child("mock", "--port", "0", "--config", str(mock_file))
         )
         config = overlay(sidecar_config(mock_url, policy), more or {})
-        sidecar_file.write_text(toml_of(config), "utf-8")
-        sidecar_url = await stack.enter_async_context(
-            _process("serve", "--config", str(sidecar_file))
+        sidecar_file.write_text(tomli_w.dumps(config), "utf-8")
+        (sidecar_url,) = await asyncio.to_thread(
+            stack.enter_context, child("serve", "--config", str(sidecar_file))
         )
         yield Urls(sidecar_url, mock_url)
+    finally:
+        await asyncio.to_thread(stack.close)
 
 
 def sidecar_config(mock_url: str, policy: Table) -> dict[str, Any]:
@@ -83,70 +77,3 @@ def sidecar_config(mock_url: str, policy: Table) -> dict[str, Any]:
             if layer != "limits"
         },
     }
-
-
-@asynccontextmanager
-async def _process(command: str, *arguments: str) -> AsyncIterator[str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "penstock.cli.main",
-        command,
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    drain: asyncio.Task[None] | None = None
-    try:
-        url = await _url_of(process, command)
-        drain = asyncio.create_task(_drain(process))
-        yield url
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        if drain is not None:
-            await drain
-
-
-async def _url_of(process: asyncio.subprocess.Process, command: str) -> str:
-    said: list[str] = []
-    try:
-        async with asyncio.timeout(START_S):
-            while line := await _line(process):
-                said.append(line)
-                found = _URL.search(line)
-                if found and "listen" in line:
-                    return found.group()
-    except TimeoutError:
-        said.append(f"(nothing more in {START_S:g} s)")
-    raise LiveError(f"penstock {command} did not start: {' / '.join(said).strip()}")
-
-
-async def _line(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None  # piped above
-    return (await process.stdout.readline()).decode(errors="replace")
-
-
-async def _drain(process: asyncio.subprocess.Process) -> None:
-    """Read what it says so that it never blocks on a full pipe."""
-    while await _line(process):
-        pass
-
-
-def toml_of(document: Mapping[str, Any]) -> str:
-    """Write tables as TOML: one inline value a line, which JSON's text is for what we have."""
-    return "".join(f"{name} = {_value(value)}\n" for name, value in document.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{name} = {_value(each)}" for name, each in value.items())
-        return "{" + inner + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(each) for each in value) + "]"
-    return json.dumps(value)

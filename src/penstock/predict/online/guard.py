@@ -43,8 +43,7 @@ class GuardCounts:
         predicted: estimates that came from the predictor.
         fallbacks: estimates that did not, by cause: "raised", "slow", "invalid", "stale", "off".
         learned: replies that the predictor learned from.
-        learn_failures: replies it raised on.
-        learn_dropped: replies that found its queue full.
+        learn_failures: replies it raised on, or that found its queue full.
         last_error: type and text of the last exception, "" if none.
 
     """
@@ -53,7 +52,6 @@ class GuardCounts:
     fallbacks: Counter[str] = field(default_factory=Counter)
     learned: int = 0
     learn_failures: int = 0
-    learn_dropped: int = 0
     last_error: str = ""
 
 
@@ -137,7 +135,7 @@ class GuardedPredictor:
         if self._worker is None:
             work()
         elif not self._worker.post(work):
-            self.counts.learn_dropped += 1
+            self.counts.learn_failures += 1
 
     def save(self, path: Path) -> None:
         """Save what penstock's own predictor has learned; other threads may go on meanwhile.

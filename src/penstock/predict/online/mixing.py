@@ -51,12 +51,6 @@ class ExpertMix:
         total = sum(raw)
         return [weight / total for weight in raw]
 
-    def restart(self, expert: int, *, lag: float) -> None:
-        """Put an expert `lag` behind the best in every group: it has to earn its weight."""
-        for losses in (*(losses for _, losses in self.groups.items()), self._start):
-            losses[expert] = min(losses) + lag
-        self.total[expert] = min(self.total)
-
     def learn(self, group: str, errors: Sequence[float]) -> None:
         """Book each expert's absolute error, at most `_ERROR_MAX` each."""
         own = self.groups.use(group, lambda: list(self._start))

@@ -175,11 +175,6 @@ class Admin(Table):
         if self.token_env is not None and self.token_file is not None:
             yield "token_file", "leaves token_env without use: drop one of the two"
 
-    @property
-    def has_token(self) -> bool:
-        """Whether the pages ask for one."""
-        return self.token_env is not None or self.token_file is not None
-
 
 class LimitsTable(Table):
     """Limits that the upstream's terms state; left out means unlimited or learnt from headers."""

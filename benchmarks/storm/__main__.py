@@ -1,6 +1,6 @@
 """A storm over real sockets: 100 callers, a provider that refuses everything for a minute.
 
-    python benchmarks/bench_storm_live.py [--storm 60] [--seed 1] [--json FILE]
+    python -m benchmarks.storm [--storm 60] [--seed 1] [--json FILE]
 
 Four storms at the same time, each through a `penstock serve` and a `penstock mock` of its own: 529,
 503, 429 without a word, and 429 with `retry-after: 2`. Half a second before it begins, the provider
@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from penstock.experiments.live.storm import Played, Storm, play_storm
+from benchmarks.storm.play import Played, Storm, play_storm
 
 KINDS: tuple[tuple[int, float | None], ...] = ((529, None), (503, None), (429, None), (429, 2.0))
 HEAD = (
