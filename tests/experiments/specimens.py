@@ -6,11 +6,12 @@ from typing import Any
 
 from penstock.experiments.bench import Bench
 from penstock.experiments.job import Job
-from penstock.experiments.outcome import RunOutcome, Shed
+from penstock.experiments.outcome import RunOutcome
 from penstock.experiments.paper import paper_directory
 from penstock.experiments.pool import Batch, Here, Workers
 from penstock.experiments.results import Cell
 from penstock.experiments.store import Store
+from penstock.sim.engine import Rejection
 from tests.experiments.jobs import job
 
 
@@ -42,7 +43,7 @@ def outcome(
     short_p90_s: float = 0.25,
     long_p90_s: float = 4.0,
     shed: dict[str, int] | None = None,
-    refusals: tuple[Shed, ...] = (),
+    refusals: tuple[Rejection, ...] = (),
 ) -> RunOutcome:
     """A run with these figures; the rest is of no matter."""
     return RunOutcome(

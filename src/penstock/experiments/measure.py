@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 
 from penstock.errors import ProtocolError
 from penstock.experiments.job import Job
-from penstock.experiments.outcome import GROUPS, RunOutcome, Shed
+from penstock.experiments.outcome import GROUPS, RunOutcome
 from penstock.metrics import BUCKETS, Outcome, Record, measure, nearest_rank
-from penstock.sim.engine import Run
+from penstock.sim.engine import Rejection, Run
 from penstock.sim.scenario import read_scenario
 from penstock.sim.simulate import run_one
 
@@ -43,13 +43,10 @@ def run_job(job: Job) -> RunOutcome:
 
 def outcome_of(run: Run) -> RunOutcome:
     """Return the figures of a simulated run."""
-    refusals = tuple(
-        Shed(r.at, r.bucket, r.reason, r.rung, r.cost_tokens, r.severity) for r in run.refusals
-    )
-    return outcome_of_records(run.records, refusals)
+    return outcome_of_records(run.records, tuple(run.refusals))
 
 
-def outcome_of_records(records: list[Record], refusals: tuple[Shed, ...] = ()) -> RunOutcome:
+def outcome_of_records(records: list[Record], refusals: tuple[Rejection, ...] = ()) -> RunOutcome:
     """Return the figures of any run, simulated or live."""
     metrics = asdict(measure(records))
     submitted = Counter(r.bucket for r in records)

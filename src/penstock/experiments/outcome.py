@@ -4,26 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from penstock.sim.engine import Rejection
+
 GROUPS = {"short": ("short",), "medium": ("medium",), "long": ("long", "xlong")}
 """Groups of buckets whose latencies are kept; `long` covers xlong, as `long_p90_s` does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shed:
-    """One refused request and its grounds, as the decision log gives them.
-
-    Attributes:
-        bucket: by the true length. rung: by the predicted one.
-        at: seconds from the start.
-
-    """
-
-    at: float
-    bucket: str
-    reason: str
-    rung: str
-    cost_tokens: float
-    severity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +30,7 @@ class RunOutcome:
     submitted: Mapping[str, int]
     in_time: Mapping[str, int]
     latencies_s: Mapping[str, list[float]] = field(default_factory=dict)
-    refusals: tuple[Shed, ...] = ()
+    refusals: tuple[Rejection, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and dictionaries that `from_json` reads back to the same outcome."""
@@ -68,5 +52,5 @@ class RunOutcome:
             submitted=plain["submitted"],
             in_time=plain["in_time"],
             latencies_s=plain["latencies_s"],
-            refusals=tuple(Shed(*row) for row in plain["refusals"]),
+            refusals=tuple(Rejection(*row) for row in plain["refusals"]),
         )

@@ -78,7 +78,7 @@ class Habits:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejection:
     """One refusal with what the scheduler gave as its grounds.
 
     Attributes:
@@ -107,7 +107,7 @@ class Run:
     """
 
     records: list[Record]
-    refusals: list[Refused]
+    refusals: list[Rejection]
     attempts: int
 
 
@@ -141,7 +141,7 @@ class Engine:
         self._loads: tuple[Load, ...] = ()
         self._ended: dict[int, tuple[float, Outcome]] = {}
         self._deferrals: dict[int, int] = {}
-        self._refusals: list[Refused] = []
+        self._refusals: list[Rejection] = []
         self._attempts = 0
 
     def run(self, workload: Workload) -> Run:
@@ -306,7 +306,7 @@ class Engine:
         outcome = Outcome.FAILED if action.reason == "upstream" else Outcome.SHED
         self._ended[request.id] = (now, outcome)
         self._refusals.append(
-            Refused(
+            Rejection(
                 request.id,
                 now,
                 bucket,

@@ -5,15 +5,15 @@ import pytest
 
 from penstock.experiments.claims.finding import Finding
 from penstock.experiments.claims.verdicts import CLAIMS, examinable, verdicts
-from penstock.experiments.outcome import Shed
 from penstock.experiments.paper import Experiment, Regime, Variant, paper_directory, read_paper
 from penstock.experiments.results import Cell, Results
+from penstock.sim.engine import Rejection
 from tests.experiments.specimens import cell
 
 PUBLISHED = read_paper(paper_directory()).published
 REGIMES = ("balanced/medium", "balanced/high", "heavy/medium", "heavy/high")
-EXPLAINED = Shed(
-    at=3.0, bucket="xlong", reason="shed", rung="xlong", cost_tokens=2048, severity=0.8
+EXPLAINED = Rejection(
+    1, at=3.0, bucket="xlong", reason="shed", rung="xlong", cost_tokens=2048, severity=0.8
 )
 
 
@@ -99,7 +99,7 @@ def test_p4_breaks_by_lost_deadlines_or_by_grown_latency() -> None:
         assert not finding("P4", results("noise", broken)).holds
 
 
-def p5(refusals: tuple[Shed, ...]) -> Results:
+def p5(refusals: tuple[Rejection, ...]) -> Results:
     variants = ("quota_tiered", "short_priority", "fair_queuing", "drr", "fifo", "direct")
     cells = everywhere(**{name: cell(p95_s=9.0) for name in variants})
     full = cell(completion=0.95, p95_s=5.0, refusals=refusals)
@@ -116,8 +116,8 @@ def test_p5_holds_when_policies_part_and_every_refusal_is_explained() -> None:
 
 
 def test_p5_breaks_without_refusals_or_with_one_that_is_not_explained() -> None:
-    unexplained = Shed(
-        at=3.0, bucket="xlong", reason="shed", rung="", cost_tokens=2048, severity=0.8
+    unexplained = Rejection(
+        1, at=3.0, bucket="xlong", reason="shed", rung="", cost_tokens=2048, severity=0.8
     )
 
     assert not finding("P5", p5(())).holds

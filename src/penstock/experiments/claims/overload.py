@@ -5,9 +5,9 @@ from itertools import pairwise
 
 from penstock.experiments.claims.finding import Claim, Finding, points
 from penstock.experiments.job import Table
-from penstock.experiments.outcome import Shed
 from penstock.experiments.results import Cell, Results
 from penstock.metrics import BUCKETS
+from penstock.sim.engine import Rejection
 
 P5_VARIANTS = ("full", "quota_tiered", "short_priority", "fair_queuing", "drr", "fifo", "direct")
 HEAVY = ("heavy/medium", "heavy/high", "storm")
@@ -23,7 +23,7 @@ _OBJECTIVES = (
 def examine_p5(results: Results, band: Table) -> Finding:
     """Return how far the policies part in the heavy regimes, and whether sheds are explained."""
     spread, tail = {}, {}
-    sheds: list[Shed] = []
+    sheds: list[Rejection] = []
     compared = {"policies": P5_VARIANTS, "overload": ("cost_ladder", *P7_RIVALS)}
     for experiment, regime in [(e, r) for e in compared for r in HEAVY if r in results.regimes(e)]:
         cells = [results.cell(experiment, regime, v) for v in compared[experiment]]
@@ -79,7 +79,7 @@ def examine_p7(results: Results, band: Table) -> Finding:
     return Finding(measured, holds, f"{short_shed} short requests shed, {first}, {front}")
 
 
-def _is_explained(shed: Shed) -> bool:
+def _is_explained(shed: Rejection) -> bool:
     return shed.rung in BUCKETS and shed.cost_tokens > 0 and 0 <= shed.severity <= 1
 
 

@@ -50,26 +50,22 @@ def _whole(value: float) -> str:
     return str(max(0, math.floor(value)))
 
 
-def _openai(limits: Limits, _unix_now_s: float) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for name in ("requests", "tokens"):
-        if name in limits:
-            limit = limits[name]
-            out[f"x-ratelimit-limit-{name}"] = _whole(limit.limit)
-            out[f"x-ratelimit-remaining-{name}"] = _whole(limit.remaining)
-            out[f"x-ratelimit-reset-{name}"] = go_duration(limit.reset_s)
-    return out
+def _ratelimit(
+    names: Mapping[str, str], duration: Callable[[float], str]
+) -> Callable[[Limits, float], dict[str, str]]:
+    """Return the writer of `x-ratelimit-*` headers, whose last words stand for these limits."""
 
+    def write(limits: Limits, _unix_now_s: float) -> dict[str, str]:
+        out: dict[str, str] = {}
+        for word, name in names.items():
+            if name in limits:
+                limit = limits[name]
+                out[f"x-ratelimit-limit-{word}"] = _whole(limit.limit)
+                out[f"x-ratelimit-remaining-{word}"] = _whole(limit.remaining)
+                out[f"x-ratelimit-reset-{word}"] = duration(limit.reset_s)
+        return out
 
-def _azure(limits: Limits, _unix_now_s: float) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for name in ("requests", "tokens"):
-        if name in limits:
-            limit = limits[name]
-            out[f"x-ratelimit-limit-{name}"] = _whole(limit.limit)
-            out[f"x-ratelimit-remaining-{name}"] = _whole(limit.remaining)
-            out[f"x-ratelimit-reset-{name}"] = str(math.ceil(limit.reset_s))
-    return out
+    return write
 
 
 def _anthropic(limits: Limits, unix_now_s: float) -> dict[str, str]:
@@ -84,26 +80,11 @@ def _anthropic(limits: Limits, unix_now_s: float) -> dict[str, str]:
     return out
 
 
-def _groq(limits: Limits, _unix_now_s: float) -> dict[str, str]:
-    """Groq's `requests` headers speak of a day, its `tokens` headers of a minute."""
-    out: dict[str, str] = {}
-    for word, name in (("requests", "requests_per_day"), ("tokens", "tokens")):
-        if name in limits:
-            limit = limits[name]
-            out[f"x-ratelimit-limit-{word}"] = _whole(limit.limit)
-            out[f"x-ratelimit-remaining-{word}"] = _whole(limit.remaining)
-            out[f"x-ratelimit-reset-{word}"] = go_duration(limit.reset_s)
-    return out
-
-
-def _plain(_limits: Limits, _unix_now_s: float) -> dict[str, str]:
-    return {}
-
-
+_MINUTE = {"requests": "requests", "tokens": "tokens"}
 _WRITERS: dict[str, Callable[[Limits, float], dict[str, str]]] = {
-    "openai": _openai,
-    "azure": _azure,
+    "openai": _ratelimit(_MINUTE, go_duration),
+    "azure": _ratelimit(_MINUTE, lambda seconds: str(math.ceil(seconds))),
     "anthropic": _anthropic,
-    "groq": _groq,
-    "plain": _plain,
+    "groq": _ratelimit({"requests": "requests_per_day", "tokens": "tokens"}, go_duration),
+    "plain": lambda _limits, _unix_now_s: {},
 }

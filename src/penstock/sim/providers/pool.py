@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.sim.chance import unit
-from penstock.sim.params import count, not_negative, one_of, positive
+from penstock.sim.params import count, one_of
 from penstock.sim.providers.base import (
     Happening,
     Job,
@@ -14,14 +14,14 @@ from penstock.sim.providers.base import (
     Refusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
-from penstock.sim.providers.demand import Jittered
 from penstock.sim.providers.sharing import SharingServer
+from penstock.sim.providers.slots import SlotsParams
 
 _ROUTE_STREAM = 0x524F
 
 
 @dataclass(frozen=True, slots=True)
-class PoolParams(Jittered):
+class PoolParams(SlotsParams):
     """So many replicas, each as `slots` is.
 
     Attributes:
@@ -34,20 +34,9 @@ class PoolParams(Jittered):
 
     """
 
-    replicas: int = count(4, high=10_000)
     slots: int = count(4)
+    replicas: int = count(4, high=10_000)
     routing: str = one_of("random", "round_robin", "least")
-    tokens_per_s: float = positive(200.0, low=1e-3)
-    ttft_s: float = not_negative(0.15)
-    beta: float = not_negative(0.0, high=1e3)
-
-    def places(self) -> float:
-        """Return the number of slots of one replica."""
-        return self.slots
-
-    def speeds(self, active: int) -> tuple[float, float]:
-        """Return (prefill seconds per second, tokens per second) of each in one replica."""
-        return 1.0, self.tokens_per_s / (1.0 + self.beta * active)
 
 
 class PoolServer(NoLimits):

@@ -1,4 +1,4 @@
-"""`shared`: processor sharing, no queue inside; everyone slows down together."""
+"""`shared` and `thrash`: processor sharing, no queue inside; everyone slows down together."""
 
 import math
 from dataclasses import dataclass
@@ -29,4 +29,24 @@ class SharedParams(Jittered):
     def speeds(self, active: int) -> tuple[float, float]:
         """Return (prefill seconds per second, tokens per second) of each active request."""
         share = min(1.0, self.capacity / active)
+        return share, self.tokens_per_s * share
+
+
+@dataclass(frozen=True, slots=True)
+class ThrashParams(SharedParams):
+    """As `shared`, but beyond capacity the total falls as (capacity/n)^theta.
+
+    What preemption of the KV cache looks like from outside: work is thrown away and done again.
+    Each request thus emits tokens_per_s x (capacity/n)^(1 + theta).
+
+    Source:
+        PAPER.md's provider models; the constants are ours.
+
+    """
+
+    theta: float = not_negative(0.5, high=10.0)
+
+    def speeds(self, active: int) -> tuple[float, float]:
+        """Return (prefill seconds per second, tokens per second) of each active request."""
+        share = min(1.0, self.capacity / active) ** (1.0 + self.theta)
         return share, self.tokens_per_s * share

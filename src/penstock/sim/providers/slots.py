@@ -1,4 +1,4 @@
-"""`slots`: so many concurrent places and a hidden first-come-first-served queue."""
+"""`slots` and `serial`: so many places, or one, and a hidden first-come-first-served queue."""
 
 from dataclasses import dataclass
 
@@ -30,3 +30,19 @@ class SlotsParams(Jittered):
     def speeds(self, active: int) -> tuple[float, float]:
         """Return (prefill seconds per second, tokens per second) of each active request."""
         return 1.0, self.tokens_per_s / (1.0 + self.beta * active)
+
+
+@dataclass(frozen=True, slots=True)
+class SerialParams(Jittered):
+    """`slots` with one slot, such as a small local model behind a lock."""
+
+    tokens_per_s: float = positive(200.0, low=1e-3)
+    ttft_s: float = not_negative(0.15)
+
+    def places(self) -> float:
+        """Return 1."""
+        return 1
+
+    def speeds(self, active: int) -> tuple[float, float]:
+        """Return (prefill seconds per second, tokens per second) of the one active request."""
+        return 1.0, self.tokens_per_s
