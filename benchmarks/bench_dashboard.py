@@ -16,10 +16,10 @@ from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, Stack
 from penstock.core.snapshot import Snapshot
-from penstock.core.waiting import Held, Place
-from penstock.dashboard.state import State
+from penstock.core.waiting import QueuePosition, WaitingGroup
+from penstock.dashboard.state import DashboardState
 from penstock.dashboard.views import VIEWS, view
-from penstock.log.explain import Story
+from penstock.log.explain import RequestHistory
 from penstock.policies.registry import build_scheduler
 from penstock.wire import jsonio
 
@@ -35,7 +35,7 @@ class Rig:
         classes = (TrafficClass("chat", weight=4.0, deadline_s=5.0), TrafficClass("batch"))
         stack = Stack(capacity=PolicySpec("fixed", {"window": 100.0}))
         self.core: Scheduler = build_scheduler(Settings(classes=classes, stack=stack))
-        self.state = State("run", now=0.0, wall=0.0)
+        self.state = DashboardState("run", now=0.0, wall=0.0)
         self.clock = self.seconds = 0.0
         self.flying: deque[int] = deque()
 
@@ -68,13 +68,13 @@ class Rig:
     def snapshot(self) -> Snapshot | None:
         return self.core.snapshot()
 
-    def held(self) -> list[Held] | None:
+    def held(self) -> list[WaitingGroup] | None:
         return self.core.waiting.held()
 
-    def place(self, number: int) -> Place | None:
+    def place(self, number: int) -> QueuePosition | None:
         return self.core.waiting.place(number, now=self.clock)
 
-    def story(self, _public_id: str) -> Story | None:
+    def story(self, _public_id: str) -> RequestHistory | None:
         return None
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from penstock.predict import CallFeatures, Predictor
+from penstock.predict import CallFeatures, OnlinePredictor
 from penstock.predict.evaluate.scores import score
 from penstock.predict.features.dense import DENSE_NAMES
 from penstock.predict.prior.folds import FoldPriors
-from penstock.predict.train.datasets import Reply
+from penstock.predict.train.datasets import RecordedReply
 from penstock.predict.train.learners import learner
 from penstock.predict.train.lessons import Lesson, lesson
 from penstock.predict.train.shared import train_folds
@@ -183,7 +183,7 @@ def folds_without(test: Sequence[Lesson]) -> FoldPriors:
     for _, _, model, tokens, text in prompts():
         call = CallFeatures.from_prompt(text, model=model, route="")
         if call.grams.tobytes() not in seen:
-            replies.append(Reply(call, text, tokens, 0.0))
+            replies.append(RecordedReply(call, text, tokens, 0.0))
     return train_folds(replies)
 
 
@@ -227,7 +227,7 @@ def cost() -> None:
     Medians; of learning the mean, as sixteen replies are learned together.
     """
     rows = prompts()
-    predictor = Predictor.shipped()
+    predictor = OnlinePredictor.shipped()
     order = np.random.default_rng(0).permutation(len(rows))
     for at in order[:600]:
         route, _, model, tokens, text = rows[at]
@@ -270,7 +270,7 @@ def drift() -> None:
     for route, before, after in changes:
         covered = []
         for seed in range(5):
-            predictor = Predictor.cold()
+            predictor = OnlinePredictor.cold()
             chance = np.random.default_rng(seed)
             for phase, model in ((0, before), (1, after)):
                 chosen = [row for row in rows if row[0] == route and row[2] == model]

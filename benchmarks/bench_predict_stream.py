@@ -14,10 +14,10 @@ import numpy as np
 from bench_predict import TEACHER, Rows, gpt4_mix, prompts, split
 from numpy.typing import NDArray
 
-from penstock.predict import CallFeatures, Predictor
+from penstock.predict import CallFeatures, OnlinePredictor
 from penstock.predict.evaluate.evaluation import STRETCHES
 from penstock.predict.evaluate.scores import Scores, score
-from penstock.predict.train.datasets import Reply
+from penstock.predict.train.datasets import RecordedReply
 from penstock.predict.train.shared import train_shared
 
 SPLITS = 2
@@ -30,7 +30,7 @@ Stream = Sequence[tuple[CallFeatures, float]]
 Triples = NDArray[np.float64]
 
 
-def play(predictor: Predictor, stream: Stream) -> Triples:
+def play(predictor: OnlinePredictor, stream: Stream) -> Triples:
     """Return real length, p50 and p90 of each reply, each predicted before it is learned."""
     out = []
     for call, tokens in stream:
@@ -53,7 +53,7 @@ def cold() -> None:
         runs = []
         for seed in range(COLD_STREAMS):
             stream = _mixed(rows, seed, labelled=labelled)
-            runs.append(play(Predictor.cold(), stream))
+            runs.append(play(OnlinePredictor.cold(), stream))
         for name, first, end in STRETCHES:
             parts = [scored(run[first:end]) for run in runs if len(run) > first]
             if parts:
@@ -94,7 +94,11 @@ def first() -> None:
         prior = train_shared(trained)
         for route, stream in streams:
             for way in ("shipped", "cold"):
-                predictor = Predictor.from_prior(prior) if way == "shipped" else Predictor.cold()
+                predictor = (
+                    OnlinePredictor.from_prior(prior)
+                    if way == "shipped"
+                    else OnlinePredictor.cold()
+                )
                 results[route, way].append(scored(play(predictor, stream)))
     print("| first 50 replies | bucket accuracy | pair ranking | error | p90 coverage |")
     print("|---|---|---|---|---|")
@@ -105,7 +109,7 @@ def first() -> None:
         print(_line(f"all streams, {way}", [part for parts in routes for part in parts]))
 
 
-def kept_back(seed: int) -> tuple[list[Reply], list[tuple[str, Stream]]]:
+def kept_back(seed: int) -> tuple[list[RecordedReply], list[tuple[str, Stream]]]:
     """Return what a prior is trained on, and streams of 50 of each (route, model) kept from it.
 
     Kept back are 30 % of the prompts and nine models; of the model that alone is recorded on
@@ -118,13 +122,13 @@ def kept_back(seed: int) -> tuple[list[Reply], list[tuple[str, Stream]]]:
     unseen = set(ids[: round(0.3 * len(ids))])
     models = sorted({row[2] for row in rows} - {TEACHER})
     hidden = set(chance.choice(models, KEPT_BACK, replace=False).tolist())
-    trained: list[Reply] = []
+    trained: list[RecordedReply] = []
     kept: dict[tuple[str, str], list[tuple[str, str, float]]] = defaultdict(list)
     drawn: Counter[str] = Counter()
     for route, ph, model, tokens, text in rows:
         if ph not in unseen and model not in hidden:
             call = CallFeatures.from_prompt(text, model=model)
-            trained.append(Reply(call, text, float(tokens), 0.0))
+            trained.append(RecordedReply(call, text, float(tokens), 0.0))
         elif ph in unseen and (model in hidden or model == TEACHER):
             kept[route, model].append((route, text, float(tokens)))
         if ph in unseen and model in (TEACHER, "gpt-4-0314") and drawn[route] < MIXED_MAX:

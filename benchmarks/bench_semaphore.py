@@ -21,13 +21,13 @@ import penstock
 from penstock import Penstock
 from penstock.experiments.demo.children import provider
 from penstock.experiments.demo.workload import Shot, plan
-from penstock.metrics import Metrics, Outcome, Record, measure
+from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 
 Limit = Callable[[], AbstractAsyncContextManager[Any]]
 ASK: list[Any] = [{"role": "user", "content": "Tell me of water, wheels and gates."}]
 
 
-async def send(client: openai.AsyncOpenAI, shot: Shot) -> Outcome:
+async def send(client: openai.AsyncOpenAI, shot: Shot) -> RequestOutcome:
     """Send one call and say how it ended."""
     headers = {"x-mock-output-tokens": str(shot.output_tokens)}
     class_ = "interactive" if shot.max_tokens <= 64 else "batch"
@@ -44,11 +44,11 @@ async def send(client: openai.AsyncOpenAI, shot: Shot) -> Outcome:
                 async for _ in reply:
                     pass
     except openai.APIError as error:
-        return Outcome.FAILED if penstock.refusal_of(error) is None else Outcome.SHED
-    return Outcome.COMPLETED
+        return RequestOutcome.FAILED if penstock.refusal_of(error) is None else RequestOutcome.SHED
+    return RequestOutcome.COMPLETED
 
 
-async def play(shots: list[Shot], url: str, http_client: Any, limit: Limit) -> list[Record]:
+async def play(shots: list[Shot], url: str, http_client: Any, limit: Limit) -> list[RequestRecord]:
     """Send every call at its time; its latency counts from there, waiting included."""
     async with openai.AsyncOpenAI(
         base_url=f"{url}/v1", api_key="any", max_retries=0, http_client=http_client
@@ -56,18 +56,18 @@ async def play(shots: list[Shot], url: str, http_client: Any, limit: Limit) -> l
         await client.models.list()
         begun = time.monotonic()
 
-        async def one(shot: Shot) -> Record:
+        async def one(shot: Shot) -> RequestRecord:
             await asyncio.sleep(max(0.0, begun + shot.at_s - time.monotonic()))
             arrived = time.monotonic() - begun
             async with limit():
                 outcome = await send(client, shot)
             ended = time.monotonic() - begun
-            return Record(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
+            return RequestRecord(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
 
         return list(await asyncio.gather(*(one(shot) for shot in shots)))
 
 
-def row(name: str, found: Metrics) -> str:
+def row(name: str, found: RunMetrics) -> str:
     """Return one line of the table."""
     return (
         f"{name:18} {found.deadline_satisfaction:9.1%} {found.short_p95_s or 0:9.2f} s "
@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="Write the figures to this file.")
     options = parser.parse_args()
     shots = plan(options.seconds, seed=options.seed)
-    figures: dict[str, Metrics] = {}
+    figures: dict[str, RunMetrics] = {}
     for name in ("no limit", "semaphore 8", "semaphore 16", "semaphore 64", "penstock"):
         with provider(options.seed) as url:
             if name == "penstock":

@@ -18,7 +18,7 @@ import httpx2
 from benchmarks.engines.arms import Arm, arm
 from benchmarks.engines.engine import Engine
 from benchmarks.engines.load import KINDS, Call, draw
-from penstock.metrics import Outcome, Record
+from penstock.metrics import RequestOutcome, RequestRecord
 
 SAMPLE_S = 0.1
 
@@ -61,7 +61,9 @@ class Played:
 
     """
 
-    records: dict[str, list[Record]] = field(default_factory=lambda: {k.name: [] for k in KINDS})
+    records: dict[str, list[RequestRecord]] = field(
+        default_factory=lambda: {k.name: [] for k in KINDS}
+    )
     tokens: int = 0
     span_s: float = 0.0
     windows: list[list[float]] = field(default_factory=list)
@@ -70,7 +72,7 @@ class Played:
     in_flight: list[int] = field(default_factory=list)
 
     @property
-    def every(self) -> list[Record]:
+    def every(self) -> list[RequestRecord]:
         """The records of all classes."""
         return [record for records in self.records.values() for record in records]
 
@@ -116,11 +118,11 @@ async def play_slice(
         tokens = await way.send(call, engine.model, prompt, deadline_s)
         open_calls -= 1
         played.in_flight.append(way.in_flight())
-        outcome = Outcome.SHED if tokens is None else Outcome.COMPLETED
+        outcome = RequestOutcome.SHED if tokens is None else RequestOutcome.COMPLETED
         bucket = "short" if call.output_tokens <= 64 else "medium"
         ended = time.monotonic() - start
         played.records[call.kind.name].append(
-            Record(bucket, arrived, arrived + deadline_s, ended, outcome)
+            RequestRecord(bucket, arrived, arrived + deadline_s, ended, outcome)
         )
         played.tokens += tokens or 0
         played.wrong_length += tokens not in (None, call.output_tokens)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.engines.play import Cell, Played
-from penstock.metrics import Record, measure
+from penstock.metrics import RequestRecord, measure
 
 LEAST_OF_TOLD, LEAST_THROUGHPUT = 0.95, 0.9
 HEAD = (
@@ -71,7 +71,7 @@ def row_of(cell: Cell, name: str, played: Played) -> Row:
     )
 
 
-def _in_time(records: Sequence[Record]) -> float:
+def _in_time(records: Sequence[RequestRecord]) -> float:
     return sum(each.in_time for each in records) / max(1, len(records))
 
 

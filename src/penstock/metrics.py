@@ -14,7 +14,7 @@ from penstock.core.model import BUCKET_UPPER_TOKENS
 BUCKETS = tuple(name for name, _ in BUCKET_UPPER_TOKENS)
 
 
-class Outcome(Enum):
+class RequestOutcome(Enum):
     """How a request ended."""
 
     COMPLETED = "completed"
@@ -26,7 +26,7 @@ class Outcome(Enum):
 
 
 @dataclass(slots=True)
-class Record:
+class RequestRecord:
     """One request, from the caller's side.
 
     Attributes:
@@ -42,7 +42,7 @@ class Record:
     arrived_at: float
     deadline: float
     ended_at: float
-    outcome: Outcome
+    outcome: RequestOutcome
     deferrals: int = 0
 
     @property
@@ -53,11 +53,11 @@ class Record:
     @property
     def in_time(self) -> bool:
         """True if it completed by its deadline."""
-        return self.outcome is Outcome.COMPLETED and self.ended_at <= self.deadline
+        return self.outcome is RequestOutcome.COMPLETED and self.ended_at <= self.deadline
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class RunMetrics:
     """What a run is judged by. A figure is None where nothing completed that it speaks of.
 
     Attributes:
@@ -108,7 +108,7 @@ def nearest_rank(ordered: Sequence[float], percent: float) -> float | None:
     return ordered[rank - 1]
 
 
-def measure(records: Iterable[Record]) -> Metrics:
+def measure(records: Iterable[RequestRecord]) -> RunMetrics:
     """Return the metrics over all requests of a run.
 
     Raises:
@@ -118,7 +118,7 @@ def measure(records: Iterable[Record]) -> Metrics:
     every = list(records)
     if not every:
         raise ValueError("no requests to measure: was the run cut before the first arrival?")
-    completed, refused = Outcome.COMPLETED, Outcome.SHED
+    completed, refused = RequestOutcome.COMPLETED, RequestOutcome.SHED
     done = [r for r in every if r.outcome is completed]
     shed = [r.bucket for r in every if r.outcome is refused]
     in_time = sum(1 for r in done if r.ended_at <= r.deadline)
@@ -127,7 +127,7 @@ def measure(records: Iterable[Record]) -> Metrics:
         makespan_s = max(r.ended_at for r in done) - min(r.arrived_at for r in every)
     short = _latencies(done, ("short",))
     long = _latencies(done, ("long", "xlong"))
-    return Metrics(
+    return RunMetrics(
         short_p95_s=nearest_rank(short, 95),
         short_p90_s=nearest_rank(short, 90),
         long_p90_s=nearest_rank(long, 90),
@@ -142,5 +142,5 @@ def measure(records: Iterable[Record]) -> Metrics:
     )
 
 
-def _latencies(records: Iterable[Record], buckets: Collection[str]) -> list[float]:
+def _latencies(records: Iterable[RequestRecord], buckets: Collection[str]) -> list[float]:
     return sorted([r.ended_at - r.arrived_at for r in records if r.bucket in buckets])

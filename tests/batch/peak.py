@@ -9,16 +9,16 @@ import re
 import sys
 from pathlib import Path
 
-from penstock.batch.lines import Line
-from penstock.batch.reply import Reply
+from penstock.batch.lines import BatchLine
+from penstock.batch.reply import BatchReply
 from penstock.batch.runner import Batch
 from penstock.wire.usage import Usage
 from tests.batch.files import checkpoint_of, request
 
-ANSWER = Reply(200, "q", {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}, Usage(5, 3))
+ANSWER = BatchReply(200, "q", {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}, Usage(5, 3))
 
 
-async def send(line: Line, *, deadline_s: float | None) -> Reply:
+async def send(line: BatchLine, *, deadline_s: float | None) -> BatchReply:
     return ANSWER
 
 

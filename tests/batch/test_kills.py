@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.batch.lines import Line
-from penstock.batch.reply import Reply
+from penstock.batch.lines import BatchLine
+from penstock.batch.reply import BatchReply
 from penstock.batch.runner import Batch
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
@@ -29,10 +29,10 @@ def run_in_child(source: Path, sent: Path) -> int:
     try:
         note = os.open(sent, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-        async def send(line: Line, *, deadline_s: float | None) -> Reply:
+        async def send(line: BatchLine, *, deadline_s: float | None) -> BatchReply:
             os.write(note, line.custom_id.encode() + b"\n")
             await asyncio.sleep(0.001)
-            return Reply(200, "q", {"n": line.number}, Usage(1, 1))
+            return BatchReply(200, "q", {"n": line.number}, Usage(1, 1))
 
         async def main() -> None:
             with checkpoint_of(source) as store:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.batch.lines import parse_line
-from penstock.batch.reply import Reply, Standing, reply_of
+from penstock.batch.reply import BatchReply, Standing, reply_of
 from penstock.errors import Refused
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer, refusal_answer
@@ -18,7 +18,7 @@ from tests.proxy.sick import GOOD, WAYS
 LINE = parse_line(1, json.dumps(request(1)).encode())
 
 
-def told(status: int, body: Any = b"", **headers: str) -> Reply:
+def told(status: int, body: Any = b"", **headers: str) -> BatchReply:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     said = {name.replace("_", "-"): value for name, value in headers.items()}
     return reply_of(LINE, status, said, content, None, wall_now=0.0)
@@ -82,7 +82,9 @@ def test_the_providers_own_words_on_the_line_are_final(status: int, body: Any) -
         (told(529, error("overloaded", type="overloaded_error")), None),
     ],
 )
-def test_a_wait_is_waited_for_wherever_it_is_stated(reply: Reply, wait_s: float | None) -> None:
+def test_a_wait_is_waited_for_wherever_it_is_stated(
+    reply: BatchReply, wait_s: float | None
+) -> None:
     assert (reply.standing, reply.wait_s) == (Standing.THROTTLED, wait_s)
 
 
@@ -99,7 +101,7 @@ def test_a_wait_is_waited_for_wherever_it_is_stated(reply: Reply, wait_s: float 
         (told(200, b"<!doctype html>"), "the base URL answers with a web page"),
     ],
 )
-def test_what_stops_every_line_ends_the_run(reply: Reply, says: str) -> None:
+def test_what_stops_every_line_ends_the_run(reply: BatchReply, says: str) -> None:
     assert reply.standing is Standing.BLOCKED
     assert says in reply.why
 

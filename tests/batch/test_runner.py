@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.batch.checkpoint import Checkpoint
-from penstock.batch.lines import BatchError, Line, inspect
-from penstock.batch.reply import Reply, Standing, reply_of
+from penstock.batch.lines import BatchError, BatchLine, inspect
+from penstock.batch.reply import BatchReply, Standing, reply_of
 from penstock.batch.runner import Batch
 from penstock.cli.group import group
 from penstock.runtime.virtual_loop import run_virtual
@@ -37,7 +37,7 @@ class Http:
     body: Any = ""
     headers: dict[str, str] = field(default_factory=dict)
 
-    def reply(self, line: Line) -> Reply:
+    def reply(self, line: BatchLine) -> BatchReply:
         text = self.body if isinstance(self.body, str) else json.dumps(self.body)
         headers = {"x-request-id": "q", **self.headers}
         return reply_of(line, self.status, headers, text.encode(), None, wall_now=0.0)
@@ -48,21 +48,21 @@ def error(message: str, code: str | None = None) -> dict[str, Any]:
 
 
 OK = Http(200, CHAT)
-BROKE = Reply(0, standing=Standing.BROKEN, why="ReadError: reset")
-NOBODY = Reply(0, standing=Standing.BROKEN, why="ConnectError: refused", away=True)
+BROKE = BatchReply(0, standing=Standing.BROKEN, why="ReadError: reset")
+NOBODY = BatchReply(0, standing=Standing.BROKEN, why="ConnectError: refused", away=True)
 
 
 class Provider:
     """Answers by a function of (line number, how often it was sent)."""
 
-    def __init__(self, answer: Callable[[int, int], Reply | Http], takes_s: float = 1.0):
+    def __init__(self, answer: Callable[[int, int], BatchReply | Http], takes_s: float = 1.0):
         self.answer = answer
         self.takes_s = takes_s
         self.sent: list[int] = []
         self.flying = 0
         self.most = 0
 
-    async def __call__(self, line: Line, *, deadline_s: float | None) -> Reply:
+    async def __call__(self, line: BatchLine, *, deadline_s: float | None) -> BatchReply:
         self.sent.append(line.number)
         self.flying += 1
         self.most = max(self.most, self.flying)
@@ -101,7 +101,7 @@ def work(
 
 
 def test_trouble_is_told_while_a_line_is_tried_again(tmp_path: Path) -> None:
-    first: list[Reply | Http] = [NOBODY, Http(503), OK]
+    first: list[BatchReply | Http] = [NOBODY, Http(503), OK]
     source = batch_file(tmp_path, 1)
     told: list[str] = []
 
@@ -160,7 +160,7 @@ def test_every_line_is_answered_and_so_many_fly(tmp_path: Path) -> None:
 
 
 def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:
-    answers: list[Reply | Http] = [Http(429, "", {"retry-after": "5"}), Http(500), BROKE, OK]
+    answers: list[BatchReply | Http] = [Http(429, "", {"retry-after": "5"}), Http(500), BROKE, OK]
     provider = Provider(lambda _line, tries: answers[tries - 1])
     work(batch_file(tmp_path, 1), provider)
     assert provider.sent == [1, 1, 1, 1]
@@ -215,7 +215,7 @@ def halted(source: Path, provider: Provider) -> str:
 
 def test_a_provider_that_is_away_stops_the_run_and_fails_no_line(tmp_path: Path) -> None:
     source = batch_file(tmp_path, 50)
-    answer: list[Reply | Http] = [OK] * 10
+    answer: list[BatchReply | Http] = [OK] * 10
     provider = Provider(lambda _line, _try: answer.pop() if answer else NOBODY)
     assert halted(source, provider) == (
         "the provider cannot be reached (no connection for 60 s): is it up?"
@@ -314,7 +314,7 @@ def test_a_stop_lets_what_flies_finish_and_the_next_run_goes_on(tmp_path: Path) 
 
 def test_a_closed_gate_leaves_the_line_for_the_next_run(tmp_path: Path) -> None:
     source = batch_file(tmp_path, 2)
-    store = work(source, Provider(lambda _line, _try: Reply(503, standing=Standing.UNSENT)))
+    store = work(source, Provider(lambda _line, _try: BatchReply(503, standing=Standing.UNSENT)))
     assert store.totals.done == 0
 
 

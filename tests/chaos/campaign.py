@@ -26,7 +26,7 @@ import httpx2
 from penstock import Penstock
 from penstock.batch.checkpoint import Checkpoint
 from penstock.batch.lines import inspect
-from penstock.batch.runner import Batch, Patience
+from penstock.batch.runner import Batch, RetryBounds
 from penstock.batch.sending import HttpSend
 from penstock.core.settings import PolicySpec, Stack
 from penstock.proxy.config import loads
@@ -267,7 +267,7 @@ async def in_batch(seed: str, requests: int) -> Found:
                         store,
                         send,
                         ahead=32,
-                        patience=Patience(3),
+                        patience=RetryBounds(3),
                         chance=chance,
                         on_stop=lambda: None,
                     )

@@ -7,9 +7,9 @@ from penstock.core.events import Arrived, Completed, Dispatch, Event
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.settings import PolicySpec, Settings, Stack, UpstreamSettings
 from penstock.core.snapshot import Snapshot
-from penstock.core.waiting import Held, Place
-from penstock.dashboard.state import State
-from penstock.log.explain import Story, story_of
+from penstock.core.waiting import QueuePosition, WaitingGroup
+from penstock.dashboard.state import DashboardState
+from penstock.log.explain import RequestHistory, story_of
 from penstock.log.reader import parse_log
 from penstock.policies.registry import build_scheduler
 from penstock.proxy.observe.metrics import Metrics
@@ -32,7 +32,7 @@ class Scene:
     def __init__(self, settings: Settings) -> None:
         self._core = build_scheduler(settings)
         self.clock = 0.0
-        self.state = State("run", now=0.0, wall=1_795_000_000.0)
+        self.state = DashboardState("run", now=0.0, wall=1_795_000_000.0)
         self._recent = Recent(1_000, Metrics(), run="run", started_at=0.0, wall_now=1_795_000_000.0)
 
     def arrive(
@@ -68,13 +68,13 @@ class Scene:
     def snapshot(self) -> Snapshot | None:
         return self._core.snapshot()
 
-    def held(self) -> Sequence[Held] | None:
+    def held(self) -> Sequence[WaitingGroup] | None:
         return self._core.waiting.held()
 
-    def place(self, number: int) -> Place | None:
+    def place(self, number: int) -> QueuePosition | None:
         return self._core.waiting.place(number, now=self.clock)
 
-    def story(self, public_id: str) -> Story | None:
+    def story(self, public_id: str) -> RequestHistory | None:
         lines = self._recent.of(public_id)
         return None if lines is None else story_of(parse_log(lines), public_id, now=self.clock)
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, ConsoleMessage, HttpCredentials, Page, 
 from penstock.core.events import Completed
 from penstock.dashboard.app import ROOT
 from penstock.dashboard.from_log import LogSource
-from penstock.dashboard.views import VIEWS, Source, now_view
+from penstock.dashboard.views import VIEWS, ViewSource, now_view
 from penstock.proxy.log_page import serving
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
@@ -55,7 +55,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def served(source: Source) -> Iterator[str]:
+def served(source: ViewSource) -> Iterator[str]:
     """Serve a source from a thread of its own; give the page's address."""
     ready: list[int] = []
     up, end = threading.Event(), threading.Event()

@@ -11,7 +11,7 @@ from penstock.core.settings import Settings
 from penstock.dashboard.from_log import LogSource
 from penstock.dashboard.one_request import request_view
 from penstock.dashboard.spans import SLOWEST_KEPT, Ended, Spans
-from penstock.dashboard.state import SPANS, State
+from penstock.dashboard.state import SPANS, DashboardState
 from penstock.dashboard.views import VIEWS, view
 from penstock.log.format import ACTIONS
 from penstock.log.reader import LogError, read_log, replayed
@@ -30,17 +30,17 @@ FULL = {
 }
 
 
-def _simulated(path: Path) -> tuple[State, Settings]:
+def _simulated(path: Path) -> tuple[DashboardState, Settings]:
     """Write the log of a run with more asked for than is served; return what was seen live."""
     scenario = read_scenario(FULL)
     workload = scenario.workload.build(1, scenario.classes)
     settings = settings_of(scenario.policies["it"], workload.classes, scenario.upstreams)
     log = DecisionLog(path, run="r", now=0.0, settings=settings, wall=lambda: 0.0)
-    state: list[State] = []
+    state: list[DashboardState] = []
 
     def note(now: float, event: Event, actions: list[Action]) -> None:
         if not state:
-            state.append(State("r", now=now, wall=now, whole=True))
+            state.append(DashboardState("r", now=now, wall=now, whole=True))
         for observer in (log, state[0]):
             observer.event(now, event)
             for action in actions:
@@ -54,7 +54,7 @@ def _simulated(path: Path) -> tuple[State, Settings]:
 class _As(LogSource):
     """What was seen live, shown as a log's source shows it."""
 
-    def __init__(self, state: State, at: float, path: Path) -> None:
+    def __init__(self, state: DashboardState, at: float, path: Path) -> None:
         self.state, self._now, self._path = state, at, path
 
 

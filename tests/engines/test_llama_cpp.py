@@ -14,7 +14,7 @@ from benchmarks.engines.arms import arm
 from benchmarks.engines.engine import PYTHON, Engine, Inside, llama_cpp
 from benchmarks.engines.load import KINDS, draw
 from benchmarks.engines.play import Pace, Played, play_slice
-from penstock.metrics import Outcome
+from penstock.metrics import RequestOutcome
 
 pytestmark = [
     pytest.mark.slow,  # an engine on two cores
@@ -47,7 +47,7 @@ async def crowd(engine: Engine, name: str) -> Played:
 async def test_each_call_of_a_crowd_has_its_whole_reply(engine: Engine, name: str) -> None:
     played = await crowd(engine, name)
 
-    assert [record.outcome for record in played.every] == [Outcome.COMPLETED] * CALLS
+    assert [record.outcome for record in played.every] == [RequestOutcome.COMPLETED] * CALLS
     assert played.wrong_length == 0
 
 

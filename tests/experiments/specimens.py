@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.experiments.bench import Bench
-from penstock.experiments.job import Job
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.outcome import RunOutcome
 from penstock.experiments.paper import paper_directory
 from penstock.experiments.pool import Batch, Here, Workers
@@ -74,7 +74,7 @@ class Counting(Here):
     """Workers that note which jobs they were asked for."""
 
     def __init__(self) -> None:
-        self.seen: list[Job] = []
+        self.seen: list[SimulationJob] = []
 
     def run(self, jobs: Any) -> Any:
         for batch in super().run(jobs):

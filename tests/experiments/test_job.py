@@ -1,10 +1,10 @@
-from penstock.experiments.job import Job, overlay
+from penstock.experiments.job import SimulationJob, overlay
 from tests.experiments.specimens import job
 
 
 def test_the_same_job_has_the_same_key_however_its_tables_were_written() -> None:
-    one = Job({"provider": {"model": "slots", "slots": 4}}, {}, 1)
-    other = Job({"provider": {"slots": 4, "model": "slots"}}, {}, 1)
+    one = SimulationJob({"provider": {"model": "slots", "slots": 4}}, {}, 1)
+    other = SimulationJob({"provider": {"slots": 4, "model": "slots"}}, {}, 1)
 
     assert one.key("v1") == other.key("v1")
 

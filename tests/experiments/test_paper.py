@@ -6,7 +6,7 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.experiments.claims.verdicts import CLAIMS
-from penstock.experiments.job import Job
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.paper import paper_directory, read_experiment, read_paper
 from penstock.sim.scenario import read_scenario
 from tests.experiments.specimens import base
@@ -14,7 +14,7 @@ from tests.experiments.specimens import base
 PAPER = read_paper(paper_directory())
 
 
-def check(job: Job) -> None:
+def check(job: SimulationJob) -> None:
     """Refuse what the simulator would refuse, without running it."""
     read_scenario({**job.scenario, "policies": {"it": job.policy}})
 

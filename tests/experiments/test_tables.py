@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from penstock.experiments.tables import Column, Table, by_group, number, with_interval
+from penstock.experiments.tables import Column, ResultTable, by_group, number, with_interval
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ def test_an_interval_stands_beside_its_mean_and_shares_are_per_cent() -> None:
 
 def test_rows_stand_under_their_headings_in_order() -> None:
     columns = (Column("a", "a"),)
-    table = Table("t", columns, ({}, {}, {}), (("1",), ("2",), ("3",)), ("x", "x", "y"))
+    table = ResultTable("t", columns, ({}, {}, {}), (("1",), ("2",), ("3",)), ("x", "x", "y"))
 
     assert by_group(table) == [("x", [("1",), ("2",)]), ("y", [("3",)])]

@@ -20,7 +20,7 @@ from penstock.experiments.demo.run import ARMS, run
 from penstock.experiments.demo.show import rows
 from penstock.experiments.demo.verdict import KeptShare, judge
 from penstock.experiments.demo.workload import KINDS, LOAD, SLOTS, plan
-from penstock.metrics import Metrics, Outcome, Record, measure
+from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 from tests.browsers import assert_readable
 
 
@@ -44,9 +44,9 @@ def test_any_plan_offers_exactly_the_stated_load_with_the_whole_mix(
     assert shots == plan(seconds, seed=seed)
 
 
-def _metrics(in_time: int, latency_s: float) -> Metrics:
-    late = [Record("short", 0.0, 0.1, latency_s, Outcome.COMPLETED)] * (10 - in_time)
-    good = [Record("short", 0.0, latency_s, latency_s, Outcome.COMPLETED)] * in_time
+def _metrics(in_time: int, latency_s: float) -> RunMetrics:
+    late = [RequestRecord("short", 0.0, 0.1, latency_s, RequestOutcome.COMPLETED)] * (10 - in_time)
+    good = [RequestRecord("short", 0.0, latency_s, latency_s, RequestOutcome.COMPLETED)] * in_time
     return measure(good + late)
 
 
@@ -60,8 +60,13 @@ def test_the_verdict_follows_the_figures() -> None:
 
 
 def test_the_table_counts_the_calls_that_got_no_answer() -> None:
-    ends = [Outcome.COMPLETED, Outcome.SHED, Outcome.CANCELLED, Outcome.FAILED]
-    some = measure([Record("short", 0.0, 1.0, 0.5, end) for end in ends])
+    ends = [
+        RequestOutcome.COMPLETED,
+        RequestOutcome.SHED,
+        RequestOutcome.CANCELLED,
+        RequestOutcome.FAILED,
+    ]
+    some = measure([RequestRecord("short", 0.0, 1.0, 0.5, end) for end in ends])
     figures = dict(rows({"direct": _metrics(9, 0.4), "penstock": some}))
     assert figures["unanswered"] == ["none", "2"]
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.group import group
-from penstock.predict import CallFeatures, Predictor
+from penstock.predict import CallFeatures, OnlinePredictor
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import HELLO, SidecarThread, call, eventually, in_front_of, sidecar
 
@@ -31,7 +31,7 @@ def _ready(proxy: SidecarThread) -> None:
 
 
 def _replies(state: Path) -> int:
-    return Predictor.load(state).model.replies if state.exists() else 0
+    return OnlinePredictor.load(state).model.replies if state.exists() else 0
 
 
 def test_what_was_learnt_is_kept_although_the_sidecar_is_killed(
@@ -51,7 +51,7 @@ def test_what_was_learnt_is_kept_although_the_sidecar_is_killed(
         eventually(taught)
         os.kill(process.pid, signal.SIGKILL)
 
-    assert 30 < Predictor.load(state).predict(R).p50_tokens < 45
+    assert 30 < OnlinePredictor.load(state).predict(R).p50_tokens < 45
 
 
 def test_nothing_is_written_while_nothing_is_learnt(mock: MockServer, tmp_path: Path) -> None:

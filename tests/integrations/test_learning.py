@@ -9,7 +9,7 @@ import pytest
 import penstock
 from penstock import Penstock, Usage
 from penstock.core.events import Dispatch
-from penstock.predict import GuardedPredictor, Predictor
+from penstock.predict import GuardedPredictor, OnlinePredictor
 from tests.integrations.http.rig import BODY, CHAT, REPLY, Tape, penstock_with, scripted_sync
 
 PROMPT = "Name a colour of the rainbow."
@@ -79,7 +79,7 @@ def test_a_stated_length_is_used_and_its_reply_teaches_all_the_same(
 
 @WAYS
 def test_what_is_stated_is_no_merit_of_the_predictors(way: Callable[..., Call]) -> None:
-    guard = GuardedPredictor(Predictor.shipped())
+    guard = GuardedPredictor(OnlinePredictor.shipped())
     scheduled = penstock_with(predictor=guard)
     stating = way(scheduled, tokens=200)
     for _ in range(3):
@@ -102,7 +102,7 @@ def test_a_predictor_of_ones_own_is_told_of_stated_calls_too() -> None:
 
 
 def test_embeddings_are_no_lesson() -> None:
-    guard = GuardedPredictor(Predictor.shipped())
+    guard = GuardedPredictor(OnlinePredictor.shipped())
     scheduled = penstock_with(predictor=guard)
     reply = {"data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 3}}
     client = scripted_sync(httpx2, scheduled, lambda _request: httpx2.Response(200, json=reply))

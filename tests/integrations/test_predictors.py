@@ -11,7 +11,7 @@ from penstock.calls.estimate import Prediction
 from penstock.calls.spec import RequestSpec
 from penstock.core.events import Dispatch
 from penstock.core.model import TrafficClass
-from penstock.predict import CallFeatures, GuardedPredictor, Predictor
+from penstock.predict import CallFeatures, GuardedPredictor, OnlinePredictor
 from tests.integrations.http.rig import Tape, penstock_with
 
 TABLE = 256
@@ -73,20 +73,20 @@ class Fixed:
 
 
 def test_a_predictor_of_penstock_predict_may_be_handed_over_as_it_is() -> None:
-    assert p50_of_a_call(Predictor.cold()) != TABLE
-    assert p50_of_a_call(GuardedPredictor(Predictor.cold())) != TABLE
+    assert p50_of_a_call(OnlinePredictor.cold()) != TABLE
+    assert p50_of_a_call(GuardedPredictor(OnlinePredictor.cold())) != TABLE
     assert p50_of_a_call(GuardedPredictor(Fixed(), budget_s=30.0)) == 33
 
 
 def test_what_a_program_learned_is_there_in_its_next_run(tmp_path: Path) -> None:
-    first = GuardedPredictor(Predictor.shipped())
+    first = GuardedPredictor(OnlinePredictor.shipped())
     gate = Penstock(predictor=first).sync_gate()
     for number in range(30):
         with gate.admit(prompt=f"Name colour {number}", route="colours") as slot:
             slot.settle(Usage(7))
     first.save(tmp_path / "lengths.npz")
 
-    second = Predictor.load(tmp_path / "lengths.npz")
+    second = OnlinePredictor.load(tmp_path / "lengths.npz")
 
     call = CallFeatures.from_prompt("Name colour 99", route="colours")
     assert second.predict(call).p50_tokens == pytest.approx(7, rel=0.3)

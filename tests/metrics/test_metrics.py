@@ -4,17 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.metrics import Outcome, Record, measure, nearest_rank
+from penstock.metrics import RequestOutcome, RequestRecord, measure, nearest_rank
 
 
 def done(
     bucket: str, latency_s: float, *, arrived_at: float = 0.0, deadline: float = 1e9
-) -> Record:
-    return Record(bucket, arrived_at, deadline, arrived_at + latency_s, Outcome.COMPLETED)
+) -> RequestRecord:
+    return RequestRecord(
+        bucket, arrived_at, deadline, arrived_at + latency_s, RequestOutcome.COMPLETED
+    )
 
 
-def shed(bucket: str, *, arrived_at: float = 0.0) -> Record:
-    return Record(bucket, arrived_at, 1e9, arrived_at, Outcome.SHED)
+def shed(bucket: str, *, arrived_at: float = 0.0) -> RequestRecord:
+    return RequestRecord(bucket, arrived_at, 1e9, arrived_at, RequestOutcome.SHED)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_goodput_counts_from_the_first_arrival_to_the_last_completion() -> None:
 
 
 def test_where_nothing_completed_there_is_no_latency_and_no_goodput() -> None:
-    failed = Record("short", 0.0, 1.0, 0.5, Outcome.FAILED)
+    failed = RequestRecord("short", 0.0, 1.0, 0.5, RequestOutcome.FAILED)
 
     found = measure([shed("long"), failed])
 
@@ -101,8 +103,8 @@ def test_where_nothing_completed_there_is_no_latency_and_no_goodput() -> None:
 
 def test_deferrals_add_up() -> None:
     records = [
-        Record("long", 0.0, 9.0, 1.0, Outcome.COMPLETED, deferrals=2),
-        Record("long", 0.0, 9.0, 1.0, Outcome.SHED, deferrals=3),
+        RequestRecord("long", 0.0, 9.0, 1.0, RequestOutcome.COMPLETED, deferrals=2),
+        RequestRecord("long", 0.0, 9.0, 1.0, RequestOutcome.SHED, deferrals=3),
     ]
 
     assert measure(records).deferrals == 5

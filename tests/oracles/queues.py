@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from penstock.sim.engine import Core, Engine
+from penstock.sim.engine import Decider, Engine
 from penstock.sim.providers.registry import build_provider
 from penstock.sim.workload import Load, Workload
 from tests.sim.scripted import UPSTREAM, load
@@ -47,14 +47,14 @@ def poisson_workload(
     return Workload(tuple(loads), ())
 
 
-def sojourns(scheduler: Core, provider: Mapping[str, object], work: Workload) -> list[float]:
+def sojourns(scheduler: Decider, provider: Mapping[str, object], work: Workload) -> list[float]:
     """Return each request's time in the system; the first tenth, on the way up, is left out."""
     run = Engine(scheduler, {UPSTREAM: build_provider(provider, seed=0)}).run(work)
     latencies = [record.latency_s for record in run.records]
     return latencies[len(latencies) // 10 :]
 
 
-def waits(scheduler: Core, provider: Mapping[str, object], work: Workload) -> list[float]:
+def waits(scheduler: Decider, provider: Mapping[str, object], work: Workload) -> list[float]:
     """Return each request's time before its service."""
     found = sojourns(scheduler, provider, work)
     services = [each.output_tokens / TOKENS_PER_S for each in work.loads[-len(found) :]]

@@ -5,7 +5,13 @@ import threading
 import pytest
 
 from penstock.core.model import TokenEstimate
-from penstock.predict import CallFeatures, GuardedPredictor, Predictor, PredictorStats, cap_estimate
+from penstock.predict import (
+    CallFeatures,
+    GuardedPredictor,
+    OnlinePredictor,
+    PredictorStats,
+    cap_estimate,
+)
 
 TABLE = TokenEstimate(256, 1024)
 CALL = CallFeatures.from_prompt("Hello", route="r")
@@ -83,7 +89,7 @@ def test_a_stuck_predictor_costs_one_budget_and_then_nothing_until_it_is_back() 
 
 def test_penstocks_own_predictor_is_rested_after_three_slow_answers_in_a_row() -> None:
     ticks = iter(range(1000))  # every look at the clock is 0.3 s later
-    guard = GuardedPredictor(Predictor.cold(), clock=lambda: 0.3 * next(ticks))
+    guard = GuardedPredictor(OnlinePredictor.cold(), clock=lambda: 0.3 * next(ticks))
 
     sources = [guard.predict(CALL, fallback=TABLE).source for _ in range(7)]
 
@@ -122,7 +128,7 @@ def test_the_fallback_is_capped_by_max_tokens() -> None:
 
 
 def test_what_a_guard_learns_it_knows_after_a_flush() -> None:
-    guard = GuardedPredictor(Predictor.cold(), threaded=True, budget_s=30)
+    guard = GuardedPredictor(OnlinePredictor.cold(), threaded=True, budget_s=30)
     for _ in range(30):
         guard.learn(CALL, 33)
 

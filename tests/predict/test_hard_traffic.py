@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.model import TokenEstimate
-from penstock.predict import CallFeatures, GuardedPredictor, Predictor, StateError
+from penstock.predict import CallFeatures, GuardedPredictor, OnlinePredictor, StateError
 from penstock.predict.online.kept_groups import KeptGroups
 
 TABLE = TokenEstimate(256, 1024)
@@ -20,12 +20,12 @@ def asked(prompt: str, route: str | None = None) -> CallFeatures:
     return CallFeatures.from_prompt(prompt, model="m", route=route)
 
 
-def off_by(predictor: Predictor, call: CallFeatures, tokens: int) -> float:
+def off_by(predictor: OnlinePredictor, call: CallFeatures, tokens: int) -> float:
     return abs(math.log(predictor.predict(call).p50_tokens / tokens))
 
 
 def test_long_replies_among_nine_times_as_many_of_one_token_are_learned() -> None:
-    chance, predictor, errors = random.Random(3), Predictor.cold(), []
+    chance, predictor, errors = random.Random(3), OnlinePredictor.cold(), []
     for number in range(1500):
         item = chance.randrange(10**6)
         if chance.random() < 0.9:
@@ -41,7 +41,7 @@ def test_long_replies_among_nine_times_as_many_of_one_token_are_learned() -> Non
 
 
 def test_one_off_routes_do_not_push_out_those_in_use() -> None:
-    chance, predictor, errors = random.Random(1), Predictor.cold(), []
+    chance, predictor, errors = random.Random(1), OnlinePredictor.cold(), []
     centres = [chance.gauss(5.0, 1.0) for _ in range(12)]
     for number in range(300):
         for _ in range(10):
@@ -76,7 +76,7 @@ def test_what_is_used_again_is_kept_and_what_is_not_goes_first() -> None:
 
 @pytest.mark.parametrize("start", ["cold", "shipped"])
 def test_a_new_kind_after_replies_all_alike_has_no_p90_in_the_hundred_thousands(start: str) -> None:
-    predictor: Predictor = getattr(Predictor, start)()
+    predictor: OnlinePredictor = getattr(OnlinePredictor, start)()
     for number in range(300):
         predictor.learn(asked(f"ping {number}", "health"), 3)
     chance, covered = random.Random(1), 0
@@ -92,7 +92,7 @@ def test_a_new_kind_after_replies_all_alike_has_no_p90_in_the_hundred_thousands(
 
 
 def test_threads_that_share_a_predictor_learn_every_reply_and_break_nothing() -> None:
-    guard = GuardedPredictor(Predictor.shipped(), budget_s=30.0)
+    guard = GuardedPredictor(OnlinePredictor.shipped(), budget_s=30.0)
 
     def traffic(name: str, tokens: int) -> None:
         for number in range(150):
@@ -123,7 +123,7 @@ def test_threads_that_share_a_predictor_learn_every_reply_and_break_nothing() ->
 
 @pytest.mark.parametrize("tokens", [-1, math.nan, math.inf])
 def test_a_count_that_is_none_teaches_nothing(tokens: float) -> None:
-    predictor = Predictor.cold()
+    predictor = OnlinePredictor.cold()
     with pytest.raises(ValueError, match="is not a count"):
         predictor.learn(asked("hello"), tokens)  # type: ignore[arg-type]
 
@@ -135,14 +135,14 @@ def test_a_predictor_whose_figures_are_no_numbers_falls_back() -> None:
         def log_tokens(self, call: CallFeatures) -> float:
             return math.nan
 
-    guard = GuardedPredictor(Predictor.from_prior(Lost()), budget_s=30.0)
+    guard = GuardedPredictor(OnlinePredictor.from_prior(Lost()), budget_s=30.0)
 
     assert guard.predict(asked("hello"), fallback=TABLE) == TABLE
     assert guard.counts.fallbacks == {"invalid": 1}
 
 
 def test_a_state_with_any_byte_damaged_is_refused_or_read(tmp_path: Path) -> None:
-    predictor, file = Predictor.cold(), tmp_path / "state.npz"
+    predictor, file = OnlinePredictor.cold(), tmp_path / "state.npz"
     for number in range(30):
         predictor.learn(asked(f"number {number}", "r"), 20 + number)
     predictor.save(file)
@@ -153,7 +153,7 @@ def test_a_state_with_any_byte_damaged_is_refused_or_read(tmp_path: Path) -> Non
             damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
         file.write_bytes(damaged)
         try:
-            Predictor.load(file)
+            OnlinePredictor.load(file)
         except StateError:
             refused += 1
 

@@ -7,20 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.predict import CallFeatures, Predictor, StateError
+from penstock.predict import CallFeatures, OnlinePredictor, StateError
 from penstock.predict.archive import unpack
 from tests.predict.replies import invented
 
 
-def taught(count: int = 200, *, seed: int = 1) -> Predictor:
-    predictor = Predictor.cold()
+def taught(count: int = 200, *, seed: int = 1) -> OnlinePredictor:
+    predictor = OnlinePredictor.cold()
     for asked in invented(count, seed=seed):
         predictor.learn(asked.call, asked.tokens)
     return predictor
 
 
 def test_a_cold_predictor_answers_before_it_has_seen_anything() -> None:
-    estimate = Predictor.cold().predict(CallFeatures.from_prompt("Hello"))
+    estimate = OnlinePredictor.cold().predict(CallFeatures.from_prompt("Hello"))
 
     assert 1 <= estimate.p50_tokens < estimate.p90_tokens
     assert estimate.source == "predictor:online"
@@ -87,14 +87,14 @@ def test_the_same_replies_give_the_same_estimates_to_the_last_digit() -> None:
 
 def test_a_negative_count_is_the_callers_mistake() -> None:
     with pytest.raises(ValueError, match="not a count"):
-        Predictor.cold().learn(CallFeatures.from_prompt("Hello"), -1)
+        OnlinePredictor.cold().learn(CallFeatures.from_prompt("Hello"), -1)
 
 
 def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:
     predictor = taught()
     predictor.save(tmp_path / "state.npz")
 
-    restored = Predictor.load(tmp_path / "state.npz")
+    restored = OnlinePredictor.load(tmp_path / "state.npz")
 
     for asked in invented(20, seed=5):
         was, now = predictor.predict(asked.call), restored.predict(asked.call)
@@ -104,7 +104,7 @@ def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:
 
 def test_a_restored_predictor_goes_on_learning(tmp_path: Path) -> None:
     taught().save(tmp_path / "state.npz")
-    restored = Predictor.load(tmp_path / "state.npz")
+    restored = OnlinePredictor.load(tmp_path / "state.npz")
     call = CallFeatures.from_prompt("Write an essay about moss", route="mail")
 
     for asked in invented(300, seed=6, scale=4.0):
@@ -114,12 +114,12 @@ def test_a_restored_predictor_goes_on_learning(tmp_path: Path) -> None:
 
 
 def test_a_shipped_predictor_finds_its_prior_again(tmp_path: Path) -> None:
-    predictor = Predictor.shipped()
+    predictor = OnlinePredictor.shipped()
     call = CallFeatures.from_prompt("Write a short poem about the sea.")
     predictor.learn(call, 90)
     predictor.save(tmp_path / "state.npz")
 
-    restored = Predictor.load(tmp_path / "state.npz")
+    restored = OnlinePredictor.load(tmp_path / "state.npz")
 
     assert restored.source == "predictor:shipped"
     assert restored.predict(call).p50_tokens == pytest.approx(
@@ -128,7 +128,7 @@ def test_a_shipped_predictor_finds_its_prior_again(tmp_path: Path) -> None:
 
 
 def test_no_word_of_a_prompt_is_in_the_state(tmp_path: Path) -> None:
-    predictor = Predictor.cold()
+    predictor = OnlinePredictor.cold()
     secret = "xylophone-4711-password"
     body = {
         "messages": [
@@ -149,7 +149,7 @@ def test_no_word_of_a_prompt_is_in_the_state(tmp_path: Path) -> None:
 
 
 def test_the_state_of_a_hundred_routes_is_under_two_megabytes(tmp_path: Path) -> None:
-    predictor = Predictor.cold()
+    predictor = OnlinePredictor.cold()
     for number in range(100):
         for asked in invented(12, seed=number, route=f"route-{number}"):
             predictor.learn(asked.call, asked.tokens)
@@ -181,7 +181,7 @@ def test_a_damaged_state_is_refused_with_a_way_out(tmp_path: Path, damage: objec
     path.write_bytes(damage(path.read_bytes()))
 
     with pytest.raises(StateError, match=r"(R|r)emove it") as caught:
-        Predictor.load(path)
+        OnlinePredictor.load(path)
     assert "pickle" not in str(caught.value)  # numpy's advice for what it does not know
 
 
@@ -190,12 +190,12 @@ def test_a_prior_is_not_taken_for_a_state() -> None:
 
     prior = Path(penstock.predict.__file__).parent / "prior" / "prior.npz"
     with pytest.raises(StateError, match="another version"):
-        Predictor.load(prior)
+        OnlinePredictor.load(prior)
 
 
 @given(prompt=st.text(max_size=400), tokens=st.integers(0, 1_000_000))
 def test_any_text_and_any_length_leave_finite_estimates(prompt: str, tokens: int) -> None:
-    predictor = Predictor.cold()
+    predictor = OnlinePredictor.cold()
     call = CallFeatures.from_prompt(prompt)
     for _ in range(3):
         predictor.learn(call, tokens)
@@ -206,7 +206,7 @@ def test_any_text_and_any_length_leave_finite_estimates(prompt: str, tokens: int
 
 
 def test_replies_that_wait_for_their_batch_are_in_the_state_all_the_same(tmp_path: Path) -> None:
-    predictor = Predictor.cold()
+    predictor = OnlinePredictor.cold()
     for item in invented(333, seed=4):
         predictor.learn(item.call, item.tokens)
 

@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.predict import command
-from penstock.predict import CallFeatures, Predictor, StateError
+from penstock.predict import CallFeatures, OnlinePredictor, StateError
 from penstock.predict.archive import pack, unpack
 from penstock.predict.online.state import OtherPriorError
 from penstock.predict.prior.file import read_prior, shipped_prior, write_prior
 from penstock.predict.prior.folds import fold_of, read_folds, shipped_folds, write_folds
 from penstock.predict.prior.model import LogTokens
-from penstock.predict.train.datasets import Reply
+from penstock.predict.train.datasets import RecordedReply
 from penstock.predict.train.learners import learner
 from penstock.predict.train.lessons import Lesson, lesson
 from penstock.predict.train.shared import train_folds
@@ -46,12 +46,14 @@ def test_boosted_trees_say_the_same_to_the_last_digit_after_loading(tmp_path: Pa
 
 def test_what_was_learned_on_top_of_boosted_trees_survives_a_restart(tmp_path: Path) -> None:
     write_prior(tmp_path / "prior.npz", boosted())
-    predictor = Predictor.with_prior(read_prior(tmp_path / "prior.npz"))
+    predictor = OnlinePredictor.with_prior(read_prior(tmp_path / "prior.npz"))
     for asked in invented(60, seed=3, scale=2.0):
         predictor.learn(asked.call, asked.tokens)
     predictor.save(tmp_path / "state.npz")
 
-    restored = Predictor.load(tmp_path / "state.npz", prior=read_prior(tmp_path / "prior.npz"))
+    restored = OnlinePredictor.load(
+        tmp_path / "state.npz", prior=read_prior(tmp_path / "prior.npz")
+    )
 
     for asked in invented(20, seed=4):
         was, now = predictor.predict(asked.call), restored.predict(asked.call)
@@ -67,26 +69,26 @@ def test_what_was_learned_on_one_prior_is_refused_with_another(tmp_path: Path, k
         told = [lesson(asked.call, asked.tokens * scale) for asked in invented(60, seed=1)]
         write_prior(tmp_path / name, learner(kind, wider=None)(told))
     one, other = read_prior(tmp_path / "one"), read_prior(tmp_path / "other")
-    Predictor.with_prior(one).save(tmp_path / "state")
+    OnlinePredictor.with_prior(one).save(tmp_path / "state")
 
-    same = Predictor.load(tmp_path / "state", prior=read_prior(tmp_path / "one"))
+    same = OnlinePredictor.load(tmp_path / "state", prior=read_prior(tmp_path / "one"))
     assert same.source == "predictor:trained"
     with pytest.raises(OtherPriorError, match="of another one than this"):
-        Predictor.load(tmp_path / "state", prior=other)
+        OnlinePredictor.load(tmp_path / "state", prior=other)
     with pytest.raises(OtherPriorError, match="of a prior of your own, not of no prior"):
-        Predictor.load(tmp_path / "state")
+        OnlinePredictor.load(tmp_path / "state")
 
 
 def test_a_state_of_another_version_is_refused_with_both_versions_and_what_to_do(
     tmp_path: Path,
 ) -> None:
     state = tmp_path / "state"
-    Predictor.cold().save(state)
+    OnlinePredictor.cold().save(state)
     arrays, meta = unpack(state, kind="penstock predictor state", version=2)
     state.write_bytes(pack(arrays, meta | {"version": 1}))
 
     with pytest.raises(StateError, match=r"state', 1\), this penstock reads .*2\).*Remove it"):
-        Predictor.load(state)
+        OnlinePredictor.load(state)
 
 
 def test_boosted_trees_without_lightgbm_are_refused_with_two_ways_out(
@@ -155,8 +157,11 @@ def test_a_prior_trained_beside_other_fold_priors_is_refused(
         read_prior(tmp_path / "prior.npz")
 
 
-def replies(count: int) -> list[Reply]:
-    return [Reply(asked.call, asked.prompt, asked.tokens, 0.0) for asked in invented(count, seed=5)]
+def replies(count: int) -> list[RecordedReply]:
+    return [
+        RecordedReply(asked.call, asked.prompt, asked.tokens, 0.0)
+        for asked in invented(count, seed=5)
+    ]
 
 
 def test_a_call_is_told_by_the_prior_that_has_not_seen_its_prompt() -> None:

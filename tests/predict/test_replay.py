@@ -6,11 +6,11 @@ import numpy as np
 
 from penstock.predict.features.call import CallFeatures
 from penstock.predict.online.model import TRAINED, OnlineModel
-from penstock.predict.online.predictor import Predictor
+from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.online.window import fair_sample
 from penstock.predict.train.learners import learner
 from penstock.predict.train.lessons import lesson
-from penstock.predict.train.replay import Replay
+from penstock.predict.train.replay import PriorReplay
 from penstock.predict.train.training import train_predictor
 from tests.predict.replies import invented
 
@@ -29,17 +29,17 @@ def test_a_bad_end_of_the_replay_does_not_discredit_a_prior_that_was_right_all_a
     asked = invented(500, seed=1)
     prior = _Knows()
     prior.of = {id(a.call): math.log(600 if "essay" in a.prompt else 20) for a in asked}
-    model, replay = OnlineModel(prior, TRAINED), Replay()
+    model, replay = OnlineModel(prior, TRAINED), PriorReplay()
     for number, item in enumerate(asked):
         off = 3.0 if number >= 440 else 1.0  # the last replies are three times as long
         replay.note(model, item.call, math.log(item.tokens * off))
         model.learn(item.call, math.log(item.tokens * off))
     call = next(a.call for a in asked if "essay" in a.prompt)
-    followed = Predictor(model, source="predictor:trained").predict(call).p50_tokens
+    followed = OnlinePredictor(model, source="predictor:trained").predict(call).p50_tokens
 
     replay.settle(model)
 
-    settled = Predictor(model, source="predictor:trained").predict(call)
+    settled = OnlinePredictor(model, source="predictor:trained").predict(call)
     assert followed > 900
     assert 540 < settled.p50_tokens < 700
     assert settled.p90_tokens > settled.p50_tokens * 1.5

@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.group import group
-from penstock.predict.train.datasets import Row
+from penstock.predict.train.datasets import DatasetRow
 from penstock.predict.train.sampling import spread
 
 
-def rows(count: int, *, prompts: int) -> list[Row]:
-    return [Row(f"prompt {n % prompts}", float(n), None, "", None) for n in range(count)]
+def rows(count: int, *, prompts: int) -> list[DatasetRow]:
+    return [DatasetRow(f"prompt {n % prompts}", float(n), None, "", None) for n in range(count)]
 
 
 def test_few_rows_are_all_taken_in_their_order() -> None:

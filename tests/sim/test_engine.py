@@ -19,7 +19,7 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.errors import ProtocolError
-from penstock.metrics import Outcome
+from penstock.metrics import RequestOutcome
 from penstock.sim.engine import Engine, Habits
 from penstock.sim.providers.registry import build_provider
 from penstock.sim.workload import Workload
@@ -41,7 +41,7 @@ def test_a_request_is_timed_from_its_submission_to_its_last_token() -> None:
     run = engine(Direct()).run(workload((1.0, 10), (1.5, 10)))
 
     assert [(r.ended_at, r.latency_s) for r in run.records] == [(3.0, 2.0), (5.0, 3.5)]
-    assert [r.outcome for r in run.records] == [Outcome.COMPLETED] * 2
+    assert [r.outcome for r in run.records] == [RequestOutcome.COMPLETED] * 2
     assert run.attempts == 2
 
 
@@ -133,7 +133,7 @@ def test_a_refusal_is_told_at_once_with_its_cause_and_its_wish() -> None:
     assert (told.request_id, told.cause) == (2, RefusalCause.RATE)
     assert told.retry_after_s == pytest.approx(1.0)
     assert 0 <= told.jitter < 1
-    assert [r.outcome for r in run.records] == [Outcome.COMPLETED, Outcome.FAILED]
+    assert [r.outcome for r in run.records] == [RequestOutcome.COMPLETED, RequestOutcome.FAILED]
     assert run.attempts == 2
 
 
@@ -174,7 +174,7 @@ def test_an_error_speaks_against_the_provider_unless_it_is_the_callers(
 
     (told,) = [e for _, e in scheduler.told if isinstance(e, Failed)]
     assert (told.retryable, told.upstream_fault) == (retryable, retryable)
-    assert run.records[0].outcome is Outcome.FAILED
+    assert run.records[0].outcome is RequestOutcome.FAILED
 
 
 def test_a_retry_that_succeeds_counts_as_completed() -> None:
@@ -190,7 +190,7 @@ def test_a_retry_that_succeeds_counts_as_completed() -> None:
 
     run = engine(Answering(answer, wakes=[1.0]), faulty).run(workload((0.0, 10)))
 
-    assert (run.records[0].outcome, run.records[0].ended_at) == (Outcome.COMPLETED, 3.0)
+    assert (run.records[0].outcome, run.records[0].ended_at) == (RequestOutcome.COMPLETED, 3.0)
     assert run.attempts == 2
 
 
@@ -214,7 +214,7 @@ def test_a_stalled_reply_is_given_up_after_the_clients_patience() -> None:
     run = engine(scheduler, faulty, habits=Habits(patience_s=30.0)).run(workload((0.0, 10)))
 
     assert scheduler.kinds()[-1] == (31.5, "Failed")
-    assert (run.records[0].outcome, run.records[0].ended_at) == (Outcome.FAILED, 31.5)
+    assert (run.records[0].outcome, run.records[0].ended_at) == (RequestOutcome.FAILED, 31.5)
 
 
 def test_a_client_in_a_hurry_breaks_off_when_no_first_token_comes() -> None:
@@ -233,7 +233,7 @@ def test_a_client_in_a_hurry_breaks_off_when_no_first_token_comes() -> None:
     told = scheduler.told[3][1]
     assert isinstance(told, Throttled)
     assert (told.request_id, told.cause) == (2, RefusalCause.SLOW_FIRST_TOKEN)
-    assert [r.outcome for r in run.records] == [Outcome.COMPLETED, Outcome.FAILED]
+    assert [r.outcome for r in run.records] == [RequestOutcome.COMPLETED, RequestOutcome.FAILED]
 
 
 def test_a_retry_gets_a_new_wait_for_its_first_token() -> None:
@@ -276,7 +276,7 @@ def test_a_refused_request_keeps_the_grounds_that_it_was_refused_on() -> None:
     assert (refused.request_id, refused.at, refused.bucket) == (1, 3.0, "medium")
     assert (refused.reason, refused.rung, refused.severity) == ("shed", "xlong", 0.8)
     assert refused.cost_tokens == 200
-    assert (run.records[0].outcome, run.records[0].deferrals) == (Outcome.SHED, 1)
+    assert (run.records[0].outcome, run.records[0].deferrals) == (RequestOutcome.SHED, 1)
 
 
 def test_a_scheduler_that_holds_a_request_for_ever_is_found_out() -> None:

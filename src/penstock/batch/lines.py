@@ -36,7 +36,7 @@ class BatchError(PenstockError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BatchLine:
     """One request of the file.
 
     Attributes:
@@ -69,7 +69,7 @@ class Inspection:
     fingerprint: str
 
 
-def parse_line(number: int, text: bytes) -> Line:
+def parse_line(number: int, text: bytes) -> BatchLine:
     """Return the request on a line.
 
     Raises:
@@ -94,7 +94,7 @@ def parse_line(number: int, text: bytes) -> Line:
         raise BatchError(f"line {number}: body must be an object")
     if body.get("stream"):
         raise BatchError(f"line {number}: body.stream must not be set: a file cannot be streamed")
-    return Line(number, custom_id, endpoint, body)
+    return BatchLine(number, custom_id, endpoint, body)
 
 
 def inspect(path: Path) -> Inspection:
@@ -180,18 +180,18 @@ def _without_mark(path: Path, text: bytes) -> bytes:
     return text.removeprefix(codecs.BOM_UTF8)
 
 
-def output_line(line: Line, status: int, request_id: str, body: Any) -> bytes:
+def output_line(line: BatchLine, status: int, request_id: str, body: Any) -> bytes:
     """Return the output file's line for an answered request."""
     response = {"status_code": status, "request_id": request_id, "body": body}
     return _answer(line, response, None)
 
 
-def error_line(line: Line, code: str, message: str) -> bytes:
+def error_line(line: BatchLine, code: str, message: str) -> bytes:
     """Return the error file's line for a request that got no answer."""
     return _answer(line, None, {"code": code, "message": message})
 
 
-def _answer(line: Line, response: Any, error: Any) -> bytes:
+def _answer(line: BatchLine, response: Any, error: Any) -> bytes:
     return (
         jsonio.dumps(
             {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from penstock.batch.lines import Line
+from penstock.batch.lines import BatchLine
 from penstock.core.events import RefusalCause
 from penstock.errors import Refused
 from penstock.wire import jsonio
@@ -51,7 +51,7 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class BatchReply:
     """What came back.
 
     Attributes:
@@ -79,14 +79,14 @@ class Reply:
 
 
 def reply_of(
-    line: Line,
+    line: BatchLine,
     status: int,
     headers: Mapping[str, str],
     body: bytes,
     refused: Refused | None,
     *,
     wall_now: float,
-) -> Reply:
+) -> BatchReply:
     """Return what an HTTP answer means for its line.
 
     Args:
@@ -108,7 +108,7 @@ def reply_of(
     if wait_s is not None and wait_s > LONGEST_WAIT_S:
         standing = Standing.BLOCKED
         why += f"; the provider asks to wait for {wait_s / 3600:.1f} hours"
-    return Reply(
+    return BatchReply(
         status,
         headers.get("x-request-id") or headers.get("request-id") or "",
         body.decode(errors="replace") if parsed is None else parsed,
@@ -124,7 +124,7 @@ _Judged = tuple[Standing, str, float | None, Usage]
 
 
 def _judged(
-    line: Line, status: int, headers: Mapping[str, str], body: bytes, wall_now: float
+    line: BatchLine, status: int, headers: Mapping[str, str], body: bytes, wall_now: float
 ) -> _Judged:
     if status < 400:
         verdict = verdict_of_reply(line.endpoint.kind, status, body)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from penstock.batch.checkpoint import Checkpoint
 from penstock.batch.lines import (
-    Line,
+    BatchLine,
     error_line,
     output_line,
     parse_line,
     requests_in,
 )
-from penstock.batch.reply import LONGEST_WAIT_S, Reply, Standing
+from penstock.batch.reply import LONGEST_WAIT_S, BatchReply, Standing
 from penstock.batch.sending import Send
 
 EXPIRED = "batch_expired"
@@ -24,7 +24,7 @@ _FINAL = frozenset((Standing.RESULT, Standing.REFUSED))
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryBounds:
     """How long trouble is borne; on top of what the scheduler does by itself.
 
     Attributes:
@@ -72,7 +72,7 @@ class Batch:
     send: Send
     ahead: int = 256
     deadline_at: float | None = None
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryBounds = field(default_factory=RetryBounds)
     on_result: Callable[[], object] = lambda: None
     on_trouble: Callable[[str], object] = lambda _problem: None
     on_stop: Callable[[], object] = lambda: None
@@ -112,22 +112,22 @@ class Batch:
         now = asyncio.get_running_loop().time()
         self._away_since = math.inf if so else min(self._away_since, now)
 
-    def _todo(self) -> Iterator[Line]:
+    def _todo(self) -> Iterator[BatchLine]:
         for number, text in requests_in(self.source):
             if not self.checkpoint.is_done(number):
                 yield parse_line(number, text)
 
-    async def _worker(self, lines: Iterator[Line]) -> None:
+    async def _worker(self, lines: Iterator[BatchLine]) -> None:
         while not self._stopping.is_set():
             line = next(lines, None)
             if line is None:
                 return
             await self._line(line)
 
-    async def _line(self, line: Line) -> None:
+    async def _line(self, line: BatchLine) -> None:
         troubles = tries = 0
         done_at_first_trouble = 0
-        last: Reply | None = None
+        last: BatchReply | None = None
         while not self._stopping.is_set():
             reply = await self._sent(line)
             if reply is None:
@@ -156,7 +156,7 @@ class Batch:
                 self._expire(line, reply)
                 return
 
-    async def _sent(self, line: Line) -> Reply | None:
+    async def _sent(self, line: BatchLine) -> BatchReply | None:
         """Send a line once and return what came back; None if the deadline has passed."""
         left_s = self._left_s()
         if left_s is not None and left_s <= 0:
@@ -170,7 +170,7 @@ class Batch:
             self.connected(not reply.away)
         return reply
 
-    def _leave(self, reply: Reply, *, alone: bool) -> None:
+    def _leave(self, reply: BatchReply, *, alone: bool) -> None:
         """Leave a line without a usable answer to the next run.
 
         Args:
@@ -184,7 +184,7 @@ class Batch:
         else:
             self._halt(f"the provider gives no usable answer ({reply.why}).")
 
-    def _is_idle(self, reply: Reply) -> bool:
+    def _is_idle(self, reply: BatchReply) -> bool:
         """End the run if refusals are all that it has got for too long; say whether it has."""
         self._stated_s = max(self._stated_s, reply.wait_s or 0.0)
         idle_s = asyncio.get_running_loop().time() - self._progress_at - self._stated_s
@@ -215,7 +215,7 @@ class Batch:
         self.halted = self.halted or why
         self.stop()
 
-    async def _pause(self, troubles: int, reply: Reply) -> bool:
+    async def _pause(self, troubles: int, reply: BatchReply) -> bool:
         """Wait before the next try; False if the deadline does not allow it."""
         wait_s = reply.wait_s
         if wait_s is None:
@@ -237,7 +237,7 @@ class Batch:
             return False
         return True
 
-    def _file(self, line: Line, reply: Reply) -> None:
+    def _file(self, line: BatchLine, reply: BatchReply) -> None:
         answer = output_line(line, reply.status, reply.request_id, reply.body)
         if reply.standing is Standing.RESULT:
             self.checkpoint.succeeded(line.number, answer, reply.usage)
@@ -246,7 +246,7 @@ class Batch:
         self._note_progress()
         self.on_result()
 
-    def _expire(self, line: Line, last: Reply | None) -> None:
+    def _expire(self, line: BatchLine, last: BatchReply | None) -> None:
         """Write what the deadline has ended: the provider's last answer, if it gave one."""
         if last is not None and last.status and not last.ours:
             self._file(line, last)
@@ -260,6 +260,6 @@ class Batch:
         return self.deadline_at - asyncio.get_running_loop().time()
 
 
-def _expired(line: Line) -> bytes:
+def _expired(line: BatchLine) -> bytes:
     message = "This request could not be executed before the batch's deadline."
     return error_line(line, EXPIRED, message)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from penstock.batch.lines import BatchError, Line
-from penstock.batch.reply import Reply, Standing, reply_of
+from penstock.batch.lines import BatchError, BatchLine
+from penstock.batch.reply import BatchReply, Standing, reply_of
 from penstock.calls.hints import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER, HintError, hints_of
 from penstock.errors import Refused
 from penstock.integrations.program import Penstock
@@ -26,7 +26,7 @@ _LONGEST_DEADLINE_S = 1e8
 class Send(Protocol):
     """Sends a line."""
 
-    async def __call__(self, line: Line, *, deadline_s: float | None) -> Reply:
+    async def __call__(self, line: BatchLine, *, deadline_s: float | None) -> BatchReply:
         """Send it and return what came back, or that nothing did."""
         ...
 
@@ -86,7 +86,7 @@ class HttpSend:
             self._client = penstock.async_client(library="httpx2", **options)
         self.on_connection: Callable[[bool], object] = lambda _came_about: None
 
-    async def __call__(self, line: Line, *, deadline_s: float | None) -> Reply:
+    async def __call__(self, line: BatchLine, *, deadline_s: float | None) -> BatchReply:
         """Send a line and return what came back, or that nothing did."""
         headers = {"content-type": "application/json", **self._hints, **self._keys(line)}
         if deadline_s is not None and deadline_s < _LONGEST_DEADLINE_S:
@@ -104,9 +104,9 @@ class HttpSend:
             # Its text may quote what was sent, and what was sent holds the key.
             why = f"{type(error).__name__}: no answer came from {self._where}"
             away = isinstance(error, self._no_connection)
-            return Reply(0, standing=Standing.BROKEN, why=why, away=away)
+            return BatchReply(0, standing=Standing.BROKEN, why=why, away=away)
         except EncodingError as error:
-            return Reply(0, standing=Standing.BROKEN, why=str(error))
+            return BatchReply(0, standing=Standing.BROKEN, why=str(error))
         refused = response.extensions.get("penstock")
         return reply_of(
             line,
@@ -128,7 +128,7 @@ class HttpSend:
         elif event.endswith(".receive_response_headers.complete"):
             self.on_connection(True)
 
-    def _keys(self, line: Line) -> dict[str, str]:
+    def _keys(self, line: BatchLine) -> dict[str, str]:
         key = None if self._api_key is None else self._api_key.reveal()
         if line.endpoint.vendor is Vendor.ANTHROPIC:
             version = {"anthropic-version": "2023-06-01"}

@@ -13,7 +13,7 @@ from penstock.cli.operator import admin_options, ask, said
 from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
-    from penstock.log.format import Record
+    from penstock.log.format import LogRecord
 
 
 @click.command()
@@ -76,7 +76,7 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
 
 
-def _from_log(path: Path) -> Iterator["Record"]:
+def _from_log(path: Path) -> Iterator["LogRecord"]:
     from penstock.log.reader import read_log
 
     try:
@@ -85,7 +85,7 @@ def _from_log(path: Path) -> Iterator["Record"]:
         raise click.ClickException(str(error)) from None
 
 
-def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["Record"]:
+def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["LogRecord"]:
     from penstock.log.reader import parse_log
 
     status, lines = ask(admin, token_env, f"/decisions?{query}")

@@ -15,9 +15,9 @@ from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
 from penstock.cli.rows_taken import is_long, last_ones, say, say_reading, to_train_on
 
 if TYPE_CHECKING:
-    from penstock.predict.online.predictor import Predictor
+    from penstock.predict.online.predictor import OnlinePredictor
     from penstock.predict.prior.model import LogTokens
-    from penstock.predict.train.datasets import Reply
+    from penstock.predict.train.datasets import RecordedReply
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = OutFile()
@@ -85,7 +85,7 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, fold
     click.echo(f"{out}: {out.stat().st_size:,} bytes, from {len(replies):,} replies")
 
 
-def _last_ones(files: Sequence[Path]) -> list[Reply]:
+def _last_ones(files: Sequence[Path]) -> list[RecordedReply]:
     from penstock.predict.train.boosted import LESSONS_MAX
 
     return last_ones(files, LESSONS_MAX)
@@ -207,8 +207,10 @@ def _shipped() -> LogTokens:
     return shipped_prior()
 
 
-def _predictor(train_file: Path | None, prior_name: str, learner: str, seed: int) -> Predictor:
-    from penstock.predict.online.predictor import Predictor
+def _predictor(
+    train_file: Path | None, prior_name: str, learner: str, seed: int
+) -> OnlinePredictor:
+    from penstock.predict.online.predictor import OnlinePredictor
     from penstock.predict.prior.folds import shipped_folds
     from penstock.predict.train.learners import learner as fit_of
     from penstock.predict.train.lessons import lesson
@@ -216,7 +218,7 @@ def _predictor(train_file: Path | None, prior_name: str, learner: str, seed: int
 
     prior = _prior(prior_name)
     if train_file is None:
-        return Predictor.cold() if prior is None else Predictor.starting_from(prior)
+        return OnlinePredictor.cold() if prior is None else OnlinePredictor.starting_from(prior)
     folds = shipped_folds() if prior_name == "shipped" else None
     fit = fit_of(learner, wider=prior, folds=folds)
     replies = to_train_on([train_file], by="row")

@@ -11,11 +11,11 @@ import click
 
 if TYPE_CHECKING:
     from penstock.core.events import Action
-    from penstock.log.format import Header, Record
+    from penstock.log.format import Header, LogRecord
 
 
 @dataclass(slots=True)
-class Replay:
+class LogComparison:
     """How one run of a log compares with what is decided now.
 
     Attributes:
@@ -72,14 +72,16 @@ def command(log: Path, run: str | None) -> None:
         sys.exit(1)
 
 
-def compare(header: "Header", records: Iterator["Record"], cut: Sequence[int] = ()) -> Replay:
+def compare(
+    header: "Header", records: Iterator["LogRecord"], cut: Sequence[int] = ()
+) -> LogComparison:
     """Return how a run's recorded decisions compare with what is decided now.
 
     `cut` is filled while the records are read; what the last moment then lacks is no difference.
     """
     from penstock.log.reader import replayed
 
-    result = Replay(header.run)
+    result = LogComparison(header.run)
     for now, recorded, decided in replayed(records):
         result.decisions += len(recorded)
         if recorded == decided or (cut and recorded == decided[: len(recorded)]):

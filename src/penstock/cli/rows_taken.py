@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 if TYPE_CHECKING:
-    from penstock.predict.train.datasets import Reply
+    from penstock.predict.train.datasets import RecordedReply
 
 _LONG_ROWS = 2_000
 _LONG_BYTES = 10_000_000
@@ -22,7 +22,7 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def is_long(replies: Sequence[Reply]) -> bool:
+def is_long(replies: Sequence[RecordedReply]) -> bool:
     """Return whether working through so many replies takes seconds and more."""
     return len(replies) > _LONG_ROWS
 
@@ -35,7 +35,7 @@ def say_reading(files: Iterable[Path]) -> None:
             say(f"reading {file}: {size / 1e6:,.0f} MB")
 
 
-def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[Reply]:
+def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[RecordedReply]:
     """Return replies spread evenly over the files, at most as many as a training takes.
 
     Raises:
@@ -58,7 +58,7 @@ def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[
     return replies
 
 
-def last_ones(files: Sequence[Path], most: int) -> list[Reply]:
+def last_ones(files: Sequence[Path], most: int) -> list[RecordedReply]:
     """Return the last `most` replies of the files.
 
     Raises:
@@ -73,6 +73,6 @@ def last_ones(files: Sequence[Path], most: int) -> list[Reply]:
     return replies
 
 
-def _say_fitting(replies: Sequence[Reply]) -> None:
+def _say_fitting(replies: Sequence[RecordedReply]) -> None:
     if is_long(replies):
         say(f"fitting to {len(replies):,} replies; this takes a minute or some")

@@ -15,7 +15,7 @@ from penstock.errors import ProtocolError
 DRAIN_RETRY_S = 5.0
 
 
-class Admission:
+class AdmissionControl:
     """Lets requests wait, defers or refuses them.
 
     Attributes:

@@ -8,7 +8,7 @@ from penstock.core.ticket import Ticket
 
 
 @dataclass(slots=True)
-class _Held:
+class _ClassBacklog:
     """What is held back of one class."""
 
     limit: int
@@ -25,14 +25,17 @@ class Backlog:
         self._limit = limit
         self._count = 0
         self._held = {
-            name: _Held(each.queue_limit, each.queue_limit_tokens) for name, each in classes.items()
+            name: _ClassBacklog(each.queue_limit, each.queue_limit_tokens)
+            for name, each in classes.items()
         }
 
     def reconfigure(self, classes: Mapping[str, TrafficClass], limit: int) -> None:
         """Take other limits; what is held back stays, above them too."""
         self._limit = limit
         for name, each in classes.items():
-            held = self._held.setdefault(name, _Held(each.queue_limit, each.queue_limit_tokens))
+            held = self._held.setdefault(
+                name, _ClassBacklog(each.queue_limit, each.queue_limit_tokens)
+            )
             held.limit, held.limit_tokens = each.queue_limit, each.queue_limit_tokens
 
     def is_full_for(self, ticket: Ticket) -> bool:

@@ -59,7 +59,7 @@ def require_stall(since: float, now: float) -> None:
         )
 
 
-class Gate:
+class EventCheck:
     """Lets events pass, without what is impossible in them.
 
     Attributes:

@@ -16,7 +16,7 @@ from penstock.core.signals import Signals
 from penstock.core.sticky import Stickiness
 from penstock.core.tenants import TenantQueue
 from penstock.core.ticket import Stage, Ticket
-from penstock.core.upstream.breaker import LONGEST_PAUSE_S, PROBE_GAP_S, State
+from penstock.core.upstream.breaker import LONGEST_PAUSE_S, PROBE_GAP_S, BreakerState
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
 
 _QUEUED = Stage.QUEUED
@@ -225,7 +225,10 @@ class Lane:
             return ()
         outliers = [upstream for upstream in self.upstreams if upstream.is_outlier(now)]
         for upstream in self.upstreams:
-            if upstream not in outliers and upstream.default.breaker.state(now) is State.CLOSED:
+            if (
+                upstream not in outliers
+                and upstream.default.breaker.state(now) is BreakerState.CLOSED
+            ):
                 return [each.name for each in outliers if each.outlier.probe_at > now]
         return ()
 

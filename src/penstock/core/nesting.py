@@ -19,7 +19,7 @@ from penstock.core.upstream.ledger import Upstream
 
 
 @dataclass(slots=True)
-class _Place:
+class _HolderPlace:
     """A holder's place, and who was made inside it and has not ended."""
 
     holder: Ticket
@@ -43,7 +43,7 @@ class Nesting:
         """Start without any; `lane_of` knows where a request waits."""
         self._lane_of = lane_of
         self.know(upstreams)
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, _HolderPlace] = {}
 
     def know(self, upstreams: tuple[Upstream, ...]) -> None:
         """Know these upstreams from now on; those with calls in flight are among them."""
@@ -54,7 +54,7 @@ class Nesting:
         inside = ticket.request.inside
         holder = None if inside is None else tickets.get(inside)
         if holder is not None and ticket.stage is not Stage.ENDED:
-            self._places.setdefault(holder.request.id, _Place(holder)).nested.append(ticket)
+            self._places.setdefault(holder.request.id, _HolderPlace(holder)).nested.append(ticket)
 
     def next(self, lane: Lane, now: float) -> tuple[Ticket, Upstream] | None:
         """Return the nested ticket that goes now in its holder's place, or None.

@@ -13,7 +13,7 @@ from penstock.errors import ConfigError, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class SchedulerParts:
     """What `policies.registry` makes of settings."""
 
     overload: OverloadPolicy
@@ -41,7 +41,7 @@ class Reconfiguration:
     """
 
     settings: Settings
-    build: Callable[[Settings], Parts] | None
+    build: Callable[[Settings], SchedulerParts] | None
     classes: dict[str, TrafficClass]
     tickets: Tickets
     successors: dict[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Reconfiguration:
             )
         return replace(request, traffic_class=heir)
 
-    def _kept_or_new(self, each: UpstreamSettings, parts: Parts) -> Upstream:
+    def _kept_or_new(self, each: UpstreamSettings, parts: SchedulerParts) -> Upstream:
         known = self.tickets.upstreams.get(each.name)
         if known is None or known.settings.identity != each.identity:
             return parts.make_upstream(each)

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 
-from penstock.core.admission import Admission
+from penstock.core.admission import AdmissionControl
 from penstock.core.backlog import Backlog
-from penstock.core.bounds import Gate, require_time
+from penstock.core.bounds import EventCheck, require_time
 from penstock.core.containment import Containment
 from penstock.core.dispatching import Dispatcher
 from penstock.core.events import (
@@ -27,7 +27,7 @@ from penstock.core.events import (
 from penstock.core.lanes import Lanes
 from penstock.core.outcomes import Outcomes
 from penstock.core.policy import Allocator, OrderedQueue, OverloadPolicy
-from penstock.core.reconfiguration import Parts, Reconfiguration
+from penstock.core.reconfiguration import Reconfiguration, SchedulerParts
 from penstock.core.settings import Settings
 from penstock.core.snapshot import Snapshot, snapshot_of
 from penstock.core.tickets import Tickets
@@ -55,7 +55,7 @@ class Scheduler:
         overload: OverloadPolicy,
         make_allocator: Callable[[], Allocator],
         make_queue: Callable[[], OrderedQueue],
-        build: Callable[[Settings], Parts] | None = None,
+        build: Callable[[Settings], SchedulerParts] | None = None,
     ) -> None:
         """Wire the parts; `policies.registry.build_scheduler` does it from settings alone."""
         self.settings = settings
@@ -69,12 +69,12 @@ class Scheduler:
         self._dispatcher = dispatcher = Dispatcher(tickets)
         self._containment = Containment(tickets, dispatcher)
         self._reconfiguration = Reconfiguration(settings, build, classes, tickets)
-        self._admission = Admission(
+        self._admission = AdmissionControl(
             tickets, dispatcher, overload, classes, self._reconfiguration.inherited
         )
         self._outcomes = outcomes = Outcomes(tickets, dispatcher, settings.max_attempts)
         self._now = -math.inf
-        self._gate = Gate()
+        self._gate = EventCheck()
         self._handlers: dict[type, Callable[..., None]] = {
             Arrived: self._admission.on_arrived,
             FirstToken: outcomes.on_first_token,

@@ -7,7 +7,7 @@ from itertools import islice
 from penstock.core.events import WindowMoved
 from penstock.core.lane import Lane
 from penstock.core.tickets import Tickets
-from penstock.core.upstream.breaker import State
+from penstock.core.upstream.breaker import BreakerState
 from penstock.core.upstream.ledger import Upstream
 
 PAUSES_SHOWN = 100
@@ -175,7 +175,7 @@ def _pauses(upstream: Upstream, now: float) -> Iterator[PauseSnapshot]:
     shut = (
         (name, account.breaker)
         for name, account in accounts.items()
-        if account.breaker.state(now) is not State.CLOSED
+        if account.breaker.state(now) is not BreakerState.CLOSED
     )
     for name, breaker in islice(shut, PAUSES_SHOWN):
         yield PauseSnapshot(name, breaker.state(now).value, breaker.cause, breaker.open_until)

@@ -12,7 +12,7 @@ from penstock.core.why import why_of
 
 
 @dataclass(slots=True)
-class Held:
+class WaitingGroup:
     """The waiting requests of one class and tenant that wait for one cause.
 
     Attributes:
@@ -34,7 +34,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePosition:
     """Where a request stands that still waits.
 
     Attributes:
@@ -77,22 +77,22 @@ class Waiting:
         """Look at these."""
         self._tickets = tickets
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[WaitingGroup]:
         """Return what waits by class, tenant and cause, in the order of the oldest."""
-        found: dict[tuple[str, str, str], Held] = {}
+        found: dict[tuple[str, str, str], WaitingGroup] = {}
         for ticket in self._tickets.waiting():
             request = ticket.request
             key = (request.traffic_class, request.tenant, ticket.held_by)
             held = found.get(key)
             if held is None:
-                held = found[key] = Held(*key)
+                held = found[key] = WaitingGroup(*key)
             held.requests += 1
             held.tokens += ticket.cost_tokens
             held.arrived_at = min(held.arrived_at, request.arrived_at)
             held.latest_start = min(held.latest_start, ticket.latest_start)
         return sorted(found.values(), key=lambda each: each.arrived_at)
 
-    def place(self, request_id: int, *, now: float) -> Place | None:
+    def place(self, request_id: int, *, now: float) -> QueuePosition | None:
         """Return where a request stands; None if it does not wait."""
         ticket = self._tickets.by_id.get(request_id)
         if ticket is None or ticket.stage is Stage.IN_FLIGHT:
@@ -101,11 +101,13 @@ class Waiting:
         why = why_of(ticket, lane, now)
         why.waits = ticket.waits_until(now)
         if ticket.stage is Stage.DEFERRED:
-            return Place(ticket.held_by, self._tickets.deferred.due_at(request_id), None, 0, why)
+            return QueuePosition(
+                ticket.held_by, self._tickets.deferred.due_at(request_id), None, 0, why
+            )
         same = list(self._queued_beside(ticket, lane))
         mine = [each for each in same if each.request.tenant == ticket.request.tenant]
         tenants = len({each.request.tenant for each in same})
-        return Place(ticket.held_by, None, _position(ticket, mine, lane, now), tenants, why)
+        return QueuePosition(ticket.held_by, None, _position(ticket, mine, lane, now), tenants, why)
 
     def _queued_beside(self, ticket: Ticket, lane: Lane) -> Iterator[Ticket]:
         name = ticket.request.traffic_class

@@ -5,7 +5,7 @@ from importlib.resources import files
 from urllib.parse import parse_qs
 
 from penstock.dashboard.one_request import request_view
-from penstock.dashboard.views import VIEWS, Source, view
+from penstock.dashboard.views import VIEWS, ViewSource, view
 from penstock.listener import Receive, Scope, Send
 from penstock.wire import jsonio
 
@@ -35,7 +35,7 @@ _FILES = {
 class DashboardApp:
     """Answers below `/dashboard`; an ASGI application that others pass requests on to."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ViewSource) -> None:
         """Show what comes from this source."""
         self._source = source
         self._streams = 0

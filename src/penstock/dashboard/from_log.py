@@ -5,9 +5,9 @@ from pathlib import Path
 
 from penstock.core.events import Defer, Dispatch, Reject, WindowMoved
 from penstock.core.snapshot import Snapshot
-from penstock.core.waiting import Held, Place
-from penstock.dashboard.state import State
-from penstock.log.explain import Story, story_of
+from penstock.core.waiting import QueuePosition, WaitingGroup
+from penstock.dashboard.state import DashboardState
+from penstock.log.explain import RequestHistory, story_of
 from penstock.log.reader import LogError, read_log
 
 
@@ -26,12 +26,12 @@ class LogSource:
         """Read the log once; one request's story is read anew when somebody asks."""
         self._path = path
         self._now = 0.0
-        state: State | None = None
+        state: DashboardState | None = None
         for record in read_log(path):
             header, what, now = record.header, record.what, record.now
             if state is None or state.run != header.run:
                 wall = header.started_unix_s + now - header.started_at
-                state = State(header.run, now=now, wall=wall, whole=True)
+                state = DashboardState(header.run, now=now, wall=wall, whole=True)
             self._now = now
             if isinstance(what, Dispatch | Defer | Reject | WindowMoved):
                 state.action(now, what)
@@ -49,14 +49,14 @@ class LogSource:
         """Return None: a log has no scheduler."""
         return None
 
-    def held(self) -> Sequence[Held] | None:
+    def held(self) -> Sequence[WaitingGroup] | None:
         """Return None: a log says what a request waited for when it is sent, not before."""
         return None
 
-    def place(self, number: int) -> Place | None:
+    def place(self, number: int) -> QueuePosition | None:
         """Return None, as nothing goes on in a log."""
         return None
 
-    def story(self, public_id: str) -> Story | None:
+    def story(self, public_id: str) -> RequestHistory | None:
         """Return one request's story."""
         return story_of(read_log(self._path), public_id, now=self._now)

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from penstock.core.model import Request
-from penstock.core.waiting import Place
-from penstock.dashboard.views import Source
-from penstock.log.explain import WAITS, Story
+from penstock.core.waiting import QueuePosition
+from penstock.dashboard.views import ViewSource
+from penstock.log.explain import WAITS, RequestHistory
 
 HELPS = {
     "order": "a shorter deadline if it is urgent, a class of its own, or less of the same class",
@@ -24,7 +24,7 @@ HELPS = {
 """What to do about a wait, by the word in `Why.waits`."""
 
 
-def request_view(source: Source, public_id: str) -> dict[str, Any] | None:
+def request_view(source: ViewSource, public_id: str) -> dict[str, Any] | None:
     """Return one request's story, and where it stands if it still waits; None if unknown."""
     story = source.story(public_id)
     if story is None:
@@ -62,7 +62,10 @@ def _whole(phases: Mapping[str, float], age_s: float, *, sent: bool) -> dict[str
 
 
 def _summary(
-    story: Story, phases: Mapping[str, float], place: Mapping[str, Any] | None, age_s: float
+    story: RequestHistory,
+    phases: Mapping[str, float],
+    place: Mapping[str, Any] | None,
+    age_s: float,
 ) -> list[str]:
     """Return the answer to "why is it slow?" in a few sentences."""
     waits = sorted(((s, cause) for cause, s in phases.items() if cause in WAITS), reverse=True)
@@ -104,7 +107,9 @@ def _turn(place: Mapping[str, Any]) -> str:
     return f"{turn}; {pace}, so its turn may come in about {place['start_in_s']:.1f} s."
 
 
-def _place(source: Source, place: Place, request: Request, now: float) -> dict[str, Any]:
+def _place(
+    source: ViewSource, place: QueuePosition, request: Request, now: float
+) -> dict[str, Any]:
     """Return where a request stands, and when its turn may come."""
     sent_per_s = source.state.sent_per_s(request, now)
     return {

@@ -51,7 +51,7 @@ class InHand:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusalSeen:
     """One refusal; the fields are `Reject`'s and `Why`'s."""
 
     at: float
@@ -66,7 +66,7 @@ class Refusal:
     retry_after_s: float | None
 
 
-class State:
+class DashboardState:
     """An observer of the driver, or of the records of a log.
 
     Args:
@@ -92,7 +92,7 @@ class State:
         self.in_hand: dict[int, InHand] = {}
         self.windows: dict[str, float] = {}
         self.moves: deque[tuple[float, WindowMoved]] = deque(maxlen=MOVES_KEPT)
-        self.refusals: deque[Refusal] = deque(maxlen=REFUSALS_KEPT)
+        self.refusals: deque[RefusalSeen] = deque(maxlen=REFUSALS_KEPT)
         self.predictions = PredictorStats()
         self.severity = 0.0
 
@@ -144,7 +144,7 @@ class State:
         elif isinstance(action, Reject):
             span.refused[name, action.reason, why.rung] += 1
             self.refusals.append(
-                Refusal(
+                RefusalSeen(
                     now, self.id_of(request.id), name, request.tenant, action.reason, why.rung,
                     request.cost_tokens, why.severity, why.waited_s, action.retry_after_s,
                 )

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from penstock.core.snapshot import Snapshot
-from penstock.core.waiting import Held, Place
+from penstock.core.waiting import QueuePosition, WaitingGroup
 from penstock.dashboard.spans import Ended, Span
-from penstock.dashboard.state import LATELY_S, InHand, State
-from penstock.log.explain import MOVES, REASONS, WAITS, Story
+from penstock.dashboard.state import LATELY_S, DashboardState, InHand
+from penstock.log.explain import MOVES, REASONS, WAITS, RequestHistory
 
 TENANTS_SHOWN, SLOWEST_SHOWN, WAITING_SHOWN = 20, 30, 10
 RESULTS = {
@@ -22,7 +22,7 @@ RESULTS = {
 }
 
 
-class Source(Protocol):
+class ViewSource(Protocol):
     """Where the page's data come from: a running scheduler, or a log.
 
     Attributes:
@@ -31,7 +31,7 @@ class Source(Protocol):
 
     """
 
-    state: State
+    state: DashboardState
     live: bool
 
     def now(self) -> float:
@@ -42,20 +42,20 @@ class Source(Protocol):
         """Return the scheduler's state; None if there is only a log."""
         ...
 
-    def held(self) -> Sequence[Held] | None:
+    def held(self) -> Sequence[WaitingGroup] | None:
         """Return what waits by class, tenant and cause; None if there is only a log."""
         ...
 
-    def place(self, number: int) -> Place | None:
+    def place(self, number: int) -> QueuePosition | None:
         """Return where a waiting request stands; None if it does not wait, or in a log."""
         ...
 
-    def story(self, public_id: str) -> Story | None:
+    def story(self, public_id: str) -> RequestHistory | None:
         """Return what happened to a request; None if nothing is known of it."""
         ...
 
 
-def now_view(source: Source) -> dict[str, Any]:
+def now_view(source: ViewSource) -> dict[str, Any]:
     """Return who waits, who flies, and how fast it goes."""
     state, now = source.state, source.now()
     lately = state.spans.since(now - LATELY_S)
@@ -72,7 +72,7 @@ def now_view(source: Source) -> dict[str, Any]:
     }
 
 
-def why_view(source: Source) -> dict[str, Any]:
+def why_view(source: ViewSource) -> dict[str, Any]:
     """Return the seconds of waiting by cause, over time and by class, and what waits now."""
     state, now = source.state, source.now()
     times, waits = state.spans.series(now, _waits_by_cause)
@@ -93,7 +93,7 @@ def why_view(source: Source) -> dict[str, Any]:
     }
 
 
-def window_view(source: Source) -> dict[str, Any]:
+def window_view(source: ViewSource) -> dict[str, Any]:
     """Return every kept move of the windows with its reason, newest first."""
     state = source.state
     offset = state.wall_offset_s
@@ -107,13 +107,13 @@ def window_view(source: Source) -> dict[str, Any]:
     }
 
 
-def predictor_view(source: Source) -> dict[str, Any]:
+def predictor_view(source: ViewSource) -> dict[str, Any]:
     """Return how good the estimates were, by route, over the last replies of each."""
     figures = source.state.predictions.figures()
     return {"routes": [{"route": name, **asdict(each)} for name, each in figures.items()]}
 
 
-def refusals_view(source: Source) -> dict[str, Any]:
+def refusals_view(source: ViewSource) -> dict[str, Any]:
     """Return how many were refused, by class, reason and rung, and the latest."""
     state = source.state
     counts = state.spans.since(-math.inf).refused
@@ -130,7 +130,7 @@ def refusals_view(source: Source) -> dict[str, Any]:
     }  # fmt: skip
 
 
-VIEWS: dict[str, Callable[[Source], dict[str, Any]]] = {
+VIEWS: dict[str, Callable[[ViewSource], dict[str, Any]]] = {
     "now": now_view,
     "why": why_view,
     "window": window_view,
@@ -139,7 +139,7 @@ VIEWS: dict[str, Callable[[Source], dict[str, Any]]] = {
 }
 
 
-def view(source: Source, name: str) -> dict[str, Any]:
+def view(source: ViewSource, name: str) -> dict[str, Any]:
     """Return one part of the page by its name in `VIEWS`, with what every part says."""
     snapshot = source.snapshot()
     return {
@@ -159,7 +159,9 @@ def _waits_by_cause(span: Span) -> dict[str, float]:
     return found
 
 
-def _upstreams(state: State, snapshot: Snapshot | None, now: float) -> list[dict[str, Any]]:
+def _upstreams(
+    state: DashboardState, snapshot: Snapshot | None, now: float
+) -> list[dict[str, Any]]:
     flying: dict[str, int] = defaultdict(int)
     for each in state.in_hand.values():
         if each.upstream:
@@ -193,11 +195,11 @@ class _ClassRow:
     arrived_at: float = math.inf
     latest_start: float = math.inf
     causes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    tenants: dict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))
+    tenants: dict[str, list[WaitingGroup]] = field(default_factory=lambda: defaultdict(list))
 
 
 def _classes(
-    held: Iterable[Held], in_hand: Iterable[InHand], lately: Span, over_s: float, now: float
+    held: Iterable[WaitingGroup], in_hand: Iterable[InHand], lately: Span, over_s: float, now: float
 ) -> list[dict[str, Any]]:
     rows: dict[str, _ClassRow] = defaultdict(_ClassRow)
     for each in held:
@@ -239,7 +241,7 @@ def _urgency(arrived_at: float, latest_start: float, now: float) -> dict[str, fl
     }
 
 
-def _tenants(tenants: dict[str, list[Held]], now: float) -> list[dict[str, Any]]:
+def _tenants(tenants: dict[str, list[WaitingGroup]], now: float) -> list[dict[str, Any]]:
     """Return the tenants with the most waiting; their names are the callers', so not all."""
     rows = [
         {
@@ -256,22 +258,22 @@ def _tenants(tenants: dict[str, list[Held]], now: float) -> list[dict[str, Any]]
     return heapq.nlargest(TENANTS_SHOWN, rows, key=lambda row: row["waiting"])
 
 
-def _held_of_log(in_hand: Iterable[InHand]) -> list[Held]:
+def _held_of_log(in_hand: Iterable[InHand]) -> list[WaitingGroup]:
     """Return what waits at the end of a log; for what is not known there, cause "" stands."""
-    found: dict[tuple[str, str], Held] = {}
+    found: dict[tuple[str, str], WaitingGroup] = {}
     for known in in_hand:
         request = known.request
         if known.upstream:
             continue
         key = (request.traffic_class, request.tenant)
-        held = found.setdefault(key, Held(*key, ""))
+        held = found.setdefault(key, WaitingGroup(*key, ""))
         held.requests += 1
         held.tokens += request.cost_tokens
         held.arrived_at = min(held.arrived_at, request.arrived_at)
     return list(found.values())
 
 
-def _longest_waiting(state: State, now: float) -> list[dict[str, Any]]:
+def _longest_waiting(state: DashboardState, now: float) -> list[dict[str, Any]]:
     waiting = (each for each in state.in_hand.values() if not each.upstream)
     oldest = heapq.nsmallest(WAITING_SHOWN, waiting, key=lambda each: each.request.arrived_at)
     return [
@@ -286,6 +288,6 @@ def _longest_waiting(state: State, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def _slowest(state: State, then: float) -> list[dict[str, Any]]:
+def _slowest(state: DashboardState, then: float) -> list[dict[str, Any]]:
     slowest: list[Ended] = heapq.nlargest(SLOWEST_SHOWN, state.spans.slowest_since(then))
     return [{**asdict(each), "at": each.ended_at + state.wall_offset_s} for each in slowest]

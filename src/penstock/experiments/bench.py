@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from penstock.experiments.code_version import code_version
-from penstock.experiments.job import Job
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.outcome import RunOutcome
 from penstock.experiments.pool import Workers
 from penstock.experiments.store import Store
@@ -28,8 +28,8 @@ class Bench:
         self.made = 0
         """How many runs were made, not found."""
 
-    def run(self, jobs: Iterable[Job], *, label: str) -> dict[str, RunOutcome]:
-        """Return the outcome of every job by `Job.text()`.
+    def run(self, jobs: Iterable[SimulationJob], *, label: str) -> dict[str, RunOutcome]:
+        """Return the outcome of every job by `SimulationJob.text()`.
 
         The result does not depend on how many workers there are, nor on the order in which they
         finish.

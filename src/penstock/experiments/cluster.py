@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from penstock.errors import ConfigError
-from penstock.experiments.job import Job
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.pool import Batch, chunks, run_chunk
 
 _FLYING_PER_CPU = 2
@@ -35,7 +35,7 @@ class RayCluster:
             raise ConfigError(f"--ray {address}: no cluster answers there: {error}") from error
         self._task = ray.remote(run_chunk)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Batch]:
+    def run(self, jobs: Sequence[SimulationJob]) -> Iterator[Batch]:
         """Yield batches as the cluster finishes them."""
         limit = _FLYING_PER_CPU * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         todo = iter(chunks(jobs))

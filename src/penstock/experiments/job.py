@@ -10,7 +10,7 @@ Table = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SimulationJob:
     """A run is a pure function of this.
 
     Attributes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from penstock.experiments.results import Cell, Results
 from penstock.experiments.statistics import mean_of
-from penstock.experiments.tables import SHARES, SHOWN, Column, Table, number
+from penstock.experiments.tables import SHARES, SHOWN, Column, ResultTable, number
 
 OURS = {
     "policies": "full",
@@ -65,7 +65,7 @@ def is_better(theirs: Cell, ours: Cell, figure: str) -> bool:
     return gain.known and gain.low > 0 and gain.mean >= LEAST_GAIN * abs(ours.mean(figure))
 
 
-def loss_table(results: Results) -> Table | None:
+def loss_table(results: Results) -> ResultTable | None:
     """Return the losses as a table; None where nothing was compared."""
     if not OURS.keys() & results.experiments.keys():
         return None
@@ -99,7 +99,9 @@ def loss_table(results: Results) -> Table | None:
         for loss in found
     )
     titles = {name: results.experiments[name].title for name in OURS if name in results.experiments}
-    return Table("losses", columns, rows, cells, tuple(titles[loss.experiment] for loss in found))
+    return ResultTable(
+        "losses", columns, rows, cells, tuple(titles[loss.experiment] for loss in found)
+    )
 
 
 def _said(figure: str, value: float) -> str:

@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import asdict, replace
 
 from penstock.errors import ProtocolError
-from penstock.experiments.job import Job
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.outcome import GROUPS, RunOutcome
-from penstock.metrics import BUCKETS, Outcome, Record, measure, nearest_rank
+from penstock.metrics import BUCKETS, RequestOutcome, RequestRecord, measure, nearest_rank
 from penstock.sim.engine import Rejection, Run
 from penstock.sim.scenario import read_scenario
 from penstock.sim.simulate import run_one
@@ -25,7 +25,7 @@ FIGURES = (
 """The names of the metrics, in the order of the tables."""
 
 
-def run_job(job: Job) -> RunOutcome:
+def run_job(job: SimulationJob) -> RunOutcome:
     """Simulate the job and return what it left.
 
     Raises:
@@ -46,7 +46,9 @@ def outcome_of(run: Run) -> RunOutcome:
     return outcome_of_records(run.records, tuple(run.refusals))
 
 
-def outcome_of_records(records: list[Record], refusals: tuple[Rejection, ...] = ()) -> RunOutcome:
+def outcome_of_records(
+    records: list[RequestRecord], refusals: tuple[Rejection, ...] = ()
+) -> RunOutcome:
     """Return the figures of any run, simulated or live."""
     metrics = asdict(measure(records))
     submitted = Counter(r.bucket for r in records)
@@ -61,9 +63,11 @@ def outcome_of_records(records: list[Record], refusals: tuple[Rejection, ...] = 
     )
 
 
-def _quantiles(records: list[Record], buckets: tuple[str, ...]) -> list[float]:
+def _quantiles(records: list[RequestRecord], buckets: tuple[str, ...]) -> list[float]:
     ordered = sorted(
-        r.latency_s for r in records if r.outcome is Outcome.COMPLETED and r.bucket in buckets
+        r.latency_s
+        for r in records
+        if r.outcome is RequestOutcome.COMPLETED and r.bucket in buckets
     )
     if not ordered:
         return []

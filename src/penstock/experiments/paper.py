@@ -7,7 +7,7 @@ from typing import Any
 
 import penstock
 from penstock.errors import ConfigError
-from penstock.experiments.job import Job, Table, overlay
+from penstock.experiments.job import SimulationJob, Table, overlay
 from penstock.schema.toml import read_toml
 from penstock.sim.params import refuse_unknown
 
@@ -50,11 +50,11 @@ class Experiment:
     plots: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
 
-    def jobs(self, seeds: int) -> dict[tuple[str, str], list[Job]]:
+    def jobs(self, seeds: int) -> dict[tuple[str, str], list[SimulationJob]]:
         """Return the jobs by (regime, variant), one for each seed from 1."""
         return {
             (regime.name, variant.name): [
-                Job(overlay(regime.scenario, variant.scenario), variant.policy, seed)
+                SimulationJob(overlay(regime.scenario, variant.scenario), variant.policy, seed)
                 for seed in range(1, seeds + 1)
             ]
             for regime in self.regimes

@@ -6,20 +6,20 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing import get_context
 from typing import Protocol
 
-from penstock.experiments.job import Job
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.measure import run_job
 from penstock.experiments.outcome import RunOutcome
 
 CHUNK = 8
 """Jobs in one message: a run takes about 40 ms, a message about one."""
 
-Batch = list[tuple[Job, RunOutcome]]
+Batch = list[tuple[SimulationJob, RunOutcome]]
 
 
 class Workers(Protocol):
     """Something that makes runs; the order of the results is nobody's promise."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Batch]:
+    def run(self, jobs: Sequence[SimulationJob]) -> Iterator[Batch]:
         """Yield finished runs in batches, as they come."""
         ...
 
@@ -28,12 +28,12 @@ class Workers(Protocol):
         ...
 
 
-def chunks(jobs: Sequence[Job], size: int = CHUNK) -> Iterable[Sequence[Job]]:
+def chunks(jobs: Sequence[SimulationJob], size: int = CHUNK) -> Iterable[Sequence[SimulationJob]]:
     """Return the jobs in groups of at most `size`."""
     return (jobs[start : start + size] for start in range(0, len(jobs), size))
 
 
-def run_chunk(jobs: Sequence[Job]) -> Batch:
+def run_chunk(jobs: Sequence[SimulationJob]) -> Batch:
     """Make some runs, one after the other."""
     return [(job, run_job(job)) for job in jobs]
 
@@ -41,7 +41,7 @@ def run_chunk(jobs: Sequence[Job]) -> Batch:
 class Here:
     """Makes the runs in this process."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Batch]:
+    def run(self, jobs: Sequence[SimulationJob]) -> Iterator[Batch]:
         """Yield each run as soon as it is made."""
         for job in jobs:
             yield run_chunk([job])
@@ -61,7 +61,7 @@ class Processes:
         )
         self._count = count
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Batch]:
+    def run(self, jobs: Sequence[SimulationJob]) -> Iterator[Batch]:
         """Yield batches as processes finish them; at most two per process are under way."""
         todo = iter(chunks(jobs))
         flying: set[Future[Batch]] = set()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.experiments.bench import Bench
-from penstock.experiments.job import Job, Table, overlay
+from penstock.experiments.job import SimulationJob, Table, overlay
 from penstock.experiments.outcome import RunOutcome
 from penstock.experiments.paper import Paper, base_regimes
 from penstock.experiments.search_space import Stacks, stack_name
@@ -68,7 +68,7 @@ class CellRegret:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class _Candidate:
     """How a stack is tried: with which seeds, and what is laid over the cell's scenario."""
 
     seeds: tuple[int, ...]
@@ -85,11 +85,15 @@ class _Search:
     stacks: Stacks
     screened: dict[str, Scored] = field(default_factory=dict)
 
-    def jobs(self, policies: Sequence[Table], trial: _Trial) -> list[Job]:
+    def jobs(self, policies: Sequence[Table], trial: _Candidate) -> list[SimulationJob]:
         scenario = overlay(self.scenario, trial.scenario)
-        return [Job(scenario, policy, s, detail=False) for policy in policies for s in trial.seeds]
+        return [
+            SimulationJob(scenario, policy, s, detail=False)
+            for policy in policies
+            for s in trial.seeds
+        ]
 
-    def scored(self, policy: Table, trial: _Trial, runs: Mapping[str, RunOutcome]) -> Scored:
+    def scored(self, policy: Table, trial: _Candidate, runs: Mapping[str, RunOutcome]) -> Scored:
         found = [runs[job.text()].figures for job in self.jobs([policy], trial)]
         p95_s = average([figures["short_p95_s"] for figures in found])
         return Scored(
@@ -124,7 +128,7 @@ def search_cells(paper: Paper, seeds: int, bench: Bench) -> tuple[CellRegret, ..
     table = paper.special["regret"]
     searches = list(_searches(paper, table))
     settings = table["search"]
-    screen = _Trial((1,), {"workload": {"requests": int(settings["screen_requests"])}})
+    screen = _Candidate((1,), {"workload": {"requests": int(settings["screen_requests"])}})
     rounds: tuple[tuple[str, Callable[[_Search], Sequence[Table]]], ...] = (
         ("combinations", lambda s: [table["direct"], *s.stacks.combinations()]),
         ("windows", lambda s: s.stacks.windows(s.kept("combinations_kept"))),
@@ -138,7 +142,7 @@ def search_cells(paper: Paper, seeds: int, bench: Bench) -> tuple[CellRegret, ..
             for policy in policies:
                 scored = search.scored(policy, screen, runs)
                 search.screened.setdefault(scored.name, scored)
-    return _finals(searches, table, _Trial(tuple(range(1, seeds + 1))), bench)
+    return _finals(searches, table, _Candidate(tuple(range(1, seeds + 1))), bench)
 
 
 def _searches(paper: Paper, table: Table) -> Iterator[_Search]:
@@ -152,7 +156,7 @@ def _searches(paper: Paper, table: Table) -> Iterator[_Search]:
 
 
 def _finals(
-    searches: Sequence[_Search], table: Table, trial: _Trial, bench: Bench
+    searches: Sequence[_Search], table: Table, trial: _Candidate, bench: Bench
 ) -> tuple[CellRegret, ...]:
     count = 2 * int(table["search"]["finalists"])
     always = [{}, table["direct"], *table["references"]]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from penstock.errors import ConfigError
 from penstock.experiments.bench import Bench, Progress
-from penstock.experiments.claims.verdicts import Verdict, examinable, needs, verdicts
-from penstock.experiments.job import Job
+from penstock.experiments.claims.verdicts import ClaimVerdict, examinable, needs, verdicts
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.live.compare import Pair, live_job, run_live
 from penstock.experiments.outcome import RunOutcome
 from penstock.experiments.paper import Experiment, Paper, read_paper
@@ -18,7 +18,7 @@ from penstock.experiments.worlds import narrowed, seeds_of, with_seeds, world_of
 REGRET = "regret"
 LIVE = "live"
 
-Plan = Mapping[tuple[str, str, str], list[Job]]
+Plan = Mapping[tuple[str, str, str], list[SimulationJob]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Study:
 
     paper: Paper
     results: Results
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ClaimVerdict, ...]
     worlds: int = 0
     regrets: tuple[CellRegret, ...] = ()
     live: tuple[Pair, ...] = ()
@@ -157,7 +157,7 @@ def run_worlds(
     return [Results(experiments, _cells(plan, runs)) for experiments, plan in there]
 
 
-def _all_jobs(plan: Plan) -> list[Job]:
+def _all_jobs(plan: Plan) -> list[SimulationJob]:
     return [job for jobs in plan.values() for job in jobs]
 
 

@@ -32,7 +32,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ResultTable:
     """Rows of plain values, and how to show them.
 
     Attributes:
@@ -49,7 +49,7 @@ class Table:
     groups: tuple[str, ...] = ()
 
 
-def grid_table(name: str, results: Results) -> Table:
+def grid_table(name: str, results: Results) -> ResultTable:
     """Return an experiment's table: means and intervals of the paper's metrics."""
     rows, cells, groups = [], [], []
     labels = {v.name: v.label for v in results.experiments[name].variants}
@@ -74,7 +74,7 @@ def grid_table(name: str, results: Results) -> Table:
             groups.append(regime)
     headings = tuple(Column(key, heading) for key, heading in shown_here)
     columns = (Column("variant", "", text=True), *headings, Column("shed", "shed s/m/l/xl"))
-    return Table(name, columns, tuple(rows), tuple(cells), tuple(groups))
+    return ResultTable(name, columns, tuple(rows), tuple(cells), tuple(groups))
 
 
 def with_interval(mean: float, low: float, high: float, *, share: bool = False) -> str:
@@ -105,7 +105,7 @@ def none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def by_group(table: Table) -> list[tuple[str, list[tuple[str, ...]]]]:
+def by_group(table: ResultTable) -> list[tuple[str, list[tuple[str, ...]]]]:
     """Return the shown rows under their headings, in order."""
     grouped: list[tuple[str, list[tuple[str, ...]]]] = []
     headings: Sequence[str] = table.groups or [""] * len(table.cells)

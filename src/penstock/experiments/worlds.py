@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstock.experiments.job import Job, Table
+from penstock.experiments.job import SimulationJob, Table
 from penstock.experiments.paper import Experiment
 from penstock.sim.chance import unit
 
@@ -87,7 +87,9 @@ def seeds_of(world: int, count: int) -> list[int]:
     return [1000 * world + number for number in range(1, count + 1)]
 
 
-def with_seeds(jobs: Mapping[Any, list[Job]], seeds: list[int]) -> dict[Any, list[Job]]:
+def with_seeds(
+    jobs: Mapping[Any, list[SimulationJob]], seeds: list[int]
+) -> dict[Any, list[SimulationJob]]:
     """Return the jobs with these seeds in place of their own."""
     return {
         cell: [replace(job, seed=seed) for job, seed in zip(runs, seeds, strict=True)]

@@ -38,7 +38,7 @@ def predictor_of(wanted: "Predictor | TokenPredictor | GuardedPredictor | str") 
 
 def _learning(wanted: Any) -> Predictor:
     from penstock.predict import GuardedPredictor
-    from penstock.predict import Predictor as Learner
+    from penstock.predict import OnlinePredictor as Learner
     from penstock.runtime.prediction import LearnedPredictor
 
     if wanted == "learned":

@@ -20,7 +20,7 @@ from penstock.core.events import (
     WindowMoved,
 )
 from penstock.core.model import Request
-from penstock.log.format import NAMES, Record
+from penstock.log.format import NAMES, LogRecord
 
 WAITS = {
     "order": "others of its class went first",
@@ -85,7 +85,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RequestHistory:
     """What happened to one request, in order.
 
     Attributes:
@@ -107,8 +107,8 @@ class Story:
 
 
 def story_of(
-    records: Iterable[Record], public_id: str, *, now: float | None = None
-) -> Story | None:
+    records: Iterable[LogRecord], public_id: str, *, now: float | None = None
+) -> RequestHistory | None:
     """Return what happened to one request; None if nothing is known of it.
 
     Args:
@@ -130,10 +130,10 @@ def story_of(
         if words:
             steps.append(Step(record.now - request.arrived_at, NAMES[type(record.what)], words))
     opening = _opening(arrival, request, public_id)
-    return Story(request, opening, steps, _ended(story), _phases(story, now))
+    return RequestHistory(request, opening, steps, _ended(story), _phases(story, now))
 
 
-def explain(records: Iterable[Record], public_id: str, *, columns: int = 1_000) -> list[str]:
+def explain(records: Iterable[LogRecord], public_id: str, *, columns: int = 1_000) -> list[str]:
     """Return the story of one request, a line for each thing that happened; empty if unknown.
 
     Args:
@@ -160,7 +160,7 @@ def explain(records: Iterable[Record], public_id: str, *, columns: int = 1_000) 
 _INDENT = " " * 14
 
 
-def _phases(story: Sequence[Record], until: float | None) -> dict[str, float]:
+def _phases(story: Sequence[LogRecord], until: float | None) -> dict[str, float]:
     """Return the seconds of each phase; of several attempts, only the last one's sending counts."""
     phases: dict[str, float] = {}
     sent_at = first_at = None
@@ -185,7 +185,7 @@ def _phases(story: Sequence[Record], until: float | None) -> dict[str, float]:
 
 
 def explain_window(
-    records: Iterable[Record], upstream: str = "", *, columns: int = 1_000
+    records: Iterable[LogRecord], upstream: str = "", *, columns: int = 1_000
 ) -> list[str]:
     """Return a line for every move of the concurrency limit, oldest first; empty if there was none.
 
@@ -203,7 +203,7 @@ def explain_window(
     ]
 
 
-def _moved(record: Record, move: WindowMoved) -> str:
+def _moved(record: LogRecord, move: WindowMoved) -> str:
     moment = _moment(record, record.now)[:-4]
     figures = ", ".join(f"{name} {value:.4g}" for name, value in move.evidence.items())
     why = MOVES.get(move.because, move.because)
@@ -217,21 +217,21 @@ def _limit(window: float) -> str:
     return "no limit" if math.isinf(window) else f"{window:g}"
 
 
-def _moment(record: Record, at: float) -> str:
+def _moment(record: LogRecord, at: float) -> str:
     """Return the calendar's time of a driver time, in UTC, to the millisecond."""
     header = record.header
     wall = header.started_unix_s + (at - header.started_at)
     return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def _ended(story: Sequence[Record]) -> bool:
+def _ended(story: Sequence[LogRecord]) -> bool:
     last = story[-1].what
     if isinstance(last, Failed):
         return not last.retryable
     return isinstance(last, Completed | Cancelled | Reject)
 
 
-def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
+def _opening(arrival: LogRecord, request: Request, public_id: str) -> list[str]:
     moment = _moment(arrival, request.arrived_at)
     tenant = f", tenant {request.tenant}" if request.tenant else ""
     route = f", route {request.route}" if request.route else ""
@@ -252,7 +252,7 @@ def _opening(arrival: Record, request: Request, public_id: str) -> list[str]:
     ]
 
 
-def _words(record: Record, request: Request, *, again: bool) -> list[str]:
+def _words(record: LogRecord, request: Request, *, again: bool) -> list[str]:
     what = record.what
     if isinstance(what, Dispatch):
         return _dispatched(what, again=again)
@@ -310,7 +310,7 @@ def _refused(what: Reject) -> list[str]:
     ]
 
 
-def _completed(what: Completed, record: Record, request: Request) -> str:
+def _completed(what: Completed, record: LogRecord, request: Request) -> str:
     in_time = ""
     if math.isfinite(request.deadline):
         late_s = record.now - request.deadline

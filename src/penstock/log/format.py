@@ -50,7 +50,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoggedOutcome:
     """How a request ended, with the facts that one wants beside each other.
 
     Attributes:
@@ -90,7 +90,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class LogRecord:
     """One line, read again.
 
     Attributes:
@@ -104,7 +104,7 @@ class Record:
     header: Header
     now: float
     what: Event | Action
-    outcome: Outcome | None = None
+    outcome: LoggedOutcome | None = None
 
     @property
     def request_id(self) -> int | None:
@@ -132,7 +132,7 @@ def veiled(request: Request) -> Request:
     return Request(**{**values, "session": digest})
 
 
-def line_of(now: float, what: Event | Action, outcome: Outcome | None) -> dict[str, Any]:
+def line_of(now: float, what: Event | Action, outcome: LoggedOutcome | None) -> dict[str, Any]:
     """Return the line for an event or an action, ready for `jsonio.dumps`."""
     line: dict[str, Any] = {"now": now}
     if isinstance(what, events.WindowMoved):

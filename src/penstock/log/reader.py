@@ -13,8 +13,8 @@ from penstock.log.format import (
     EVENTS,
     VERSION,
     Header,
-    Outcome,
-    Record,
+    LoggedOutcome,
+    LogRecord,
     decode,
 )
 from penstock.policies.registry import build_scheduler
@@ -38,7 +38,7 @@ def log_files(path: Path) -> list[Path]:
 
 def read_log(
     path: Path | str, *, on_cut: Callable[[Path, int], object] | None = None
-) -> Iterator[Record]:
+) -> Iterator[LogRecord]:
     """Yield a log's records in order, its rotated elders first. Memory does not grow.
 
     A last line that was cut by a crash is passed over; `on_cut` is told its file and number.
@@ -60,7 +60,7 @@ def read_log(
             yield from reader.read(lines, file)
 
 
-def parse_log(lines: bytes) -> Iterator[Record]:
+def parse_log(lines: bytes) -> Iterator[LogRecord]:
     """Yield the records of a log that is in memory, as `/decisions` sends it.
 
     Raises:
@@ -70,7 +70,7 @@ def parse_log(lines: bytes) -> Iterator[Record]:
     yield from _Reader(None).read(io.BytesIO(lines), Path("/decisions"))
 
 
-def replayed(records: Iterable[Record]) -> Iterator[tuple[float, list[Action], list[Action]]]:
+def replayed(records: Iterable[LogRecord]) -> Iterator[tuple[float, list[Action], list[Action]]]:
     """Feed the recorded events to a fresh scheduler; yield (now, recorded, decided now).
 
     For one whole run: from its first event, with the settings of its header.
@@ -114,7 +114,7 @@ class _Reader:
         self._header: Header | None = None
         self._requests: dict[int, Request] = {}
 
-    def read(self, lines: BinaryIO, file: Path) -> Iterator[Record]:
+    def read(self, lines: BinaryIO, file: Path) -> Iterator[LogRecord]:
         for number, line in enumerate(lines, 1):
             whole = line.endswith(b"\n")
             parsed = jsonio.loads_object(line) if whole else None
@@ -133,7 +133,7 @@ class _Reader:
             if record is not None:
                 yield record
 
-    def _record(self, line: dict[str, Any]) -> Record | None:
+    def _record(self, line: dict[str, Any]) -> LogRecord | None:
         if "penstock_decision_log" in line:
             self._take_header(line)
             return None
@@ -146,8 +146,8 @@ class _Reader:
         what = self._action(line) if "action" in line else self._event(line)
         if what is None:
             return None
-        read = None if outcome is None else decode(Outcome, outcome)
-        record = Record(self._header, now, what, read)
+        read = None if outcome is None else decode(LoggedOutcome, outcome)
+        record = LogRecord(self._header, now, what, read)
         if outcome is not None and record.request_id is not None:
             self._requests.pop(record.request_id, None)
         return record

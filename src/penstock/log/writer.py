@@ -28,7 +28,7 @@ from penstock.core.events import (
 from penstock.core.model import Request, bucket_of
 from penstock.core.settings import Settings
 from penstock.errors import PenstockError
-from penstock.log.format import VERSION, Outcome, line_of, veiled
+from penstock.log.format import VERSION, LoggedOutcome, line_of, veiled
 from penstock.log.log_file import LogFile
 from penstock.wire import jsonio
 
@@ -38,7 +38,7 @@ RETRY_S = 1.0
 """How often a file that cannot be written is tried again."""
 
 
-class _Story:
+class _OpenRequest:
     """What is remembered of a request until it ends."""
 
     __slots__ = ("attempts", "dispatched_at", "first_token_at", "request", "upstream")
@@ -50,7 +50,7 @@ class _Story:
         self.first_token_at: float | None = None
         self.upstream = ""
 
-    def outcome(self, result: str, now: float, output_tokens: int | None) -> Outcome:
+    def outcome(self, result: str, now: float, output_tokens: int | None) -> LoggedOutcome:
         request = self.request
         estimate = request.estimate
         in_time = None if request.deadline == float("inf") else (
@@ -58,7 +58,7 @@ class _Story:
         )  # fmt: skip
         queued_until = self.dispatched_at if self.dispatched_at is not None else now
         first = self.first_token_at
-        return Outcome(
+        return LoggedOutcome(
             result,
             request.traffic_class,
             request.tenant,
@@ -127,8 +127,8 @@ class DecisionLog:
         self._flush_every_s = flush_every_s
         header = {"run": run, "started_unix_s": wall(), "started_at": now, "settings": settings}
         first_line = jsonio.dumps({"penstock_decision_log": VERSION, **header}) + b"\n"
-        self._stories: dict[int, _Story] = {}
-        self._queue: deque[tuple[float, Event | Action, Outcome | None]] = deque()
+        self._stories: dict[int, _OpenRequest] = {}
+        self._queue: deque[tuple[float, Event | Action, LoggedOutcome | None]] = deque()
         self._writing = threading.Lock()
         self._stop = threading.Event()
         self._told_lost = 0
@@ -146,7 +146,7 @@ class DecisionLog:
         outcome = None
         if isinstance(event, Arrived):
             request = veiled(event.request)
-            self._stories[request.id] = _Story(request)
+            self._stories[request.id] = _OpenRequest(request)
             event = event if request is event.request else Arrived(request)
         elif isinstance(event, FirstToken):
             story = self._stories.get(event.request_id)
@@ -239,11 +239,11 @@ class DecisionLog:
 
     def _ended(
         self, request_id: int, result: str, now: float, output_tokens: int | None
-    ) -> Outcome | None:
+    ) -> LoggedOutcome | None:
         story = self._stories.pop(request_id, None)
         return None if story is None else story.outcome(result, now, output_tokens)
 
-    def _put(self, now: float, what: Event | Action, outcome: Outcome | None) -> None:
+    def _put(self, now: float, what: Event | Action, outcome: LoggedOutcome | None) -> None:
         if len(self._queue) < self._limit:
             self._queue.append((now, what, outcome))
         else:

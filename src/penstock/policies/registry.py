@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, get_type_hints
 
-from penstock.core.reconfiguration import Parts
+from penstock.core.reconfiguration import SchedulerParts
 from penstock.core.rule import BrokenRules, Rule
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
@@ -122,7 +122,7 @@ def rules_of(layer: str, kind: str) -> dict[str, Rule]:
     }
 
 
-def parts_of(settings: Settings) -> Parts:
+def parts_of(settings: Settings) -> SchedulerParts:
     """Return the policies that the settings name, tried out once.
 
     Raises:
@@ -134,7 +134,7 @@ def parts_of(settings: Settings) -> Parts:
         make(layer, getattr(stack, layer), *args)  # fail now: they are made at requests
     for upstream in settings.upstreams:
         make("capacity", upstream.capacity or stack.capacity)
-    return Parts(
+    return SchedulerParts(
         overload=make("overload", stack.overload),
         make_allocator=lambda: make("allocation", stack.allocation, settings.classes),
         make_queue=partial(POLICIES["ordering"][stack.ordering.kind], **stack.ordering.options),

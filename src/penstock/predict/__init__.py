@@ -9,7 +9,7 @@ from penstock.predict.online.guard import (
     TokenPredictor,
     cap_estimate,
 )
-from penstock.predict.online.predictor import Predictor
+from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.online.stats import PredictorStats, RouteFigures
 from penstock.predict.sampled_errors import SampledErrors
 
@@ -17,7 +17,7 @@ __all__ = [
     "CallFeatures",
     "GuardCounts",
     "GuardedPredictor",
-    "Predictor",
+    "OnlinePredictor",
     "PredictorStats",
     "RouteFigures",
     "SampledErrors",

@@ -10,7 +10,7 @@ from penstock.proxy.predictor_file import told
 
 if TYPE_CHECKING:
     from penstock.predict import GuardedPredictor
-    from penstock.predict.online.state import Snapshot
+    from penstock.predict.online.state import ModelCopy
 
 logger = logging.getLogger("penstock.proxy")
 
@@ -48,14 +48,14 @@ class Keeper:
         if copy is None or not self._write(copy):
             logger.error("predictor: what was learnt since the last write is lost")
 
-    def _copy(self) -> "Snapshot | None":
+    def _copy(self) -> "ModelCopy | None":
         try:
             return self._predictor.snapshot()
         except Exception as error:  # noqa: BLE001 - the traffic goes on, whatever it is
             logger.error("predictor: what was learnt cannot be copied (%s)", told(error))
             return None
 
-    def _write(self, copy: "Snapshot") -> bool:
+    def _write(self, copy: "ModelCopy") -> bool:
         try:
             copy.write(self._path)
         except Exception as error:  # noqa: BLE001 - the traffic goes on, whatever it is

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from penstock.dashboard.app import DashboardApp
-from penstock.dashboard.views import Source
+from penstock.dashboard.views import ViewSource
 from penstock.listener import Bounds, Listener, bind
 from penstock.proxy.browsers import BrowserGuard
 
@@ -12,7 +12,7 @@ HOST = "127.0.0.1"
 
 
 @asynccontextmanager
-async def serving(source: Source, port: int) -> AsyncIterator[int]:
+async def serving(source: ViewSource, port: int) -> AsyncIterator[int]:
     """Serve while the block runs; give it the port that was bound.
 
     Raises:

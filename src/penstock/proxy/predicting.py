@@ -15,7 +15,7 @@ from penstock.runtime.out_file import likely_cause, try_file
 from penstock.runtime.prediction import LearnedPredictor
 
 if TYPE_CHECKING:
-    from penstock.predict import Predictor
+    from penstock.predict import OnlinePredictor
 
 logger = logging.getLogger("penstock.proxy")
 
@@ -81,7 +81,7 @@ class Attached:
                 "predictor: cannot start (%s); the estimates of the table stand", told(error)
             )
 
-    def _predictor(self) -> "Predictor":
+    def _predictor(self) -> "OnlinePredictor":
         """Return the predictor of the last run, or else one that starts as configured."""
         start = self._start()
         if self._path is None or not self._is_ours(self._path):
@@ -119,8 +119,8 @@ class Attached:
             return True
         return True
 
-    def _start(self) -> "Predictor":
-        from penstock.predict import Predictor
+    def _start(self) -> "OnlinePredictor":
+        from penstock.predict import OnlinePredictor
 
         try:
             return start_of(self._prior)
@@ -130,7 +130,7 @@ class Attached:
                 self._prior,
                 told(error),
             )
-            return Predictor.shipped()
+            return OnlinePredictor.shipped()
 
     def _set_aside(self, path: Path, problem: Exception) -> None:
         """Keep a state that cannot be used from being written over."""

@@ -8,24 +8,24 @@ from penstock.errors import PenstockError
 from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR
 
 if TYPE_CHECKING:
-    from penstock.predict import Predictor
+    from penstock.predict import OnlinePredictor
 
 
-def start_of(prior: str) -> "Predictor":
+def start_of(prior: str) -> "OnlinePredictor":
     """Return a predictor that knows what the configuration says, and nothing of the last run.
 
     Raises:
         Exception: the prior cannot be used; of what kind, the damage to its file decides.
 
     """
-    from penstock.predict import Predictor
+    from penstock.predict import OnlinePredictor
     from penstock.predict.prior.file import read_prior
 
     if prior == NO_PRIOR:
-        return Predictor.cold()
+        return OnlinePredictor.cold()
     if prior == SHIPPED_PRIOR:
-        return Predictor.shipped()
-    return Predictor.starting_from(read_prior(Path(prior)))
+        return OnlinePredictor.shipped()
+    return OnlinePredictor.starting_from(read_prior(Path(prior)))
 
 
 def told(error: Exception) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from penstock.dashboard.state import State
+from penstock.dashboard.state import DashboardState
 from penstock.proxy.holders import Holders
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.reply import Read, Send, our_headers, send_whole
@@ -37,7 +37,7 @@ class Parts(Protocol):
     metrics: Metrics
     guard: Guard
     holders: Holders
-    lately: State
+    lately: DashboardState
 
 
 class NotGoodError(Exception):

@@ -10,7 +10,7 @@ from penstock.calls.factory import RequestFactory
 from penstock.core.events import Reconfigured
 from penstock.core.snapshot import Snapshot
 from penstock.dashboard.app import DashboardApp
-from penstock.dashboard.state import State
+from penstock.dashboard.state import DashboardState
 from penstock.errors import ProtocolError
 from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
@@ -92,7 +92,7 @@ class Sidecar:
             wall_now=wall,
         )
         self.driver.observers.append(self.recent)
-        self.lately = State(self.factory.run, now=now, wall=wall)
+        self.lately = DashboardState(self.factory.run, now=now, wall=wall)
         self.driver.observers.append(self.lately)
         if self.telemetry is not None:
             self.driver.observers.append(self.telemetry)

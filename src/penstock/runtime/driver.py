@@ -31,7 +31,7 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.model import Request
-from penstock.core.waiting import Held, Place
+from penstock.core.waiting import QueuePosition, WaitingGroup
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.guarded import Guard
@@ -203,14 +203,14 @@ class Driver:
             lambda: self._core.snapshot(None if self._clock is None else self._clock.time())
         )
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[WaitingGroup]:
         """Return what waits, by class, tenant and cause."""
-        held: list[Held] = self._read(self._core.waiting.held)
+        held: list[WaitingGroup] = self._read(self._core.waiting.held)
         return held
 
-    def place(self, request_id: int) -> Place | None:
+    def place(self, request_id: int) -> QueuePosition | None:
         """Return where a request stands that waits; None if it does not."""
-        place: Place | None = self._read(
+        place: QueuePosition | None = self._read(
             lambda: self._core.waiting.place(request_id, now=max(self.now(), self._last_now))
         )
         return place

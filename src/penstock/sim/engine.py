@@ -27,13 +27,13 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.errors import ProtocolError
-from penstock.metrics import Outcome, Record
+from penstock.metrics import RequestOutcome, RequestRecord
 from penstock.sim.chance import unit
-from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent, Refusal
+from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent, ProviderRefusal
 from penstock.sim.workload import Load, Workload
 
 _FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
-_COMPLETED = Outcome.COMPLETED
+_COMPLETED = RequestOutcome.COMPLETED
 _JITTER_STREAM, _STREAMED_STREAM = 0x4A49, 0x5352
 _IDLE_WAKES_LIMIT = 10_000
 _CAUSES = {
@@ -43,7 +43,7 @@ _CAUSES = {
 }
 
 
-class Core(Protocol):
+class Decider(Protocol):
     """What the engine needs of a scheduler."""
 
     def handle(self, event: Event, *, now: float) -> list[Action]:
@@ -106,7 +106,7 @@ class Run:
 
     """
 
-    records: list[Record]
+    records: list[RequestRecord]
     refusals: list[Rejection]
     attempts: int
 
@@ -116,7 +116,7 @@ class Engine:
 
     def __init__(
         self,
-        scheduler: Core,
+        scheduler: Decider,
         providers: Mapping[str, Provider],
         *,
         habits: Habits | None = None,
@@ -139,7 +139,7 @@ class Engine:
         self._told: deque[Event] = deque()
         self._stale = True
         self._loads: tuple[Load, ...] = ()
-        self._ended: dict[int, tuple[float, Outcome]] = {}
+        self._ended: dict[int, tuple[float, RequestOutcome]] = {}
         self._deferrals: dict[int, int] = {}
         self._refusals: list[Rejection] = []
         self._attempts = 0
@@ -241,14 +241,16 @@ class Engine:
             heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
         elif event.status in (429, 503, 529):
             kind = "rate" if event.status == 429 else "overload"
-            self._tell(self._refusal_event(request_id, Refusal(event.status, kind=kind), now), now)
+            self._tell(
+                self._refusal_event(request_id, ProviderRefusal(event.status, kind=kind), now), now
+            )
         else:
             self._break(request_id, now)
 
     def _break(self, request_id: int, now: float) -> None:
         """Tell of a broken attempt; what has begun to stream cannot be tried again."""
         retryable = not self._started.pop(request_id, False)
-        self._ended[request_id] = (now, Outcome.FAILED)
+        self._ended[request_id] = (now, RequestOutcome.FAILED)
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
         self._tell(Failed(request_id, retryable=retryable, jitter=jitter), now)
 
@@ -290,12 +292,12 @@ class Engine:
         share = self._habits.stream
         return share > 0 and (share >= 1 or unit(self._seed, _STREAMED_STREAM, request_id) < share)
 
-    def _refusal_event(self, request_id: int, refusal: Refusal, now: float) -> Event:
+    def _refusal_event(self, request_id: int, refusal: ProviderRefusal, now: float) -> Event:
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
         cause = _CAUSES.get(refusal.kind)
         if cause is not None:
             return Throttled(request_id, cause, refusal.retry_after_s, jitter)
-        self._ended[request_id] = (now, Outcome.FAILED)
+        self._ended[request_id] = (now, RequestOutcome.FAILED)
         theirs = refusal.status >= 500
         return Failed(request_id, retryable=theirs, upstream_fault=theirs, jitter=jitter)
 
@@ -303,7 +305,7 @@ class Engine:
         request, why = action.request, action.why
         bucket = self._loads[request.id - 1].bucket
         # "upstream" relays the last attempt's answer: the provider failed, nobody was shed.
-        outcome = Outcome.FAILED if action.reason == "upstream" else Outcome.SHED
+        outcome = RequestOutcome.FAILED if action.reason == "upstream" else RequestOutcome.SHED
         self._ended[request.id] = (now, outcome)
         self._refusals.append(
             Rejection(
@@ -335,7 +337,7 @@ class Engine:
         return LimitsSeen(name, **said)
 
     def _finished(self) -> Run:
-        records: list[Record] = []
+        records: list[RequestRecord] = []
         for load in self._loads:
             request = load.request
             if request.id not in self._ended:
@@ -345,7 +347,7 @@ class Engine:
                 )
             ended_at, outcome = self._ended[request.id]
             records.append(
-                Record(
+                RequestRecord(
                     load.bucket,
                     request.arrived_at,
                     load.deadline,

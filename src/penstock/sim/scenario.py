@@ -211,7 +211,7 @@ class PolicyTable(Table):
         )
 
 
-class ClassTable(Table):
+class ScenarioClassTable(Table):
     """A traffic class of the scenario."""
 
     buckets: Items[_Bucket] = Field(min_length=1, description="The sizes that belong to it.")
@@ -236,7 +236,7 @@ class ScenarioFile(Table):
         json_schema_extra={"x-rule": "be tables [providers.NAME], at least one"},
     )
     workload: _Workload = Field(description="What arrives.", examples=[{"rate_per_s": 1.0}])
-    classes: Annotated[dict[str, ClassTable], Field(min_length=1)] | None = Field(
+    classes: Annotated[dict[str, ScenarioClassTable], Field(min_length=1)] | None = Field(
         None,
         description="Traffic classes by name; each bucket is in exactly one.",
         json_schema_extra={"x-rule": "be tables [classes.NAME] with buckets, at least one"},

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.metrics import Metrics, measure
+from penstock.metrics import RunMetrics, measure
 from penstock.policies.registry import build_scheduler
 from penstock.sim.engine import Engine, Run, Watch
 from penstock.sim.scenario import Scenario, settings_of
@@ -19,7 +19,7 @@ class Result:
 
     policy: str
     seed: int
-    metrics: Metrics
+    metrics: RunMetrics
 
     def row(self) -> dict[str, Any]:
         """Return the JSON object of the interface."""

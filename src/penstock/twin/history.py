@@ -23,11 +23,11 @@ from penstock.core.events import (
 from penstock.core.model import Request, bucket_of
 from penstock.core.settings import Settings
 from penstock.errors import PenstockError
-from penstock.log.format import Record as Line
-from penstock.metrics import Outcome, Record
+from penstock.log.format import LogRecord
+from penstock.metrics import RequestOutcome, RequestRecord
 
 Floats = npt.NDArray[np.float64]
-_RESULTS = {"upstream": Outcome.FAILED}
+_RESULTS = {"upstream": RequestOutcome.FAILED}
 
 
 class TooLittle(PenstockError, ValueError):
@@ -75,19 +75,19 @@ class Call:
     output_tokens: int
     prompt_tokens: int
     ended_at: float = math.nan
-    outcome: Outcome | None = None
+    outcome: RequestOutcome | None = None
     left_at: float = math.inf
     attempts: int = 0
 
-    def record(self) -> Record:
+    def record(self) -> RequestRecord:
         """Return what really happened, as metrics take it."""
         request = self.request
-        return Record(
+        return RequestRecord(
             bucket_of(self.output_tokens),
             request.arrived_at,
             request.deadline,
             self.ended_at,
-            self.outcome or Outcome.FAILED,
+            self.outcome or RequestOutcome.FAILED,
         )
 
 
@@ -125,7 +125,7 @@ class History:
         return sum(seen) / len(seen) if seen else 0.0
 
 
-def history_of(lines: Iterable[Line], *, run: str | None = None) -> History:
+def history_of(lines: Iterable[LogRecord], *, run: str | None = None) -> History:
     """Return the history of the log's last run, or of the run of that name.
 
     Raises:
@@ -156,7 +156,7 @@ class _Reading:
         self._calls: dict[int, int] = {}
         self._flying: dict[int, Attempt] = {}
 
-    def take(self, line: Line) -> None:
+    def take(self, line: LogRecord) -> None:
         what, now = line.what, line.now - self._start
         self.history.until = max(self.history.until, now)
         if isinstance(what, Reconfigured):
@@ -204,7 +204,7 @@ class _Reading:
         call = self.history.calls[place]
         if isinstance(what, Reject):
             call.ended_at = now
-            call.outcome = _RESULTS.get(what.reason, Outcome.SHED)
+            call.outcome = _RESULTS.get(what.reason, RequestOutcome.SHED)
             return
         call.attempts += 1
         attempt = Attempt(
@@ -258,7 +258,7 @@ def _end_of(what: Completed | Throttled | Failed | Cancelled) -> str:
     return type(what).__name__.lower()
 
 
-def _outcome_of(what: Completed | Throttled | Failed | Cancelled) -> Outcome:
+def _outcome_of(what: Completed | Throttled | Failed | Cancelled) -> RequestOutcome:
     if isinstance(what, Completed):
-        return Outcome.COMPLETED
-    return Outcome.CANCELLED if isinstance(what, Cancelled) else Outcome.FAILED
+        return RequestOutcome.COMPLETED
+    return RequestOutcome.CANCELLED if isinstance(what, Cancelled) else RequestOutcome.FAILED

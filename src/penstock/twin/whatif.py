@@ -9,7 +9,7 @@ import numpy as np
 
 from penstock.core.events import Action, Dispatch, Event
 from penstock.core.settings import Settings
-from penstock.metrics import Outcome, Record
+from penstock.metrics import RequestOutcome, RequestRecord
 from penstock.twin.again import Providers, run_again, workload_of
 from penstock.twin.history import Floats, History
 from penstock.twin.model import Twin
@@ -120,17 +120,19 @@ def _run(
 
 
 def _rows(
-    records: Sequence[Record], history: History, prices: Prices, where: Mapping[int, str]
+    records: Sequence[RequestRecord], history: History, prices: Prices, where: Mapping[int, str]
 ) -> _Rows:
     usd = np.zeros(len(records))
     for n, (record, call) in enumerate(zip(records, history.calls, strict=True)):
-        if record.outcome is Outcome.COMPLETED:
+        if record.outcome is RequestOutcome.COMPLETED:
             price = prices.get(where.get(call.request.id, ""), (0.0, 0.0))
             usd[n] = call.prompt_tokens * price[0] + call.output_tokens * price[1]
     return _Rows(
         np.array([r.in_time for r in records], dtype=float),
-        np.array([r.outcome is Outcome.SHED for r in records], dtype=float),
-        np.array([r.latency_s if r.outcome is Outcome.COMPLETED else math.nan for r in records]),
+        np.array([r.outcome is RequestOutcome.SHED for r in records], dtype=float),
+        np.array(
+            [r.latency_s if r.outcome is RequestOutcome.COMPLETED else math.nan for r in records]
+        ),
         usd,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from penstock.experiments.job import Job
+from penstock.experiments.job import SimulationJob
 from penstock.experiments.live.client import Answered, send_workload
 from penstock.experiments.live.processes import sidecar_and_mock
 from penstock.experiments.measure import run_job
@@ -55,7 +55,7 @@ def test_a_window_that_must_be_found_does_nearly_as_well_as_one_that_is_known() 
     }
 
     def figures(policy: dict[str, Any]) -> Mapping[str, float | None]:
-        return run_job(Job(scenario, policy, 1)).figures
+        return run_job(SimulationJob(scenario, policy, 1)).figures
 
     ideal = figures({"capacity": {"kind": "fixed", "window": 8}})
     found = figures({})

@@ -1,7 +1,7 @@
 """A provider model on an event loop that may be late."""
 
 from penstock.runtime.virtual_loop import run_virtual
-from penstock.sim.mock.live import LiveProvider, Ticket
+from penstock.sim.mock.live import LiveJob, LiveProvider
 from penstock.sim.providers.registry import build_provider
 
 
@@ -19,7 +19,7 @@ def test_a_reply_that_ended_while_the_loop_was_busy_is_whole() -> None:
         table = {"model": "slots", "slots": 1, "tokens_per_s": 10.0, "ttft_s": 0.0}
         live = Busy(build_provider(table, seed=1), tick_s=0.02)
         ticket = live.submit(output_tokens=9, prompt_tokens=1, stream=True)
-        assert isinstance(ticket, Ticket)
+        assert isinstance(ticket, LiveJob)
 
         live.late_s = 5.0  # no timer has fired: looking is what brings the end
 

@@ -26,7 +26,7 @@ SHARE_WEIGHT = 1.0 / 16.0
 """Refusals that are fewer than a quarter of what comes back say little about the next attempt."""
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """Of a circuit, as in Nygard's book."""
 
     CLOSED = "closed"
@@ -85,11 +85,11 @@ class CircuitBreaker:
         """True from a refusal until the next success."""
         return self._streak > 0
 
-    def state(self, now: float) -> State:
+    def state(self, now: float) -> BreakerState:
         """Return the state at `now`."""
         if self.open_until > now:
-            return State.OPEN
-        return State.HALF_OPEN if self.half_open else State.CLOSED
+            return BreakerState.OPEN
+        return BreakerState.HALF_OPEN if self.half_open else BreakerState.CLOSED
 
     def sound(self, now: float) -> bool:
         """Say whether nothing is known against it: what has failed elsewhere may come here."""

@@ -16,7 +16,7 @@ CLAIMS: tuple[Claim, ...] = (P1, P2, P3, P4, P5, P6, P7)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ClaimVerdict:
     """One claim: what was published, what we found, the band, and in how many worlds it holds.
 
     Attributes:
@@ -79,10 +79,10 @@ def verdicts(
     worlds: Sequence[Results] = (),
     *,
     decided: bool = True,
-) -> list[Verdict]:
-    """Return a verdict on every claim whose experiments were run; `decided` as in `Verdict`."""
+) -> list[ClaimVerdict]:
+    """Return a verdict on every claim whose experiments were run; `decided`: see `ClaimVerdict`."""
     return [
-        Verdict(
+        ClaimVerdict(
             claim.id,
             published[claim.id],
             claim.examine(results, published[claim.id]["band"]),

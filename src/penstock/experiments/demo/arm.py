@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from penstock.experiments.demo.workload import Shot
-from penstock.metrics import Outcome, Record
+from penstock.metrics import RequestOutcome, RequestRecord
 
 TAIL_S = 12.0
 """How long after the last arrival replies are waited for; what is not there by then is given up."""
@@ -24,7 +24,7 @@ class ArmResult:
     """
 
     name: str
-    records: list[Record]
+    records: list[RequestRecord]
     queue_ms: list[float] = field(default_factory=list)
 
 
@@ -33,7 +33,7 @@ async def play(
     url: str,
     shots: list[Shot],
     *,
-    progress: Callable[[Record], None],
+    progress: Callable[[RequestRecord], None],
     told: bool = False,
 ) -> ArmResult:
     """Send every shot at its time; return when all have ended.
@@ -56,12 +56,12 @@ async def play(
         await client.models.list()  # the first connection is not the load's to pay
         begun = time.monotonic()
 
-        async def one(shot: Shot) -> Record:
+        async def one(shot: Shot) -> RequestRecord:
             await asyncio.sleep(max(0.0, begun + shot.at_s - time.monotonic()))
             arrived = time.monotonic() - begun
             outcome = await _send(client, shot, result, told=told)
             ended = time.monotonic() - begun
-            record = Record(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
+            record = RequestRecord(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
             progress(record)
             return record
 
@@ -76,13 +76,15 @@ async def play(
             if task in late or task.cancelled():
                 ended = shots[-1].at_s + TAIL_S
                 due = shot.at_s + shot.deadline_s
-                result.records.append(Record(shot.bucket, shot.at_s, due, ended, Outcome.CANCELLED))
+                result.records.append(
+                    RequestRecord(shot.bucket, shot.at_s, due, ended, RequestOutcome.CANCELLED)
+                )
             else:
                 result.records.append(task.result())
     return result
 
 
-async def _send(client: object, shot: Shot, result: ArmResult, *, told: bool) -> Outcome:
+async def _send(client: object, shot: Shot, result: ArmResult, *, told: bool) -> RequestOutcome:
     import openai
 
     assert isinstance(client, openai.AsyncOpenAI)
@@ -104,10 +106,10 @@ async def _send(client: object, shot: Shot, result: ArmResult, *, told: bool) ->
                 pass
     except openai.APIStatusError as error:
         refused = error.response.headers.get("x-penstock-decision", "").startswith("refused")
-        return Outcome.SHED if refused else Outcome.FAILED
+        return RequestOutcome.SHED if refused else RequestOutcome.FAILED
     except openai.APIError:
-        return Outcome.FAILED
-    return Outcome.COMPLETED
+        return RequestOutcome.FAILED
+    return RequestOutcome.COMPLETED
 
 
 def _headers(shot: Shot, *, told: bool) -> dict[str, str]:

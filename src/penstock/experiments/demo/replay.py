@@ -17,14 +17,14 @@ from penstock.experiments.demo.workload import (
     Shot,
 )
 from penstock.metrics import BUCKETS, nearest_rank
-from penstock.predict.train.datasets import Reply, read_replies
+from penstock.predict.train.datasets import RecordedReply, read_replies
 
 SAMPLE = "sample"
 _LEAST_ROOM = 1.5
 _DEADLINE_S = dict(zip(BUCKETS, (kind.deadline_s for kind in KINDS), strict=True))
 
 
-def replies_of(name: str) -> list[Reply]:
+def replies_of(name: str) -> list[RecordedReply]:
     """Return the rows of a file, or of the sample that comes with penstock.
 
     Raises:
@@ -40,7 +40,7 @@ def replies_of(name: str) -> list[Reply]:
         return read_replies(path)
 
 
-def plan_of_replies(replies: list[Reply], seconds: float, *, seed: int) -> list[Shot]:
+def plan_of_replies(replies: list[RecordedReply], seconds: float, *, seed: int) -> list[Shot]:
     """Return a load of `LOAD` times the provider's capacity, in order of time.
 
     Rows are drawn without repetition for as long as there are any. A caller does not know how
@@ -51,8 +51,8 @@ def plan_of_replies(replies: list[Reply], seconds: float, *, seed: int) -> list[
     """
     chance = random.Random(seed)
     deadline_s = _deadlines(replies)
-    rows: list[Reply] = []
-    drawn: list[tuple[float, Reply]] = []
+    rows: list[RecordedReply] = []
+    drawn: list[tuple[float, RecordedReply]] = []
     at = work_s = 0.0
     while work_s < SLOTS * seconds * LOAD:
         if not rows:
@@ -78,7 +78,7 @@ def plan_of_replies(replies: list[Reply], seconds: float, *, seed: int) -> list[
     ]
 
 
-def _deadlines(replies: Iterable[Reply]) -> dict[str, float]:
+def _deadlines(replies: Iterable[RecordedReply]) -> dict[str, float]:
     lengths: dict[str, list[float]] = defaultdict(list)
     for reply in replies:
         lengths[reply.call.route].append(reply.output_tokens)
@@ -88,10 +88,10 @@ def _deadlines(replies: Iterable[Reply]) -> dict[str, float]:
     }
 
 
-def _service_s(reply: Reply) -> float:
+def _service_s(reply: RecordedReply) -> float:
     return FIRST_TOKEN_S + reply.output_tokens / TOKENS_PER_S
 
 
-def _cap(reply: Reply) -> int | None:
+def _cap(reply: RecordedReply) -> int | None:
     cap = reply.call.cap_tokens
     return None if math.isinf(cap) else int(cap)

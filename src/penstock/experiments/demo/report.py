@@ -5,9 +5,9 @@ from pathlib import Path
 
 from penstock.experiments.demo.arm import ArmResult
 from penstock.experiments.demo.show import UNANSWERED, rows
-from penstock.experiments.demo.verdict import KeptShare, Verdict
+from penstock.experiments.demo.verdict import DemoVerdict, KeptShare
 from penstock.experiments.demo.workload import LOAD, SLOTS
-from penstock.metrics import Metrics, Outcome, Record
+from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #222; --line: #ddd; }
@@ -27,8 +27,8 @@ svg { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 def write(
     path: Path,
     arms: list[ArmResult],
-    results: dict[str, Metrics],
-    verdict: Verdict | KeptShare,
+    results: dict[str, RunMetrics],
+    verdict: DemoVerdict | KeptShare,
 ) -> None:
     """Write the report.
 
@@ -67,7 +67,7 @@ def write(
     )
 
 
-def _table(results: dict[str, Metrics]) -> str:
+def _table(results: dict[str, RunMetrics]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in results)
     lines = "".join(
         f"<tr><td>{escape(label)}</td>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>"
@@ -90,8 +90,8 @@ def _latencies(arms: list[ArmResult]) -> str:
         for axis, arm in zip(axes, arms, strict=True):
             axis.set_title(arm.name)
             for colour, bucket in zip(COLOURS, _BUCKETS, strict=False):
-                done = _of(arm, bucket, Outcome.COMPLETED)
-                shed = _of(arm, bucket, Outcome.SHED)
+                done = _of(arm, bucket, RequestOutcome.COMPLETED)
+                shed = _of(arm, bucket, RequestOutcome.SHED)
                 axis.scatter(
                     [r.arrived_at for r in done],
                     [r.latency_s for r in done],
@@ -137,5 +137,5 @@ def _deadlines(arms: list[ArmResult]) -> str:
         return svg(figure, describe="Share of requests that met their deadline, by size and arm")
 
 
-def _of(arm: ArmResult, bucket: str, outcome: Outcome) -> list[Record]:
+def _of(arm: ArmResult, bucket: str, outcome: RequestOutcome) -> list[RequestRecord]:
     return [r for r in arm.records if r.bucket == bucket and r.outcome is outcome]

@@ -13,9 +13,9 @@ from penstock.experiments.demo import report, show
 from penstock.experiments.demo.arm import ArmResult, play
 from penstock.experiments.demo.children import FIFO, PREDICTING, TRUSTING, provider, sidecar
 from penstock.experiments.demo.replay import plan_of_replies, replies_of
-from penstock.experiments.demo.verdict import KeptShare, Verdict, judge
+from penstock.experiments.demo.verdict import DemoVerdict, KeptShare, judge
 from penstock.experiments.demo.workload import plan
-from penstock.metrics import Metrics, Outcome, Record, measure
+from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 
 ARMS: dict[str, str | None] = {"direct": None, "FIFO": FIFO, "penstock": TRUSTING}
 """Each arm with what its sidecar's configuration adds; None for no sidecar."""
@@ -32,7 +32,7 @@ def run(
     console: Console,
     prompts: str | None = None,
     prior: str = "shipped",
-) -> Verdict | KeptShare:
+) -> DemoVerdict | KeptShare:
     """Play every arm, print the table, write the report; return the verdict.
 
     Args:
@@ -65,7 +65,7 @@ def run(
                 arms.append(
                     asyncio.run(play(name, url, shots, progress=count, told=name == ORACLE))
                 )
-    results: dict[str, Metrics] = {arm.name: measure(arm.records) for arm in arms}
+    results: dict[str, RunMetrics] = {arm.name: measure(arm.records) for arm in arms}
     verdict = (
         judge(results["direct"], results["penstock"])
         if prompts is None
@@ -99,7 +99,7 @@ class _Counting:
         self._in_time = 0
         self._refused = 0
 
-    def count(self, record: Record) -> None:
+    def count(self, record: RequestRecord) -> None:
         self._in_time += record.in_time
-        self._refused += record.outcome is Outcome.SHED
+        self._refused += record.outcome is RequestOutcome.SHED
         self._progress.update(self._task, advance=1, in_time=self._in_time, refused=self._refused)

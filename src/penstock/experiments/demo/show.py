@@ -5,9 +5,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from penstock.experiments.demo.arm import TAIL_S
-from penstock.experiments.demo.verdict import KeptShare, Verdict
+from penstock.experiments.demo.verdict import DemoVerdict, KeptShare
 from penstock.experiments.demo.workload import LOAD, SLOTS, Shot
-from penstock.metrics import Metrics
+from penstock.metrics import RunMetrics
 
 UNANSWERED = (
     f"Unanswered: broken, or no whole reply {TAIL_S:g} s after the last request, when the run ends."
@@ -41,7 +41,7 @@ def bars(console: Console) -> Progress:
     )
 
 
-def table(results: dict[str, Metrics]) -> Table:
+def table(results: dict[str, RunMetrics]) -> Table:
     """Return the paper's metrics side by side."""
     sheet = Table(title=f"The same load, {len(results)} ways", title_justify="left")
     if any(_unanswered(metrics) for metrics in results.values()):
@@ -54,7 +54,7 @@ def table(results: dict[str, Metrics]) -> Table:
     return sheet
 
 
-def rows(results: dict[str, Metrics]) -> list[tuple[str, list[str]]]:
+def rows(results: dict[str, RunMetrics]) -> list[tuple[str, list[str]]]:
     """Return every metric with its figure for each arm."""
     every = list(results.values())
     return [
@@ -69,13 +69,13 @@ def rows(results: dict[str, Metrics]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def conclude(console: Console, verdict: Verdict | KeptShare) -> None:
+def conclude(console: Console, verdict: DemoVerdict | KeptShare) -> None:
     """Print the promises and their figures."""
     for line in verdict.lines():
         console.print(line)
 
 
-def _unanswered(metrics: Metrics) -> int:
+def _unanswered(metrics: RunMetrics) -> int:
     completed = round(metrics.completion_rate * metrics.submitted)
     return metrics.submitted - completed - sum(metrics.shed.values())
 
@@ -84,6 +84,6 @@ def _span(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
 
 
-def _shed(metrics: Metrics) -> str:
+def _shed(metrics: RunMetrics) -> str:
     shed = {bucket: count for bucket, count in metrics.shed.items() if count}
     return ", ".join(f"{count} {bucket}" for bucket, count in shed.items()) or "none"

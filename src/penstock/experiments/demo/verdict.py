@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from penstock.metrics import Metrics
+from penstock.metrics import RunMetrics
 
 LEAST_DEADLINE_RATIO = 1.8
 MOST_SHORT_RATIO = 0.25
@@ -10,7 +10,7 @@ LEAST_ORACLE_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DemoVerdict:
     """The two ratios of one run.
 
     Attributes:
@@ -54,7 +54,7 @@ class KeptShare:
     oracle: float
 
     @classmethod
-    def of(cls, penstock: Metrics, oracle: Metrics) -> "KeptShare":
+    def of(cls, penstock: RunMetrics, oracle: RunMetrics) -> "KeptShare":
         """Compare two arms of one run."""
         return cls(
             penstock.deadline_satisfaction,
@@ -81,9 +81,9 @@ class KeptShare:
         ]
 
 
-def judge(direct: Metrics, penstock: Metrics) -> Verdict:
+def judge(direct: RunMetrics, penstock: RunMetrics) -> DemoVerdict:
     """Compare two arms of one run."""
     deadline = penstock.deadline_satisfaction / max(direct.deadline_satisfaction, 1e-9)
     if penstock.short_p95_s is None or not direct.short_p95_s:
-        return Verdict(deadline, float("inf"))
-    return Verdict(deadline, penstock.short_p95_s / direct.short_p95_s)
+        return DemoVerdict(deadline, float("inf"))
+    return DemoVerdict(deadline, penstock.short_p95_s / direct.short_p95_s)

@@ -14,7 +14,7 @@ LOAD = 1.2
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RequestKind:
     """One kind of request: how often, how long, and by when.
 
     Attributes:
@@ -31,10 +31,10 @@ class Kind:
 
 
 KINDS = (
-    Kind(9, 8, 60, 0.25),
-    Kind(5, 70, 250, 0.5),
-    Kind(4, 280, 1000, 1.4),
-    Kind(2, 1100, 2400, 3.6),
+    RequestKind(9, 8, 60, 0.25),
+    RequestKind(5, 70, 250, 0.5),
+    RequestKind(4, 280, 1000, 1.4),
+    RequestKind(2, 1100, 2400, 3.6),
 )
 """A balanced mix: short questions beside a few long reports (ours, version 1)."""
 
@@ -86,7 +86,7 @@ def plan(seconds: float, *, seed: int) -> list[Shot]:
     """
     chance = random.Random(seed)
     room_s = SLOTS * seconds * LOAD
-    drawn: list[tuple[float, Kind, int]] = []
+    drawn: list[tuple[float, RequestKind, int]] = []
     at = work_s = 0.0
     while work_s < room_s:
         mix = [kind for kind in KINDS for _ in range(kind.in_twenty)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from penstock.experiments.children import LiveError
-from penstock.metrics import Outcome, Record
+from penstock.metrics import RequestOutcome, RequestRecord
 from penstock.sim.workload import Load, Workload
 
 PATIENCE_S = 300.0
@@ -26,7 +26,7 @@ class Answered:
 
     """
 
-    record: Record
+    record: RequestRecord
     status: int
     decision: str
 
@@ -105,15 +105,15 @@ async def _send(
     decision = reply.headers.get("x-penstock-decision", "")
     deadline = sent_at + load.deadline - request.arrived_at
     return Answered(
-        Record(load.bucket, sent_at, deadline, ended_at, _outcome(reply.status, decision)),
+        RequestRecord(load.bucket, sent_at, deadline, ended_at, _outcome(reply.status, decision)),
         reply.status,
         decision,
     )
 
 
-def _outcome(status: int, decision: str) -> Outcome:
+def _outcome(status: int, decision: str) -> RequestOutcome:
     if status == 200:
-        return Outcome.COMPLETED
+        return RequestOutcome.COMPLETED
     # What an upstream refused for good is relayed; all other refusals are the scheduler's.
     refused = decision.startswith("refused:") and decision != "refused:upstream"
-    return Outcome.SHED if refused else Outcome.FAILED
+    return RequestOutcome.SHED if refused else RequestOutcome.FAILED

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.experiments.job import Job, Table
+from penstock.experiments.job import SimulationJob, Table
 from penstock.experiments.measure import outcome_of_records
 from penstock.experiments.outcome import RunOutcome
 from penstock.experiments.tables import SHOWN, Column, number
-from penstock.experiments.tables import Table as Shown
+from penstock.experiments.tables import ResultTable as Shown
 from penstock.sim.scenario import read_scenario
 
 Told = Callable[[str, int, int], None]
@@ -70,9 +70,9 @@ async def _live(settings: Table, policy: str, told: Told) -> RunOutcome:
     return outcome_of_records([each.record for each in answered])
 
 
-def live_job(settings: Table, policy: str) -> Job:
+def live_job(settings: Table, policy: str) -> SimulationJob:
     """Return the job that a policy of live.toml simulates."""
-    return Job(settings["scenario"], settings["policies"][policy], int(settings["seed"]))
+    return SimulationJob(settings["scenario"], settings["policies"][policy], int(settings["seed"]))
 
 
 def live_table(pairs: tuple[Pair, ...], limits: Table) -> Shown:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from penstock.experiments.claims.verdicts import Verdict
+from penstock.experiments.claims.verdicts import ClaimVerdict
 from penstock.experiments.plots.style import sheet, svg
 from penstock.experiments.regret import CellRegret
 
 _HOLDS, _FAILS = "#56B4E9", "#D55E00"
 
 
-def worlds_plot(verdicts: Sequence[Verdict]) -> str:
+def worlds_plot(verdicts: Sequence[ClaimVerdict]) -> str:
     """Return a map with a row a claim and a column a world, those that break most to the right."""
     count = len(verdicts[0].worlds)
     order = sorted(range(count), key=lambda world: (-sum(v.worlds[world] for v in verdicts), world))

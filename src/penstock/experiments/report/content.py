@@ -11,7 +11,7 @@ from penstock.experiments.plots.heat import regret_plot, worlds_plot
 from penstock.experiments.regret import CellRegret
 from penstock.experiments.results import Results
 from penstock.experiments.study import Study
-from penstock.experiments.tables import Column, Table, grid_table, number
+from penstock.experiments.tables import Column, ResultTable, grid_table, number
 
 GRID_PLOTS: dict[str, tuple[str, Callable[[str, Results], str]]] = {
     "cdf": ("Latency of completed requests (log scale); left is better.", cdf_plot),
@@ -42,7 +42,7 @@ class Section:
     name: str
     title: str
     text: str
-    table: Table | None = None
+    table: ResultTable | None = None
     plots: tuple[Plot, ...] = ()
 
 
@@ -72,7 +72,7 @@ def _grid_section(name: str, study: Study) -> Section:
     return Section(name, experiment.title, experiment.text, grid_table(name, study.results), plots)
 
 
-def _loss_section(table: Table) -> Section:
+def _loss_section(table: ResultTable) -> Section:
     text = (
         "Every figure in which another policy is better than the one that we recommend, seed by "
         "seed: the 95 % interval of the difference lies on its side, and it is at least 2 %. "
@@ -100,7 +100,7 @@ def _worlds_section(study: Study) -> Section:
     )
     plot = Plot("worlds_heat", "Each column is a world.", worlds_plot(study.verdicts))
     return Section(
-        "worlds", "Perturbed worlds", text, Table("worlds", columns, rows, cells), (plot,)
+        "worlds", "Perturbed worlds", text, ResultTable("worlds", columns, rows, cells), (plot,)
     )
 
 
@@ -119,7 +119,7 @@ def _regret_section(study: Study) -> Section:
     return Section("regret", limits["title"], text, regret_table(study), (plot,))
 
 
-def regret_table(study: Study) -> Table:
+def regret_table(study: Study) -> ResultTable:
     """Return the table of regrets, the report's last page."""
     limits = study.paper.special["regret"]
     columns = (
@@ -147,7 +147,7 @@ def regret_table(study: Study) -> Table:
     )
     rows = tuple(regret_row(r) | {"holds": r.holds(limits)} for r in study.regrets)
     groups = tuple(r.provider for r in study.regrets)
-    return Table("regret", columns, rows, cells, groups)
+    return ResultTable("regret", columns, rows, cells, groups)
 
 
 def regret_row(regret: CellRegret) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from penstock.experiments.report.content import Section
 from penstock.experiments.study import Study
-from penstock.experiments.tables import Table, by_group
+from penstock.experiments.tables import ResultTable, by_group
 
 
 def to_markdown(study: Study, sections: list[Section], *, intro: str) -> str:
@@ -32,7 +32,7 @@ def share(worlds_share: float | None) -> str:
     return "not asked" if worlds_share is None else f"{100 * worlds_share:.0f} %"
 
 
-def _table(table: Table) -> str:
+def _table(table: ResultTable) -> str:
     head = "| " + " | ".join(c.heading for c in table.columns) + " |\n|"
     head += "|".join("---" if c.text else "--:" for c in table.columns) + "|"
     parts = []

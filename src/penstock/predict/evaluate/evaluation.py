@@ -11,9 +11,9 @@ import numpy as np
 
 from penstock.predict.evaluate.scores import score
 from penstock.predict.features.call import CallFeatures
-from penstock.predict.online.predictor import Predictor
+from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.online.state import state_bytes
-from penstock.predict.train.datasets import Reply
+from penstock.predict.train.datasets import RecordedReply
 
 STRETCHES: tuple[tuple[str, int, int], ...] = (
     ("0-50", 0, 50),
@@ -27,8 +27,8 @@ STRETCHES: tuple[tuple[str, int, int], ...] = (
 
 
 def evaluate(
-    predictor: Predictor,
-    replies: Sequence[Reply],
+    predictor: OnlinePredictor,
+    replies: Sequence[RecordedReply],
     *,
     online: bool,
     clock: Callable[[], float] = time.perf_counter,
@@ -75,7 +75,9 @@ def evaluate(
     return report
 
 
-def _by(replies: Sequence[Reply], key: Callable[[Reply], str]) -> dict[str, list[int]]:
+def _by(
+    replies: Sequence[RecordedReply], key: Callable[[RecordedReply], str]
+) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = defaultdict(list)
     for number, reply in enumerate(replies):
         rows[key(reply)].append(number)

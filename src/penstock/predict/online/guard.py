@@ -14,8 +14,8 @@ from typing import Protocol
 
 from penstock.core.model import TokenEstimate
 from penstock.predict.features.call import CallFeatures
-from penstock.predict.online.predictor import Predictor
-from penstock.predict.online.state import Snapshot
+from penstock.predict.online.predictor import OnlinePredictor
+from penstock.predict.online.state import ModelCopy
 from penstock.predict.online.stats import PredictorStats
 from penstock.predict.online.worker import Slow, Worker
 
@@ -62,8 +62,8 @@ class GuardedPredictor:
     prediction that is not there after `budget_s` is abandoned and the fallback stands; until
     that thread is back, every call falls back at once, without waiting.
 
-    penstock's own `Predictor` does a bounded amount of work and no I/O, so it runs where it is
-    called, which saves 50 to 100 us of changing threads; one thread at a time, under a lock that
+    `OnlinePredictor` does a bounded amount of work and no I/O, so it runs where it is called,
+    which saves 50 to 100 us of changing threads; one thread at a time, under a lock that
     is waited for no longer than the budget. Should it get slow all the same (a starved machine),
     three slow answers in a row rest it for a second.
     """
@@ -98,7 +98,7 @@ class GuardedPredictor:
         self._slow_in_a_row = 0
         self._rests_until = -math.inf
         if threaded is None:
-            threaded = predictor is not None and type(predictor) is not Predictor
+            threaded = predictor is not None and type(predictor) is not OnlinePredictor
         self._worker = Worker(name="penstock-predict") if threaded else None
         self._one_at_a_time = threading.Lock()
 
@@ -147,14 +147,14 @@ class GuardedPredictor:
         """
         self.snapshot().write(path)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ModelCopy:
         """Return a copy of what penstock's own predictor has learned.
 
         Raises:
             TypeError: it is a predictor of another kind, which saves itself or not.
 
         """
-        if not isinstance(self._predictor, Predictor):
+        if not isinstance(self._predictor, OnlinePredictor):
             raise TypeError(f"{type(self._predictor).__name__} is not saved by penstock")
         with self._one_at_a_time:
             return self._predictor.snapshot()

@@ -99,7 +99,7 @@ class OnlineModel:
         self.p90 = ConformalP90()
         self.replies = 0
         self._asked: dict[CallFeatures, Outlook] = {}  # in order, the oldest first
-        self._waiting: list[_Reply] = []
+        self._waiting: list[_UnlearntReply] = []
 
     def outlook(self, call: CallFeatures) -> Outlook:
         """Return what is to be expected of a call, and remember it until its reply is learned.
@@ -171,7 +171,7 @@ class OnlineModel:
         self.centres.add(keys, log_tokens)
         if self.prior is not None:
             self.offsets.add(keys, log_tokens - seen.prior)
-        self._waiting.append(_Reply(call, seen, keys, log_tokens))
+        self._waiting.append(_UnlearntReply(call, seen, keys, log_tokens))
         self.replies += 1
         if len(self._waiting) >= min(_BATCH_MAX, 1 + self.replies // _BATCH_SHARE):
             self.absorb()
@@ -202,7 +202,7 @@ class OnlineModel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class _UnlearntReply:
     """A reply that waits for its batch."""
 
     call: CallFeatures

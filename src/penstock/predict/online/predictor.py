@@ -10,12 +10,12 @@ from penstock.core.model import TokenEstimate
 from penstock.predict.features.call import CallFeatures
 from penstock.predict.online.conformal import at_least_one
 from penstock.predict.online.model import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
-from penstock.predict.online.state import Snapshot, read_state, snapshot
+from penstock.predict.online.state import ModelCopy, read_state, snapshot
 from penstock.predict.prior.file import shipped_prior
 from penstock.predict.prior.model import LogTokens, PriorModel
 
 
-class Predictor:
+class OnlinePredictor:
     """Estimates a call's output tokens and learns from what the reply really had.
 
     Not safe to use from two threads at once; `GuardedPredictor` lets in one at a time.
@@ -90,7 +90,7 @@ class Predictor:
         """
         self.snapshot().write(path)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ModelCopy:
         """Return a copy of what was learned, which another thread may write to a file."""
         return snapshot(self.model, source=self.source)
 

@@ -26,7 +26,7 @@ _STARTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ModelCopy:
     """What a model had learned at one moment: a copy, so that the model may go on learning.
 
     Taking it is quick (1 to 4 ms with 100 routes). Making a file of it takes 0.1 to 0.2 s, and
@@ -50,7 +50,7 @@ class Snapshot:
         write_whole(path, self.packed())
 
 
-def snapshot(model: OnlineModel, *, source: str) -> Snapshot:
+def snapshot(model: OnlineModel, *, source: str) -> ModelCopy:
     """Return a copy of what a model has learned."""
     model.absorb()
     kept = min(model.kernel.count, model.kernel.size)
@@ -84,7 +84,7 @@ def snapshot(model: OnlineModel, *, source: str) -> Snapshot:
         "mix_groups": [(key, list(losses)) for key, losses in model.mix.groups.items()],
         "alarms": model.p90.alarms,
     }
-    return Snapshot(arrays, meta)
+    return ModelCopy(arrays, meta)
 
 
 def state_bytes(model: OnlineModel, *, source: str) -> bytes:

@@ -17,7 +17,7 @@ _COLUMNS = ("prompt", "output_tokens", "route", "model", "max_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DatasetRow:
     """One row of a file, checked, its features not read yet.
 
     Attributes:
@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class RecordedReply:
     """One row: a call's features and what its reply had.
 
     Attributes:
@@ -54,7 +54,7 @@ class Reply:
     read_s: float
 
 
-def read_replies(path: Path) -> list[Reply]:
+def read_replies(path: Path) -> list[RecordedReply]:
     """Read a file with `prompt` and `output_tokens`, and maybe `route`, `model`, `max_tokens`.
 
     Raises:
@@ -64,7 +64,7 @@ def read_replies(path: Path) -> list[Reply]:
     return replies_of(read_rows(path))
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[DatasetRow]:
     """Yield a file's rows, checked. Memory does not grow.
 
     Raises:
@@ -84,21 +84,21 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def replies_of(
-    rows: Iterable[Row], *, clock: Callable[[], float] = time.perf_counter
-) -> list[Reply]:
+    rows: Iterable[DatasetRow], *, clock: Callable[[], float] = time.perf_counter
+) -> list[RecordedReply]:
     """Read the features of rows, and take the time of each."""
     return [_reply(row, clock) for row in rows]
 
 
-def _reply(row: Row, clock: Callable[[], float]) -> Reply:
+def _reply(row: DatasetRow, clock: Callable[[], float]) -> RecordedReply:
     begun = clock()
     call = CallFeatures.from_prompt(
         row.prompt, model=row.model, route=row.route, max_tokens=row.max_tokens
     )
-    return Reply(call, row.prompt, row.output_tokens, clock() - begun)
+    return RecordedReply(call, row.prompt, row.output_tokens, clock() - begun)
 
 
-def _checked(fields: Mapping[str, Any]) -> Row:
+def _checked(fields: Mapping[str, Any]) -> DatasetRow:
     prompt, tokens = fields.get("prompt"), token_count(fields.get("output_tokens"))
     if not isinstance(prompt, str):
         raise ValueError(
@@ -111,7 +111,7 @@ def _checked(fields: Mapping[str, Any]) -> Row:
             f"`output_tokens` is {shown(value)}; it must be a finite number from 0 to "
             f"{TOKENS_MAX:,}: {likely_cause(value)}"
         )
-    return Row(
+    return DatasetRow(
         prompt,
         tokens,
         str(fields["route"]) if fields.get("route") else None,

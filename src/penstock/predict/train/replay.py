@@ -19,7 +19,7 @@ class _Noted:
     log_tokens: float
 
 
-class Replay:
+class PriorReplay:
     """Notes a stream of recorded replies, and settles a model over the whole of it.
 
     Offsets, the mixture's weights and the residuals of p90 follow the last 50 to 200 replies, as

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.predict.train.datasets import Row
+from penstock.predict.train.datasets import DatasetRow
 
 TRAINED_MAX = 20_000
 """Rows (or prompts) that a training takes. Time and memory grow with them: a run on 200,000
@@ -25,7 +25,7 @@ class Sample:
 
     """
 
-    rows: list[Row]
+    rows: list[DatasetRow]
     seen: int
 
     @property
@@ -34,7 +34,7 @@ class Sample:
         return len(self.rows) == self.seen
 
 
-def spread(rows: Iterable[Row], most: int, *, by: Literal["row", "prompt"]) -> Sample:
+def spread(rows: Iterable[DatasetRow], most: int, *, by: Literal["row", "prompt"]) -> Sample:
     """Return at most `most` rows, or all rows of at most `most` prompts, spread evenly.
 
     Chance decides, and always alike: the lowest checksums of row numbers or prompts stay.
@@ -43,7 +43,7 @@ def spread(rows: Iterable[Row], most: int, *, by: Literal["row", "prompt"]) -> S
         Bottom-k sketches: Cohen & Kaplan, PODC 2007.
 
     """
-    kept: dict[int, list[tuple[int, Row]]] = {}
+    kept: dict[int, list[tuple[int, DatasetRow]]] = {}
     marks: list[int] = []  # a heap, the highest mark first
     seen = 0
     for seen, row in enumerate(rows, start=1):
@@ -61,7 +61,7 @@ def spread(rows: Iterable[Row], most: int, *, by: Literal["row", "prompt"]) -> S
     return Sample([row for _, row in numbered], seen)
 
 
-def _number(entry: tuple[int, Row]) -> int:
+def _number(entry: tuple[int, DatasetRow]) -> int:
     return entry[0]
 
 

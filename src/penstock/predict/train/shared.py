@@ -9,7 +9,7 @@ import numpy as np
 
 from penstock.predict.prior.folds import FOLDS, FoldPriors
 from penstock.predict.prior.model import PriorModel
-from penstock.predict.train.datasets import Reply
+from penstock.predict.train.datasets import RecordedReply
 from penstock.predict.train.lessons import Lesson, lesson
 from penstock.predict.train.training import fit_prior
 
@@ -19,12 +19,12 @@ _PROMPTS_MIN = 50
 _STEP = 1 / 64  # weights of fold priors are rounded to it: less than half the bytes
 
 
-def train_shared(replies: Sequence[Reply]) -> PriorModel:
+def train_shared(replies: Sequence[RecordedReply]) -> PriorModel:
     """Return a prior that reads prompts and knows some models, but no route labels."""
     return fit_shared(*shared_lessons(replies))
 
 
-def train_folds(replies: Sequence[Reply]) -> FoldPriors:
+def train_folds(replies: Sequence[RecordedReply]) -> FoldPriors:
     """Return five priors as `train_shared` makes one, each without the prompts of a fold."""
     lessons, verbosity = shared_lessons(replies)
     priors = []
@@ -43,7 +43,7 @@ def fit_shared(lessons: Sequence[Lesson], verbosity: dict[str, float]) -> PriorM
     return prior
 
 
-def shared_lessons(replies: Sequence[Reply]) -> tuple[list[Lesson], dict[str, float]]:
+def shared_lessons(replies: Sequence[RecordedReply]) -> tuple[list[Lesson], dict[str, float]]:
     """Return one lesson a prompt, and by how much each model's replies are longer than others'.
 
     Each prompt counts once, with the mean over models of the log length, each model's

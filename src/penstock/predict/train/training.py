@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from penstock.predict.features.call import CallFeatures
 from penstock.predict.features.text import PLACES
-from penstock.predict.online.predictor import Predictor
+from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.prior.folds import FOLDS
 from penstock.predict.prior.model import LogTokens, PriorModel, Regressor, inputs, route_places
 from penstock.predict.train.gram_ridge import GramMatrix, fit_ridge
 from penstock.predict.train.lessons import Lesson
-from penstock.predict.train.replay import Replay
+from penstock.predict.train.replay import PriorReplay
 from penstock.predict.train.trees import TreeOptions, grow
 
 _REPLAYED = 4000
@@ -144,7 +144,7 @@ class _Recorded:
         return self.value
 
 
-def train_predictor(lessons: Sequence[Lesson], fit: Fit, *, seed: int = 0) -> Predictor:
+def train_predictor(lessons: Sequence[Lesson], fit: Fit, *, seed: int = 0) -> OnlinePredictor:
     """Return a predictor trained on recorded replies of the routes and models to come.
 
     The online part sees the lessons as a stream in which the prior says what a prior fitted
@@ -153,8 +153,8 @@ def train_predictor(lessons: Sequence[Lesson], fit: Fit, *, seed: int = 0) -> Pr
     """
     said = out_of_fold(lessons, fit)
     recorded = _Recorded()
-    predictor = Predictor.with_prior(recorded)
-    model, replay = predictor.model, Replay()
+    predictor = OnlinePredictor.with_prior(recorded)
+    model, replay = predictor.model, PriorReplay()
     order = np.random.default_rng(seed).permutation(len(lessons))[-_REPLAYED:]
     for number in order:
         recorded.value = float(said[number])

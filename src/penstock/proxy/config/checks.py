@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from penstock.proxy.config.keyring import Keyring, Source
+from penstock.proxy.config.keyring import Keyring, KeySource
 from penstock.proxy.config.models import (
     BUCKETS,
     NO_PRIOR,
@@ -202,37 +202,37 @@ def _token(config: Config, keyring: Keyring) -> Problems:
         )  # fmt: skip
 
 
-def _unusable(source: Source, keyring: Keyring) -> Problems:
+def _unusable(source: KeySource, keyring: Keyring) -> Problems:
     try:
         keyring.key(source)
     except KeyProblem as problem:
         yield Problem(source.place, repr(source.words[0]), problem.rule, problem.likely)
 
 
-def source_of_upstream(upstream: Upstream, index: int) -> Source | None:
+def source_of_upstream(upstream: Upstream, index: int) -> KeySource | None:
     """Return where an upstream's key is; None if it has none of our own."""
     place = f"upstreams[{index}]"
     if upstream.api_key_env is not None:
-        return Source(f"{place}.api_key_env", "env", (upstream.api_key_env,))
+        return KeySource(f"{place}.api_key_env", "env", (upstream.api_key_env,))
     if upstream.api_key_file is not None:
-        return Source(f"{place}.api_key_file", "file", (upstream.api_key_file,))
+        return KeySource(f"{place}.api_key_file", "file", (upstream.api_key_file,))
     if upstream.api_key_command is not None:
-        return Source(f"{place}.api_key_command", "command", upstream.api_key_command)
+        return KeySource(f"{place}.api_key_command", "command", upstream.api_key_command)
     return None
 
 
-def _source_of_key(key: Key, index: int) -> Source:
+def _source_of_key(key: Key, index: int) -> KeySource:
     if key.key_env is not None:
-        return Source(f"keys[{index}].key_env", "env", (key.key_env,))
+        return KeySource(f"keys[{index}].key_env", "env", (key.key_env,))
     assert key.key_file is not None  # the table's own check
-    return Source(f"keys[{index}].key_file", "file", (key.key_file,))
+    return KeySource(f"keys[{index}].key_file", "file", (key.key_file,))
 
 
-def _source_of_token(admin: Admin) -> Source | None:
+def _source_of_token(admin: Admin) -> KeySource | None:
     if admin.token_env is not None:
-        return Source("admin.token_env", "env", (admin.token_env,))
+        return KeySource("admin.token_env", "env", (admin.token_env,))
     if admin.token_file is not None:
-        return Source("admin.token_file", "file", (admin.token_file,))
+        return KeySource("admin.token_file", "file", (admin.token_file,))
     return None
 
 

@@ -14,7 +14,7 @@ LARGEST_KEY_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class KeySource:
     """One place of the configuration that says where a key is.
 
     Attributes:
@@ -28,7 +28,7 @@ class Source:
     words: tuple[str, ...]
 
 
-def read_key(source: Source, env: Mapping[str, str]) -> Secret:
+def read_key(source: KeySource, env: Mapping[str, str]) -> Secret:
     """Return the key that a source holds now; a command gets `COMMAND_TIMEOUT_S`.
 
     Raises:
@@ -90,9 +90,9 @@ class Keyring:
     def __init__(self, env: Mapping[str, str]) -> None:
         """Know the environment; nothing is read yet."""
         self.env = env
-        self._read: dict[Source, Secret | KeyProblem] = {}
+        self._read: dict[KeySource, Secret | KeyProblem] = {}
 
-    def key(self, source: Source) -> Secret:
+    def key(self, source: KeySource) -> Secret:
         """Return a source's key.
 
         Raises:

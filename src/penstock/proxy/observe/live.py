@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from penstock.core.snapshot import Snapshot
-from penstock.core.waiting import Held, Place
-from penstock.dashboard.state import State
-from penstock.log.explain import Story, story_of
+from penstock.core.waiting import QueuePosition, WaitingGroup
+from penstock.dashboard.state import DashboardState
+from penstock.log.explain import RequestHistory, story_of
 from penstock.log.reader import parse_log
 from penstock.proxy.observe.recent import Recent
 from penstock.runtime.driver import Driver
@@ -16,7 +16,7 @@ class LiveSource:
 
     live = True
 
-    def __init__(self, state: State, driver: Driver, recent: Recent) -> None:
+    def __init__(self, state: DashboardState, driver: Driver, recent: Recent) -> None:
         """Look at these."""
         self.state = state
         self._driver = driver
@@ -32,15 +32,15 @@ class LiveSource:
         assert isinstance(found, Snapshot)
         return found
 
-    def held(self) -> Sequence[Held] | None:
+    def held(self) -> Sequence[WaitingGroup] | None:
         """Return what waits."""
         return self._driver.held()
 
-    def place(self, number: int) -> Place | None:
+    def place(self, number: int) -> QueuePosition | None:
         """Return where a request stands."""
         return self._driver.place(number)
 
-    def story(self, public_id: str) -> Story | None:
+    def story(self, public_id: str) -> RequestHistory | None:
         """Return one request's story, of those that the sidecar remembers."""
         lines = self._recent.of(public_id)
         if lines is None:

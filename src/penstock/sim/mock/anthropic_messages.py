@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import BodyError, Call, Reply
+from penstock.sim.mock.call import BodyError, MockCall, MockReply
 
 
 class Messages:
@@ -14,13 +14,13 @@ class Messages:
 
     vendor = "anthropic"
 
-    def read(self, body: Mapping[str, Any]) -> Call:
+    def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
         messages = reading.messages_of(body)
         max_tokens = reading.count_of(body, "max_tokens")
         if max_tokens is None:
             raise BodyError("max_tokens: Field required", "max_tokens")
-        return Call(
+        return MockCall(
             model=reading.text_of(body, "model"),
             prompt_tokens=self.prompt_tokens(body),
             stream=reading.flag_of(body, "stream"),
@@ -38,7 +38,7 @@ class Messages:
             for n, m in enumerate(reading.messages_of(body))
         )
 
-    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
         """Return the message object."""
         block = _block(call, reply)
         if call.tool is None:
@@ -51,7 +51,7 @@ class Messages:
             "usage": _usage(call, reply),
         }
 
-    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return message_start, the thinking, content_block_start and a ping."""
         at = {"index": _index(reply)}
         block = {"type": "content_block_start", **at, "content_block": _block(call, reply)}
@@ -62,7 +62,7 @@ class Messages:
             sse.named({"type": "ping"}),
         ]
 
-    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the content_block_delta that carries these tokens."""
         text = "".join(pieces)
         delta = {"type": "text_delta", "text": text}
@@ -70,7 +70,7 @@ class Messages:
             delta = {"type": "input_json_delta", "partial_json": text}
         return _block_delta(_index(reply), delta)
 
-    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return content_block_stop, message_delta with the usage, and message_stop."""
         delta = {"stop_reason": _stop_reason(call, reply), "stop_sequence": None}
         counts = _usage(call, reply)
@@ -80,23 +80,23 @@ class Messages:
             sse.named({"type": "message_stop"}),
         ]
 
-    def kept_input(self, call: Call) -> list[Any] | None:
+    def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return None: messages are not kept."""
         return None
 
 
-def _index(reply: Reply) -> int:
+def _index(reply: MockReply) -> int:
     """Return the place of the block that follows the thinking, if there is any."""
     return 1 if reply.thinking else 0
 
 
-def _thinking(reply: Reply) -> list[dict[str, Any]]:
+def _thinking(reply: MockReply) -> list[dict[str, Any]]:
     if not reply.thinking:
         return []
     return [{"type": "thinking", "thinking": reply.thinking, "signature": f"sig_mock{reply.id}"}]
 
 
-def _thinking_events(reply: Reply) -> list[bytes]:
+def _thinking_events(reply: MockReply) -> list[bytes]:
     """Return the events of a whole thinking block: it is there with the first token."""
     events: list[bytes] = []
     for block in _thinking(reply):
@@ -116,7 +116,7 @@ def _block_delta(index: int, delta: dict[str, Any]) -> bytes:
     return sse.named({"type": "content_block_delta", "index": index, "delta": delta})
 
 
-def _message(call: Call, reply: Reply) -> dict[str, Any]:
+def _message(call: MockCall, reply: MockReply) -> dict[str, Any]:
     return {
         "id": f"msg_mock{reply.id}",
         "type": "message",
@@ -129,7 +129,7 @@ def _message(call: Call, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _block(call: Call, reply: Reply) -> dict[str, Any]:
+def _block(call: MockCall, reply: MockReply) -> dict[str, Any]:
     if call.tool is None:
         return {"type": "text", "text": ""}
     return {
@@ -140,7 +140,7 @@ def _block(call: Call, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _usage(call: Call, reply: Reply) -> dict[str, Any]:
+def _usage(call: MockCall, reply: MockReply) -> dict[str, Any]:
     prompt, cached, output = reply.counts(call)
     return {
         # Anthropic does not count what came from the cache among the input tokens.
@@ -152,7 +152,7 @@ def _usage(call: Call, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _stop_reason(call: Call, reply: Reply) -> str:
+def _stop_reason(call: MockCall, reply: MockReply) -> str:
     if call.tool is not None:
         return "tool_use"
     return "max_tokens" if reply.cut else "end_turn"

@@ -12,11 +12,11 @@ from starlette.routing import Route, Router
 from penstock.listener import Receive, Scope, Send
 from penstock.sim.mock.answers import json_response
 from penstock.sim.mock.anthropic_messages import Messages
-from penstock.sim.mock.call import BodyError, Endpoint
+from penstock.sim.mock.call import BodyError, MockEndpoint
 from penstock.sim.mock.embeddings import Embeddings
 from penstock.sim.mock.errors import ClientError, error_body
 from penstock.sim.mock.faults import BrokenOnPurposeError, read_fault
-from penstock.sim.mock.kept import Kept
+from penstock.sim.mock.kept import KeptDocuments
 from penstock.sim.mock.live import LiveProvider
 from penstock.sim.mock.models import model, model_list
 from penstock.sim.mock.openai_chat import ChatCompletions
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette import types
 
 _CHAT, _RESPONSES, _MESSAGES = ChatCompletions(), Responses(), Messages()
-_ENDPOINTS: dict[str, Endpoint] = {
+_ENDPOINTS: dict[str, MockEndpoint] = {
     "/v1/chat/completions": _CHAT,
     "/v1/completions": Completions(),
     "/v1/responses": _RESPONSES,
@@ -60,7 +60,7 @@ class MockApp:
         self._provider = build_provider(settings.provider, seed=settings.seed)
         self._live: LiveProvider | None = None
         self._stats = MockStats()
-        self._kept = Kept()
+        self._kept = KeptDocuments()
         self._number = 0
         self._router = Router(self._routes(), default=_asgi(self._answering(self._unknown)))
 
@@ -133,7 +133,7 @@ class MockApp:
 
         return answer
 
-    def _call_of(self, endpoint: Endpoint) -> Handler:
+    def _call_of(self, endpoint: MockEndpoint) -> Handler:
         async def handler(request: Request) -> Response:
             body = await self._body(request)
             headers = request.headers

@@ -14,7 +14,7 @@ class BodyError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class MockCall:
     """One call as an endpoint understood it.
 
     Attributes:
@@ -50,7 +50,7 @@ class StatedUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class MockReply:
     """What will be answered.
 
     Attributes:
@@ -85,7 +85,7 @@ class Reply:
         """The whole text of one reply."""
         return "".join(self.pieces)
 
-    def counts(self, call: Call) -> tuple[int, int, int]:
+    def counts(self, call: MockCall) -> tuple[int, int, int]:
         """Return what the usage says: tokens of the prompt, of it cached, and of all replies."""
         stated = self.stated
         output = (self.lead_tokens + self.tokens) * call.replies
@@ -100,31 +100,31 @@ CREATED_UNIX_S = 1_767_225_600
 """When every reply was made, as it says: a clock would keep replies from repeating to the byte."""
 
 
-class Endpoint(Protocol):
+class MockEndpoint(Protocol):
     """One vendor API call: how its body is read and how its answer is written."""
 
     vendor: str
 
-    def read(self, body: Mapping[str, Any]) -> Call:
+    def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
         ...
 
-    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
         """Return the answer to a call without streaming."""
         ...
 
-    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return the SSE events before the first token."""
         ...
 
-    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the SSE event that carries these tokens of this choice's text."""
         ...
 
-    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return the SSE events after the last token."""
         ...
 
-    def kept_input(self, call: Call) -> list[Any] | None:
+    def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return the input's items of a call whose reply is kept; None if it is not kept."""
         ...

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.sim.chance import unit
 from penstock.sim.mock import reading
-from penstock.sim.mock.call import BodyError, Call, Reply
+from penstock.sim.mock.call import BodyError, MockCall, MockReply
 from penstock.sim.mock.words import count_tokens, seed_of
 
 _USUAL_DIMENSIONS = 64
@@ -18,18 +18,18 @@ class Embeddings:
 
     vendor = "openai"
 
-    def read(self, body: Mapping[str, Any]) -> Call:
+    def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
         texts = _inputs(body)
         reading.count_of(body, "dimensions")
-        return Call(
+        return MockCall(
             model=reading.text_of(body, "model"),
             prompt_tokens=sum(count_tokens(text) for text in texts),
             reply_tokens=0,
             body=body,
         )
 
-    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
         """Return the list of embeddings, as numbers or in base64."""
         dimensions = reading.count_of(call.body, "dimensions") or _USUAL_DIMENSIONS
         data = []
@@ -43,19 +43,19 @@ class Embeddings:
         counts = {"prompt_tokens": prompt, "total_tokens": prompt}
         return {"object": "list", "data": data, "model": call.model, "usage": counts}
 
-    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return nothing: embeddings are not streamed."""
         return []
 
-    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return nothing: embeddings are not streamed."""
         return b""
 
-    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return nothing: embeddings are not streamed."""
         return []
 
-    def kept_input(self, call: Call) -> list[Any] | None:
+    def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return None: embeddings are not kept."""
         return None
 

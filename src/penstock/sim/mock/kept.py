@@ -13,7 +13,7 @@ MOST = 10_000
 """Some tens of megabytes; a story that goes back further than that is none of a mock's."""
 
 
-class Kept:
+class KeptDocuments:
     """Documents by their id, each with the items of its input."""
 
     def __init__(self) -> None:

@@ -3,10 +3,17 @@
 import asyncio
 import math
 
-from penstock.sim.providers.base import Happening, Job, Occupancy, Provider, ProviderEvent, Refusal
+from penstock.sim.providers.base import (
+    Happening,
+    Job,
+    Occupancy,
+    Provider,
+    ProviderEvent,
+    ProviderRefusal,
+)
 
 
-class Ticket:
+class LiveJob:
     """One job inside the live provider, as the handler that waits for it sees it.
 
     Attributes:
@@ -56,8 +63,8 @@ class LiveProvider:
         self._tick_s = tick_s
         self._loop = asyncio.get_running_loop()
         self._zero = self._loop.time()
-        self._tickets: dict[int, Ticket] = {}
-        self._streams: dict[int, Ticket] = {}
+        self._tickets: dict[int, LiveJob] = {}
+        self._streams: dict[int, LiveJob] = {}
         self._last_id = 0
         self._timer: asyncio.Handle | None = None
         self._timer_at = math.inf
@@ -69,7 +76,9 @@ class LiveProvider:
         """Return the seconds since the provider started."""
         return self._loop.time() - self._zero
 
-    def submit(self, *, output_tokens: int, prompt_tokens: int, stream: bool) -> Ticket | Refusal:
+    def submit(
+        self, *, output_tokens: int, prompt_tokens: int, stream: bool
+    ) -> LiveJob | ProviderRefusal:
         """Hand the provider a job; `stream` asks to be woken at every tick."""
         now = self._catch_up()
         self._last_id += 1
@@ -78,7 +87,7 @@ class LiveProvider:
         if refusal is not None:
             self._set_timer()
             return refusal
-        ticket = self._tickets[job.id] = Ticket(self, job)
+        ticket = self._tickets[job.id] = LiveJob(self, job)
         self._note_load()
         if stream:
             self._streams[job.id] = ticket
@@ -87,7 +96,7 @@ class LiveProvider:
         self._set_timer()
         return ticket
 
-    def release(self, ticket: Ticket) -> None:
+    def release(self, ticket: LiveJob) -> None:
         """Free whatever the job still holds."""
         now = self._catch_up()
         self._streams.pop(ticket.job.id, None)

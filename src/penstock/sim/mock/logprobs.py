@@ -4,14 +4,14 @@ import zlib
 from typing import Any
 
 from penstock.sim.mock import reading
-from penstock.sim.mock.call import BodyError, Call
+from penstock.sim.mock.call import BodyError, MockCall
 from penstock.sim.mock.words import reply_words
 
 _MOST_ALTERNATIVES = 20
 _HASHES = 1 << 32
 
 
-def logprobs(call: Call, pieces: list[str]) -> dict[str, Any] | None:
+def logprobs(call: MockCall, pieces: list[str]) -> dict[str, Any] | None:
     """Return the object for these tokens of a text; None if none was asked for.
 
     A token's probability depends on its text alone: between 0.5 and 1, the alternatives share

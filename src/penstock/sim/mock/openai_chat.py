@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, Call, Reply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
 from penstock.sim.mock.logprobs import alternatives_of, logprobs
 
 
@@ -13,7 +13,7 @@ class ChatCompletions:
 
     vendor = "openai"
 
-    def read(self, body: Mapping[str, Any]) -> Call:
+    def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
         messages = reading.messages_of(body)
         prompt = sum(
@@ -26,7 +26,7 @@ class ChatCompletions:
                 "Invalid type for 'stream_options': expected an object", "stream_options"
             )
         alternatives_of(body)
-        return Call(
+        return MockCall(
             model=reading.text_of(body, "model"),
             prompt_tokens=prompt,
             stream=reading.flag_of(body, "stream"),
@@ -38,7 +38,7 @@ class ChatCompletions:
             body=body,
         )
 
-    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
         """Return the chat.completion object."""
         choices = [
             {
@@ -54,7 +54,7 @@ class ChatCompletions:
             "usage": usage(call, reply),
         }
 
-    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return the chunks that give each choice its role (and its tool)."""
         delta: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
         if call.tool is not None:
@@ -63,7 +63,7 @@ class ChatCompletions:
             delta = {"role": "assistant", "content": None, "tool_calls": [head]}
         return [_chunk(call, reply, index, delta) for index in range(call.replies)]
 
-    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the chunk that carries these tokens of a text or of a tool's arguments."""
         text = "".join(pieces)
         if call.tool is not None:
@@ -71,7 +71,7 @@ class ChatCompletions:
             return _chunk(call, reply, choice, {"tool_calls": [piece]})
         return _chunk(call, reply, choice, {"content": text}, pieces=pieces)
 
-    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return each choice's end, the usage if asked for, and [DONE]."""
         reason = _finish_reason(call, reply)
         events = [_chunk(call, reply, i, {}, finish_reason=reason) for i in range(call.replies)]
@@ -80,12 +80,12 @@ class ChatCompletions:
             events.append(sse.data(last | {"choices": [], "usage": usage(call, reply)}))
         return [*events, sse.DONE]
 
-    def kept_input(self, call: Call) -> list[Any] | None:
+    def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return the messages, if the caller wants the reply stored."""
         return list(call.body["messages"]) if call.body.get("store") else None
 
 
-def usage(call: Call, reply: Reply) -> dict[str, Any]:
+def usage(call: MockCall, reply: MockReply) -> dict[str, Any]:
     """Return OpenAI's usage object for a call and its reply."""
     prompt, cached, completion = reply.counts(call)
     return {
@@ -97,7 +97,7 @@ def usage(call: Call, reply: Reply) -> dict[str, Any]:
     }
 
 
-def _head(call: Call, reply: Reply, kind: str) -> dict[str, Any]:
+def _head(call: MockCall, reply: MockReply, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-mock{reply.id}",
         "object": kind,
@@ -108,8 +108,8 @@ def _head(call: Call, reply: Reply, kind: str) -> dict[str, Any]:
 
 
 def _chunk(
-    call: Call,
-    reply: Reply,
+    call: MockCall,
+    reply: MockReply,
     index: int,
     delta: dict[str, Any],
     *,
@@ -124,7 +124,7 @@ def _chunk(
     return sse.data(chunk)
 
 
-def _message(call: Call, reply: Reply) -> dict[str, Any]:
+def _message(call: MockCall, reply: MockReply) -> dict[str, Any]:
     if call.tool is None:
         return {"role": "assistant", "content": reply.text, "refusal": None}
     function = {"name": call.tool[0], "arguments": reply.text}
@@ -132,13 +132,13 @@ def _message(call: Call, reply: Reply) -> dict[str, Any]:
     return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [called]}
 
 
-def _finish_reason(call: Call, reply: Reply) -> str:
+def _finish_reason(call: MockCall, reply: MockReply) -> str:
     if call.tool is not None:
         return "tool_calls"
     return "length" if reply.cut else "stop"
 
 
-def _tool_id(reply: Reply) -> str:
+def _tool_id(reply: MockReply) -> str:
     return f"call_mock{reply.id}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, Call, Reply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
 from penstock.sim.mock.openai_chat import usage
 from penstock.sim.mock.words import count_tokens
 
@@ -14,7 +14,7 @@ class Completions:
 
     vendor = "openai"
 
-    def read(self, body: Mapping[str, Any]) -> Call:
+    def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError; each prompt of a list gets `n` replies."""
         prompt = body.get("prompt", "")
         prompts = prompt if isinstance(prompt, list) and prompt else [prompt]
@@ -25,7 +25,7 @@ class Completions:
         else:
             raise BodyError("'prompt' must be a string, or an array of strings or tokens", "prompt")
         options = body.get("stream_options")
-        return Call(
+        return MockCall(
             model=reading.text_of(body, "model"),
             prompt_tokens=tokens,
             stream=reading.flag_of(body, "stream"),
@@ -36,21 +36,21 @@ class Completions:
             body=body,
         )
 
-    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
         """Return the text_completion object."""
         reason = "length" if reply.cut else "stop"
         choices = [_choice(index, reply.text, reason) for index in range(call.replies)]
         return _head(call, reply) | {"choices": choices, "usage": usage(call, reply)}
 
-    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return nothing: this stream has no opening."""
         return []
 
-    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the chunk that carries these tokens."""
         return sse.data(_head(call, reply) | {"choices": [_choice(choice, "".join(pieces), None)]})
 
-    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return each choice's end, the usage if asked for, and [DONE]."""
         reason = "length" if reply.cut else "stop"
         head = _head(call, reply)
@@ -62,12 +62,12 @@ class Completions:
             events.append(sse.data(head | {"choices": [], "usage": usage(call, reply)}))
         return [*events, sse.DONE]
 
-    def kept_input(self, call: Call) -> list[Any] | None:
+    def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return None: the old API keeps nothing."""
         return None
 
 
-def _head(call: Call, reply: Reply) -> dict[str, Any]:
+def _head(call: MockCall, reply: MockReply) -> dict[str, Any]:
     return {
         "id": f"cmpl-mock{reply.id}",
         "object": "text_completion",

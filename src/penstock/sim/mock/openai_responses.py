@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, Call, Reply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
 
 
 class Responses:
@@ -12,9 +12,9 @@ class Responses:
 
     vendor = "openai"
 
-    def read(self, body: Mapping[str, Any]) -> Call:
+    def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
-        return Call(
+        return MockCall(
             model=reading.text_of(body, "model"),
             prompt_tokens=self.prompt_tokens(body),
             stream=reading.flag_of(body, "stream"),
@@ -38,11 +38,11 @@ class Responses:
                 raise BodyError(f"'{where}' must be an object", where)
         return prompt
 
-    def whole(self, call: Call, reply: Reply) -> dict[str, Any]:
+    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
         """Return the response object."""
         return _response(call, reply, "incomplete" if reply.cut else "completed")
 
-    def opening(self, call: Call, reply: Reply) -> list[bytes]:
+    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return response.created to response.content_part.added."""
         begun = _response(call, reply, "in_progress")
         item = _item(call, reply, "in_progress", "")
@@ -56,12 +56,12 @@ class Responses:
             events.append({"type": "response.content_part.added", **at, "part": _part("")})
         return [sse.named(e | {"sequence_number": n}) for n, e in enumerate(events)]
 
-    def delta(self, call: Call, reply: Reply, choice: int, pieces: list[str]) -> bytes:
+    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the event that carries these tokens of a text or of a tool's arguments."""
         # The numbers only have to grow; leaving room keeps this function free of state.
         return sse.named(_delta(call, reply, "".join(pieces)) | {"sequence_number": 4})
 
-    def closing(self, call: Call, reply: Reply) -> list[bytes]:
+    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return the events from the text's end to response.completed."""
         state = "incomplete" if reply.cut else "completed"
         item = _item(call, reply, state, reply.text)
@@ -81,7 +81,7 @@ class Responses:
         first = 5 + reply.tokens
         return [sse.named(e | {"sequence_number": first + n}) for n, e in enumerate(events)]
 
-    def kept_input(self, call: Call) -> list[Any] | None:
+    def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return the input's items, unless the caller wants nothing stored."""
         if call.body.get("store", True) is False:
             return None
@@ -98,7 +98,7 @@ def _items(body: Mapping[str, Any]) -> list[Any]:
     return items
 
 
-def _delta(call: Call, reply: Reply, text: str) -> dict[str, Any]:
+def _delta(call: MockCall, reply: MockReply, text: str) -> dict[str, Any]:
     if call.tool is not None:
         at = {"item_id": _item_id(call, reply), "output_index": 0}
         return {"type": "response.function_call_arguments.delta", **at, "delta": text}
@@ -106,7 +106,7 @@ def _delta(call: Call, reply: Reply, text: str) -> dict[str, Any]:
     return {"type": "response.output_text.delta", **_place(reply), **delta}
 
 
-def _response(call: Call, reply: Reply, state: str) -> dict[str, Any]:
+def _response(call: MockCall, reply: MockReply, state: str) -> dict[str, Any]:
     done = state != "in_progress"
     prompt, cached, output = reply.counts(call)
     counts = {
@@ -141,11 +141,11 @@ def _response(call: Call, reply: Reply, state: str) -> dict[str, Any]:
     }
 
 
-def _item_id(call: Call, reply: Reply) -> str:
+def _item_id(call: MockCall, reply: MockReply) -> str:
     return f"{'msg' if call.tool is None else 'fc'}_mock{reply.id}"
 
 
-def _item(call: Call, reply: Reply, state: str, text: str) -> dict[str, Any]:
+def _item(call: MockCall, reply: MockReply, state: str, text: str) -> dict[str, Any]:
     base = {"id": _item_id(call, reply), "status": state}
     if call.tool is None:
         content = [_part(text)] if state != "in_progress" else []
@@ -158,7 +158,7 @@ def _part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _place(reply: Reply) -> dict[str, Any]:
+def _place(reply: MockReply) -> dict[str, Any]:
     return {"item_id": f"msg_mock{reply.id}", "output_index": 0, "content_index": 0}
 
 

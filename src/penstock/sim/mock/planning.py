@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from penstock.sim.mock import words
-from penstock.sim.mock.call import BodyError, Call, Reply, StatedUsage
+from penstock.sim.mock.call import BodyError, MockCall, MockReply, StatedUsage
 from penstock.sim.mock.script import ScriptedReply
 
 _PIECE = re.compile(r"\s*\S+|\s+\Z")
@@ -18,7 +18,7 @@ _USAGE = ("prompt_tokens", "output_tokens", "cached_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplyPlan:
     """What will be answered.
 
     Attributes:
@@ -28,19 +28,19 @@ class Plan:
 
     """
 
-    call: Call
-    reply: Reply
+    call: MockCall
+    reply: MockReply
     fault: str = ""
 
 
 def plan_reply(
-    call: Call,
+    call: MockCall,
     path: str,
     headers: Mapping[str, str],
     *,
     seed: int,
     script: tuple[ScriptedReply, ...] = (),
-) -> Plan:
+) -> ReplyPlan:
     """Return the reply: as a header says, else as the script says, else as drawn.
 
     Raises:
@@ -62,11 +62,13 @@ def plan_reply(
         thinking, lead = "", 0
     pieces, cut = _pieces(call, seed, headers, text, None if room is None else room - lead)
     stated = _usage(headers.get("x-mock-usage")) or (scripted.usage if scripted else None)
-    reply = Reply(f"{seed:016x}", pieces, cut, thinking=thinking, stated=stated or StatedUsage())
-    return Plan(call, reply, scripted.fault if scripted is not None and scripted.fault else "")
+    reply = MockReply(
+        f"{seed:016x}", pieces, cut, thinking=thinking, stated=stated or StatedUsage()
+    )
+    return ReplyPlan(call, reply, scripted.fault if scripted is not None and scripted.fault else "")
 
 
-def _as_scripted(call: Call, scripted: ScriptedReply) -> tuple[Call, str | None]:
+def _as_scripted(call: MockCall, scripted: ScriptedReply) -> tuple[MockCall, str | None]:
     if scripted.tool is not None:
         arguments = orjson.dumps(scripted.arguments or {}).decode()
         return replace(call, tool=(scripted.tool, {})), arguments
@@ -76,7 +78,7 @@ def _as_scripted(call: Call, scripted: ScriptedReply) -> tuple[Call, str | None]
 
 
 def _pieces(
-    call: Call, seed: int, headers: Mapping[str, str], text: str | None, room: int | None
+    call: MockCall, seed: int, headers: Mapping[str, str], text: str | None, room: int | None
 ) -> tuple[list[str], bool]:
     """Return a reply's tokens, and whether the cap cut it."""
     if text is not None and call.reply_tokens is None:
@@ -89,7 +91,7 @@ def _pieces(
     return _drawn(call, seed, tokens), cut
 
 
-def _tokens(call: Call, seed: int, asked: str | None) -> int:
+def _tokens(call: MockCall, seed: int, asked: str | None) -> int:
     if call.reply_tokens is not None:
         return call.reply_tokens
     if asked is None:
@@ -99,7 +101,7 @@ def _tokens(call: Call, seed: int, asked: str | None) -> int:
     return int(asked)
 
 
-def _drawn(call: Call, seed: int, tokens: int) -> list[str]:
+def _drawn(call: MockCall, seed: int, tokens: int) -> list[str]:
     text_words = words.reply_words(seed, tokens)
     schema = call.tool[1] if call.tool is not None else call.schema
     if schema is None or not tokens:

@@ -9,14 +9,14 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from penstock.sim.mock.answers import json_response, response
-from penstock.sim.mock.call import Call, Endpoint, Reply
+from penstock.sim.mock.call import MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.errors import refusal_body
 from penstock.sim.mock.faults import BrokenOnPurposeError, Fault
-from penstock.sim.mock.kept import Kept
-from penstock.sim.mock.live import LiveProvider, Ticket
+from penstock.sim.mock.kept import KeptDocuments
+from penstock.sim.mock.live import LiveJob, LiveProvider
 from penstock.sim.mock.passage import Passage
 from penstock.sim.mock.stats import MockStats
-from penstock.sim.providers.base import Happening, Refusal
+from penstock.sim.providers.base import Happening, ProviderRefusal
 
 _HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 
@@ -27,10 +27,10 @@ class Serving:
     def __init__(
         self,
         passage: Passage,
-        endpoint: Endpoint,
+        endpoint: MockEndpoint,
         live: LiveProvider,
         stats: MockStats,
-        kept: Kept,
+        kept: KeptDocuments,
     ) -> None:
         self._passage = passage
         self._endpoint = endpoint
@@ -38,7 +38,7 @@ class Serving:
         self._stats = stats
         self._kept = kept
 
-    async def answer(self, call: Call, reply: Reply, fault: Fault) -> Response:
+    async def answer(self, call: MockCall, reply: MockReply, fault: Fault) -> Response:
         """Return the answer to the call, or break it as asked."""
         refused = self._refused_on_demand(fault)
         if refused is not None:
@@ -50,7 +50,7 @@ class Serving:
             prompt_tokens=call.prompt_tokens,
             stream=call.stream,
         )
-        if isinstance(ticket, Refusal):
+        if isinstance(ticket, ProviderRefusal):
             return self._refusal(ticket)
         self._passage.at_end(lambda: self._live.release(ticket))
         return await (self._stream if call.stream else self._whole)(call, reply, ticket, fault)
@@ -58,9 +58,11 @@ class Serving:
     def _refused_on_demand(self, fault: Fault) -> Response | None:
         if fault.kind == "status":
             kinds = {429: "rate", 503: "overload", 529: "overload"}
-            return self._refusal(Refusal(fault.status, kind=kinds.get(fault.status, "error")))
+            return self._refusal(
+                ProviderRefusal(fault.status, kind=kinds.get(fault.status, "error"))
+            )
         if fault.kind == "quota":
-            return self._refusal(Refusal(429, kind="quota"))
+            return self._refusal(ProviderRefusal(429, kind="quota"))
         if fault.kind == "not_json":
             self._stats.faults += 1
             return response(_HTML, content_type="text/html")
@@ -68,7 +70,7 @@ class Serving:
             raise BrokenOnPurposeError
         return None
 
-    def _refusal(self, refusal: Refusal) -> Response:
+    def _refusal(self, refusal: ProviderRefusal) -> Response:
         self._stats.refuse(refusal.status)
         document = refusal_body(
             self._endpoint.vendor,
@@ -78,11 +80,13 @@ class Serving:
         )
         return json_response(document, refusal.headers, status=refusal.status)
 
-    async def _whole(self, call: Call, reply: Reply, ticket: Ticket, fault: Fault) -> Response:
+    async def _whole(
+        self, call: MockCall, reply: MockReply, ticket: LiveJob, fault: Fault
+    ) -> Response:
         await ticket.finished()
         await self._break(ticket, fault)
         if ticket.end is not None and ticket.end.what is not Happening.FINISHED:
-            return self._refusal(Refusal(ticket.end.status))
+            return self._refusal(ProviderRefusal(ticket.end.status))
         document = self._endpoint.whole(call, replace(reply, cached_tokens=ticket.cached_tokens))
         body = orjson.dumps(document)
         if fault.kind in ("truncate", "bad_sse"):
@@ -91,18 +95,20 @@ class Serving:
         self._finish(call, reply, document)
         return response(body, self._live.headers())
 
-    async def _stream(self, call: Call, reply: Reply, ticket: Ticket, fault: Fault) -> Response:
+    async def _stream(
+        self, call: MockCall, reply: MockReply, ticket: LiveJob, fault: Fault
+    ) -> Response:
         while ticket.tokens_done() == 0 and ticket.end is None:
             await ticket.change()
         if ticket.end is not None and ticket.end.status >= 400:
-            return self._refusal(Refusal(ticket.end.status))
+            return self._refusal(ProviderRefusal(ticket.end.status))
         reply = replace(reply, cached_tokens=ticket.cached_tokens)
         headers = {"content-type": "text/event-stream", "cache-control": "no-cache"}
         events = self._events(call, reply, ticket, fault)
         return StreamingResponse(events, headers=headers | self._live.headers())
 
     async def _events(
-        self, call: Call, reply: Reply, ticket: Ticket, fault: Fault
+        self, call: MockCall, reply: MockReply, ticket: LiveJob, fault: Fault
     ) -> AsyncIterator[bytes]:
         yield b"".join(self._endpoint.opening(call, reply))
         sent = 0
@@ -125,7 +131,7 @@ class Serving:
         self._passage.leave()
         yield b"".join(self._endpoint.closing(call, reply))
 
-    def _deltas(self, call: Call, reply: Reply, sent: int, done: int) -> bytes:
+    def _deltas(self, call: MockCall, reply: MockReply, sent: int, done: int) -> bytes:
         """Return what has come since, an event per choice that gained something."""
         events: list[bytes] = []
         at = sent
@@ -136,7 +142,7 @@ class Serving:
             at += until - first
         return b"".join(events)
 
-    async def _break(self, ticket: Ticket, fault: Fault) -> None:
+    async def _break(self, ticket: LiveJob, fault: Fault) -> None:
         """Break or stall as asked by the header or by the provider."""
         ended = ticket.end.what if ticket.end is not None else None
         reset = ended is Happening.BROKEN and ticket.end is not None and ticket.end.status == 0
@@ -146,7 +152,7 @@ class Serving:
             self._stats.faults += 1
             await asyncio.Event().wait()  # until the client leaves
 
-    def _finish(self, call: Call, reply: Reply, document: dict[str, Any] | None) -> None:
+    def _finish(self, call: MockCall, reply: MockReply, document: dict[str, Any] | None) -> None:
         self._stats.finished += 1
         self._stats.output_tokens += (reply.lead_tokens + reply.tokens) * call.replies
         items = self._endpoint.kept_input(call)

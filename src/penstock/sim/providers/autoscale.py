@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from penstock.errors import ConfigError
 from penstock.sim.params import count, not_negative, positive
-from penstock.sim.providers.base import Job, NoLimits, Occupancy, ProviderEvent, Refusal
+from penstock.sim.providers.base import Job, NoLimits, Occupancy, ProviderEvent, ProviderRefusal
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import Jittered
 from penstock.sim.providers.sharing import SharingServer
@@ -82,7 +82,7 @@ class AutoscaleServer(NoLimits):
             params.of(params.least), seed=seed, first_tokens=first_tokens or bool(changes)
         )
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in."""
         refusal = self._inner.submit(job, now=now)
         self._look(now)

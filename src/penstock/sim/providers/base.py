@@ -30,7 +30,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ProviderRefusal:
     """An attempt refused at the door.
 
     Attributes:
@@ -90,7 +90,7 @@ class Provider(Protocol):
     asked to catch up by itself.
     """
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in, or say why not."""
         ...
 
@@ -132,7 +132,7 @@ class Wrapper:
     def __init__(self, inner: Provider) -> None:
         self._inner = inner
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Pass the job on."""
         return self._inner.submit(job, now=now)
 

@@ -17,7 +17,7 @@ from penstock.sim.providers.base import (
     NoLimits,
     Occupancy,
     ProviderEvent,
-    Refusal,
+    ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import Prompts, cached_of
@@ -143,7 +143,7 @@ class BatchingServer(NoLimits):
         self._at = 0.0
         self._stretch: _Stretch | None = _Stretch()
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in; if there is room it joins when the iteration under way ends."""
         sequence = _Sequence(job, cached_of(self._params, self._seed, job))
         self._jobs[job.id] = sequence

@@ -16,7 +16,7 @@ from penstock.sim.providers.base import (
     Occupancy,
     Provider,
     ProviderEvent,
-    Refusal,
+    ProviderRefusal,
     Wrapper,
 )
 
@@ -101,7 +101,7 @@ class FaultyServer(Wrapper):
         self._met: dict[int, int] = {}  # how many faults a job has met, until it meets none
         self._stalled: dict[int, int] = {}
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Refuse, hold back, shorten or pass on the job, as the window says that holds now."""
         window = self._window_for(job, now)
         if window is None:
@@ -184,7 +184,7 @@ class FaultyServer(Wrapper):
         return ProviderEvent(event.at, event.job_id, what, 0, event.cached_tokens)
 
 
-def _status_refusal(window: FaultWindow) -> Refusal:
+def _status_refusal(window: FaultWindow) -> ProviderRefusal:
     headers = {}
     if window.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(window.retry_after_s))
@@ -192,4 +192,4 @@ def _status_refusal(window: FaultWindow) -> Refusal:
         kind = "rate"
     else:
         kind = "overload" if window.status in _OVERLOADS else "error"
-    return Refusal(window.status, window.retry_after_s, headers, kind)
+    return ProviderRefusal(window.status, window.retry_after_s, headers, kind)

@@ -2,7 +2,14 @@
 
 from itertools import count
 
-from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent, Refusal, Wrapper
+from penstock.sim.providers.base import (
+    Happening,
+    Job,
+    Provider,
+    ProviderEvent,
+    ProviderRefusal,
+    Wrapper,
+)
 
 _ALIASES_FROM = 1 << 60
 """Ids that no owner gives: for a job that comes back while its first attempt is still worked on."""
@@ -18,7 +25,7 @@ class KeepsCancelled(Wrapper):
         self._left: set[int] = set()
         self._aliases = count(_ALIASES_FROM)
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Pass the job on, under another id if an attempt that was left has its own."""
         inside = next(self._aliases) if job.id in self._left else job.id
         refusal = self._inner.submit(Job(inside, job.output_tokens, job.prompt_tokens), now=now)

@@ -11,7 +11,7 @@ from penstock.sim.providers.base import (
     NoLimits,
     Occupancy,
     ProviderEvent,
-    Refusal,
+    ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import Jittered, cached_of, prefill_s, service_factor
@@ -37,7 +37,7 @@ class LinearParams(Jittered):
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _FixedService:
     job: Job
     first_at: float
     end_at: float
@@ -55,11 +55,11 @@ class LinearServer(NoLimits):
         self._params = params
         self._changes = Timeline(changes)
         self._seed = seed
-        self._flights: dict[int, _Flight] = {}
-        self._due: list[tuple[float, int, int, _Flight]] = []
+        self._flights: dict[int, _FixedService] = {}
+        self._due: list[tuple[float, int, int, _FixedService]] = []
         self._taken = 0
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in and fix its service time; never refuses."""
         p = self._params = self._changes.latest(self._params, now=now)
         over = max(0.0, (len(self._flights) + 1) / p.capacity - 1.0)
@@ -67,7 +67,7 @@ class LinearServer(NoLimits):
         cached = cached_of(p, self._seed, job)
         first_at = now + (p.base_s + prefill_s(p, job, cached)) * factor
         end_at = first_at + p.s_per_token * job.output_tokens * factor
-        flight = _Flight(job, first_at, end_at, cached)
+        flight = _FixedService(job, first_at, end_at, cached)
         self._flights[job.id] = flight
         self._taken += 1
         heappush(self._due, (first_at, job.id, self._taken, flight))
@@ -118,5 +118,5 @@ class LinearServer(NoLimits):
             heappop(self._due)
 
 
-def _event(at: float, flight: _Flight, what: Happening) -> ProviderEvent:
+def _event(at: float, flight: _FixedService, what: Happening) -> ProviderEvent:
     return ProviderEvent(at, flight.job.id, what, cached_tokens=flight.cached_tokens)

@@ -11,7 +11,7 @@ from penstock.sim.providers.base import (
     NoLimits,
     Occupancy,
     ProviderEvent,
-    Refusal,
+    ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.sharing import SharingServer
@@ -62,7 +62,7 @@ class PoolServer(NoLimits):
         self._where: dict[int, int] = {}
         self._turn = 0
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Hand the job to the replica that the routing says."""
         self._params = self._changes.latest(self._params, now=now)
         number = self._route(job)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from penstock.sim.params import flag, not_negative, one_of, positive, positive_or_none
-from penstock.sim.providers.base import Job, Limit, Provider, Refusal, Wrapper
+from penstock.sim.providers.base import Job, Limit, Provider, ProviderRefusal, Wrapper
 from penstock.sim.providers.changes import Change
 from penstock.sim.providers.dialects import DIALECTS, limit_headers, retry_headers
 
@@ -98,7 +98,7 @@ class RateLimitedServer(Wrapper):
         self._quota_period = 0
         self._use(params)
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Refuse the job with 429, or charge it and pass it on."""
         self._catch_up(now)
         refusal = self._quota_refusal(now)
@@ -149,7 +149,7 @@ class RateLimitedServer(Wrapper):
             for bucket in self._buckets.values():
                 bucket.state(now)
 
-    def _quota_refusal(self, now: float) -> Refusal | None:
+    def _quota_refusal(self, now: float) -> ProviderRefusal | None:
         if self._params.quota_tokens is None:
             return None
         period = math.floor(now / self._params.quota_reset_s)
@@ -159,11 +159,11 @@ class RateLimitedServer(Wrapper):
             return None
         return self._refusal((period + 1) * self._params.quota_reset_s - now, "quota", now)
 
-    def _refusal(self, wait_s: float, kind: str, now: float) -> Refusal:
+    def _refusal(self, wait_s: float, kind: str, now: float) -> ProviderRefusal:
         if self._params.silent:
-            return Refusal(429, kind=kind)
+            return ProviderRefusal(429, kind=kind)
         headers = self.headers(now=now) | retry_headers(self._params.dialect, wait_s)
-        return Refusal(429, wait_s, headers, kind)
+        return ProviderRefusal(429, wait_s, headers, kind)
 
 
 def _costs(job: Job) -> dict[str, float]:

@@ -22,7 +22,7 @@ from penstock.sim.providers.base import (
     NoLimits,
     Occupancy,
     ProviderEvent,
-    Refusal,
+    ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import (
@@ -57,7 +57,7 @@ class Speeds(Demanding, Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Running:
+class _InService:
     """A job in service.
 
     Attributes:
@@ -74,7 +74,7 @@ class _Running:
     alive: bool = True
 
 
-_Entry = tuple[float, int, int, _Running]
+_Entry = tuple[float, int, int, _InService]
 
 
 class SharingServer(NoLimits):
@@ -103,7 +103,7 @@ class SharingServer(NoLimits):
         self._ratio = _steady_ratio(params) if steady else 0.0
         self._seed = seed
         self._queue: OrderedDict[int, Job] = OrderedDict()
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _InService] = {}
         self._prefill: list[_Entry] = []
         self._decode: list[_Entry] = []
         self._entered = 0
@@ -115,7 +115,7 @@ class SharingServer(NoLimits):
         self._prefill_speed, self._token_speed = params.speeds(1)
         self._planned = False
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in: into service if there is a place, else into the hidden queue."""
         if not self._running and self._changes.at_s <= now:
             # Nobody was there to see them; what nobody sees is no event.
@@ -207,7 +207,7 @@ class SharingServer(NoLimits):
 
     def _enter(self, job: Job) -> None:
         first_s = self._params.ttft_s
-        running = _Running(job, job.output_tokens)
+        running = _InService(job, job.output_tokens)
         if not self._uniform:
             first_s = self._weigh(running)
         self._running[job.id] = running
@@ -219,7 +219,7 @@ class SharingServer(NoLimits):
         end = self._prefill_clock + first_s
         heappush(self._prefill, (end, job.id, self._entered, running))
 
-    def _weigh(self, running: _Running) -> float:
+    def _weigh(self, running: _InService) -> float:
         """Set what the job's prompt and service factor add; return its prefill in seconds."""
         params, job = self._params, running.job
         cached = running.cached_tokens = cached_of(params, self._seed, job)

@@ -12,7 +12,7 @@ from penstock.errors import ConfigError
 from penstock.schema.declared import read_params
 from penstock.sim.chance import unit
 from penstock.sim.params import positive
-from penstock.sim.providers.base import Job, Provider, ProviderEvent, Refusal, Wrapper
+from penstock.sim.providers.base import Job, Provider, ProviderEvent, ProviderRefusal, Wrapper
 
 _START_STREAM = 0x5350
 
@@ -91,7 +91,7 @@ class SlowedServer(Wrapper):
         self._provider_now = 0.0
         self._due = (math.inf, math.inf)
 
-    def submit(self, job: Job, *, now: float) -> Refusal | None:
+    def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in at the provider's time."""
         return self._inner.submit(job, now=self._at(now))
 

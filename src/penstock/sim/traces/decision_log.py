@@ -13,7 +13,7 @@ from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.rule import Rule
 from penstock.errors import ConfigError
 from penstock.sim.calls import Item, Told
-from penstock.sim.traces.log_lines import COUNT, NUMBER, Line, lines_of, or_inf
+from penstock.sim.traces.log_lines import COUNT, NUMBER, LogLine, lines_of, or_inf
 from penstock.sim.traces.trace import MOST_TOKENS, RowTrace
 
 HEADER_KEY = "penstock_decision_log"
@@ -30,7 +30,7 @@ _QUEUE = Rule(low=1, whole=True)
 
 
 @dataclass(slots=True)
-class _Run:
+class _LoggedRun:
     """What one run of penstock saw; its clock and its requests' numbers are its own.
 
     Attributes:
@@ -45,7 +45,7 @@ class _Run:
     arrived: dict[int, Item] = field(default_factory=dict)
     last_at: float = 0.0
 
-    def take(self, line: Line) -> None:
+    def take(self, line: LogLine) -> None:
         """Keep what the line says of the traffic."""
         self.last_at = max(self.last_at, line.number_of("now", NUMBER, default=self.last_at))
         if line.table.get("event") == "arrived":
@@ -82,8 +82,8 @@ def read_decision_log(lines: list[str], path: Path) -> RowTrace:
     return RowTrace(rows, classes=_classes(runs, rows))
 
 
-def _runs(lines: Iterable[Line]) -> list[_Run]:
-    runs: list[_Run] = []
+def _runs(lines: Iterable[LogLine]) -> list[_LoggedRun]:
+    runs: list[_LoggedRun] = []
     for line in lines:
         if HEADER_KEY in line.table or not runs:
             if line.table.get(HEADER_KEY) != _VERSION:
@@ -97,19 +97,19 @@ def _runs(lines: Iterable[Line]) -> list[_Run]:
     return runs
 
 
-def _run(header: Line) -> _Run:
+def _run(header: LogLine) -> _LoggedRun:
     name = header.table.get("run")
     started_unix_s = header.number_of("started_unix_s", _OPTIONAL)
     started_at = header.number_of("started_at", _OPTIONAL)
     known = started_unix_s is not None and started_at is not None
     wall_s = started_unix_s - started_at if known else None
-    tables: list[Line] = []
+    tables: list[LogLine] = []
     if header.table.get("settings") is not None:
         tables = header.inner("settings").inner_list("classes")
-    return _Run(name if isinstance(name, str) else None, wall_s, [_class(t) for t in tables])
+    return _LoggedRun(name if isinstance(name, str) else None, wall_s, [_class(t) for t in tables])
 
 
-def _one_after_the_other(runs: list[_Run]) -> Iterable[Item]:
+def _one_after_the_other(runs: list[_LoggedRun]) -> Iterable[Item]:
     """Yield the calls of all runs, in order of time, from 0."""
     end, before = 0.0, None
     for run in runs:
@@ -123,7 +123,7 @@ def _one_after_the_other(runs: list[_Run]) -> Iterable[Item]:
         end, before = start + last - first, run
 
 
-def _gap_s(before: _Run, run: _Run, first: float) -> float:
+def _gap_s(before: _LoggedRun, run: _LoggedRun, first: float) -> float:
     """Return the seconds from the last arrival of one run to the first of the next."""
     last = before.items()[-1].at
     if before.wall_s is None or run.wall_s is None:
@@ -133,7 +133,7 @@ def _gap_s(before: _Run, run: _Run, first: float) -> float:
     return min(MOST_GAP_S, max(0.0, gap_s))
 
 
-def _item(request: Line) -> Item:
+def _item(request: LogLine) -> Item:
     told = request.inner("estimate")
     p50 = told.number_of("p50_tokens", _P50)
     p90 = told.number_of(
@@ -153,14 +153,14 @@ def _item(request: Line) -> Item:
     )
 
 
-def _classes(runs: list[_Run], rows: tuple[Item, ...]) -> tuple[TrafficClass, ...]:
+def _classes(runs: list[_LoggedRun], rows: tuple[Item, ...]) -> tuple[TrafficClass, ...]:
     """Return the classes as the newest run with each of them had it, then those merely seen."""
     known = {each.name: each for run in runs for each in run.classes}
     seen = dict.fromkeys(row.recorded.traffic_class for row in rows if row.recorded)
     return (*known.values(), *(TrafficClass(name) for name in seen if name not in known))
 
 
-def _class(table: Line) -> TrafficClass:
+def _class(table: LogLine) -> TrafficClass:
     return TrafficClass(
         table.text_of("name", empty=False),
         weight=table.number_of("weight", _WEIGHT, default=1.0),

@@ -20,7 +20,7 @@ _TABLE = "must be an object"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LogLine:
     """One JSON object of the log, or one inside it.
 
     Attributes:
@@ -49,20 +49,20 @@ class Line:
             raise self.error(key, "must be a text" + ("" if empty else " that is not empty"))
         return value
 
-    def inner(self, key: str) -> "Line":
+    def inner(self, key: str) -> "LogLine":
         """Return the object under a key."""
         value = self.table.get(key)
         if not isinstance(value, Mapping):
             raise self.error(key, _TABLE)
-        return Line(value, self.path, self.number, f"{self.within}{key}.")
+        return LogLine(value, self.path, self.number, f"{self.within}{key}.")
 
-    def inner_list(self, key: str) -> "list[Line]":
+    def inner_list(self, key: str) -> "list[LogLine]":
         """Return the objects of the list under a key; none if it is left out."""
         values = self.table.get(key, [])
         if not isinstance(values, list) or not all(isinstance(v, Mapping) for v in values):
             raise self.error(key, "must be a list of objects")
         return [
-            Line(value, self.path, self.number, f"{self.within}{key}[{n}].")
+            LogLine(value, self.path, self.number, f"{self.within}{key}[{n}].")
             for n, value in enumerate(values)
         ]
 
@@ -74,7 +74,7 @@ class Line:
         return ConfigError(f"{where} = {shown(self.table[key])}: {rule}")
 
 
-def lines_of(texts: list[str], path: Path) -> Iterator[Line]:
+def lines_of(texts: list[str], path: Path) -> Iterator[LogLine]:
     """Yield the lines; a last one that a crash cut is passed over, and said to be.
 
     Raises:
@@ -93,7 +93,7 @@ def lines_of(texts: list[str], path: Path) -> Iterator[Line]:
             raise ConfigError(f"trace {path}, line {number}: must be JSON: {error}") from error
         if not isinstance(value, dict):
             raise ConfigError(f"trace {path}, line {number}: must be a JSON object")
-        yield Line(value, path, number)
+        yield LogLine(value, path, number)
 
 
 def or_inf(value: float | None) -> float:

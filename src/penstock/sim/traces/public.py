@@ -13,7 +13,7 @@ from pathlib import Path
 from penstock.core.rule import Rule
 from penstock.errors import ConfigError
 from penstock.sim.calls import Item
-from penstock.sim.traces.log_lines import COUNT, Line, lines_of
+from penstock.sim.traces.log_lines import COUNT, LogLine, lines_of
 from penstock.sim.traces.rows import MOONCAKE_STEP_S
 from penstock.sim.traces.tables import count_in, rows_of
 from penstock.sim.traces.trace import RowTrace
@@ -60,7 +60,7 @@ def read_mooncake(lines: list[str], path: Path) -> RowTrace:
     return RowTrace(ordered, jitter_s=MOONCAKE_STEP_S if rounded else 0.0)
 
 
-def _call(line: Line) -> Item:
+def _call(line: LogLine) -> Item:
     blocks = line.table.get("hash_ids", [])
     if not isinstance(blocks, list):
         raise line.error("hash_ids", "must be a list of block ids")
