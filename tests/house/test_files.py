@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
-FOLDERS = ("src", "tests", "docs", "paper", "examples", "benchmarks", "requirements", ".ci")
-TEXT = {".py", ".md", ".toml", ".txt", ".in", ".json", ".jsonl", ".csv", ".svg", ".cfg", ".sh", ""}
+FOLDERS = (
+    "src", "tests", "docs", "paper", "examples", "benchmarks", "requirements", "ops", ".ci",
+)  # fmt: skip
+TEXT = {
+    ".py", ".md", ".toml", ".txt", ".in", ".json", ".jsonl", ".csv", ".svg", ".cfg", ".sh", ".yml",
+    "",
+}  # fmt: skip
 LINES_AT_MOST = 500
 
 SOMEBODYS_FOLDER = re.compile(r"(?<![\w.~-])/(home|Users|root|work|workspace|mnt)/\w")
