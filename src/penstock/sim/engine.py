@@ -6,14 +6,16 @@ number (DESIGN.md).
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Any, Protocol
 
 from penstock.core.events import (
     Action,
     Arrived,
+    Cancelled,
     Completed,
     Defer,
     Dispatch,
@@ -36,6 +38,7 @@ _FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
 _COMPLETED = RequestOutcome.COMPLETED
 _JITTER_STREAM, _STREAMED_STREAM = 0x4A49, 0x5352
 _IDLE_WAKES_LIMIT = 10_000
+_OUTCOMES = {Completed: Outcome.COMPLETED, Cancelled: Outcome.CANCELLED}
 _CAUSES = {
     "rate": RefusalCause.RATE,
     "quota": RefusalCause.QUOTA,
@@ -144,8 +147,13 @@ class Engine:
         self._refusals: list[Rejection] = []
         self._attempts = 0
 
-    def run(self, workload: Workload) -> Run:
+    def run(self, workload: Workload, *, past: Iterable[tuple[float, Event]] = ()) -> Run:
         """Run until every request has ended.
+
+        Args:
+            workload: what arrives.
+            past: what really happened at first, with its times: the scheduler is told just that,
+                and the providers come in with what was flying at its end.
 
         Raises:
             ProtocolError: requests are left that nothing will ever end, or the scheduler asks to
@@ -153,7 +161,7 @@ class Engine:
 
         """
         self._loads = workload.loads
-        arrivals = iter(workload.loads)
+        arrivals = islice(workload.loads, self._relive(past), None)
         coming = next(arrivals, None)
         wakes, wakes_at = 0, math.inf
         while True:
@@ -179,6 +187,39 @@ class Engine:
                     raise ProtocolError(f"woken {wakes} times at {wakes_at} s to no effect")
                 self._tell(Woke(), wakes_at)
         return self._finished()
+
+    def _relive(self, past: Iterable[tuple[float, Event]]) -> int:
+        """Let the past happen and return how many requests arrived in it.
+
+        What a provider makes of it meanwhile is not told; what it has ended by itself although it
+        was not over is over when the past is.
+        """
+        arrived, now = 0, 0.0
+        early: dict[int, tuple[str, ProviderEvent]] = {}
+        for now, event in past:
+            for name, provider in self._each:
+                for happened in provider.advance(now=now):
+                    if happened.what is not _FIRST_TOKEN:
+                        early[happened.job_id] = (name, happened)
+            if isinstance(event, Arrived):
+                arrived += 1
+            elif isinstance(event, Completed | Failed | Cancelled | Throttled):
+                self._really_ended(event, now)
+                early.pop(event.request_id, None)
+            elif isinstance(event, FirstToken):
+                self._started[event.request_id] = True
+            self._tell(event, now, replying=False)
+        for name, happened in early.values():
+            self._report(name, happened, now)
+        return arrived
+
+    def _really_ended(self, event: Completed | Failed | Cancelled | Throttled, now: float) -> None:
+        id_ = event.request_id
+        upstream = self._upstream_of.get(id_)
+        if upstream is not None:
+            self._providers[upstream].cancel(id_, now=now)
+        self._started.pop(id_, None)
+        self._ended[id_] = (now, _OUTCOMES.get(type(event), Outcome.FAILED))
 
     def _next_happening(self) -> float:
         soonest = self._given_up_at[0][0] if self._given_up_at else math.inf
@@ -254,8 +295,15 @@ class Engine:
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
         self._tell(Failed(request_id, retryable=retryable, jitter=jitter), now)
 
-    def _tell(self, event: Event, now: float) -> None:
-        """Tell the scheduler and carry out its answers, and what these bring about at once."""
+    def _tell(self, event: Event, now: float, *, replying: bool = True) -> None:
+        """Tell the scheduler and carry out its answers, and what these bring about at once.
+
+        Args:
+            event: what happened.
+            now: when.
+            replying: False if what it brings about is not to be told: the past says what it was.
+
+        """
         self._stale = True
         told = self._told
         while True:
@@ -265,6 +313,8 @@ class Engine:
             for action in actions:
                 if isinstance(action, Dispatch):
                     self._dispatch(action, now)
+                    if not replying:
+                        told.clear()
                 elif isinstance(action, Reject):
                     self._refuse(action, now)
                 elif isinstance(action, Defer):

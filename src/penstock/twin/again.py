@@ -36,6 +36,7 @@ def run_again(
     seed: int = 0,
     workload: Workload | None = None,
     watch: Watch | None = None,
+    since: float = 0.0,
 ) -> Run:
     """Return what becomes of the history's traffic at these providers.
 
@@ -45,6 +46,7 @@ def run_again(
         settings: the scheduler's; the log's own if left out.
         seed: of what providers draw.
         workload: what comes, in place of the history's own.
+        since: until then everything is as it really was.
         watch: shown every event and what the scheduler answered.
 
     Raises:
@@ -60,7 +62,7 @@ def run_again(
     scheduler = build_scheduler(settings)
     engine = Engine(scheduler, servers, habits=Habits(stream=streamed), seed=seed, watch=watch)
     with without_cycles():
-        run = engine.run(workload or workload_of(history))
+        run = engine.run(workload or workload_of(history), past=history.past(since))
     for fault in scheduler.take_faults():
         raise fault
     return run

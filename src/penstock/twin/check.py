@@ -65,7 +65,9 @@ def check(
     real = figures_of([call.record() for call in history.calls], chosen)
     workload = workload_of(history)
     found = [
-        figures_of(run_again(history, providers, seed=seed, workload=workload).records, chosen)
+        figures_of(
+            run_again(history, providers, seed=seed, workload=workload, since=since).records, chosen
+        )
         for seed in seeds
     ]
     twin = mean_of(found)

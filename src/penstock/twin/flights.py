@@ -56,6 +56,20 @@ class Flights:
         """Return the clock that goes at this speed while so many fly."""
         return Clock(self.times, speed(np.maximum(self.flying, 1.0)))
 
+    def read_during(self, starts: Floats, clock: "Clock") -> Floats:
+        """Return how many prompt tokens were read while each was inside, its own included.
+
+        Each counts as much as the clock goes in the time that it takes of all.
+        """
+        known = np.isfinite(starts)
+        order = np.argsort(starts[known], kind="stable")
+        begun = starts[known][order]
+        paces = clock.pace(begun)
+        read = np.concatenate([[0.0], np.cumsum((self.prompt[known] * paces)[order])])
+        first = np.searchsorted(begun, starts, side="left")
+        last = np.searchsorted(begun, self.ended, side="left")
+        return np.where(known, read[np.maximum(last, first)] - read[first], self.prompt)
+
     def until(self, at: float) -> "Flights":
         """Return what could be known by then."""
         seen = self.sent < at
@@ -82,6 +96,12 @@ class Clock:
     def at(self, when: Floats) -> Floats:
         """Return what it shows at these times."""
         return np.asarray(np.interp(when, self._times, self.shows))
+
+    def pace(self, when: Floats) -> Floats:
+        """Return its speed at these times."""
+        place = np.searchsorted(self._times, when, side="right") - 1
+        steps = np.diff(self.shows) / np.diff(self._times)
+        return np.asarray(steps[place.clip(0, len(steps) - 1)])
 
     def when(self, shown: Floats) -> Floats:
         """Return when it shows these."""

@@ -1,6 +1,7 @@
 """What a decision log says of the traffic and of the provider: calls, and attempts at them."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -11,14 +12,16 @@ from penstock.core.events import (
     Arrived,
     Cancelled,
     Completed,
+    Defer,
     Dispatch,
     DriverStalled,
+    Event,
     Failed,
     FirstToken,
-    LimitsSeen,
     Reconfigured,
     Reject,
     Throttled,
+    WindowMoved,
 )
 from penstock.core.model import Request, bucket_of
 from penstock.core.settings import Settings
@@ -99,7 +102,7 @@ class History:
         run: the first part of its requests' ids.
         settings: what the scheduler went by.
         calls: in order of arrival. attempts: in order of sending.
-        limits: limits that upstreams stated, with their time.
+        events: everything that the scheduler was told, with its time.
         stalls_s: seconds for which the driver could not act.
         until: when the log ends.
 
@@ -109,7 +112,7 @@ class History:
     settings: Settings
     calls: list[Call] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
-    limits: list[tuple[float, LimitsSeen]] = field(default_factory=list)
+    events: list[tuple[float, Event]] = field(default_factory=list)
     stalls_s: float = 0.0
     until: float = 0.0
 
@@ -118,6 +121,10 @@ class History:
         """The names of the upstreams that something was sent to, in the settings' order."""
         used = {each.upstream for each in self.attempts}
         return tuple(u.name for u in self.settings.upstreams if u.name in used)
+
+    def past(self, until: float) -> list[tuple[float, Event]]:
+        """Return what the scheduler was told before then."""
+        return self.events[: bisect_left(self.events, until, key=lambda each: each[0])]
 
     def streamed(self) -> float:
         """Return the share of the complete replies whose first token was seen."""
@@ -161,16 +168,25 @@ class _Reading:
         self.history.until = max(self.history.until, now)
         if isinstance(what, Reconfigured):
             self._again(what.settings, line.now)
-        elif isinstance(what, Arrived):
-            self._arrived(what.request)
-        elif isinstance(what, LimitsSeen):
-            self.history.limits.append((now, what))
-        elif isinstance(what, DriverStalled):
-            self.history.stalls_s += line.now - what.since
         elif isinstance(what, Dispatch | Reject):
             self._decided(what, now)
-        elif isinstance(what, FirstToken | Completed | Throttled | Failed | Cancelled):
+        elif not isinstance(what, Defer | WindowMoved):
+            event = self._here(what, now)
+            if event is not None:
+                self.history.events.append((now, event))
+
+    def _here(self, what: Event, now: float) -> Event | None:
+        """Return the event with this history's numbers and times; None if it is about nobody."""
+        if isinstance(what, Arrived):
+            return Arrived(self._arrived(what.request))
+        if isinstance(what, DriverStalled):
+            self.history.stalls_s += now + self._start - what.since
+            return replace(what, since=what.since - self._start)
+        if isinstance(what, FirstToken | Completed | Throttled | Failed | Cancelled):
             self._heard(what, now)
+            number = self._number_of(what.request_id)
+            return None if number is None else replace(what, request_id=number)
+        return what
 
     def _again(self, settings: Settings, now: float) -> None:
         """Begin anew: what was decided by other settings says nothing about these."""
@@ -179,7 +195,7 @@ class _Reading:
         self._calls.clear()
         self._flying.clear()
 
-    def _arrived(self, request: Request) -> None:
+    def _arrived(self, request: Request) -> Request:
         at = request.arrived_at - self._start
         here = replace(
             request,
@@ -192,6 +208,7 @@ class _Reading:
         self._calls[request.id] = len(self.history.calls)
         tokens = round(request.estimate.p50_tokens)
         self.history.calls.append(Call(here, tokens, request.prompt_tokens))
+        return here
 
     def _number_of(self, id_: int) -> int | None:
         place = self._calls.get(id_)

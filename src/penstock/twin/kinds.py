@@ -15,15 +15,21 @@ import numpy as np
 from penstock.twin.flights import Clock, Flights
 from penstock.twin.history import Floats
 from penstock.twin.line import Line, fit_line
+from penstock.twin.moves import Path, path_of
 
 MOST_ERROR = 2.0
 """Of a logarithm: an end that is 7 times too early is no better than one that is 20 times."""
 LEAST_REPLIES = 20
 _PLACES = 28
 _STRETCHES = 20
+_WORTH_MOVES = 0.97
+_SECTIONS = 16
+_NEAR = (0.8, 0.86, 0.92, 0.96, 1.0, 1.04, 1.09, 1.17, 1.25)
 _BETAS = (0.003, 0.01, 0.03, 0.1, 0.3)
 _THETAS = (0.25, 0.5, 1.0)
 _GAMMAS = (0.2, 0.5, 1.0, 2.0)
+_ENDLESS_CACHE_TOKENS = 1_000_000_000
+"""What a cache holds is not fitted."""
 _LEAST_JITTER, _LEAST_STRAGGLERS = 0.005, 0.003
 
 
@@ -76,7 +82,10 @@ def fits(flights: Flights) -> list[Fit]:
     """Return the best fit of each kind, the best first; none where too few replies ended."""
     if int(flights.whole.sum()) < LEAST_REPLIES:
         return []
-    found = [kind(flights) for kind in (_slots, _shared, _thrash, _linear)]
+    kinds = [_slots, _shared, _thrash, _linear]
+    if np.ptp(flights.prompt) > 0:
+        kinds.append(_batching)
+    found = [kind(flights) for kind in kinds]
     return sorted(found, key=lambda fit: fit.error)
 
 
@@ -107,26 +116,30 @@ def _search(numbers: list[int], tried: Callable[[int], _Found], *, rounds: int =
 
 
 def _slots(flights: Flights) -> Fit:
-    def tried(places: int, beta: float = 0.0) -> _Found:
-        starts = flights.starts(places)
-        clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, places)))
+    def tried(places: int | Path, beta: float = 0.0, line: Line | None = None) -> _Found:
+        ours, over_time = _both(flights, places)
+        clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, over_time)))
+        parameters = _moving("slots", places) | {"beta": beta}
         return _measured(
-            flights, starts, clock, {"slots": places, "beta": beta}, first_stretches=False
+            flights, flights.starts(ours), clock, parameters, first_stretches=False, line=line
         )
 
     found = _search(_places_of(flights), tried)
     found = _best(found, (tried(found.parameters["slots"], beta) for beta in _BETAS))
-    if found.parameters["beta"]:
-        beta = found.parameters["beta"]
+    beta = found.parameters["beta"]
+    if beta:
         found = _search(_places_of(flights), lambda n: tried(n, beta))
         places = found.parameters["slots"]
-        finer = (tried(places, beta * times) for times in (0.4, 0.6, 0.8, 1.3, 1.8))
-        found = _best(found, finer)
+        found = _narrowed(found, beta, lambda finer: tried(places, finer))
+    found = _moved(
+        flights, found, lambda places, line: tried(places, found.parameters["beta"], line)
+    )
     return _fit("slots", found, _speeds(found.line) | found.parameters)
 
 
 def _shared(flights: Flights) -> Fit:
     found = _search(_places_of(flights), lambda n: _sharing(flights, n, 0.0))
+    found = _moved(flights, found, lambda places, line: _sharing(flights, places, 0.0, line))
     return _fit("shared", found, _speeds(found.line) | found.parameters)
 
 
@@ -136,34 +149,129 @@ def _thrash(flights: Flights) -> Fit:
     found = _best(found, (_sharing(flights, places, theta) for theta in _THETAS))
     theta = found.parameters["theta"]
     found = _search(_places_of(flights), lambda n: _sharing(flights, n, theta))
+    found = _moved(flights, found, lambda places, line: _sharing(flights, places, theta, line))
     return _fit("thrash", found, _speeds(found.line) | found.parameters)
 
 
-def _sharing(flights: Flights, places: int, theta: float) -> _Found:
-    clock = flights.clock(lambda n: np.minimum(1.0, places / n) ** (1.0 + theta))
-    parameters: dict[str, Any] = {"capacity": places}
+def _sharing(
+    flights: Flights, places: int | Path, theta: float, line: Line | None = None
+) -> _Found:
+    _, over_time = _both(flights, places)
+    clock = flights.clock(lambda n: np.minimum(1.0, over_time / n) ** (1.0 + theta))
+    parameters = _moving("capacity", places)
     if theta:
         parameters["theta"] = theta
-    return _measured(flights, flights.sent, clock, parameters, first_stretches=True)
+    return _measured(flights, flights.sent, clock, parameters, first_stretches=True, line=line)
+
+
+def _batching(flights: Flights) -> Fit:
+    """Fit an engine whose prompts take the time of all: as `slots` where there are none."""
+
+    def tried(places: int | Path, beta: float = 0.0, line: Line | None = None) -> _Found:
+        ours, over_time = _both(flights, places)
+        starts = flights.starts(ours)
+        clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, over_time)))
+        read = flights.read_during(starts, clock)
+        good = flights.whole & np.isfinite(starts) & (flights.ended > starts + 1e-6)
+        if int(good.sum()) < LEAST_REPLIES:
+            return _hopeless(flights, {})
+        work = np.maximum(clock.at(flights.ended) - clock.at(starts), 1e-9)
+        if line is None:
+            line = fit_line(read[good], flights.output[good], work[good])
+        begin = clock.at(np.where(np.isfinite(starts), starts, flights.sent))
+        ends = clock.when(begin + line.work_s(read, flights.output))
+        parameters = _moving("max_seqs", places) | {"beta": beta}
+        return _Found(_errors(flights, ends, good), line, parameters)
+
+    found = _search(_places_of(flights), lambda n: tried(n, 0.03))
+    found = _best(found, (tried(found.parameters["max_seqs"], beta) for beta in _BETAS))
+    places = found.parameters["max_seqs"]
+    found = _narrowed(found, found.parameters["beta"], lambda finer: tried(places, finer))
+    found = _search(_places_of(flights), lambda n: tried(n, found.parameters["beta"]))
+    found = _moved(
+        flights, found, lambda places, line: tried(places, found.parameters["beta"], line)
+    )
+    line, parameters = found.line, dict(found.parameters)
+    beta = parameters.pop("beta")
+    parameters |= {
+        "iteration_base_s": line.s_per_token,
+        "iteration_per_seq_s": beta * line.s_per_token,
+        "kv_tokens": _ENDLESS_CACHE_TOKENS,
+    }
+    fit = _fit("batching", found, parameters)
+    del fit.table["jitter"]
+    fit.table.pop("stragglers", None)
+    return fit
 
 
 def _linear(flights: Flights) -> Fit:
-    def tried(places: int, gamma: float = 0.5) -> _Found:
-        factor = 1.0 + gamma * np.maximum(0.0, flights.ahead / places - 1.0)
+    def tried(places: int | Path, gamma: float = 0.5, line: Line | None = None) -> _Found:
+        ours, _ = _both(flights, places)
+        factor = 1.0 + gamma * np.maximum(0.0, flights.ahead / ours - 1.0)
         took = flights.ended - flights.sent
         good = flights.whole & (took > 0)
-        line = fit_line(flights.prompt[good], flights.output[good], (took / factor)[good])
+        if line is None:
+            line = fit_line(flights.prompt[good], flights.output[good], (took / factor)[good])
         predicted = line.work_s(flights.prompt, flights.output) * factor
         errors = _errors(flights, flights.sent + predicted)
-        return _Found(errors, line, {"capacity": places, "gamma": gamma})
+        return _Found(errors, line, _moving("capacity", places) | {"gamma": gamma})
 
     found = _search(_places_of(flights), tried)
     found = _best(found, (tried(found.parameters["capacity"], gamma) for gamma in _GAMMAS))
     gamma = found.parameters["gamma"]
     found = _search(_places_of(flights), lambda n: tried(n, gamma))
+    found = _moved(flights, found, lambda places, line: tried(places, gamma, line))
     line = found.line
     speeds = {"base_s": line.base_s, "s_per_token": line.s_per_token}
     return _fit("linear", found, speeds | found.parameters)
+
+
+def _narrowed(found: _Found, value: float, tried: Callable[[float], _Found]) -> _Found:
+    """Return the best around a value of the table, by golden sections of its logarithm."""
+    low, high = value / 3.0, value * 3.0
+    for _ in range(_SECTIONS):
+        ratio = (high / low) ** 0.381966
+        inner, outer = tried(low * ratio), tried(high / ratio)
+        if inner.error <= outer.error:
+            high /= ratio
+        else:
+            low *= ratio
+        found = min(found, inner, outer, key=lambda each: each.error)
+    return found
+
+
+def _both(flights: Flights, places: int | Path) -> tuple[Any, Any]:
+    """Return the places when each attempt was sent, and at each of the flights' times."""
+    if isinstance(places, Path):
+        return places.at(flights.sent), places.at(flights.times)
+    return places, places
+
+
+def _moving(key: str, places: int | Path) -> dict[str, Any]:
+    if isinstance(places, Path):
+        return {key: places.places[0], "changes": places.changes(key)}
+    return {key: places}
+
+
+def _moved(
+    flights: Flights, found: _Found, tried: Callable[[int | Path, Line | None], _Found]
+) -> _Found:
+    """Return the fit with capacity over time, if that tells the ends much better."""
+    numbers = _places_of(flights)
+    for _ in range(2):
+
+        def errors(n: int, line: Line = found.line) -> Floats:
+            return tried(n, line).errors
+
+        path = path_of(flights, numbers, errors)
+        if path is None:
+            break
+        other = tried(path, None)
+        if other.error > _WORTH_MOVES * found.error:
+            break
+        found = other
+        numbers = sorted({max(1, round(n * near)) for n in path.places for near in _NEAR})
+    return found
 
 
 def _best(first: _Found, others: Iterator[_Found]) -> _Found:
@@ -182,25 +290,28 @@ def _measured(
     parameters: dict[str, Any],
     *,
     first_stretches: bool,
+    line: Line | None = None,
 ) -> _Found:
     """Fit the line on this clock and measure how well it tells the ends.
 
     Where the time to the first token does not stretch with the load, as in `slots`, the clock
-    counts tokens alone; what comes before is taken off by the line of the round before.
+    counts tokens alone, and the line's first part takes of it what passes meanwhile.
     """
     good = flights.whole & np.isfinite(starts) & (flights.ended > starts + 1e-6)
     if int(good.sum()) < LEAST_REPLIES:
-        errors = np.full(int(flights.whole.sum()), MOST_ERROR)
-        return _Found(errors, Line(0.0, 0.0, 1.0, np.zeros(1)), parameters)
+        return _hopeless(flights, parameters)
     prompt, output = flights.prompt[good], flights.output[good]
     begun, ended = starts[good], flights.ended[good]
-    first_s = np.zeros_like(begun)
-    line = Line(0.0, 0.0, 1.0, first_s)
-    for _ in range(1 if first_stretches else 3):
-        decoding = np.minimum(begun + first_s, ended)
-        work = clock.at(ended) - clock.at(decoding) + (decoding - begun)
-        line = fit_line(prompt, output, np.maximum(work, 1e-9))
-        first_s = np.zeros_like(begun) if first_stretches else line.first_s(prompt)
+    work = np.maximum(clock.at(ended) - clock.at(begun), 1e-9)
+    if line is None and first_stretches:
+        line = fit_line(prompt, output, work)
+    elif line is None:
+        first_s = np.full_like(begun, 1e-3)
+        for _ in range(3):
+            pace = (clock.at(begun + first_s) - clock.at(begun)) / first_s
+            line = fit_line(prompt, output, work, pace)
+            first_s = np.maximum(line.first_s(prompt), 1e-3)
+    assert line is not None
     begin = np.where(np.isfinite(starts), starts, flights.sent)
     if first_stretches:
         left = line.work_s(flights.prompt, flights.output)
@@ -209,6 +320,12 @@ def _measured(
         left = line.s_per_token * flights.output
     errors = _errors(flights, clock.when(clock.at(begin) + left), good)
     return _Found(errors, line, parameters)
+
+
+def _hopeless(flights: Flights, parameters: dict[str, Any]) -> _Found:
+    """Return what says nothing, where too few replies could be so."""
+    errors = np.full(int(flights.whole.sum()), MOST_ERROR)
+    return _Found(errors, Line(0.0, 0.0, 1.0, np.zeros(1)), parameters)
 
 
 def _errors(flights: Flights, predicted: Floats, good: np.ndarray | None = None) -> Floats:
@@ -229,7 +346,10 @@ def _speeds(line: Line) -> dict[str, Any]:
 def _fit(kind: str, found: _Found, parameters: dict[str, Any]) -> Fit:
     line = found.line
     table: dict[str, Any] = {"model": kind}
-    table |= {key: _rounded(value) for key, value in parameters.items()}
+    table |= {
+        key: _rounded(value) if isinstance(value, float) else value
+        for key, value in parameters.items()
+    }
     if line.s_per_prompt_token > 0:
         table["prefill_tokens_per_s"] = _rounded(1.0 / line.s_per_prompt_token)
     table["jitter"] = _rounded(line.sigma) if line.sigma >= _LEAST_JITTER else 0.0
@@ -240,7 +360,7 @@ def _fit(kind: str, found: _Found, parameters: dict[str, Any]) -> Fit:
 
 
 def _rounded(value: float) -> float:
-    """Return four figures of a number: more are noise, and nobody wants to read them."""
+    """Return six figures of a number: a few calls more in flight may hang on the fourth."""
     if isinstance(value, int) or not value or not math.isfinite(value):
         return value
-    return float(f"{value:.4g}")
+    return float(f"{value:.6g}")

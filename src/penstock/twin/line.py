@@ -58,20 +58,22 @@ def scale_of(residuals: Floats) -> float:
     return _NORMAL_MAD * float(np.median(np.abs(residuals - np.median(residuals))))
 
 
-def fit_line(prompt: Floats, output: Floats, work: Floats) -> Line:
+def fit_line(prompt: Floats, output: Floats, work: Floats, first: Floats | None = None) -> Line:
     """Fit the line to work in seconds, each call's error in proportion to its work.
 
     Args:
         prompt: tokens of each call's prompt.
         output: tokens of each call's reply.
-        work: seconds at full speed; all above 0.
+        work: on the clock that counts tokens; all above 0.
+        first: how far that clock goes in a second before the first token; 1 if left out.
 
     Source:
         Iteratively reweighted least squares with Tukey's biweight on the logarithm of the error.
 
     """
-    columns = [np.ones_like(work), prompt, output]
-    used = [n for n, column in enumerate(columns) if n == 0 or np.ptp(column) > 0 or n == 2]
+    pace = np.ones_like(work) if first is None else first
+    columns = [pace, prompt * pace, output]
+    used = [0, 1, 2] if np.ptp(prompt) > 0 else [0, 2]
     if np.ptp(output) == 0:
         used.remove(0)
     coefficients = np.zeros(3)

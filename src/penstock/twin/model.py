@@ -1,13 +1,17 @@
 """From a history to a twin: each upstream's fits, and the kind that tells held-back time best."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from penstock.core.events import LimitsSeen
 from penstock.errors import ProtocolError
+from penstock.sim.providers.demand import CACHED_PART
 from penstock.twin.check import Check, check, split_at
+from penstock.twin.door import limits_of, troubles_of
 from penstock.twin.flights import flights_of
-from penstock.twin.history import History, TooLittle
+from penstock.twin.history import Attempt, History, TooLittle
 from penstock.twin.kinds import Fit, fits
+from penstock.twin.moves import going_on
 
 _KINDS_TRIED = 3
 """Of several kinds that tell the ends of replies as well, so many are run on held-back time."""
@@ -43,7 +47,9 @@ def twin_of(history: History) -> Twin:
     tried: list[tuple[float, str, Check]] = []
     for kind in _kinds(whole):
         try:
-            found = check(history, _tables(early, kind), since)
+            tables = _tables(early, kind)
+            later = {name: going_on(t, since, history.until) for name, t in tables.items()}
+            found = check(history, later, since)
         except ProtocolError:
             continue
         tried.append((found.distance, kind, found))
@@ -60,13 +66,41 @@ def twin_of(history: History) -> Twin:
 def _fits_by_upstream(history: History, until: float | None = None) -> dict[str, list[Fit]]:
     found: dict[str, list[Fit]] = {}
     for name in history.upstreams:
-        flights = flights_of([a for a in history.attempts if a.upstream == name])
+        attempts = [a for a in history.attempts if a.upstream == name]
+        flights = flights_of(attempts)
         if until is not None:
             flights = flights.until(until)
-        found[name] = fits(flights)
+            attempts = [a for a in attempts if a.sent_at < until]
+        door = _door(history, name, attempts, until) | _cache(attempts)
+        found[name] = [replace(fit, table=fit.table | door) for fit in fits(flights)]
     if not any(found.values()):
         raise TooLittle("too few replies have ended: at least 20 must, at one upstream")
     return found
+
+
+def _cache(attempts: list[Attempt]) -> dict[str, Any]:
+    """Return the share of prompts that a prompt cache held, if replies state any."""
+    stated = [a for a in attempts if a.cached_tokens is not None]
+    prompts = sum(a.prompt_tokens for a in stated)
+    cached = sum(a.cached_tokens or 0 for a in stated)
+    if not cached or not prompts:
+        return {}
+    return {"cached_share": round(min(1.0, cached / (CACHED_PART * prompts)), 4)}
+
+
+def _door(
+    history: History, name: str, attempts: list[Attempt], until: float | None
+) -> dict[str, Any]:
+    """Return what the upstream refuses at its door, as keys of its table."""
+    end = history.until if until is None else until
+    stated = [
+        event
+        for at, event in history.events
+        if isinstance(event, LimitsSeen) and event.upstream == name and at < end
+    ]
+    limits, troubles = limits_of(attempts, history.calls, stated), troubles_of(attempts)
+    found: dict[str, Any] = {} if limits is None else {"limits": limits}
+    return found | ({"faults": troubles} if troubles else {})
 
 
 def _kinds(found: dict[str, list[Fit]]) -> list[str]:

@@ -13,7 +13,7 @@ from penstock.sim.params import not_negative, positive, positive_or_none, share,
 from penstock.sim.providers.base import Job
 
 _CACHED_STREAM, _JITTER_STREAM, _STRAGGLER_STREAM = 0x4341, 0x4C49, 0x5354
-_CACHED_PART = 0.95
+CACHED_PART = 0.95
 """Of a cached prompt: what is new is the question at its end (PAPER.md)."""
 
 
@@ -116,7 +116,7 @@ def cached_of(params: Prompts | Demanding, seed: int, job: Job) -> int | None:
     if not params.cached_share:
         return None
     cached = unit(seed, _CACHED_STREAM, job.id) < params.cached_share
-    return int(_CACHED_PART * job.prompt_tokens) if cached else 0
+    return int(CACHED_PART * job.prompt_tokens) if cached else 0
 
 
 def prefill_s(params: Prompts | Demanding, job: Job, cached_tokens: int | None) -> float:

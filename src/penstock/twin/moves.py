@@ -1,0 +1,105 @@
+"""Capacity over time: the cheapest path of numbers of places through stretches of the log."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penstock.twin.flights import Flights
+from penstock.twin.history import Floats
+
+REPLIES_EACH = 20
+MOST_STRETCHES = 40
+_SWITCH = 8.0
+"""A move must explain as much as so many replies' mean error: fewer are luck."""
+RECURRING = 3
+"""So many moves are a pattern that goes on; fewer are events, after which it stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Numbers of places over time.
+
+    Attributes:
+        since: when each holds from; the first from the start on.
+        places: the numbers.
+
+    """
+
+    since: tuple[float, ...]
+    places: tuple[int, ...]
+
+    def at(self, times: Floats) -> Floats:
+        """Return how many places there are at these times."""
+        starts = np.array(self.since[1:])
+        return np.array(self.places, dtype=float)[np.searchsorted(starts, times, side="right")]
+
+    def changes(self, key: str) -> list[dict[str, Any]]:
+        """Return the moves as a provider's table has them."""
+        moves = zip(self.since[1:], self.places[1:], strict=True)
+        return [{"at_s": round(at, 3), key: places} for at, places in moves]
+
+
+def path_of(
+    flights: Flights, numbers: Sequence[int], errors: Callable[[int], Floats]
+) -> Path | None:
+    """Return the path that tells the ends of replies best; None if it is one number throughout.
+
+    Args:
+        flights: the attempts.
+        numbers: that may be.
+        errors: of each complete reply, if there were so many places all the time.
+
+    Source:
+        Viterbi (1967): least total error, plus a price for each move.
+
+    """
+    sent = flights.sent[flights.whole]
+    stretches = min(MOST_STRETCHES, len(sent) // REPLIES_EACH)
+    if stretches < 2 or len(numbers) < 2:
+        return None
+    pieces = np.array_split(np.arange(len(sent)), stretches)
+    table = np.stack([errors(number) for number in numbers], axis=1)
+    costs = np.stack([table[piece].sum(axis=0) for piece in pieces])
+    price = _SWITCH * float(table.mean(axis=0).min())
+    chosen = _cheapest(costs, price)
+    since, places = [0.0], [numbers[chosen[0]]]
+    for piece, number in zip(pieces[1:], chosen[1:], strict=True):
+        if numbers[number] != places[-1]:
+            since.append(float(sent[piece[0]]))
+            places.append(numbers[number])
+    return Path(tuple(since), tuple(places)) if len(since) > 1 else None
+
+
+def _cheapest(costs: Floats, price: float) -> list[int]:
+    """Return the number of the place in each row."""
+    total = costs[0]
+    back = []
+    for row in costs[1:]:
+        stay = total <= total.min() + price
+        back.append(np.where(stay, np.arange(len(total)), int(total.argmin())))
+        total = np.minimum(total, total.min() + price) + row
+    chosen = [int(total.argmin())]
+    for row in reversed(back):
+        chosen.append(int(row[chosen[-1]]))
+    return chosen[::-1]
+
+
+def going_on(table: dict[str, Any], seen_until: float, until: float) -> dict[str, Any]:
+    """Return a table whose recurring moves go on as they did: the seen pattern, again and again."""
+    changes = table.get("changes", [])
+    if len(changes) < RECURRING or until <= seen_until or seen_until <= 0:
+        return table
+    key = next(name for name in changes[0] if name != "at_s")
+    pattern = [{"at_s": 0.0, key: table[key]}, *changes]
+    more = list(changes)
+    start = seen_until
+    while start < until and len(more) < 10_000:
+        more += [each | {"at_s": round(start + each["at_s"], 3)} for each in pattern]
+        start += seen_until
+    return table | {"changes": [each for n, each in enumerate(more) if not n or _later(more, n)]}
+
+
+def _later(changes: list[dict[str, Any]], n: int) -> bool:
+    return bool(changes[n]["at_s"] > changes[n - 1]["at_s"])
