@@ -1,7 +1,8 @@
 """A scheduler on a clock that the test moves, seen by the dashboard's state."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from penstock.core.events import Arrived, Completed, Dispatch, Event
 from penstock.core.model import Request, TokenEstimate, TrafficClass
@@ -32,6 +33,7 @@ class Scene:
     def __init__(self, settings: Settings) -> None:
         self._core = build_scheduler(settings)
         self.clock = 0.0
+        self.report: Mapping[str, Any] | None = None
         self.state = DashboardState("run", now=0.0, wall=1_795_000_000.0)
         self._recent = Recent(1_000, Metrics(), run="run", started_at=0.0, wall_now=1_795_000_000.0)
 
@@ -73,6 +75,9 @@ class Scene:
 
     def place(self, number: int) -> QueuePosition | None:
         return self._core.waiting.place(number, now=self.clock)
+
+    def whatif(self) -> Mapping[str, Any] | None:
+        return self.report
 
     def story(self, public_id: str) -> RequestHistory | None:
         lines = self._recent.of(public_id)
@@ -124,3 +129,20 @@ def _fly(it: Scene, number: int, ends: list[tuple[float, int]]) -> None:
     beside = sum(1 for each in it.state.in_hand.values() if each.upstream)
     service_s = 0.8 if number % 3 else 5.0
     heapq.heappush(ends, (it.clock + service_s * max(1.0, beside / 4), number))
+
+
+def answer() -> dict[str, Any]:
+    """What a shadow says of direct calls and of one policy that cannot be asked here."""
+    figures: dict[str, dict[str, Any]] = {
+        "met": {"real": 0.9, "now": 0.89, "then": 0.5, "change": -0.39, "low": -0.5, "high": -0.3},
+        "p50_s": {"real": 1.0, "now": 1.1, "then": 4.0, "change": 2.9, "low": -0.1, "high": 5.0},
+        "p95_s": dict.fromkeys(("real", "now", "then", "change", "low", "high")),
+        "refused": {"real": 0.0, "now": 0.0, "then": 0.0, "change": 0.0, "low": 0.0, "high": 0.0},
+    }
+    sure = {name: {**each, "sure": name == "met"} for name, each in figures.items()}
+    group = {"kind": "all", "name": "", "calls": 1200, "figures": sure}
+    return {
+        "from_unix_s": 1_795_000_000.0, "until_unix_s": 1_795_003_600.0, "calls": 1200,
+        "trusted": False, "because": ["latency P95: 4.00 s really, 9.00 s by the twin"],
+        "policies": {"direct": [group], "narrow": "classes: there is no 'urgent' in the log"},
+    }  # fmt: skip

@@ -19,7 +19,7 @@ from penstock.proxy.log_page import serving
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.browsers import barriers, launched
-from tests.dashboard.scenes import Scene, busy, scene, settings
+from tests.dashboard.scenes import Scene, answer, busy, scene, settings
 from tests.proxy.sidecars import (
     UNPREDICTED,
     SidecarThread,
@@ -38,6 +38,7 @@ HEADINGS = {
     "window": "Concurrency limits",
     "predictor": "Token estimates",
     "refusals": "Refusals",
+    "whatif": "What if",
     "request": "Request run-",
 }
 
@@ -121,6 +122,7 @@ def test_every_view_fits_and_has_no_barrier(
     browser: Browser, pictures: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     source = busy()
+    source.report = answer()
     waits = now_view(source)["longest_waiting"][0]["id"]
     with served(source) as url, opened(browser, width, scheme) as page:
         for view, heading in HEADINGS.items():
@@ -298,3 +300,15 @@ def test_nothing_but_what_is_there_is_served(name: str) -> None:
         assert call(port, f"{ROOT}/view", headers=foreign, **get).status == 421
         policy = call(port, ROOT, **get).headers["content-security-policy"]
         assert policy.startswith("default-src 'self'")
+
+
+def test_what_penstock_gained_is_told_with_its_interval(page: Page) -> None:
+    source = busy()
+    with served(source) as url:
+        page.goto(f"{url}#whatif")
+        expect(page.get_by_text("Nobody has asked yet")).to_be_visible()
+        source.report = answer()
+        expect(page.get_by_text("penstock gained +39.0 points")).to_be_visible()
+        expect(page.get_by_text("(between +30.0 and +50.0, 95 %)")).to_be_visible()
+        expect(page.get_by_text("Not to be trusted here, because latency P95")).to_be_visible()
+        expect(page.get_by_text("there is no 'urgent' in the log")).to_be_visible()

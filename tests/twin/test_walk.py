@@ -18,7 +18,7 @@ tokens_per_s = 150.0
 ttft_s = 0.2
 jitter = 0.05
 [workload]
-requests = 900
+requests = 500
 rate_per_s = 2.0
 stream = true
 """
@@ -70,7 +70,7 @@ def test_whatif_knows_that_direct_calls_would_miss_deadlines(log: Path, tmp_path
     assert report["trusted"] is True
     everything = report["groups"][0]
     met = everything["figures"]["met"]
-    assert everything["calls"] == 900
+    assert everything["calls"] == 500
     assert met["sure"] is True
     assert met["high"] < 0
     assert met["now"] == pytest.approx(met["real"], abs=0.02)
@@ -100,7 +100,7 @@ def test_an_empty_policy_is_refused(log: Path, tmp_path: Path) -> None:
 
 
 def test_too_short_a_log_is_not_to_be_trusted(tmp_path: Path) -> None:
-    (tmp_path / "scenario.toml").write_text(SCENARIO.replace("requests = 900", "requests = 120"))
+    (tmp_path / "scenario.toml").write_text(SCENARIO.replace("requests = 500", "requests = 120"))
     log = tmp_path / "decisions.jsonl"
     assert run("simulate", tmp_path / "scenario.toml", "--decision-log", log).exit_code == 0
 

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("Try it", "Show direct calls, FIFO and penstock side by side.", "all"),
     "serve": Entry("Run it", "Run the sidecar that schedules calls to your providers.", "proxy"),
     "reload": Entry("Run it", "Have the sidecar read its configuration again.", "proxy"),
+    "promote": Entry("Run it", "Let a policy of the shadow hold from now on.", "proxy"),
     "lift": Entry("Run it", "End an upstream's pause at once.", "proxy"),
     "schema": Entry("Run it", "Print the JSON Schema of a file that you write.", "proxy"),
     "batch": Entry("Run it", "Send a file of requests as fast as the provider allows.", "batch"),

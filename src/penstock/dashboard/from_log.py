@@ -1,7 +1,8 @@
 """The page's data from a decision log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from penstock.core.events import Defer, Dispatch, Reject, WindowMoved
 from penstock.core.snapshot import Snapshot
@@ -55,6 +56,10 @@ class LogSource:
 
     def place(self, number: int) -> QueuePosition | None:
         """Return None, as nothing goes on in a log."""
+        return None
+
+    def whatif(self) -> Mapping[str, Any] | None:
+        """Return None: `penstock whatif` asks a log."""
         return None
 
     def story(self, public_id: str) -> RequestHistory | None:

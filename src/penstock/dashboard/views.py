@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -48,6 +48,10 @@ class ViewSource(Protocol):
 
     def place(self, number: int) -> QueuePosition | None:
         """Return where a waiting request stands; None if it does not wait, or in a log."""
+        ...
+
+    def whatif(self) -> Mapping[str, Any] | None:
+        """Return what other configurations would have done; None if nobody has asked yet."""
         ...
 
     def story(self, public_id: str) -> RequestHistory | None:
@@ -130,12 +134,18 @@ def refusals_view(source: ViewSource) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def whatif_view(source: ViewSource) -> dict[str, Any]:
+    """Return what other configurations would have done with the latest traffic."""
+    return {"report": source.whatif()}
+
+
 VIEWS: dict[str, Callable[[ViewSource], dict[str, Any]]] = {
     "now": now_view,
     "why": why_view,
     "window": window_view,
     "predictor": predictor_view,
     "refusals": refusals_view,
+    "whatif": whatif_view,
 }
 
 

@@ -60,6 +60,35 @@ def read_log(
             yield from reader.read(lines, file)
 
 
+def read_tail(path: Path | str, most_bytes: int) -> Iterator[LogRecord]:
+    """Yield the records in about the last `most_bytes` of a log, its newest elder included.
+
+    Raises:
+        FileNotFoundError: there is no such log.
+        LogError: a line that is no record, or a version that is not ours.
+
+    """
+    files = log_files(Path(path))
+    if not files:
+        raise FileNotFoundError(f"no decision log at {path}: was the service told to write one?")
+    reader = _Reader(None)
+    left = [most_bytes - file.stat().st_size for file in files[-1:]]
+    for file, most in zip(files[-2:], [*left, most_bytes][-len(files[-2:]) :], strict=True):
+        if most > 0:
+            yield from reader.read(io.BytesIO(_end_of(file, most)), file)
+
+
+def _end_of(file: Path, most_bytes: int) -> bytes:
+    """Return a file's header and its last whole lines."""
+    with file.open("rb") as lines:
+        header = lines.readline()
+        skipped = file.stat().st_size - most_bytes
+        if skipped > len(header):
+            lines.seek(skipped)
+            lines.readline()
+        return header + lines.read(most_bytes)
+
+
 def parse_log(lines: bytes) -> Iterator[LogRecord]:
     """Yield the records of a log that is in memory, as `/decisions` sends it.
 

@@ -46,6 +46,7 @@ class AdminApp:
             "/metrics": self._metrics_page,
             "/snapshot": self._snapshot,
             "/decisions": self._decisions,
+            "/shadow": self._shadow,
         }
         actions: dict[str, Page] = {
             "/admin/upstreams/{name}/lift": self._lift,
@@ -124,6 +125,9 @@ class AdminApp:
 
     async def _snapshot(self, _request: Request) -> Response:
         return Response(dumps(self._sidecar.snapshot()), media_type=_JSON)
+
+    async def _shadow(self, _request: Request) -> Response:
+        return Response(dumps(self._sidecar.shadow.latest), media_type=_JSON)
 
     async def _decisions(self, request: Request) -> Response:
         asked, recent = request.query_params, self._sidecar.recent

@@ -91,6 +91,7 @@ class Running:
         self._admin_guard.allow(config.admin.hosts, config.admin.origins)
         self._admin.token = loaded.admin_token
         self._key_refresh.take(config)
+        self.sidecar.shadow.take(config)
         logging.getLogger("penstock").setLevel(config.log.level.upper())
 
     def _signals(self) -> dict[int, Callable[[], None]]:
@@ -152,6 +153,7 @@ class Running:
                 predictor.keep_saving(),
                 outages.keep_looking(),
                 self._key_refresh.keep_reading(),
+                self.sidecar.shadow.keep_asking(),
             )
         ]
         try:

@@ -26,6 +26,7 @@ from penstock.proxy.observe.recent import Recent
 from penstock.proxy.replays import Replays
 from penstock.proxy.request_reader import RequestReader
 from penstock.proxy.routing import Routing
+from penstock.proxy.shadow import Shadow
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.runtime.driver import Driver, Observer
@@ -52,6 +53,7 @@ class Sidecar:
         predictor: predicts output tokens.
         metrics: what is counted.
         lately: what was decided in the last hour, counted.
+        shadow: what other configurations would have done.
         dashboard: the page for operators.
         log: the decision log, for its figures; None if there is none.
         telemetry: OpenTelemetry's spans and metrics; None if nobody wants them.
@@ -96,7 +98,10 @@ class Sidecar:
         self.driver.observers.append(self.lately)
         if self.telemetry is not None:
             self.driver.observers.append(self.telemetry)
-        self.dashboard = DashboardApp(LiveSource(self.lately, self.driver, self.recent))
+        self.shadow = Shadow(config)
+        self.dashboard = DashboardApp(
+            LiveSource(self.lately, self.driver, self.recent, self.shadow)
+        )
         self.gate = Gate(self.driver, self.factory)
         self.predictor = LearnedPredictor(predictor, table_of(config))
         self.holders = Holders(config.server.ids_kept, config.server.ids_kept_s)

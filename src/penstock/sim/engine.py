@@ -38,7 +38,7 @@ _FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
 _COMPLETED = RequestOutcome.COMPLETED
 _JITTER_STREAM, _STREAMED_STREAM = 0x4A49, 0x5352
 _IDLE_WAKES_LIMIT = 10_000
-_OUTCOMES = {Completed: Outcome.COMPLETED, Cancelled: Outcome.CANCELLED}
+_OUTCOMES = {Completed: RequestOutcome.COMPLETED, Cancelled: RequestOutcome.CANCELLED}
 _CAUSES = {
     "rate": RefusalCause.RATE,
     "quota": RefusalCause.QUOTA,
@@ -219,7 +219,7 @@ class Engine:
         if upstream is not None:
             self._providers[upstream].cancel(id_, now=now)
         self._started.pop(id_, None)
-        self._ended[id_] = (now, _OUTCOMES.get(type(event), Outcome.FAILED))
+        self._ended[id_] = (now, _OUTCOMES.get(type(event), RequestOutcome.FAILED))
 
     def _next_happening(self) -> float:
         soonest = self._given_up_at[0][0] if self._given_up_at else math.inf

@@ -26,7 +26,7 @@ from penstock.core.events import (
 from penstock.core.model import Request, bucket_of
 from penstock.core.settings import Settings
 from penstock.errors import PenstockError
-from penstock.log.format import LogRecord
+from penstock.log.format import Header, LogRecord
 from penstock.metrics import RequestOutcome, RequestRecord
 
 Floats = npt.NDArray[np.float64]
@@ -103,6 +103,8 @@ class History:
         settings: what the scheduler went by.
         calls: in order of arrival. attempts: in order of sending.
         events: everything that the scheduler was told, with its time.
+        started_unix_s: seconds since 1970 at its clock's 0.
+        whole: whether it begins with the run, so that the scheduler's state is known throughout.
         stalls_s: seconds for which the driver could not act.
         until: when the log ends.
 
@@ -113,6 +115,8 @@ class History:
     calls: list[Call] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     events: list[tuple[float, Event]] = field(default_factory=list)
+    started_unix_s: float = 0.0
+    whole: bool = True
     stalls_s: float = 0.0
     until: float = 0.0
 
@@ -123,7 +127,9 @@ class History:
         return tuple(u.name for u in self.settings.upstreams if u.name in used)
 
     def past(self, until: float) -> list[tuple[float, Event]]:
-        """Return what the scheduler was told before then."""
+        """Return what the scheduler was told before then; nothing if its state was not known."""
+        if not self.whole:
+            return []
         return self.events[: bisect_left(self.events, until, key=lambda each: each[0])]
 
     def streamed(self) -> float:
@@ -146,7 +152,7 @@ def history_of(lines: Iterable[LogRecord], *, run: str | None = None) -> History
         if reading is None or line.header.run != reading.run:
             if line.header.settings is None:
                 raise TooLittle("the log's header has no settings: was it written by a test?")
-            reading = _Reading(line.header.run, line.header.settings, line.header.started_at)
+            reading = _Reading(line.header, line.header.settings)
         reading.take(line)
     if reading is None or not reading.history.calls:
         raise TooLittle("no request stands in the log" + (f" of run {run}" if run else ""))
@@ -156,10 +162,11 @@ def history_of(lines: Iterable[LogRecord], *, run: str | None = None) -> History
 class _Reading:
     """Puts a run's lines together."""
 
-    def __init__(self, run: str, settings: Settings, start: float) -> None:
-        self.run = run
-        self._start = start
-        self.history = History(run, settings)
+    def __init__(self, header: Header, settings: Settings) -> None:
+        self.run = header.run
+        self._start = header.started_at
+        self._unix_s = header.started_unix_s - header.started_at
+        self.history = History(self.run, settings, started_unix_s=header.started_unix_s)
         self._calls: dict[int, int] = {}
         self._flying: dict[int, Attempt] = {}
 
@@ -190,13 +197,15 @@ class _Reading:
 
     def _again(self, settings: Settings, now: float) -> None:
         """Begin anew: what was decided by other settings says nothing about these."""
-        self.history = History(self.run, settings)
+        self.history = History(self.run, settings, started_unix_s=self._unix_s + now, whole=False)
         self._start = now
         self._calls.clear()
         self._flying.clear()
 
     def _arrived(self, request: Request) -> Request:
         at = request.arrived_at - self._start
+        if not self._calls and request.id != 1:
+            self.history.whole = False
         here = replace(
             request,
             id=len(self.history.calls) + 1,

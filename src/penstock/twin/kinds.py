@@ -55,16 +55,21 @@ class Fit:
         return float(self.errors.mean())
 
     def as_good_as(self, best: "Fit") -> bool:
-        """Whether the difference of the errors to the best one's may be chance.
+        """Whether the difference of the errors to the best one's may be chance."""
+        return not _clearly_less(best.errors, self.errors)
 
-        Source:
-            A paired t statistic over stretches of replies, as neighbours share their luck.
 
-        """
-        pieces = np.array_split(self.errors - best.errors, _STRETCHES)
-        means = np.array([piece.mean() for piece in pieces if len(piece)])
-        spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else 0.0
-        return float(means.mean()) <= 2.0 * spread
+def _clearly_less(ours: Floats, theirs: Floats) -> bool:
+    """Return whether the errors are smaller by more than chance.
+
+    Source:
+        A paired t statistic over stretches of replies, as neighbours share their luck.
+
+    """
+    pieces = np.array_split(theirs - ours, _STRETCHES)
+    means = np.array([piece.mean() for piece in pieces if len(piece)])
+    spread = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+    return float(means.mean()) > 2.0 * spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +280,9 @@ def _moved(
 
 
 def _best(first: _Found, others: Iterator[_Found]) -> _Found:
-    """Return the best; another one must be better by more than rounding."""
-    best = first
-    for other in others:
-        if other.error < 0.999 * best.error:
-            best = other
-    return best
+    """Return the best of the others if it is better by more than chance, else the first."""
+    best = min(others, key=lambda other: other.error)
+    return best if _clearly_less(best.errors, first.errors) else first
 
 
 def _measured(

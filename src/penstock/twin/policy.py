@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from penstock.core.model import TrafficClass
-from penstock.core.settings import Settings, UpstreamSettings
+from penstock.core.settings import PolicySpec, Settings, UpstreamSettings
 from penstock.errors import ConfigError
 from penstock.schema.policies import (
     AllocationPolicy,
@@ -96,6 +96,11 @@ class Policy(Table):
         if not self.model_fields_set:
             yield "", "changes nothing: it must have scheduler, classes or upstreams"
 
+    def table(self) -> dict[str, Any]:
+        """Return it as a file has it: the keys that were set."""
+        found: dict[str, Any] = _plain(self)
+        return found
+
     def settings(self, held: Settings) -> Settings:
         """Return the settings with this laid over them.
 
@@ -165,6 +170,16 @@ def read_policy(table: Mapping[str, Any], *, where: str) -> Policy:
     if reading.problems or reading.table is None:
         raise refusal(where, reading.problems)
     return reading.table
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Table):
+        return {name: _plain(getattr(value, name)) for name in sorted(value.model_fields_set)}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, PolicySpec):
+        return {"kind": value.kind, **value.options} if value.options else value.kind
+    return value
 
 
 def _given(table: Table, kind: type[Table], *without: str) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 import { clock, html, render, useEffect, useState } from "./base.js";
 import { OneRequest } from "./request.js";
 import { Now, Predictor, Refusals, Why, Window } from "./views.js";
+import { WhatIf } from "./whatif.js";
 
 const VIEWS = { now: ["Now", Now], why: ["Why", Why], window: ["Window", Window],
-  predictor: ["Predictor", Predictor], refusals: ["Refusals", Refusals] };
+  predictor: ["Predictor", Predictor], refusals: ["Refusals", Refusals], whatif: ["What if", WhatIf] };
 
 function place() {
   const [name, id = ""] = location.hash.slice(1).split("/");

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from penstock.errors import ConfigError
 from penstock.proxy.config.keyring import Keyring, KeySource
 from penstock.proxy.config.models import (
     BUCKETS,
@@ -15,7 +16,7 @@ from penstock.proxy.config.models import (
     Key,
     Upstream,
 )
-from penstock.proxy.config.to_core import classes_of
+from penstock.proxy.config.to_core import classes_of, core_settings
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
 from penstock.schema.policies import problems_of
@@ -259,6 +260,23 @@ def _proxies_of_the_environment(config: Config, keyring: Keyring) -> Problems:
 
 
 _Keys = tuple[str, ...]
+
+
+def _shadow(config: Config) -> Problems:
+    """Yield what the shadow cannot do."""
+    if config.shadow.enabled and config.log.decisions_path is None:
+        yield Problem("shadow.enabled", "true", "needs log.decisions_path", "it reads that log")
+    try:
+        held = core_settings(config)
+    except ValueError:
+        return  # what is wrong there is said where it stands
+    for name, policy in config.shadow.policies.items():
+        try:
+            policy.settings(held)
+        except (ConfigError, ValueError) as error:
+            yield Problem(f"shadow.policies.{name}", "", f"cannot hold: {error}")
+
+
 _CHECKS: tuple[tuple[_Keys, Callable[[Config], Problems]], ...] = (
     (("upstreams.name",), _upstream_names),
     (("classes.name",), _class_names),
@@ -270,6 +288,7 @@ _CHECKS: tuple[tuple[_Keys, Callable[[Config], Problems]], ...] = (
     (("predictor.prior",), _prior),
     (("server.host", "server.port", "admin.host", "admin.port"), _one_port),
     (("scheduler.allocation", "classes", "estimates.default"), _allocation),
+    (("shadow", "log", "classes", "upstreams", "scheduler", "estimates"), _shadow),
 )
 """Each check with the keys that it reads."""
 _ENVIRONMENT_CHECKS: tuple[tuple[_Keys, Callable[[Config, Keyring], Problems]], ...] = (

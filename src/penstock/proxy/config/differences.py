@@ -24,6 +24,7 @@ LIVE = (
     "admin.hosts",
     "admin.origins",
     "log.level",
+    "shadow",
 )
 """Tables and keys that a reload changes; everything else is looked at once, at the start."""
 

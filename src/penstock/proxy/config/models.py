@@ -40,6 +40,7 @@ from penstock.schema.types import (
     TokensOfReply,
     Weight,
 )
+from penstock.twin.policy import Policy
 
 BUCKETS = tuple(bucket for bucket, _ in BUCKET_UPPER_TOKENS)
 SHIPPED_PRIOR, NO_PRIOR = "shipped", "none"
@@ -471,6 +472,24 @@ class Otel(Table):
     )
 
 
+class Shadow(Table):
+    """Other configurations, asked beside the traffic what they would have done with it."""
+
+    enabled: bool = Field(
+        False,
+        description="Whether the end of the decision log is looked at, in a process of the lowest "
+        "priority; direct calls are always one of the configurations.",
+    )
+    policies: dict[Label, Policy] = Field(
+        {},
+        description="What is different in each, as `penstock whatif --policy` reads it; "
+        "`penstock promote NAME` makes one hold.",
+        json_schema_extra={"x-rule": "be tables [shadow.policies.NAME]"},
+    )
+    every_s: Seconds = Field(900.0, description="How often.")
+    requests: Count = Field(5_000, description="About how many of the latest are looked at.")
+
+
 class Config(Table):
     """What `penstock serve` reads: penstock.toml."""
 
@@ -493,3 +512,4 @@ class Config(Table):
     scheduler: SchedulerTable = SchedulerTable()
     log: Log = Log()
     otel: Otel = Otel()
+    shadow: Shadow = Shadow()

@@ -1,6 +1,7 @@
 """The dashboard's data from the running sidecar."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from penstock.core.snapshot import Snapshot
 from penstock.core.waiting import QueuePosition, WaitingGroup
@@ -8,6 +9,7 @@ from penstock.dashboard.state import DashboardState
 from penstock.log.explain import RequestHistory, story_of
 from penstock.log.reader import parse_log
 from penstock.proxy.observe.recent import Recent
+from penstock.proxy.shadow import Shadow
 from penstock.runtime.driver import Driver
 
 
@@ -16,8 +18,11 @@ class LiveSource:
 
     live = True
 
-    def __init__(self, state: DashboardState, driver: Driver, recent: Recent) -> None:
+    def __init__(
+        self, state: DashboardState, driver: Driver, recent: Recent, shadow: Shadow
+    ) -> None:
         """Look at these."""
+        self._shadow = shadow
         self.state = state
         self._driver = driver
         self._recent = recent
@@ -39,6 +44,10 @@ class LiveSource:
     def place(self, number: int) -> QueuePosition | None:
         """Return where a request stands."""
         return self._driver.place(number)
+
+    def whatif(self) -> Mapping[str, Any] | None:
+        """Return the shadow's latest answer."""
+        return self._shadow.latest
 
     def story(self, public_id: str) -> RequestHistory | None:
         """Return one request's story, of those that the sidecar remembers."""
