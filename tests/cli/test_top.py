@@ -75,7 +75,7 @@ def test_names_of_callers_cannot_write_on_the_terminal(monkeypatch: pytest.Monke
         "longest_waiting": [row],
         "words": {"waits": {}},
     }
-    monkeypatch.setattr("penstock.cli.top._asked", lambda *_: now)
+    monkeypatch.setattr("penstock.cli.top._fetched", lambda *_: now)
     told = CliRunner().invoke(command, ["--once"]).output
 
     assert "\x1b" not in told

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from penstock.core.model import TokenEstimate, bucket_of
 from penstock.predict.sampled_errors import SampledErrors
-from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item, Told
+from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item, Knowledge
 from penstock.sim.information import (
     EVERYTHING,
     ClassPlan,
-    Teller,
+    Informant,
     coarse_estimate,
     constant_estimate,
 )
@@ -25,8 +25,8 @@ DEADLINES = {"short": 1.0, "medium": 4.0, "long": 15.0, "xlong": 60.0}
 CONSTANT = TokenEstimate(100.0, 1000.0, "constant")
 
 
-def teller(level: str, *, noise: float = 0.0, sampled: SampledErrors | None = None) -> Teller:
-    return Teller(
+def informant(level: str, *, noise: float = 0.0, sampled: SampledErrors | None = None) -> Informant:
+    return Informant(
         level,
         noise=noise,
         classes=PLANS,
@@ -36,8 +36,8 @@ def teller(level: str, *, noise: float = 0.0, sampled: SampledErrors | None = No
     )
 
 
-def told(level: str, tokens: int) -> Told:
-    return teller(level).tell(Item(0.0, tokens), bucket_of(tokens), Random(1))
+def told(level: str, tokens: int) -> Knowledge:
+    return informant(level).inform(Item(0.0, tokens), bucket_of(tokens), Random(1))
 
 
 def test_none_knows_one_class_one_prior_and_the_loosest_deadline_of_all() -> None:
@@ -48,7 +48,7 @@ def test_none_knows_one_class_one_prior_and_the_loosest_deadline_of_all() -> Non
             CONSTANT,
             60.0,
         )
-    assert [c.name for c in teller("none").classes()] == [EVERYTHING]
+    assert [c.name for c in informant("none").classes()] == [EVERYTHING]
 
 
 def test_class_knows_the_class_but_neither_size_nor_a_deadline_that_tells_it() -> None:
@@ -76,7 +76,7 @@ def test_the_oracle_knows_the_count() -> None:
 def test_the_predicted_level_repeats_a_recorded_error() -> None:
     recorded = SampledErrors([(100.0, 150.0, 300.0)])
 
-    known = teller("predicted", sampled=recorded).tell(Item(0.0, 200), "medium", Random(1))
+    known = informant("predicted", sampled=recorded).inform(Item(0.0, 200), "medium", Random(1))
 
     assert known.estimate.p50_tokens == pytest.approx(300.0)
     assert known.estimate.p90_tokens == pytest.approx(600.0)
@@ -86,7 +86,7 @@ def test_a_call_with_a_deadline_of_its_own_keeps_it_at_every_level() -> None:
     item = Item(0.0, 3000, deadline_s=7.0)
 
     for level in ("none", "class", "coarse", "oracle"):
-        assert teller(level).tell(item, "xlong", Random(1)).deadline_s == 7.0
+        assert informant(level).inform(item, "xlong", Random(1)).deadline_s == 7.0
 
 
 @given(st.floats(0.0, 0.99), st.integers(1, 4096), st.integers(0, 1000))
@@ -95,8 +95,8 @@ def test_noise_multiplies_the_whole_prior_by_one_factor_within_its_bounds(
 ) -> None:
     clean = told("coarse", tokens).estimate
     noisy = (
-        teller("coarse", noise=noise)
-        .tell(Item(0.0, tokens), bucket_of(tokens), Random(seed))
+        informant("coarse", noise=noise)
+        .inform(Item(0.0, tokens), bucket_of(tokens), Random(seed))
         .estimate
     )
 
@@ -112,7 +112,7 @@ def test_every_level_draws_as_often_so_that_levels_meet_the_same_world() -> None
     after = set()
     for level in ("none", "class", "coarse", "oracle"):
         chance = Random(9)
-        teller(level, noise=0.3).tell(Item(0.0, 100), "medium", chance)
+        informant(level, noise=0.3).inform(Item(0.0, 100), "medium", chance)
         after.add(chance.random())
 
     assert len(after) == 1
@@ -136,6 +136,6 @@ def test_the_constant_prior_is_the_mixes_median_and_90th_percentile() -> None:
 
 
 def test_classes_carry_their_weights_and_the_loosest_deadline_of_their_buckets() -> None:
-    found = {c.name: (c.weight, c.deadline_s) for c in teller("coarse").classes()}
+    found = {c.name: (c.weight, c.deadline_s) for c in informant("coarse").classes()}
 
     assert found == {"interactive": (4.0, 1.0), "heavy": (1.0, 60.0)}

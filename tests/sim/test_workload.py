@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.model import TokenEstimate, bucket_of
 from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
-from penstock.sim.information import ClassPlan, Teller
+from penstock.sim.information import ClassPlan, Informant
 from penstock.sim.workload import LogNormalTokens, TokenRange, build_workload, drawn_items
 
 MIX = {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
@@ -28,9 +28,9 @@ def items(
     )
 
 
-def teller(level: str) -> Teller:
+def informant(level: str) -> Informant:
     plans = (ClassPlan("all", tuple(BUCKET_RANGE_TOKENS)),)
-    return Teller(
+    return Informant(
         level, noise=0.0, classes=plans, deadline_s=DEADLINES, constant=TokenEstimate(1, 2)
     )
 
@@ -86,7 +86,7 @@ def test_the_seed_decides_everything() -> None:
 def test_requests_are_numbered_by_arrival_and_keep_their_true_deadline() -> None:
     unsorted = [Item(5.0, 3000), Item(1.0, 20), Item(1.0, 100)]
 
-    loads = build_workload(unsorted, teller("none"), deadline_s=DEADLINES, seed=1).loads
+    loads = build_workload(unsorted, informant("none"), deadline_s=DEADLINES, seed=1).loads
 
     assert [(x.request.id, x.request.arrived_at, x.output_tokens) for x in loads] == [
         (1, 1.0, 20),

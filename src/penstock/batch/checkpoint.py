@@ -128,7 +128,7 @@ class Checkpoint:
             database.execute("COMMIT")
 
     def is_done(self, line: int) -> bool:
-        """Say whether a line has its answer."""
+        """Return whether a line has its answer."""
         return bool(self._done[line >> 3] & (1 << (line & 7)))
 
     def succeeded(self, line: int, answer: bytes, usage: Usage) -> None:
@@ -300,7 +300,7 @@ def _cut(path: Path, length: int) -> BinaryIO:
 
 
 def _ends_a_line(file: BinaryIO, length: int) -> bool:
-    """Say whether a line ends there; a power cut may leave zeros of the right length."""
+    """Return whether a line ends there; a power cut may leave zeros of the right length."""
     if length == 0:
         return True
     file.seek(length - 1)

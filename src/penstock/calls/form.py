@@ -149,7 +149,7 @@ def _value(name: str, text: bytes) -> Any:
 
 
 def is_form(content_type: str) -> bool:
-    """Say whether a body of this type is a multipart form."""
+    """Return whether a body of this type is a multipart form."""
     return content_type[: len(FORM_TYPE)].lower() == FORM_TYPE
 
 

@@ -25,7 +25,7 @@ MOST_ID_CHARS = 256
 
 
 def may_refer(body: bytes) -> bool:
-    """Say whether a JSON body may refer to anything; a scan, as most bodies do not."""
+    """Return whether a JSON body may refer to anything; a scan, as most bodies do not."""
     return any(sign in body for sign in _SIGNS)
 
 

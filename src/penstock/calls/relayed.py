@@ -50,5 +50,5 @@ def family_of(path: str) -> Family | None:
 
 
 def under(path: str, beginning: str) -> bool:
-    """Say whether a path is this one or stands below it."""
+    """Return whether a path is this one or stands below it."""
     return path == beginning or path.startswith(beginning + "/")

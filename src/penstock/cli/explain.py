@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.operator import admin_options, ask, said
+from penstock.cli.operator import admin_options, ask, message_of
 from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def command(
     admin: str,
     token_env: str,
 ) -> None:
-    """Say why a request was sent, held or refused when it was, or why the window moved.
+    """Return why a request was sent, held or refused when it was, or why the window moved.
 
     ID is what the answer's header x-penstock-id says. Tells its class, its route, its estimate and
     where that came from, how long it waited for what, and the severity, rung, window and deficit
@@ -92,5 +92,5 @@ def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["LogRecord
     if status == 404:
         return
     if status != 200:
-        raise click.ClickException(f"{admin} answered {status}: {said(lines)}")
+        raise click.ClickException(f"{admin} answered {status}: {message_of(lines)}")
     yield from parse_log(lines)  # the answer is in the log's own format

@@ -5,7 +5,7 @@ import urllib.parse
 
 import click
 
-from penstock.cli.operator import admin_options, ask, said
+from penstock.cli.operator import admin_options, ask, message_of
 
 
 @click.command()
@@ -19,6 +19,6 @@ def command(upstream: str, admin: str, token_env: str) -> None:
     path = f"/admin/upstreams/{urllib.parse.quote(upstream, safe='')}/lift"
     status, content = ask(admin, token_env, path, method="POST")
     if status != 200:
-        raise click.ClickException(said(content))
+        raise click.ClickException(message_of(content))
     causes = ", ".join(pause["cause"] for pause in json.loads(content)["lifted"])
     click.echo(f"{upstream}: lifted {causes}." if causes else f"{upstream} was not paused.")

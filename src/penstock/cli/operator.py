@@ -64,11 +64,11 @@ def ask(
         ) from None
     if status in (401, 403):
         raise click.ClickException(
-            f"{admin} answered {status}: {said(content)} (the token is read from {token_env})"
+            f"{admin} answered {status}: {message_of(content)} (the token is read from {token_env})"
         )
     return status, content
 
 
-def said(content: bytes) -> str:
+def message_of(content: bytes) -> str:
     """Return an answer's text as a terminal may have it."""
     return "\n".join(map(printable, content.decode(errors="replace").strip().splitlines()))

@@ -12,7 +12,7 @@ import click
 
 from penstock.cli.figures_table import print_figures
 from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
-from penstock.cli.rows_taken import is_long, last_ones, say, say_reading, to_train_on
+from penstock.cli.rows_taken import is_long, last_ones, note, note_reading, to_train_on
 
 if TYPE_CHECKING:
     from penstock.predict.online.predictor import OnlinePredictor
@@ -133,7 +133,7 @@ def evaluate(
     if prior == "auto":
         prior = "none" if online and train_file is None else "shipped"
     predictor = _predictor(train_file, prior, learner, seed)
-    say_reading([test_file])
+    note_reading([test_file])
     replies = read_replies(test_file)
     with click.progressbar(
         length=len(replies),
@@ -174,7 +174,7 @@ def report(log: Path, out: Path, json_file: Path | None) -> None:
     from penstock.predict.evaluate.report import plot_report, read_log, summarise
 
     keep_apart({"LOG": log, "--out": out, "--json": json_file})
-    records = read_log(log, on_cut=say)
+    records = read_log(log, on_cut=note)
     figures = summarise(records)
     make_folder(out)
     plot_report(records, out)

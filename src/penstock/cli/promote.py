@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from penstock.cli.operator import admin_options, ask, said
+from penstock.cli.operator import admin_options, ask, message_of
 from penstock.cli.out_file import refusal
 from penstock.cli.printable import printable
 
@@ -43,7 +43,7 @@ def command(name: str, path: Path, admin: str, token_env: str) -> None:
     except click.ClickException:
         replace_file(path, before)
         raise
-    answer = json.loads(content) if status in (200, 409) else {"refused": said(content)}
+    answer = json.loads(content) if status in (200, 409) else {"refused": message_of(content)}
     if answer["refused"]:
         replace_file(path, before)
         click.echo(f"Refused, and {path} is as it was. {printable(answer['refused'])}", err=True)

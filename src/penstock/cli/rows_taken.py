@@ -17,8 +17,8 @@ _LONG_ROWS = 2_000
 _LONG_BYTES = 10_000_000
 
 
-def say(text: str) -> None:
-    """Say something beside the results, on stderr."""
+def note(text: str) -> None:
+    """Print something beside the results, on stderr."""
     click.echo(text, err=True)
 
 
@@ -27,12 +27,12 @@ def is_long(replies: Sequence[RecordedReply]) -> bool:
     return len(replies) > _LONG_ROWS
 
 
-def say_reading(files: Iterable[Path]) -> None:
-    """Say of large files that they are being read."""
+def note_reading(files: Iterable[Path]) -> None:
+    """Print of large files that they are being read."""
     for file in files:
         size = file.stat().st_size
         if size > _LONG_BYTES:
-            say(f"reading {file}: {size / 1e6:,.0f} MB")
+            note(f"reading {file}: {size / 1e6:,.0f} MB")
 
 
 def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[RecordedReply]:
@@ -45,16 +45,16 @@ def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[
     from penstock.predict.train.datasets import read_rows, replies_of
     from penstock.predict.train.sampling import TRAINED_MAX, spread
 
-    say_reading(files)
+    note_reading(files)
     sample = spread(chain.from_iterable(map(read_rows, files)), TRAINED_MAX, by=by)
     if not sample.whole:
         most = f"{TRAINED_MAX:,}" + (" prompts" if by == "prompt" else "")
-        say(
+        note(
             f"{sample.seen:,} rows, more than the {most} of a training: {len(sample.rows):,} are "
             "taken, spread evenly, the same ones every time"
         )
     replies = replies_of(sample.rows)
-    _say_fitting(replies)
+    _note_fitting(replies)
     return replies
 
 
@@ -67,12 +67,12 @@ def last_ones(files: Sequence[Path], most: int) -> list[RecordedReply]:
     """
     from penstock.predict.train.datasets import read_rows, replies_of
 
-    say_reading(files)
+    note_reading(files)
     replies = replies_of(deque(chain.from_iterable(map(read_rows, files)), maxlen=most))
-    _say_fitting(replies)
+    _note_fitting(replies)
     return replies
 
 
-def _say_fitting(replies: Sequence[RecordedReply]) -> None:
+def _note_fitting(replies: Sequence[RecordedReply]) -> None:
     if is_long(replies):
-        say(f"fitting to {len(replies):,} replies; this takes a minute or some")
+        note(f"fitting to {len(replies):,} replies; this takes a minute or some")

@@ -95,7 +95,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _seconds(means: list[float | None]) -> list[str]:
-    """Say times with as many decimals as the shortest of them needs for three digits."""
+    """Return times with as many decimals as the shortest of them needs for three digits."""
     shortest = min((mean for mean in means if mean is not None), default=0.0)
     return _cells(means, 2 if shortest < 10 else 1 if shortest < 100 else 0)
 
@@ -105,6 +105,6 @@ def _cells(means: list[float | None], decimals: int, times: float = 1, unit: str
 
 
 def _shed(counts: list[Mapping[str, int]]) -> str:
-    """Say the mean counts by bucket, as `0/0.7/12`."""
+    """Return the mean counts by bucket, as `0/0.7/12`."""
     means = (fmean(count[bucket] for count in counts) for bucket in counts[0])
     return "/".join(f"{mean:.1f}".removesuffix(".0") for mean in means)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.operator import admin_options, ask, said
+from penstock.cli.operator import admin_options, ask, message_of
 from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -38,21 +38,21 @@ def command(admin: str, token_env: str, every: float, once: bool) -> None:
 
     console = Console()
     if once or not console.is_terminal:
-        console.print(_screen(_asked(admin, token_env)))
+        console.print(_screen(_fetched(admin, token_env)))
         return
     try:
-        with Live(_screen(_asked(admin, token_env)), console=console, screen=True) as live:
+        with Live(_screen(_fetched(admin, token_env)), console=console, screen=True) as live:
             while True:
                 time.sleep(every)
-                live.update(_screen(_asked(admin, token_env)))
+                live.update(_screen(_fetched(admin, token_env)))
     except KeyboardInterrupt:
         return
 
 
-def _asked(admin: str, token_env: str) -> dict[str, Any]:
+def _fetched(admin: str, token_env: str) -> dict[str, Any]:
     status, body = ask(admin, token_env, _PATH)
     if status != 200:
-        raise click.ClickException(f"{admin} answered {status}: {said(body)}")
+        raise click.ClickException(f"{admin} answered {status}: {message_of(body)}")
     data: dict[str, Any] = json.loads(body)
     return data
 
@@ -116,11 +116,11 @@ def _table(columns: Mapping[str, str], rows: Any) -> "Table":
 
 
 def _state(row: Mapping[str, Any]) -> str:
-    said = [f"paused {_seconds(row['paused_s'])}"] if row["paused_s"] > 0 else []
-    if not said and row["probation"]:
-        said = ["on probation"]
-    said += [f"{count} {text}" for text, count in row["pauses"].items()]
-    return ", ".join(said) or "in use"
+    causes = [f"paused {_seconds(row['paused_s'])}"] if row["paused_s"] > 0 else []
+    if not causes and row["probation"]:
+        causes = ["on probation"]
+    causes += [f"{count} {text}" for text, count in row["pauses"].items()]
+    return ", ".join(causes) or "in use"
 
 
 def _causes(causes: Mapping[str, int], words: Mapping[str, str]) -> str:

@@ -38,7 +38,7 @@ def command(
     price_out: float,
     json_file: Path | None,
 ) -> None:
-    """Say what another configuration would have done with the traffic of LOG, a decision log.
+    """Return what another configuration would have done with the traffic of LOG, a decision log.
 
     A model of the provider is fitted to the log and the log's requests run against it, under the
     configuration that held and under the other one. Each difference has a 95 % interval. Ends with

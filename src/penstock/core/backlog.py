@@ -39,7 +39,7 @@ class Backlog:
             held.limit, held.limit_tokens = each.queue_limit, each.queue_limit_tokens
 
     def is_full_for(self, ticket: Ticket) -> bool:
-        """Say whether one more request of the ticket's class and size is too much.
+        """Return whether one more request of the ticket's class and size is too much.
 
         A request above the whole token limit may enter while its class holds nothing, or it
         could never be served.

@@ -65,7 +65,7 @@ class Containment:
                 lane.wake_at = now + FAULT_RETRY_S
 
     def _knows(self, request_id: int) -> bool:
-        """Say whether a request has a ticket or an answer."""
+        """Return whether a request has a ticket or an answer."""
         return request_id in self.tickets.by_id or any(
             not isinstance(action, WindowMoved) and action.request.id == request_id
             for action in self.tickets.actions

@@ -328,7 +328,7 @@ class Lane:
                     queue.unpark(ticket, now=now)
 
     def _only_its_kind(self, ticket: Ticket, opened: Sequence[Upstream], now: float) -> bool:
-        """Say whether only its model's limits or its account hold it back, wherever it may go."""
+        """Return whether only its model's limits or its account hold it back at each of these."""
         keep = self._keep(ticket.request.traffic_class)
         return all(upstream.holds_only_its_kind(ticket, keep, now) for upstream in opened)
 
@@ -338,7 +338,7 @@ class Lane:
         return [first for first in firsts if first is not None]
 
     def _owes(self, ticket: Ticket, now: float) -> bool:
-        """Say whether an older one of its kind is parked that too many have gone by."""
+        """Return whether an older one of its kind is parked that too many have gone by."""
         id_ = ticket.request.id
         return any(
             each.passes >= PASSES_LIMIT and each.request.id < id_
@@ -395,21 +395,21 @@ class Lane:
         return reason
 
     def is_too_large(self, ticket: Ticket) -> bool:
-        """Say whether every upstream charges more for the ticket than a whole window allows."""
+        """Return whether every upstream charges more for the ticket than a whole window allows."""
         account = ticket.request.account
         return self._reserving and all(
             each.account(account).limits.never_fits(ticket) for each in self.upstreams
         )
 
     def has_refuge(self, ticket: Ticket, now: float) -> bool:
-        """Say whether there is a sound upstream that has not failed the ticket."""
+        """Return whether there is a sound upstream that has not failed the ticket."""
         return any(
             upstream.name not in ticket.failed_at and upstream.sound(ticket.request.account, now)
             for upstream in self.upstreams
         )
 
     def closings(self, account: str, now: float) -> tuple[bool, bool]:
-        """Say whether all upstreams are closed to some of an account, and all quotas spent."""
+        """Return whether all upstreams are closed to some of an account, and all quotas spent."""
         breakers = [upstream.account(account).breaker for upstream in self.upstreams]
         return (
             all(breaker.closed_to_some_until > now for breaker in breakers),

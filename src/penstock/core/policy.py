@@ -140,7 +140,7 @@ class CapacityPolicy(Protocol):
         ...
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
-        """Say whether one more fits beside `in_flight` requests of `tokens` predicted tokens.
+        """Return whether one more fits beside `in_flight` requests of `tokens` predicted tokens.
 
         With None: whether anything at all could fit (a cheap first look).
         """

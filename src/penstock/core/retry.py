@@ -21,7 +21,7 @@ def given_up_at(ticket: Ticket) -> float:
 
 
 def may_go_elsewhere(ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:
-    """Say whether a broken attempt may leave its upstream for a sound one; note that it broke.
+    """Return whether a broken attempt may leave its upstream for a sound one; note that it broke.
 
     What never reached a provider may go round all of them; anything else moves once.
     """
@@ -45,7 +45,7 @@ def pay(ticket: Ticket, lane: Lane, now: float) -> bool:
 
 
 def refused_too_often(ticket: Ticket, max_attempts: int, now: float) -> bool:
-    """Say whether refusals at the door end a request: only one that nothing else would end.
+    """Return whether refusals at the door end a request: only one that nothing else would end.
 
     In a storm the head of the queue is the probe every time; it must not pay for that while
     its time-to-live or its deadline lets it wait, nor within the patience of those without any.

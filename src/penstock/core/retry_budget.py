@@ -49,7 +49,7 @@ class RetryBudget:
         self._retries.append(now)
 
     def may_go_elsewhere(self, *, now: float) -> bool:
-        """Say whether a broken attempt may be made again at another upstream."""
+        """Return whether a broken attempt may be made again at another upstream."""
         self._forget(now)
         allowed = max(self._always, int(ELSEWHERE_SHARE * len(self._arrivals)))
         return len(self._elsewhere) < allowed

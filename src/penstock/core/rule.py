@@ -14,8 +14,8 @@ class BrokenRules(ValueError):
 
     def __init__(self, *broken: tuple[str, object, str]) -> None:
         """Give names, values and rules."""
-        said = "; ".join(f"{name}={shown(value)}: {rule}" for name, value, rule in broken)
-        super().__init__(said)
+        text = "; ".join(f"{name}={shown(value)}: {rule}" for name, value, rule in broken)
+        super().__init__(text)
         self.broken = broken
 
 
@@ -70,7 +70,7 @@ class Rule:
             raise BrokenRules(*broken)
 
     def __str__(self) -> str:
-        """Say the rule in words."""
+        """Return the rule in words."""
         if self.choices:
             return "must be one of " + ", ".join(self.choices)
         kind = "whole number" if self.whole else "number" if self.infinite else "finite number"

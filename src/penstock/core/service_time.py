@@ -18,7 +18,7 @@ class _Bin:
     count: int = 0
 
     def add(self, tokens: float, latency_s: float, keep: int) -> bool:
-        """Take in one reply; say whether the envelope changed."""
+        """Take in one reply; return whether the envelope changed."""
         self.count += 1
         changed = False
         if self.count > keep:
@@ -63,7 +63,7 @@ class Envelope:
         return self.base_s + self.s_per_token * tokens
 
     def knows(self, tokens: float) -> bool:
-        """Say whether the line can be believed there: it has seen enough, and nearly as long."""
+        """Return whether the line can be believed there: it has seen enough, and nearly as long."""
         return self.replies >= KNOWN_REPLIES and tokens <= REACH * self.longest
 
     def observe(self, tokens: int, latency_s: float) -> None:

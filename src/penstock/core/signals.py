@@ -77,7 +77,7 @@ class ClassDemand:
         self.slack_s = slack_sum / count
 
     def is_asking(self, now: float) -> bool:
-        """Say whether a request of the class has come lately, waits or flies."""
+        """Return whether a request of the class has come lately, waits or flies."""
         return now - self._at <= DEMAND_MEMORY_S or self.waiting > 0 or self.in_flight > 0
 
     def replied(self, predicted_s: float, actual_s: float) -> None:
@@ -150,7 +150,7 @@ class Signals:
         return demand
 
     def is_alone(self, traffic_class: str, now: float) -> bool:
-        """Say whether no other class has sent anything for about `DEMAND_MEMORY_S`."""
+        """Return whether no other class has sent anything for about `DEMAND_MEMORY_S`."""
         return not any(
             demand.is_asking(now) for name, demand in self.classes.items() if name != traffic_class
         )

@@ -26,7 +26,7 @@ class Timers:
             self.earliest = at
 
     def cancel(self, request_id: int) -> bool:
-        """Forget the request; say whether it was set."""
+        """Forget the request; return whether it was set."""
         if self._due.pop(request_id, None) is None:
             return False
         if len(self._heap) > 2 * len(self._due) + 64:
@@ -62,7 +62,7 @@ class Timers:
         return ids
 
     def __contains__(self, request_id: int) -> bool:
-        """Say whether the request is set."""
+        """Return whether the request is set."""
         return request_id in self._due
 
     def __len__(self) -> int:

@@ -28,17 +28,17 @@ def child(command: str, *arguments: str, addresses: int = 1) -> Iterator[list[st
         LiveError: it ended, or said too few of them in time.
 
     """
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock.cli.main", command, *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             # Ctrl-C is for us: we end the children in order.
             start_new_session=True,
         )
         try:
-            yield _urls_of(process, command, said, addresses)
+            yield _urls_of(process, command, output, addresses)
         finally:
             process.terminate()
             try:
@@ -49,12 +49,12 @@ def child(command: str, *arguments: str, addresses: int = 1) -> Iterator[list[st
 
 
 def _urls_of(
-    process: "subprocess.Popen[bytes]", command: str, said: IO[bytes], addresses: int
+    process: "subprocess.Popen[bytes]", command: str, output: IO[bytes], addresses: int
 ) -> list[str]:
     until = time.monotonic() + START_LIMIT_S
     while time.monotonic() < until:
-        said.seek(0)
-        text = said.read()
+        output.seek(0)
+        text = output.read()
         # Whole lines only: a port must not be read before its last digit is there.
         found = _URL.findall(text[: text.rfind(b"\n") + 1])
         if len(found) >= addresses:

@@ -51,7 +51,7 @@ def losses(results: Results) -> list[Loss]:
 
 
 def is_better(theirs: Cell, ours: Cell, figure: str) -> bool:
-    """Say whether they are better by 2 % and by more than the seeds can explain.
+    """Return whether they are better by 2 % and by more than the seeds can explain.
 
     Both ran the same draws, so the differences are taken seed by seed.
     """
@@ -93,8 +93,8 @@ def loss_table(results: Results) -> ResultTable | None:
             loss.regime,
             loss.rival,
             _HEADINGS[loss.figure].removesuffix(", s"),
-            _said(loss.figure, loss.theirs),
-            _said(loss.figure, loss.ours),
+            _shown(loss.figure, loss.theirs),
+            _shown(loss.figure, loss.ours),
         )
         for loss in found
     )
@@ -104,5 +104,5 @@ def loss_table(results: Results) -> ResultTable | None:
     )
 
 
-def _said(figure: str, value: float) -> str:
+def _shown(figure: str, value: float) -> str:
     return f"{100 * value:.1f} %" if figure in SHARES else number(value)

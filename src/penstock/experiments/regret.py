@@ -60,7 +60,7 @@ class CellRegret:
         return self.ours.short_p95_s / self.fastest.short_p95_s
 
     def holds(self, limits: Table) -> bool:
-        """Say whether both regrets are within what regret.toml allows."""
+        """Return whether both regrets are within what regret.toml allows."""
         return bool(
             self.deadline_regret <= limits["deadline_regret_max"]
             and self.short_p95_ratio <= limits["short_p95_ratio_max"]

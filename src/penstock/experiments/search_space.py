@@ -60,10 +60,10 @@ def stack_name(policy: Table) -> str:
     """Return a short name that tells one stack from any other."""
     if not policy:
         return "default"
-    return " / ".join(_said(policy[layer]) for layer in _LAYERS if layer in policy)
+    return " / ".join(_spec_text(policy[layer]) for layer in _LAYERS if layer in policy)
 
 
-def _said(spec: Any) -> str:
+def _spec_text(spec: Any) -> str:
     if not isinstance(spec, Mapping):
         return str(spec)
     options = {name: value for name, value in spec.items() if name != "kind"}

@@ -124,8 +124,8 @@ def run_lives(paper: Paper, bench: Bench) -> tuple[Pair, ...]:
     jobs = {policy: live_job(settings, policy) for policy in settings["policies"]}
     names = {f"live {job.text()}": policy for policy, job in jobs.items()}
 
-    def make(missing: Sequence[str], told: Progress) -> list[RunOutcome]:
-        return run_live(settings, [names[name] for name in missing], told)
+    def make(missing: Sequence[str], progress: Progress) -> list[RunOutcome]:
+        return run_live(settings, [names[name] for name in missing], progress)
 
     lives = bench.all_of(list(names), make)
     simulated = bench.run(jobs.values(), label="live: simulated")

@@ -78,7 +78,7 @@ def grid_table(name: str, results: Results) -> ResultTable:
 
 
 def with_interval(mean: float, low: float, high: float, *, share: bool = False) -> str:
-    """Say a mean with its interval, if it has one, as `0.354 [0.341, 0.367]`.
+    """Return a mean with its interval, if it has one, as `0.354 [0.341, 0.367]`.
 
     Shares are said in per cent.
     """
@@ -92,7 +92,7 @@ def with_interval(mean: float, low: float, high: float, *, share: bool = False) 
 
 
 def number(value: float) -> str:
-    """Say a number with three digits that count, and no exponent."""
+    """Return a number with three digits that count, and no exponent."""
     if math.isnan(value):
         return "-"
     size = abs(value)

@@ -105,7 +105,7 @@ def _without_port(host: str) -> str:
 
 
 def _is_local(name: str) -> bool:
-    """Say whether nobody else can give this name an address: it is one, or localhost."""
+    """Return whether nobody else can give this name an address: it is one, or localhost."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -242,7 +242,7 @@ class Exchange:
     async def _goes_elsewhere(
         self, slot: Slot, link: UpstreamClient, of: str, *, certain: bool
     ) -> bool:
-        """Say whether another upstream may serve what this one denied; return when it is sent.
+        """Return whether another upstream may serve what this one denied; return when it is sent.
 
         What is not certain may be the caller's own mistake, which all deny: it is asked once of
         each, and speaks against none of them.
@@ -261,7 +261,7 @@ class Exchange:
         return True
 
     def _has_rivals(self, link: UpstreamClient) -> bool:
-        """Say whether another upstream may serve the request, as far as is known."""
+        """Return whether another upstream may serve the request, as far as is known."""
         model = self._prepared.spec.model
         return any(
             other is not link
@@ -380,7 +380,7 @@ def _broken_how(error: UpstreamError) -> str:
 
 
 def _lacks(kept: Kept) -> bool:
-    """Say whether an upstream does not have what a request names by its id."""
+    """Return whether an upstream does not have what a request names by its id."""
     if kept.status == 400:  # OpenAI: `previous_response_not_found`
         return _NOT_FOUND.search(kept.body) is not None
     return kept.status == 404

@@ -189,11 +189,11 @@ class Relay:
         return self._route.endpoint is not None
 
     def _is_elsewhere(self, status: int) -> bool:
-        """Say whether another upstream may have what this one has not."""
+        """Return whether another upstream may have what this one has not."""
         return status >= 400 if self._is_listing else status == 404
 
     def _may_go_on(self, call: _Call, error: Exception) -> bool:
-        """Say whether another may be asked: what may have been acted on is not sent twice."""
+        """Return whether another may be asked: what may have been acted on is not sent twice."""
         if self._is_listing or isinstance(error, DialError):
             return call.pieces is None or not call.pieces.begun
         return call.method in ("GET", "HEAD")

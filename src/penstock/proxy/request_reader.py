@@ -308,7 +308,7 @@ def _model_of(facts: Facts) -> str:
 
 
 def _repeatable(headers: list[Header]) -> bool:
-    """Say whether the caller marked the request as one that may be sent twice."""
+    """Return whether the caller marked the request as one that may be sent twice."""
     if one(headers, b"x-penstock-safe-to-repeat") == b"true":
         return True
     return bool(one(headers, b"idempotency-key"))

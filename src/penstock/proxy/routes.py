@@ -114,7 +114,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def _is_sound(path: str) -> bool:
-    """Say whether every segment stays where it stands, however often a server decodes it."""
+    """Return whether every segment stays where it stands, however often a server decodes it."""
     for segment in path.split("/")[1:]:
         text = segment
         for _ in range(3):

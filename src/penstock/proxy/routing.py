@@ -23,7 +23,7 @@ def patterns(dialect: str, models: Iterable[str]) -> Patterns:
 
 
 def serves(served: Patterns, name: str) -> bool:
-    """Say whether a model, as `dialect/model`, falls under one of the patterns."""
+    """Return whether a model, as `dialect/model`, falls under one of the patterns."""
     return any(fits(pattern, name) for pattern in served)
 
 
@@ -40,7 +40,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Say whether the text fits a pattern of the configuration."""
+    """Return whether the text fits a pattern of the configuration."""
     return _regex(pattern).match(text) is not None
 
 

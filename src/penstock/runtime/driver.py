@@ -255,7 +255,7 @@ class Driver:
             pulse.start()
 
     def waited_on_here(self) -> bool:
-        """Say whether calls of the event loop that runs in this thread wait or hold slots."""
+        """Return whether calls of the event loop that runs in this thread wait or hold slots."""
         loop = asyncio._get_running_loop()  # noqa: SLF001 - None where none runs
         return loop is not None and any(
             waiter.loop is loop for waiter in list(self._waiters.values())
@@ -297,7 +297,7 @@ class Driver:
         return pulse
 
     def _on_beat(self) -> bool:
-        """Look for slots that nobody can give back; say whether any is held."""
+        """Look for slots that nobody can give back; return whether any is held."""
         wanted = len(self._waiters) > len(self._holding)
         if wanted:
             self._free_closed_loops()

@@ -109,13 +109,13 @@ class Hold:
             return _NO_HEADERS
 
     def first_token(self) -> None:
-        """Say that the first token of the reply came; further calls do nothing."""
+        """Report that the first token of the reply came; further calls do nothing."""
         if not self._first_token and not self.ended:
             self._first_token = True
             self.driver.tell(FirstToken(self.request.id))
 
     def settle(self, usage: Usage | None = None) -> None:
-        """Say that the reply is complete and give the slot back at once.
+        """Report that the reply is complete and give the slot back at once.
 
         Raises:
             ProtocolError: the slot has ended already.
@@ -128,7 +128,7 @@ class Hold:
         self._settle(usage_of(usage, self.driver.guard))
 
     def fail(self, *, upstream_fault: bool = False) -> None:
-        """Say that the attempt broke for good and give the slot back; harmless when ended.
+        """Report that the attempt broke for good and give the slot back; harmless when ended.
 
         Args:
             upstream_fault: True if it speaks against the upstream's health.
@@ -137,7 +137,7 @@ class Hold:
         self._end(Failed(self.request.id, retryable=False, upstream_fault=upstream_fault))
 
     def refuse(self, cause: RefusalCause | str, retry_after_s: float | None = None) -> None:
-        """Say that the provider refused, give the slot back and send nothing again.
+        """Report that the provider refused, give the slot back and send nothing again.
 
         For a reply that had begun, or a provider that may be working on the request still;
         harmless when ended.
@@ -147,7 +147,7 @@ class Hold:
         self._end(Throttled(self.request.id, cause, retry_after_s, jitter, retryable=False))
 
     def refused_with(self, words: str) -> None:
-        """Say in which words the provider refused, for later refusals of this account.
+        """Note in which words the provider refused, for later refusals of this account.
 
         Args:
             words: of `wire.words.words_of_refusal`: short, and without keys.
@@ -163,7 +163,7 @@ class Hold:
             self.fail(upstream_fault=not isinstance(meaning, Relay))
 
     def cancel(self) -> None:
-        """Say that the caller went away and give the slot back; harmless when ended."""
+        """Report that the caller went away and give the slot back; harmless when ended."""
         self._end(Cancelled(self.request.id))
 
     def leave(self, error: BaseException | None) -> None:
@@ -266,7 +266,7 @@ class Slot(Hold):
     async def throttled(
         self, cause: RefusalCause | str, retry_after_s: float | None = None
     ) -> None:
-        """Say that the provider refused the attempt, and wait until it may be sent again.
+        """Report that the provider refused the attempt, and wait until it may be sent again.
 
         Args:
             cause: "rate", "quota", "overload", "slow_first_token", or "request" if this request can
@@ -284,7 +284,7 @@ class Slot(Hold):
     async def failed(
         self, *, retryable: bool = True, upstream_fault: bool = True, reached: bool = True
     ) -> None:
-        """Say that the attempt broke; if it may be retried, wait until it may be sent again.
+        """Report that the attempt broke; if it may be retried, wait until it may be sent again.
 
         With `retryable=False` the slot ends and the call returns at once.
 
@@ -325,7 +325,7 @@ class SyncSlot(Hold):
     _waiter: ThreadWaiter
 
     def throttled(self, cause: RefusalCause | str, retry_after_s: float | None = None) -> None:
-        """Say that the provider refused the attempt, and block until it may be sent again.
+        """Report that the provider refused the attempt, and block until it may be sent again.
 
         Raises:
             Refused: it will not be sent again; the provider's answer stands.
@@ -338,7 +338,7 @@ class SyncSlot(Hold):
     def failed(
         self, *, retryable: bool = True, upstream_fault: bool = True, reached: bool = True
     ) -> None:
-        """Say that the attempt broke; if it may be retried, block until it may be sent again.
+        """Report that the attempt broke; if it may be retried, block until it may be sent again.
 
         Raises:
             Refused: it will not be sent again; the provider's answer stands.

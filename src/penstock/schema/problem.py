@@ -43,7 +43,7 @@ class Mistakes(ConfigError):
     """
 
     def __init__(self, problems: Sequence[object]) -> None:
-        """Say all of them, a line each."""
+        """Return all of them, a line each."""
         super().__init__("\n".join(map(str, problems)))
         self.problems = list(problems)
 

@@ -42,11 +42,11 @@ def _inner(root: Node, node: Node) -> tuple[Node, bool] | None:
 
 
 def _row(root: Node, name: str, node: Node, required: bool) -> str:
-    says = words(node)
+    rule = words(node)
     if "items" in node:
-        says = f"{says}, each to {words(resolved(root, node['items']))}"
+        rule = f"{rule}, each to {words(resolved(root, node['items']))}"
     default = "must be given" if required else _default(node)
-    return f"| `{name}` | {says} | {default} | {node['description']} |"
+    return f"| `{name}` | {rule} | {default} | {node['description']} |"
 
 
 def _default(node: Node) -> str:

@@ -15,7 +15,7 @@ BUCKET_RANGE_TOKENS: Mapping[str, tuple[int, int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Knowledge:
     """What the scheduler learns of one request at its arrival."""
 
     traffic_class: str
@@ -43,7 +43,7 @@ class Item:
     session: str = ""
     deadline_s: float | None = None
     tenant: str = ""
-    recorded: Told | None = None
+    recorded: Knowledge | None = None
 
     def moved_to(self, at: float) -> "Item":
         """Return the same call at another time."""

@@ -139,7 +139,7 @@ class Engine:
         self._unheard: dict[int, int] = {}
         self._hurried = self._habits.stream > 0 and self._habits.first_token_s < math.inf
         self._started: dict[int, bool] = {}
-        self._told: deque[Event] = deque()
+        self._pending: deque[Event] = deque()
         self._stale = True
         self._loads: tuple[Load, ...] = ()
         self._ended: dict[int, tuple[float, RequestOutcome]] = {}
@@ -179,13 +179,13 @@ class Engine:
                 self._happen(happens_at)
             elif coming is not None and arrives_at <= wakes_at:
                 wakes = 0
-                self._tell(Arrived(coming.request), arrives_at)
+                self._deliver(Arrived(coming.request), arrives_at)
                 coming = next(arrivals, None)
             else:
                 wakes += 1
                 if wakes > _IDLE_WAKES_LIMIT:
                     raise ProtocolError(f"woken {wakes} times at {wakes_at} s to no effect")
-                self._tell(Woke(), wakes_at)
+                self._deliver(Woke(), wakes_at)
         return self._finished()
 
     def _relive(self, past: Iterable[tuple[float, Event]]) -> int:
@@ -208,7 +208,7 @@ class Engine:
                 early.pop(event.request_id, None)
             elif isinstance(event, FirstToken):
                 self._started[event.request_id] = True
-            self._tell(event, now, replying=False)
+            self._deliver(event, now, replying=False)
         for name, happened in early.values():
             self._report(name, happened, now)
         return arrived
@@ -254,7 +254,7 @@ class Engine:
         self._unheard.pop(request_id)
         self._providers[self._upstream_of[request_id]].cancel(request_id, now=now)
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
-        self._tell(Throttled(request_id, RefusalCause.SLOW_FIRST_TOKEN, None, jitter), now)
+        self._deliver(Throttled(request_id, RefusalCause.SLOW_FIRST_TOKEN, None, jitter), now)
 
     def _report(self, name: str, event: ProviderEvent, now: float) -> None:
         """Tell the scheduler what its provider did, as a client would notice it."""
@@ -265,7 +265,7 @@ class Engine:
         if what is _FIRST_TOKEN:
             if self._is_streamed(request_id):
                 self._started[request_id] = True
-                self._tell(FirstToken(request_id), now)
+                self._deliver(FirstToken(request_id), now)
         elif what is _FINISHED:
             load = self._loads[request_id - 1]
             self._ended[request_id] = (now, _COMPLETED)
@@ -276,13 +276,13 @@ class Engine:
                 cached_tokens=event.cached_tokens,
             )
             if name in self._stating:
-                self._tell(self._limits_event(name, now), now)
-            self._tell(done, now)
+                self._deliver(self._limits_event(name, now), now)
+            self._deliver(done, now)
         elif what is Happening.STALLED:
             heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
         elif event.status in (429, 503, 529):
             kind = "rate" if event.status == 429 else "overload"
-            self._tell(
+            self._deliver(
                 self._refusal_event(request_id, ProviderRefusal(event.status, kind=kind), now), now
             )
         else:
@@ -293,10 +293,10 @@ class Engine:
         retryable = not self._started.pop(request_id, False)
         self._ended[request_id] = (now, RequestOutcome.FAILED)
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
-        self._tell(Failed(request_id, retryable=retryable, jitter=jitter), now)
+        self._deliver(Failed(request_id, retryable=retryable, jitter=jitter), now)
 
-    def _tell(self, event: Event, now: float, *, replying: bool = True) -> None:
-        """Tell the scheduler and carry out its answers, and what these bring about at once.
+    def _deliver(self, event: Event, now: float, *, replying: bool = True) -> None:
+        """Hand the scheduler an event; carry out its answers and what these bring about at once.
 
         Args:
             event: what happened.
@@ -305,7 +305,7 @@ class Engine:
 
         """
         self._stale = True
-        told = self._told
+        pending = self._pending
         while True:
             actions = self._scheduler.handle(event, now=now)
             if self._watch is not None:
@@ -314,14 +314,14 @@ class Engine:
                 if isinstance(action, Dispatch):
                     self._dispatch(action, now)
                     if not replying:
-                        told.clear()
+                        pending.clear()
                 elif isinstance(action, Reject):
                     self._refuse(action, now)
                 elif isinstance(action, Defer):
                     self._defer(action)
-            if not told:
+            if not pending:
                 return
-            event = told.popleft()
+            event = pending.popleft()
 
     def _dispatch(self, action: Dispatch, now: float) -> None:
         request, upstream = action.request, action.upstream
@@ -333,7 +333,7 @@ class Engine:
         refusal = self._providers[upstream].submit(job, now=now)
         if refusal is not None:
             self._queue_limits(upstream, now)
-            self._told.append(self._refusal_event(id_, refusal, now))
+            self._pending.append(self._refusal_event(id_, refusal, now))
         elif self._hurried and self._is_streamed(id_):
             self._unheard[id_] = self._attempts
             heappush(self._slow_at, (now + self._habits.first_token_s, id_, self._attempts))
@@ -375,16 +375,16 @@ class Engine:
 
     def _queue_limits(self, name: str, now: float) -> None:
         if name in self._stating:
-            self._told.append(self._limits_event(name, now))
+            self._pending.append(self._limits_event(name, now))
 
     def _limits_event(self, name: str, now: float) -> LimitsSeen:
-        said: dict[str, Any] = {}
+        stated: dict[str, Any] = {}
         for what, limit in self._providers[name].limits(now=now).items():
             if what != "requests_per_day":
-                said[f"limit_{what}"] = limit.limit
-                said[f"remaining_{what}"] = limit.remaining
-                said[f"reset_{what}_s"] = limit.reset_s
-        return LimitsSeen(name, **said)
+                stated[f"limit_{what}"] = limit.limit
+                stated[f"remaining_{what}"] = limit.remaining
+                stated[f"reset_{what}_s"] = limit.reset_s
+        return LimitsSeen(name, **stated)
 
     def _finished(self) -> Run:
         records: list[RequestRecord] = []

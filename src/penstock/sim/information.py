@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from penstock.core.model import TokenEstimate, TrafficClass
-from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item, Told
+from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item, Knowledge
 
 if TYPE_CHECKING:
     from penstock.predict.sampled_errors import SampledErrors
@@ -31,7 +31,7 @@ class ClassPlan:
     weight: float = 1.0
 
 
-class Teller:
+class Informant:
     """Tells the scheduler what its information level allows.
 
     Args:
@@ -71,11 +71,11 @@ class Teller:
             plan.name: max(self._deadline_s[b] for b in plan.buckets) for plan in classes
         }
         self._coarse = {b: coarse_estimate(b) for b in self._class_of}
-        self._settled: dict[str, Told] = {}
+        self._settled: dict[str, Knowledge] = {}
         if not noise and level in ("none", "class", "coarse"):
             # Without noise these levels tell all requests of a bucket the same.
             example, chance = Item(0.0, 1), Random(0)
-            self._settled = {b: self._told(example, b, chance) for b in self._class_of}
+            self._settled = {b: self._knowledge(example, b, chance) for b in self._class_of}
 
     def classes(self) -> tuple[TrafficClass, ...]:
         """Return the scheduler's classes at this level."""
@@ -94,29 +94,29 @@ class Teller:
             for plan in self._plans
         )
 
-    def tell(self, item: Item, bucket: str, chance: Random) -> Told:
+    def inform(self, item: Item, bucket: str, chance: Random) -> Knowledge:
         """Return what is told of a request; draws twice, unless no draw could change anything.
 
         A call with a deadline of its own keeps it: it is the caller's, not the bucket's.
         """
-        told = self._settled[bucket] if self._settled else self._told(item, bucket, chance)
+        known = self._settled[bucket] if self._settled else self._knowledge(item, bucket, chance)
         if item.deadline_s is None:
-            return told
-        return Told(told.traffic_class, told.estimate, item.deadline_s)
+            return known
+        return Knowledge(known.traffic_class, known.estimate, item.deadline_s)
 
-    def _told(self, item: Item, bucket: str, chance: Random) -> Told:
+    def _knowledge(self, item: Item, bucket: str, chance: Random) -> Knowledge:
         factor = 1.0 + self._noise * (2.0 * chance.random() - 1.0)
         u = chance.random()
         if self._level == "none":
             loosest_s = max(self._deadline_s.values())
-            return Told(EVERYTHING, _scaled(self._constant, factor), loosest_s)
+            return Knowledge(EVERYTHING, _scaled(self._constant, factor), loosest_s)
         if self._level == "recorded" and item.recorded is not None:
             given = item.recorded
-            return Told(given.traffic_class, _scaled(given.estimate, factor), given.deadline_s)
+            return Knowledge(given.traffic_class, _scaled(given.estimate, factor), given.deadline_s)
         name = self._class_of[bucket]
         if self._level == "class":
-            return Told(name, _scaled(self._constant, factor), self._loosest_s[name])
-        return Told(
+            return Knowledge(name, _scaled(self._constant, factor), self._loosest_s[name])
+        return Knowledge(
             name,
             _scaled(self._prior(bucket, item.output_tokens, u), factor),
             self._deadline_s[bucket],

@@ -22,7 +22,7 @@ def simulate_logged(scenario: Scenario, path: Path) -> Result:
 
     """
     (policy,), (seed,) = scenario.policies, scenario.seeds
-    classes = scenario.workload.teller(scenario.classes).classes()
+    classes = scenario.workload.informant(scenario.classes).classes()
     path.unlink(missing_ok=True)
     log = DecisionLog(
         path,

@@ -281,9 +281,9 @@ def settings_of(
 
 
 def _try_stack(name: str, plan: PolicyPlan, scenario: Scenario) -> None:
-    teller = scenario.workload.teller(scenario.classes)
+    informant = scenario.workload.informant(scenario.classes)
     try:
-        build_scheduler(settings_of(plan, teller.classes(), scenario.upstreams))
+        build_scheduler(settings_of(plan, informant.classes(), scenario.upstreams))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"policies.{name}.{error}") from error
 

@@ -9,7 +9,7 @@ from random import Random
 from penstock.core.model import Request, TrafficClass, bucket_of
 from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
 from penstock.sim.chance import normal_of
-from penstock.sim.information import Teller
+from penstock.sim.information import Informant
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ def drawn_items(
 
 
 def build_workload(
-    items: Iterable[Item], teller: Teller, *, deadline_s: Mapping[str, float], seed: int
+    items: Iterable[Item], informant: Informant, *, deadline_s: Mapping[str, float], seed: int
 ) -> Workload:
     """Return the workload: ids by arrival, each request as the teller lets it be seen."""
     chance = stream_of(seed, "information")
@@ -98,20 +98,20 @@ def build_workload(
     ordered = sorted(items, key=lambda item: item.at)
     for number, item in enumerate(ordered, start=1):
         bucket = bucket_of(item.output_tokens)
-        told = teller.tell(item, bucket, chance)
+        known = informant.inform(item, bucket, chance)
         true_s = deadline_s[bucket] if item.deadline_s is None else item.deadline_s
         request = Request(
             number,
-            told.traffic_class,
+            known.traffic_class,
             item.at,
-            told.estimate,
-            item.at + told.deadline_s,
+            known.estimate,
+            item.at + known.deadline_s,
             tenant=item.tenant,
             prompt_tokens=item.prompt_tokens,
             session=item.session,
         )
         loads.append(Load(request, item.output_tokens, bucket, item.at + true_s))
-    return Workload(tuple(loads), teller.classes())
+    return Workload(tuple(loads), informant.classes())
 
 
 def _pick(buckets: list[str], mix: Mapping[str, float], mark: float) -> str:

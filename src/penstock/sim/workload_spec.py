@@ -20,7 +20,7 @@ from penstock.sim.engine import Habits
 from penstock.sim.information import (
     LEVELS,
     ClassPlan,
-    Teller,
+    Informant,
     constant_estimate,
 )
 from penstock.sim.params import (
@@ -124,9 +124,9 @@ class WorkloadSpec:
         first_s = math.inf if self.first_token_s is None else self.first_token_s
         return Habits(stream=self.stream, patience_s=self.patience_s, first_token_s=first_s)
 
-    def teller(self, classes: Sequence[ClassPlan]) -> Teller:
+    def informant(self, classes: Sequence[ClassPlan]) -> Informant:
         """Return what tells the scheduler about each request."""
-        return Teller(
+        return Informant(
             self.information,
             noise=self.noise,
             classes=classes,
@@ -139,7 +139,7 @@ class WorkloadSpec:
     def build(self, seed: int, classes: Sequence[ClassPlan]) -> Workload:
         """Return the workload of this seed; the same one for every policy."""
         return build_workload(
-            self._items(seed), self.teller(classes), deadline_s=self.deadline_s, seed=seed
+            self._items(seed), self.informant(classes), deadline_s=self.deadline_s, seed=seed
         )
 
     def _items(self, seed: int) -> Iterator[Item]:

@@ -73,7 +73,7 @@ class AutoTracer:
 
 
 def _is_real(provider: Any) -> bool:
-    """Say whether a provider is more than the API's stand-in for one that may come."""
+    """Return whether a provider is more than the API's stand-in for one that may come."""
     return not type(provider).__module__.startswith(
         ("opentelemetry.trace", "opentelemetry.metrics")
     )

@@ -192,7 +192,7 @@ def codings_of(encoding: str) -> tuple[str, ...]:
 
 
 def can_read(encoding: str) -> bool:
-    """Say whether `unpacked` knows every coding of a content-encoding header."""
+    """Return whether `unpacked` knows every coding of a content-encoding header."""
     codings = codings_of(encoding)
     return len(codings) <= _CODINGS_MOST and READABLE.issuperset(codings)
 

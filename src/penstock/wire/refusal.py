@@ -125,7 +125,7 @@ _JUDGED = frozenset((400, 402, 403, 412, 413, 429))
 
 
 def is_spent(meaning: Meaning) -> bool:
-    """Say whether an answer means that the account is spent: soon asked again, it says the same."""
+    """Return whether an answer means that the account is spent: asking again soon is of no use."""
     return isinstance(meaning, Backoff) and meaning.cause is RefusalCause.QUOTA
 
 
@@ -228,7 +228,7 @@ def _any_in(texts: tuple[str, ...], message: str) -> bool:
 
 
 def _too_large(message: str) -> bool:
-    """Say whether one request asks for more than a minute's limit: it can never pass."""
+    """Return whether one request asks for more than a minute's limit: it can never pass."""
     if _any_in(_NEVER_TEXTS, message):
         return True
     limit, requested = _LIMIT.search(message), _REQUESTED.search(message)
@@ -236,7 +236,7 @@ def _too_large(message: str) -> bool:
 
 
 def _spent_for_today(error: Mapping[str, Any]) -> bool:
-    """Say whether Google's details name a daily quota."""
+    """Return whether Google's details name a daily quota."""
     details = error.get("details")
     for detail in details[:64] if isinstance(details, list) else ():
         violations = detail.get("violations") if isinstance(detail, dict) else None

@@ -356,7 +356,7 @@ def test_yesterdays_traffic_runs_with_what_was_told_at_the_time(tmp_path: Path) 
         ("chat", 30),
         ("batch", 500),
     ]
-    assert [c.name for c in plan.workload.teller(plan.classes).classes()] == ["chat", "batch"]
+    assert [c.name for c in plan.workload.informant(plan.classes).classes()] == ["chat", "batch"]
     assert len(run_one(plan, "default", 1).records) == 2
 
 

@@ -45,7 +45,7 @@ class Account:
             self.rate = LearntRate()
 
     def learn_rate(self, ticket: Ticket, event: Throttled, *, now: float) -> bool:
-        """Say whether a refusal for the rate came of a rate that nobody states, and learn it."""
+        """Return whether a refusal for the rate came of a rate that nobody states, and learn it."""
         model = ticket.request.model
         if self.limits.states_requests(model):
             return False

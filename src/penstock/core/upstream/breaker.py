@@ -92,7 +92,7 @@ class CircuitBreaker:
         return BreakerState.HALF_OPEN if self.half_open else BreakerState.CLOSED
 
     def sound(self, now: float) -> bool:
-        """Say whether nothing is known against it: what has failed elsewhere may come here."""
+        """Return whether nothing is known against it: what has failed elsewhere may come here."""
         return not self._streak and not self._faults and self.open_until <= now
 
     def send_at(self, now: float) -> float:

@@ -91,7 +91,7 @@ class Upstream:
         return not self.others and self.default.limits.unlimited
 
     def serves(self, model: str) -> bool:
-        """Say whether this upstream may be asked for the model."""
+        """Return whether this upstream may be asked for the model."""
         return serves(self.settings, model)
 
     def reconfigure(
@@ -183,7 +183,7 @@ class Upstream:
         return NO_OBSTACLE
 
     def holds_only_its_kind(self, ticket: Ticket, keep: float, now: float) -> bool:
-        """Say whether others may go that are of another account, or of another model."""
+        """Return whether others may go that are of another account, or of another model."""
         account = self.account(ticket.request.account)
         if self.others:  # a kind is a model of an account then, and another account may go
             limited_to = account.limits.room_at(ticket, keep, now=now)
@@ -371,7 +371,7 @@ class Upstream:
         self.outlier.stalled(now)
 
     def _measured(self, ticket: Ticket, now: float) -> bool:
-        """Say whether the attempt's time until now is the upstream's alone."""
+        """Return whether the attempt's time until now is the upstream's alone."""
         return ticket.measured and now > self.stalled_until
 
     def window_moved(self) -> WindowMoved:
@@ -392,17 +392,17 @@ class Upstream:
         self.account(account).lift(now)
 
     def is_outlier(self, now: float) -> bool:
-        """Say whether others should serve, if they can."""
+        """Return whether others should serve, if they can."""
         outlier = self.outlier
         return outlier.look_at <= now and outlier.look(self.in_flight.values(), now)
 
     def sound(self, account: str, now: float) -> bool:
-        """Say whether nothing is known against it: what has failed elsewhere may come here."""
+        """Return whether nothing is known against it: what has failed elsewhere may come here."""
         return self.account(account).breaker.sound(now) and not self.is_outlier(now)
 
 
 def serves(settings: UpstreamSettings, model: str) -> bool:
-    """Say whether an upstream may be asked for the model."""
+    """Return whether an upstream may be asked for the model."""
     models = settings.models
     return not models or model in models or any(_fits(each, model) for each in models)
 
@@ -417,7 +417,7 @@ def _own_wait_s(ticket: Ticket, wait_s: float | None, jitter: float, alone: bool
 
 
 def _fits(pattern: str, model: str) -> bool:
-    """Say whether a name fits a pattern in which `*` stands for any text, and nothing else does.
+    """Return whether a name fits a pattern in which `*` stands for any text, and nothing else does.
 
     Not `fnmatch`, to which `[` and `?` in a model's name would mean something.
     """

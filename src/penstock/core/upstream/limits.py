@@ -56,7 +56,7 @@ class WindowLimits:
         return ticket.request.estimate.p90_tokens if cap is None else float(cap)
 
     def never_fits(self, ticket: Ticket) -> bool:
-        """Say whether the reservation is more than the terms allow in a window: no wait would help.
+        """Return whether the reservation is beyond the terms: no wait would help.
 
         What headers state is not taken so seriously: there the provider's answer decides.
         """
@@ -133,7 +133,7 @@ class WindowLimits:
         self._output.correct(held.output, held.reply, reply)
 
     def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
-        """Say whether the provider's own figures explain why it refused this request.
+        """Return whether the provider's own figures explain why it refused this request.
 
         What is left now and when this request will fit tell what it will cost; where that is
         more than thought, `ticket.likely_tokens` becomes it.

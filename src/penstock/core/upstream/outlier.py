@@ -100,7 +100,7 @@ class OutlierDetector:
             self.broke(ticket.dispatched_at, now)
 
     def look(self, flying: Iterable[Ticket], now: float) -> bool:
-        """Say whether it is in doubt; whoever asks has seen that `look_at` is over."""
+        """Return whether it is in doubt; whoever asks has seen that `look_at` is over."""
         if self.held:
             return True
         self.look_at = min(map(self._silence_at, flying), default=math.inf)

@@ -70,7 +70,7 @@ class LearntRate:
         return self._next_at
 
     def is_deaf(self, *, now: float) -> bool:
-        """Say whether refusals have shown that they do not depend on the pace."""
+        """Return whether refusals have shown that they do not depend on the pace."""
         return now < self._deaf_until
 
     def sent(self, *, now: float) -> None:

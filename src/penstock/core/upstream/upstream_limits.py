@@ -31,7 +31,7 @@ class UpstreamLimits:
         self.unlimited = self._account.unlimited and not self._other_windows
 
     def states_requests(self, model: str) -> bool:
-        """Say whether it is known how many requests a minute the model may have."""
+        """Return whether it is known how many requests a minute the model may have."""
         return self._account.states_requests or self._of(model).states_requests
 
     def room_at(self, ticket: Ticket, keep: float, *, now: float) -> float:
@@ -49,14 +49,14 @@ class UpstreamLimits:
         return at
 
     def never_fits(self, ticket: Ticket) -> bool:
-        """Say whether the ticket is charged more than any whole window of a limit."""
+        """Return whether the ticket is charged more than any whole window of a limit."""
         return any(each.never_fits(ticket) for each in self._all(ticket))
 
     def _all(self, ticket: Ticket) -> tuple[WindowLimits, ...]:
         return self._account, self._of(ticket.request.model), *self._other_windows
 
     def only_its_model(self, ticket: Ticket, keep: float, *, now: float) -> bool:
-        """Say whether nothing but its model's own limits holds the ticket back."""
+        """Return whether nothing but its model's own limits holds the ticket back."""
         model_at = self._of(ticket.request.model).room_at(ticket, keep, now=now)
         return self._account_room_at(ticket, keep, now) <= now < model_at
 
@@ -77,7 +77,7 @@ class UpstreamLimits:
             limits.settle(ticket, output_tokens, prompt_tokens, counted_share)
 
     def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
-        """Say whether the provider's own figures explain why it refused this request."""
+        """Return whether the provider's own figures explain why it refused this request."""
         account = self._account.explains(ticket, retry_after_s, now=now)
         model = self._of(ticket.request.model).explains(ticket, retry_after_s, now=now)
         return account or model

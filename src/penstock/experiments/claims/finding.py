@@ -40,10 +40,10 @@ class Claim:
 
 
 def points(share: float) -> str:
-    """Say a share in per cent."""
+    """Return a share in per cent."""
     return f"{100 * share:.1f} %"
 
 
 def millis(seconds: float) -> str:
-    """Say a time in milliseconds."""
+    """Return a time in milliseconds."""
     return f"{1000 * seconds:.0f} ms"

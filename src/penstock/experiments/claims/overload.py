@@ -84,13 +84,13 @@ def _is_explained(shed: Rejection) -> bool:
 
 
 def _dearest_first(cell: Cell) -> bool:
-    """Say whether the share shed falls from each rung to the next cheaper one."""
+    """Return whether the share shed falls from each rung to the next cheaper one."""
     shares = [cell.shed_share(bucket) for bucket in reversed(BUCKETS)]
     return all(dearer >= cheaper for dearer, cheaper in pairwise(shares))
 
 
 def _dominates(rival: Cell, ours: Cell) -> bool:
-    """Say whether a policy is no worse on every objective and better on one.
+    """Return whether a policy is no worse on every objective and better on one.
 
     Means that agree to a thousandth are equal: the fourth digit of five seeds says nothing.
     """

@@ -34,7 +34,7 @@ async def play(
     shots: list[Shot],
     *,
     progress: Callable[[RequestRecord], None],
-    told: bool = False,
+    oracle: bool = False,
 ) -> ArmResult:
     """Send every shot at its time; return when all have ended.
 
@@ -43,7 +43,7 @@ async def play(
         url: what the clients call, without /v1.
         shots: in order of time.
         progress: called with each record.
-        told: the sidecar is told each reply's length beforehand, which no caller knows.
+        oracle: the sidecar is told each reply's length beforehand, which no caller knows.
 
     """
     from openai import AsyncOpenAI
@@ -59,7 +59,7 @@ async def play(
         async def one(shot: Shot) -> RequestRecord:
             await asyncio.sleep(max(0.0, begun + shot.at_s - time.monotonic()))
             arrived = time.monotonic() - begun
-            outcome = await _send(client, shot, result, told=told)
+            outcome = await _send(client, shot, result, oracle=oracle)
             ended = time.monotonic() - begun
             record = RequestRecord(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
             progress(record)
@@ -84,7 +84,7 @@ async def play(
     return result
 
 
-async def _send(client: object, shot: Shot, result: ArmResult, *, told: bool) -> RequestOutcome:
+async def _send(client: object, shot: Shot, result: ArmResult, *, oracle: bool) -> RequestOutcome:
     import openai
 
     assert isinstance(client, openai.AsyncOpenAI)
@@ -95,7 +95,7 @@ async def _send(client: object, shot: Shot, result: ArmResult, *, told: bool) ->
             max_tokens=openai.omit if shot.max_tokens is None else shot.max_tokens,
             stream=shot.stream,
             stream_options={"include_usage": True} if shot.stream else None,
-            extra_headers=_headers(shot, told=told),
+            extra_headers=_headers(shot, oracle=oracle),
         )
         waited = raw.headers.get("x-penstock-queue-ms")
         if waited is not None:
@@ -112,7 +112,7 @@ async def _send(client: object, shot: Shot, result: ArmResult, *, told: bool) ->
     return RequestOutcome.COMPLETED
 
 
-def _headers(shot: Shot, *, told: bool) -> dict[str, str]:
+def _headers(shot: Shot, *, oracle: bool) -> dict[str, str]:
     """Return the wishes for the sidecar, and the length that only the provider looks at."""
     headers = {
         "x-mock-output-tokens": str(shot.output_tokens),
@@ -120,6 +120,6 @@ def _headers(shot: Shot, *, told: bool) -> dict[str, str]:
     }
     if shot.route:
         headers["x-penstock-route"] = shot.route
-    if told:
+    if oracle:
         headers["x-penstock-tokens"] = str(shot.output_tokens)
     return headers

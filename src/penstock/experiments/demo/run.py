@@ -63,7 +63,7 @@ def run(
             count = _Counting(progress, name, len(shots)).count
             with _way(config, seed) as url:
                 arms.append(
-                    asyncio.run(play(name, url, shots, progress=count, told=name == ORACLE))
+                    asyncio.run(play(name, url, shots, progress=count, oracle=name == ORACLE))
                 )
     results: dict[str, RunMetrics] = {arm.name: measure(arm.records) for arm in arms}
     verdict = (

@@ -32,7 +32,7 @@ class Answered:
 
 
 async def send_workload(
-    url: str, workload: Workload, told: Callable[[int, int], None], *, stream_one_in: int = 0
+    url: str, workload: Workload, progress: Callable[[int, int], None], *, stream_one_in: int = 0
 ) -> list[Answered]:
     """Send every request when it is due and return what became of each, in order of arrival.
 
@@ -41,7 +41,7 @@ async def send_workload(
     Args:
         url: the sidecar's or the provider's, without /v1.
         workload: what to send.
-        told: called with (done, of how many) after each reply.
+        progress: called with (done, of how many) after each reply.
         stream_one_in: every so manieth reply is streamed; 0 for none.
 
     Raises:
@@ -59,7 +59,7 @@ async def send_workload(
             nonlocal done
             answered = await _send(session, f"{url}/v1/chat/completions", load, start, stream)
             done += 1
-            told(done, len(workload.loads))
+            progress(done, len(workload.loads))
             return answered
 
         try:

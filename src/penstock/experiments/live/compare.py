@@ -13,7 +13,7 @@ from penstock.experiments.tables import SHOWN, Column, number
 from penstock.experiments.tables import ResultTable as Shown
 from penstock.sim.scenario import read_scenario
 
-Told = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Pair:
     simulated: RunOutcome
 
     def agree(self, limits: Table) -> bool:
-        """Say whether the two are as near each other as live.toml asks."""
+        """Return whether the two are as near each other as live.toml asks."""
         satisfied, p95_s = "deadline_satisfaction", "short_p95_s"
         live, simulated = self.live.figures, self.simulated.figures
         lives_s, simulated_s = live[p95_s], simulated[p95_s]
@@ -42,19 +42,21 @@ class Pair:
         )
 
 
-def run_live(settings: Table, policies: Sequence[str], told: Told) -> list[RunOutcome]:
+def run_live(settings: Table, policies: Sequence[str], progress: Progress) -> list[RunOutcome]:
     """Run policies of live.toml in real time, each through a sidecar and a mock of its own.
 
     All at once: the load of one is nothing to a machine, and the time it takes is the scenario's.
     """
 
     async def together() -> list[RunOutcome]:
-        return list(await asyncio.gather(*(_live(settings, policy, told) for policy in policies)))
+        return list(
+            await asyncio.gather(*(_live(settings, policy, progress) for policy in policies))
+        )
 
     return asyncio.run(together())
 
 
-async def _live(settings: Table, policy: str, told: Told) -> RunOutcome:
+async def _live(settings: Table, policy: str, progress: Progress) -> RunOutcome:
     from penstock.experiments.live.client import send_workload
     from penstock.experiments.live.processes import sidecar_and_mock
 
@@ -65,7 +67,7 @@ async def _live(settings: Table, policy: str, told: Told) -> RunOutcome:
         async with sidecar_and_mock(job.scenario["provider"], job.policy, Path(folder)) as urls:
             label = f"live: {policy}"
             answered = await send_workload(
-                urls.sidecar, workload, lambda done, total: told(label, done, total)
+                urls.sidecar, workload, lambda done, total: progress(label, done, total)
             )
     return outcome_of_records([each.record for each in answered])
 

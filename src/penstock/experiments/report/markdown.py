@@ -28,7 +28,7 @@ def _claims(study: Study) -> str:
 
 
 def share(worlds_share: float | None) -> str:
-    """Say a share of worlds, or that none was asked for."""
+    """Return a share of worlds in words, or that none was asked for."""
     return "not asked" if worlds_share is None else f"{100 * worlds_share:.0f} %"
 
 

@@ -27,7 +27,7 @@ _BODY = "penstock_body"
 
 
 def wants_body(response: Any) -> bool:
-    """Say whether the answer is kept until it is known whether another attempt is made.
+    """Return whether the answer is kept until it is known whether another attempt is made.
 
     So is a good status: it is good only if it holds what its endpoint returns. Streams go through.
     """
@@ -152,7 +152,7 @@ def _name_of_limit(raw_name: bytes) -> str:
 
 
 def may_try_again(library: Any, error: Exception) -> bool:
-    """Say whether a transport's error may be answered by another attempt.
+    """Return whether a transport's error may be answered by another attempt.
 
     The caller's own timeouts are the caller's to see. A connection that could not be made, or
     that broke before the first byte of the answer, is what the SDKs would try again too. A
@@ -174,7 +174,7 @@ def _is_distrust(error: BaseException | None) -> bool:
 
 
 def is_upstreams_fault(library: Any, error: BaseException) -> bool:
-    """Say whether an error speaks against the upstream; a full pool of our own does not."""
+    """Return whether an error speaks against the upstream; a full pool of our own does not."""
     return isinstance(error, library.TransportError) and not isinstance(
         error, library.PoolTimeout | library.UnsupportedProtocol | library.LocalProtocolError
     )

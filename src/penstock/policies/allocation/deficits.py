@@ -32,7 +32,7 @@ class Deficits:
         self.tokens: dict[str, float] = {}
 
     def affordable(self, name: str, head: Ticket) -> bool:
-        """Say whether the class can pay for its head."""
+        """Return whether the class can pay for its head."""
         return self.tokens.get(name, 0.0) >= head.cost_tokens
 
     def top_up(

@@ -33,7 +33,7 @@ class CountingWindow(CapacityPolicy):
         return {}
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
-        """Say whether one more fits; one always may go."""
+        """Return whether one more fits; one always may go."""
         return in_flight < self.window or in_flight < 1
 
 

@@ -30,7 +30,7 @@ class Fixed(CountingWindow):
         self._window_tokens = window_tokens
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
-        """Say whether one more fits."""
+        """Return whether one more fits."""
         if in_flight >= self.window:
             return False
         if ticket is None or not in_flight:

@@ -109,21 +109,21 @@ class OnlineModel:
         keys = group_keys(call)
         base = self.centres.value(keys)
         kernel = self.kernel.value(call)
-        said = prior = base
+        stated = prior = base
         if self.prior is not None:
-            said = self.prior.log_tokens(call)
-            prior = said + self.offsets.value(keys)
+            stated = self.prior.log_tokens(call)
+            prior = stated + self.offsets.value(keys)
         stacked = np.empty(_EXTRA + call.dense.size, np.float32)
         stacked[:_EXTRA] = 1.0, kernel, self.grams.value(call.grams), prior - base
         stacked[_EXTRA:] = call.dense
-        told, spread = self.stack.values(stacked).tolist()
+        stacked_value, spread = self.stack.values(stacked).tolist()
         bias = self.biases.value(keys[-1:])
-        experts = [base + kernel + bias, base + told + bias, prior]
+        experts = [base + kernel + bias, base + stacked_value + bias, prior]
         weights = self.mix.weights(keys[-1])
         middle = sum(w * e for w, e in zip(weights, experts, strict=True))
         spread = max(_SPREAD_MIN, spread)
         above = min(spread * self.p90.above(keys), self._most_above(keys, middle))
-        seen = Outlook(base, stacked, said, experts, middle, spread, above)
+        seen = Outlook(base, stacked, stated, experts, middle, spread, above)
         self._asked[call] = seen
         if len(self._asked) > _ASKED_MAX:
             del self._asked[next(iter(self._asked))]
@@ -166,8 +166,10 @@ class OnlineModel:
         if self.p90.learn(keys, error / seen.spread, covered=error <= seen.above + 1e-9):
             self.centres.keep_last(keys[-1], _AFTER_ALARM)
             self.offsets.keep_last(keys[-1], _AFTER_ALARM)
-        told = float(self.stack.values(seen.stacked)[0])
-        self.biases.add(keys[-1:], log_tokens - seen.base - 0.5 * (told + float(seen.stacked[1])))
+        stacked_value = float(self.stack.values(seen.stacked)[0])
+        self.biases.add(
+            keys[-1:], log_tokens - seen.base - 0.5 * (stacked_value + float(seen.stacked[1]))
+        )
         self.centres.add(keys, log_tokens)
         if self.prior is not None:
             self.offsets.add(keys, log_tokens - seen.prior)

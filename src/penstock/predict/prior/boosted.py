@@ -41,39 +41,39 @@ class BoostedPrior:
     def log_tokens(self, call: CallFeatures) -> float:
         """Return the expected logarithm of output tokens per choice."""
         base = self.linear.base(call)
-        told, alike = self.linear.from_grams(call), self.kernel.values(call)
-        row = tree_inputs(call, base, told, alike, self.folds)[None]
+        by_grams, alike = self.linear.from_grams(call), self.kernel.values(call)
+        row = tree_inputs(call, base, by_grams, alike, self.folds)[None]
         whole = _mean_of(self.medians, row)
-        corrected = blended(told, alike) + _mean_of(self.corrections, row)
+        corrected = blended(by_grams, alike) + _mean_of(self.corrections, row)
         return base + 0.5 * (whole + corrected)
 
 
-def blended(told: float, alike: Sequence[float] | NDArray[np.float64]) -> float:
+def blended(by_grams: float, alike: Sequence[float] | NDArray[np.float64]) -> float:
     """Return the mean of what n-gram weights and kernels say: they err in different places."""
-    return (told + float(sum(alike))) / (1 + len(alike))
+    return (by_grams + float(sum(alike))) / (1 + len(alike))
 
 
 def tree_inputs(
     call: CallFeatures,
     base: float,
-    told: float,
+    by_grams: float,
     alike: Sequence[float] | NDArray[np.float64],
     folds: FoldPriors | None,
 ) -> NDArray[np.float64]:
     """Return what the boosters see of a call."""
-    sums = [base + value for value in (told, *alike)]
-    blend = blended(told, alike)
+    sums = [base + value for value in (by_grams, *alike)]
+    blend = blended(by_grams, alike)
     elsewhere = [] if folds is None else [folds.log_tokens(call)]
     gaps = [value - base for value in elsewhere]
     return np.array(
-        [base, told, *alike, *sums, blend, base + blend, *elsewhere, *gaps, *call.dense]
+        [base, by_grams, *alike, *sums, blend, base + blend, *elsewhere, *gaps, *call.dense]
     )
 
 
 def _mean_of(boosters: Sequence[lightgbm.Booster], row: NDArray[np.float64]) -> float:
     # One row is no work for threads: all cores at once take eight times as long.
-    said = [float(np.asarray(booster.predict(row, num_threads=1))[0]) for booster in boosters]
-    return sum(said) / len(said)
+    values = [float(np.asarray(booster.predict(row, num_threads=1))[0]) for booster in boosters]
+    return sum(values) / len(values)
 
 
 def boosted_arrays(prior: BoostedPrior) -> dict[str, NDArray[Any]]:

@@ -63,10 +63,10 @@ class PriorModel:
     def log_tokens(self, call: CallFeatures) -> float:
         """Return the expected logarithm of output tokens per choice."""
         base = self.base(call)
-        told = self.from_grams(call)
-        value = base + told
+        by_grams = self.from_grams(call)
+        value = base + by_grams
         if self.trees is not None:
-            value += self.trees.value(inputs(call, base, told))
+            value += self.trees.value(inputs(call, base, by_grams))
         return value
 
     def base(self, call: CallFeatures) -> float:
@@ -88,10 +88,10 @@ class PriorModel:
         return total / math.sqrt(size)
 
 
-def inputs(call: CallFeatures, base: float, told: float) -> NDArray[np.float32]:
+def inputs(call: CallFeatures, base: float, by_grams: float) -> NDArray[np.float32]:
     """Return what the trees see of a call."""
     out = np.empty(call.dense.size + 3, np.float32)
-    out[:3] = base, told, base + told
+    out[:3] = base, by_grams, base + by_grams
     out[3:] = call.dense
     return out
 

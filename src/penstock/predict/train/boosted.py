@@ -58,10 +58,10 @@ def fit_boosted(
     base = np.array([linear.base(call) for call in calls])
     targets = np.clip(np.array([item.log_tokens for item in lessons]) - base, -4.0, 4.0)
     fold_numbers = np.array([item.fold for item in lessons])
-    told = linear_out_of_fold(lessons, targets, labelled=True)
+    by_grams = linear_out_of_fold(lessons, targets, labelled=True)
     kernel = keep_calls(calls)
     alike = [np.stack(rows) for rows in zip(*(kernel.rows(call) for call in calls), strict=True)]
-    said = np.zeros((len(SHARPNESSES), len(lessons)))
+    by_kernels = np.zeros((len(SHARPNESSES), len(lessons)))
     for number, matrix in enumerate(alike):
         kernel.weights[number] = solve(matrix, targets)
         for fold in range(FOLDS):
@@ -69,14 +69,14 @@ def fit_boosted(
             held = np.flatnonzero(fold_numbers == fold)
             if rest.size and held.size:
                 weights = solve(matrix[np.ix_(rest, rest)], targets[rest])
-                said[number, held] = matrix[np.ix_(held, rest)] @ weights
+                by_kernels[number, held] = matrix[np.ix_(held, rest)] @ weights
     rows = np.stack(
         [
             tree_inputs(c, b, t, x, folds)
-            for c, b, t, x in zip(calls, base, told, said.T, strict=True)
+            for c, b, t, x in zip(calls, base, by_grams, by_kernels.T, strict=True)
         ]
     )
-    blends = np.array([blended(t, x) for t, x in zip(told, said.T, strict=True)])
+    blends = np.array([blended(t, x) for t, x in zip(by_grams, by_kernels.T, strict=True)])
     return BoostedPrior(
         linear,
         kernel,

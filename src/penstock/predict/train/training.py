@@ -65,9 +65,9 @@ def fit_prior(
     everyone = np.arange(len(lessons))
     prior.grams = _fit(texts, everyone, targets, prior.grams.size, ridge).astype(np.float32)
     if last_stage is not None:
-        told = linear_out_of_fold(lessons, targets, labelled=labelled)
-        rows = np.stack([inputs(c, b, t) for c, b, t in zip(calls, base, told, strict=True)])
-        prior.trees = last_stage(rows, targets - told)
+        by_grams = linear_out_of_fold(lessons, targets, labelled=labelled)
+        rows = np.stack([inputs(c, b, t) for c, b, t in zip(calls, base, by_grams, strict=True)])
+        prior.trees = last_stage(rows, targets - by_grams)
     return prior
 
 
@@ -79,13 +79,13 @@ def linear_out_of_fold(
     ridge = _RIDGE_LABELLED if labelled else _RIDGE
     places = 2 * PLACES if labelled else PLACES
     folds = np.array([item.fold for item in lessons])
-    told = np.zeros(len(lessons))
+    by_grams = np.zeros(len(lessons))
     for fold in range(FOLDS):
         rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if rest.size and held.size:
             weights = _fit(texts, rest, targets, places, ridge)
-            told[held] = GramMatrix([texts[i] for i in held], places).times(weights)
-    return told
+            by_grams[held] = GramMatrix([texts[i] for i in held], places).times(weights)
+    return by_grams
 
 
 def out_of_fold(
@@ -151,13 +151,13 @@ def train_predictor(lessons: Sequence[Lesson], fit: Fit, *, seed: int = 0) -> On
     without that prompt would have said. So its errors, and with them p90, are those of
     prompts never seen. What it follows from reply to reply is settled over the whole stream.
     """
-    said = out_of_fold(lessons, fit)
+    held_out = out_of_fold(lessons, fit)
     recorded = _Recorded()
     predictor = OnlinePredictor.with_prior(recorded)
     model, replay = predictor.model, PriorReplay()
     order = np.random.default_rng(seed).permutation(len(lessons))[-_REPLAYED:]
     for number in order:
-        recorded.value = float(said[number])
+        recorded.value = float(held_out[number])
         call, log_tokens = lessons[number].call, lessons[number].log_tokens
         replay.note(model, call, log_tokens)
         model.learn(call, log_tokens)

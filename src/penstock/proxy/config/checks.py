@@ -128,7 +128,7 @@ def _loops(config: Config) -> Problems:
 
 
 def _same_machine(called: str, listens: str) -> bool:
-    """Say whether a call to one host reaches who listens on the other, as far as names tell."""
+    """Return whether a call to one host reaches who listens on the other, as far as names tell."""
     anywhere = listens in ("0.0.0.0", "::")  # noqa: S104 - it is only compared
     return called == listens or (called in _LOOPBACK and (anywhere or listens in _LOOPBACK))
 
@@ -238,7 +238,7 @@ def _source_of_token(admin: Admin) -> KeySource | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches who listens on the host."""
+    """Return whether only this machine reaches who listens on the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -35,7 +35,7 @@ def differences(old: Config, new: Config) -> list[tuple[str, str]]:
 
 
 def needs_restart(key: str) -> bool:
-    """Say whether a key is looked at only at the start."""
+    """Return whether a key is looked at only at the start."""
     return not any(key == live or key.startswith((f"{live}.", f"{live}[")) for live in LIVE)
 
 

@@ -117,7 +117,7 @@ class UpstreamClient:
             logger.warning("upstream %s: %s", self.name, reason)
 
     def outdone_at(self, model: str) -> bool:
-        """Say whether another upstream has served a model that this one denied."""
+        """Return whether another upstream has served a model that this one denied."""
         return model in self._outdone
 
     def outdone(self, model: str) -> None:
@@ -142,7 +142,7 @@ class UpstreamClient:
         return self._rename.get(model, model)
 
     def renames(self, model: str) -> bool:
-        """Say whether the body is changed for this upstream."""
+        """Return whether the body is changed for this upstream."""
         return model in self._rename
 
     async def close_when_unused(self) -> None:

@@ -95,7 +95,7 @@ def _direct(address: Address, env: Mapping[str, str]) -> bool:
 
 
 def _covers(entry: str, address: Address, ip: IPv4Address | IPv6Address | None) -> bool:
-    """Say whether an entry of NO_PROXY means this upstream: *, a domain, an address or a net.
+    """Return whether an entry of NO_PROXY means this upstream: *, a domain, an address or a net.
 
     Nobody has specified the variable; this is what curl and Go agree on, and a port may follow.
     """

@@ -101,11 +101,11 @@ def _thinking_events(reply: MockReply) -> list[bytes]:
     events: list[bytes] = []
     for block in _thinking(reply):
         empty = {**block, "thinking": "", "signature": ""}
-        said = {"type": "thinking_delta", "thinking": block["thinking"]}
+        part = {"type": "thinking_delta", "thinking": block["thinking"]}
         signed = {"type": "signature_delta", "signature": block["signature"]}
         events += [
             sse.named({"type": "content_block_start", "index": 0, "content_block": empty}),
-            _block_delta(0, said),
+            _block_delta(0, part),
             _block_delta(0, signed),
             sse.named({"type": "content_block_stop", "index": 0}),
         ]
@@ -177,23 +177,23 @@ def _tool_to_call(
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the JSON schema of structured output, by its name now and by the one of the beta."""
     config = body.get("output_config")
-    asked = config.get("format") if isinstance(config, Mapping) else body.get("output_format")
-    if asked is None:
+    wanted = config.get("format") if isinstance(config, Mapping) else body.get("output_format")
+    if wanted is None:
         return None
-    if not isinstance(asked, Mapping) or not isinstance(asked.get("schema"), Mapping):
+    if not isinstance(wanted, Mapping) or not isinstance(wanted.get("schema"), Mapping):
         raise BodyError("output_config.format.schema: Field required", "output_config")
-    schema: Mapping[str, Any] = asked["schema"]
+    schema: Mapping[str, Any] = wanted["schema"]
     return schema
 
 
 def _thinks(body: Mapping[str, Any], max_tokens: int) -> bool:
-    asked = body.get("thinking")
-    kind = asked.get("type") if isinstance(asked, Mapping) else None
-    if asked is None or kind == "disabled":
+    wanted = body.get("thinking")
+    kind = wanted.get("type") if isinstance(wanted, Mapping) else None
+    if wanted is None or kind == "disabled":
         return False
-    if not isinstance(asked, Mapping) or kind not in ("enabled", "adaptive"):
+    if not isinstance(wanted, Mapping) or kind not in ("enabled", "adaptive"):
         raise BodyError("thinking.type: must be enabled, adaptive or disabled", "thinking")
-    budget = asked.get("budget_tokens")
+    budget = wanted.get("budget_tokens")
     if kind == "enabled" and (type(budget) is not int or not 1024 <= budget < max_tokens):
         raise BodyError(
             "thinking.budget_tokens: must be at least 1024 and less than max_tokens", "thinking"

@@ -36,16 +36,16 @@ def alternatives_of(body: Any) -> int:
         BodyError: they are too many, or none that can be counted.
 
     """
-    asked = body.get("top_logprobs")
-    if asked is None:
+    wanted = body.get("top_logprobs")
+    if wanted is None:
         return 0
-    if type(asked) is not int or not 0 <= asked <= _MOST_ALTERNATIVES:
+    if type(wanted) is not int or not 0 <= wanted <= _MOST_ALTERNATIVES:
         raise BodyError(
             f"Invalid value for 'top_logprobs': must be 0 to {_MOST_ALTERNATIVES}", "top_logprobs"
         )
     if not body.get("logprobs"):
         raise BodyError("'top_logprobs' needs 'logprobs' to be true", "top_logprobs")
-    return asked
+    return wanted
 
 
 def _token(text: str, alternatives: int) -> dict[str, Any]:

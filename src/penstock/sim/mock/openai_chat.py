@@ -116,8 +116,13 @@ def _chunk(
     pieces: list[str] | None = None,
     finish_reason: str | None = None,
 ) -> bytes:
-    told = None if pieces is None else logprobs(call, pieces)
-    choice = {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish_reason}
+    probabilities = None if pieces is None else logprobs(call, pieces)
+    choice = {
+        "index": index,
+        "delta": delta,
+        "logprobs": probabilities,
+        "finish_reason": finish_reason,
+    }
     chunk = _head(call, reply, "chat.completion.chunk") | {"choices": [choice]}
     if call.include_usage:
         chunk["usage"] = None
@@ -163,14 +168,14 @@ def _tool_to_call(
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    asked = body.get("response_format")
-    if asked is None:
+    wanted = body.get("response_format")
+    if wanted is None:
         return None
-    if not isinstance(asked, Mapping):
+    if not isinstance(wanted, Mapping):
         raise BodyError("Invalid type for 'response_format': expected an object", "response_format")
-    if asked.get("type") == "json_schema" and isinstance(asked.get("json_schema"), Mapping):
-        schema = asked["json_schema"].get("schema")
+    if wanted.get("type") == "json_schema" and isinstance(wanted.get("json_schema"), Mapping):
+        schema = wanted["json_schema"].get("schema")
         return schema if isinstance(schema, Mapping) else {"type": "object"}
-    if asked.get("type") == "json_object":
+    if wanted.get("type") == "json_object":
         return {"type": "object", "properties": {"text": {"type": "string"}}}
     return None

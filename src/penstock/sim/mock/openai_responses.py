@@ -182,8 +182,8 @@ def _tool_to_call(
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     text = body.get("text")
-    asked = text.get("format") if isinstance(text, Mapping) else None
-    if isinstance(asked, Mapping) and asked.get("type") == "json_schema":
-        schema = asked.get("schema")
+    wanted = text.get("format") if isinstance(text, Mapping) else None
+    if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
+        schema = wanted.get("schema")
         return schema if isinstance(schema, Mapping) else {"type": "object"}
     return None

@@ -91,14 +91,14 @@ def _pieces(
     return _drawn(call, seed, tokens), cut
 
 
-def _tokens(call: MockCall, seed: int, asked: str | None) -> int:
+def _tokens(call: MockCall, seed: int, wanted: str | None) -> int:
     if call.reply_tokens is not None:
         return call.reply_tokens
-    if asked is None:
+    if wanted is None:
         return words.drawn_tokens(seed)
-    if not asked.isdecimal():
-        raise BodyError(f"x-mock-output-tokens: {asked!r}: must be a whole number >= 0")
-    return int(asked)
+    if not wanted.isdecimal():
+        raise BodyError(f"x-mock-output-tokens: {wanted!r}: must be a whole number >= 0")
+    return int(wanted)
 
 
 def _drawn(call: MockCall, seed: int, tokens: int) -> list[str]:
@@ -129,15 +129,15 @@ def _usage(header: str | None) -> StatedUsage | None:
     if header is None:
         return None
     try:
-        said: Any = orjson.loads(header)
+        parsed: Any = orjson.loads(header)
     except orjson.JSONDecodeError:
-        said = None
+        parsed = None
     if (
-        not isinstance(said, dict)
-        or not set(said) <= set(_USAGE)
-        or not all(type(count) is int and count >= 0 for count in said.values())
+        not isinstance(parsed, dict)
+        or not set(parsed) <= set(_USAGE)
+        or not all(type(count) is int and count >= 0 for count in parsed.values())
     ):
         raise BodyError(
             f"x-mock-usage: {header[:40]!r}: must be a JSON object of counts: {', '.join(_USAGE)}"
         )
-    return StatedUsage(**said)
+    return StatedUsage(**parsed)

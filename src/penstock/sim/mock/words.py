@@ -31,8 +31,8 @@ def seed_of_call(body: Mapping[str, Any], seed: int) -> int:
 
     A stream is the same reply as the whole.
     """
-    asked = {key: value for key, value in body.items() if key not in _OF_THE_FORM}
-    return seed_of(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS), seed)
+    counted = {key: value for key, value in body.items() if key not in _OF_THE_FORM}
+    return seed_of(orjson.dumps(counted, option=orjson.OPT_SORT_KEYS), seed)
 
 
 def reply_words(request_seed: int, tokens: int) -> list[str]:

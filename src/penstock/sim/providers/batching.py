@@ -325,7 +325,7 @@ class BatchingServer(NoLimits):
         sequence.emitted += 1
         sequence.decoding, sequence.since = True, self._clock
         if sequence.emitted == 1:
-            self._tell(sequence, Happening.FIRST_TOKEN, out)
+            self._emit(sequence, Happening.FIRST_TOKEN, out)
         left = sequence.job.output_tokens - sequence.emitted
         if left > 0:
             entry = (self._clock + left, sequence.job.id, sequence.number, sequence)
@@ -337,9 +337,9 @@ class BatchingServer(NoLimits):
         if sequence.alive:
             self._leave(sequence)
             del self._jobs[sequence.job.id]
-            self._tell(sequence, Happening.FINISHED, out)
+            self._emit(sequence, Happening.FINISHED, out)
 
-    def _tell(self, sequence: _Sequence, what: Happening, out: list[ProviderEvent]) -> None:
+    def _emit(self, sequence: _Sequence, what: Happening, out: list[ProviderEvent]) -> None:
         if sequence.alive:
             cached = sequence.cached_tokens
             out.append(ProviderEvent(self._at, sequence.job.id, what, cached_tokens=cached))

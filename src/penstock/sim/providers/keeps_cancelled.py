@@ -42,7 +42,7 @@ class KeepsCancelled(Wrapper):
 
     def advance(self, *, now: float) -> list[ProviderEvent]:
         """Return what happened to the jobs whose callers wait."""
-        told: list[ProviderEvent] = []
+        passed: list[ProviderEvent] = []
         for event in self._inner.advance(now=now):
             inside = event.job_id
             ended = event.what is not Happening.FIRST_TOKEN
@@ -53,8 +53,8 @@ class KeepsCancelled(Wrapper):
             event.job_id = self._owners[inside]
             if ended:
                 del self._inside[event.job_id], self._owners[inside]
-            told.append(event)
-        return told
+            passed.append(event)
+        return passed
 
     def tokens_done(self, job_id: int, *, now: float) -> int:
         """Return how many tokens of the job have been emitted; 0 if nobody waits for it."""

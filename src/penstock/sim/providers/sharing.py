@@ -255,7 +255,7 @@ class SharingServer(NoLimits):
         self._at = now
 
     def _surely_nothing_by(self, now: float) -> bool:
-        """Say whether nothing more happens by `now`, where that is seen without a plan."""
+        """Return whether nothing more happens by `now`, where that is seen without a plan."""
         if self._prefill or not self._decode or self._changes.at_s <= now:
             return False
         left = self._decode[0][0] - self._token_clock

@@ -12,7 +12,7 @@ from pathlib import Path
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.rule import Rule
 from penstock.errors import ConfigError
-from penstock.sim.calls import Item, Told
+from penstock.sim.calls import Item, Knowledge
 from penstock.sim.traces.log_lines import COUNT, NUMBER, LogLine, lines_of, or_inf
 from penstock.sim.traces.trace import MOST_TOKENS, RowTrace
 
@@ -134,9 +134,9 @@ def _gap_s(before: _LoggedRun, run: _LoggedRun, first: float) -> float:
 
 
 def _item(request: LogLine) -> Item:
-    told = request.inner("estimate")
-    p50 = told.number_of("p50_tokens", _P50)
-    p90 = told.number_of(
+    stated = request.inner("estimate")
+    p50 = stated.number_of("p50_tokens", _P50)
+    p90 = stated.number_of(
         "p90_tokens", Rule(low=p50, high=MOST_TOKENS, why="its p50_tokens or more")
     )
     estimate = TokenEstimate(p50, p90, "recorded")
@@ -149,7 +149,7 @@ def _item(request: LogLine) -> Item:
         session=request.text_of("session", default=""),
         deadline_s=deadline_s,
         tenant=request.text_of("tenant", default=""),
-        recorded=Told(request.text_of("traffic_class", empty=False), estimate, deadline_s),
+        recorded=Knowledge(request.text_of("traffic_class", empty=False), estimate, deadline_s),
     )
 
 

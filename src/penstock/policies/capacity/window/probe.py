@@ -40,11 +40,11 @@ class Probe:
         self._replies += 1
 
     def admits(self, ticket: Ticket) -> bool:
-        """Say whether this one may fly beyond the window."""
+        """Return whether this one may fly beyond the window."""
         return ticket.service_p50_s <= BRIEF_SHARE * self._latency_s
 
     def is_due(self) -> bool:
-        """Say whether to probe, where the window is in use and what is believed."""
+        """Return whether to probe, where the window is in use and what is believed."""
         return self.beyond == math.inf and self._replies >= self._pause
 
     def open(self, window: float) -> None:
@@ -53,7 +53,7 @@ class Probe:
         self._records = self._replies = 0
 
     def lacks_brief(self) -> bool:
-        """Say whether too few brief requests came: then anybody may go."""
+        """Return whether too few brief requests came: then anybody may go."""
         return self.extra > 0.0 and self._replies >= ANYBODY_AFTER
 
     def saw(self, record: Record) -> None:

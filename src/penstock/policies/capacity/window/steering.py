@@ -65,7 +65,7 @@ class Posterior:
         self._seen = 0
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
-        """Say whether one more fits; one always may go."""
+        """Return whether one more fits; one always may go."""
         if ticket is None or not in_flight:
             return in_flight < self.window + self._probe.extra or not in_flight
         fits = in_flight < self.window or (
@@ -143,7 +143,7 @@ class Posterior:
             self._decide(estimate.belief(), record, now)
 
     def _try_fewer(self, record: Record, now: float) -> bool:
-        """Say whether few fly for a moment, because every reply so far flew in a crowd."""
+        """Return whether few fly for a moment, because every reply so far flew in a crowd."""
         trial = self._trial
         was, window = trial.is_open, self.window
         if trial.goes_on(record, window, self._estimate.replies, now=now):
