@@ -2,8 +2,12 @@
 
 import httpx
 
-from penstock.integrations.http.aio import AsyncFollowed, AsyncScheduling
-from penstock.integrations.http.blocking import SyncFollowed, SyncScheduling
+from penstock.integrations.http.transport import (
+    AsyncFollowed,
+    AsyncScheduling,
+    SyncFollowed,
+    SyncScheduling,
+)
 
 
 class _AsyncBody(AsyncFollowed, httpx.AsyncByteStream):

@@ -1,0 +1,300 @@
+"""The transports, for whichever library they are mixed into: one flow, awaited or run at once."""
+
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from penstock.errors import Refused
+from penstock.integrations import default
+from penstock.integrations.http import attempt
+from penstock.integrations.http.plan import Plan, endpoint_for, plan_of
+from penstock.integrations.http.refusing import refusal
+from penstock.integrations.http.reply import ReplyFollower
+from penstock.integrations.program import Penstock
+from penstock.runtime.slot import Slot, SyncSlot
+from penstock.wire.refusal import Backoff, Meaning, Relay
+
+_T = TypeVar("_T")
+
+
+class _Scheduling:
+    """Waits for a slot, sends through the inner transport, holds the slot until the body's end.
+
+    Attributes:
+        http: `httpx2` or `httpx`; set by the class that mixes this in.
+        stream_class: the library's base class of bodies, likewise.
+        inner_kind: the name of the library's own transport.
+
+    """
+
+    http: Any
+    stream_class: Any
+    inner_kind: str
+
+    def __init__(
+        self,
+        inner: Any = None,
+        *,
+        penstock: Penstock | None = None,
+        upstream: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Wrap a transport.
+
+        Args:
+            inner: sends what is let through; the library's own if None.
+            penstock: schedules; the program's if None.
+            upstream: a name for the provider; its host if None.
+            options: for the library's own transport (`verify`, `limits`, `proxy`, ...).
+
+        """
+        self._inner = getattr(self.http, self.inner_kind)(**options) if inner is None else inner
+        self._penstock = penstock or default.default()
+        self._upstream = upstream
+
+    # What is awaited or blocks: `Slot` and `SyncSlot` differ in just these.
+
+    async def _read(self, request: Any) -> bytes:
+        raise NotImplementedError
+
+    async def _enter(self, plan: Plan) -> Any:
+        raise NotImplementedError
+
+    async def _pass_on(self, request: Any) -> Any:
+        raise NotImplementedError
+
+    async def _body_of(self, response: Any) -> bytes:
+        raise NotImplementedError
+
+    async def _report(self, slot: Any, meaning: Meaning | None) -> None:
+        """Report a refusal, or with None a fault; returns when the call may be sent again."""
+        raise NotImplementedError
+
+    async def _handle(self, request: Any) -> Any:
+        endpoint = endpoint_for(request)
+        if endpoint is None:
+            return await self._pass_on(request)
+        content = await self._read(request)
+        plan = plan_of(self._penstock, request, endpoint, content, self._upstream)
+        began = time.monotonic()
+        try:
+            slot = await self._enter(plan)
+            try:
+                return await self._send(request, plan, slot)
+            except BaseException as error:
+                if attempt.is_upstreams_fault(self.http, error):
+                    slot.fail(upstream_fault=True)
+                slot.leave(error)
+                raise
+        except Refused as refused:
+            spent_s = time.monotonic() - began
+            return refusal(self.http, request, plan, refused, spent_s=spent_s)
+
+    async def _send(self, request: Any, plan: Plan, slot: Any) -> Any:
+        """Send until there is an answer for the caller."""
+        while True:
+            attempt.pass_trace_on(request, slot)
+            try:
+                response = await self._pass_on(request)
+            except self.http.TransportError as error:
+                if attempt.may_try_again(self.http, error) and await self._again(slot, None):
+                    continue
+                raise
+            attempt.note_limits(plan, response)
+            if attempt.wants_body(response):
+                body = await self._body_of(response)
+                response = attempt.with_body(self.http, response, body)
+                response, meaning = attempt.judge(self.http, plan, response, slot)
+                if await self._try_again(plan, response, meaning, slot):
+                    continue
+            attempt.mark(response, slot)
+            if response.is_closed:
+                if not slot.ended:
+                    ReplyFollower(slot, plan, response).whole(response.content)
+                attempt.reopen(response)
+            elif not slot.ended:
+                follower = ReplyFollower(slot, plan, response)
+                response.stream = self.stream_class(response.stream, follower)
+            return response
+
+    async def _try_again(self, plan: Plan, response: Any, meaning: Meaning, slot: Any) -> bool:
+        """Report to the scheduler what the answer means; return whether to send once more."""
+        if isinstance(meaning, Relay):
+            attempt.give_up(response, meaning)
+            return False
+        again = await self._again(slot, meaning if isinstance(meaning, Backoff) else None)
+        if not again:
+            attempt.stands(plan, response, meaning)
+        return again
+
+    async def _again(self, slot: Any, meaning: Meaning | None) -> bool:
+        """Wait until the call may be sent again; False if the upstream's answer is to stand.
+
+        Raises:
+            Refused: for another reason than the upstream's answer.
+
+        """
+        try:
+            await self._report(slot, meaning)
+        except Refused as refused:
+            if refused.reason != "upstream":
+                raise
+            return False
+        return True
+
+
+class AsyncScheduling(_Scheduling):
+    """The flow for coroutines."""
+
+    inner_kind = "AsyncHTTPTransport"
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send one request when the scheduler says so.
+
+        Raises:
+            ValueError: a hint that cannot be, such as an unknown class.
+
+        """
+        return await self._handle(request)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
+
+    async def _read(self, request: Any) -> bytes:
+        content: bytes = await request.aread()
+        return content
+
+    async def _enter(self, plan: Plan) -> Slot:
+        return await plan.outlet.gate.enter(plan.spec)
+
+    async def _pass_on(self, request: Any) -> Any:
+        return await self._inner.handle_async_request(request)
+
+    async def _body_of(self, response: Any) -> bytes:
+        """Return an answer's body, and give its connection back."""
+        try:
+            return b"".join([chunk async for chunk in response.stream])
+        finally:
+            await response.stream.aclose()
+
+    async def _report(self, slot: Slot, meaning: Meaning | None) -> None:
+        if isinstance(meaning, Backoff):
+            await slot.throttled(meaning.cause, meaning.retry_after_s)
+        else:
+            await slot.failed()
+
+
+class SyncScheduling(_Scheduling):
+    """The flow for threads: the same coroutines, none of which waits for an event loop."""
+
+    inner_kind = "HTTPTransport"
+
+    def handle_request(self, request: Any) -> Any:
+        """Send one request when the scheduler says so.
+
+        Raises:
+            ValueError: a hint that cannot be, such as an unknown class.
+
+        """
+        return _run(self._handle(request))
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+    async def _read(self, request: Any) -> bytes:
+        content: bytes = request.read()
+        return content
+
+    async def _enter(self, plan: Plan) -> SyncSlot:
+        return plan.outlet.sync_gate.enter(plan.spec)
+
+    async def _pass_on(self, request: Any) -> Any:
+        return self._inner.handle_request(request)
+
+    async def _body_of(self, response: Any) -> bytes:
+        """Return an answer's body, and give its connection back."""
+        try:
+            return b"".join(response.stream)
+        finally:
+            response.stream.close()
+
+    async def _report(self, slot: SyncSlot, meaning: Meaning | None) -> None:
+        if isinstance(meaning, Backoff):
+            slot.throttled(meaning.cause, meaning.retry_after_s)
+        else:
+            slot.failed()
+
+
+def _run(steps: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine whose steps block and never wait for an event loop."""
+    try:
+        steps.send(None)
+    except StopIteration as done:
+        result: _T = done.value
+        return result
+    raise AssertionError("a blocking transport awaited an event loop")
+
+
+class _Followed:
+    """A body that is followed; mixed into the library's base class of such."""
+
+    http: Any
+
+    def __init__(self, inner: Any, follower: ReplyFollower) -> None:
+        """Pass `inner` on, chunk by chunk."""
+        self._inner = inner
+        self._follower = follower
+
+    def __del__(self) -> None:
+        """Give the slot back when a caller drops the response without closing it."""
+        self._follower.closed()
+
+
+class AsyncFollowed(_Followed):
+    """A followed body for coroutines."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the chunks as they come."""
+        self._follower.awaited()
+        try:
+            async for chunk in self._inner:
+                self._follower.chunk(chunk)
+                yield chunk
+                self._follower.awaited()
+        except self.http.TransportError:
+            self._follower.broke()
+            raise
+        self._follower.complete()
+
+    async def aclose(self) -> None:
+        """Close the inner body and end the slot, whatever happens."""
+        try:
+            await self._inner.aclose()
+        finally:
+            self._follower.closed()
+
+
+class SyncFollowed(_Followed):
+    """A followed body for threads."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the chunks as they come."""
+        self._follower.awaited()
+        try:
+            for chunk in self._inner:
+                self._follower.chunk(chunk)
+                yield chunk
+                self._follower.awaited()
+        except self.http.TransportError:
+            self._follower.broke()
+            raise
+        self._follower.complete()
+
+    def close(self) -> None:
+        """Close the inner body and end the slot, whatever happens."""
+        try:
+            self._inner.close()
+        finally:
+            self._follower.closed()
