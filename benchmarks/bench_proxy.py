@@ -1,17 +1,21 @@
 """What the sidecar costs as it comes, beside nginx and (where it is installed) LiteLLM, in one run.
 
-    python benchmarks/bench_proxy.py [--requests 20000] [--json result.json]
+    python benchmarks/bench_proxy.py [--requests 20000] [--json result.json] [--against CHECKOUT]
 
-All stand in front of the same upstream, which answers after 20 ms; one process each, the proxy
-under test pinned to one core, load and upstream to the other. penstock runs with its defaults,
-predictor and all. CPU is what the kernel charged the proxy (user and system) divided by the
-requests. Needs Linux and nginx (`apt-get install nginx-light`), a plain reverse proxy; without it
-there are no ratios. LiteLLM's command is looked for beside this Python and in `.venv-examples`.
+All stand in front of the same upstream, which answers after 20 ms; one process each, all proxies
+pinned to one core, load and upstream to the other, and their batches take turns: what else the
+machine does hits all alike. penstock runs with its defaults, predictor and all. CPU is what the
+kernel charged the proxy (user and system) divided by the requests. `aiohttp` is `bare_relay.py`:
+what the sidecar's libraries take when they do nothing but relay; the rest is penstock's. Needs
+Linux and nginx (`apt-get install nginx-light`), a plain reverse proxy; without it there are no
+ratios. LiteLLM's command is looked for beside this Python and in `.venv-examples`. `--against`
+adds the penstock of another checkout, to compare two versions in one run.
 """
 
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
@@ -58,6 +62,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EVENTS = 20
 REPLY_AFTER_S = 0.02  # all requests side by side: a server that answers at once does so in turns
 BATCHES = 10
+SLOWER = 20  # so many times fewer requests for LiteLLM
 LIMITS = {"cpu_ratio": 20.0, "stream_cpu_ratio": 6.0, "rss_mb": 90.0, "start_s": 1.0}
 
 
@@ -166,7 +171,7 @@ class Client(asyncio.Protocol):
 
 def _request(body: bytes) -> bytes:
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         b"accept: application/json\r\nuser-agent: bench/1\r\nauthorization: Bearer none\r\n"
         b"x-stainless-lang: python\r\ncontent-length: %d\r\n\r\n" % len(body)
     ) + body
@@ -206,8 +211,8 @@ def load(
 
 @dataclass
 class Measured:
-    cpu_us: float = 0.0
-    stream_cpu_us: float = 0.0
+    cpu_us: float = float("inf")
+    stream_cpu_us: float = float("inf")
     p50_ms: float = 0.0
     rss_mb: float = 0.0
     start_s: float = 0.0
@@ -231,13 +236,9 @@ def cpu_s(pids: list[int]) -> float:
 
 
 def cpu_us_per_request(port: int, pids: list[int], requests: int, *, stream: bool) -> float:
-    """Return the least of ten batches: neighbours on the machine only ever add."""
-    best = float("inf")
-    for _ in range(BATCHES):
-        before = cpu_s(pids)
-        load(port, requests=requests // BATCHES, stream=stream)
-        best = min(best, 1e6 * (cpu_s(pids) - before) / (requests // BATCHES))
-    return best
+    before = cpu_s(pids)
+    load(port, requests=requests, stream=stream)
+    return 1e6 * (cpu_s(pids) - before) / requests
 
 
 def rss_mb(pids: list[int]) -> float:
@@ -256,13 +257,17 @@ def _first_reply_s(port: int, begun: float) -> float:
                 if not data:
                     raise RuntimeError(f"no good first reply: {reply[:200]!r}")
                 reply += data
+            if not reply.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"no good first reply: {reply[:200]!r}")
             return time.perf_counter() - begun
         time.sleep(0.005)
     raise RuntimeError("the proxy did not start within 30 s")
 
 
 @contextlib.contextmanager
-def penstock(upstream: int, folder: Path) -> Iterator[tuple[int, list[int], float]]:
+def penstock(
+    upstream: int, folder: Path, source: Path = ROOT / "src"
+) -> Iterator[tuple[int, list[int], float]]:
     port = free_port()
     config = folder / "penstock.toml"
     config.write_text(
@@ -280,7 +285,25 @@ auth = "none"
     begun = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
+    )
+    try:
+        first_s = _first_reply_s(port, begun)
+        yield port, [process.pid], first_s
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextlib.contextmanager
+def bare_relay(upstream: int, folder: Path) -> Iterator[tuple[int, list[int], float]]:
+    port = free_port()
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "benchmarks" / "bare_relay.py"), str(port), str(upstream)],
         preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
     )
     try:
@@ -377,19 +400,32 @@ model_list:
 Proxy = Callable[[int, Path], contextlib.AbstractContextManager[tuple[int, list[int], float]]]
 
 
-def measure(proxy: Proxy, upstream: int, requests: int) -> Measured:
-    with tempfile.TemporaryDirectory() as folder:
-        with proxy(upstream, Path(folder)) as (port, pids, first_s):
-            found = Measured(start_s=first_s)
-            load(port, requests=500)
-            begun = time.perf_counter()
-            found.cpu_us = cpu_us_per_request(port, pids, requests, stream=False)
-            found.per_second = requests / (time.perf_counter() - begun)
-            found.stream_cpu_us = cpu_us_per_request(port, pids, requests // 10, stream=True)
+def measure(proxies: dict[str, Proxy], upstream: int, requests: int) -> dict[str, Measured]:
+    """Measure all in turns; of each the least batch, as neighbours on the machine only ever add."""
+    found: dict[str, Measured] = {}
+    with contextlib.ExitStack() as stack:
+        running: dict[str, tuple[int, list[int], int]] = {}
+        for name, proxy in proxies.items():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            port, pids, first_s = stack.enter_context(proxy(upstream, folder))
+            batch = requests // BATCHES // (SLOWER if name == "LiteLLM" else 1)
+            running[name] = port, pids, batch
+            found[name] = Measured(start_s=first_s)
+            load(port, requests=batch)
+        for _ in range(BATCHES):
+            for name, (port, pids, batch) in running.items():
+                m = found[name]
+                begun = time.perf_counter()
+                m.cpu_us = min(m.cpu_us, cpu_us_per_request(port, pids, batch, stream=False))
+                m.per_second = max(m.per_second, batch / (time.perf_counter() - begun))
+                few = max(32, batch // 10)
+                stream_us = cpu_us_per_request(port, pids, few, stream=True)
+                m.stream_cpu_us = min(m.stream_cpu_us, stream_us)
+        for name, (port, pids, _) in running.items():
             calm = load(port, requests=600, rate=200.0, lanes=8)
-            found.p50_ms = 1e3 * statistics.median(calm)
-            found.rss_mb = rss_mb(pids)
-            return found
+            found[name].p50_ms = 1e3 * statistics.median(calm)
+            found[name].rss_mb = rss_mb(pids)
+    return found
 
 
 PROXY_CORE = 0
@@ -399,6 +435,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--against", type=Path, help="another checkout, measured beside this one")
     parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.upstream:
@@ -414,17 +451,24 @@ def main() -> int:
     upstream = subprocess.Popen([sys.executable, __file__, "--upstream", str(port)])
     try:
         _first_reply_s(port, time.perf_counter())
-        results = {"penstock": measure(penstock, port, options.requests)}
-        if shutil.which("nginx"):
-            results["nginx"] = measure(nginx, port, options.requests)
-        else:
-            print("nginx is not installed (apt-get install nginx-light): no ratios")
-        if litellm_command():
-            results["LiteLLM"] = measure(litellm, port, options.requests // 20)
+        results = measure(_proxies(options.against), port, options.requests)
     finally:
         upstream.terminate()
         upstream.wait(10)
     return report(results, options.json)
+
+
+def _proxies(against: Path | None) -> dict[str, Proxy]:
+    found: dict[str, Proxy] = {"penstock": penstock, "aiohttp": bare_relay}
+    if against is not None:
+        found["against"] = functools.partial(penstock, source=against.resolve() / "src")
+    if shutil.which("nginx"):
+        found["nginx"] = nginx
+    else:
+        print("nginx is not installed (apt-get install nginx-light): no ratios")
+    if litellm_command():
+        found["LiteLLM"] = litellm
+    return found
 
 
 def report(results: dict[str, Measured], out: Path | None) -> int:
@@ -442,6 +486,11 @@ def report(results: dict[str, Measured], out: Path | None) -> int:
         checks["cpu_ratio"] = ours.cpu_us / theirs.cpu_us
         checks["stream_cpu_ratio"] = ours.stream_cpu_us / theirs.stream_cpu_us
         print(f"added median: {ours.p50_ms - theirs.p50_ms:+.2f} ms")
+        floor = results["aiohttp"]
+        print(
+            f"aiohttp alone: {floor.cpu_us / theirs.cpu_us:.1f} x nginx, "
+            f"streams {floor.stream_cpu_us / theirs.stream_cpu_us:.1f} x"
+        )
     worst = 0
     for name, value in checks.items():
         limit = LIMITS[name]
