@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.proxy import exchange, relaying
+from penstock.proxy import exchange, failures, streamed
 from penstock.wire import usage_tap
 from penstock.wire.endpoint import Kind
 from tests.proxy.sidecars import HELLO, call, in_front_of, sidecar
@@ -49,10 +49,10 @@ def _to(upstream: Scripted) -> str:
 @pytest.mark.parametrize(
     ("module", "name", "fault", "reader", "body"),
     [
-        (relaying, "usage_tap", lambda *_words, **_more: Broken(), "stream", EVENTS),
-        (relaying, "usage_tap", _broken, "stream", EVENTS),
-        (relaying, "verdict_of_reply", _broken, "reply", WHOLE),
-        (exchange, "meaning_of", _broken, "refusal", WHOLE),
+        (streamed, "usage_tap", lambda *_words, **_more: Broken(), "stream", EVENTS),
+        (streamed, "usage_tap", _broken, "stream", EVENTS),
+        (exchange, "verdict_of_reply", _broken, "reply", WHOLE),
+        (failures, "meaning_of", _broken, "refusal", WHOLE),
         (exchange, "limits_of", _broken, "limits", WHOLE),
     ],
     ids=["tap", "no tap", "verdict", "refusal", "limits"],

@@ -96,13 +96,13 @@ class EventCheck:
         return event
 
     def _completed(self, event: Completed) -> Completed:
-        output, prompt = event.output_tokens, event.prompt_tokens
-        if (
-            (output is None or (type(output) is int and 0 <= output <= LARGEST_COUNT))
-            and (prompt is None or (type(prompt) is int and 0 <= prompt <= LARGEST_COUNT))
-            and event.cached_tokens is None
-            and event.counted_input_tokens is None
-        ):
+        for count in (
+            event.output_tokens, event.prompt_tokens, event.cached_tokens,
+            event.counted_input_tokens,
+        ):  # fmt: skip
+            if count is not None and (type(count) is not int or not 0 <= count <= LARGEST_COUNT):
+                break
+        else:
             return event
         counts = {name: _count(getattr(event, name)) for name in _COUNTS}
         self.ignored += sum(

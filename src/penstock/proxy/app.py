@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import logging
 import traceback
-from collections.abc import Iterator
 
 from penstock.listener import Receive, Scope, Send
+from penstock.proxy.body_room import Held
 from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
@@ -87,52 +87,71 @@ class App:
             await send_answer(send, answer)
 
     async def _serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
-        sidecar = self._sidecar
-        endpoint = route.endpoint
-        if endpoint is None or not endpoint.scheduled:
-            sidecar.relayed += 1
-            try:
-                with self._gone_counted(_label(route)), sidecar.room.held() as held:
-                    status = await Relay(sidecar, route, scope, send).run(receive, held)
-            finally:
-                sidecar.relayed -= 1
-            self._count(_label(route), "", str(status))
-            return
-        check_method(scope["method"], endpoint.path, (endpoint.method,))
-        with contextlib.ExitStack() as room:
-            held = room.enter_context(sidecar.room.held())
-            with self._gone_counted(endpoint.path):
-                prepared = await sidecar.reader.prepare(
-                    endpoint, scope["headers"], receive, held, model=route.model
-                )
-            key = one(scope["headers"], b"idempotency-key")
-            if key is None or not sidecar.replays.keep_s:
-                await self._answer(prepared, scope, send)
+        """Answer a call to a known path; what it holds of its body is given back in the end."""
+        sidecar, endpoint = self._sidecar, route.endpoint
+        held = Held(sidecar.room)
+        try:
+            if endpoint is None or not endpoint.scheduled:
+                await self._relay(route, scope, receive, send, held)
                 return
-            await self._replay(key, prepared, route, scope, send, room)
+            if scope["method"] != endpoint.method:
+                check_method(scope["method"], endpoint.path, (endpoint.method,))
+            headers: list[Header] = scope["headers"]
+            try:
+                prepared = await sidecar.reader.prepare(
+                    endpoint, headers, receive, held, model=route.model
+                )
+            except asyncio.CancelledError:
+                self._count(endpoint.path, "", "gone")
+                raise
+            if sidecar.replays.keep_s:
+                key = one(headers, b"idempotency-key")
+                if key is not None:
+                    await self._replay(key, prepared, route, scope, send, held)
+                    return
+            progress = progress_of(headers, prepared, send)
+            query = scope["query_string"]
+            if progress is None:
+                exchange = Exchange(sidecar, prepared, headers, query, send)
+                await self._run(exchange, prepared, headers)
+                return
+            exchange = Exchange(sidecar, prepared, headers, query, progress.send)
+            async with progress.speaking(exchange.told):
+                await self._run(exchange, prepared, headers)
+        finally:
+            held.give_back()
+
+    async def _relay(
+        self, route: Route, scope: Scope, receive: Receive, send: Send, held: Held
+    ) -> None:
+        """Answer a call beside the scheduler."""
+        sidecar, label = self._sidecar, _label(route)
+        sidecar.relayed += 1
+        try:
+            status = await Relay(sidecar, route, scope, send).run(receive, held)
+        except asyncio.CancelledError:
+            self._count(label, "", "gone")
+            raise
+        finally:
+            sidecar.relayed -= 1
+        self._count(label, "", str(status))
 
     async def _run(self, exchange: Exchange, prepared: Prepared, headers: list[Header]) -> None:
         """Let the request wait for its slot, and relay its answer."""
-        arrived = self._sidecar.gate.driver.now()
+        now, metrics = self._sidecar.driver.now, self._sidecar.metrics
+        arrived = now()
         telemetry = self._sidecar.telemetry
         callers = None if telemetry is None else telemetry.enter(headers)
         try:
             await exchange.run()
         finally:
-            self._account(prepared, exchange, arrived)
+            name, outcome = prepared.spec.traffic_class or "", exchange.outcome
+            metrics.outcomes.add(name, outcome)
+            self._count(prepared.endpoint.path, name, str(exchange.status or "gone"))
+            if outcome == "completed":
+                metrics.duration.add(now() - arrived, name)
             if telemetry is not None and callers is not None:
                 telemetry.leave(callers)
-
-    async def _answer(self, prepared: Prepared, scope: Scope, send: Send) -> None:
-        headers, query = scope["headers"], scope["query_string"]
-        progress = progress_of(headers, prepared, send)
-        if progress is None:
-            exchange = Exchange(self._sidecar, prepared, headers, query, send)
-            await self._run(exchange, prepared, headers)
-            return
-        exchange = Exchange(self._sidecar, prepared, headers, query, progress.send)
-        async with progress.speaking(exchange.told):
-            await self._run(exchange, prepared, headers)
 
     async def _replay(
         self,
@@ -141,7 +160,7 @@ class App:
         route: Route,
         scope: Scope,
         send: Send,
-        room: contextlib.ExitStack,
+        held: Held,
     ) -> None:
         """Answer a call that has a key: as it was answered before, or as the one under way is."""
         replays, headers, query = self._sidecar.replays, scope["headers"], scope["query_string"]
@@ -154,41 +173,28 @@ class App:
             replay = replays.add(owner, key, digest)
             exchange = Exchange(self._sidecar, prepared, headers, query, replay.take)
             replay.told = exchange.told
-            rest = room.pop_all()  # the body is held until the call has ended, whoever leaves
+            kept = held.handed_over()  # until the call has ended, whoever leaves
 
             async def call() -> None:
-                with rest:
-                    try:
-                        await self._run(exchange, prepared, headers)
-                    except Exception as error:  # noqa: BLE001 - perhaps nobody listens any more
-                        await self._apologise(error, route, scope, replay.take)
+                try:
+                    await self._run(exchange, prepared, headers)
+                except Exception as error:  # noqa: BLE001 - perhaps nobody listens any more
+                    await self._apologise(error, route, scope, replay.take)
+                finally:
+                    kept.give_back()
 
             replays.start(owner, key, call())
-        with self._gone_counted(prepared.endpoint.path):
+        try:
             if progress is None:
                 await replay.play(send, again=again)
             else:
                 async with progress.speaking(replay.told):
                     await replay.play(progress.send, again=again)
+        except asyncio.CancelledError:
+            self._count(prepared.endpoint.path, "", "gone")
+            raise
         if again:
             self._count(prepared.endpoint.path, prepared.spec.traffic_class or "", "replayed")
-
-    @contextlib.contextmanager
-    def _gone_counted(self, label: str) -> Iterator[None]:
-        """Count a caller that goes away before its request is scheduled."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            self._count(label, "", "gone")
-            raise
-
-    def _account(self, prepared: Prepared, exchange: Exchange, arrived: float) -> None:
-        metrics = self._sidecar.metrics
-        name = prepared.spec.traffic_class or ""
-        metrics.outcomes.add(name, exchange.outcome)
-        self._count(prepared.endpoint.path, name, str(exchange.status or "gone"))
-        if exchange.outcome == "completed":
-            metrics.duration.add(self._sidecar.gate.driver.now() - arrived, name)
 
 
 _NO_WEBSOCKET = (

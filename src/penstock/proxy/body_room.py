@@ -1,8 +1,5 @@
 """How many bytes of callers' bodies are held in all: those that wait, and those under way."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from penstock.proxy.declined import Declined
 
 
@@ -35,6 +32,17 @@ class Held:
         room.used_bytes += size_bytes
         self.size_bytes += size_bytes
 
+    def handed_over(self) -> "Held":
+        """Return who holds it from now on."""
+        other = Held(self._room)
+        other.size_bytes, self.size_bytes = self.size_bytes, 0
+        return other
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        self._room.used_bytes -= self.size_bytes
+        self.size_bytes = 0
+
 
 class BodyRoom:
     """Counts the bytes of all requests."""
@@ -43,12 +51,3 @@ class BodyRoom:
         """Allow so many."""
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
-
-    @contextmanager
-    def held(self) -> Iterator[Held]:
-        """Give back in the end what was taken within."""
-        held = Held(self)
-        try:
-            yield held
-        finally:
-            self.used_bytes -= held.size_bytes

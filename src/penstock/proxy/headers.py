@@ -1,6 +1,7 @@
-"""Which headers travel on. Names are lower case throughout."""
+"""Which headers travel on, up and down. Names are lower case throughout."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 Header = tuple[bytes, bytes]
 
@@ -55,7 +56,10 @@ def upward(
             kept.append((name, value))
     if named:
         kept = [item for item in kept if item[0] not in named]
-    return [(name.decode("ascii"), _text(value)) for name, value in kept]
+    try:
+        return [(name.decode(), value.decode()) for name, value in kept]
+    except UnicodeDecodeError:
+        return [(name.decode("ascii"), _text(value)) for name, value in kept]
 
 
 def without_trace(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -69,6 +73,67 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+@dataclass(slots=True)
+class Downward:
+    """An upstream's headers, read in one pass, as every answer pays for it.
+
+    Attributes:
+        kept: what goes back to the caller; nobody else's `x-penstock-*` gets through.
+        is_stream: whether server-sent events follow.
+        states_limits: whether rate-limit headers may be among them.
+        encoding: how the body is compressed; empty if it is not.
+
+    """
+
+    kept: list[Header]
+    is_stream: bool
+    states_limits: bool
+    encoding: str
+
+
+def downward(headers: list[Header]) -> Downward:
+    """Return an upstream's headers as they go back, and what the relay wants to know of them."""
+    is_stream = states_limits = False
+    encoding = ""
+    kept: list[Header] = []
+    named: frozenset[bytes] | None = None
+    for item in headers:
+        name, value = item
+        if name in HOP_BY_HOP:
+            if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+                named = listed(value)
+            continue
+        if name == b"content-type":
+            is_stream = value.startswith(b"text/event-stream")
+        elif name == b"content-encoding":
+            encoding = value.decode("latin-1").lower()
+        elif b"ratelimit" in name:
+            states_limits = True
+        elif name.startswith(b"x-penstock-"):
+            continue
+        kept.append(item)
+    if named:
+        kept = [item for item in kept if item[0] not in named]
+    return Downward(kept, is_stream, states_limits, encoding)
+
+
+def text_headers(headers: list[Header]) -> dict[str, str]:
+    """Return headers as text, for the wire readers; the first of several counts."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return found
+
+
+def our_headers(id_: str, decision: str, queued_s: float) -> list[Header]:
+    """Return what penstock says on every scheduled answer."""
+    return [
+        (b"x-penstock-id", id_.encode()),
+        (b"x-penstock-decision", decision.encode()),
+        (b"x-penstock-queue-ms", b"%d" % round(queued_s * 1000)),
+    ]
 
 
 def listed(value: bytes) -> frozenset[bytes]:

@@ -17,8 +17,8 @@ from penstock.calls.relayed import NEVER, under
 from penstock.listener import Receive, Scope
 from penstock.proxy.body_room import Held
 from penstock.proxy.declined import Declined, check_method
-from penstock.proxy.headers import Header, credential, one, upward
-from penstock.proxy.reply import Send, read_headers
+from penstock.proxy.headers import Header, credential, downward, one, upward
+from penstock.proxy.reply import Send
 from penstock.proxy.routes import Route
 from penstock.proxy.routing import fits, serves
 from penstock.proxy.upstream.client import UpstreamClient
@@ -200,7 +200,7 @@ class Relay:
 
     async def _pass_on(self, answer: Answer, link: UpstreamClient, call: _Call) -> int:
         """Relay an answer as it comes, and learn who holds what."""
-        seen = read_headers(answer.headers)
+        seen = downward(answer.headers)
         kept: list[bytes] = []
         size = 0
         head = {"type": "http.response.start", "status": answer.status, "headers": seen.kept}

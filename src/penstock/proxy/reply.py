@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.proxy.headers import HOP_BY_HOP, Header, listed
+from penstock.proxy.headers import Header, text_headers
 from penstock.wire.errors import MAX_RETRY_AFTER_S, Answer
 from penstock.wire.waits import retry_after_s
 
@@ -37,67 +37,6 @@ async def send_answer(send: Send, answer: Answer, extra: Mapping[str, str] | Non
     headers = [(k.encode(), v.encode("latin-1")) for k, v in answer.headers.items()]
     headers += [(k.encode(), v.encode("latin-1")) for k, v in (extra or {}).items()]
     await send_whole(send, answer.status, headers, answer.body)
-
-
-def our_headers(id_: str, decision: str, queued_s: float) -> list[Header]:
-    """Return what penstock says on every scheduled answer."""
-    return [
-        (b"x-penstock-id", id_.encode()),
-        (b"x-penstock-decision", decision.encode()),
-        (b"x-penstock-queue-ms", b"%d" % round(queued_s * 1000)),
-    ]
-
-
-def text_headers(headers: list[Header]) -> dict[str, str]:
-    """Return headers as text, for the wire readers; the first of several counts."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-    return found
-
-
-@dataclass(slots=True)
-class Read:
-    """An upstream's headers, read in one pass, as every answer pays for it.
-
-    Attributes:
-        kept: what goes back to the caller; nobody else's `x-penstock-*` gets through.
-        is_stream: whether server-sent events follow.
-        states_limits: whether rate-limit headers may be among them.
-        encoding: how the body is compressed; empty if it is not.
-
-    """
-
-    kept: list[Header]
-    is_stream: bool
-    states_limits: bool
-    encoding: str
-
-
-def read_headers(headers: list[Header]) -> Read:
-    """Return what the relay wants to know of an answer's headers."""
-    is_stream = states_limits = False
-    encoding = ""
-    kept: list[Header] = []
-    named: frozenset[bytes] | None = None
-    for item in headers:
-        name, value = item
-        if name in HOP_BY_HOP:
-            if name == b"connection" and value.lower() not in (b"keep-alive", b"close"):
-                named = listed(value)
-            continue
-        if name == b"content-type":
-            is_stream = value.startswith(b"text/event-stream")
-        elif name == b"content-encoding":
-            encoding = value.decode("latin-1").lower()
-        elif b"ratelimit" in name:
-            states_limits = True
-        elif name.startswith(b"x-penstock-"):
-            continue
-        kept.append(item)
-    if named:
-        kept = [item for item in kept if item[0] not in named]
-    return Read(kept, is_stream, states_limits, encoding)
 
 
 def without_advice(kept: Kept) -> Kept:

@@ -11,7 +11,7 @@ from penstock.calls.estimate import Predictor, capped
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
 from penstock.calls.form import FormError, form_of, is_form
-from penstock.calls.hints import HintError, Hints, hints_of
+from penstock.calls.hints import HintError, hints_of
 from penstock.calls.references import may_refer, references_of
 from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
@@ -19,7 +19,7 @@ from penstock.listener import Message, Receive
 from penstock.proxy.body_room import Held
 from penstock.proxy.callers import Callers, account_of
 from penstock.proxy.declined import Declined
-from penstock.proxy.headers import Header, credential, one
+from penstock.proxy.headers import Header, credential
 from penstock.proxy.holders import Holders
 from penstock.proxy.listening import Patience
 from penstock.proxy.rename import with_model
@@ -27,8 +27,12 @@ from penstock.proxy.routing import Routing, Target
 from penstock.wire import jsonio
 from penstock.wire.encoding import EncodingError, unpacked
 
+Head = dict[bytes, bytes]
+"""A request's headers by name."""
+_JSON = b"application/json"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)  # not frozen: one is made a request, and freezing is most of the cost
 class Body:
     """A request's body.
 
@@ -143,7 +147,7 @@ class RequestReader:
             Declined: with the status that fits.
 
         """
-        return (await self._body(headers, receive, held)).plain
+        return (await self._body(dict(reversed(headers)), receive, held)).plain
 
     async def prepare(
         self,
@@ -169,9 +173,13 @@ class RequestReader:
         """
         callers = self._callers
         rights = callers.identify(headers)
-        hints = _hints(headers)
-        body = await self._body(headers, receive, held)
-        parsed = _parsed(headers, body.plain)
+        try:
+            hints = hints_of(headers)
+        except HintError as error:
+            raise Declined(400, "invalid_header", f"{error}") from None
+        head = dict(reversed(headers))  # the first of several counts
+        body = await self._body(head, receive, held)
+        parsed = _parsed(head, body.plain)
         if model and "model" not in parsed and not body.packed:
             parsed["model"] = model
             named = with_model(body.plain, model)
@@ -202,7 +210,7 @@ class RequestReader:
             body,
             treatment.deadline_s,
             facts.streams,
-            _repeatable(headers),
+            _repeatable(head),
             tuple(refers),
         )
 
@@ -222,9 +230,9 @@ class RequestReader:
             )
         return target
 
-    async def _body(self, headers: list[Header], receive: Receive, held: Held) -> Body:
-        sent = await self._received(headers, receive, held)
-        encoding = one(headers, b"content-encoding")
+    async def _body(self, head: Head, receive: Receive, held: Held) -> Body:
+        sent = await self._received(head, receive, held)
+        encoding = head.get(b"content-encoding")
         if encoding is None:
             return Body(sent, sent)
         try:
@@ -241,8 +249,8 @@ class RequestReader:
             ) from None
         return Body(sent, plain)
 
-    async def _received(self, headers: list[Header], receive: Receive, held: Held) -> bytes:
-        stated = one(headers, b"content-length")
+    async def _received(self, head: Head, receive: Receive, held: Held) -> bytes:
+        stated = head.get(b"content-length")
         # The server has checked its form: digits only.
         if stated is not None and int(stated) > self._max_body_bytes:
             raise self._too_large()
@@ -252,7 +260,6 @@ class RequestReader:
         if task is None:
             raise RuntimeError("an ASGI application runs in a task: which server is this?")
         self._patience.begin(task)
-        late = False
         try:
             message = await receive()
             body: bytes = (
@@ -263,17 +270,17 @@ class RequestReader:
         except ValueError:
             raise Declined(400, "invalid_body", "The request's body is framed wrongly.") from None
         except asyncio.CancelledError:
-            late = self._patience.end(task)
-            if not late:
+            if not self._patience.end(task):
                 raise
             task.uncancel()
+            text = "The request's body did not arrive in time."
+            raise Declined(408, "body_timeout", text) from None
         finally:
             self._patience.end(task)
-        if late:
-            raise Declined(408, "body_timeout", "The request's body did not arrive in time.")
         if len(body) > self._max_body_bytes:
             raise self._too_large()
-        held.take(max(0, len(body) - held.size_bytes))
+        if len(body) > held.size_bytes:
+            held.take(len(body) - held.size_bytes)
         return body
 
     async def _pieces(self, message: Message, receive: Receive, held: Held) -> bytes:
@@ -307,16 +314,16 @@ def _model_of(facts: Facts) -> str:
     return facts.model
 
 
-def _repeatable(headers: list[Header]) -> bool:
+def _repeatable(head: Head) -> bool:
     """Return whether the caller marked the request as one that may be sent twice."""
-    if one(headers, b"x-penstock-safe-to-repeat") == b"true":
+    if head.get(b"x-penstock-safe-to-repeat") == b"true":
         return True
-    return bool(one(headers, b"idempotency-key"))
+    return bool(head.get(b"idempotency-key"))
 
 
-def _parsed(headers: list[Header], body: bytes) -> dict[str, Any]:
-    kind = one(headers, b"content-type")
-    if kind is not None and is_form(text := kind.decode("latin-1")):
+def _parsed(head: Head, body: bytes) -> dict[str, Any]:
+    kind = head.get(b"content-type")
+    if kind is not None and kind != _JSON and is_form(text := kind.decode("latin-1")):
         try:
             return form_of(text, body)
         except FormError as error:
@@ -330,10 +337,3 @@ def _parsed(headers: list[Header], body: bytes) -> dict[str, Any]:
     if type(parsed) is not dict:
         raise Declined(400, "invalid_json", "The body must be a JSON object.")
     return parsed
-
-
-def _hints(headers: list[Header]) -> Hints:
-    try:
-        return hints_of(headers)
-    except HintError as error:
-        raise Declined(400, "invalid_header", f"{error}") from None

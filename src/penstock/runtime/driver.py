@@ -373,13 +373,10 @@ class Driver:
                 self._holding.discard(event.request_id)
                 if not isinstance(event, _ATTEMPTS) or not event.retryable:
                     self._waiters.pop(event.request_id, None)
-        observers = self.observers
-        for observer in observers:
-            self._show(observer.event, now, event)
+        self._show_event(now, event)
         first = True
         for action in self._core.handle(event, now=now):
-            for observer in observers:
-                self._show(observer.action, now, action)
+            self._show_action(now, action)
             if not isinstance(action, WindowMoved):
                 self._deliver(action, first=first)
                 first = False
@@ -404,11 +401,19 @@ class Driver:
             self._waiters.pop(request_id, None)
             self._inbox.append(Cancelled(request_id))
 
-    def _show(self, look: Any, now: float, what: Event | Action) -> None:
-        try:
-            look(now, what)
-        except Exception:
-            logger.exception("an observer failed on %s", type(what).__name__)
+    def _show_event(self, now: float, event: Event) -> None:
+        for observer in self.observers:
+            try:
+                observer.event(now, event)
+            except Exception:
+                logger.exception("an observer failed on %s", type(event).__name__)
+
+    def _show_action(self, now: float, action: Action) -> None:
+        for observer in self.observers:
+            try:
+                observer.action(now, action)
+            except Exception:
+                logger.exception("an observer failed on %s", type(action).__name__)
 
     def _report(self, event: Event | _Tick, problem: Exception) -> None:
         """Tell the one whom the failed event was about; the log, if there is none."""

@@ -72,12 +72,10 @@ class Gate:
             Refused: the scheduler says no.
 
         """
-        slot = self.prepare(spec)
-        await slot._submit()  # noqa: SLF001 - the gate is the only one who submits
-        return slot
+        return await self.prepare(spec).__aenter__()
 
     def prepare(self, spec: RequestSpec) -> Slot:
-        """Return the slot that `enter` would wait for, with its id; it is not submitted yet."""
+        """Return a slot with its id; entered as a context, it is waited for and given back."""
         return Slot(self.driver, self.factory, spec, self._chance)
 
     def renew(self) -> None:
@@ -90,28 +88,20 @@ class Gate:
 
 
 class Admission:
-    """The context of one `Gate.admit`; used once.
+    """The context of one `Gate.admit`; used once."""
 
-    Attributes:
-        waits_for: the slot, from entry on, which has an id before it is held.
-
-    """
-
-    __slots__ = ("_gate", "_slot", "_spec", "waits_for")
+    __slots__ = ("_gate", "_slot", "_spec")
 
     def __init__(self, gate: Gate, spec: RequestSpec) -> None:
         """Nothing is submitted until it is entered."""
         self._gate = gate
         self._spec = spec
         self._slot: Slot | None = None
-        self.waits_for: Slot | None = None
 
     async def __aenter__(self) -> Slot:
         """Wait for the slot."""
-        self.waits_for = slot = self._gate.prepare(self._spec)
-        await slot._submit()  # noqa: SLF001 - as in `Gate.enter`
-        self._slot = slot
-        return slot
+        self._slot = await self._gate.enter(self._spec)
+        return self._slot
 
     async def __aexit__(
         self,

@@ -95,9 +95,14 @@ def usage_of(usage: Usage | None, guard: Guard) -> Usage:
     if not isinstance(usage, Usage):
         guard.hook_failed("usage", "a slot was settled with what is no penstock.Usage", usage)
         return _UNKNOWN
-    counts = {name: _count(getattr(usage, name), guard) for name in _COUNTS}
-    if all(type(getattr(usage, name)) is type(count) for name, count in counts.items()):
+    for count in (
+        usage.output_tokens, usage.prompt_tokens, usage.cached_tokens, usage.counted_input_tokens,
+    ):  # fmt: skip
+        if count is not None and (type(count) is not int or not 0 <= count <= MOST_TOKENS):
+            break
+    else:
         return usage
+    counts = {name: _count(getattr(usage, name), guard) for name in _COUNTS}
     return replace(usage, **counts)  # type: ignore[arg-type]
 
 

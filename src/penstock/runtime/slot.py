@@ -3,7 +3,8 @@
 import math
 import random
 from collections.abc import Mapping
-from typing import NoReturn
+from types import TracebackType
+from typing import NoReturn, Self
 
 from penstock.calls.factory import RequestFactory
 from penstock.calls.spec import RequestSpec
@@ -304,10 +305,26 @@ class Slot(Hold):
         self._broken(upstream_fault=upstream_fault, reached=reached)
         await self._next_word()
 
-    async def _submit(self) -> None:
+    async def __aenter__(self) -> Self:
+        """Submit the request and wait until it may be sent.
+
+        Raises:
+            Refused: the scheduler says no.
+
+        """
         self._waiter = AsyncWaiter()
         self.driver.submit(self.request, self._waiter)
         await self._next_word()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the slot back, by what happened; there is no await here to be cancelled at."""
+        self.leave(error)
 
     async def _next_word(self) -> None:
         try:

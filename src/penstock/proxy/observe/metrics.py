@@ -1,7 +1,9 @@
 """What the sidecar counts. Labels here come from the configuration or from us, not from callers."""
 
 from penstock.core.events import Action, Defer, Dispatch, Reject, WindowMoved
+from penstock.core.model import Request
 from penstock.proxy.observe.tally import Spread, Tally
+from penstock.wire.usage import Usage
 
 SECONDS = (
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
@@ -65,6 +67,14 @@ class Metrics:
     def spreads(self) -> tuple[Spread, ...]:
         """All histograms."""
         return (self.queue, self.first_token, self.duration)
+
+    def settled(self, request: Request, usage: Usage) -> None:
+        """Count what a complete reply took."""
+        self.usage.add(usage.source)
+        if usage.output_tokens is not None:
+            name = request.traffic_class
+            self.tokens.add(name, "real", by=usage.output_tokens)
+            self.tokens.add(name, "predicted", by=request.cost_tokens)
 
     def action(self, now: float, action: Action) -> None:
         """Count a decision."""

@@ -1,1 +1,1 @@
-"""The way up: a small HTTP/1.1 client made for relaying bytes as they are."""
+"""The way up: aiohttp's client, told to relay bytes as they are."""

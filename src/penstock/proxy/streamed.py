@@ -1,0 +1,159 @@
+"""A good answer that is relayed as it comes, and read along for its first token, usage and end."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from penstock.proxy.failures import NotGoodError, Parts
+from penstock.proxy.headers import Downward, our_headers
+from penstock.proxy.reply import Send
+from penstock.proxy.upstream.errors import ResetError, UpstreamError
+from penstock.proxy.upstream.http import Answer
+from penstock.runtime.slot import Slot
+from penstock.wire.endpoint import Kind
+from penstock.wire.refusal import RELAY, Meaning, Relay, meaning_of_error
+from penstock.wire.usage import UNKNOWN
+from penstock.wire.usage_tap import Unread, UsageTap, usage_tap
+from penstock.wire.verdict import Verdict
+
+OPENING_BYTES, OPENING_S = 1 << 16, 1.0
+"""A stream is held back until its first content, so that a refusal at its beginning can be tried
+again, but no further and, from its first byte, no longer: then keep-alives go through."""
+
+COMPLETE, BROKEN_MIDWAY, CALLER_ERROR = "complete", "broken_midway", "caller_error"
+
+
+class Streamed:
+    """Relays one answer piece by piece."""
+
+    __slots__ = (
+        "_answer", "_kind", "_learn", "_parts", "_seen", "_send", "_sent_at", "_slot", "_tap",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        parts: Parts,
+        send: Send,
+        slot: Slot,
+        answer: Answer,
+        seen: Downward,
+        kind: Kind,
+        sent_at: float,
+        learn: Callable[[bytes], None] | None,
+    ) -> None:
+        """Relay to `send`; `learn` is told the reply's beginning once it is good."""
+        self._parts = parts
+        self._send = send
+        self._slot = slot
+        self._answer = answer
+        self._seen = seen
+        self._kind = kind
+        self._sent_at = sent_at
+        self._learn = learn
+        self._tap: UsageTap = Unread()
+
+    async def run(self, data: bytes, *, is_stream: bool) -> str:
+        """Relay the answer, of which `data` has come; return how the attempt ended.
+
+        Args:
+            data: the answer's first bytes.
+            is_stream: whether it is a stream of events; else a reply that is too large, too slow
+                or too loud to be held.
+
+        Raises:
+            UpstreamError: it broke before anything was relayed.
+            NotGoodError: it begins with a refusal; nothing was relayed.
+
+        """
+        unread: UsageTap = Unread()
+        self._tap = self._parts.guard.run(
+            "stream",
+            lambda: usage_tap(self._kind, self._seen.encoding, is_stream=is_stream),
+            unread,
+        )
+        self._feed(data)
+        if is_stream:
+            data = await self._opening(data)
+        return await self._pass_on(data)
+
+    async def _opening(self, data: bytes) -> bytes:
+        """Return the stream up to its first content, held back so far."""
+        answer = self._answer
+        until = asyncio.get_running_loop().time() + OPENING_S
+        while self._still_opening() and len(data) < OPENING_BYTES:
+            try:
+                async with asyncio.timeout_at(until):
+                    piece = await answer.chunk()
+            except TimeoutError:
+                break
+            self._feed(piece)
+            data += piece
+        tap = self._tap
+        if tap.error is not None and not tap.started:
+            meaning = self._meaning(tap.error)
+            if not isinstance(meaning, Relay):
+                verdict = Verdict(meaning, "begins its stream with an error", has_error=True)
+                raise NotGoodError(verdict, data)
+        elif answer.complete and not tap.whole:
+            raise ResetError("the upstream ended its stream without an end mark")
+        return data
+
+    def _still_opening(self) -> bool:
+        tap = self._tap
+        return not (self._answer.complete or tap.started or tap.finished or tap.error is not None)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._tap.feed(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go through
+            self._parts.guard.caught("stream", error)
+            self._tap = Unread()
+
+    async def _pass_on(self, data: bytes) -> str:
+        """Relay as it comes, `data` first, which the tap has read already."""
+        send, slot, answer = self._send, self._slot, self._answer
+        headers = self._seen.kept + our_headers(slot.id, "dispatched", slot.queued_s)
+        if self._learn is not None:
+            self._learn(data)
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        begun = False
+        try:
+            while data:
+                if not begun and self._tap.started:
+                    begun = True
+                    slot.first_token()
+                    took_s = self._parts.gate.driver.now() - self._sent_at
+                    self._parts.metrics.first_token.add(took_s, slot.upstream)
+                if answer.complete:
+                    break
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                data = await answer.chunk()
+                self._feed(data)
+        except UpstreamError:
+            # The caller must see that it is cut: the connection is closed without an end mark.
+            slot.fail(upstream_fault=True)
+            return BROKEN_MIDWAY
+        return await self._end(data)
+
+    async def _end(self, data: bytes) -> str:
+        """Relay the last bytes of a reply that the upstream has ended, and judge it."""
+        how, tap, slot = COMPLETE, self._tap, self._slot
+        whole = self._parts.guard.run("reply", lambda: tap.whole, otherwise=True)
+        if tap.error is not None:
+            meaning = self._meaning(tap.error)
+            slot.end_midway(meaning)
+            how = CALLER_ERROR if isinstance(meaning, Relay) else BROKEN_MIDWAY
+        elif whole:
+            usage = self._parts.guard.run("reply", tap.usage, UNKNOWN)
+            self._parts.metrics.settled(slot.request, usage)
+            slot.settle(usage)
+        else:  # cut, as above, though the upstream calls it an end
+            slot.fail(upstream_fault=True)
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            return BROKEN_MIDWAY
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        return how
+
+    def _meaning(self, error: dict[str, Any]) -> Meaning:
+        otherwise: Meaning = RELAY
+        return self._parts.guard.run("refusal", lambda: meaning_of_error(error), otherwise)
