@@ -171,8 +171,9 @@ class Client(asyncio.Protocol):
 
 def _request(body: bytes) -> bytes:
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-        b"accept: application/json\r\nuser-agent: bench/1\r\nauthorization: Bearer none\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+        b"content-type: application/json\r\naccept: application/json\r\n"
+        b"user-agent: bench/1\r\nauthorization: Bearer none\r\n"
         b"x-stainless-lang: python\r\ncontent-length: %d\r\n\r\n" % len(body)
     ) + body
 

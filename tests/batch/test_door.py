@@ -113,6 +113,23 @@ def test_the_class_at_the_sidecar_is_batch_if_none_is_named(tmp_path: Path) -> N
     assert there.headers[0]["x-penstock-class"] == "batch"
 
 
+def test_a_sidecar_that_names_no_classes_takes_a_batch(tmp_path: Path) -> None:
+    with provider() as there:
+        config = f"""
+        [server]
+        port = 0
+        [admin]
+        enabled = false
+        [[upstreams]]
+        base_url = "{there.url}/v1"
+        auth = "none"
+        """
+        with sidecar(config) as proxy:
+            result = run(batch_file(tmp_path, 3), proxy.url, "--sidecar")
+    assert result.exit_code == 0, result.output
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+
+
 def test_without_a_sidecar_the_provider_is_told_no_hint(tmp_path: Path) -> None:
     with provider() as there:
         assert run(batch_file(tmp_path, 1), there.url, "--deadline", "10m").exit_code == 0

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from penstock.cli.group import group
 from penstock.errors import ConfigError
+from penstock.proxy.browsers import BrowserGuard
 from penstock.proxy.config import loads
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import SidecarThread, call, eventually, in_front_of, sidecar
@@ -79,6 +80,26 @@ def test_configured_names_and_pages_may(mock: MockServer) -> None:
             assert _status(port, path, host="cluster.local") == 421
             assert _status(port, path, host="localhost", origin="https://app.example.org") == 200
             assert _status(port, path, host="localhost", origin="https://app.example.com") == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "line"),
+    [
+        ("penstock.internal:8790", 'hosts = ["penstock.internal"] in [server]'),
+        ('a"]\nkeys', 'hosts = ["NAME"] in [server]'),
+    ],
+)
+def test_a_refused_name_is_told_the_line_that_would_allow_it(host: str, line: str) -> None:
+    guard = BrowserGuard(_nobody, "server", "127.0.0.1", (), ())
+
+    refused = guard.refusal([(b"host", host.encode())])
+
+    assert refused is not None
+    assert line in refused[2]
+
+
+async def _nobody(*_words: object) -> None:
+    raise AssertionError("what is refused reaches nobody")
 
 
 def test_with_a_token_every_page_but_the_probes_asks_for_it(mock: MockServer) -> None:

@@ -29,7 +29,7 @@ def errors(text: str, **env: str) -> list[str]:
 def test_one_line_is_enough() -> None:
     loaded = loads(LEAST, env={})
 
-    assert [c.name for c in loaded.settings.classes] == ["interactive", "heavy"]
+    assert [c.name for c in loaded.settings.classes] == ["interactive", "heavy", "batch"]
     assert loaded.settings.upstreams[0].limits.requests_per_min == math.inf
     assert loaded.config.server.drain_grace_s == 600
     assert loaded.config.admin.host == "127.0.0.1"

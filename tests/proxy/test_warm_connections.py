@@ -97,7 +97,7 @@ class Chatty(Scripted):
         super().__init__([])
         self.extra = extra
         self.later = later
-        self.answered = 0
+        self.answered = self.said_more = 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -113,6 +113,8 @@ class Chatty(Scripted):
                     await writer.drain()
                     await asyncio.sleep(0.01)
                     writer.write(self.extra)
+                    await writer.drain()
+                    self.said_more += 1
                 else:
                     writer.write(answer + self.extra)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -137,8 +139,9 @@ async def test_bytes_that_answer_no_request_never_reach_another_caller(
                     continue
                 assert await answer.chunk() == b'{"mine": %d}' % number
                 answer.close()
-                if later:
-                    await asyncio.sleep(0.03)  # the extra bytes come while nothing is asked
+                while later and upstream.said_more < number:  # while nothing is asked
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # the loop reads what has come
         finally:
             await client.close()
 

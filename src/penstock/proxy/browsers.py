@@ -6,6 +6,7 @@ Callers that are no browsers send no `Origin`, and in `Host` what they were conf
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 
 from penstock.listener import Application, Receive, Scope, Send
@@ -15,6 +16,7 @@ from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
 
 MOST_REMEMBERED = 64
+_NAME = re.compile(r"[a-z0-9._-]{1,253}\Z")
 
 
 class BrowserGuard:
@@ -49,13 +51,14 @@ class BrowserGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse one request."""
-        wrong = self._wrong(scope["headers"])
+        wrong = self.refusal(scope["headers"])
         if wrong is None:
             await self.application(scope, receive, send)
             return
         await send_answer(send, error_answer(Vendor.OPENAI, *wrong))
 
-    def _wrong(self, headers: Iterable[Header]) -> tuple[int, str, str] | None:
+    def refusal(self, headers: Iterable[Header]) -> tuple[int, str, str] | None:
+        """Return status, code and text for what is not allowed; None for what passes."""
         host, origin = b"", None
         for name, value in headers:
             if name == b"host":
@@ -65,8 +68,9 @@ class BrowserGuard:
                         421,
                         "unknown_host",
                         (
-                            "This host name is not penstock's: call it by IP address or as "
-                            f"localhost, or list the name as {self._table}.hosts."
+                            f"This host name is not penstock's. Its operator allows it by "
+                            f"{self._line(value)} in [{self._table}] of the configuration; an IP "
+                            "address and localhost are always allowed."
                         ),
                     )
             elif name == b"origin":
@@ -89,6 +93,12 @@ class BrowserGuard:
                 f"{self._table}.origins in its configuration would allow them."
             ),
         )
+
+    @staticmethod
+    def _line(host: bytes) -> str:
+        """Return what the configuration has to say for this name to be allowed."""
+        name = _without_port(host.decode("latin-1").lower())
+        return f'hosts = ["{name if _NAME.match(name) else "NAME"}"]'
 
     def _is_ours(self, value: bytes) -> bool:
         name = _without_port(value.decode("latin-1").lower())

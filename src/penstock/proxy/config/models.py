@@ -502,6 +502,7 @@ class Config(Table):
         (
             ClassTable(name="interactive", weight=4.0, buckets=("short",)),
             ClassTable(name="heavy", buckets=("medium", "long", "xlong")),
+            ClassTable(name="batch"),  # what `penstock batch --sidecar` asks for
         ),
         min_length=1,
     )
