@@ -12,7 +12,7 @@ import pytest
 
 from penstock.proxy.observe.metrics import Metrics
 from penstock.sim.mock.server import MockServer
-from tests.proxy.sidecars import HELLO, call, in_front_of, sidecar
+from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
 from tests.proxy.test_relay import scripted
 from tests.proxy.test_spent_accounts import SPENT
 from tests.telemetry.collector import collecting
@@ -55,6 +55,8 @@ enabled = true
             for more in ({}, {"stream": True}, {"max_tokens": "many"}):
                 call(running.port, body={**HELLO, **more})
             assert call(running.port, body={**HELLO, "model": "spent"}).status == 429
+            # The predictor learns from replies in a thread of its own.
+            eventually(lambda: "penstock_predictor_p90_coverage" in running.metrics())
             yield running.metrics()
 
 

@@ -79,6 +79,7 @@ def test_the_callers_trace_goes_through_to_the_provider(
         eventually(lambda: len(collector.named("chat m")) == 2)
         eventually(lambda: len(collector.named("penstock.attempt")) == 3)
         eventually(lambda: "penstock.window" in collector.metrics)
+        eventually(lambda: "penstock.queue.duration" in collector.metrics)
 
     ours, apart = sorted(collector.named("chat m"), key=lambda s: s.start_time_unix_nano)
     assert ours.trace_id.hex() == TRACE

@@ -2,12 +2,12 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import (
     CallbackOptions,
-    Histogram,
     Meter,
     MeterProvider,
     Observation,
@@ -25,6 +25,17 @@ from penstock.telemetry.conventions import (
 
 Labels = Mapping[str, str | int]
 _Key = tuple[tuple[str, str | int], ...]
+
+
+class Recorder(Protocol):
+    """A histogram, the SDK's or ours."""
+
+    def record(self, amount: float, attributes: Labels, /) -> None:
+        """Count a value."""
+        ...
+
+
+Make = Callable[[str, str, str, tuple[float, ...]], Recorder]
 
 
 class Sums:
@@ -60,12 +71,12 @@ class Sums:
 class Instruments:
     """The instruments of one meter provider, shared by all that report to it."""
 
-    def __init__(self, meter: Meter, names: Opted) -> None:
-        """Make them."""
+    def __init__(self, meter: Meter, names: Opted, make: "Make | None" = None) -> None:
+        """Make them; histograms by `make`, or by the meter."""
         self._meter = meter
         self._names = names
-        self._spans_of_time: dict[str, Histogram] = {}
-        self._token_counts: dict[str, Histogram] = {}
+        self._make = make or _of_sdk(meter)
+        self.histograms: dict[str, Recorder] = {}
         self.queue = self._seconds("penstock.queue.duration", "From arrival to first dispatch.")
         self.attempts = self._counter("penstock.attempts", "{attempt}", "Attempts, by their end.")
         self.refusals = self._counter("penstock.refusals", "{request}", "Requests refused here.")
@@ -142,24 +153,16 @@ class Instruments:
         if self._names.new and group != "operation":
             yield f"gen_ai.client.{group}.{what}"
 
-    def _seconds(self, name: str, text: str) -> Histogram:
-        found = self._spans_of_time.get(name)
-        if found is None:
-            found = self._spans_of_time[name] = self._meter.create_histogram(
-                name, "s", text, explicit_bucket_boundaries_advisory=SECONDS
-            )
-        return found
+    def _seconds(self, name: str, text: str) -> Recorder:
+        return self.histograms.get(name) or self._made(name, "s", text, SECONDS)
 
-    def _tokens(self, name: str) -> Histogram:
-        found = self._token_counts.get(name)
-        if found is None:
-            found = self._token_counts[name] = self._meter.create_histogram(
-                name,
-                "{token}",
-                "Tokens of one operation.",
-                explicit_bucket_boundaries_advisory=TOKENS,
-            )
-        return found
+    def _tokens(self, name: str) -> Recorder:
+        found = self.histograms.get(name)
+        return found or self._made(name, "{token}", "Tokens of one operation.", TOKENS)
+
+    def _made(self, name: str, unit: str, text: str, bounds: tuple[float, ...]) -> Recorder:
+        made = self._make(name, unit, text, bounds)
+        return self.histograms.setdefault(name, made)
 
     def _counter(self, name: str, unit: str, text: str) -> Sums:
         sums = Sums()
@@ -175,9 +178,16 @@ class Instruments:
 _MADE: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
 
 
-def instruments_of(provider: MeterProvider, names: Opted) -> Instruments:
+def instruments_of(provider: MeterProvider, names: Opted, make: Make | None = None) -> Instruments:
     """Return the provider's instruments; an SDK keeps one callback of an instrument's name."""
     found = _MADE.get(provider)
     if found is None:
-        found = _MADE[provider] = Instruments(provider.get_meter("penstock"), names)
+        found = _MADE[provider] = Instruments(provider.get_meter("penstock"), names, make)
     return found
+
+
+def _of_sdk(meter: Meter) -> Make:
+    def make(name: str, unit: str, text: str, bounds: tuple[float, ...]) -> Recorder:
+        return meter.create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=bounds)
+
+    return make

@@ -10,11 +10,12 @@ from importlib.metadata import entry_points, version
 from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from penstock.errors import ConfigError
+from penstock.telemetry import buckets
+from penstock.telemetry.buckets import BucketReader, Buckets
 from penstock.telemetry.spans_out import BoundedSpans
 from penstock.telemetry.tracing import Telemetry
 from penstock.telemetry.wanted import Signal
@@ -51,12 +52,13 @@ class Pipeline:
         ]
         for each in self._spans:
             self._tracers.add_span_processor(each)
-        readers = [
-            PeriodicExportingMetricReader(_made("metrics", name))
-            for name in names.get("metrics", ())
-        ]
+        readers = [BucketReader(_made("metrics", name)) for name in names.get("metrics", ())]
         self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
-        self.telemetry = Telemetry(self._tracers, self._meters)
+        self.telemetry = Telemetry(
+            self._tracers, self._meters, make=buckets.made if buckets.wanted() else None
+        )
+        for reader in readers:
+            reader.buckets = self._buckets
         atexit.register(self.close)
 
     @property
@@ -71,6 +73,10 @@ class Pipeline:
     def queued(self) -> int:
         """How many spans wait to be sent."""
         return sum(each.queued for each in self._spans)
+
+    def _buckets(self) -> list[Buckets]:
+        made = list(self.telemetry.measured.histograms.values())
+        return [each for each in made if isinstance(each, Buckets)]
 
     def close(self) -> None:
         """Send what waits, but no longer than `CLOSING_S`."""

@@ -42,7 +42,7 @@ from penstock.core.events import (
 from penstock.core.model import Request
 from penstock.telemetry import conventions as names
 from penstock.telemetry.forks import when_forked
-from penstock.telemetry.instruments import instruments_of
+from penstock.telemetry.instruments import Make, instruments_of
 
 _W3C = TraceContextTextMapPropagator()
 _CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
@@ -56,7 +56,7 @@ class _Call:
 
     __slots__ = (
         "attempt", "attempts", "error", "host", "model", "operation", "port", "request", "span",
-        "started_ns", "streams", "upstream", "vendor", "waits",
+        "started_ns", "streams", "told", "upstream", "vendor", "waits",
     )  # fmt: skip
 
     span: Span
@@ -74,6 +74,8 @@ class _Call:
         """The attempt that flies; None while the request waits."""
         self.attempts = 0
         self.waits = False
+        self.told: dict[str, Any] = {}
+        """What the span is told at its end: a look-up in it costs less than the SDK's checks."""
         self.upstream = self.host = self.error = ""
         self.port: int | None = None
 
@@ -108,6 +110,10 @@ class Telemetry:
         tracers: where spans go.
         meters: where measurements go.
         env: `OTEL_SEMCONV_STABILITY_OPT_IN` says which names are used.
+        make: makes histograms; the meters do if None.
+
+    Attributes:
+        measured: what is measured.
 
     """
 
@@ -116,10 +122,11 @@ class Telemetry:
         tracers: TracerProvider,
         meters: MeterProvider,
         env: Mapping[str, str] = os.environ,
+        make: Make | None = None,
     ) -> None:
         """Get a tracer and the instruments."""
         self._tracer = tracers.get_tracer("penstock")
-        self._measured = instruments_of(meters, names.opted(env))
+        self.measured = instruments_of(meters, names.opted(env), make)
         self._calls: dict[int, _Call] = {}
         self._on: dict[type, Callable[[_Call, float, Any], None]] = {
             Arrived: self._arrived,
@@ -165,7 +172,7 @@ class Telemetry:
         )
         self._calls[request.id] = call
         if call.span.is_recording():
-            call.span.set_attributes(_asked(request, spec))
+            call.told = _asked(request, spec)
 
     def headers(self, request_id: int, host: str, port: int | None) -> Mapping[str, str]:
         """Return the headers that carry the trace to the provider; none if nobody traces."""
@@ -216,17 +223,17 @@ class Telemetry:
         call.upstream = upstream
         where = {"penstock.upstream": upstream}
         self._waits(call, waits=False)
-        self._measured.in_flight.add(1, where)
+        self.measured.in_flight.add(1, where)
         self._window_is(upstream, why.window)
         if call.attempts == 1:
-            self._measured.queue.record(
+            self.measured.queue.record(
                 why.waited_s, {"penstock.class": call.request.traffic_class, **where}
             )
         if not call.span.is_recording():
             call.attempt = call.span
             return
         at = call.at_ns(now)
-        call.span.add_event("penstock.dispatch", {**_why(why), **where}, at)
+        call.span.add_event("penstock.dispatch", _why(why), at)
         call.attempt = self._tracer.start_span(
             "penstock.attempt",
             set_span_in_context(call.span, Context()),
@@ -236,7 +243,7 @@ class Telemetry:
         )
 
     def _deferred(self, call: _Call, now: float, action: Defer) -> None:
-        self._measured.deferrals.add(1, {"penstock.class": call.request.traffic_class})
+        self.measured.deferrals.add(1, {"penstock.class": call.request.traffic_class})
         if call.span.is_recording():
             facts = {**_why(action.why), "penstock.reason": action.reason}
             facts["penstock.deferred_s"] = action.until - now
@@ -246,7 +253,7 @@ class Telemetry:
         reason = action.reason
         # With "upstream" the provider's last answer stands, and has been named.
         call.error = call.error if reason == "upstream" and call.error else f"penstock_{reason}"
-        self._measured.refusals.add(
+        self.measured.refusals.add(
             1, {"penstock.class": call.request.traffic_class, "penstock.reason": reason}
         )
         if call.span.is_recording():
@@ -259,9 +266,9 @@ class Telemetry:
     def _first_token(self, call: _Call, now: float, _event: FirstToken) -> None:
         if call.streams:
             after_s = now - call.request.arrived_at
-            self._measured.first_chunk(after_s, call.labels())
+            self.measured.first_chunk(after_s, call.labels())
             if call.span.is_recording():
-                call.span.set_attribute("gen_ai.response.time_to_first_chunk", after_s)
+                call.told["gen_ai.response.time_to_first_chunk"] = after_s
 
     def _throttled(self, call: _Call, now: float, event: Throttled) -> None:
         self._broke(call, now, event.cause.value, retryable=event.retryable)
@@ -285,11 +292,11 @@ class Telemetry:
         call.error = ""
         self._landed(call, now, "completed")
         used = (event.prompt_tokens, event.output_tokens, event.cached_tokens)
-        self._measured.used(*used, call.labels())
+        self.measured.used(*used, call.labels())
         if call.span.is_recording():
             for name, count in zip(_USAGE, used, strict=True):
                 if count is not None:
-                    call.span.set_attribute(name, count)
+                    call.told[name] = count
         self._end(call, now, "completed")
 
     def _cancelled(self, call: _Call, now: float, _event: Cancelled) -> None:
@@ -303,11 +310,11 @@ class Telemetry:
     def _waits(self, call: _Call, *, waits: bool) -> None:
         call.waits = waits
         change = 1 if waits else -1
-        self._measured.backlog.add(change, {"penstock.class": call.request.traffic_class})
+        self.measured.backlog.add(change, {"penstock.class": call.request.traffic_class})
 
     def _window_is(self, upstream: str, window: float) -> None:
         if window < inf:
-            self._measured.window.put(window, {"penstock.upstream": upstream})
+            self.measured.window.put(window, {"penstock.upstream": upstream})
 
     def _landed(self, call: _Call, now: float, outcome: str) -> None:
         """End the attempt that flies."""
@@ -315,8 +322,8 @@ class Telemetry:
         if attempt is None:
             return
         where = {"penstock.upstream": call.upstream}
-        self._measured.in_flight.add(-1, where)
-        self._measured.attempts.add(1, {**where, "penstock.outcome": outcome})
+        self.measured.in_flight.add(-1, where)
+        self.measured.attempts.add(1, {**where, "penstock.outcome": outcome})
         if attempt.is_recording():
             if call.error:
                 attempt.set_attribute(names.ERROR, call.error)
@@ -332,15 +339,21 @@ class Telemetry:
         labels = call.labels()
         if call.error:
             labels[names.ERROR] = call.error
-        self._measured.took(now - call.request.arrived_at, labels)
+        self.measured.took(now - call.request.arrived_at, labels)
         span = call.span
         if not span.is_recording():
             return
-        span.set_attributes(
-            {**labels, "penstock.outcome": outcome, "penstock.attempts": call.attempts}
-        )
+        told = call.told | call.server()
+        told["penstock.outcome"] = outcome
+        if call.attempts != 1:
+            told["penstock.attempts"] = call.attempts
+        if call.host:  # it may name the provider better than the dialect did
+            told[names.PROVIDER] = labels[names.PROVIDER]
+        if call.error:
+            told[names.ERROR] = call.error
         if call.upstream:
-            span.set_attribute("penstock.upstream", call.upstream)
+            told["penstock.upstream"] = call.upstream
+        span.set_attributes(told)
         if outcome in ("failed", "refused"):
             span.set_status(_FAILED)
         span.end(call.at_ns(now))
@@ -348,7 +361,7 @@ class Telemetry:
     def forget(self) -> None:
         """Forget the parent's calls, in a forked child."""
         self._calls = {}
-        self._measured.forked()
+        self.measured.forked()
 
 
 _FAILED = Status(StatusCode.ERROR)
@@ -361,7 +374,6 @@ def _asked(request: Request, spec: RequestSpec) -> dict[str, Any]:
     found: dict[str, Any] = {
         "penstock.estimate.p50_tokens": estimate.p50_tokens,
         "penstock.estimate.p90_tokens": estimate.p90_tokens,
-        "penstock.estimate.source": estimate.source,
     }
     replies = 1
     if facts is not None:
