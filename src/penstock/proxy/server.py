@@ -17,7 +17,7 @@ from penstock.proxy.app import App
 from penstock.proxy.browsers import BrowserGuard
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.checks import is_loopback
-from penstock.proxy.config.models import Admin, Server
+from penstock.proxy.config.listeners import Admin, Server
 from penstock.proxy.cors import readable_by
 from penstock.proxy.key_refresh import KeyRefresh
 from penstock.proxy.observe.otel import pipeline_of

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from penstock.errors import ConfigError
 from penstock.proxy.config.keyring import Keyring, KeySource
+from penstock.proxy.config.listeners import Admin
 from penstock.proxy.config.models import (
     BUCKETS,
     NO_PRIOR,
     SHIPPED_PRIOR,
-    Admin,
     Caller,
     Config,
     Key,
