@@ -55,8 +55,13 @@ enabled = true
             for more in ({}, {"stream": True}, {"max_tokens": "many"}):
                 call(running.port, body={**HELLO, **more})
             assert call(running.port, body={**HELLO, "model": "spent"}).status == 429
-            # The predictor learns from replies in a thread of its own.
-            eventually(lambda: "penstock_predictor_p90_coverage" in running.metrics())
+            # Estimates are judged once the predictor, in a thread of its own, has learnt from some.
+            eventually(
+                lambda: (
+                    call(running.port).status == 200
+                    and "penstock_predictor_p90_coverage" in running.metrics()
+                )
+            )
             yield running.metrics()
 
 
