@@ -8,8 +8,7 @@ from penstock.core.lane import Lane
 from penstock.core.model import Request, TrafficClass
 from penstock.core.policy import Admit, DeferFor, OverloadPolicy
 from penstock.core.ticket import Ticket, ticket_of
-from penstock.core.tickets import Tickets
-from penstock.core.why import why_of
+from penstock.core.tickets import Tickets, why_of
 from penstock.errors import ProtocolError
 
 DRAIN_RETRY_S = 5.0

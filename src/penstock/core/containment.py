@@ -17,8 +17,7 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.ticket import Stage, Ticket, ticket_of
-from penstock.core.tickets import Tickets
-from penstock.core.why import why_of
+from penstock.core.tickets import Tickets, why_of
 
 FAULTS_KEPT = 16
 FAULT_RETRY_S = 1.0

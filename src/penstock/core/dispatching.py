@@ -5,8 +5,7 @@ import math
 from penstock.core.events import Dispatch
 from penstock.core.lane import Lane
 from penstock.core.ticket import Stage
-from penstock.core.tickets import Tickets
-from penstock.core.why import why_of
+from penstock.core.tickets import Tickets, why_of
 
 _IN_FLIGHT = Stage.IN_FLIGHT
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 from penstock.core import retry
 from penstock.core.backlog import Backlog
-from penstock.core.events import Action, Reject
+from penstock.core.events import Action, Reject, Why
 from penstock.core.lane import Lane
 from penstock.core.lanes import Lanes
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.timers import Timers
 from penstock.core.upstream.ledger import Upstream
-from penstock.core.why import why_of
 from penstock.errors import ProtocolError
 
 # A module's name is found faster than a member of an Enum, here twice for each event.
@@ -112,3 +111,27 @@ class Tickets:
     def waiting(self) -> list[Ticket]:
         """Return the tickets that do not fly, in the order of their arrival."""
         return [each for each in self.by_id.values() if each.stage is not _IN_FLIGHT]
+
+
+def why_of(ticket: Ticket, lane: Lane | None, now: float) -> Why:
+    """Return the facts of a decision about the ticket, made now; there may be no lane for it."""
+    request = ticket.request
+    slack_s = ticket.latest_start - now
+    waited_s = now - request.arrived_at
+    if lane is None:
+        return Why(0.0, ticket.rung, 0.0, 0.0, 0, 0, waited_s, 0, 0, slack_s, 0.0, ticket.waits)
+    signals = lane.signals
+    return Why(
+        signals.severity,
+        ticket.rung,
+        lane.allocator.deficit_tokens(request.traffic_class),
+        signals.window,
+        signals.occupied,
+        signals.waiting,
+        waited_s,
+        ticket.deferrals,
+        ticket.attempts,
+        slack_s,
+        ticket.service_p50_s,
+        ticket.waits.copy(),
+    )

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from penstock.core.events import Why
 from penstock.core.lane import Lane
 from penstock.core.ticket import Stage, Ticket
-from penstock.core.tickets import Tickets
-from penstock.core.why import why_of
+from penstock.core.tickets import Tickets, why_of
 
 
 @dataclass(slots=True)

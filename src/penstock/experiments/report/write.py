@@ -1,11 +1,13 @@
 """Write what a study leaves: report.html, report.md and its plots; and word it as JSON."""
 
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from penstock.experiments.report.content import sections
+from penstock.experiments.report.content import Section, sections
 from penstock.experiments.report.html import to_html
-from penstock.experiments.report.json_report import to_json
 from penstock.experiments.report.markdown import to_markdown
 from penstock.experiments.study import Study
 
@@ -67,3 +69,22 @@ def _means(seeds: int) -> str:
     if seeds == 1:
         return "of one seed, which has no interval"
     return f"a mean over {seeds} seeds with its 95 % bootstrap interval"
+
+
+def to_json(study: Study, sections: list[Section]) -> str:
+    """Return `{"claims": [...], "tables": {NAME: [row, ...]}}`; figures that are not are null."""
+    document = {
+        "claims": [verdict.to_json() for verdict in study.verdicts],
+        "tables": {s.name: list(s.table.rows) for s in sections if s.table is not None},
+    }
+    return json.dumps(_finite(document), indent=1) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
