@@ -62,7 +62,6 @@ def sidecar(
         f"""
 [server]
 port = {port}
-hosts = ["bench"]
 [admin]
 port = {admin}
 {"" if dashboard else ADMIN_OFF}
