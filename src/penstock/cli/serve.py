@@ -2,8 +2,13 @@
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from penstock.proxy.config import Loaded
+    from penstock.proxy.server import Running
 
 
 @click.command()
@@ -42,21 +47,21 @@ def command(path: str, check: bool) -> None:
     from penstock.proxy.stderr import log_to_stderr
 
     log_to_stderr(loaded.config.log.level)
+
+    async def serve() -> None:
+        running = Running(loaded, lambda: read_settled(path))
+        await running.run(started=lambda: _announce(running, loaded))
+
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_serve(Running, loaded, lambda: read_settled(path)))
+        runner.run(serve())
 
 
-async def _serve(running_type: type, loaded: object, read: object) -> None:
-    running = running_type(loaded, read)
-    await running.run(started=lambda: _announce(running, loaded))
-
-
-def _announce(running: object, loaded: object) -> None:
-    config = loaded.config  # type: ignore[attr-defined]
-    lines = [f"penstock listens on http://{config.server.host}:{running.port}/v1"]  # type: ignore[attr-defined]
-    if running.admin_port:  # type: ignore[attr-defined]
-        lines.append(f"admin pages on http://{config.admin.host}:{running.admin_port}")  # type: ignore[attr-defined]
-    for name, proxy in loaded.forward_proxies.items():  # type: ignore[attr-defined]
+def _announce(running: "Running", loaded: "Loaded") -> None:
+    config = loaded.config
+    lines = [f"penstock listens on http://{config.server.host}:{running.port}/v1"]
+    if running.admin_port:
+        lines.append(f"admin pages on http://{config.admin.host}:{running.admin_port}")
+    for name, proxy in loaded.forward_proxies.items():
         lines.append(f"upstream {name} is reached through the proxy {proxy.host}:{proxy.port}")
     click.echo("\n".join(lines), file=sys.stderr)
 

@@ -96,7 +96,7 @@ class Outcomes:
         until = now + backoff_s(
             ticket.attempts, event.jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S
         )
-        elsewhere = event.upstream_fault and retry.may_go_elsewhere(ticket, lane, event, now)
+        elsewhere = event.upstream_fault and retry.give_up_upstream(ticket, lane, event, now)
         if elsewhere and not event.reached:
             until = now
         again = (

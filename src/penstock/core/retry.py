@@ -20,8 +20,8 @@ def given_up_at(ticket: Ticket) -> float:
     return ticket.hopeless_at if ticket.hopeless_at < until else until
 
 
-def may_go_elsewhere(ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:
-    """Return whether a broken attempt may leave its upstream for a sound one; note that it broke.
+def give_up_upstream(ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:
+    """Note that an attempt broke at its upstream; return whether it may go to a sound one.
 
     What never reached a provider may go round all of them; anything else moves once.
     """

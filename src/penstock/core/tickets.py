@@ -41,7 +41,7 @@ class Tickets:
     draining: bool = False
 
     def flying(self, request_id: int, what: str) -> Ticket:
-        """Take a ticket in flight in hand.
+        """Return a ticket in flight; it is the one at work from now on.
 
         Raises:
             ProtocolError: it does not fly.
