@@ -85,8 +85,15 @@ def usage_of(text: str, *, stream: bool) -> int:
 
 
 @asynccontextmanager
-async def arm(name: str, engine: Engine) -> AsyncIterator[Arm]:
-    """Make the arm of that name; what it learns is gone with the block."""
+async def arm(name: str, engine: Engine, log: Path | None = None) -> AsyncIterator[Arm]:
+    """Make the arm of that name; what it learns is gone with the block.
+
+    Args:
+        name: one of `NAMES`.
+        engine: where the calls go.
+        log: penstock's decision log; a program's has the host's name in its own.
+
+    """
     # No limit of connections and no timeout of the client stands in for a queue. Each call has a
     # connection of its own: llama.cpp closes one after 100 replies, unannounced after a stream.
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
@@ -94,12 +101,13 @@ async def arm(name: str, engine: Engine) -> AsyncIterator[Arm]:
     if name in ("penstock", "penstock told"):
         capacity = penstock.PolicySpec("fixed", {"window": engine.slots})
         upstream = penstock.UpstreamSettings(capacity=capacity) if name.endswith("told") else None
-        with Penstock(upstream=upstream) as scheduler:
+        with Penstock(upstream=upstream, decision_log=log) as scheduler:
             async with scheduler.async_client(**free) as client:
                 yield Arm(name, engine.url, client, nullcontext(), scheduler)
     elif name == "sidecar":
         with tempfile.TemporaryDirectory(prefix="penstock-engines-") as folder:
-            with sidecar(engine.url, "", Path(folder)) as url:
+            more = "" if log is None else f"[log]\ndecisions_path = {json.dumps(str(log))}\n"
+            with sidecar(engine.url, more, Path(folder)) as url:
                 async with httpx2.AsyncClient(**free) as client:
                     yield Arm(name, url, client, nullcontext())
     else:

@@ -13,6 +13,8 @@ import httpx2
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent.parent
 PYTHON = ROOT / ".venv-engines" / "bin" / "python"
+VLLM_PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+STOP_LIMIT_S = 20.0
 _GAUGE = re.compile(
     r"^(?:llamacpp:requests_(?P<llama>processing|deferred)"
     r"|vllm:num_requests_(?P<vllm>running|waiting))(?:\{[^}]*\})? (?P<value>\S+)$",
@@ -85,6 +87,24 @@ def llama_cpp(slots: int, *, layers: int = 4, width: int = 384) -> Iterator[Engi
 
 
 @contextmanager
+def vllm(slots: int) -> Iterator[Engine]:
+    """Write a random model and run vLLM's server on it; both are gone with the block.
+
+    Raises:
+        EngineError: its environment is not there, or it did not start.
+
+    """
+    if not VLLM_PYTHON.exists():
+        raise EngineError(
+            f"{VLLM_PYTHON} is missing: docs/explanation/engines.md says how to install"
+        )
+    with tempfile.TemporaryDirectory(prefix="penstock-engine-") as folder:
+        subprocess.run([VLLM_PYTHON, FOLDER / "vllm_model.py", folder], check=True)
+        with _child([str(VLLM_PYTHON), str(FOLDER / "vllm_server.py"), folder, str(slots)]) as url:
+            yield Engine(url, slots)
+
+
+@contextmanager
 def _child(words: Sequence[str]) -> Iterator[str]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -101,5 +121,9 @@ def _child(words: Sequence[str]) -> Iterator[str]:
                 raise EngineError(f"{Path(words[1]).name} did not start: {first}{said}")
             yield found.group()
         finally:
-            process.kill()
-            process.wait()
+            process.stdin.close()
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

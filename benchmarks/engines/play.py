@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx2
 
@@ -54,6 +55,7 @@ class Played:
         records: by class.
         tokens: of all replies.
         span_s: seconds from a slice's start to its last reply, summed.
+        rounds: share of the calls in time, in each round.
         windows: of each round, as sampled.
         unused: share of the places that nobody used while a call was open, as sampled.
         wrong_length: replies with another number of tokens than was asked for.
@@ -66,6 +68,7 @@ class Played:
     )
     tokens: int = 0
     span_s: float = 0.0
+    rounds: list[float] = field(default_factory=list)
     windows: list[list[float]] = field(default_factory=list)
     unused: list[float] = field(default_factory=list)
     wrong_length: int = 0
@@ -106,11 +109,11 @@ async def play_slice(
 ) -> None:
     """Send each call when it is due and wait for all replies."""
     start = time.monotonic()
-    open_calls = 0
+    open_calls = in_time = 0
     windows: list[float] = []
 
     async def one(number: int, call: Call) -> None:
-        nonlocal open_calls
+        nonlocal open_calls, in_time
         prompt = call.prompt(random.Random(f"{tag}/{number}"), tag)
         await asyncio.sleep(max(0.0, start + call.at_s - time.monotonic()))
         open_calls += 1
@@ -121,9 +124,9 @@ async def play_slice(
         outcome = RequestOutcome.SHED if tokens is None else RequestOutcome.COMPLETED
         bucket = "short" if call.output_tokens <= 64 else "medium"
         ended = time.monotonic() - start
-        played.records[call.kind.name].append(
-            RequestRecord(bucket, arrived, arrived + deadline_s, ended, outcome)
-        )
+        record = RequestRecord(bucket, arrived, arrived + deadline_s, ended, outcome)
+        played.records[call.kind.name].append(record)
+        in_time += record.in_time
         played.tokens += tokens or 0
         played.wrong_length += tokens not in (None, call.output_tokens)
 
@@ -144,14 +147,23 @@ async def play_slice(
     finally:
         watching.cancel()
     played.span_s += time.monotonic() - start
+    played.rounds.append(in_time / len(calls))
     played.windows.append(windows)
 
 
-async def play(engine: Engine, cell: Cell, names: Sequence[str]) -> dict[str, Played]:
-    """Play all rounds of a cell; each arm keeps what it learnt from round to round."""
+async def play(
+    engine: Engine, cell: Cell, names: Sequence[str], log: Path | None = None
+) -> dict[str, Played]:
+    """Play all rounds of a cell; each arm keeps what it learnt from round to round.
+
+    `log` is the decision log of penstock's default; the sidecar's is named beside it.
+    """
     played = {name: Played() for name in names}
     async with AsyncExitStack() as stack:
-        ways = [await stack.enter_async_context(arm(name, engine)) for name in names]
+        logs = {"penstock": log, "sidecar": log and log.with_stem(f"{log.stem}-sidecar")}
+        ways = [
+            await stack.enter_async_context(arm(name, engine, logs.get(name))) for name in names
+        ]
         for number in range(cell.rounds):
             pace = await pace_of(engine, cell, number)
             rate_per_s = cell.load * pace.calls_per_s

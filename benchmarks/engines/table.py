@@ -1,5 +1,6 @@
 """The comparison as a table, and where penstock's default loses."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ class Row:
         in_time: shares of the calls that met their deadline.
         done: share that had a reply at all.
         unused: mean share of the engine's places that nobody used while a call was open.
+        rounds: share in time, in each round.
         windows: median of each round; empty where there is none to see.
 
     """
@@ -37,6 +39,7 @@ class Row:
     tokens_per_s: float
     done: float
     unused: float
+    rounds: tuple[float, ...]
     windows: tuple[float, ...]
 
     def line(self) -> str:
@@ -67,12 +70,22 @@ def row_of(cell: Cell, name: str, played: Played) -> Row:
         played.tokens / played.span_s,
         found.completion_rate,
         statistics.mean(played.unused or [0.0]),
+        tuple(played.rounds),
         tuple(statistics.median(each) for each in played.windows if each),
     )
 
 
 def _in_time(records: Sequence[RequestRecord]) -> float:
     return sum(each.in_time for each in records) / max(1, len(records))
+
+
+def _chance(ours: Row, other: Row) -> str:
+    """Say how far apart both are by chance: each round sent both arms the same calls."""
+    apart = [theirs - mine for mine, theirs in zip(ours.rounds, other.rounds, strict=True)]
+    if len(apart) < 2:
+        return ""
+    error = statistics.stdev(apart) / math.sqrt(len(apart))
+    return f" (less by {statistics.mean(apart):.3f} a round, standard error {error:.3f})"
 
 
 def lost(rows: Sequence[Row]) -> list[str]:
@@ -90,7 +103,7 @@ def lost(rows: Sequence[Row]) -> list[str]:
             if name != "sidecar" and ours.in_time < share * other.in_time:
                 found.append(
                     f"load {load:g}, {streamed:.0%} streamed: in time {ours.in_time:.3f}, "
-                    f"{name} {other.in_time:.3f}"
+                    f"{name} {other.in_time:.3f}{_chance(ours, other)}"
                 )
         direct = arms.get("direct")
         if direct and ours.tokens_per_s < LEAST_THROUGHPUT * direct.tokens_per_s:
