@@ -9,6 +9,7 @@ caller that closes its sending side counts as gone, as with nginx: TCP cannot te
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -199,7 +200,12 @@ class _Connection(web.RequestHandler):
             return
         if self.since is None and not self.busy and data:
             self.since = asyncio.get_running_loop().time()
-        super().data_received(data)
+        while end := _end_of_offer(data):
+            # aiohttp's parser would drop what came in one piece with an upgrade that it ignores.
+            super().data_received(data[:end])
+            data = data[end:]
+        if data:
+            super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.owner.open.discard(self)
@@ -238,6 +244,25 @@ class _Connection(web.RequestHandler):
         response = web.Response(status=status, body=text, headers=_JSON)
         response.force_close()
         return response
+
+
+_OFFER = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGNORECASE)
+
+
+def _end_of_offer(data: bytes) -> int:
+    """Return where a request ends that offers an upgrade and has more behind it; 0 for others.
+
+    Where bytes are cut decides nothing: every stream may come in any pieces.
+    """
+    if _OFFER.search(data) is None:
+        return 0
+    head = data.find(b"\r\n\r\n") + 4
+    if head < 4 or _OFFER.search(data, 0, head) is None:
+        return 0
+    length = _LENGTH.search(data, 0, head)
+    end = head + (int(length[1]) if length else 0)
+    return end if end < len(data) else 0
 
 
 _JSON = {"content-type": "application/json", "server": "penstock"}

@@ -81,6 +81,16 @@ def test_pipelined_requests_are_answered_in_their_order(shared: SidecarThread) -
         answer_of(sock, 5)
 
 
+@pytest.mark.parametrize("headers", UPGRADES, ids=lambda h: h["upgrade"])
+def test_requests_pipelined_behind_an_upgrade_are_answered_too(
+    shared: SidecarThread, headers: dict[str, str]
+) -> None:
+    offering = raw_request(headers={**headers, "x-mock-output-tokens": "2"})
+    with connect(shared.port) as sock:
+        sock.sendall(offering + offering + raw_request(headers={"x-mock-output-tokens": "2"}))
+        answer_of(sock, 3)
+
+
 def test_a_caller_that_waits_for_100_continue_gets_it(shared: SidecarThread) -> None:
     head, blank, body = raw_request(headers={"expect": "100-continue"}).partition(b"\r\n\r\n")
     with connect(shared.port) as sock:

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import re
 import socket
 
 import pytest
 
+from penstock.proxy import streamed
 from tests.proxy.sidecars import (
     CHAT,
     HELLO,
@@ -130,6 +132,47 @@ def test_comments_are_relayed_at_once_and_are_no_first_token() -> None:
             while not got.endswith(END):
                 got += caller.recv(65536)
             assert 'penstock_first_token_seconds_count{upstream="open"} 1.0' in proxy.metrics()
+
+
+def test_a_stream_is_held_back_until_its_first_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "OPENING_S", 3600.0)
+    beat = b": keep-alive\n\n"
+    with scripted([SSE, _chunk(beat), _chunk(TOKEN), _chunk(MARK) + END]) as upstream:
+        with sidecar(_to(upstream)) as proxy, connect(proxy.port) as caller:
+            caller.sendall(raw_request(STREAM))
+            upstream.go(2)
+            eventually(lambda: not upstream.left())
+            caller.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                caller.recv(1)
+            caller.settimeout(20)
+
+            upstream.go()
+
+            got = b""
+            while TOKEN not in got:
+                got += caller.recv(65536)
+            assert beat in got
+
+
+def test_blank_lines_before_a_whole_reply_are_passed_on_at_once() -> None:
+    head = SSE.replace(b"text/event-stream", b"application/json")
+    reply = b'{"choices":[{"message":{"content":"x"}}],"usage":{"completion_tokens":7}}'
+    with scripted([head, _chunk(b"\n"), _chunk(reply) + END]) as upstream:
+        with sidecar(_to(upstream)) as proxy, connect(proxy.port) as caller:
+            caller.sendall(raw_request())
+            upstream.go(2)
+            got = b""
+            while not got.endswith(_chunk(b"\n")):
+                got += caller.recv(65536)
+
+            upstream.go()
+
+            while not got.endswith(END):
+                got += caller.recv(65536)
+            assert reply in got
+            page = proxy.metrics()
+    assert re.search(r'output_tokens_total\{kind="real",traffic_class="\w+"\} 7\.0', page)
 
 
 @pytest.mark.parametrize("framed", [True, False])

@@ -200,6 +200,29 @@ def test_an_event_of_several_data_lines_is_one_and_comments_are_none() -> None:
     assert events == [b"a\nb"]
 
 
+@given(step=st.integers(50_000, 3_000_000))
+def test_the_usage_of_an_event_too_large_to_keep_is_read(step: int) -> None:
+    reply = {"output": ["y" * 2_000_000], "usage": {"input_tokens": 9, "output_tokens": 77}}
+    data = sse({"type": "response.completed", "response": reply}) + b": bye\n\n"
+    reader = StreamReader(Kind.RESPONSES)
+
+    for start in range(0, len(data), step):
+        reader.feed(data[start : start + step])
+
+    assert reader.usage() == Usage(77, 9)
+    assert reader.whole
+
+
+def test_a_request_repeated_in_a_large_event_is_no_content() -> None:
+    reader = StreamReader(Kind.RESPONSES)
+    reader.feed(b'data: {"type":"response.created","response":{"instructions":"')
+    for _ in range(3):
+        reader.feed(b"x" * 500_000)
+    reader.feed(b'","usage":null}}\n\n')
+
+    assert not reader.started
+
+
 def test_a_monstrous_event_is_forgotten_not_kept() -> None:
     splitter = SseSplitter()
     for _ in range(40):

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+from penstock.wire.usage import Ends
+
 MAX_EVENT_BYTES = 1 << 20
-"""An event larger than this is not read (the relay passes it on all the same)."""
+"""Of an event larger than this only the ends are kept (the relay passes it on all the same)."""
 
 
 class SseSplitter:
@@ -17,22 +19,23 @@ class SseSplitter:
 
     Attributes:
         heard: True once an event or a comment has come whole: less is of no use to a client.
-        lost: True once an event was too large to be read.
+        lost: True once an event was too large to be read whole.
 
     """
 
-    __slots__ = ("_data", "_rest", "_skip_lf", "heard", "lost")
+    __slots__ = ("_data", "_long", "_rest", "_skip_lf", "heard", "lost")
 
     def __init__(self) -> None:
         """Start at the beginning of a stream."""
         self._rest = b""
         self._data: list[bytes] = []
+        self._long: Ends | None = None
         self._skip_lf = False
         self.heard = False
         self.lost = False
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield the data of every event that this chunk completes."""
+    def feed(self, chunk: bytes) -> Iterator[bytes | Ends]:
+        """Yield the data of every event that this chunk completes; of a large one its ends."""
         if not chunk:
             return
         whole, chunk = chunk, chunk[1:] if self._skip_lf and chunk[0] == 10 else chunk
@@ -41,10 +44,21 @@ class SseSplitter:
         text = self._rest + chunk
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._rest = text.split(b"\n")
-        if len(self._rest) > MAX_EVENT_BYTES:
-            self._rest = b""
+        *lines, rest = text.split(b"\n")
+        if self._long is not None:  # it goes on up to the first line's end
+            self._long.feed(lines[0] if lines else rest)
+            if not lines:
+                return
+            if self._long.head.startswith(b"data:"):
+                yield self._long
+            self._long = None
+            del lines[0]
+        if len(rest) > MAX_EVENT_BYTES:
             self.lost = True
+            self._long = Ends()
+            self._long.feed(rest)
+            rest = b""
+        self._rest = rest
         for line in lines:
             if line:
                 self._take(line)

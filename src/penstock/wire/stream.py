@@ -1,16 +1,21 @@
 """Follows a streamed reply while it is relayed: first token, usage, end, error."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from penstock.wire import jsonio
 from penstock.wire.endpoint import MEDIA, Kind
 from penstock.wire.sse import SseSplitter
-from penstock.wire.usage import UNKNOWN, Usage, UsageSource, usage_of_object
+from penstock.wire.usage import UNKNOWN, Ends, Usage, UsageSource, usage_of_object
 
 BYTES_PER_TOKEN = 4.0
 """For replies that were cut before they said their usage: English text has about 4.4 bytes a
 token with today's vocabularies, code about 3.3, Chinese about 3 (ours, version 1)."""
+
+_ECHO = re.compile(rb'"response\.(?:created|queued|in_progress)"')
+ECHO_BYTES = 256
+"""Where an event's type stands; these three repeat the request, and may be as large."""
 
 
 class StreamReader:
@@ -57,12 +62,21 @@ class StreamReader:
     def feed(self, chunk: bytes) -> None:
         """Read one chunk; broken events are passed over, as the client will judge them."""
         for data in self._splitter.feed(chunk):
+            if isinstance(data, Ends):
+                self._read_large(data)
+                continue
             if data == b"[DONE]":
                 self.finished = True
                 continue
             event = jsonio.loads_object(data)
             if event is not None:
                 _READERS.get(self._kind, _read_chat)(self, event)
+
+    def _read_large(self, event: Ends) -> None:
+        """Read what the ends of an event tell that is too large to be kept: a picture, a file."""
+        if not _ECHO.search(event.head[:ECHO_BYTES]):
+            self.started = True
+        self._take(event.usage(self._kind), final=True)
 
     def usage(self) -> Usage:
         """Return the best that is known now: reported, else estimated, else unknown."""
@@ -99,7 +113,9 @@ class StreamReader:
 
     def report(self, holder: Mapping[str, Any], *, final: bool) -> None:
         """Take in a usage; a count that is not final says nothing about the output."""
-        found = usage_of_object(self._kind, holder)
+        self._take(usage_of_object(self._kind, holder), final=final)
+
+    def _take(self, found: Usage, *, final: bool) -> None:
         if found.prompt_tokens is not None:
             self._input = found
         if final and found.output_tokens is not None:

@@ -56,19 +56,24 @@ _KEY = re.compile(rb'(?<!\\)"usage"\s*:\s*(?=\{)')
 
 
 class Ends:
-    """The first and the last bytes of a large JSON reply, fed as it passes."""
+    """The first and the last bytes of a large JSON reply, fed as it passes.
 
-    __slots__ = ("_head", "_tail")
+    Attributes:
+        head: the first.
+
+    """
+
+    __slots__ = ("_tail", "head")
 
     def __init__(self) -> None:
         """Start at the beginning of a reply."""
-        self._head = b""
+        self.head = b""
         self._tail = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Read one chunk."""
-        if len(self._head) < ENDS_BYTES:
-            self._head += data[: ENDS_BYTES - len(self._head)]
+        if len(self.head) < ENDS_BYTES:
+            self.head += data[: ENDS_BYTES - len(self.head)]
         self._tail += data[-ENDS_BYTES:]
         if len(self._tail) > 2 * ENDS_BYTES:
             del self._tail[:-ENDS_BYTES]
@@ -80,7 +85,7 @@ class Ends:
 
     def usage(self, kind: Kind) -> Usage:
         """Return the last usage that stands in the tail, else in the head, else unknown."""
-        for end in (bytes(self._tail), self._head):
+        for end in (bytes(self._tail), self.head):
             for found in _objects(end):
                 usage = usage_of_object(kind, {"usage": found})
                 if usage.source != "unknown":
