@@ -140,6 +140,7 @@ class Engine:
         self._hurried = self._habits.stream > 0 and self._habits.first_token_s < math.inf
         self._started: dict[int, bool] = {}
         self._pending: deque[Event] = deque()
+        self._turned_away: dict[int, Event] = {}
         self._stale = True
         self._loads: tuple[Load, ...] = ()
         self._ended: dict[int, tuple[float, RequestOutcome]] = {}
@@ -206,12 +207,22 @@ class Engine:
             elif isinstance(event, Completed | Failed | Cancelled | Throttled):
                 self._really_ended(event, now)
                 early.pop(event.request_id, None)
+                self._turned_away.pop(event.request_id, None)
             elif isinstance(event, FirstToken):
                 self._started[event.request_id] = True
             self._deliver(event, now, replying=False)
         for name, happened in early.values():
             self._report(name, happened, now)
+        for refusal in list(self._turned_away.values()):
+            self._deliver(refusal, now)
         return arrived
+
+    def _turn_away(self, pending: deque[Event]) -> None:
+        """Keep refusals that were none in reality, until the past is over."""
+        for event in pending:
+            if isinstance(event, Throttled | Failed):
+                self._turned_away[event.request_id] = event
+        pending.clear()
 
     def _really_ended(self, event: Completed | Failed | Cancelled | Throttled, now: float) -> None:
         id_ = event.request_id
@@ -314,7 +325,7 @@ class Engine:
                 if isinstance(action, Dispatch):
                     self._dispatch(action, now)
                     if not replying:
-                        pending.clear()
+                        self._turn_away(pending)
                 elif isinstance(action, Reject):
                     self._refuse(action, now)
                 elif isinstance(action, Defer):
@@ -329,7 +340,8 @@ class Engine:
         self._attempts += 1
         self._ended.pop(id_, None)
         self._upstream_of[id_] = upstream
-        job = Job(id_, self._loads[id_ - 1].output_tokens, request.prompt_tokens)
+        load = self._loads[id_ - 1]
+        job = Job(id_, load.output_tokens, request.prompt_tokens, load.luck)
         refusal = self._providers[upstream].submit(job, now=now)
         if refusal is not None:
             self._queue_limits(upstream, now)

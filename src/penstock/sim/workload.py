@@ -21,6 +21,8 @@ class Load:
     bucket: str
     deadline: float
     """Driver seconds: the true deadline, which the metrics keep."""
+    luck: float | None = None
+    """By what factor its service takes longer than its tokens say; None to draw it."""
 
 
 @dataclass(frozen=True, slots=True)

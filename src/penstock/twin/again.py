@@ -19,11 +19,24 @@ Providers = Mapping[str, Mapping[str, Any]]
 """Providers' tables, as a scenario has them, by upstream."""
 
 
-def workload_of(history: History) -> Workload:
-    """Return the traffic as it came: every request as the scheduler saw it, and its real tokens."""
+def workload_of(history: History, luck: Mapping[int, float] | None = None) -> Workload:
+    """Return the traffic as it came: every request as the scheduler saw it, and its real tokens.
+
+    Args:
+        history: whose requests come.
+        luck: by place of the call, the factor of its service time where that is known.
+
+    """
+    known = luck or {}
     loads = tuple(
-        Load(call.request, call.output_tokens, bucket_of(call.output_tokens), call.request.deadline)
-        for call in history.calls
+        Load(
+            call.request,
+            call.output_tokens,
+            bucket_of(call.output_tokens),
+            call.request.deadline,
+            known.get(place),
+        )
+        for place, call in enumerate(history.calls)
     )
     return Workload(loads, history.settings.classes)
 

@@ -1,6 +1,6 @@
 """What a provider refuses at its door: stated and unstated limits, and times of trouble."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,12 @@ from penstock.core.events import LimitsSeen
 from penstock.twin.history import Attempt, Call, Floats
 
 _LEAST_REFUSALS = 3
-_BURSTS_S = tuple(float(each) for each in np.geomspace(1.0, 120.0, 14).round(1))
-_AROUND = (0.94, 0.97, 0.985, 1.0, 1.015, 1.03, 1.06)
+_STARTS_S = (5.0, 20.0, 60.0)
+_NEAR = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.997, 1.003, 1.01, 1.02, 1.05, 1.1, 1.2, 2.0)
+_TURNS = 6
+_WORTH_BOTH = 0.7
+_UNEXPLAINED = 0.9
+"""Of the refusals: buckets that explain fewer than a tenth of them are none."""
 _GAP_S = 60.0
 """Refusals for overload that are further apart than this are two times of trouble."""
 _STATED = (
@@ -58,14 +62,42 @@ def limits_of(
         np.array([float(calls[a.call].output_tokens + a.prompt_tokens) for a in attempts]),
     )
     silent = all(a.retry_after_s is None for a in refused)
-    by_requests = _bucket(knocks, knocks.requests)
-    by_tokens = _bucket(knocks, knocks.tokens)
-    name = "rpm" if by_requests[0] <= by_tokens[0] else "tpm"
-    wrong, rate, burst_s = min(by_requests, by_tokens)
-    if wrong > 0.9 * len(refused):
-        return None  # no bucket explains them
-    table: dict[str, Any] = {name: round(60.0 * rate, 2), "burst_s": burst_s}
+    table, wrong = _best_buckets(knocks)
+    if wrong > _UNEXPLAINED * len(refused):
+        return None
     return table | ({"silent": True} if silent else {"dialect": "plain"})
+
+
+def _best_buckets(knocks: Knocks) -> tuple[dict[str, Any], int]:
+    """Return the limits that tell the knocks best, and how many they tell wrongly."""
+    columns = {"rpm": knocks.requests, "tpm": knocks.tokens}
+    one = min((_descent(knocks, {name: columns[name]}) for name in columns), key=lambda f: f[1])
+    both = _descent(knocks, columns)
+    return both if both[1] < _WORTH_BOTH * one[1] else one
+
+
+def _descent(knocks: Knocks, columns: Mapping[str, Floats]) -> tuple[dict[str, Any], int]:
+    """Return limits on these, and how many knocks they tell wrongly: one number after another."""
+    start = {
+        name: _rate(knocks, costs, 0.5 if len(columns) == 1 else 0.9)
+        for name, costs in columns.items()
+    }
+    best, found = len(knocks.at) + 1, dict(start) | {"burst_s": _STARTS_S[0]}
+    for burst_s in _STARTS_S:
+        wrong, numbers = len(knocks.at) + 1, start | {"burst_s": burst_s}
+        for _ in range(_TURNS):
+            before = wrong
+            for key, near in ((key, near) for key in numbers for near in _NEAR):
+                tried = numbers | {key: numbers[key] * near}
+                told = _wrong(knocks, columns, tried)
+                if told < wrong:
+                    wrong, numbers = told, tried
+            if wrong == before:
+                break
+        if wrong < best:
+            best, found = wrong, numbers
+    table = {name: round(60.0 * found[name], 2) for name in columns}
+    return table | {"burst_s": round(found["burst_s"], 2)}, best
 
 
 def troubles_of(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
@@ -112,26 +144,11 @@ def _full(left: Sequence[float]) -> float:
     return most if often else most + 1.0
 
 
-def _bucket(knocks: Knocks, costs: Floats) -> tuple[int, float, float]:
-    """Return (wrongly told knocks, rate a second, seconds' worth that it holds) of the best one."""
-    rate = _rate(knocks, costs)
-    tried = [
-        (_wrong(knocks, costs, rate * near, rate * near * burst_s), near, burst_s)
-        for burst_s in _BURSTS_S
-        for near in ((1.0,) if burst_s != _BURSTS_S[0] else _AROUND)
-    ]
-    best = min(tried, key=lambda each: (each[0], abs(each[1] - 1.0)))
-    finer = [
-        (_wrong(knocks, costs, rate * near, rate * near * burst_s), near, burst_s)
-        for burst_s in (round(best[2] * times, 1) for times in (0.8, 0.9, 1.0, 1.1, 1.2))
-        for near in _AROUND
-    ]
-    wrong, near, burst_s = min(finer, key=lambda each: (each[0], abs(each[1] - 1.0)))
-    return wrong, rate * near, max(0.1, burst_s)
+def _rate(knocks: Knocks, costs: Floats, share: float = 0.5) -> float:
+    """Return how much is let in a second between one refusal and the next: the bucket is empty.
 
-
-def _rate(knocks: Knocks, costs: Floats) -> float:
-    """Return how much is let in a second between one refusal and the next: the bucket is empty."""
+    Of all such spans the quantile, by their length.
+    """
     refused = np.flatnonzero(~knocks.let_in)
     spent = np.concatenate([[0.0], np.cumsum(np.where(knocks.let_in, costs, 0.0))])
     span_s = np.diff(knocks.at[refused])
@@ -142,21 +159,33 @@ def _rate(knocks: Knocks, costs: Floats) -> float:
         return max(float(spent[-1]) / whole_s, 1e-6)
     rates, weights = amount[good] / span_s[good], span_s[good]
     order = np.argsort(rates)
-    place = int(np.searchsorted(np.cumsum(weights[order]), 0.5 * weights.sum()))
-    return float(rates[order][place])
+    place = int(np.searchsorted(np.cumsum(weights[order]), share * weights.sum()))
+    return float(rates[order][min(place, len(order) - 1)])
 
 
-def _wrong(knocks: Knocks, costs: Floats, rate: float, full: float) -> int:
-    """Return how many knocks such a bucket would have answered otherwise."""
+def _wrong(knocks: Knocks, columns: Mapping[str, Floats], numbers: Mapping[str, float]) -> int:
+    """Return how many knocks such buckets would have answered otherwise."""
+    passes = np.ones(len(knocks.at), dtype=bool)
+    for name, costs in columns.items():
+        passes &= _passes(knocks, costs, numbers[name], numbers[name] * numbers["burst_s"])
+    return int((passes != knocks.let_in).sum())
+
+
+def _passes(knocks: Knocks, costs: Floats, rate: float, full: float) -> np.ndarray:
+    """Return which knocks such a bucket would let in.
+
+    It is charged for those let in really, and where it is wrong it is put right: or a rate that is
+    off by a hundredth would soon tell nothing.
+    """
     full = max(1.0, full)
-    level, at, wrong = full, float(knocks.at[0]), 0
+    level, at = full, float(knocks.at[0])
+    passes = []
     for now, cost, let_in in zip(
         knocks.at.tolist(), costs.tolist(), knocks.let_in.tolist(), strict=True
     ):
         level = min(full, level + (now - at) * rate)
         at = now
-        passes = level >= min(cost, full) - 1e-6
-        wrong += passes != let_in
-        if let_in:
-            level -= cost
-    return wrong
+        needed = min(cost, full)
+        passes.append(level >= needed - 1e-6)
+        level = max(level, needed) - cost if let_in else min(level, needed)
+    return np.array(passes)

@@ -23,6 +23,7 @@ class Flights:
         ahead: how many flew when each was sent, itself counted.
         times, flying: from each time on so many flew.
         gone: the ends, in order.
+        calls: whose attempts they are, as places in `History.calls`.
 
     """
 
@@ -36,6 +37,7 @@ class Flights:
     times: Floats
     flying: Floats
     gone: Floats
+    calls: np.ndarray
 
     def starts(self, places: float) -> Floats:
         """Return when each was taken out of a first-come queue before so many places.
@@ -76,7 +78,7 @@ class Flights:
         ended = np.where(self.ended <= at, self.ended, math.inf)
         return _arranged(
             self.sent[seen], self.first[seen], ended[seen], self.output[seen], self.prompt[seen],
-            (self.whole & (self.ended <= at))[seen],
+            (self.whole & (self.ended <= at))[seen], self.calls[seen],
         )  # fmt: skip
 
 
@@ -119,15 +121,22 @@ def flights_of(attempts: list[Attempt]) -> Flights:
         np.array([a.output_tokens for a in inside], dtype=float),
         np.array([a.prompt_tokens - (a.cached_tokens or 0) for a in inside], dtype=float),
         np.array([a.end == "completed" for a in inside], dtype=bool),
+        np.array([a.call for a in inside], dtype=np.int64),
     )
 
 
 def _arranged(
-    sent: Floats, first: Floats, ended: Floats, output: Floats, prompt: Floats, whole: np.ndarray
+    sent: Floats,
+    first: Floats,
+    ended: Floats,
+    output: Floats,
+    prompt: Floats,
+    whole: np.ndarray,
+    calls: np.ndarray,
 ) -> Flights:
     gone = np.sort(ended[np.isfinite(ended)])
     ahead = np.arange(1.0, len(sent) + 1) - np.searchsorted(gone, sent, side="right")
     times = np.unique(np.concatenate([sent, gone])) if len(sent) else np.zeros(1)
     begun = np.searchsorted(sent, times, side="right")
     flying = (begun - np.searchsorted(gone, times, side="right")).astype(float)
-    return Flights(sent, first, ended, output, prompt, whole, ahead, times, flying, gone)
+    return Flights(sent, first, ended, output, prompt, whole, ahead, times, flying, gone, calls)

@@ -16,11 +16,13 @@ from penstock.twin.flights import Clock, Flights
 from penstock.twin.history import Floats
 from penstock.twin.line import Line, fit_line
 from penstock.twin.moves import Path, path_of
+from penstock.twin.pools import MOST_REPLICAS, ROUTINGS, assigned, starts
 
 MOST_ERROR = 2.0
 """Of a logarithm: an end that is 7 times too early is no better than one that is 20 times."""
 LEAST_REPLIES = 20
 _PLACES = 28
+_REPLICAS, _SLOTS = 14, 8
 _STRETCHES = 20
 _WORTH_MOVES = 0.97
 _SECTIONS = 16
@@ -30,6 +32,9 @@ _THETAS = (0.25, 0.5, 1.0)
 _GAMMAS = (0.2, 0.5, 1.0, 2.0)
 _ENDLESS_CACHE_TOKENS = 1_000_000_000
 """What a cache holds is not fitted."""
+_ENDLESS = 1_000_000
+"""So many places as if there were no bound."""
+_LEAST_LUCK = 0.02
 _LEAST_JITTER, _LEAST_STRAGGLERS = 0.005, 0.003
 
 
@@ -41,6 +46,10 @@ class Fit:
         table: the provider's table, as a scenario has it.
         errors: the absolute logarithm of predicted over real time at the provider, of each
             complete reply.
+        luck: by what factor each attempt took longer than the line says; nan where that is not
+            known, and everywhere for a kind in which luck has no part.
+        calls: whose attempts they are.
+        bounded: whether the log shows that there are no more places.
 
     """
 
@@ -48,6 +57,9 @@ class Fit:
     table: dict[str, Any]
     errors: Floats
     line: Line
+    luck: Floats
+    calls: np.ndarray
+    bounded: bool = True
 
     @property
     def error(self) -> float:
@@ -77,6 +89,7 @@ class _Found:
     errors: Floats
     line: Line
     parameters: dict[str, Any]
+    luck: Floats | None = None
 
     @property
     def error(self) -> float:
@@ -87,10 +100,8 @@ def fits(flights: Flights) -> list[Fit]:
     """Return the best fit of each kind, the best first; none where too few replies ended."""
     if int(flights.whole.sum()) < LEAST_REPLIES:
         return []
-    kinds = [_slots, _shared, _thrash, _linear]
-    if np.ptp(flights.prompt) > 0:
-        kinds.append(_batching)
-    found = [kind(flights) for kind in kinds]
+    kinds = (_slots, _shared, _thrash, _linear, _batching, _pool)
+    found = [fit for kind in kinds if (fit := kind(flights)) is not None]
     return sorted(found, key=lambda fit: fit.error)
 
 
@@ -139,13 +150,15 @@ def _slots(flights: Flights) -> Fit:
     found = _moved(
         flights, found, lambda places, line: tried(places, found.parameters["beta"], line)
     )
-    return _fit("slots", found, _speeds(found.line) | found.parameters)
+    free = tried(_ENDLESS, found.parameters["beta"], found.line)
+    return _fit("slots", flights, found, _speeds(found.line) | found.parameters, free)
 
 
 def _shared(flights: Flights) -> Fit:
     found = _search(_places_of(flights), lambda n: _sharing(flights, n, 0.0))
     found = _moved(flights, found, lambda places, line: _sharing(flights, places, 0.0, line))
-    return _fit("shared", found, _speeds(found.line) | found.parameters)
+    free = _sharing(flights, _ENDLESS, 0.0, found.line)
+    return _fit("shared", flights, found, _speeds(found.line) | found.parameters, free)
 
 
 def _thrash(flights: Flights) -> Fit:
@@ -155,7 +168,8 @@ def _thrash(flights: Flights) -> Fit:
     theta = found.parameters["theta"]
     found = _search(_places_of(flights), lambda n: _sharing(flights, n, theta))
     found = _moved(flights, found, lambda places, line: _sharing(flights, places, theta, line))
-    return _fit("thrash", found, _speeds(found.line) | found.parameters)
+    free = _sharing(flights, _ENDLESS, theta, found.line)
+    return _fit("thrash", flights, found, _speeds(found.line) | found.parameters, free)
 
 
 def _sharing(
@@ -170,7 +184,7 @@ def _sharing(
 
 
 def _batching(flights: Flights) -> Fit:
-    """Fit an engine whose prompts take the time of all: as `slots` where there are none."""
+    """Fit an engine: its prompts take the time of all, and it has no luck."""
 
     def tried(places: int | Path, beta: float = 0.0, line: Line | None = None) -> _Found:
         ours, over_time = _both(flights, places)
@@ -203,10 +217,37 @@ def _batching(flights: Flights) -> Fit:
         "iteration_per_seq_s": beta * line.s_per_token,
         "kv_tokens": _ENDLESS_CACHE_TOKENS,
     }
-    fit = _fit("batching", found, parameters)
+    free = tried(_ENDLESS, beta, line)
+    fit = _fit("batching", flights, found, parameters, free)
     del fit.table["jitter"]
     fit.table.pop("stragglers", None)
     return fit
+
+
+def _pool(flights: Flights) -> Fit | None:
+    """Fit replicas with queues of their own; None if there were never enough calls for two."""
+    most = int(flights.ahead.max())
+    clock = flights.clock(np.ones_like)
+    best: _Found | None = None
+    for routing in ROUTINGS:
+        for replicas in _spread(2, min(most, MOST_REPLICAS), _REPLICAS):
+            chosen = assigned(flights, replicas, routing)
+            for slots in _spread(1, max(1, round(most / replicas)), _SLOTS):
+                parameters = {"replicas": replicas, "slots": slots, "routing": routing}
+                begun = starts(flights, chosen, slots)
+                found = _measured(flights, begun, clock, parameters, first_stretches=True)
+                if best is None or found.error < best.error:
+                    best = found
+    if best is None:
+        return None
+    none = _hopeless(flights, {})  # what more replicas would do is another pool
+    return _fit("pool", flights, best, _speeds(best.line) | best.parameters, none)
+
+
+def _spread(low: int, high: int, count: int) -> list[int]:
+    if high < low:
+        return []
+    return [int(n) for n in np.unique(np.round(np.geomspace(low, high, count)).astype(int))]
 
 
 def _linear(flights: Flights) -> Fit:
@@ -219,7 +260,8 @@ def _linear(flights: Flights) -> Fit:
             line = fit_line(flights.prompt[good], flights.output[good], (took / factor)[good])
         predicted = line.work_s(flights.prompt, flights.output) * factor
         errors = _errors(flights, flights.sent + predicted)
-        return _Found(errors, line, _moving("capacity", places) | {"gamma": gamma})
+        luck = _lucks(flights, good, (took / np.maximum(predicted, 1e-9))[good])
+        return _Found(errors, line, _moving("capacity", places) | {"gamma": gamma}, luck)
 
     found = _search(_places_of(flights), tried)
     found = _best(found, (tried(found.parameters["capacity"], gamma) for gamma in _GAMMAS))
@@ -228,7 +270,8 @@ def _linear(flights: Flights) -> Fit:
     found = _moved(flights, found, lambda places, line: tried(places, gamma, line))
     line = found.line
     speeds = {"base_s": line.base_s, "s_per_token": line.s_per_token}
-    return _fit("linear", found, speeds | found.parameters)
+    free = tried(_ENDLESS, gamma, line)
+    return _fit("linear", flights, found, speeds | found.parameters, free)
 
 
 def _narrowed(found: _Found, value: float, tried: Callable[[float], _Found]) -> _Found:
@@ -321,7 +364,20 @@ def _measured(
         begin = begin + line.first_s(flights.prompt)
         left = line.s_per_token * flights.output
     errors = _errors(flights, clock.when(clock.at(begin) + left), good)
-    return _Found(errors, line, parameters)
+    first_s = np.maximum(line.first_s(prompt), 1e-3)
+    pace = (
+        np.ones_like(begun)
+        if first_stretches
+        else (clock.at(begun + first_s) - clock.at(begun)) / first_s
+    )
+    fitted = np.maximum(pace * line.first_s(prompt) + line.s_per_token * output, 1e-9)
+    return _Found(errors, line, parameters, _lucks(flights, good, work / fitted))
+
+
+def _lucks(flights: Flights, good: np.ndarray, factors: Floats) -> Floats:
+    luck = np.full(len(flights.sent), math.nan)
+    luck[good] = np.clip(factors, _LEAST_LUCK, 1.0 / _LEAST_LUCK)
+    return luck
 
 
 def _hopeless(flights: Flights, parameters: dict[str, Any]) -> _Found:
@@ -345,7 +401,9 @@ def _speeds(line: Line) -> dict[str, Any]:
     return {"tokens_per_s": 1.0 / line.s_per_token, "ttft_s": line.base_s}
 
 
-def _fit(kind: str, found: _Found, parameters: dict[str, Any]) -> Fit:
+def _fit(
+    kind: str, flights: Flights, found: _Found, parameters: dict[str, Any], free: _Found
+) -> Fit:
     line = found.line
     table: dict[str, Any] = {"model": kind}
     table |= {
@@ -358,7 +416,9 @@ def _fit(kind: str, found: _Found, parameters: dict[str, Any]) -> Fit:
     share, factor = line.stragglers()
     if share >= _LEAST_STRAGGLERS:
         table["stragglers"] = {"share": _rounded(share), "factor": _rounded(factor)}
-    return Fit(kind, table, found.errors, line)
+    luck = np.full(len(flights.sent), math.nan) if found.luck is None else found.luck
+    bounded = "changes" in table or _clearly_less(found.errors, free.errors)
+    return Fit(kind, table, found.errors, line, luck, flights.calls, bounded)
 
 
 def _rounded(value: float) -> float:

@@ -1,7 +1,9 @@
 """From a history to a twin: each upstream's fits, and the kind that tells held-back time best."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from penstock.core.events import LimitsSeen
 from penstock.errors import ProtocolError
@@ -17,6 +19,10 @@ _KINDS_TRIED = 3
 """Of several kinds that tell the ends of replies as well, so many are run on held-back time."""
 
 
+_PLACES_KEYS = ("slots", "capacity", "max_seqs")
+_ROOM = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Twin:
     """A fitted provider for each upstream, and how far it may be trusted.
@@ -24,14 +30,16 @@ class Twin:
     Attributes:
         providers: tables by upstream, fitted to the whole log.
         check: of the same kinds, fitted to the log's first part, on the rest.
-        others: tables of other kinds that told the held-back time as well; what they say of
-            another configuration may differ.
+        luck: by place of the call, how many times as long as the model says it took.
+        others: other models that told the log as well, each with its luck; what they say of another
+            configuration may differ.
 
     """
 
     providers: dict[str, dict[str, Any]]
     check: Check
-    others: tuple[dict[str, dict[str, Any]], ...] = ()
+    luck: dict[int, float] = field(default_factory=dict)
+    others: tuple[tuple[dict[str, dict[str, Any]], dict[int, float]], ...] = ()
 
 
 def twin_of(history: History) -> Twin:
@@ -57,10 +65,38 @@ def twin_of(history: History) -> Twin:
         raise TooLittle("no kind of provider served this traffic to its end")
     tried.sort(key=lambda each: each[0])
     best = tried[0]
-    others = tuple(
-        _tables(whole, kind) for distance, kind, _ in tried[1:] if distance <= max(1.0, best[0])
-    )
-    return Twin(_tables(whole, best[1]), best[2], others)
+    others = [
+        (_tables(whole, kind), _luck(whole, kind))
+        for distance, kind, _ in tried[1:]
+        if distance <= max(1.0, best[0])
+    ]
+    others += _roomy(whole, best[1])
+    return Twin(_tables(whole, best[1]), best[2], _luck(whole, best[1]), tuple(others))
+
+
+def _roomy(
+    found: dict[str, list[Fit]], kind: str
+) -> list[tuple[dict[str, dict[str, Any]], dict[int, float]]]:
+    """Return the model with far more places where the log does not show that there are none."""
+    tables, free = _tables(found, kind), False
+    for name, fits_ in found.items():
+        fit = next((each for each in fits_ if each.kind == kind), None)
+        key = next((key for key in _PLACES_KEYS if key in tables[name]), None)
+        if fit is not None and not fit.bounded and key is not None:
+            tables[name] = tables[name] | {key: _ROOM * tables[name][key]}
+            free = True
+    return [(tables, _luck(found, kind))] if free else []
+
+
+def _luck(found: dict[str, list[Fit]], kind: str) -> dict[int, float]:
+    """Return the known luck of the calls, by their places."""
+    known: dict[int, float] = {}
+    for fits_ in found.values():
+        for fit in fits_:
+            if fit.kind == kind:
+                some = np.isfinite(fit.luck)
+                known |= dict(zip(fit.calls[some].tolist(), fit.luck[some].tolist(), strict=True))
+    return known
 
 
 def _fits_by_upstream(history: History, until: float | None = None) -> dict[str, list[Fit]]:

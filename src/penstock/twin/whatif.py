@@ -10,12 +10,13 @@ import numpy as np
 from penstock.core.events import Action, Dispatch, Event
 from penstock.core.settings import Settings
 from penstock.metrics import RequestOutcome, RequestRecord
+from penstock.sim.workload import Workload
 from penstock.twin.again import Providers, run_again, workload_of
 from penstock.twin.history import Floats, History
 from penstock.twin.model import Twin
 from penstock.twin.policy import Policy
 
-SEEDS = (1, 2, 3, 4)
+SEEDS = (1, 2, 3)
 BLOCKS = 20
 RESAMPLES = 200
 CONFIDENCE = 0.95
@@ -76,9 +77,9 @@ def whatif(
 ) -> list[Group]:
     """Run the traffic at the twin under the log's configuration and under the policy's.
 
-    The interval holds what different luck at the provider and other stretches of the traffic
-    would give, what the other kinds of provider say that told the held-back time as well, and how
-    far the twin is from what really happened.
+    Each call takes as many times as long as the model says as it really did. The interval holds
+    what other luck at the provider and other stretches of the traffic would give, what other models
+    say that told the log as well, and how far the twin is from what really happened.
 
     Raises:
         ConfigError: the policy names a class or an upstream that there is not.
@@ -89,12 +90,16 @@ def whatif(
     """
     held = dict(prices or {})
     settings = policy.settings(history.settings)
-    pairs: list[tuple[_Rows, _Rows]] = []
-    for number, tables in enumerate((twin.providers, *twin.others)):
-        for seed in SEEDS if not number else SEEDS[:2]:
-            now = _run(history, tables, history.settings, held, seed)
-            then = _run(history, policy.models(tables), settings, policy.prices(held), seed)
-            pairs.append((now, then))
+
+    def pair(tables: Providers, luck: Mapping[int, float], seed: int) -> tuple[_Rows, _Rows]:
+        workload = workload_of(history, luck)
+        now = _run(history, tables, history.settings, held, seed, workload)
+        after, prices_then = policy.models(tables), policy.prices(held)
+        return now, _run(history, after, settings, prices_then, seed, workload)
+
+    pairs = [pair(twin.providers, twin.luck, SEEDS[0])]
+    pairs += [pair(tables, luck, SEEDS[0]) for tables, luck in twin.others]
+    pairs += [pair(twin.providers, {}, seed) for seed in SEEDS]
     real = _rows([call.record() for call in history.calls], history, held, _last_upstreams(history))
     ended = np.array([call.outcome is not None for call in history.calls])
     return [
@@ -105,7 +110,12 @@ def whatif(
 
 
 def _run(
-    history: History, tables: Providers, settings: Settings, prices: Prices, seed: int
+    history: History,
+    tables: Providers,
+    settings: Settings,
+    prices: Prices,
+    seed: int,
+    workload: Workload,
 ) -> _Rows:
     where: dict[int, str] = {}
 
@@ -114,7 +124,6 @@ def _run(
             if isinstance(action, Dispatch):
                 where[action.request.id] = action.upstream
 
-    workload = workload_of(history)
     run = run_again(history, tables, settings=settings, seed=seed, workload=workload, watch=watch)
     return _rows(run.records, history, prices, where)
 
@@ -166,22 +175,17 @@ def _group(
     figures: dict[str, Difference] = {}
     for figure in FIGURES:
         happened = _value(real, figure, chosen)
-        nows = np.array([_value(now, figure, chosen) for now, _ in pairs])
-        thens = np.array([_value(then, figure, chosen) for _, then in pairs])
-        changes = (thens - nows)[: len(SEEDS)]
+        now, then = (_value(rows, figure, chosen) for rows in pairs[0])
         drawn = np.concatenate(
             [
-                _values(then, figure, chosen, blocks, draws)
-                - _values(now, figure, chosen, blocks, draws)
-                for now, then in pairs
+                _values(other, figure, chosen, blocks, draws)
+                - _values(held, figure, chosen, blocks, draws)
+                for held, other in pairs
             ]
         )
-        change = _mean(changes)
-        off = _mean(nows[: len(SEEDS)]) - happened
+        change, off = then - now, now - happened
         low, high = _interval(drawn, change, 0.0 if math.isnan(off) else off)
-        figures[figure] = Difference(
-            happened, _mean(nows[: len(SEEDS)]), _mean(thens[: len(SEEDS)]), change, low, high
-        )
+        figures[figure] = Difference(happened, now, then, change, low, high)
     return Group(kind, name, int(chosen.sum()), figures)
 
 
@@ -231,11 +235,6 @@ def _values(
 
 def _column(rows: _Rows, figure: str) -> Floats:
     return rows.latency if figure in ("p50_s", "p95_s") else getattr(rows, figure)
-
-
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
 
 
 def plain(groups: Sequence[Group]) -> list[dict[str, Any]]:

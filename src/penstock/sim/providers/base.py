@@ -22,11 +22,17 @@ class Happening(StrEnum):
 
 @dataclass(slots=True)
 class Job:
-    """One attempt: its id, the reply's true length, and the prompt's."""
+    """One attempt: its id, the reply's true length, and the prompt's.
+
+    Attributes:
+        luck: by what factor its service takes longer than its tokens say; None to draw it.
+
+    """
 
     id: int
     output_tokens: int
     prompt_tokens: int = 0
+    luck: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,11 @@ def without_variation(params: Demanding) -> bool:
     return not prompts and not params.sigma and params.stragglers is None
 
 
-def service_factor(params: Demanding, seed: int, job_id: int) -> float:
+def service_factor(params: Demanding, seed: int, job: Job) -> float:
     """Return by what factor this job's service takes longer than its tokens say."""
-    factor = 1.0
+    if job.luck is not None:
+        return job.luck
+    factor, job_id = 1.0, job.id
     if params.sigma:
         factor = math.exp(params.sigma * standard_normal(seed, _JITTER_STREAM, job_id))
     slow = params.stragglers

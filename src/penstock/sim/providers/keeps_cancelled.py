@@ -28,7 +28,9 @@ class KeepsCancelled(Wrapper):
     def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Pass the job on, under another id if an attempt that was left has its own."""
         inside = next(self._aliases) if job.id in self._left else job.id
-        refusal = self._inner.submit(Job(inside, job.output_tokens, job.prompt_tokens), now=now)
+        refusal = self._inner.submit(
+            Job(inside, job.output_tokens, job.prompt_tokens, job.luck), now=now
+        )
         if refusal is None:
             self._inside[job.id], self._owners[inside] = inside, job.id
         return refusal

@@ -63,7 +63,7 @@ class LinearServer(NoLimits):
         """Take the job in and fix its service time; never refuses."""
         p = self._params = self._changes.latest(self._params, now=now)
         over = max(0.0, (len(self._flights) + 1) / p.capacity - 1.0)
-        factor = (1.0 + p.gamma * over) * service_factor(p, self._seed, job.id)
+        factor = (1.0 + p.gamma * over) * service_factor(p, self._seed, job)
         cached = cached_of(p, self._seed, job)
         first_at = now + (p.base_s + prefill_s(p, job, cached)) * factor
         end_at = first_at + p.s_per_token * job.output_tokens * factor

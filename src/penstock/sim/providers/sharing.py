@@ -208,7 +208,7 @@ class SharingServer(NoLimits):
     def _enter(self, job: Job) -> None:
         first_s = self._params.ttft_s
         running = _InService(job, job.output_tokens)
-        if not self._uniform:
+        if not self._uniform or job.luck is not None:
             first_s = self._weigh(running)
         self._running[job.id] = running
         self._entered += 1
@@ -223,7 +223,7 @@ class SharingServer(NoLimits):
         """Set what the job's prompt and service factor add; return its prefill in seconds."""
         params, job = self._params, running.job
         cached = running.cached_tokens = cached_of(params, self._seed, job)
-        factor = service_factor(params, self._seed, job.id)
+        factor = service_factor(params, self._seed, job)
         running.work_tokens *= factor
         return (params.ttft_s + prefill_s(params, job, cached)) * factor
 

@@ -1,0 +1,49 @@
+"""Replicas behind a balancer: which one had each attempt, if the routing leaves no chance."""
+
+import math
+from bisect import bisect_right
+from heapq import heappop, heappush
+
+import numpy as np
+
+from penstock.twin.flights import Flights
+from penstock.twin.history import Floats
+
+ROUTINGS = ("round_robin", "least")
+MOST_REPLICAS = 32
+
+
+def assigned(flights: Flights, replicas: int, routing: str) -> np.ndarray:
+    """Return the replica of each attempt, from 0."""
+    count = len(flights.sent)
+    if routing == "round_robin":
+        return np.arange(count) % replicas
+    loads = [0] * replicas
+    flying: list[tuple[float, int]] = []
+    chosen = np.zeros(count, dtype=np.int64)
+    for n, (sent, ended) in enumerate(
+        zip(flights.sent.tolist(), flights.ended.tolist(), strict=True)
+    ):
+        while flying and flying[0][0] <= sent:
+            loads[heappop(flying)[1]] -= 1
+        replica = loads.index(min(loads))
+        loads[replica] += 1
+        chosen[n] = replica
+        if ended < math.inf:
+            heappush(flying, (ended, replica))
+    return chosen
+
+
+def starts(flights: Flights, chosen: np.ndarray, slots: int) -> Floats:
+    """Return when each was taken out of its replica's queue; nan where the log ends before."""
+    found = flights.sent.copy()
+    for replica in range(int(chosen.max()) + 1):
+        mine = np.flatnonzero(chosen == replica)
+        ends = np.sort(flights.ended[mine][np.isfinite(flights.ended[mine])]).tolist()
+        for ahead, n in enumerate(mine.tolist(), start=1):
+            gone = bisect_right(ends, float(flights.sent[n]))
+            behind = ahead - gone - slots
+            if behind > 0:
+                place = gone + behind - 1
+                found[n] = ends[place] if place < len(ends) else math.nan
+    return found

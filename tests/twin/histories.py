@@ -1,0 +1,33 @@
+"""Histories of simulated runs, without a file."""
+
+from typing import Any
+
+from penstock.log.format import Header, LogRecord
+from penstock.sim.scenario import read_scenario, settings_of
+from penstock.sim.simulate import run_one
+from penstock.twin.history import History, history_of
+
+
+def lines_of(provider: dict[str, Any], **workload: Any) -> list[LogRecord]:
+    """Return the decision log of a run under the default stack."""
+    document = {
+        "seeds": [3],
+        "provider": provider,
+        "workload": {"requests": 400, "rate_per_s": 2.0, "stream": True, **workload},
+    }
+    scenario = read_scenario(document)
+    classes = scenario.workload.informant(scenario.classes).classes()
+    settings = settings_of(scenario.policies["default"], classes, scenario.upstreams)
+    header = Header(1, "run", 1000.0, 0.0, settings)
+    lines: list[LogRecord] = []
+
+    def watch(now: float, event: Any, actions: Any) -> None:
+        lines.append(LogRecord(header, now, event))
+        lines.extend(LogRecord(header, now, action) for action in actions)
+
+    run_one(scenario, "default", 3, watch=watch)
+    return lines
+
+
+def history(provider: dict[str, Any], **workload: Any) -> History:
+    return history_of(lines_of(provider, **workload))

@@ -1,0 +1,242 @@
+"""What a log of a provider says of it: the kind, its numbers, its door and what changes."""
+
+import math
+from typing import Any
+
+import pytest
+
+from penstock.core.events import Dispatch, Reconfigured
+from penstock.metrics import RequestOutcome
+from penstock.twin.again import run_again, workload_of
+from penstock.twin.check import check, split_at
+from penstock.twin.door import limits_of, troubles_of
+from penstock.twin.flights import flights_of
+from penstock.twin.history import TooLittle, history_of
+from penstock.twin.kinds import fits
+from penstock.twin.model import twin_of
+from penstock.twin.moves import going_on
+from penstock.twin.policy import read_policy
+from penstock.twin.whatif import whatif
+from tests.twin.histories import history, lines_of
+
+SPEED = {"tokens_per_s": 150.0, "ttft_s": 0.2}
+PROMPTS = {"prompt_tokens": {"median": 800, "sigma": 1.0, "most": 8000}}
+
+
+@pytest.mark.parametrize(
+    ("provider", "workload"),
+    [
+        ({"model": "slots", "slots": 6, "beta": 0.04, **SPEED}, {}),
+        ({"model": "shared", "capacity": 5, **SPEED}, {}),
+        ({"model": "thrash", "capacity": 5, "theta": 0.5, **SPEED}, {}),
+        (
+            {"model": "linear", "capacity": 4, "base_s": 0.2, "s_per_token": 0.006, "jitter": 0.0},
+            {},
+        ),
+        ({"model": "slots", "slots": 6, "prefill_tokens_per_s": 2000.0, **SPEED}, PROMPTS),
+        (
+            {
+                "model": "pool",
+                "replicas": 3,
+                "slots": 2,
+                "routing": "round_robin",
+                **SPEED,
+            },
+            {},
+        ),
+    ],
+    ids=["slots", "shared", "thrash", "linear", "prompts", "pool"],
+)
+def test_a_provider_without_luck_is_found_to_the_figure(
+    provider: dict[str, Any], workload: dict[str, Any]
+) -> None:
+    best = fits(flights_of(history(provider, **workload).attempts))[0]
+
+    assert best.kind == provider["model"]
+    assert best.error < 0.002
+    for key, value in provider.items():
+        assert best.table[key] == (
+            value if isinstance(value, str) else pytest.approx(value, rel=0.01, abs=1e-9)
+        )
+
+
+def test_an_engines_prompts_take_the_time_of_all() -> None:
+    provider = {"model": "batching", "max_seqs": 8, "prefill_tokens_per_s": 4000.0}
+
+    best = fits(flights_of(history(provider, **PROMPTS).attempts))[0]
+
+    assert best.kind == "batching"
+    assert best.table["max_seqs"] == 8
+    assert best.table["prefill_tokens_per_s"] == pytest.approx(4000.0, rel=0.1)
+    assert best.table["iteration_base_s"] == pytest.approx(0.012, rel=0.05)
+
+
+def test_luck_and_stragglers_are_told_apart() -> None:
+    slow = {"share": 0.03, "factor": 8.0}
+    provider = {"model": "slots", "slots": 8, "jitter": 0.15, "stragglers": slow, **SPEED}
+    past = history(provider, rate_per_s=1.5, requests=800)
+
+    best = next(f for f in fits(flights_of(past.attempts)) if f.kind == "slots")
+
+    assert best.table["jitter"] == pytest.approx(0.15, rel=0.15)
+    assert best.table["stragglers"]["factor"] == pytest.approx(8.0, rel=0.25)
+    assert 0.015 < best.table["stragglers"]["share"] < 0.045
+
+
+def test_a_capacity_that_changes_is_seen_when_it_does() -> None:
+    changes = [{"at_s": 100.0, "slots": 3}]
+    provider = {"model": "slots", "slots": 8, "changes": changes, **SPEED}
+
+    best = fits(flights_of(history(provider).attempts))[0]
+
+    assert best.kind == "slots"
+    assert [each["slots"] for each in best.table["changes"]] == [3]
+    assert best.table["changes"][0]["at_s"] == pytest.approx(100.0, abs=15.0)
+
+
+def test_changes_that_recur_go_on_and_one_alone_stays() -> None:
+    once = {"model": "slots", "slots": 8, "changes": [{"at_s": 50.0, "slots": 4}]}
+    often = {"model": "slots", "slots": 8, "changes": [{"at_s": t, "slots": n} for t, n in
+             ((10.0, 4), (20.0, 8), (30.0, 4))]}  # fmt: skip
+
+    assert going_on(once, 100.0, 200.0) == once
+    longer = going_on(often, 40.0, 80.0)["changes"]
+    assert [(e["at_s"], e["slots"]) for e in longer[3:7]] == [(40, 8), (50, 4), (60, 8), (70, 4)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"rpm": 80.0, "burst_s": 10.0, "dialect": "openai"}, {"rpm": 80.0}),
+        ({"tpm": 20_000.0, "burst_s": 10.0, "silent": True}, {"tpm": 20_000.0}),
+        ({"rpm": 80.0, "burst_s": 10.0, "silent": True}, {"rpm": 80.0}),
+    ],
+    ids=["stated", "tokens, silent", "requests, silent"],
+)
+def test_limits_are_found_stated_or_not(limits: dict[str, Any], expected: dict[str, float]) -> None:
+    past = history({"model": "slots", "slots": 30, "limits": limits, **SPEED})
+
+    twin = fits_of(past)
+
+    for name, value in expected.items():
+        assert twin["limits"][name] == pytest.approx(value, rel=0.1)
+    assert twin["limits"]["burst_s"] == pytest.approx(limits["burst_s"], rel=0.5)
+    assert ("silent" in twin["limits"]) == ("silent" in limits)
+
+
+def fits_of(past: Any) -> dict[str, Any]:
+    return twin_of(past).providers["default"]
+
+
+def test_an_upstream_that_refuses_nobody_has_no_door() -> None:
+    past = history({"model": "slots", "slots": 6, **SPEED})
+
+    assert limits_of(past.attempts, past.calls, []) is None
+    assert troubles_of(past.attempts) == []
+
+
+def test_times_of_trouble_are_windows_of_faults() -> None:
+    faults = [{"kind": "status", "status": 503, "from_s": 40.0, "until_s": 60.0, "share": 0.7}]
+    past = history({"model": "slots", "slots": 6, "faults": faults, **SPEED})
+
+    (window,) = troubles_of(past.attempts)
+
+    assert 38.0 < window["from_s"] < 50.0
+    assert 50.0 < window["until_s"] < 61.0
+    assert 0.4 < window["share"] <= 1.0
+
+
+def test_the_real_provider_with_the_same_luck_gives_the_same_run() -> None:
+    past = history({"model": "slots", "slots": 6, **SPEED})
+
+    again = run_again(past, {"default": {"model": "slots", "slots": 6, **SPEED}})
+
+    ends = [record.ended_at for record in again.records]
+    assert ends == pytest.approx([call.ended_at for call in past.calls], abs=1e-6)
+
+
+def test_the_held_back_time_begins_from_what_really_was() -> None:
+    """Up to the split, the calls are as they were, whatever the model says of them."""
+    past = history({"model": "slots", "slots": 6, **SPEED})
+    since = split_at(past)
+
+    slow = {"default": {"model": "slots", "slots": 6, "tokens_per_s": 50.0, "ttft_s": 0.2}}
+    again = run_again(past, slow, since=since)
+
+    early = [n for n, call in enumerate(past.calls) if call.ended_at < since]
+    assert len(early) > 200
+    for n in early:
+        assert again.records[n].ended_at == past.calls[n].ended_at
+    assert check(past, slow, since).distance > 1.0
+
+
+def test_known_luck_replays_jittered_service_times() -> None:
+    provider = {"model": "slots", "slots": 6, "jitter": 0.4, **SPEED}
+    past = history(provider)
+    twin = twin_of(past)
+
+    again = run_again(past, twin.providers, workload=workload_of(past, twin.luck), seed=99)
+
+    assert twin.providers["default"]["model"] == "slots"
+    real = sum(call.record().in_time for call in past.calls)
+    assert sum(record.in_time for record in again.records) == pytest.approx(real, abs=6)
+
+
+def test_where_no_bound_was_seen_a_roomier_model_widens_the_interval() -> None:
+    light = twin_of(
+        history({"model": "slots", "slots": 40, "jitter": 0.1, **SPEED}, rate_per_s=0.5)
+    )
+    busy = twin_of(history({"model": "slots", "slots": 6, **SPEED}))
+
+    places = [next(iter(tables.values())) for tables, _ in light.others]
+    assert any(table.get("slots", table.get("capacity", 0)) >= 20 for table in places)
+    assert busy.others == ()
+
+
+def test_a_second_provider_helps_and_is_said_to() -> None:
+    past = history({"model": "slots", "slots": 5, **SPEED})
+    more = {"upstreams": [{"name": "second", "like": "default", "input_usd_per_mtok": 1.0}]}
+
+    everything = whatif(past, twin_of(past), read_policy(more, where="more"))[0]
+
+    assert everything.figures["met"].sure
+    assert everything.figures["met"].change > 0.05
+    assert everything.figures["p95_s"].high < 0
+
+
+def test_a_caller_that_left_is_no_reply_and_the_log_begins_anew_with_other_settings() -> None:
+    lines = lines_of({"model": "slots", "slots": 5, **SPEED})
+    settings = lines[0].header.settings
+    assert settings is not None
+    middle = len(lines) // 2
+    at = lines[middle].now
+    changed = type(lines[0])(lines[0].header, at, Reconfigured(settings))
+
+    later = history_of([*lines[:middle], changed, *lines[middle:]])
+
+    whole = history_of(lines)
+    assert 100 < len(later.calls) < len(whole.calls)
+    assert later.calls[0].request.id == 1
+    assert later.calls[0].request.arrived_at < 5.0
+    assert later.started_unix_s == pytest.approx(1000.0 + at)
+    assert later.past(50.0) == []
+
+
+def test_a_log_without_requests_says_so() -> None:
+    lines = [
+        line for line in lines_of({"model": "slots", **SPEED}) if isinstance(line.what, Dispatch)
+    ]
+
+    with pytest.raises(TooLittle, match="no request stands in the log"):
+        history_of(lines)
+
+
+def test_a_call_that_has_not_ended_has_no_outcome() -> None:
+    lines = lines_of({"model": "slots", "slots": 5, **SPEED})
+
+    cut = history_of(lines[: len(lines) // 3])
+
+    still = [call for call in cut.calls if call.outcome is None]
+    assert still
+    assert all(math.isnan(call.ended_at) for call in still)
+    assert {call.outcome for call in cut.calls} <= {None, *RequestOutcome}
