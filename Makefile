@@ -57,7 +57,7 @@ help:
 .venv/.dev: .venv/.run requirements/dev.txt
 	$(call install,.venv,dev)
 
-# Apart from .venv: LiteLLM (examples) pins an older openai, Ray brings 200 MB for one optional
+# Apart from .venv: LiteLLM (examples) and matplotlib want other python-dateutils, Ray brings 200 MB for one optional
 # feature, llama.cpp (engines) is a server that only a benchmark and its test start.
 .venv-%/.stamp: .venv/.base requirements/%.txt $(PINNED)
 	@test -x .venv-$*/bin/python || $(BIN)/python -m venv --without-pip .venv-$*
@@ -130,6 +130,7 @@ lock: .venv/.base
 	$(COMPILE) pyproject.toml --extra all --extra dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev --extra ray -c requirements/dev.txt \
 		-o requirements/ray.txt
+	$(COMPILE) pyproject.toml --extra proxy --extra otel -c requirements/run.txt -o requirements/image.txt
 	@! grep -nE 'https?://' requirements/*.txt
 
 clean:

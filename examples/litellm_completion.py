@@ -1,4 +1,4 @@
-"""LiteLLM: give its OpenAI route a client that is scheduled (LiteLLM pins openai 2, on httpx).
+"""LiteLLM: give its OpenAI route a client that is scheduled.
 
 Start a provider in another terminal: penstock mock
 """
@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 import penstock
 
 URL = os.environ.get("PENSTOCK_EXAMPLE_URL", "http://127.0.0.1:8001")
-http_client = penstock.async_client(library="httpx")
+http_client = penstock.async_client()
 client = AsyncOpenAI(base_url=f"{URL}/v1", api_key="any", http_client=http_client)
 
 

@@ -52,6 +52,10 @@ def assert_readable(file: Path) -> None:
                 page.goto(file.resolve().as_uri())
                 widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
                 assert widths[0] <= widths[1] == width, scheme
+                charts = page.evaluate(
+                    "[...document.querySelectorAll('svg')].map(s => s.clientWidth)"
+                )
+                assert min(charts, default=500) >= 500, "too small to read on a telephone"
             assert barriers(page) == [], scheme
             paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (paper == "rgb(255, 255, 255)") == (scheme == "light")

@@ -21,7 +21,7 @@ HERE = {
     "pydantic_ai_agent": "5 runs; the first said",
 }
 ELSEWHERE = {"litellm_completion"}
-"""LiteLLM pins openai 2; see test_litellm.py, which `make test-examples` runs."""
+"""It has an environment of its own; see test_litellm.py, which `make test-examples` runs."""
 
 
 @pytest.fixture(scope="module")

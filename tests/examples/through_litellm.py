@@ -91,13 +91,13 @@ async def main() -> dict[str, Any]:
         with penstock.request(class_="batch"):
             found[name] = outcome(await call(**words))
 
-    http_client = penstock.async_client(library="httpx")
+    http_client = penstock.async_client()
     client = AsyncOpenAI(base_url=OPENAI["api_base"], api_key="any", http_client=http_client)
     await way("client", ask, client=client, **OPENAI)
     await way("client, streamed", stream, client=client, **OPENAI)
 
-    litellm.aclient_session = penstock.async_client(library="httpx")
-    litellm.client_session = penstock.client(library="httpx")
+    litellm.aclient_session = penstock.async_client()
+    litellm.client_session = penstock.client()
     await way("session", ask, **OPENAI)
     await way("session, streamed", stream, **OPENAI)
 
@@ -113,7 +113,7 @@ async def main() -> dict[str, Any]:
 
 def main_sync() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    http_client = penstock.client(library="httpx")
+    http_client = penstock.client()
     client = OpenAI(base_url=OPENAI["api_base"], api_key="any", http_client=http_client)
     handler = HTTPHandler()
     penstock.adopt(handler.client)

@@ -43,12 +43,17 @@ FIRST_COMMANDS = {
     "proxy": {
         "serve": "penstock serve --check --config sidecar.toml",
         "reload": without_a_sidecar("penstock reload"),
+        "promote": "(penstock promote a --config sidecar.toml 2>&1 || true) | grep 'has no .a'",
         "lift": without_a_sidecar("penstock lift a"),
+        "health": without_a_sidecar("penstock health"),
         "schema": "penstock schema config",
         "explain": "python program.py && penstock explain --window --log decisions.m.jsonl",
         "top": without_a_sidecar("penstock top --once"),
         "dashboard": started("penstock dashboard decisions.m.jsonl --port 0"),
         "replay": "penstock replay decisions.m.jsonl",
+        "fit": "(penstock fit decisions.m.jsonl 2>&1 || true) | grep 'too few replies'",
+        "whatif": "(penstock whatif decisions.m.jsonl --policy policy.toml 2>&1 || true) "
+        "| grep 'too few replies'",
     },
     # Nobody listens on port 9: the line expires after a second.
     "batch": {
@@ -68,6 +73,7 @@ FIRST_COMMANDS = {
     },
     "openai": {"": "python -c 'import openai, penstock; penstock.async_client()'"},
     "anthropic": {"": "python -c 'import anthropic, penstock; penstock.client()'"},
+    "otel": {"": "OTEL_TRACES_EXPORTER=console python program.py | grep trace_id"},
     "all": {"demo": "penstock demo --help"},
     "ray": {"": "python -c 'import ray, penstock'"},
 }
@@ -88,6 +94,7 @@ def desk(tmp_path: Path) -> Path:
     (tmp_path / "scenario.toml").write_text(SCENARIO)
     (tmp_path / "replies.jsonl").write_text(REPLY * 40)
     (tmp_path / "in.jsonl").write_text(LINE)
+    (tmp_path / "policy.toml").write_text("[scheduler]\nallocation = 'fifo'\n")
     (tmp_path / "program.py").write_text(PROGRAM)
     return tmp_path
 

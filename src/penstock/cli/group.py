@@ -28,6 +28,7 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("Try it", "Show direct calls, FIFO and penstock side by side.", "all"),
     "serve": Entry("Run it", "Run the sidecar that schedules calls to your providers.", "proxy"),
+    "health": Entry("Run it", "Say whether the sidecar is well, for a health check.", "proxy"),
     "reload": Entry("Run it", "Have the sidecar read its configuration again.", "proxy"),
     "promote": Entry("Run it", "Let a policy of the shadow hold from now on.", "proxy"),
     "lift": Entry("Run it", "End an upstream's pause at once.", "proxy"),

@@ -20,7 +20,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+svg { width: 100%; min-width: 36rem; height: auto; background: #fff; border-radius: 4px; }
+@media (max-width: 40rem) { th, td { padding: .3rem .35rem; } table { font-size: .9rem; } }
 """
 
 
@@ -48,14 +49,14 @@ def write(
             f"<p>{escape(UNANSWERED)}</p>",
             *(f"<p>{escape(line)}.</p>" for line in verdict.lines()),
             "<h2>How long each request took</h2>",
-            _latencies(arms),
+            _wide(_latencies(arms), "latencies, chart"),
             (
                 "<p>Each dot is a request, at the time it was sent; crosses were refused. Called "
                 "directly, requests queue inside the provider, where a short one waits behind "
                 "every long one.</p>"
             ),
             "<h2>Who met its deadline</h2>",
-            _deadlines(arms),
+            _wide(_deadlines(arms), "deadlines, chart"),
         ]
     )
     path.write_text(
@@ -73,10 +74,12 @@ def _table(results: dict[str, RunMetrics]) -> str:
         f"<tr><td>{escape(label)}</td>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>"
         for label, cells in rows(results)
     )
-    return (
-        "<div class='wide' tabindex='0' role='region' aria-label='table'>"
-        f"<table><tr><td></td>{head}</tr>{lines}</table></div>"
-    )
+    return _wide(f"<table><tr><td></td>{head}</tr>{lines}</table>", "table")
+
+
+def _wide(inner: str, name: str) -> str:
+    """Return what scrolls sideways where the page is narrow, so that it stays legible."""
+    return f"<div class='wide' tabindex='0' role='region' aria-label='{name}'>{inner}</div>"
 
 
 _BUCKETS = ("short", "medium", "long", "xlong")

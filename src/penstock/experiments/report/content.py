@@ -22,7 +22,10 @@ GRID_PLOTS: dict[str, tuple[str, Callable[[str, Results], str]]] = {
         ),
         pareto_plot,
     ),
-    "noise": ("Bands are 95 % bootstrap intervals over seeds.", noise_plot),
+    "noise": (
+        "Over the predictor's error; where there are several seeds, bands are 95 % intervals.",
+        noise_plot,
+    ),
 }
 
 
