@@ -11,6 +11,7 @@ from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, one
+from penstock.proxy.progress import HEADER as PROGRESS
 from penstock.proxy.progress import progress_of
 from penstock.proxy.relay import Relay, unknown_path, vendor_of
 from penstock.proxy.replays import digest_of
@@ -104,17 +105,17 @@ class App:
             except asyncio.CancelledError:
                 self._count(endpoint.path, "", "gone")
                 raise
-            if sidecar.replays.keep_s:
-                key = one(headers, b"idempotency-key")
-                if key is not None:
-                    await self._replay(key, prepared, route, scope, send, held)
-                    return
-            progress = progress_of(headers, prepared, send)
+            key = prepared.head.get(b"idempotency-key")
+            if key is not None and sidecar.replays.keep_s:
+                await self._replay(key, prepared, route, scope, send, held)
+                return
             query = scope["query_string"]
-            if progress is None:
+            word = prepared.head.get(PROGRESS)
+            if word is None:
                 exchange = Exchange(sidecar, prepared, headers, query, send)
                 await self._run(exchange, prepared, headers)
                 return
+            progress = progress_of(word, prepared, send)
             exchange = Exchange(sidecar, prepared, headers, query, progress.send)
             async with progress.speaking(exchange.told):
                 await self._run(exchange, prepared, headers)
@@ -166,7 +167,8 @@ class App:
         replays, headers, query = self._sidecar.replays, scope["headers"], scope["query_string"]
         owner = account_of(headers).encode()
         digest = digest_of(scope["raw_path"], query, prepared.body.plain)
-        progress = progress_of(headers, prepared, send)
+        word = prepared.head.get(PROGRESS)
+        progress = None if word is None else progress_of(word, prepared, send)
         replay = replays.find(owner, key, digest)
         again = replay is not None
         if replay is None:

@@ -202,7 +202,8 @@ class Exchange:
         verdict = None
         if not encoding or can_read(encoding):
             try:
-                verdict = verdict_of_reply(kind, status, plain(body, encoding))
+                text = plain(body, encoding) if encoding else body
+                verdict = verdict_of_reply(kind, status, text)
             except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go through
                 parts.guard.caught("reply", error)
         if verdict is None:

@@ -102,16 +102,13 @@ def _event(body: bytes) -> bytes:
     return b"event: error\ndata: " + b" ".join(body.split(b"\n")) + b"\n\n"
 
 
-def progress_of(headers: list[Header], prepared: Prepared, send: Send) -> Progress | None:
-    """Return who gives signs of life, where the caller asks for them; None where it does not.
+def progress_of(word: bytes, prepared: Prepared, send: Send) -> Progress:
+    """Return who gives the signs of life that a caller asks for.
 
     Raises:
         Declined: 400, for a word that is none or does not fit the reply.
 
     """
-    word = one(headers, HEADER)
-    if word is None:
-        return None
     if word == b"sse" and prepared.streams:
         return Progress(send, is_stream=True)
     if word == b"blank" and not prepared.streams and prepared.endpoint.answers_json:

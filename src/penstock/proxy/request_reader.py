@@ -64,6 +64,7 @@ class Prepared:
         streams: whether the caller asked for a stream.
         repeatable: whether the caller says that sending it twice does no harm.
         refers: ids of what an upstream keeps.
+        head: its headers by name, the first of several.
 
     """
 
@@ -75,6 +76,7 @@ class Prepared:
     streams: bool
     repeatable: bool
     refers: tuple[str, ...]
+    head: Head
 
 
 class RequestReader:
@@ -212,6 +214,7 @@ class RequestReader:
             facts.streams,
             _repeatable(head),
             tuple(refers),
+            head,
         )
 
     def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:

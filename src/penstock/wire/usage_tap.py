@@ -155,7 +155,7 @@ def usage_tap(kind: Kind, encoding: str, *, is_stream: bool) -> UsageTap:
 
     """
     inner: UsageTap = StreamReader(kind) if is_stream else WholeReply(kind)
-    codings = codings_of(encoding)
+    codings = codings_of(encoding) if encoding else ()
     if not codings:
         return inner
     known = len(codings) == 1 and codings[0] in READABLE
