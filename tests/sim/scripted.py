@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from penstock.core.events import (
     Action,
     Arrived,
+    Cancelled,
     Completed,
     Dispatch,
     Event,
@@ -48,7 +49,7 @@ class Direct:
         if isinstance(event, Arrived):
             self._requests[event.request.id] = event.request
             return [Dispatch(event.request, UPSTREAM, why())]
-        if isinstance(event, Completed | FirstToken | LimitsSeen | Woke):
+        if isinstance(event, Completed | FirstToken | LimitsSeen | Woke | Cancelled):
             return []
         return self.on_trouble(event)
 

@@ -1,12 +1,14 @@
 """The engine: whose turn it is at one instant, and what a client notices of a provider."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from penstock.core.events import (
     Action,
     Arrived,
+    Cancelled,
     Completed,
     Defer,
     Dispatch,
@@ -302,3 +304,41 @@ def test_a_watcher_sees_every_event_with_its_answers() -> None:
     ).run(workload((0.0, 10)))
 
     assert seen == [(0.0, "Arrived", 1), (2.0, "Completed", 0)]
+
+
+def test_a_caller_that_leaves_frees_its_place_and_is_told_of() -> None:
+    scheduler = Direct()
+    loads = workload((0.0, 90), (1.0, 10)).loads
+    left = replace(loads[0], leaves_at=4.0), replace(loads[1], leaves_at=60.0)
+
+    run = engine(scheduler).run(Workload(left, ()))
+
+    assert [(r.ended_at, r.outcome) for r in run.records] == [
+        (4.0, RequestOutcome.CANCELLED),
+        (6.0, RequestOutcome.COMPLETED),
+    ]
+    assert [(at, e.request_id) for at, e in scheduler.told if isinstance(e, Cancelled)] == [
+        (4.0, 1)
+    ]
+
+
+def test_what_really_happened_comes_first_and_what_flew_then_flies_on() -> None:
+    scheduler = Direct()
+    work = workload((0.0, 10), (1.0, 10), (5.0, 10))
+    past: list[tuple[float, Event]] = [
+        (0.0, Arrived(work.loads[0].request)),
+        (1.0, Arrived(work.loads[1].request)),
+        (1.5, Completed(1, 10)),  # sooner than the model says
+    ]
+
+    run = engine(scheduler).run(work, past=past)
+
+    assert [r.ended_at for r in run.records] == [1.5, 3.5, 7.0]
+
+
+def test_a_job_carries_its_own_luck() -> None:
+    loads = workload((0.0, 10), (5.0, 10)).loads
+
+    run = engine(Direct()).run(Workload((replace(loads[0], luck=3.0), loads[1]), ()))
+
+    assert [r.ended_at for r in run.records] == [6.0, 8.0]

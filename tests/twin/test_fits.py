@@ -1,11 +1,12 @@
 """What a log of a provider says of it: the kind, its numbers, its door and what changes."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from penstock.core.events import Dispatch, Reconfigured
+from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Reconfigured
 from penstock.metrics import RequestOutcome
 from penstock.twin.again import run_again, workload_of
 from penstock.twin.check import check, split_at
@@ -204,7 +205,7 @@ def test_a_second_provider_helps_and_is_said_to() -> None:
     assert everything.figures["p95_s"].high < 0
 
 
-def test_a_caller_that_left_is_no_reply_and_the_log_begins_anew_with_other_settings() -> None:
+def test_a_log_begins_anew_with_other_settings() -> None:
     lines = lines_of({"model": "slots", "slots": 5, **SPEED})
     settings = lines[0].header.settings
     assert settings is not None
@@ -240,3 +241,25 @@ def test_a_call_that_has_not_ended_has_no_outcome() -> None:
     assert still
     assert all(math.isnan(call.ended_at) for call in still)
     assert {call.outcome for call in cut.calls} <= {None, *RequestOutcome}
+
+
+def test_a_caller_that_left_leaves_again_unless_it_is_served_before() -> None:
+    lines = lines_of({"model": "slots", "slots": 5, **SPEED})
+    slow = max(
+        (n for n, line in enumerate(lines) if isinstance(line.what, Completed)),
+        key=lambda n: lines[n].now - next(
+            one.what.request.arrived_at for one in lines
+            if isinstance(one.what, Arrived) and one.what.request.id == lines[n].request_id
+        ),
+    )  # fmt: skip
+    number = lines[slow].request_id
+    assert number is not None
+    lines[slow] = replace(lines[slow], what=Cancelled(number))
+
+    past = history_of(lines)
+
+    call = past.calls[number - 1]
+    assert (call.left_at, call.outcome) == (lines[slow].now, RequestOutcome.CANCELLED)
+    assert workload_of(past).loads[number - 1].leaves_at == lines[slow].now
+    faster = {"default": {"model": "slots", "slots": 50, "tokens_per_s": 900.0, "ttft_s": 0.2}}
+    assert run_again(past, faster).records[number - 1].outcome is RequestOutcome.COMPLETED

@@ -141,6 +141,7 @@ class Engine:
         self._started: dict[int, bool] = {}
         self._pending: deque[Event] = deque()
         self._turned_away: dict[int, Event] = {}
+        self._leaving: list[tuple[float, int]] = []
         self._stale = True
         self._loads: tuple[Load, ...] = ()
         self._ended: dict[int, tuple[float, RequestOutcome]] = {}
@@ -163,6 +164,11 @@ class Engine:
         """
         self._loads = workload.loads
         arrivals = islice(workload.loads, self._relive(past), None)
+        self._leaving = sorted(
+            (load.leaves_at, load.request.id)
+            for load in workload.loads
+            if load.leaves_at < math.inf and load.request.id not in self._ended
+        )
         coming = next(arrivals, None)
         wakes, wakes_at = 0, math.inf
         while True:
@@ -236,6 +242,8 @@ class Engine:
         soonest = self._given_up_at[0][0] if self._given_up_at else math.inf
         if self._slow_at and self._slow_at[0][0] < soonest:
             soonest = self._slow_at[0][0]
+        if self._leaving and self._leaving[0][0] < soonest:
+            soonest = self._leaving[0][0]
         for _, provider in self._each:
             at = provider.next_event_at()
             if at < soonest:
@@ -248,17 +256,33 @@ class Engine:
                 self._report(name, event, now)
         if self._given_up_at or self._slow_at:
             self._lose_patience(now)
+        while self._leaving and self._leaving[0][0] <= now:
+            self._leave(heappop(self._leaving)[1], now)
 
     def _lose_patience(self, now: float) -> None:
         """Give up replies that have stopped, and those that have not begun in time."""
         while self._given_up_at and self._given_up_at[0][0] <= now:
             _, request_id = heappop(self._given_up_at)
+            if self._ended.get(request_id, (now, None))[1] is RequestOutcome.CANCELLED:
+                continue
             self._providers[self._upstream_of[request_id]].cancel(request_id, now=now)
             self._break(request_id, now)
         while self._slow_at and self._slow_at[0][0] <= now:
             _, request_id, attempt = heappop(self._slow_at)
             if self._unheard.get(request_id) == attempt:
                 self._break_off(request_id, now)
+
+    def _leave(self, request_id: int, now: float) -> None:
+        """Let a caller go away that has no reply yet; one that failed may wait to be sent again."""
+        _, outcome = self._ended.get(request_id, (now, RequestOutcome.FAILED))
+        if outcome is not RequestOutcome.FAILED:
+            return
+        upstream = self._upstream_of.get(request_id)
+        if upstream is not None:
+            self._providers[upstream].cancel(request_id, now=now)
+        self._unheard.pop(request_id, None)
+        self._ended[request_id] = (now, RequestOutcome.CANCELLED)
+        self._deliver(Cancelled(request_id), now)
 
     def _break_off(self, request_id: int, now: float) -> None:
         """End an attempt whose first token did not come in time."""

@@ -23,6 +23,8 @@ class Load:
     """Driver seconds: the true deadline, which the metrics keep."""
     luck: float | None = None
     """By what factor its service takes longer than its tokens say; None to draw it."""
+    leaves_at: float = math.inf
+    """Driver seconds at which its caller goes away, if it has no reply by then."""
 
 
 @dataclass(frozen=True, slots=True)

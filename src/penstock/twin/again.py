@@ -35,6 +35,7 @@ def workload_of(history: History, luck: Mapping[int, float] | None = None) -> Wo
             bucket_of(call.output_tokens),
             call.request.deadline,
             known.get(place),
+            call.left_at,
         )
         for place, call in enumerate(history.calls)
     )

@@ -58,8 +58,8 @@ class Flights:
         """Return the clock that goes at this speed while so many fly."""
         return Clock(self.times, speed(np.maximum(self.flying, 1.0)))
 
-    def read_during(self, starts: Floats, clock: "Clock") -> Floats:
-        """Return how many prompt tokens were read while each was inside, its own included.
+    def read_during(self, starts: Floats, ends: Floats, clock: "Clock") -> Floats:
+        """Return how many prompt tokens were read between these times, each one's own included.
 
         Each counts as much as the clock goes in the time that it takes of all.
         """
@@ -69,7 +69,7 @@ class Flights:
         paces = clock.pace(begun)
         read = np.concatenate([[0.0], np.cumsum((self.prompt[known] * paces)[order])])
         first = np.searchsorted(begun, starts, side="left")
-        last = np.searchsorted(begun, self.ended, side="left")
+        last = np.searchsorted(begun, ends, side="left")
         return np.where(known, read[np.maximum(last, first)] - read[first], self.prompt)
 
     def until(self, at: float) -> "Flights":

@@ -26,6 +26,7 @@ _REPLICAS, _SLOTS = 14, 8
 _STRETCHES = 20
 _WORTH_MOVES = 0.97
 _SECTIONS = 16
+_ROUNDS = 4
 _NEAR = (0.8, 0.86, 0.92, 0.96, 1.0, 1.04, 1.09, 1.17, 1.25)
 _BETAS = (0.003, 0.01, 0.03, 0.1, 0.3)
 _THETAS = (0.25, 0.5, 1.0)
@@ -190,7 +191,7 @@ def _batching(flights: Flights) -> Fit:
         ours, over_time = _both(flights, places)
         starts = flights.starts(ours)
         clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, over_time)))
-        read = flights.read_during(starts, clock)
+        read = flights.read_during(starts, flights.ended, clock)
         good = flights.whole & np.isfinite(starts) & (flights.ended > starts + 1e-6)
         if int(good.sum()) < LEAST_REPLIES:
             return _hopeless(flights, {})
@@ -198,7 +199,10 @@ def _batching(flights: Flights) -> Fit:
         if line is None:
             line = fit_line(read[good], flights.output[good], work[good])
         begin = clock.at(np.where(np.isfinite(starts), starts, flights.sent))
-        ends = clock.when(begin + line.work_s(read, flights.output))
+        ends = clock.when(begin + line.work_s(flights.prompt, flights.output))
+        for _ in range(_ROUNDS):  # not the real end: it would tell how long the reply took
+            read = flights.read_during(starts, ends, clock)
+            ends = clock.when(begin + line.work_s(read, flights.output))
         parameters = _moving("max_seqs", places) | {"beta": beta}
         return _Found(_errors(flights, ends, good), line, parameters)
 
@@ -232,12 +236,16 @@ def _pool(flights: Flights) -> Fit | None:
     for routing in ROUTINGS:
         for replicas in _spread(2, min(most, MOST_REPLICAS), _REPLICAS):
             chosen = assigned(flights, replicas, routing)
-            for slots in _spread(1, max(1, round(most / replicas)), _SLOTS):
-                parameters = {"replicas": replicas, "slots": slots, "routing": routing}
+            named = {"replicas": replicas, "routing": routing}
+
+            def tried(slots: int, chosen: np.ndarray = chosen, named: Any = named) -> _Found:
                 begun = starts(flights, chosen, slots)
-                found = _measured(flights, begun, clock, parameters, first_stretches=True)
-                if best is None or found.error < best.error:
-                    best = found
+                parameters = named | {"slots": slots}
+                return _measured(flights, begun, clock, parameters, first_stretches=True)
+
+            found = _search(_spread(1, max(1, round(most / replicas)), _SLOTS), tried)
+            if best is None or found.error < best.error:
+                best = found
     if best is None:
         return None
     none = _hopeless(flights, {})  # what more replicas would do is another pool
