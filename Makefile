@@ -33,12 +33,12 @@ define install
 endef
 
 .PHONY: help setup setup-dev setup-examples setup-engines demo test test-quick test-examples test-ray \
-	test-engines coverage check chaos format docs bench bench-engines lock clean distclean
+	test-engines coverage check chaos format docs site bench bench-engines lock clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo "also: setup setup-dev setup-examples setup-engines test-quick test-examples test-ray test-engines"
-	@echo "      coverage format docs bench bench-engines lock clean distclean"
+	@echo "      coverage format docs site bench bench-engines lock clean distclean"
 
 .venv/.base: requirements/bootstrap.txt
 	@test -n "$(PYTHON)" || { \
@@ -106,6 +106,15 @@ format: .venv/.dev
 docs: .venv/.dev
 	$(BIN)/cog -r $(COG_PAGES)
 
+# The pages as a site in build/site, every link checked; llms.txt is the index, and every page is there as Markdown.
+site: .venv-site/.stamp
+	@rm -rf build/pages build/site && mkdir -p build/pages
+	@cp -r *.md LICENSE NOTICE docs examples ops benchmarks build/pages
+	@find build/pages -name '*.md' -exec sed -i -E 's/^( *```\w+) .*/\1/' {} +  # the marks are the tests' own
+	.venv-site/bin/zensical build --strict --clean --config-file site.toml
+	@cd build/pages && find . -name '*.md' -exec cp --parents {} ../site \;
+	@sed -E 's@^\*\*([A-Z][A-Za-z-]+)\*\*:? ?@\n## \1\n\n@; s@\]\(([a-z-]+/|[a-z]+\.md)@](docs/\1@g; s@\]\(\.\./@](@g' docs/index.md > build/site/llms.txt
+
 bench: .venv/.dev
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 	@echo "== benchmarks/storm"; $(BIN)/python -m benchmarks.storm
@@ -124,7 +133,7 @@ bench-engines: .venv/.dev .venv-engines/.stamp
 COMPILE = $(UV) compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE)
 lock: .venv/.base
-	@for name in bootstrap build examples engines; do \
+	@for name in bootstrap build examples engines site; do \
 		$(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
 	$(COMPILE) pyproject.toml --extra all -o requirements/run.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev -c requirements/run.txt -o requirements/dev.txt

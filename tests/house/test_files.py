@@ -69,6 +69,7 @@ def test_every_lock_pins_each_package_by_hash_and_names_no_address(root: Path) -
         "image",
         "ray",
         "run",
+        "site",
     ]
     for lock in locks:
         text = lock.read_text()
