@@ -8,15 +8,15 @@ import pytest
 
 from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Reconfigured
 from penstock.metrics import RequestOutcome
-from penstock.twin.again import run_again, workload_of
+from penstock.twin.capacity import going_on
 from penstock.twin.check import check, split_at
-from penstock.twin.door import limits_of, troubles_of
 from penstock.twin.flights import flights_of
 from penstock.twin.history import TooLittle, history_of
 from penstock.twin.kinds import fits
+from penstock.twin.limits import limits_of, troubles_of
 from penstock.twin.model import twin_of
-from penstock.twin.moves import going_on
 from penstock.twin.policy import read_policy
+from penstock.twin.rerun import rerun, workload_of
 from penstock.twin.whatif import whatif
 from tests.twin.histories import history, lines_of
 
@@ -150,7 +150,7 @@ def test_times_of_trouble_are_windows_of_faults() -> None:
 def test_the_real_provider_with_the_same_luck_gives_the_same_run() -> None:
     past = history({"model": "slots", "slots": 6, **SPEED})
 
-    again = run_again(past, {"default": {"model": "slots", "slots": 6, **SPEED}})
+    again = rerun(past, {"default": {"model": "slots", "slots": 6, **SPEED}})
 
     ends = [record.ended_at for record in again.records]
     assert ends == pytest.approx([call.ended_at for call in past.calls], abs=1e-6)
@@ -162,7 +162,7 @@ def test_the_held_back_time_begins_from_what_really_was() -> None:
     since = split_at(past)
 
     slow = {"default": {"model": "slots", "slots": 6, "tokens_per_s": 50.0, "ttft_s": 0.2}}
-    again = run_again(past, slow, since=since)
+    again = rerun(past, slow, since=since)
 
     early = [n for n, call in enumerate(past.calls) if call.ended_at < since]
     assert len(early) > 200
@@ -176,7 +176,7 @@ def test_known_luck_replays_jittered_service_times() -> None:
     past = history(provider)
     twin = twin_of(past)
 
-    again = run_again(past, twin.providers, workload=workload_of(past, twin.luck), seed=99)
+    again = rerun(past, twin.providers, workload=workload_of(past, twin.luck), seed=99)
 
     assert twin.providers["default"]["model"] == "slots"
     real = sum(call.record().in_time for call in past.calls)
@@ -262,4 +262,4 @@ def test_a_caller_that_left_leaves_again_unless_it_is_served_before() -> None:
     assert (call.left_at, call.outcome) == (lines[slow].now, RequestOutcome.CANCELLED)
     assert workload_of(past).loads[number - 1].leaves_at == lines[slow].now
     faster = {"default": {"model": "slots", "slots": 50, "tokens_per_s": 900.0, "ttft_s": 0.2}}
-    assert run_again(past, faster).records[number - 1].outcome is RequestOutcome.COMPLETED
+    assert rerun(past, faster).records[number - 1].outcome is RequestOutcome.COMPLETED

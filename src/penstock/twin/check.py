@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.twin.again import Providers, run_again, workload_of
 from penstock.twin.figures import Figures, figures_of
 from penstock.twin.history import History
+from penstock.twin.rerun import Providers, rerun, workload_of
 
 FITTED_SHARE = 0.6
 POINTS, PER_CENT = 2.0, 15.0
@@ -66,7 +66,7 @@ def check(
     workload = workload_of(history)
     found = [
         figures_of(
-            run_again(history, providers, seed=seed, workload=workload, since=since).records, chosen
+            rerun(history, providers, seed=seed, workload=workload, since=since).records, chosen
         )
         for seed in seeds
     ]

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from penstock.twin.capacity import Path, path_of
 from penstock.twin.flights import Clock, Flights
 from penstock.twin.history import Floats
-from penstock.twin.line import Line, fit_line
-from penstock.twin.moves import Path, path_of
-from penstock.twin.pools import MOST_REPLICAS, ROUTINGS, assigned, starts
+from penstock.twin.replicas import MOST_REPLICAS, ROUTINGS, assigned, starts
+from penstock.twin.service_line import Line, fit_line
 
 MOST_ERROR = 2.0
 """Of a logarithm: an end that is 7 times too early is no better than one that is 20 times."""

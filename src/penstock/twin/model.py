@@ -8,12 +8,12 @@ import numpy as np
 from penstock.core.events import LimitsSeen
 from penstock.errors import ProtocolError
 from penstock.sim.providers.demand import CACHED_PART
+from penstock.twin.capacity import going_on
 from penstock.twin.check import Check, check, split_at
-from penstock.twin.door import limits_of, troubles_of
 from penstock.twin.flights import flights_of
 from penstock.twin.history import Attempt, History, TooLittle
 from penstock.twin.kinds import Fit, fits
-from penstock.twin.moves import going_on
+from penstock.twin.limits import limits_of, troubles_of
 
 _KINDS_TRIED = 3
 """Of several kinds that tell the ends of replies as well, so many are run on held-back time."""

@@ -11,10 +11,10 @@ from penstock.core.events import Action, Dispatch, Event
 from penstock.core.settings import Settings
 from penstock.metrics import RequestOutcome, RequestRecord
 from penstock.sim.workload import Workload
-from penstock.twin.again import Providers, run_again, workload_of
 from penstock.twin.history import Floats, History
 from penstock.twin.model import Twin
 from penstock.twin.policy import Policy
+from penstock.twin.rerun import Providers, rerun, workload_of
 
 SEEDS = (1, 2, 3)
 BLOCKS = 20
@@ -124,7 +124,7 @@ def _run(
             if isinstance(action, Dispatch):
                 where[action.request.id] = action.upstream
 
-    run = run_again(history, tables, settings=settings, seed=seed, workload=workload, watch=watch)
+    run = rerun(history, tables, settings=settings, seed=seed, workload=workload, watch=watch)
     return _rows(run.records, history, prices, where)
 
 

@@ -42,7 +42,7 @@ def workload_of(history: History, luck: Mapping[int, float] | None = None) -> Wo
     return Workload(loads, history.settings.classes)
 
 
-def run_again(
+def rerun(
     history: History,
     providers: Providers,
     *,
