@@ -31,30 +31,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+SYSTEM = {"role": "system", "content": "You are brief. " * 20}
 BODY = json.dumps(
     {
         "model": "bench",
         "max_tokens": 64,
-        "messages": [
-            {"role": "system", "content": "You are brief. " * 20},
-            {"role": "user", "content": "Tell me about penstocks. " * 64},
-        ],
+        "messages": [SYSTEM, {"role": "user", "content": "Tell me about penstocks. " * 64}],
     }
 ).encode()
 STREAM_BODY = BODY[:-1] + b', "stream": true, "stream_options": {"include_usage": true}}'
+MESSAGE = {"role": "assistant", "content": "water " * 280}
 REPLY = json.dumps(
     {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": "bench",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": "water " * 280},
-                "finish_reason": "stop",
-            }
-        ],
+        "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 400, "completion_tokens": 40, "total_tokens": 440},
     }
 ).encode()

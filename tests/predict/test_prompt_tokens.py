@@ -61,8 +61,8 @@ def test_odd_texts_are_counted_too() -> None:
 def test_nobody_pays_for_a_tokenizer_that_was_not_asked_for() -> None:
     code = (
         "import sys\n"
-        "from penstock.predict import CallFeatures, GuardedPredictor, Predictor\n"
-        "GuardedPredictor(Predictor.shipped())\n"
+        "from penstock.predict import CallFeatures, GuardedPredictor, OnlinePredictor\n"
+        "GuardedPredictor(OnlinePredictor.shipped())\n"
         f"print(CallFeatures.from_prompt({PROSE!r}).prompt_tokens, 'bpe_openai' in sys.modules)"
     )
 
