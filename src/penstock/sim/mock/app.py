@@ -27,6 +27,14 @@ from penstock.sim.mock.planning import plan_reply
 from penstock.sim.mock.serving import Serving
 from penstock.sim.mock.settings import MockSettings
 from penstock.sim.mock.stats import MockStats
+from penstock.sim.mock.unstreamed import (
+    FILE,
+    Images,
+    Moderations,
+    Rerank,
+    Speech,
+    Transcriptions,
+)
 from penstock.sim.mock.words import seed_of_call
 from penstock.sim.providers.registry import build_provider
 
@@ -39,6 +47,13 @@ _ENDPOINTS: dict[str, MockEndpoint] = {
     "/v1/completions": Completions(),
     "/v1/responses": _RESPONSES,
     "/v1/embeddings": Embeddings(),
+    "/v1/images/generations": Images(),
+    "/v1/images/edits": Images(),
+    "/v1/audio/speech": Speech(),
+    "/v1/audio/transcriptions": Transcriptions(),
+    "/v1/audio/translations": Transcriptions(),
+    "/v1/moderations": Moderations(),
+    "/v1/rerank": Rerank(),
     "/v1/messages": _MESSAGES,
 }
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -135,10 +150,11 @@ class MockApp:
 
     def _call_of(self, endpoint: MockEndpoint) -> Handler:
         async def handler(request: Request) -> Response:
-            body = await self._body(request)
             headers = request.headers
+            is_form = headers.get("content-type", "").startswith("multipart/form-data")
+            given = await _form(request) if is_form else await self._body(request)
             try:
-                call = endpoint.read(_json_object(body))
+                call = endpoint.read(_json_object(given) if isinstance(given, bytes) else given)
                 self._must_be_served(call.model)
                 self._must_be_kept(call.body.get("previous_response_id"))
                 plan = plan_reply(
@@ -249,6 +265,17 @@ def _vendor_of(request: Request) -> str:
         return endpoint.vendor
     ours = request.url.path.startswith("/v1/messages") or "anthropic-version" in request.headers
     return "anthropic" if ours else "openai"
+
+
+async def _form(request: Request) -> Mapping[str, Any]:
+    """Return a form's fields; a number stays a text that says so, a file is only named as one."""
+    async with request.form() as form:
+        fields: dict[str, Any] = {
+            name: value if isinstance(value, str) else FILE for name, value in form.items()
+        }
+    if fields.get("n", "").isdecimal():
+        fields["n"] = int(fields["n"])
+    return fields
 
 
 def _json_object(raw: bytes) -> Mapping[str, Any]:

@@ -109,8 +109,8 @@ class MockEndpoint(Protocol):
         """Return the call, or raise BodyError."""
         ...
 
-    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
-        """Return the answer to a call without streaming."""
+    def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any] | bytes:
+        """Return the answer to a call without streaming: JSON, or sound."""
         ...
 
     def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:

@@ -8,15 +8,14 @@ from typing import Any
 from penstock.sim.chance import unit
 from penstock.sim.mock import reading
 from penstock.sim.mock.call import BodyError, MockCall, MockReply
+from penstock.sim.mock.unstreamed import Unstreamed
 from penstock.sim.mock.words import count_tokens, seed_of
 
 _USUAL_DIMENSIONS = 64
 
 
-class Embeddings:
+class Embeddings(Unstreamed):
     """Vectors that depend on the text alone; never streamed; takes the provider's ttft_s."""
-
-    vendor = "openai"
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
@@ -42,22 +41,6 @@ class Embeddings:
         prompt, _, _ = reply.counts(call)
         counts = {"prompt_tokens": prompt, "total_tokens": prompt}
         return {"object": "list", "data": data, "model": call.model, "usage": counts}
-
-    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
-        """Return nothing: embeddings are not streamed."""
-        return []
-
-    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
-        """Return nothing: embeddings are not streamed."""
-        return b""
-
-    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
-        """Return nothing: embeddings are not streamed."""
-        return []
-
-    def kept_input(self, call: MockCall) -> list[Any] | None:
-        """Return None: embeddings are not kept."""
-        return None
 
 
 def _inputs(body: Mapping[str, Any]) -> list[str]:

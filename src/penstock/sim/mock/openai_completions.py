@@ -5,6 +5,7 @@ from typing import Any
 
 from penstock.sim.mock import reading, sse
 from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
+from penstock.sim.mock.logprobs import legacy_alternatives_of, legacy_logprobs
 from penstock.sim.mock.openai_chat import usage
 from penstock.sim.mock.words import count_tokens
 
@@ -24,6 +25,7 @@ class Completions:
             tokens, prompts = len(prompts), [""]
         else:
             raise BodyError("'prompt' must be a string, or an array of strings or tokens", "prompt")
+        legacy_alternatives_of(body)
         options = body.get("stream_options")
         return MockCall(
             model=reading.text_of(body, "model"),
@@ -39,7 +41,8 @@ class Completions:
     def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any]:
         """Return the text_completion object."""
         reason = "length" if reply.cut else "stop"
-        choices = [_choice(index, reply.text, reason) for index in range(call.replies)]
+        told = legacy_logprobs(call, reply.pieces)
+        choices = [_choice(index, reply.text, reason, told) for index in range(call.replies)]
         return _head(call, reply) | {"choices": choices, "usage": usage(call, reply)}
 
     def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
@@ -48,7 +51,8 @@ class Completions:
 
     def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the chunk that carries these tokens."""
-        return sse.data(_head(call, reply) | {"choices": [_choice(choice, "".join(pieces), None)]})
+        one = _choice(choice, "".join(pieces), None, legacy_logprobs(call, pieces))
+        return sse.data(_head(call, reply) | {"choices": [one]})
 
     def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return each choice's end, the usage if asked for, and [DONE]."""
@@ -77,5 +81,7 @@ def _head(call: MockCall, reply: MockReply) -> dict[str, Any]:
     }
 
 
-def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+def _choice(
+    index: int, text: str, reason: str | None, told: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": told, "finish_reason": reason}

@@ -5,6 +5,7 @@ from typing import Any
 
 from penstock.sim.mock import reading, sse
 from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
+from penstock.sim.mock.logprobs import response_alternatives_of, response_logprobs
 
 
 class Responses:
@@ -14,6 +15,7 @@ class Responses:
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
+        response_alternatives_of(body)
         return MockCall(
             model=reading.text_of(body, "model"),
             prompt_tokens=self.prompt_tokens(body),
@@ -53,13 +55,13 @@ class Responses:
         ]
         if call.tool is None:
             at = _place(reply)
-            events.append({"type": "response.content_part.added", **at, "part": _part("")})
+            events.append({"type": "response.content_part.added", **at, "part": _part("", [])})
         return [sse.named(e | {"sequence_number": n}) for n, e in enumerate(events)]
 
     def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the event that carries these tokens of a text or of a tool's arguments."""
         # The numbers only have to grow; leaving room keeps this function free of state.
-        return sse.named(_delta(call, reply, "".join(pieces)) | {"sequence_number": 4})
+        return sse.named(_delta(call, reply, pieces) | {"sequence_number": 4})
 
     def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return the events from the text's end to response.completed."""
@@ -68,9 +70,10 @@ class Responses:
         events: list[dict[str, Any]] = []
         if call.tool is None:
             at = _place(reply)
-            text = {"text": reply.text, "logprobs": []}
+            told = response_logprobs(call, reply.pieces)
+            text = {"text": reply.text, "logprobs": told}
             events.append({"type": "response.output_text.done", **at, **text})
-            part = _part(reply.text)
+            part = _part(reply.text, told)
             events.append({"type": "response.content_part.done", **at, "part": part})
         else:
             at = {"item_id": _item_id(call, reply), "output_index": 0}
@@ -98,11 +101,12 @@ def _items(body: Mapping[str, Any]) -> list[Any]:
     return items
 
 
-def _delta(call: MockCall, reply: MockReply, text: str) -> dict[str, Any]:
+def _delta(call: MockCall, reply: MockReply, pieces: list[str]) -> dict[str, Any]:
+    text = "".join(pieces)
     if call.tool is not None:
         at = {"item_id": _item_id(call, reply), "output_index": 0}
         return {"type": "response.function_call_arguments.delta", **at, "delta": text}
-    delta = {"delta": text, "logprobs": []}
+    delta = {"delta": text, "logprobs": response_logprobs(call, pieces)}
     return {"type": "response.output_text.delta", **_place(reply), **delta}
 
 
@@ -148,14 +152,15 @@ def _item_id(call: MockCall, reply: MockReply) -> str:
 def _item(call: MockCall, reply: MockReply, state: str, text: str) -> dict[str, Any]:
     base = {"id": _item_id(call, reply), "status": state}
     if call.tool is None:
-        content = [_part(text)] if state != "in_progress" else []
+        done = state != "in_progress"
+        content = [_part(text, response_logprobs(call, reply.pieces))] if done else []
         return base | {"type": "message", "role": "assistant", "content": content}
     called = {"call_id": f"call_mock{reply.id}", "name": call.tool[0], "arguments": text}
     return base | {"type": "function_call"} | called
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(text: str, told: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": told}
 
 
 def _place(reply: MockReply) -> dict[str, Any]:

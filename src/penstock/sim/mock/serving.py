@@ -88,6 +88,9 @@ class Serving:
         if ticket.end is not None and ticket.end.what is not Happening.FINISHED:
             return self._refusal(ProviderRefusal(ticket.end.status))
         document = self._endpoint.whole(call, replace(reply, cached_tokens=ticket.cached_tokens))
+        if isinstance(document, bytes):
+            self._finish(call, reply, None)
+            return response(document, self._live.headers(), content_type="audio/wav")
         body = orjson.dumps(document)
         if fault.kind in ("truncate", "bad_sse"):
             self._stats.faults += 1
@@ -157,4 +160,6 @@ class Serving:
         self._stats.output_tokens += (reply.lead_tokens + reply.tokens) * call.replies
         items = self._endpoint.kept_input(call)
         if items is not None:
-            self._kept.keep(document or self._endpoint.whole(call, reply), items)
+            whole = document or self._endpoint.whole(call, reply)
+            assert isinstance(whole, dict)  # no sound is kept
+            self._kept.keep(whole, items)
