@@ -133,7 +133,7 @@ class Listener:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
-        exchange = _Exchange(request, connection)
+        exchange = _AsgiExchange(request, connection)
         connection.busy = True
         try:
             await self._application(exchange.scope(), exchange.receive, exchange.send)
@@ -285,7 +285,7 @@ _FULL = (
 ) + _NO_ROOM
 
 
-class _Exchange:
+class _AsgiExchange:
     """One request and its reply, between aiohttp and ASGI."""
 
     __slots__ = (

@@ -25,7 +25,7 @@ from penstock.wire.usage import usage_of_object
 
 
 @dataclass(slots=True)
-class _Found:
+class _WholeAnswers:
     """The whole answers at the beginning of a file.
 
     Attributes:
@@ -74,9 +74,9 @@ def repair(
     )
 
 
-def _whole_answers(path: Path, names: "array[int]") -> _Found:
+def _whole_answers(path: Path, names: "array[int]") -> _WholeAnswers:
     """Look through a file of answers, noting for each line of the input whose answer it has."""
-    found = _Found()
+    found = _WholeAnswers()
     if not path.exists():
         return found
     with path.open("rb") as file:
@@ -101,7 +101,7 @@ def _line_of(answer: dict[str, Any] | None, lines: int) -> int | None:
     return line if 0 < line < lines else None
 
 
-def _count_tokens(answer: dict[str, Any], found: _Found) -> None:
+def _count_tokens(answer: dict[str, Any], found: _WholeAnswers) -> None:
     response = answer.get("response")
     body = response.get("body") if isinstance(response, dict) else None
     if isinstance(body, dict):

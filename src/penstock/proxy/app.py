@@ -13,7 +13,7 @@ from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, one
 from penstock.proxy.progress import HEADER as PROGRESS
 from penstock.proxy.progress import progress_of
-from penstock.proxy.relay import Relay, unknown_path, vendor_of
+from penstock.proxy.relay import UnscheduledRelay, unknown_path, vendor_of
 from penstock.proxy.replays import digest_of
 from penstock.proxy.reply import send_answer, send_whole
 from penstock.proxy.request_reader import Prepared
@@ -129,7 +129,7 @@ class App:
         sidecar, label = self._sidecar, _label(route)
         sidecar.relayed += 1
         try:
-            status = await Relay(sidecar, route, scope, send).run(receive, held)
+            status = await UnscheduledRelay(sidecar, route, scope, send).run(receive, held)
         except asyncio.CancelledError:
             self._count(label, "", "gone")
             raise

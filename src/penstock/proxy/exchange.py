@@ -27,7 +27,7 @@ from penstock.proxy.request_reader import Prepared
 from penstock.proxy.streamed import COMPLETE, OPENING_BYTES, Streamed
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import UpstreamError
-from penstock.proxy.upstream.http import Answer
+from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, plain
 from penstock.wire.endpoint import Kind
@@ -111,7 +111,7 @@ class Exchange:
         )
         if traced := slot.trace_headers(link.host, link.port):
             headers = [*without_trace(headers), *traced.items()]
-        answer: Answer | None = None
+        answer: UpstreamAnswer | None = None
         try:
             answer = await link.send(
                 "POST", self._target, headers, body.plain if as_plain else body.sent
@@ -137,7 +137,12 @@ class Exchange:
     # Good answers
 
     async def _relay(
-        self, slot: Slot, link: UpstreamClient, answer: Answer, seen: Downward, sent_at: float
+        self,
+        slot: Slot,
+        link: UpstreamClient,
+        answer: UpstreamAnswer,
+        seen: Downward,
+        sent_at: float,
     ) -> Ending:
         """Relay an answer that is no error: whole, or as it comes.
 
@@ -172,7 +177,7 @@ class Exchange:
         how = await streamed.run(data, is_stream=is_stream)
         return self._relayed(link, how, answer.status)
 
-    async def _rest(self, answer: Answer, data: bytes) -> tuple[bytes, bool]:
+    async def _rest(self, answer: UpstreamAnswer, data: bytes) -> tuple[bytes, bool]:
         """Return the reply's body, and whether it is whole; if not, it is to pass as it comes."""
         if answer.complete:
             return data, True

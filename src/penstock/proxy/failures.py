@@ -23,7 +23,7 @@ from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
-from penstock.proxy.upstream.http import Answer
+from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.gate import Gate
 from penstock.runtime.guarded import Guard
 from penstock.runtime.slot import Slot
@@ -97,7 +97,7 @@ class Failures:
         self._denied_by: dict[UpstreamClient, str] = {}
 
     async def judge(
-        self, slot: Slot, link: UpstreamClient, answer: Answer, encoding: str
+        self, slot: Slot, link: UpstreamClient, answer: UpstreamAnswer, encoding: str
     ) -> Ending | None:
         """Answer an upstream's error: to the caller, or to the scheduler."""
         body = b""
@@ -285,7 +285,7 @@ def _lacks(kept: Kept) -> bool:
     return kept.status == 404
 
 
-async def _quietly(answer: Answer) -> bytes:
+async def _quietly(answer: UpstreamAnswer) -> bytes:
     """Return the next bytes of an error's body; a break in it ends it: the status says enough."""
     try:
         return await answer.chunk()

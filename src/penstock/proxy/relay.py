@@ -23,7 +23,7 @@ from penstock.proxy.routes import Route
 from penstock.proxy.routing import fits, serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
-from penstock.proxy.upstream.http import Answer
+from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.wire import jsonio
 from penstock.wire.endpoint import Vendor
 
@@ -40,7 +40,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 @dataclass(slots=True)
-class _Call:
+class _RelayedCall:
     """What is sent: a whole body, or one that passes piece by piece and can be sent once."""
 
     method: str
@@ -50,7 +50,7 @@ class _Call:
     ids: list[str]
 
 
-class Relay:
+class UnscheduledRelay:
     """Relays one call."""
 
     def __init__(self, sidecar: "Sidecar", route: Route, scope: Scope, send: Send) -> None:
@@ -72,7 +72,7 @@ class Relay:
         self._sidecar.reader.authorise(self._headers)
         call = await self._call(receive, held)
         links = self._links(call)
-        denial: tuple[Answer, UpstreamClient] | None = None
+        denial: tuple[UpstreamAnswer, UpstreamClient] | None = None
         trouble: UpstreamError | TimeoutError | None = None
         try:
             for link in links:
@@ -109,10 +109,10 @@ class Relay:
             taken = METHODS if route.family is None else route.family.methods
         check_method(method, route.path, taken)
 
-    async def _call(self, receive: Receive, held: Held) -> _Call:
+    async def _call(self, receive: Receive, held: Held) -> _RelayedCall:
         method: str = self._scope["method"]
         ids = [] if self._route.endpoint is MODELS else self._route.segments[1:]
-        call = _Call(method, b"", None, self._route.model, ids)
+        call = _RelayedCall(method, b"", None, self._route.model, ids)
         sends = one(self._headers, b"content-length") not in (None, b"0")
         if not sends and one(self._headers, b"transfer-encoding") is None:
             return call
@@ -133,7 +133,7 @@ class Relay:
             raise Declined(400, "invalid_model", "model must be a non-empty string.")
         return call
 
-    def _links(self, call: _Call) -> list[UpstreamClient]:
+    def _links(self, call: _RelayedCall) -> list[UpstreamClient]:
         """Return who may be asked, in their order."""
         route, sidecar = self._route, self._sidecar
         vendor = route.vendor or vendor_of(self._headers)
@@ -161,7 +161,7 @@ class Relay:
 
     # What is answered
 
-    async def _ask(self, link: UpstreamClient, call: _Call) -> Answer:
+    async def _ask(self, link: UpstreamClient, call: _RelayedCall) -> UpstreamAnswer:
         headers = upward(
             self._headers, keep_credentials=link.wants_caller_key, as_plain=call.pieces is None
         )
@@ -192,13 +192,15 @@ class Relay:
         """Return whether another upstream may have what this one has not."""
         return status >= 400 if self._is_listing else status == 404
 
-    def _may_go_on(self, call: _Call, error: Exception) -> bool:
+    def _may_go_on(self, call: _RelayedCall, error: Exception) -> bool:
         """Return whether another may be asked: what may have been acted on is not sent twice."""
         if self._is_listing or isinstance(error, DialError):
             return call.pieces is None or not call.pieces.begun
         return call.method in ("GET", "HEAD")
 
-    async def _pass_on(self, answer: Answer, link: UpstreamClient, call: _Call) -> int:
+    async def _pass_on(
+        self, answer: UpstreamAnswer, link: UpstreamClient, call: _RelayedCall
+    ) -> int:
         """Relay an answer as it comes, and learn who holds what."""
         seen = downward(answer.headers)
         kept: list[bytes] = []
@@ -220,7 +222,7 @@ class Relay:
             answer.close()
         return answer.status
 
-    def _learn(self, link: UpstreamClient, call: _Call, text: bytes) -> None:
+    def _learn(self, link: UpstreamClient, call: _RelayedCall, text: bytes) -> None:
         holders = self._sidecar.holders
         if call.method == "DELETE":
             holders.forget(call.ids)

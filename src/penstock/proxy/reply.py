@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.proxy.headers import Header, text_headers
-from penstock.wire.errors import MAX_RETRY_AFTER_S, Answer
+from penstock.wire.errors import MAX_RETRY_AFTER_S, OwnAnswer
 from penstock.wire.waits import retry_after_s
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -32,7 +32,9 @@ async def send_whole(send: Send, status: int, headers: list[Header], body: bytes
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def send_answer(send: Send, answer: Answer, extra: Mapping[str, str] | None = None) -> None:
+async def send_answer(
+    send: Send, answer: OwnAnswer, extra: Mapping[str, str] | None = None
+) -> None:
     """Send an answer of our own."""
     headers = [(k.encode(), v.encode("latin-1")) for k, v in answer.headers.items()]
     headers += [(k.encode(), v.encode("latin-1")) for k, v in (extra or {}).items()]

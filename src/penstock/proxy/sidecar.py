@@ -17,7 +17,7 @@ from penstock.policies.registry import build_scheduler
 from penstock.proxy.body_room import BodyRoom
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
-from penstock.proxy.config.models import Upstream
+from penstock.proxy.config.models import UpstreamTable
 from penstock.proxy.estimating import default_class_of, table_of
 from penstock.proxy.holders import Holders
 from penstock.proxy.observe.live import LiveSource
@@ -79,7 +79,7 @@ class Sidecar:
         self.guard = Guard(self.metrics.reading_faults.add)
         self.room = BodyRoom(config.server.max_held_bytes)
         self.links: dict[str, UpstreamClient] = {}
-        self._tables: dict[str, tuple[Upstream, ForwardProxy | None]] = {}
+        self._tables: dict[str, tuple[UpstreamTable, ForwardProxy | None]] = {}
         self._leaving: dict[asyncio.Task[None], UpstreamClient] = {}
         self._take_links(loaded)
         scheduler = build_scheduler(loaded.settings)

@@ -8,12 +8,12 @@ from penstock.proxy.failures import NotGoodError, Parts
 from penstock.proxy.headers import Downward, our_headers
 from penstock.proxy.reply import Send
 from penstock.proxy.upstream.errors import ResetError, UpstreamError
-from penstock.proxy.upstream.http import Answer
+from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.endpoint import Kind
 from penstock.wire.refusal import RELAY, Meaning, Relay, meaning_of_error
 from penstock.wire.usage import UNKNOWN
-from penstock.wire.usage_tap import Unread, UsageTap, usage_tap
+from penstock.wire.usage_tap import UnreadableTap, UsageTap, usage_tap
 from penstock.wire.verdict import Verdict
 
 OPENING_BYTES, OPENING_S = 1 << 16, 1.0
@@ -35,7 +35,7 @@ class Streamed:
         parts: Parts,
         send: Send,
         slot: Slot,
-        answer: Answer,
+        answer: UpstreamAnswer,
         seen: Downward,
         kind: Kind,
         sent_at: float,
@@ -50,7 +50,7 @@ class Streamed:
         self._kind = kind
         self._sent_at = sent_at
         self._learn = learn
-        self._tap: UsageTap = Unread()
+        self._tap: UsageTap = UnreadableTap()
 
     async def run(self, data: bytes, *, is_stream: bool) -> str:
         """Relay the answer, of which `data` has come; return how the attempt ended.
@@ -65,7 +65,7 @@ class Streamed:
             NotGoodError: it begins with a refusal; nothing was relayed.
 
         """
-        unread: UsageTap = Unread()
+        unread: UsageTap = UnreadableTap()
         self._tap = self._parts.guard.run(
             "stream",
             lambda: usage_tap(self._kind, self._seen.encoding, is_stream=is_stream),
@@ -107,7 +107,7 @@ class Streamed:
             self._tap.feed(data)
         except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go through
             self._parts.guard.caught("stream", error)
-            self._tap = Unread()
+            self._tap = UnreadableTap()
 
     async def _pass_on(self, data: bytes) -> str:
         """Relay as it comes, `data` first, which the tap has read already."""

@@ -37,7 +37,7 @@ from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.guarded import Guard
 from penstock.runtime.last_words import LastWords
 from penstock.runtime.pulse import Pulse
-from penstock.runtime.unread import UNREAD_S, Unread
+from penstock.runtime.unread import UNREAD_S, UnreadReplies
 
 logger = logging.getLogger("penstock.runtime")
 # Tuples made once: `A | B` inside a call makes a new union each time (0.3 us).
@@ -161,7 +161,7 @@ class Driver:
         self.observers: list[Observer] = list(observers)
         self._waiters: dict[int, Waiter] = {}
         self._holding: set[int] = set()
-        self.unread = Unread(self.now, self._unread_s)
+        self.unread = UnreadReplies(self.now, self._unread_s)
         self.faults = 0
         """Errors of the core that reached nobody but the log."""
         self._inbox: deque[Event | _Tick] = deque()

@@ -25,20 +25,20 @@ UNREAD_S = 60.0
 person, or a call to another model, between two pieces; a tenth of the SDKs' own time-outs."""
 
 
-class Reply(Protocol):
+class HeldReply(Protocol):
     """A streamed reply that holds a slot."""
 
     idle_since: float
     """Driver seconds when it was last read from; inf while somebody awaits its next piece."""
     look_s: float
-    """For how long it must be idle before it is looked at; set by `Unread`."""
+    """For how long it must be idle before it is looked at; set by `UnreadReplies`."""
 
     def abandon(self) -> bool:
         """Give the slot back; False if it was given back already."""
         ...
 
 
-class Unread:
+class UnreadReplies:
     """The streamed replies that hold slots of one driver.
 
     Two looks: where somebody waits for a slot and a reply is idle, the garbage collector is asked
@@ -50,16 +50,16 @@ class Unread:
         """Watch nothing yet; `now` tells driver seconds."""
         self.now = now
         self._limit_s = limit_s
-        self._replies: WeakSet[Reply] = WeakSet()
+        self._replies: WeakSet[HeldReply] = WeakSet()
         self._rests_until = 0.0
         self._told = False
 
-    def watch(self, reply: Reply) -> None:
+    def watch(self, reply: HeldReply) -> None:
         """Watch a reply until its slot has ended."""
         reply.look_s = LOOK_S
         self._replies.add(reply)
 
-    def forget(self, reply: Reply) -> None:
+    def forget(self, reply: HeldReply) -> None:
         """Watch it no longer."""
         self._replies.discard(reply)
 
@@ -88,7 +88,7 @@ class Unread:
             gc.collect()
             self._rests_until = now + (time.thread_time() - began) / COLLECTING_SHARE
 
-    def _abandon(self, reply: Reply, idle_s: float) -> None:
+    def _abandon(self, reply: HeldReply, idle_s: float) -> None:
         self._replies.discard(reply)
         if reply.abandon() and not self._told:
             self._told = True

@@ -28,7 +28,7 @@ _NOT_LEFT_OUT = "0 and inf are not how 'none' or 'unlimited' is said: leave the 
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[K]):
+class TableReading(Generic[K]):
     """What came of a table.
 
     Attributes:
@@ -49,14 +49,14 @@ class Reading(Generic[K]):
         )
 
 
-def read(kind: type[K], data: Mapping[str, Any]) -> Reading[K]:
+def read(kind: type[K], data: Mapping[str, Any]) -> TableReading[K]:
     """Return `data` as the table, and everything that is wrong with it."""
     try:
-        return Reading(kind.model_validate(data), [])
+        return TableReading(kind.model_validate(data), [])
     except ValidationError as error:
         root = schema_of(kind)
         problems = [problem for each in _details(error) for problem in _problems(root, each)]
-        return Reading(_mended(kind, data, error), problems)
+        return TableReading(_mended(kind, data, error), problems)
 
 
 def _mended(kind: type[K], data: Mapping[str, Any], error: ValidationError) -> K | None:

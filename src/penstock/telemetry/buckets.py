@@ -34,7 +34,7 @@ def wanted() -> bool:
     return preference.strip().lower() in ("", "cumulative")
 
 
-class _Row:
+class _Histogram:
     """What one series has had."""
 
     __slots__ = ("counts", "largest", "smallest", "sum")
@@ -59,7 +59,7 @@ class Buckets:
         """Start at nothing."""
         self._about = about
         self._bounds = bounds
-        self._rows: dict[tuple[tuple[str, str | int], ...], _Row] = {}
+        self._rows: dict[tuple[tuple[str, str | int], ...], _Histogram] = {}
         self._lock = threading.Lock()
         self._since_ns = time.time_ns()
 
@@ -71,7 +71,7 @@ class Buckets:
             if row is None:
                 if len(self._rows) >= MOST_SERIES:
                     key = tuple(BEYOND.items())
-                row = self._rows.setdefault(key, _Row(len(self._bounds) + 1))
+                row = self._rows.setdefault(key, _Histogram(len(self._bounds) + 1))
             row.counts[bisect_left(self._bounds, amount)] += 1
             row.sum += amount
             row.smallest = min(row.smallest, amount)

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from penstock.telemetry.forks import when_forked
 
 
-class _Counting(SpanExporter):
+class _CountedExporter(SpanExporter):
     """Counts what an exporter is given, and what it could not deliver."""
 
     def __init__(self, inner: SpanExporter) -> None:
@@ -53,7 +53,7 @@ class BoundedSpans(SpanProcessor):
 
     def __init__(self, exporter: SpanExporter, queue_limit: int) -> None:
         """Start the SDK's thread."""
-        self._counting = _Counting(exporter)
+        self._counting = _CountedExporter(exporter)
         self._limit = queue_limit
         self._batches = BatchSpanProcessor(
             self._counting,

@@ -51,7 +51,7 @@ OTHER = "_OTHER"
 """OpenTelemetry's word for an error that nobody has named."""
 
 
-class _Call:
+class _OpenCall:
     """What is remembered of a request until it ends."""
 
     __slots__ = (
@@ -127,8 +127,8 @@ class Telemetry:
         """Get a tracer and the instruments."""
         self._tracer = tracers.get_tracer("penstock")
         self.measured = instruments_of(meters, names.opted(env), make)
-        self._calls: dict[int, _Call] = {}
-        self._on: dict[type, Callable[[_Call, float, Any], None]] = {
+        self._calls: dict[int, _OpenCall] = {}
+        self._on: dict[type, Callable[[_OpenCall, float, Any], None]] = {
             Arrived: self._arrived,
             FirstToken: self._first_token,
             Throttled: self._throttled,
@@ -157,7 +157,7 @@ class Telemetry:
 
     def begin(self, public_id: str, request: Request, spec: RequestSpec) -> None:
         """Begin the request's span, as a child of the caller's current one."""
-        call = _Call(request, spec, time.time_ns())
+        call = _OpenCall(request, spec, time.time_ns())
         attributes = call.labels() | {
             "penstock.id": public_id,
             "penstock.class": request.traffic_class,
@@ -214,10 +214,10 @@ class Telemetry:
         elif type(action) is Reject:
             self._rejected(call, now, action)
 
-    def _arrived(self, call: _Call, _now: float, _event: Arrived) -> None:
+    def _arrived(self, call: _OpenCall, _now: float, _event: Arrived) -> None:
         self._waits(call, waits=True)
 
-    def _dispatched(self, call: _Call, now: float, action: Dispatch) -> None:
+    def _dispatched(self, call: _OpenCall, now: float, action: Dispatch) -> None:
         why, upstream = action.why, action.upstream
         call.attempts += 1
         call.upstream = upstream
@@ -242,14 +242,14 @@ class Telemetry:
             start_time=at,
         )
 
-    def _deferred(self, call: _Call, now: float, action: Defer) -> None:
+    def _deferred(self, call: _OpenCall, now: float, action: Defer) -> None:
         self.measured.deferrals.add(1, {"penstock.class": call.request.traffic_class})
         if call.span.is_recording():
             facts = {**_why(action.why), "penstock.reason": action.reason}
             facts["penstock.deferred_s"] = action.until - now
             call.span.add_event("penstock.defer", facts, call.at_ns(now))
 
-    def _rejected(self, call: _Call, now: float, action: Reject) -> None:
+    def _rejected(self, call: _OpenCall, now: float, action: Reject) -> None:
         reason = action.reason
         # With "upstream" the provider's last answer stands, and has been named.
         call.error = call.error if reason == "upstream" and call.error else f"penstock_{reason}"
@@ -263,21 +263,21 @@ class Telemetry:
             call.span.add_event("penstock.refusal", facts, call.at_ns(now))
         self._end(call, now, "refused")
 
-    def _first_token(self, call: _Call, now: float, _event: FirstToken) -> None:
+    def _first_token(self, call: _OpenCall, now: float, _event: FirstToken) -> None:
         if call.streams:
             after_s = now - call.request.arrived_at
             self.measured.first_chunk(after_s, call.labels())
             if call.span.is_recording():
                 call.told["gen_ai.response.time_to_first_chunk"] = after_s
 
-    def _throttled(self, call: _Call, now: float, event: Throttled) -> None:
+    def _throttled(self, call: _OpenCall, now: float, event: Throttled) -> None:
         self._broke(call, now, event.cause.value, retryable=event.retryable)
 
-    def _failed(self, call: _Call, now: float, event: Failed) -> None:
+    def _failed(self, call: _OpenCall, now: float, event: Failed) -> None:
         error = "broken" if event.upstream_fault else OTHER
         self._broke(call, now, error if event.reached else "unreachable", retryable=event.retryable)
 
-    def _broke(self, call: _Call, now: float, error: str, *, retryable: bool) -> None:
+    def _broke(self, call: _OpenCall, now: float, error: str, *, retryable: bool) -> None:
         call.error = error
         self._landed(call, now, error)
         if not retryable:
@@ -288,7 +288,7 @@ class Telemetry:
             facts: dict[str, Any] = {names.ERROR: error, "penstock.attempt": call.attempts}
             call.span.add_event("penstock.retry", facts, call.at_ns(now))
 
-    def _completed(self, call: _Call, now: float, event: Completed) -> None:
+    def _completed(self, call: _OpenCall, now: float, event: Completed) -> None:
         call.error = ""
         self._landed(call, now, "completed")
         used = (event.prompt_tokens, event.output_tokens, event.cached_tokens)
@@ -299,7 +299,7 @@ class Telemetry:
                     call.told[name] = count
         self._end(call, now, "completed")
 
-    def _cancelled(self, call: _Call, now: float, _event: Cancelled) -> None:
+    def _cancelled(self, call: _OpenCall, now: float, _event: Cancelled) -> None:
         call.error = "cancelled"
         if call.attempt is not None:
             self._landed(call, now, "cancelled")
@@ -307,7 +307,7 @@ class Telemetry:
 
     # Small things
 
-    def _waits(self, call: _Call, *, waits: bool) -> None:
+    def _waits(self, call: _OpenCall, *, waits: bool) -> None:
         call.waits = waits
         change = 1 if waits else -1
         self.measured.backlog.add(change, {"penstock.class": call.request.traffic_class})
@@ -316,7 +316,7 @@ class Telemetry:
         if window < inf:
             self.measured.window.put(window, {"penstock.upstream": upstream})
 
-    def _landed(self, call: _Call, now: float, outcome: str) -> None:
+    def _landed(self, call: _OpenCall, now: float, outcome: str) -> None:
         """End the attempt that flies."""
         attempt, call.attempt = call.attempt, None
         if attempt is None:
@@ -331,7 +331,7 @@ class Telemetry:
                     attempt.set_status(_FAILED)
             attempt.end(call.at_ns(now))
 
-    def _end(self, call: _Call, now: float, outcome: str) -> None:
+    def _end(self, call: _OpenCall, now: float, outcome: str) -> None:
         """End the whole operation."""
         self._calls.pop(call.request.id, None)
         if call.waits:

@@ -51,7 +51,7 @@ _OPENAI_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OwnAnswer:
     """An HTTP answer of our own."""
 
     status: int
@@ -61,7 +61,7 @@ class Answer:
 
 def refusal_answer(
     vendor: Vendor, refused: Refused, *, deadline_left_s: float = math.inf
-) -> Answer:
+) -> OwnAnswer:
     """Return the answer to a refused request.
 
     The client is told to try again by itself only if that can still meet its deadline, and
@@ -134,7 +134,7 @@ def error_answer(
     *,
     headers: dict[str, str] | None = None,
     facts: dict[str, Any] | None = None,
-) -> Answer:
+) -> OwnAnswer:
     """Return any error of ours, shaped so that the vendor's SDK raises its usual exception.
 
     Args:
@@ -165,7 +165,7 @@ def error_answer(
         body = {"error": error}
     if facts is not None:
         error["penstock"] = facts
-    return Answer(
+    return OwnAnswer(
         status, {"content-type": "application/json", **(headers or {})}, jsonio.dumps(body)
     )
 

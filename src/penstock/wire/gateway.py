@@ -23,7 +23,7 @@ _PART = re.compile(r'(?:"[^"]*"|[^;"])+')
 
 
 @dataclass(frozen=True, slots=True)
-class _Policy:
+class _StatedQuota:
     name: str
     quota: float
     window_s: float
@@ -53,7 +53,7 @@ def gateway_limits(headers: Mapping[str, str], reset_s: float | None) -> dict[st
     if stated and not policies:
         policies = _policies(headers.get("ratelimit-limit", ""))
     if quota is not None and not policies and _a_minute(now):
-        policies = (_Policy("", quota, MINUTE_S),)
+        policies = (_StatedQuota("", quota, MINUTE_S),)
     usable = [each for each in policies if each.window_s <= MINUTE_S]
     if not usable:
         return {}
@@ -91,7 +91,7 @@ def _now(headers: Mapping[str, str], reset_s: float | None) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)  # the same few with every answer
-def _policies(text: str) -> tuple[_Policy, ...]:
+def _policies(text: str) -> tuple[_StatedQuota, ...]:
     """Return the policies that tell their quota of requests and their window."""
     found = []
     for bare, parameters in _items(text):
@@ -99,7 +99,7 @@ def _policies(text: str) -> tuple[_Policy, ...]:
         quota = number(parameters["q"] if named else bare)
         window_s = number(parameters.get("w", ""))
         if quota and window_s and parameters.get("qu", "requests") == "requests":
-            found.append(_Policy(bare if named else "", quota, window_s))
+            found.append(_StatedQuota(bare if named else "", quota, window_s))
     return tuple(found)
 
 

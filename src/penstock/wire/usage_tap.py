@@ -38,7 +38,7 @@ class UsageTap(Protocol):
         ...
 
 
-class Unread:
+class UnreadableTap:
     """A reply in an encoding that nobody here can read: nothing speaks against it."""
 
     started = True
@@ -108,7 +108,7 @@ class Inflated:
 
     @property
     def _now(self) -> UsageTap:
-        return Unread() if self._inflater.failed else self._inner
+        return UnreadableTap() if self._inflater.failed else self._inner
 
     @property
     def started(self) -> bool:
@@ -159,4 +159,4 @@ def usage_tap(kind: Kind, encoding: str, *, is_stream: bool) -> UsageTap:
     if not codings:
         return inner
     known = len(codings) == 1 and codings[0] in READABLE
-    return Inflated(inner, codings[0]) if known else Unread()
+    return Inflated(inner, codings[0]) if known else UnreadableTap()

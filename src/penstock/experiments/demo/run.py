@@ -60,7 +60,7 @@ def run(
     arms: list[ArmResult] = []
     with show.bars(console) as progress:
         for name, config in ways.items():
-            count = _Counting(progress, name, len(shots)).count
+            count = _ArmBar(progress, name, len(shots)).count
             with _way(config, seed) as url:
                 arms.append(
                     asyncio.run(play(name, url, shots, progress=count, oracle=name == ORACLE))
@@ -90,7 +90,7 @@ def _way(config: str | None, seed: int) -> Iterator[str]:
         yield url
 
 
-class _Counting:
+class _ArmBar:
     """Moves one arm's bar."""
 
     def __init__(self, progress: Progress, name: str, total: int) -> None:

@@ -18,7 +18,7 @@ _COVERAGE = 0.9
 
 
 @dataclass(slots=True)
-class _Group:
+class _GroupResiduals:
     residuals: Window
     level: float = _COVERAGE
     recent: list[bool] = field(default_factory=list)
@@ -42,7 +42,7 @@ class ConformalP90:
         """Remember `window` residuals per group; see `GroupCentres` for the rest."""
         self._window = window
         self._shrink = shrink
-        self._groups: KeptGroups[_Group] = KeptGroups()
+        self._groups: KeptGroups[_GroupResiduals] = KeptGroups()
         self.alarms = 0
 
     def above(self, keys: Sequence[str]) -> float:
@@ -61,7 +61,7 @@ class ConformalP90:
 
     def learn(self, keys: Sequence[str], residual: float, *, covered: bool) -> bool:
         """Take in a residual in spreads, and whether p90 held; True if that raised the alarm."""
-        narrow = _Group(Window(0))
+        narrow = _GroupResiduals(Window(0))
         for key in keys:
             narrow = self._groups.use(key, self._empty)
             narrow.residuals.add(residual)
@@ -77,8 +77,8 @@ class ConformalP90:
             self.alarms += 1
         return alarm
 
-    def _empty(self) -> _Group:
-        return _Group(Window(self._window))
+    def _empty(self) -> _GroupResiduals:
+        return _GroupResiduals(Window(self._window))
 
     def settle(self, seen: Mapping[str, Sequence[float]]) -> None:
         """Forget where chance left the levels and windows at the end of a replay.
@@ -100,7 +100,7 @@ class ConformalP90:
     def restore(self, state: dict[str, tuple[float, list[bool], list[float]]]) -> None:
         """Take over what `export` gave."""
         for key, (level, recent, residuals) in state.items():
-            group = _Group(Window(self._window), level, list(recent))
+            group = _GroupResiduals(Window(self._window), level, list(recent))
             for residual in residuals:
                 group.residuals.add(residual)
             self._groups.put(key, group)

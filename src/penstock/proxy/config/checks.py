@@ -14,14 +14,14 @@ from penstock.proxy.config.models import (
     Caller,
     Config,
     Key,
-    Upstream,
+    UpstreamTable,
 )
 from penstock.proxy.config.to_core import classes_of, core_settings
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
 from penstock.schema.policies import problems_of
 from penstock.schema.problem import Problem, close_to
-from penstock.schema.reading import Reading
+from penstock.schema.reading import TableReading
 from penstock.wire.secret import KeyProblem, Secret
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - only compared
@@ -30,7 +30,7 @@ LEAST_TOKEN_LENGTH = 16
 Problems = Iterator[Problem]
 
 
-def cross_check(reading: Reading[Config], keyring: Keyring) -> Problems:
+def cross_check(reading: TableReading[Config], keyring: Keyring) -> Problems:
     """Yield what is wrong between the tables, and with what the environment holds for them.
 
     A check that reads a key which is wrong itself is left out: it would speak of a default.
@@ -210,7 +210,7 @@ def _unusable(source: KeySource, keyring: Keyring) -> Problems:
         yield Problem(source.place, repr(source.words[0]), problem.rule, problem.likely)
 
 
-def source_of_upstream(upstream: Upstream, index: int) -> KeySource | None:
+def source_of_upstream(upstream: UpstreamTable, index: int) -> KeySource | None:
     """Return where an upstream's key is; None if it has none of our own."""
     place = f"upstreams[{index}]"
     if upstream.api_key_env is not None:
@@ -333,7 +333,7 @@ def forward_proxies(config: Config, env: Mapping[str, str]) -> dict[str, Forward
     }
 
 
-def _forward_proxy(upstream: Upstream, env: Mapping[str, str]) -> ForwardProxy | None:
+def _forward_proxy(upstream: UpstreamTable, env: Mapping[str, str]) -> ForwardProxy | None:
     if upstream.proxy is not None:
         return configured(upstream.proxy)
     _, value = from_environment(Address.parse(upstream.base_url), env)

@@ -84,7 +84,7 @@ class LimitsTable(Table):
     )
 
 
-class Upstream(Table):
+class UpstreamTable(Table):
     """One account, region or provider. Requests go nowhere else."""
 
     base_url: BaseUrl = Field(
@@ -358,7 +358,7 @@ class Otel(Table):
     )
 
 
-class Shadow(Table):
+class ShadowTable(Table):
     """Other configurations, asked beside the traffic what they would have done with it."""
 
     enabled: bool = Field(
@@ -379,7 +379,7 @@ class Shadow(Table):
 class Config(Table):
     """What `penstock serve` reads: penstock.toml."""
 
-    upstreams: Items[Upstream] = Field(
+    upstreams: Items[UpstreamTable] = Field(
         min_length=1, examples=[[{"base_url": "https://api.openai.com/v1"}]]
     )
     server: Server = Server()
@@ -399,4 +399,4 @@ class Config(Table):
     scheduler: SchedulerTable = SchedulerTable()
     log: Log = Log()
     otel: Otel = Otel()
-    shadow: Shadow = Shadow()
+    shadow: ShadowTable = ShadowTable()

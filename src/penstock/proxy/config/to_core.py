@@ -10,7 +10,7 @@ from penstock.proxy.config.models import (
     ClassTable,
     Config,
     EstimateTable,
-    Upstream,
+    UpstreamTable,
 )
 from penstock.proxy.routing import patterns
 from penstock.schema.types import Table
@@ -44,7 +44,7 @@ def _class(item: ClassTable, default: EstimateTable) -> TrafficClass:
     return _same_named(TrafficClass, item, estimate=estimate_of(item.estimate or default, source))
 
 
-def _upstream(item: Upstream) -> UpstreamSettings:
+def _upstream(item: UpstreamTable) -> UpstreamSettings:
     return _same_named(
         UpstreamSettings,
         item,

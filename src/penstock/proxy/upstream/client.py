@@ -5,13 +5,13 @@ import logging
 import re
 from collections.abc import AsyncIterable
 
-from penstock.proxy.config.models import Upstream
+from penstock.proxy.config.models import UpstreamTable
 from penstock.proxy.rename import renamed
 from penstock.proxy.routing import MOST_NAMES, Patterns, patterns
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import DialError
 from penstock.proxy.upstream.forward_proxy import ForwardProxy
-from penstock.proxy.upstream.http import Answer, HttpClient, Timeouts
+from penstock.proxy.upstream.http import HttpClient, Timeouts, UpstreamAnswer
 from penstock.wire.endpoint import Vendor
 from penstock.wire.secret import Secret
 
@@ -37,7 +37,7 @@ class UpstreamClient:
     """
 
     def __init__(
-        self, table: Upstream, key: Secret | None, through: ForwardProxy | None = None
+        self, table: UpstreamTable, key: Secret | None, through: ForwardProxy | None = None
     ) -> None:
         """Prepare; nothing is dialled."""
         self.name = table.name
@@ -82,7 +82,7 @@ class UpstreamClient:
         target: str,
         headers: list[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
-    ) -> Answer:
+    ) -> UpstreamAnswer:
         """Send a request and wait for the answer's headers.
 
         Args:

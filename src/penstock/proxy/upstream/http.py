@@ -67,7 +67,7 @@ class _CrossedError(aiohttp.ClientConnectionError):
     """The upstream's goodbye crossed the request."""
 
 
-class _Request(aiohttp.ClientRequest):
+class _WireRequest(aiohttp.ClientRequest):
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         protocol = conn.protocol
         if protocol is None or protocol.should_close:
@@ -96,7 +96,7 @@ class _Response(aiohttp.ClientResponse):
             raise
 
 
-class Answer:
+class UpstreamAnswer:
     """An upstream's answer while it arrives. `close` it whatever happens."""
 
     __slots__ = ("_content", "_response", "headers", "status")
@@ -181,7 +181,7 @@ class HttpClient:
         target: str,
         headers: Iterable[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
-    ) -> Answer:
+    ) -> UpstreamAnswer:
         """Send a request and wait for the answer's headers.
 
         A warm connection may turn out to have been closed by the upstream while it idled. Where
@@ -221,7 +221,7 @@ class HttpClient:
                 raise _broken(error, "before it answered") from None
             except (OSError, ValueError) as error:  # a name that cannot be encoded is no OSError
                 raise self._no_connection(type(error).__name__) from None
-            return Answer(response, self._timeouts.between_bytes_s)
+            return UpstreamAnswer(response, self._timeouts.between_bytes_s)
 
     async def _once(
         self,
@@ -263,7 +263,7 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("accept", "content-type", "user-agent"),
-                request_class=_Request,
+                request_class=_WireRequest,
                 response_class=self._response_class,
                 read_bufsize=BUFFER_BYTES,
                 max_line_size=HEAD_BYTES,
