@@ -29,7 +29,7 @@ _SECTIONS = 16
 _ROUNDS = 4
 _NEAR = (0.8, 0.86, 0.92, 0.96, 1.0, 1.04, 1.09, 1.17, 1.25)
 _BETAS = (0.003, 0.01, 0.03, 0.1, 0.3)
-_THETAS = (0.25, 0.5, 1.0)
+_THETAS = (0.25, 0.5, 1.0, 2.0)
 _GAMMAS = (0.2, 0.5, 1.0, 2.0)
 _ENDLESS_CACHE_TOKENS = 1_000_000_000
 """What a cache holds is not fitted."""
@@ -163,11 +163,8 @@ def _shared(flights: Flights) -> Fit:
 
 
 def _thrash(flights: Flights) -> Fit:
-    found = _search(_places_of(flights), lambda n: _sharing(flights, n, 0.5))
-    places = found.parameters["capacity"]
-    found = _best(found, (_sharing(flights, places, theta) for theta in _THETAS))
+    found = _joint(flights, "theta", _THETAS, lambda n, theta: _sharing(flights, n, theta))
     theta = found.parameters["theta"]
-    found = _search(_places_of(flights), lambda n: _sharing(flights, n, theta))
     found = _moved(flights, found, lambda places, line: _sharing(flights, places, theta, line))
     free = _sharing(flights, _ENDLESS, theta, found.line)
     return _fit("thrash", flights, found, _speeds(found.line) | found.parameters, free)
@@ -271,15 +268,28 @@ def _linear(flights: Flights) -> Fit:
         luck = _lucks(flights, good, (took / np.maximum(predicted, 1e-9))[good])
         return _Found(errors, line, _moving("capacity", places) | {"gamma": gamma}, luck)
 
-    found = _search(_places_of(flights), tried)
-    found = _best(found, (tried(found.parameters["capacity"], gamma) for gamma in _GAMMAS))
+    found = _joint(flights, "gamma", _GAMMAS, tried)
     gamma = found.parameters["gamma"]
-    found = _search(_places_of(flights), lambda n: tried(n, gamma))
     found = _moved(flights, found, lambda places, line: tried(places, gamma, line))
     line = found.line
     speeds = {"base_s": line.base_s, "s_per_token": line.s_per_token}
     free = tried(_ENDLESS, gamma, line)
     return _fit("linear", flights, found, speeds | found.parameters, free)
+
+
+def _joint(
+    flights: Flights, key: str, values: tuple[float, ...], tried: Callable[[int, float], _Found]
+) -> _Found:
+    """Return the best of the numbers of places and of another parameter, together."""
+    numbers = _places_of(flights)
+    found = min(
+        (_search(numbers, lambda n, value=value: tried(n, value)) for value in values),  # type: ignore[misc]
+        key=lambda each: each.error,
+    )
+    places = found.parameters["capacity"]
+    found = _narrowed(found, found.parameters[key], lambda finer: tried(places, finer))
+    value = found.parameters[key]
+    return _search([*numbers, places], lambda n: tried(n, value))
 
 
 def _narrowed(found: _Found, value: float, tried: Callable[[float], _Found]) -> _Found:
@@ -323,7 +333,9 @@ def _moved(
         if path is None:
             break
         other = tried(path, None)
-        if other.error > _WORTH_MOVES * found.error:
+        if other.error > _WORTH_MOVES * found.error or not _clearly_less(
+            other.errors, found.errors
+        ):
             break
         found = other
         numbers = sorted({max(1, round(n * near)) for n in path.places for near in _NEAR})

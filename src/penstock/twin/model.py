@@ -63,12 +63,13 @@ def twin_of(history: History) -> Twin:
         tried.append((found.distance, kind, found))
     if not tried:
         raise TooLittle("no kind of provider served this traffic to its end")
-    tried.sort(key=lambda each: each[0])
-    best = tried[0]
+    # Of those within the bounds the one that tells single replies best: they are many more figures.
+    passing = [each for each in tried if each[2].passed]
+    best = passing[0] if passing else min(tried, key=lambda each: each[0])
     others = [
         (_tables(whole, kind), _luck(whole, kind))
-        for distance, kind, _ in tried[1:]
-        if distance <= max(1.0, best[0])
+        for distance, kind, _ in tried
+        if kind != best[1] and distance <= max(1.0, best[0])
     ]
     others += _roomy(whole, best[1])
     return Twin(_tables(whole, best[1]), best[2], _luck(whole, best[1]), tuple(others))
