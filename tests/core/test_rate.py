@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from penstock.core.upstream.rate import LearntRate
+from penstock.core.upstream.rate import Blame, LearntRate
 
 
 class Bucket:
@@ -16,6 +16,7 @@ class Bucket:
         self.per_s, self.full, self.level, self.at = per_s, full, full, 0.0
         self.pace = LearntRate()
         self.sent = self.refused = 0
+        self.blamed: list[Blame] = []
         self.now = 0.0
 
     def _let_pass(self) -> float:
@@ -29,17 +30,17 @@ class Bucket:
 
     def run(self, until: float, *, demand_per_s: float, says: bool = True) -> None:
         while self.now < until:
-            open_at = self.pace.open_at(now=self.now)
+            open_at = self.pace.open_at(1.0, now=self.now)
             if open_at > self.now:
                 self.now = open_at
                 continue
-            before = self.sent
             self.sent += 1
-            self.pace.sent(now=self.now)
+            sent = self.pace.sent(1.0, 1.0, now=self.now)
             wait_s = self._let_pass()
             if wait_s > 0.0:
                 self.refused += 1
-                self.pace.refused(before, wait_s if says else 0.0, now=self.now)
+                told_s = wait_s if says else 0.0
+                self.blamed.append(self.pace.refused(sent, told_s, lone=False, now=self.now))
                 self.now += max(wait_s, 0.2)
             else:
                 self.now += 1.0 / demand_per_s
@@ -80,21 +81,21 @@ def test_a_limit_that_falls_costs_a_few_refusals() -> None:
 
 def test_where_nothing_passes_there_is_no_pace_to_learn() -> None:
     pace = LearntRate()
-    assert not pace.refused(100, 5.0, now=10.0)
-    assert not pace.refused(101, 5.0, now=15.0)
-    assert not pace.refused(102, 5.0, now=20.0)
+    for now in (10.0, 15.0, 20.0):
+        sent = pace.sent(1.0, 1.0, now=now)
+        assert pace.refused(sent, 5.0, lone=False, now=now) is Blame.UPSTREAM
 
 
 def test_after_a_first_refusal_sends_go_one_by_one_and_ever_faster() -> None:
     pace, now = LearntRate(), 1.0
     sends: list[float] = []
-    pace.refused(0, 1.0, now=now)
+    pace.refused(pace.sent(1.0, 1.0, now=now), 1.0, lone=False, now=now)
     while len(sends) < 40:
-        open_at = pace.open_at(now=now)
+        open_at = pace.open_at(1.0, now=now)
         if open_at > now:
             now = open_at
             continue
-        pace.sent(now=now)
+        pace.sent(1.0, 1.0, now=now)
         sends.append(now)
 
     gaps = [later - sooner for sooner, later in pairwise(sends)]
@@ -103,21 +104,33 @@ def test_after_a_first_refusal_sends_go_one_by_one_and_ever_faster() -> None:
     assert sends[-1] < 7.0
 
 
-@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2])
-def test_refusals_that_do_not_depend_on_the_pace_do_not_throttle_it_for_good(share: float) -> None:
-    dice, pace, now, sent = random.Random(1), LearntRate(), 0.0, 0
-    while now < 600.0:
-        open_at = pace.open_at(now=now)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2, 0.5])
+def test_refusals_that_do_not_depend_on_the_pace_are_found_out(share: float, seed: int) -> None:
+    dice, pace, now, sent, refused = random.Random(seed), LearntRate(), 0.0, 0, 0
+    while not pace.evidence.refuted and now < 600.0:
+        open_at = pace.open_at(1.0, now=now)
         if open_at > now:
             now = open_at
             continue
-        pace.sent(now=now)
-        if dice.random() < share:
-            pace.refused(sent, 0.0, now=now)
+        it = pace.sent(1.0, 1.0, now=now)
         sent += 1
+        if dice.random() < share:
+            refused += 1
+            pace.refused(it, 0.0, lone=False, now=now)
         now += 0.1
 
-    assert sent > 0.8 * 6000
+    assert pace.evidence.refuted
+    assert refused <= 40
+
+
+@pytest.mark.parametrize("full", [1.0, 10.0, 300.0])
+def test_a_true_limit_is_not_refuted_by_its_own_refusals(full: float) -> None:
+    provider = Bucket(10.0, full)
+    provider.run(900.0, demand_per_s=25.0)
+
+    assert not provider.pace.evidence.refuted
+    assert Blame.REQUEST not in provider.blamed
 
 
 def test_a_pace_that_nobody_waits_for_does_not_move() -> None:

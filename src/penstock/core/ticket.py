@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from penstock.core.model import Request, bucket_of
+from penstock.core.upstream.rate import Sent
 
 REDISPATCH_S = 0.001
 """The least time between two attempts of one request, wherever they go."""
@@ -38,7 +39,7 @@ class Ticket:
             from the retry budget already; `failed_at` where it broke.
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
         upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt;
-            `sent_before` counts all attempts there before it; `expected_s` is its predicted
+            `paced` is that attempt as the learnt rate saw it; `expected_s` is its predicted
             service time there. `measured` is False once the driver has stalled while the attempt
             was being sent: its times are then no evidence about the upstream. `lent` is True while
             it goes in the place of the request that it was made inside (`core.nesting`).
@@ -68,7 +69,7 @@ class Ticket:
     dispatched_at: float = math.nan
     first_token_at: float = math.nan
     in_flight_at_dispatch: int = 0
-    sent_before: int = 0
+    paced: Sent | None = None
     expected_s: float = 0.0
     measured: bool = True
     lent: bool = False

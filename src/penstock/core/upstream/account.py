@@ -3,14 +3,16 @@
 import math
 from dataclasses import dataclass, field
 
-from penstock.core.events import LimitsSeen, Throttled
+from penstock.core.events import Completed, LimitsSeen, Throttled
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S, CircuitBreaker
-from penstock.core.upstream.rate import LearntRate
+from penstock.core.upstream.rate import Blame, LearntRate
 from penstock.core.upstream.upstream_limits import UpstreamLimits
 
 ACCOUNTS_LIMIT = 1024
 """So many keys are told apart at one upstream; of more, the longest unused is forgotten."""
+DEAF_S = 300.0
+"""For so long no pace is learnt, once refusals have shown that they do not depend on it."""
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Account:
     breaker: CircuitBreaker
     limits: UpstreamLimits
     rate: LearntRate = field(default_factory=LearntRate)
+    _in_tokens: bool = False
+    _deaf_until: float = -math.inf
     _paced_by: str = ""
 
     def paused_to(self, now: float) -> float:
@@ -29,29 +33,72 @@ class Account:
             return breaker.send_at(now)
         return now
 
-    def paced_to(self, now: float) -> float:
-        """Return when the learnt rate lets the next attempt through; `now` if at once."""
-        return self.rate.open_at(now=now) if self.rate.per_s < math.inf else now
+    def paced_to(self, ticket: Ticket, now: float) -> float:
+        """Return when the learnt rate lets an attempt through; `now` if at once."""
+        rate = self.rate
+        return rate.open_at(self._cost(ticket), now=now) if rate.per_s < math.inf else now
+
+    def _cost(self, ticket: Ticket) -> float:
+        return _tokens(ticket) if self._in_tokens else 1.0
+
+    def sent(self, ticket: Ticket, now: float) -> None:
+        """Note an attempt."""
+        ticket.paced = self.rate.sent(self._cost(ticket), _tokens(ticket), now=now)
+        self.breaker.sent(now)
+
+    def settle(self, ticket: Ticket, output_tokens: int | None, event: Completed) -> None:
+        """Replace what an attempt was thought to cost by what its reply used."""
+        counted = event.limited_tokens
+        if not self.limits.unlimited:
+            self.limits.settle(ticket, output_tokens, counted, event.counted_share)
+        if self._in_tokens and ticket.paced is not None and output_tokens is not None:
+            prompt_tokens = ticket.request.prompt_tokens if counted is None else counted
+            self.rate.settle(ticket.paced, prompt_tokens + output_tokens)
 
     def lift(self, now: float) -> None:
         """Close the circuit, and forget the rate that sends were held to."""
         self.breaker.lift(now)
-        self.rate = LearntRate()
+        self._learn_anew(now)
+
+    def _learn_anew(self, now: float) -> None:
+        self.rate = LearntRate(began_at=now)
+        self._in_tokens = False
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:
         """Adopt limits that the upstream states; they make a learnt rate superfluous."""
         self.limits.learn(seen, now=now)
         if self.rate.per_s < math.inf and self.limits.states_requests(self._paced_by):
-            self.rate = LearntRate()
+            self._learn_anew(now)
 
-    def learn_rate(self, ticket: Ticket, event: Throttled, *, now: float) -> bool:
-        """Return whether a refusal for the rate came of a rate that nobody states, and learn it."""
+    def learn_rate(self, ticket: Ticket, event: Throttled, *, lone: bool, now: float) -> Blame:
+        """Return what a refusal for the rate is about, and learn a rate that nobody states from it.
+
+        A limit in requests is looked for first. Where that is refuted, one in tokens; where that
+        is refuted too, none for `DEAF_S`.
+        """
         model = ticket.request.model
         if self.limits.states_requests(model):
-            return False
+            return Blame.UPSTREAM
         wait_s = event.retry_after_s or 0.0
-        if wait_s > LONGEST_PAUSE_S or not self.rate.refused(ticket.sent_before, wait_s, now=now):
-            return False
-        self._paced_by = model
-        self.breaker.succeeded(sent_at=now)  # what went before it has passed
-        return True
+        if wait_s > LONGEST_PAUSE_S:
+            return Blame.UPSTREAM
+        if now < self._deaf_until:
+            return Blame.REQUEST
+        assert ticket.paced is not None
+        blame = self.rate.refused(ticket.paced, wait_s, lone=lone, now=now)
+        evidence = self.rate.evidence
+        if evidence.refuted:
+            if not self._in_tokens and evidence.refused_are_dear:
+                self.rate = self.rate.in_tokens(_tokens(ticket), now=now)
+                self._in_tokens = True
+            else:
+                self._deaf_until = now + DEAF_S
+                self._learn_anew(now)
+        elif blame is Blame.PACE:
+            self._paced_by = model
+            self.breaker.succeeded(sent_at=now)  # what went before it has passed
+        return blame
+
+
+def _tokens(ticket: Ticket) -> float:
+    return ticket.request.prompt_tokens + ticket.cost_tokens

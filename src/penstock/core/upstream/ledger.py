@@ -13,6 +13,7 @@ from penstock.core.ticket import Ticket
 from penstock.core.upstream.account import ACCOUNTS_LIMIT, Account
 from penstock.core.upstream.breaker import MAX_PAUSE_S, CircuitBreaker
 from penstock.core.upstream.outlier import OutlierDetector
+from penstock.core.upstream.rate import Blame
 from penstock.core.upstream.upstream_limits import UpstreamLimits
 
 SLOWDOWN_WEIGHT = 0.1
@@ -50,7 +51,6 @@ class Upstream:
     """A reload has brought another window policy, and its window has not been told."""
     has_peers: bool = False
     """Others serve some of its models; without them nothing is an outlier."""
-    sent: int = 0
     unmeasured: int = 0
     """Replies whose times were no evidence, because the driver had stalled."""
     stalled_until: float = -math.inf
@@ -141,10 +141,6 @@ class Upstream:
                 return "upstream", paused_to
         if not self.capacity.has_room(None, self.occupied, self.tokens, now=now):
             return FULL
-        if alone is not None:
-            paced_to = alone.paced_to(now)
-            if paced_to > now:
-                return "limits", paced_to
         return NO_OBSTACLE
 
     def obstacle_to(self, ticket: Ticket, keep: float, now: float) -> tuple[str, float]:
@@ -168,18 +164,16 @@ class Upstream:
         paused_to = account.paused_to(now)
         if paused_to > now:
             return "upstream", paused_to
-        paced_to = account.paced_to(now)
-        if paced_to > now:
-            return "limits", paced_to
         return self._limit_obstacle(account, ticket, keep, now)
 
     def _limit_obstacle(
         self, account: Account, ticket: Ticket, keep: float, now: float
     ) -> tuple[str, float]:
+        fits_at = account.paced_to(ticket, now)
         if not account.limits.unlimited:
-            fits_at = account.limits.room_at(ticket, keep, now=now)
-            if fits_at > now:
-                return "limits", fits_at
+            fits_at = max(fits_at, account.limits.room_at(ticket, keep, now=now))
+        if fits_at > now:
+            return "limits", fits_at
         return NO_OBSTACLE
 
     def holds_only_its_kind(self, ticket: Ticket, keep: float, now: float) -> bool:
@@ -187,7 +181,7 @@ class Upstream:
         account = self.account(ticket.request.account)
         if self.others:  # a kind is a model of an account then, and another account may go
             limited_to = account.limits.room_at(ticket, keep, now=now)
-            return max(limited_to, account.paused_to(now), account.paced_to(now)) > now
+            return max(limited_to, account.paused_to(now), account.paced_to(ticket, now)) > now
         return account.limits.only_its_model(ticket, keep, now=now)
 
     def finish_s(self, ticket: Ticket) -> float:
@@ -208,11 +202,8 @@ class Upstream:
         ticket.measured = True
         ticket.attempts += 1
         ticket.in_flight_at_dispatch = flying = len(self.in_flight)
-        ticket.sent_before = self.sent
-        self.sent += 1
         account = self.account(request.account) if request.account else self.default
-        account.rate.sent(now=now)
-        account.breaker.sent(now)
+        account.sent(ticket, now)
         if not account.limits.unlimited:
             account.limits.reserve(ticket, now=now)
         fit = self.service(request.model)
@@ -265,8 +256,7 @@ class Upstream:
             self.ignored += 1
         key = ticket.request.account
         account = self.account(key) if key else self.default
-        if not account.limits.unlimited:
-            account.limits.settle(ticket, output_tokens, event.limited_tokens, event.counted_share)
+        account.settle(ticket, output_tokens, event)
         account.breaker.succeeded(sent_at=sent_at)
         if self.has_peers:
             account.breaker.outlier.replied(sent_at, now)
@@ -318,12 +308,12 @@ class Upstream:
         rate = cause is RefusalCause.RATE
         wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
         lone = breaker.is_lone(sent_at)
-        alone = rate and (
-            limits.explains(ticket, event.retry_after_s, now=now)
-            or (lone and wait_s is None)
-            or account.rate.is_deaf(now=now)
-        )
-        paced = rate and not alone and account.learn_rate(ticket, event, now=now)
+        alone = rate and limits.explains(ticket, event.retry_after_s, now=now)
+        blame = Blame.UPSTREAM
+        if rate and not alone:
+            blame = account.learn_rate(ticket, event, lone=lone, now=now)
+            alone = blame is Blame.REQUEST
+        paced = blame is Blame.PACE
         if cause not in _NOT_OF_LOAD and not alone and not paced and not late:
             self.capacity.on_refusal(ticket, cause, now=now)
         self._land(ticket, now)
@@ -409,11 +399,10 @@ def serves(settings: UpstreamSettings, model: str) -> bool:
 
 def _own_wait_s(ticket: Ticket, wait_s: float | None, jitter: float, alone: bool) -> float:
     """Return how long a refused request itself must not come back here."""
-    if wait_s is not None:
-        return max(LEAST_S, wait_s)
     if not alone:  # the circuit's back-off is everybody's
-        return LEAST_S
-    return backoff_s(ticket.attempts, jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
+        return max(LEAST_S, wait_s or 0.0)
+    own_s = backoff_s(ticket.attempts, jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
+    return max(own_s if wait_s is None or ticket.attempts > 1 else LEAST_S, wait_s or 0.0)
 
 
 def _fits(pattern: str, model: str) -> bool:

@@ -1,42 +1,70 @@
 """The pace that a provider allows but does not state, learnt from what it lets pass."""
 
 import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from penstock.core.upstream.evidence import SURE_SENDS, Evidence
 
 CALM_S = 30.0
 CALM_SENDS = 30.0
 """Refusals further apart, in time and in sends at the pace, belong to different episodes."""
 FIRST_PER_S = 2.0
-DOUBLING_S = 1.0
+DOUBLING_S, LONGEST_RAMP_S = 1.0, 20.0
 FASTEST_PER_S = 1000.0
 MARGIN = 0.98
-SURE_SENDS = 10
-"""So many sends between two refusals give the rate within 10 %; with fewer we step down."""
+UNSETTLED = 1.1
+"""A measure so much above the one before it may have been of something else: faster is tried."""
 LEAST_SHARE = 0.75
 STEP_S = 5.0
 STEP_SENDS = 10.0
 FIRST_STEP = 0.01
 LAST_STEP = 0.5
-MOST_FUTILE = 12.0
-GROWN_FUTILE = 0.25
-DEAF_S = 300.0
 SLIP_S = 0.02
 """A wake-up may come that late without the pace falling behind."""
 
 
-class LearntRate:
-    """Sends a second at one upstream that refuses and does not say what it allows.
+class Blame(Enum):
+    """What a refusal for the rate is about."""
 
-    - First refusal: nothing is known. Sends resume one by one, at a pace that doubles in a second.
+    PACE = auto()
+    REQUEST = auto()
+    """Chance, as far as we know: others pass at this pace."""
+    UPSTREAM = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One attempt as the pace saw it: its cost, the costs and attempts before it, was it slow."""
+
+    at: float
+    cost: float
+    tokens: float
+    units_before: float
+    sends_before: int
+    slow: bool
+
+
+class LearntRate:
+    """What may go in a second to one upstream that refuses and does not say what it allows.
+
+    In one unit: every attempt costs 1 (requests), or its tokens.
+
+    - A few refusals among answers (`lone`) start nothing; what passes between them is noted.
+    - First refusal: nothing is known. Sends resume one by one, at a pace that doubles in a second;
+      where it is known what has passed since an earlier refusal, at that.
     - Further refusals: whatever bucket the provider keeps, it is empty at each of them, so what
       passed in between is what flowed in. n sends in t seconds give the rate, within 1 / t (where
-      the retry-after is exact, t between the ends of the two waits gives it exactly). The pace
-      becomes `MARGIN` of it and never rises by this. Less than `SURE_SENDS` tell little, dear ones
-      among them even less: one such refusal trims, the next ones lower by a quarter at most.
+      the retry-after is exact, t between the ends of the two waits gives it exactly), if the pace
+      held them back throughout: else the bucket may have been full in between. The pace becomes
+      `MARGIN` of it and never rises by this. Less than `SURE_SENDS` tell little: one such refusal
+      trims, the next ones lower by a quarter at most. A measure that is well above the one before
+      it may be of our own pace: faster is tried at once.
+    - Refused though slow (`Evidence`): the pace is not to blame and stays; the request waits alone.
     - While somebody waits for the pace and nothing is refused, it grows in steps that double, of
-      1 % at first. Each such probe costs a refusal: one in some 25 s, or 40 sends if that is more.
+      1 % at first, or of what the measure left open. Each such probe costs a refusal: one in some
+      25 s, or 40 sends if that is more.
     - Nothing passed since: no limit but a storm. The pace stays, and the upstream's health waits.
-    - More than `MOST_FUTILE` refusals in one episode, less what growth went well: the refusals do
-      not depend on our pace, and for `DEAF_S` there is none.
 
     Source:
         Ours. Ramp and steps are the slow start and the avoidance of Jacobson, "Congestion
@@ -44,99 +72,190 @@ class LearntRate:
 
     """
 
-    def __init__(self) -> None:
-        """Start with no limit known."""
+    def __init__(self, *, began_at: float = -math.inf) -> None:
+        """Start with no limit known; attempts from before `began_at` teach nothing."""
         self.per_s = math.inf
+        self.evidence = Evidence()
+        self._began_at = began_at
+        self._proof_sends = 1
+        self._units = 0.0
+        self._sends = 0
+        self._refused_units = 0.0
+        self._refusals = 0
+        self._last = (-math.inf, 0, 0.0)
         self._ramping = False
         self._ramp_at = 0.0
-        self._refusals = 0
+        self._first_per_s = 0.0
+        self._settled_per_s = 0.0
+        self._survived_per_s = 0.0
         self._anchor_at = -math.inf
         self._anchor_wait_s = 0.0
-        self._anchor_passed = 0
+        self._anchor_units = 0.0
+        self._anchor_cost = 0.0
+        self._anchor_n = 0
         self._refused_at = -math.inf
-        self._next_at = -math.inf
+        self._empty_at = -math.inf
         self._pressed = False
+        self._saturated = False
         self._few = False
-        self._futile = 0.0
-        self._deaf_until = -math.inf
         self._step = FIRST_STEP
         self._stepped_at = -math.inf
 
-    def open_at(self, *, now: float) -> float:
-        """Return when to ask again: `now` if one may go now."""
-        if self._next_at - SLIP_S <= now:
+    def in_tokens(self, refused_tokens: float, *, now: float) -> "LearntRate":
+        """Return a pace in tokens that goes on from this one in requests, at a refusal."""
+        rate = LearntRate(began_at=now)
+        tokens = self.evidence.mean_tokens
+        rate.per_s = tokens * self.per_s
+        rate._units = rate._refused_units = tokens
+        rate._sends = rate._refusals = 1
+        rate._refused_at = rate._anchor_at = now
+        rate._anchor_cost = refused_tokens
+        rate._last = now, 0, refused_tokens
+        rate._saturated = True
+        rate._proof_sends = SURE_SENDS  # a few predicted costs may all be too high
+        return rate
+
+    @property
+    def _mean_cost(self) -> float:
+        return self._units / self._sends
+
+    def open_at(self, cost: float, *, now: float) -> float:
+        """Return when to ask again: `now` if one of that cost may go now."""
+        at = self._empty_at + cost / self.per_s
+        if at - SLIP_S <= now:
             return now
         self._pressed = True
-        return self._next_at
+        return at
 
-    def is_deaf(self, *, now: float) -> bool:
-        """Return whether refusals have shown that they do not depend on the pace."""
-        return now < self._deaf_until
-
-    def sent(self, *, now: float) -> None:
+    def sent(self, cost: float, tokens: float, *, now: float) -> Sent:
         """Note a send."""
-        if self.per_s == math.inf:
-            return
-        self._next_at = max(self._next_at, now - SLIP_S) + 1.0 / self.per_s
+        slow = self.evidence.sent(cost, tokens, now=now) if self._refusals else False
+        note = Sent(now, cost, tokens, self._units, self._sends, slow)
+        self._units += cost
+        self._sends += 1
+        if self.per_s < math.inf:
+            self._move(cost, now)
+        return note
+
+    def settle(self, sent: Sent, cost: float) -> None:
+        """Replace what a send was thought to cost by what it did cost."""
+        if sent.at >= self._began_at:
+            self._units += max(1.0, cost) - sent.cost
+
+    def _move(self, cost: float, now: float) -> None:
+        cost_s = cost / self.per_s
+        if now - self._empty_at > 2.0 * cost_s + SLIP_S:
+            self._saturated = False
+        self._empty_at = max(self._empty_at + cost_s, now - SLIP_S)
         if self._ramping:
-            self.per_s = FIRST_PER_S * 2.0 ** max(0.0, (now - self._ramp_at) / DOUBLING_S)
-        elif self._pressed and now - self._stepped_at >= max(STEP_S, STEP_SENDS / self.per_s):
+            ramp_s = min(LONGEST_RAMP_S, max(0.0, now - self._ramp_at))
+            self.per_s = self._first_per_s * 2.0 ** (ramp_s / DOUBLING_S)
+        elif self._pressed and now - self._stepped_at >= max(
+            STEP_S, STEP_SENDS * self._mean_cost / self.per_s
+        ):
+            self._survived_per_s = self.per_s
             self.per_s *= 1.0 + self._step
             self._step = min(LAST_STEP, 2.0 * self._step)
             self._stepped_at = now
-            self._futile = max(0.0, self._futile - GROWN_FUTILE)
         self._pressed = False
-        if self.per_s > FASTEST_PER_S:
+        if self.per_s > FASTEST_PER_S * self._mean_cost:
             self.per_s, self._ramping = math.inf, False
 
-    def refused(self, sent_before: int, wait_s: float, *, now: float) -> bool:
-        """Note a refusal, and say whether it was for the pace: something passed before it.
-
-        `sent_before` counts all that was ever sent before the refused one, `wait_s` is the
-        retry-after, 0 if there is none.
-        """
-        passed = sent_before - self._refusals
+    def refused(self, sent: Sent, wait_s: float, *, lone: bool, now: float) -> Blame:
+        """Note a refusal, and return what is to blame; `wait_s` is the retry-after, 0 if none."""
+        if sent.at < self._began_at:
+            return Blame.REQUEST
+        n, units = sent.sends_before - self._refusals, sent.units_before - self._refused_units
         self._refusals += 1
-        n = passed - self._anchor_passed
-        calm = now - self._refused_at > max(CALM_S, CALM_SENDS / self.per_s)
+        self._refused_units += sent.cost
+        calm = now - self._refused_at > max(CALM_S, CALM_SENDS * self._mean_cost / self.per_s)
         self._refused_at = now
-        self._next_at = max(self._next_at, now + wait_s)
-        if now < self._deaf_until:
-            return False
+        last_at, last_n, last_most = self._last
         if calm:
+            self.evidence.begin()
+        fresh = calm or self.evidence.refused(sent.tokens, slow=sent.slow)
+        if not calm and (n <= last_n or sent.at <= last_at):  # nothing has passed since
+            self._hold(sent, wait_s, now)
+            return Blame.UPSTREAM
+        self._last = sent.at, n, units + sent.cost
+        since_last, n_last = units - last_most, n - last_n
+        n, units = n - self._anchor_n, units - self._anchor_units
+        sure = n >= SURE_SENDS
+        if not fresh:
+            if n_last >= self._proof_sends:
+                self.evidence.passed(since_last, sent.at - last_at)
+            if n >= self._proof_sends:
+                self.evidence.passed(units - self._anchor_cost, sent.at - self._anchor_at)
+        blame = Blame.REQUEST
+        if self.per_s == math.inf:
+            if not lone:
+                blame = self._start(sent, n, units, wait_s, calm=calm, now=now)
+        elif calm:
+            blame = Blame.PACE
             self._few = False
-            self._futile = 0.0
-            if self.per_s == math.inf:
-                self._ramping, self._ramp_at = True, now + wait_s
-                self.per_s = FIRST_PER_S
-            else:
-                self._lower(MARGIN / (1.0 + self._step / 2.0), now)
-        elif n > 0 and now > self._anchor_at:
-            self._measured(n, wait_s, now)
-        else:
-            return False
-        if calm or n >= SURE_SENDS:
-            self._anchor_at, self._anchor_wait_s, self._anchor_passed = now, wait_s, passed
-        return not calm or not self._ramping
+            self._hold(sent, wait_s, now)
+            self._lower(MARGIN / (1.0 + self._step / 2.0), now)
+        elif not (sent.slow or (lone and self._ramping and not self._settled_per_s)):
+            blame = Blame.PACE
+            self._hold(sent, wait_s, now)
+            self._measured(sent, units, wait_s, sure=sure, now=now)
+        if fresh or sure:
+            self._anchor(sent, wait_s, n, units)
+        return blame
 
-    def _measured(self, n: int, wait_s: float, now: float) -> None:
-        """Take the rate at which n passed between two refusals, each of them one too many."""
-        took_s = now - self._anchor_at
+    def _start(
+        self, sent: Sent, n: int, units: float, wait_s: float, *, calm: bool, now: float
+    ) -> Blame:
+        """Begin to hold a pace: at what is proven, else from little to ever more."""
+        self._few = False
+        self._settled_per_s = 0.0
+        self._ramping = calm or n < SURE_SENDS or self.evidence.proven_per_s == 0.0
+        self._ramp_at = now + wait_s
+        self._first_per_s = FIRST_PER_S * self._mean_cost
+        if not calm:
+            span_s = sent.at - self._anchor_at
+            self._first_per_s = max(self._first_per_s, (units - self._anchor_cost) / span_s)
+        self.per_s = self._first_per_s if self._ramping else self.evidence.proven_per_s
+        self._step, self._stepped_at = FIRST_STEP, now
+        self._hold(sent, wait_s, now)
+        return Blame.UPSTREAM if calm else Blame.PACE
+
+    def _hold(self, sent: Sent, wait_s: float, now: float) -> None:
+        self._empty_at = max(self._empty_at, now + wait_s - sent.cost / self.per_s)
+
+    def _anchor(self, sent: Sent, wait_s: float, n: int, units: float) -> None:
+        self._anchor_at, self._anchor_wait_s, self._anchor_cost = sent.at, wait_s, sent.cost
+        self._anchor_n += n
+        self._anchor_units += units
+        self._saturated = True
+
+    def _measured(self, sent: Sent, units: float, wait_s: float, *, sure: bool, now: float) -> None:
+        """Take the rate at which units passed between two refusals, each of them one too many."""
+        if self._ramping and self._settled_per_s:  # it was of the limit after all
+            self.per_s = min(self.per_s, self._first_per_s)
+            self._few = self._ramping = False
+            self._step, self._stepped_at = FIRST_STEP, now
+            return
+        took_s, units = sent.at - self._anchor_at, max(units, sent.cost)
         exact_s = took_s + wait_s - self._anchor_wait_s
-        rate = n / exact_s if exact_s > 0.0 else math.inf
-        share = max((n - 1) / took_s, min((n + 1) / took_s, rate)) / self.per_s
-        if n < SURE_SENDS:
+        rate = units / exact_s if exact_s > 0.0 else math.inf
+        least, most = (units - self._anchor_cost) / took_s, (units + sent.cost) / took_s
+        share = max(least, min(most, rate)) / self.per_s
+        if not sure:
             share = max(share, LEAST_SHARE if self._ramping or self._few else 1.0)
-        elif self._ramping:
+        elif self._ramping or not self._saturated:
             share = max(share, LEAST_SHARE)
-        self._few = n < SURE_SENDS
+        self._few = not sure
         self._ramping = False
-        self._futile += 1.0
-        if self._futile > MOST_FUTILE:
-            self.per_s, self._futile, self._deaf_until = math.inf, 0.0, now + DEAF_S
-        else:
-            self._lower(MARGIN * min(1.0, share), now)
+        self._lower(MARGIN * min(1.0, share), now)
+        if sure and least > UNSETTLED * self._settled_per_s:
+            self._settled_per_s = least
+            self._ramping, self._ramp_at, self._first_per_s = True, now + wait_s, self.per_s
+        if not sure:
+            self._step = min(LAST_STEP, max(FIRST_STEP, sent.cost / units))  # what is left open
 
     def _lower(self, share: float, now: float) -> None:
-        self.per_s *= share
+        least = max(self.evidence.proven_per_s, self._survived_per_s)
+        self.per_s = max(self.per_s * share, min(self.per_s, least))
+        self._survived_per_s = 0.0
         self._step, self._stepped_at = FIRST_STEP, now
