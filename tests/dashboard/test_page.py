@@ -302,13 +302,15 @@ def test_nothing_but_what_is_there_is_served(name: str) -> None:
         assert policy.startswith("default-src 'self'")
 
 
-def test_what_penstock_gained_is_told_with_its_interval(page: Page) -> None:
+def test_what_penstock_gained_is_told_with_its_interval_if_it_can_be_trusted(page: Page) -> None:
     source = busy()
     with served(source) as url:
         page.goto(f"{url}#whatif")
         expect(page.get_by_text("Nobody has asked yet")).to_be_visible()
         source.report = answer()
-        expect(page.get_by_text("penstock gained +39.0 points")).to_be_visible()
-        expect(page.get_by_text("(between +30.0 and +50.0, 95 %)")).to_be_visible()
         expect(page.get_by_text("Not to be trusted here, because latency P95")).to_be_visible()
         expect(page.get_by_text("there is no 'urgent' in the log")).to_be_visible()
+        expect(page.get_by_text("penstock gained")).to_have_count(0)
+        source.report = {**answer(), "trusted": True, "because": []}
+        expect(page.get_by_text("penstock gained +39.0 points")).to_be_visible()
+        expect(page.get_by_text("(between +30.0 and +50.0, 95 %)")).to_be_visible()

@@ -45,7 +45,7 @@ export function WhatIf({ data }) {
       scheduler against a model of the provider that was fitted to them.</p>
     ${report.trusted ? html`<p class="good">The model tells what really happened within 2 points and 15 %.</p>`
       : report.because.map((why) => html`<p class="bad">Not to be trusted here, because ${why}.</p>`)}
-    ${typeof direct !== "string" && html`<${Gained} groups=${direct} />`}
+    ${report.trusted && typeof direct !== "string" && html`<${Gained} groups=${direct} />`}
     ${Object.entries(others).map(([name, groups]) => html`<${PolicyTable} name=${name} groups=${groups} />`)}
     <${PolicyTable} name="direct calls" groups=${direct} />`;
 }
