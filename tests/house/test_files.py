@@ -1,6 +1,8 @@
 """What every file of the house must be: small, at home anywhere, and honestly pinned."""
 
+import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,20 @@ def test_no_room_is_too_large(root: Path) -> None:
 
     assert lengths
     assert {name: n for name, n in lengths.items() if n > LINES_AT_MOST} == {}
+
+
+def test_a_class_name_stands_for_one_idea(root: Path) -> None:
+    """But for the transports, which are one idea for two libraries."""
+    found = Counter(
+        node.name.lstrip("_")
+        for file in sorted((root / "src").rglob("*.py"))
+        if not file.name.startswith("httpx_transports")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+
+    assert found
+    assert [name for name, times in found.items() if times > 1] == []
 
 
 def test_no_file_knows_the_machine_it_was_written_on(root: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.twin.flights import Flights
+from penstock.twin.flights import AttemptTimes
 from penstock.twin.history import Floats
 
 REPLIES_EACH = 20
@@ -42,7 +42,7 @@ class Path:
 
 
 def path_of(
-    flights: Flights, numbers: Sequence[int], errors: Callable[[int], Floats]
+    flights: AttemptTimes, numbers: Sequence[int], errors: Callable[[int], Floats]
 ) -> Path | None:
     """Return the path that tells the ends of replies best; None if it is one number throughout.
 

@@ -12,7 +12,7 @@ _AT_THE_DOOR = frozenset(("rate", "quota", "overload", "denied", "request"))
 
 
 @dataclass(frozen=True, slots=True)
-class Flights:
+class AttemptTimes:
     """Attempts that were let in, in order of sending.
 
     Attributes:
@@ -54,11 +54,11 @@ class Flights:
         nth = np.minimum(nth, len(self.gone)).astype(np.int64)
         return np.where(behind > 0, padded[nth], self.sent)
 
-    def clock(self, speed: Callable[[Floats], Floats]) -> "Clock":
+    def clock(self, speed: Callable[[Floats], Floats]) -> "PiecewiseClock":
         """Return the clock that goes at this speed while so many fly."""
-        return Clock(self.times, speed(np.maximum(self.flying, 1.0)))
+        return PiecewiseClock(self.times, speed(np.maximum(self.flying, 1.0)))
 
-    def read_during(self, starts: Floats, ends: Floats, clock: "Clock") -> Floats:
+    def read_during(self, starts: Floats, ends: Floats, clock: "PiecewiseClock") -> Floats:
         """Return how many prompt tokens were read between these times, each one's own included.
 
         Each counts as much as the clock goes in the time that it takes of all.
@@ -72,7 +72,7 @@ class Flights:
         last = np.searchsorted(begun, ends, side="left")
         return np.where(known, read[np.maximum(last, first)] - read[first], self.prompt)
 
-    def until(self, at: float) -> "Flights":
+    def until(self, at: float) -> "AttemptTimes":
         """Return what could be known by then."""
         seen = self.sent < at
         ended = np.where(self.ended <= at, self.ended, math.inf)
@@ -82,7 +82,7 @@ class Flights:
         )  # fmt: skip
 
 
-class Clock:
+class PiecewiseClock:
     """A clock whose speed is constant between the given times.
 
     Attributes:
@@ -110,7 +110,7 @@ class Clock:
         return np.asarray(np.interp(shown, self.shows, self._times))
 
 
-def flights_of(attempts: list[Attempt]) -> Flights:
+def flights_of(attempts: list[Attempt]) -> AttemptTimes:
     """Return one upstream's attempts; those refused at its door were never inside."""
     inside = [a for a in attempts if a.end not in _AT_THE_DOOR]
     ended = np.array([a.ended_at for a in inside], dtype=float)
@@ -133,10 +133,12 @@ def _arranged(
     prompt: Floats,
     whole: np.ndarray,
     calls: np.ndarray,
-) -> Flights:
+) -> AttemptTimes:
     gone = np.sort(ended[np.isfinite(ended)])
     ahead = np.arange(1.0, len(sent) + 1) - np.searchsorted(gone, sent, side="right")
     times = np.unique(np.concatenate([sent, gone])) if len(sent) else np.zeros(1)
     begun = np.searchsorted(sent, times, side="right")
     flying = (begun - np.searchsorted(gone, times, side="right")).astype(float)
-    return Flights(sent, first, ended, output, prompt, whole, ahead, times, flying, gone, calls)
+    return AttemptTimes(
+        sent, first, ended, output, prompt, whole, ahead, times, flying, gone, calls
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from penstock.twin.capacity import Path, path_of
-from penstock.twin.flights import Clock, Flights
+from penstock.twin.flights import AttemptTimes, PiecewiseClock
 from penstock.twin.history import Floats
 from penstock.twin.replicas import MOST_REPLICAS, ROUTINGS, assigned, starts
 from penstock.twin.service_line import Line, fit_line
@@ -97,7 +97,7 @@ class _Found:
         return float(self.errors.mean())
 
 
-def fits(flights: Flights) -> list[Fit]:
+def fits(flights: AttemptTimes) -> list[Fit]:
     """Return the best fit of each kind, the best first; none where too few replies ended."""
     if int(flights.whole.sum()) < LEAST_REPLIES:
         return []
@@ -106,7 +106,7 @@ def fits(flights: Flights) -> list[Fit]:
     return sorted(found, key=lambda fit: fit.error)
 
 
-def _places_of(flights: Flights) -> list[int]:
+def _places_of(flights: AttemptTimes) -> list[int]:
     """Return numbers of places worth trying: up to as many as ever flew."""
     most = max(1, int(flights.ahead.max()))
     spread = np.unique(np.round(np.geomspace(1, most, _PLACES)).astype(int))
@@ -132,7 +132,7 @@ def _search(numbers: list[int], tried: Callable[[int], _Found], *, rounds: int =
     return known[min(known, key=lambda n: (round(known[n].error, 6), n))]
 
 
-def _slots(flights: Flights) -> Fit:
+def _slots(flights: AttemptTimes) -> Fit:
     def tried(places: int | Path, beta: float = 0.0, line: Line | None = None) -> _Found:
         ours, over_time = _both(flights, places)
         clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, over_time)))
@@ -155,14 +155,14 @@ def _slots(flights: Flights) -> Fit:
     return _fit("slots", flights, found, _speeds(found.line) | found.parameters, free)
 
 
-def _shared(flights: Flights) -> Fit:
+def _shared(flights: AttemptTimes) -> Fit:
     found = _search(_places_of(flights), lambda n: _sharing(flights, n, 0.0))
     found = _moved(flights, found, lambda places, line: _sharing(flights, places, 0.0, line))
     free = _sharing(flights, _ENDLESS, 0.0, found.line)
     return _fit("shared", flights, found, _speeds(found.line) | found.parameters, free)
 
 
-def _thrash(flights: Flights) -> Fit:
+def _thrash(flights: AttemptTimes) -> Fit:
     found = _joint(flights, "theta", _THETAS, lambda n, theta: _sharing(flights, n, theta))
     theta = found.parameters["theta"]
     found = _moved(flights, found, lambda places, line: _sharing(flights, places, theta, line))
@@ -171,7 +171,7 @@ def _thrash(flights: Flights) -> Fit:
 
 
 def _sharing(
-    flights: Flights, places: int | Path, theta: float, line: Line | None = None
+    flights: AttemptTimes, places: int | Path, theta: float, line: Line | None = None
 ) -> _Found:
     _, over_time = _both(flights, places)
     clock = flights.clock(lambda n: np.minimum(1.0, over_time / n) ** (1.0 + theta))
@@ -181,7 +181,7 @@ def _sharing(
     return _measured(flights, flights.sent, clock, parameters, first_stretches=True, line=line)
 
 
-def _batching(flights: Flights) -> Fit:
+def _batching(flights: AttemptTimes) -> Fit:
     """Fit an engine: its prompts take the time of all, and it has no luck."""
 
     def tried(places: int | Path, beta: float = 0.0, line: Line | None = None) -> _Found:
@@ -225,7 +225,7 @@ def _batching(flights: Flights) -> Fit:
     return fit
 
 
-def _pool(flights: Flights) -> Fit | None:
+def _pool(flights: AttemptTimes) -> Fit | None:
     """Fit replicas with queues of their own; None if there were never enough calls for two."""
     most = int(flights.ahead.max())
     clock = flights.clock(np.ones_like)
@@ -255,7 +255,7 @@ def _spread(low: int, high: int, count: int) -> list[int]:
     return [int(n) for n in np.unique(np.round(np.geomspace(low, high, count)).astype(int))]
 
 
-def _linear(flights: Flights) -> Fit:
+def _linear(flights: AttemptTimes) -> Fit:
     def tried(places: int | Path, gamma: float = 0.5, line: Line | None = None) -> _Found:
         ours, _ = _both(flights, places)
         factor = 1.0 + gamma * np.maximum(0.0, flights.ahead / ours - 1.0)
@@ -278,7 +278,10 @@ def _linear(flights: Flights) -> Fit:
 
 
 def _joint(
-    flights: Flights, key: str, values: tuple[float, ...], tried: Callable[[int, float], _Found]
+    flights: AttemptTimes,
+    key: str,
+    values: tuple[float, ...],
+    tried: Callable[[int, float], _Found],
 ) -> _Found:
     """Return the best of the numbers of places and of another parameter, together."""
     numbers = _places_of(flights)
@@ -306,7 +309,7 @@ def _narrowed(found: _Found, value: float, tried: Callable[[float], _Found]) -> 
     return found
 
 
-def _both(flights: Flights, places: int | Path) -> tuple[Any, Any]:
+def _both(flights: AttemptTimes, places: int | Path) -> tuple[Any, Any]:
     """Return the places when each attempt was sent, and at each of the flights' times."""
     if isinstance(places, Path):
         return places.at(flights.sent), places.at(flights.times)
@@ -320,7 +323,7 @@ def _moving(key: str, places: int | Path) -> dict[str, Any]:
 
 
 def _moved(
-    flights: Flights, found: _Found, tried: Callable[[int | Path, Line | None], _Found]
+    flights: AttemptTimes, found: _Found, tried: Callable[[int | Path, Line | None], _Found]
 ) -> _Found:
     """Return the fit with capacity over time, if that tells the ends much better."""
     numbers = _places_of(flights)
@@ -349,9 +352,9 @@ def _best(first: _Found, others: Iterator[_Found]) -> _Found:
 
 
 def _measured(
-    flights: Flights,
+    flights: AttemptTimes,
     starts: Floats,
-    clock: Clock,
+    clock: PiecewiseClock,
     parameters: dict[str, Any],
     *,
     first_stretches: bool,
@@ -394,19 +397,19 @@ def _measured(
     return _Found(errors, line, parameters, _lucks(flights, good, work / fitted))
 
 
-def _lucks(flights: Flights, good: np.ndarray, factors: Floats) -> Floats:
+def _lucks(flights: AttemptTimes, good: np.ndarray, factors: Floats) -> Floats:
     luck = np.full(len(flights.sent), math.nan)
     luck[good] = np.clip(factors, _LEAST_LUCK, 1.0 / _LEAST_LUCK)
     return luck
 
 
-def _hopeless(flights: Flights, parameters: dict[str, Any]) -> _Found:
+def _hopeless(flights: AttemptTimes, parameters: dict[str, Any]) -> _Found:
     """Return what says nothing, where too few replies could be so."""
     errors = np.full(int(flights.whole.sum()), MOST_ERROR)
     return _Found(errors, Line(0.0, 0.0, 1.0, np.zeros(1)), parameters)
 
 
-def _errors(flights: Flights, predicted: Floats, good: np.ndarray | None = None) -> Floats:
+def _errors(flights: AttemptTimes, predicted: Floats, good: np.ndarray | None = None) -> Floats:
     """Return the absolute logarithms of predicted over real seconds at the provider."""
     whole = flights.whole
     took = np.maximum(flights.ended - flights.sent, 1e-6)[whole]
@@ -422,7 +425,7 @@ def _speeds(line: Line) -> dict[str, Any]:
 
 
 def _fit(
-    kind: str, flights: Flights, found: _Found, parameters: dict[str, Any], free: _Found
+    kind: str, flights: AttemptTimes, found: _Found, parameters: dict[str, Any], free: _Found
 ) -> Fit:
     line = found.line
     table: dict[str, Any] = {"model": kind}

@@ -6,14 +6,14 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from penstock.twin.flights import Flights
+from penstock.twin.flights import AttemptTimes
 from penstock.twin.history import Floats
 
 ROUTINGS = ("round_robin", "least")
 MOST_REPLICAS = 32
 
 
-def assigned(flights: Flights, replicas: int, routing: str) -> np.ndarray:
+def assigned(flights: AttemptTimes, replicas: int, routing: str) -> np.ndarray:
     """Return the replica of each attempt, from 0."""
     count = len(flights.sent)
     if routing == "round_robin":
@@ -34,7 +34,7 @@ def assigned(flights: Flights, replicas: int, routing: str) -> np.ndarray:
     return chosen
 
 
-def starts(flights: Flights, chosen: np.ndarray, slots: int) -> Floats:
+def starts(flights: AttemptTimes, chosen: np.ndarray, slots: int) -> Floats:
     """Return when each was taken out of its replica's queue; nan where the log ends before."""
     found = flights.sent.copy()
     for replica in range(int(chosen.max()) + 1):

@@ -12,7 +12,7 @@ CHANGED_SENDS = 100
 """Where so many slow attempts have passed and one is refused, something has changed since."""
 
 
-class _Tally:
+class _RefusalShare:
     """Attempts of one kind: how many, how many refused, and what they cost."""
 
     __slots__ = ("cost", "refused", "refused_cost", "sent")
@@ -52,8 +52,8 @@ class Evidence:
         """Forget all."""
         self.proven_per_s = 0.0
         self.refuted = False
-        self._slow = _Tally()
-        self._fast = _Tally()
+        self._slow = _RefusalShare()
+        self._fast = _RefusalShare()
 
     def sent(self, cost: float, tokens: float, *, now: float) -> bool:
         """Note an attempt and return whether it is slow."""
