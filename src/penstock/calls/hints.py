@@ -14,6 +14,7 @@ TENANT_HEADER = "x-penstock-tenant"
 SESSION_HEADER = "x-penstock-session"
 ROUTE_HEADER = "x-penstock-route"
 TOKENS_HEADER = "x-penstock-tokens"
+FALLBACK_HEADER, NEVER = "x-penstock-fallback", "never"
 HINT_HEADERS = frozenset(
     name.encode()
     for name in (
@@ -23,6 +24,7 @@ HINT_HEADERS = frozenset(
         SESSION_HEADER,
         ROUTE_HEADER,
         TOKENS_HEADER,
+        FALLBACK_HEADER,
     )
 )
 
@@ -45,6 +47,7 @@ class Hints:
     session: str | None = None
     route: str | None = None
     tokens: TokenEstimate | None = None
+    fallback: str | None = None
 
     def over(self, other: "Hints") -> "Hints":
         """Return these hints, with the other's where these say nothing."""
@@ -85,6 +88,7 @@ def hints_of(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
         _word(found, SESSION_HEADER),
         _word(found, ROUTE_HEADER),
         _tokens(found),
+        _fallback(found),
     )
 
 
@@ -94,6 +98,16 @@ def _word(found: dict[str, str], name: str) -> str | None:
         raise HintError(
             f"{name}={text[:_SHOWN_CHARS]!r} is no name: it must be 1 to 128 letters, digits or "
             "_.:@/-; was a text given instead of an id?"
+        )
+    return text
+
+
+def _fallback(found: dict[str, str]) -> str | None:
+    text = found.get(FALLBACK_HEADER)
+    if text not in (None, NEVER):
+        raise HintError(
+            f"{FALLBACK_HEADER}={text[:_SHOWN_CHARS]!r} must be {NEVER}: a caller may forbid what "
+            "[[fallbacks]] allow, and ask for nothing else."
         )
     return text
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from penstock.core.events import Why
 from penstock.core.lane import Lane
+from penstock.core.model import Request
+from penstock.core.outlook import Outlook, outlook_of
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.tickets import Tickets, why_of
 
@@ -70,7 +72,7 @@ class QueuePosition:
 
 
 class Waiting:
-    """Reads the tickets that wait; changes nothing. Both answers look at every ticket."""
+    """Reads the tickets that wait; changes nothing. `held` and `place` look at every ticket."""
 
     def __init__(self, tickets: Tickets) -> None:
         """Look at these."""
@@ -107,6 +109,10 @@ class Waiting:
         mine = [each for each in same if each.request.tenant == ticket.request.tenant]
         tenants = len({each.request.tenant for each in same})
         return QueuePosition(ticket.held_by, None, _position(ticket, mine, lane, now), tenants, why)
+
+    def outlook(self, request: Request, *, now: float) -> Outlook | None:
+        """Return how a request would fare that came now; None if no upstream serves its model."""
+        return outlook_of(self._tickets, request, now)
 
     def _queued_beside(self, ticket: Ticket, lane: Lane) -> Iterator[Ticket]:
         name = ticket.request.traffic_class

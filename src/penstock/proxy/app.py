@@ -10,6 +10,7 @@ from penstock.proxy.body_room import Held
 from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
+from penstock.proxy.fallback import FallingBack, exchange_of
 from penstock.proxy.headers import Header, one
 from penstock.proxy.progress import HEADER as PROGRESS
 from penstock.proxy.progress import progress_of
@@ -112,11 +113,11 @@ class App:
             query = scope["query_string"]
             word = prepared.head.get(PROGRESS)
             if word is None:
-                exchange = Exchange(sidecar, prepared, headers, query, send)
+                exchange = exchange_of(sidecar, prepared, headers, query, send)
                 await self._run(exchange, prepared, headers)
                 return
             progress = progress_of(word, prepared, send)
-            exchange = Exchange(sidecar, prepared, headers, query, progress.send)
+            exchange = exchange_of(sidecar, prepared, headers, query, progress.send)
             async with progress.speaking(exchange.told):
                 await self._run(exchange, prepared, headers)
         finally:
@@ -137,7 +138,9 @@ class App:
             sidecar.relayed -= 1
         self._count(label, "", str(status))
 
-    async def _run(self, exchange: Exchange, prepared: Prepared, headers: list[Header]) -> None:
+    async def _run(
+        self, exchange: Exchange | FallingBack, prepared: Prepared, headers: list[Header]
+    ) -> None:
         """Let the request wait for its slot, and relay its answer."""
         now, metrics = self._sidecar.driver.now, self._sidecar.metrics
         arrived = now()
@@ -173,7 +176,7 @@ class App:
         again = replay is not None
         if replay is None:
             replay = replays.add(owner, key, digest)
-            exchange = Exchange(self._sidecar, prepared, headers, query, replay.take)
+            exchange = exchange_of(self._sidecar, prepared, headers, query, replay.take)
             replay.told = exchange.told
             kept = held.handed_over()  # until the call has ended, whoever leaves
 

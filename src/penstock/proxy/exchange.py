@@ -46,12 +46,14 @@ class Exchange:
     Attributes:
         outcome: how it ended, for the metrics.
         status: of the answer; 0 where there was none.
+        landed: how its last attempt ended; empty before there was one.
+        watch: is called when an attempt has ended.
 
     """
 
     __slots__ = (
         "_caller_headers", "_failures", "_flying", "_parts", "_prepared", "_send", "_slot",
-        "_target", "outcome", "status",
+        "_target", "landed", "outcome", "status", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,14 @@ class Exchange:
         self._failures: Failures | None = None
         self.outcome = "cancelled"
         self.status = 0
+        self.landed = ""
+        self.watch: Callable[[], None] | None = None
+
+    @property
+    def waiting(self) -> Request | None:
+        """The request, unless it was not submitted yet or an attempt of it flies."""
+        slot = self._slot
+        return None if slot is None or self._flying is not None else slot.request
 
     async def run(self) -> None:
         """Wait for a slot, relay, and answer whatever comes of it."""
@@ -269,6 +279,9 @@ class Exchange:
         link, self._flying = self._flying, None
         if link is not None:
             self._parts.metrics.attempts.add(link.name, outcome)
+            self.landed = outcome
+            if self.watch is not None:
+                self.watch()
 
 
 _OUTCOMES = {COMPLETE: "completed", "broken_midway": "broken"}

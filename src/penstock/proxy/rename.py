@@ -13,7 +13,7 @@ _MODEL_PART = re.compile(rb';\s*name="?model"?\s*(?:;|\Z)', re.IGNORECASE)
 _OPEN, _CLOSE = b"{[", b"}]"
 
 
-def renamed(body: bytes, names: Mapping[str, str]) -> bytes:
+def renamed(body: bytes, names: Mapping[str, str], *, key: str = "model") -> bytes:
     """Return a JSON object or a form with its `model` renamed; every other byte is as it was.
 
     A scan, because parsing and writing anew would change spaces, escapes and numbers such as
@@ -22,11 +22,12 @@ def renamed(body: bytes, names: Mapping[str, str]) -> bytes:
     Args:
         body: a JSON object or a multipart form.
         names: the upstream's names by the callers' names; others stay.
+        key: whose value it is; a form's is always its model.
 
     """
     if body.startswith(_DASHES):
         return _form_renamed(body, names)
-    once = body.count(b'"model"') == 1
+    once = body.count(b'"%b"' % key.encode()) == 1
     pieces: list[bytes] = []
     kept = depth = 0
     for match in _TOKEN.finditer(body):
@@ -37,7 +38,7 @@ def renamed(body: bytes, names: Mapping[str, str]) -> bytes:
             depth -= 1
         elif depth == 1:
             value = _VALUE.match(body, match.end())
-            if value is None or orjson.loads(token) != "model":
+            if value is None or orjson.loads(token) != key:
                 continue
             name = names.get(orjson.loads(value[1]))
             if name is not None:
@@ -48,14 +49,14 @@ def renamed(body: bytes, names: Mapping[str, str]) -> bytes:
     return b"".join([*pieces, body[kept:]]) if pieces else body
 
 
-def with_model(body: bytes, name: str) -> bytes:
-    """Return a JSON object or a form that names no model with this one at its beginning."""
+def with_model(body: bytes, name: str, *, key: str = "model") -> bytes:
+    """Return a JSON object or a form that has no `key` with this one at its beginning."""
     if body.startswith(_DASHES):
-        head = b'\r\nContent-Disposition: form-data; name="model"\r\n\r\n'
+        head = b'\r\nContent-Disposition: form-data; name="%b"\r\n\r\n' % key.encode()
         return body.partition(_LINE)[0] + head + name.encode() + _LINE + body
     before, brace, after = body.partition(b"{")
     comma = b"" if after.lstrip().startswith(b"}") else b","
-    return before + brace + b'"model":' + orjson.dumps(name) + comma + after
+    return before + brace + b'"%b":' % key.encode() + orjson.dumps(name) + comma + after
 
 
 def _form_renamed(body: bytes, names: Mapping[str, str]) -> bytes:

@@ -65,6 +65,7 @@ class Prepared:
         repeatable: whether the caller says that sending it twice does no harm.
         refers: ids of what an upstream keeps.
         head: its headers by name, the first of several.
+        may_fall_back: whether the caller takes another model's answer.
 
     """
 
@@ -77,6 +78,7 @@ class Prepared:
     repeatable: bool
     refers: tuple[str, ...]
     head: Head
+    may_fall_back: bool = True
 
 
 class RequestReader:
@@ -215,10 +217,15 @@ class RequestReader:
             _repeatable(head),
             tuple(refers),
             head,
+            hints.fallback is None,
         )
 
+    def target_of(self, endpoint: Endpoint, model: str) -> Target | None:
+        """Return who serves a model to callers of this endpoint; None if nobody does."""
+        return self._routing.resolve(endpoint.vendor, model)
+
     def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
-        target = self._routing.resolve(endpoint.vendor, _model_of(facts))
+        target = self.target_of(endpoint, _model_of(facts))
         if target is None:
             raise Declined(
                 404,

@@ -58,6 +58,7 @@ class Sidecar:
         log: the decision log, for its figures; None if there is none.
         telemetry: OpenTelemetry's spans and metrics; None if nobody wants them.
         pipeline: exports them; None likewise.
+        fallbacks: where requests may go that their own model cannot serve.
         relayed: how many are relayed beside the scheduler now.
         draining: True from `drain` on.
 
@@ -115,6 +116,7 @@ class Sidecar:
             now=self.driver.now,
             **self._reading(loaded),
         )
+        self.fallbacks = config.fallbacks
         self.relayed = 0
         self.draining = False
         self.log: DecisionLog | None = None
@@ -205,6 +207,7 @@ class Sidecar:
         self.factory.classes.update((each.name, each) for each in loaded.settings.classes)
         self.predictor.table = table_of(loaded.config)
         self.reader.reconfigure(**self._reading(loaded))
+        self.fallbacks = loaded.config.fallbacks
 
     def drain(self) -> None:
         """Refuse new work and everything that waits; what flies may finish."""

@@ -31,6 +31,7 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.model import Request
+from penstock.core.outlook import Outlook
 from penstock.core.waiting import QueuePosition, WaitingGroup
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
@@ -214,6 +215,13 @@ class Driver:
             lambda: self._core.waiting.place(request_id, now=max(self.now(), self._last_now))
         )
         return place
+
+    def outlook(self, request: Request) -> Outlook | None:
+        """Return how a request would fare that came now; None if no upstream serves its model."""
+        outlook: Outlook | None = self._read(
+            lambda: self._core.waiting.outlook(request, now=max(self.now(), self._last_now))
+        )
+        return outlook
 
     def _read(self, read: Callable[[], Any]) -> Any:
         """Return what is read of the scheduler once every event told before is taken in."""

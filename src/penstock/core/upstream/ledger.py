@@ -120,6 +120,19 @@ class Upstream:
             )
         return fit
 
+    def known_service(self, model: str) -> ServiceTime:
+        """Return what `service` would return; nothing is kept of a model not seen before."""
+        return self._service.get(model) or ServiceTime(
+            self.settings.base_s, self.settings.s_per_token
+        )
+
+    def known_breaker(self, account: str) -> CircuitBreaker:
+        """Return an account's circuit; a closed one, of which nothing is kept, if it is unknown."""
+        if not account:
+            return self.default.breaker
+        known = self.others.get(account)
+        return self._new_account().breaker if known is None else known.breaker
+
     def services(self) -> dict[str, tuple[float, float]]:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}

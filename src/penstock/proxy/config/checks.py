@@ -17,6 +17,7 @@ from penstock.proxy.config.models import (
     UpstreamTable,
 )
 from penstock.proxy.config.to_core import classes_of, core_settings
+from penstock.proxy.routing import serves
 from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
 from penstock.schema.policies import problems_of
@@ -262,6 +263,17 @@ def _proxies_of_the_environment(config: Config, keyring: Keyring) -> Problems:
 _Keys = tuple[str, ...]
 
 
+def _fallbacks(config: Config) -> Problems:
+    """Yield fallbacks to models that nobody serves."""
+    for index, each in enumerate(config.fallbacks):
+        served = any(serves(upstream.models, each.to_model or "") for upstream in config.upstreams)
+        if each.to_model is not None and not served:
+            yield Problem(
+                f"fallbacks[{index}].to_model", repr(each.to_model),
+                "is served by no upstream", "its name as callers use it is meant, not rename's",
+            )  # fmt: skip
+
+
 def _shadow(config: Config) -> Problems:
     """Yield what the shadow cannot do."""
     if config.shadow.enabled and config.log.decisions_path is None:
@@ -288,6 +300,7 @@ _CHECKS: tuple[tuple[_Keys, Callable[[Config], Problems]], ...] = (
     (("predictor.prior",), _prior),
     (("server.host", "server.port", "admin.host", "admin.port"), _one_port),
     (("scheduler.allocation", "classes", "estimates.default"), _allocation),
+    (("fallbacks", "upstreams.models"), _fallbacks),
     (("shadow", "log", "classes", "upstreams", "scheduler", "estimates"), _shadow),
 )
 """Each check with the keys that it reads."""

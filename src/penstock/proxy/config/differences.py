@@ -25,6 +25,7 @@ LIVE = (
     "admin.origins",
     "log.level",
     "shadow",
+    "fallbacks",
 )
 """Tables and keys that a reload changes; everything else is looked at once, at the start."""
 

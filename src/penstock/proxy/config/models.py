@@ -44,6 +44,7 @@ from penstock.twin.policy import Policy
 BUCKETS = tuple(bucket for bucket, _ in BUCKET_UPPER_TOKENS)
 SHIPPED_PRIOR, NO_PRIOR = "shipped", "none"
 Bucket = Literal["short", "medium", "long", "xlong"]
+FallbackCause = Literal["quota", "rate", "overload", "down", "late", "context_length"]
 _CORE = Settings((TrafficClass("any"),))
 _UPSTREAM = UpstreamSettings()
 
@@ -358,6 +359,37 @@ class Otel(Table):
     )
 
 
+class Fallback(Table):
+    """Where a request may go that its own model's upstreams cannot serve, or not in time."""
+
+    model: Name = Field(description="Model of the request; * stands for any text.", examples=["a"])
+    service_tier: Text | None = Field(
+        None, description="The request's `service_tier`. Left out: any, and requests without one."
+    )
+    to_model: Name | None = Field(
+        None, description="Model that it is sent to. Left out: its own, in another tier."
+    )
+    to_service_tier: Text | None = Field(
+        None, description="`service_tier` that it is sent with. Left out: as the caller sent it."
+    )
+    when: Items[FallbackCause] = Field(
+        min_length=1,
+        description="quota: the account is spent. rate, overload: it was refused for that, or all "
+        "upstreams pause for it. down: they pause after failures, or no attempt was answered. "
+        "late: by prediction its deadline is missed here and met there. context_length: it is too "
+        "long.",
+        examples=[["quota", "down"]],
+    )
+
+    def complaints(self) -> Complaints:
+        """Yield what contradicts itself."""
+        if self.to_model is None and self.to_service_tier is None:
+            yield "to_model", "or to_service_tier must say where the request goes"
+        tier = self.to_service_tier
+        if self.to_model in (None, self.model) and tier in (None, self.service_tier):
+            yield "to_model", "with to_service_tier names what the request has failed at already"
+
+
 class ShadowTable(Table):
     """Other configurations, asked beside the traffic what they would have done with it."""
 
@@ -400,3 +432,4 @@ class Config(Table):
     log: Log = Log()
     otel: Otel = Otel()
     shadow: ShadowTable = ShadowTable()
+    fallbacks: Items[Fallback] = ()

@@ -45,6 +45,11 @@ class Metrics:
             "Bytes that could not be read along; they were relayed all the same.",
             ("reader",),
         )
+        self.fallbacks = Tally(
+            "penstock_fallbacks",
+            "Requests that went on to another model or tier; as [[fallbacks]] names them.",
+            ("model", "to", "reason"),
+        )
         self.queue = Spread(
             "penstock_queue_seconds", "From arrival to dispatch.", ("traffic_class",), SECONDS
         )
@@ -60,7 +65,7 @@ class Metrics:
         """All counters."""
         return (
             self.requests, self.outcomes, self.decisions, self.window_moves, self.attempts,
-            self.tokens, self.usage, self.reading_faults,
+            self.tokens, self.usage, self.reading_faults, self.fallbacks,
         )  # fmt: skip
 
     @property

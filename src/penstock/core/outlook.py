@@ -1,0 +1,81 @@
+"""How a request would fare at the upstreams of a model: for whoever may send it to another one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penstock.core.events import RefusalCause
+from penstock.core.model import Request
+from penstock.core.tickets import Tickets
+from penstock.core.upstream.breaker import CircuitBreaker
+from penstock.core.upstream.ledger import Upstream
+
+DOWN = "down"
+_CAUSES = {
+    RefusalCause.QUOTA: "quota",
+    RefusalCause.RATE: "rate",
+    RefusalCause.OVERLOAD: "overload",
+    RefusalCause.SLOW_FIRST_TOKEN: "overload",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is to be expected of the upstreams that serve a request's model.
+
+    Attributes:
+        cause: why nothing goes there now: "quota", "rate", "overload" or "down"; empty if
+            something does.
+        start_in_s: seconds until what waits there, the pause included, would have been sent.
+        service_p90_s: predicted service time at the 90th percentile, where it is shortest.
+
+    """
+
+    cause: str
+    start_in_s: float
+    service_p90_s: float
+
+    @property
+    def done_in_s(self) -> float:
+        """In how many seconds the last token would come, going by the p90."""
+        return self.start_in_s + self.service_p90_s
+
+
+def outlook_of(tickets: Tickets, request: Request, now: float) -> Outlook | None:
+    """Return how a request would fare; None if no upstream serves its model.
+
+    Changes nothing: not even a lane is made, whose order the next decision would show.
+    """
+    serving = [
+        each
+        for each in tickets.upstreams.values()
+        if request.upstream in ("", each.name) and each.serves(request.model)
+    ]
+    if not serving:
+        return None
+    p90_tokens = request.estimate.p90_tokens
+    service_s = min(each.known_service(request.model).predict_s(p90_tokens) for each in serving)
+    breakers = [each.known_breaker(request.account) for each in serving]
+    first = min(breakers, key=lambda breaker: breaker.send_at(now))
+    pause_s = first.send_at(now) - now
+    cause = _cause_of(first) if pause_s > 0.0 else ""
+    return Outlook(cause, pause_s + _queue_s(tickets, serving, service_s), service_s)
+
+
+def _cause_of(breaker: CircuitBreaker) -> str:
+    return _CAUSES.get(RefusalCause(breaker.cause), DOWN) if breaker.cause in _REFUSALS else DOWN
+
+
+_REFUSALS = frozenset(RefusalCause)
+
+
+def _queue_s(tickets: Tickets, serving: Sequence[Upstream], service_s: float) -> float:
+    """Return in how many seconds the work that is there already would be sent and done."""
+    lane = tickets.lanes.by_upstreams.get(tuple(each.name for each in serving))
+    window = sum(each.capacity.window for each in serving)
+    occupied = sum(each.occupied for each in serving)
+    waiting_s = lane.signals.waiting_work_s if lane is not None else 0.0
+    if (not waiting_s and occupied < window) or window == math.inf:
+        return 0.0
+    flying_s = lane.signals.in_flight_work_s if lane is not None else occupied * service_s
+    return (waiting_s + flying_s) / max(1.0, window)
