@@ -263,3 +263,14 @@ def test_a_caller_that_left_leaves_again_unless_it_is_served_before() -> None:
     assert workload_of(past).loads[number - 1].leaves_at == lines[slow].now
     faster = {"default": {"model": "slots", "slots": 50, "tokens_per_s": 900.0, "ttft_s": 0.2}}
     assert rerun(past, faster).records[number - 1].outcome is RequestOutcome.COMPLETED
+
+
+def test_where_nothing_changes_the_interval_still_allows_for_what_was_not_seen() -> None:
+    past = history({"model": "slots", "slots": 40, **SPEED}, rate_per_s=0.3)
+    other = read_policy({"scheduler": {"queue_limit": 50_000}}, where="other")
+
+    met = whatif(past, twin_of(past), other)[0].figures["met"]
+
+    assert met.change == 0.0
+    assert (met.low, met.high) == pytest.approx((-3.0 / 400, 3.0 / 400), rel=0.01)
+    assert not met.sure

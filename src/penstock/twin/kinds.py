@@ -445,7 +445,7 @@ def _fit(
 
 
 def _rounded(value: float) -> float:
-    """Return six figures of a number: a few calls more in flight may hang on the fourth."""
+    """Return nine figures of a number: where nothing is luck, whole queues hang on the sixth."""
     if isinstance(value, int) or not value or not math.isfinite(value):
         return value
-    return float(f"{value:.6g}")
+    return float(f"{value:.9g}")

@@ -20,6 +20,9 @@ SEEDS = (1, 2, 3)
 BLOCKS = 20
 RESAMPLES = 200
 CONFIDENCE = 0.95
+UNSEEN = 3.0
+"""So many calls of all may do what none was seen to do: the rule of three (Hanley &
+Lippman-Hand, JAMA 1983)."""
 MOST_TENANTS = 20
 FIGURES = ("met", "p50_s", "p95_s", "refused", "usd")
 """Share of deadlines met, latency percentiles of what completed, share refused, money."""
@@ -184,7 +187,10 @@ def _group(
             ]
         )
         change, off = then - now, now - happened
-        low, high = _interval(drawn, change, 0.0 if math.isnan(off) else off)
+        off = 0.0 if math.isnan(off) else off
+        if figure in ("met", "refused"):
+            off = math.hypot(off, UNSEEN / chosen.sum())
+        low, high = _interval(drawn, change, off)
         figures[figure] = Difference(happened, now, then, change, low, high)
     return Group(kind, name, int(chosen.sum()), figures)
 
