@@ -56,15 +56,5 @@ class ProgramSyncGate(SyncGate):
     """A gate for threads."""
 
     def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> SyncAdmission:
-        """Return a context that blocks for a slot on entry and gives it back on exit.
-
-        Args:
-            spec: taken as it is; or its fields as keywords, completed by the block's.
-            words: fields of `RequestSpec`; `class_` is `traffic_class`.
-
-        Raises:
-            Refused: on entry, if the scheduler says no.
-            ValueError: on entry, if the spec names an unknown class or an impossible time.
-
-        """
+        """Return a context that blocks for a slot on entry; see `ProgramGate.admit`."""
         return super().admit(spec, **(completed(words) if spec is None else words))

@@ -25,14 +25,8 @@ def spec_of(spec: RequestSpec | None, words: dict[str, Any]) -> RequestSpec:
     return spec
 
 
-class Gate:
-    """Lets coroutines through when the scheduler says so.
-
-    ```python
-    async with gate.admit(traffic_class="batch", max_tokens=500) as slot:
-        reply = await call(slot.upstream)
-        slot.settle(Usage(reply.output_tokens))
-    ```
+class AnyGate:
+    """What the gates for coroutines and for threads have in common.
 
     Args:
         driver: runs the scheduler.
@@ -48,6 +42,21 @@ class Gate:
         self.driver = driver
         self.factory = factory
         self._chance = chance if chance is not None else random.Random()
+
+    def renew(self) -> None:
+        """Draw other jitter than the parent does, in a forked child: they share the provider."""
+        self._chance.seed()
+
+
+class Gate(AnyGate):
+    """Lets coroutines through when the scheduler says so.
+
+    ```python
+    async with gate.admit(traffic_class="batch", max_tokens=500) as slot:
+        reply = await call(slot.upstream)
+        slot.settle(Usage(reply.output_tokens))
+    ```
+    """
 
     def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> "Admission":
         """Return a context that waits for a slot on entry and gives it back on exit.
@@ -77,10 +86,6 @@ class Gate:
     def prepare(self, spec: RequestSpec) -> Slot:
         """Return a slot with its id; entered as a context, it is waited for and given back."""
         return Slot(self.driver, self.factory, spec, self._chance)
-
-    def renew(self) -> None:
-        """Draw other jitter than the parent does, in a forked child: they share the provider."""
-        self._chance.seed()
 
     def drain(self) -> None:
         """Refuse new work and everything that waits; what flies may finish."""

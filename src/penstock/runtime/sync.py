@@ -5,30 +5,19 @@ The driver can be told from any thread, so a blocking caller needs only somethin
 deadlocks when sync code runs on the loop's own thread.
 """
 
-import random
 from types import TracebackType
 from typing import Any
 
-from penstock.calls.factory import RequestFactory
 from penstock.calls.spec import RequestSpec
-from penstock.runtime.driver import Driver
-from penstock.runtime.gate import spec_of
+from penstock.runtime.gate import AnyGate, spec_of
 from penstock.runtime.slot import SyncSlot
 
 
-class SyncGate:
+class SyncGate(AnyGate):
     """Lets threads through when the scheduler says so; the twin of `Gate`.
 
     Its driver must have a clock that does not depend on the calling thread (`ThreadClock`).
     """
-
-    def __init__(
-        self, driver: Driver, factory: RequestFactory, *, chance: random.Random | None = None
-    ) -> None:
-        """Wire it up."""
-        self.driver = driver
-        self.factory = factory
-        self._chance = chance if chance is not None else random.Random()
 
     def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> "SyncAdmission":
         """Return a context that blocks for a slot on entry and gives it back on exit.
@@ -50,10 +39,6 @@ class SyncGate:
         slot = SyncSlot(self.driver, self.factory, spec, self._chance)
         slot._submit()  # noqa: SLF001 - the gate is the only one who submits
         return slot
-
-    def renew(self) -> None:
-        """Draw other jitter than the parent does, in a forked child."""
-        self._chance.seed()
 
 
 class SyncAdmission:

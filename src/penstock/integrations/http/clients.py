@@ -51,17 +51,7 @@ def client(
 ) -> Any:
     """Return a `Client` whose model calls are scheduled: `OpenAI(http_client=...)`.
 
-    The twin of `async_client`; threads and event loops share one scheduler.
-
-    Args:
-        penstock: schedules; the program's if None.
-        upstream: a name for the provider; its host if None.
-        library: "httpx2" (openai >= 3, anthropic >= 2) or "httpx"; the first installed if None.
-        options: of the library's `Client`.
-
-    Raises:
-        ModuleNotFoundError: neither library is installed.
-
+    Takes what `async_client` takes; threads and event loops share one scheduler.
     """
     module, transports = _modules(library)
     made = module.Client(**_with_defaults(module, options))
