@@ -101,7 +101,7 @@ def test_a_promoted_policy_is_laid_over_the_file_and_its_comments_stay() -> None
     settings = loads(text, env={}).settings
     assert settings.stack.capacity.options == {"window": 3}
     weights = {each.name: each.weight for each in settings.classes}
-    assert weights == {"interactive": 9.0, "heavy": 1.0}
+    assert weights == {"interactive": 9.0, "heavy": 1.0, "batch": 1.0}
     assert loads(text, env={}).config.classes[0].buckets == ("short",)
 
 
@@ -112,6 +112,19 @@ def test_a_wish_for_another_provider_cannot_be_promoted() -> None:
         promoted(UPSTREAM + wish, "more")
     with pytest.raises(ConfigError, match="has no 'less': it has more"):
         promoted(UPSTREAM + wish, "less")
+
+
+def test_without_a_sidecar_the_file_stays_as_it_was_to_the_byte(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_bytes((UPSTREAM + NARROW).replace("\n", "\r\n").encode("utf-8-sig"))
+    before = path.read_bytes()
+
+    result = run("promote", "narrow", "-c", path, "--admin", "http://127.0.0.1:9")
+
+    assert result.exit_code == 1
+    assert "no sidecar's admin listener" in result.output
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["penstock.toml"]
 
 
 def test_promote_writes_the_file_and_the_sidecar_takes_it(

@@ -32,8 +32,8 @@ def command(name: str, path: Path, admin: str, token_env: str) -> None:
     """
     from penstock.proxy.promote import promoted, replace_file
 
-    before = path.read_text("utf-8")
-    after = promoted(before, name, where=str(path))
+    before = path.read_bytes()
+    after = promoted(before.decode("utf-8-sig"), name, where=str(path)).encode()
     try:
         replace_file(path, after)
     except OSError as error:

@@ -14,7 +14,7 @@ from penstock.proxy.config.models import Config
 from penstock.schema.problem import refusal
 from penstock.schema.reading import read
 from penstock.schema.toml import parse_toml
-from penstock.twin.policy import Policy
+from penstock.twin.policy import Policy, plain_of
 
 _ASKED_ONLY = ("like", "speed", "input_usd_per_mtok", "output_usd_per_mtok")
 """Keys of a policy's upstreams that speak of a provider which no configuration makes."""
@@ -52,7 +52,7 @@ def promoted(text: str, name: str, *, where: str = "penstock.toml") -> str:
     return tomlkit.dumps(document)
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write the file whole or not at all; it keeps its mode, and a link what it points to.
 
     Raises:
@@ -62,8 +62,8 @@ def replace_file(path: Path, text: str) -> None:
     path = path.resolve()
     descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         shutil.copymode(path, new)
@@ -108,6 +108,6 @@ def _default_classes(config: Config) -> Any:
     found = tomlkit.aot()
     for each in config.classes:
         table = tomlkit.table()
-        table.update({"name": each.name, "weight": each.weight, "buckets": list(each.buckets)})
+        table.update(plain_of(each))
         found.append(table)
     return found

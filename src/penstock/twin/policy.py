@@ -98,7 +98,7 @@ class Policy(Table):
 
     def table(self) -> dict[str, Any]:
         """Return it as a file has it: the keys that were set."""
-        found: dict[str, Any] = _plain(self)
+        found: dict[str, Any] = plain_of(self)
         return found
 
     def settings(self, held: Settings) -> Settings:
@@ -172,11 +172,12 @@ def read_policy(table: Mapping[str, Any], *, where: str) -> Policy:
     return reading.table
 
 
-def _plain(value: Any) -> Any:
+def plain_of(value: Any) -> Any:
+    """Return a table's keys that were set, or a value of one, as a file has them."""
     if isinstance(value, Table):
-        return {name: _plain(getattr(value, name)) for name in sorted(value.model_fields_set)}
+        return {name: plain_of(getattr(value, name)) for name in sorted(value.model_fields_set)}
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [plain_of(each) for each in value]
     if isinstance(value, PolicySpec):
         return {"kind": value.kind, **value.options} if value.options else value.kind
     return value
