@@ -23,7 +23,7 @@ def refuse(
         sent_at=sent,
         retry_after_s=circuit.believed_s(cause, retry_after_s, sent),
         jitter=jitter,
-        lone=circuit.is_lone(sent),
+        lone=circuit.is_lone(cause, sent),
         now=at,
     )
 

@@ -20,10 +20,14 @@ MAX_PAUSE_S = 900.0
 FIRST_DOUBT_S, LAST_DOUBT_S = 2.0, 16.0
 """Where calls were answered before, one refusal is no proof that the account is spent: probes
 confirm it after 2, 4, 8 and 16 s, in which callers wait, and then at gaps that go on doubling."""
-FAULTS_TO_OPEN = 3
+CHANCE = 0.01
+USUAL_REFUSED, USUAL_BROKEN = 0.05, 0.2
+"""A run of refusals or faults less likely than `CHANCE`, at the share of late, is no chance: two
+refusals in a row, three faults, and more where many fail anyway. No share is taken for less."""
 SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 8, 0.25
-SHARE_WEIGHT = 1.0 / 16.0
-"""Refusals that are fewer than a quarter of what comes back say little about the next attempt."""
+SHARE_WEIGHT, USUAL_WEIGHT = 1.0 / 16.0, 1.0 / 64.0
+"""Refusals that are fewer than a quarter of what comes back say little about the next attempt, and
+overload refusals fewer than twice their usual share, which is the one over a longer time."""
 
 
 class BreakerState(StrEnum):
@@ -41,10 +45,10 @@ class CircuitBreaker:
       `LONGEST_PAUSE_S` only those wait whose deadline allows it. Quota, or a rate refusal with a
       wait beyond `LONGEST_RATE_S`: open until then, requests go elsewhere or end at once. Where
       calls were answered before, such a wait is believed step by step: `believed_s`.
-      Overload, slow first token and `FAULTS_TO_OPEN` faults in a row: a back-off with full jitter.
-      A few overload refusals among answers open it for a moment only, and a lone rate refusal
-      without a wait not at all: where some are refused at any load, a pause for all after each
-      would cost more than the refusals.
+      Overload, slow first token and faults: a back-off with full jitter, once so many came in a
+      row that chance does not explain them; until then an overload refusal among answers opens it
+      for a moment only, and a lone rate refusal not at all: where some are refused at any load, a
+      pause for all after each would cost more than the refusals.
     - Silence or brokenness while other upstreams serve (`OutlierDetector`).
 
     An open circuit becomes half-open when its time is over, which is at most `max_pause_s`. Half
@@ -78,6 +82,8 @@ class CircuitBreaker:
         self._last_bad_at = -math.inf
         self._answers = 0
         self._refused_share = 0.0
+        self._usual_share = 0.0
+        self._broken_share = 0.0
         self._sporadic = False
 
     @property
@@ -111,13 +117,18 @@ class CircuitBreaker:
         if self.half_open:
             self._probe_at = now + PROBE_GAP_S
 
-    def is_lone(self, sent_at: float) -> bool:
-        """Count a refusal, and say whether it is one of few among answers."""
+    def is_lone(self, cause: RefusalCause, sent_at: float) -> bool:
+        """Count a refusal, and return whether it is one of few among answers."""
         again = sent_at >= self._last_bad_at and self._streak > 0  # nothing was answered since
         known = sent_at < self._last_bad_at and not self._sporadic
-        few = self._refused_share < SPORADIC_SHARE and self._answers >= SPORADIC_ANSWERS
+        if cause is RefusalCause.OVERLOAD:
+            run, usual = (self._streak + 1 if again else 1), max(USUAL_REFUSED, self._usual_share)
+            few = usual**run >= CHANCE and self._refused_share < max(SPORADIC_SHARE, 2.0 * usual)
+        else:
+            few = self._refused_share < SPORADIC_SHARE and not again
         self._refused_share += SHARE_WEIGHT * (1.0 - self._refused_share)
-        self._sporadic = few and not again and not known
+        self._usual_share += USUAL_WEIGHT * (1.0 - self._usual_share)
+        self._sporadic = few and not known and self._has_served
         return self._sporadic
 
     def believed_s(
@@ -182,7 +193,7 @@ class CircuitBreaker:
         if sent_at < self._last_bad_at:
             return
         self._faults += 1
-        if self._faults >= FAULTS_TO_OPEN:
+        if max(USUAL_BROKEN, self._broken_share) ** self._faults < CHANCE:
             self._streak += 1
             self._last_bad_at = now
             self.half_open = True
@@ -192,6 +203,10 @@ class CircuitBreaker:
         """Note a sign of life from an attempt that was sent after the last bad news."""
         self._answers += 1
         self._refused_share -= SHARE_WEIGHT * self._refused_share
+        self._usual_share -= USUAL_WEIGHT * self._usual_share
+        runs = 1.0 - (1.0 - SHARE_WEIGHT) ** self._faults
+        self._broken_share += runs * (1.0 - self._broken_share)
+        self._broken_share -= SHARE_WEIGHT * self._broken_share
         if sent_at >= self._last_bad_at:
             self._streak = self._faults = 0
             self.half_open = False

@@ -320,7 +320,7 @@ class Upstream:
             return
         rate = cause is RefusalCause.RATE
         wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
-        lone = breaker.is_lone(sent_at)
+        lone = breaker.is_lone(cause, sent_at)
         alone = rate and limits.explains(ticket, event.retry_after_s, now=now)
         blame = Blame.UPSTREAM
         if rate and not alone:
