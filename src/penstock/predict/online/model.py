@@ -32,7 +32,7 @@ _EXTRA = 4  # stacked beside the dense features: one, kernel, grams, prior
 
 
 @dataclass(slots=True)
-class Outlook:
+class Forecast:
     """A prediction taken apart, in log tokens per choice.
 
     Attributes:
@@ -98,10 +98,10 @@ class OnlineModel:
         self.mix = ExpertMix(trust.start_losses, eagerness=trust.eagerness)
         self.p90 = ConformalP90()
         self.replies = 0
-        self._asked: dict[CallFeatures, Outlook] = {}  # in order, the oldest first
+        self._asked: dict[CallFeatures, Forecast] = {}  # in order, the oldest first
         self._waiting: list[_UnlearntReply] = []
 
-    def outlook(self, call: CallFeatures) -> Outlook:
+    def outlook(self, call: CallFeatures) -> Forecast:
         """Return what is to be expected of a call, and remember it until its reply is learned.
 
         What is learned of a reply is by how much the estimate that was given for it was off.
@@ -123,7 +123,7 @@ class OnlineModel:
         middle = sum(w * e for w, e in zip(weights, experts, strict=True))
         spread = max(_SPREAD_MIN, spread)
         above = min(spread * self.p90.above(keys), self._most_above(keys, middle))
-        seen = Outlook(base, stacked, stated, experts, middle, spread, above)
+        seen = Forecast(base, stacked, stated, experts, middle, spread, above)
         self._asked[call] = seen
         if len(self._asked) > _ASKED_MAX:
             del self._asked[next(iter(self._asked))]
@@ -144,7 +144,7 @@ class OnlineModel:
         """Let go of what was said: some part of the model was changed other than by learning."""
         self._asked.clear()
 
-    def errors(self, seen: Outlook, log_tokens: float) -> list[float]:
+    def errors(self, seen: Forecast, log_tokens: float) -> list[float]:
         """Return by how much each expert was off, in log tokens."""
         errors = [abs(log_tokens - expert) for expert in seen.experts]
         if self.prior is None:
@@ -208,7 +208,7 @@ class _UnlearntReply:
     """A reply that waits for its batch."""
 
     call: CallFeatures
-    seen: Outlook
+    seen: Forecast
     keys: tuple[str, ...]
     log_tokens: float
 
