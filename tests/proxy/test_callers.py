@@ -64,7 +64,7 @@ def test_worse_is_always_granted_and_better_is_refused() -> None:
         with pytest.raises(Declined) as declined:
             treat(who, **asked)
         assert declined.value.status == 403
-        assert "configuration allows it" in declined.value.message
+        assert "in [anonymous] allows it" in declined.value.message
 
 
 def test_better_is_granted_where_the_configuration_says_so() -> None:

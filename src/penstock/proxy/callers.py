@@ -35,6 +35,11 @@ class Rights:
     may_name_tenant: bool
     may_state_tokens: bool
 
+    @property
+    def table(self) -> str:
+        """Where the configuration states them, for people."""
+        return f"the [[keys]] table named {self.name}" if self.name else "[anonymous]"
+
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
@@ -127,7 +132,7 @@ class Callers:
                     403,
                     "deadline_not_allowed",
                     f"x-penstock-deadline-ms: this caller may not ask for {least}; "
-                    "shortest_deadline_s in the configuration allows it.",
+                    f"shortest_deadline_s in {rights.table} allows it.",
                 )
             deadline_s = hints.deadline_s
         if hints.tenant is not None and not rights.may_name_tenant:
@@ -135,14 +140,14 @@ class Callers:
                 403,
                 "tenant_not_allowed",
                 "x-penstock-tenant: this caller may not name a tenant; "
-                "may_name_tenant in the configuration allows it.",
+                f"may_name_tenant = true in {rights.table} allows it.",
             )
         if hints.tokens is not None and not rights.may_state_tokens:
             raise Declined(
                 403,
                 "tokens_not_allowed",
                 "x-penstock-tokens: this caller may not state how long its replies will be; "
-                "may_state_tokens in the configuration allows it.",
+                f"may_state_tokens = true in {rights.table} allows it.",
             )
         return Treatment(name, deadline_s, hints.tenant or rights.name)
 
@@ -159,7 +164,7 @@ class Callers:
                 403,
                 "class_not_allowed",
                 f"x-penstock-class: this caller may not ask for {asked}, only for {own} or a "
-                "class listed after it; may_ask in the configuration allows it.",
+                f"class listed after it; may_ask in {rights.table} allows it.",
             )
         return asked
 
