@@ -40,6 +40,27 @@ HARD_TO_FORESEE = {
         "deadline_s": {"short": 1.5, "medium": 5.5, "long": 21.0, "xlong": 85.0},
     },
 }
+SLOW_IN_SPELLS = {
+    "provider": {
+        "model": "thrash",
+        "capacity": 92,
+        "theta": 0.5,
+        "tokens_per_s": 104.0,
+        "ttft_s": 0.12,
+        "jitter": 0.5,
+        "spells": {"factor": 0.6, "every_s": 72, "for_s": 12},
+    },
+    "workload": {
+        "requests": 768,
+        "rate_per_s": 7.4,
+        "arrivals": "gamma",
+        "cv": 3.0,
+        "mix": {"short": 0.05, "medium": 0.46, "long": 0.13, "xlong": 0.36},
+        "deadline_s": {"short": 1.1, "medium": 4.0, "long": 15.0, "xlong": 60.0},
+        "stream": 0.5,
+        "noise": 0.5,
+    },
+}
 ROOMY = {"short": 3.0, "medium": 12.0, "long": 45.0, "xlong": 180.0}
 
 
@@ -69,6 +90,12 @@ def test_an_odd_provider_is_filled_nearly_as_well_as_by_a_window_that_knows(
     known = in_time(world, {"kind": "fixed", "window": places})
 
     assert in_time(world, {"kind": "posterior"}) >= 0.95 * known
+
+
+def test_many_places_that_are_slow_in_spells_are_not_taken_for_a_few() -> None:
+    known = in_time(SLOW_IN_SPELLS, {"kind": "fixed", "window": 92})
+
+    assert in_time(SLOW_IN_SPELLS, {"kind": "posterior"}) >= 0.85 * known
 
 
 def test_a_long_request_probes_in_front_of_few_places_only_where_nobody_brief_does() -> None:

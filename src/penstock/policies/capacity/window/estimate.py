@@ -11,9 +11,11 @@ MEMORY = 256.0
 """Replies after which evidence has faded to 1/e; with many places two generations of flights."""
 TAIL = 1.0
 """Of the Pareto prior: among capacities of at least c, half are above 2 c."""
-USUAL, SPREADS, USUAL_WEIGHT = 0.2, 1.0, 20.0
-"""The usual reply lies above the line of the fastest by so much and so many times the noise; this
-is as good as so many replies."""
+USUAL, UNSURE = 0.1, 0.1
+"""The usual reply lies above the line of the fastest by so much, and by as many times the noise as
+the fastest of so many replies lies below the usual one; give or take so much."""
+LINE_REPLIES = 4.0
+"""Of so many replies one falls into a given bin of the line."""
 NOISE, NOISE_WEIGHT = 0.1, 3.0
 MOST_SLOWING, SLOWING_WEIGHT = 0.6, 0.2
 """An engine that batches slows by less than this power of the number served; beyond it is full."""
@@ -58,8 +60,8 @@ class Belief:
 class Estimate:
     """Weighs "a queue of c places" against "c served at once, more share" for every capacity c.
 
-    Each hypothesis is scored by how little scatter it leaves in the replies, with mean, slowing
-    and noise at their best for it: a marginal likelihood with conjugate priors, in sums.
+    Each hypothesis is scored by how little scatter it leaves in the replies, with slowing and
+    noise at their best for it, and by how usual the mean is that it leaves: a marginal likelihood.
 
     Source:
         Ours. Normal-inverse-gamma priors: Gelman et al., Bayesian Data Analysis, chapter 3.
@@ -102,10 +104,14 @@ class Estimate:
         for kind, each in zip(kinds, sums, strict=True):
             replies = kind.weight / self._weight
             half = -0.5 * (replies + NOISE_WEIGHT)
+            usual = math.sqrt(math.log(1.0 + replies / LINE_REPLIES))
             unwaited = kind.unwaited()
             for i in range(2 * size):
                 near = unwaited[i] / self._weight if i < size else replies
-                scores[i] += half * math.log(_fit(each[i], kind.weight, replies, near)[0])
+                mean, variance, _ = _fit(each[i], kind.weight, replies)
+                away = mean - USUAL - usual * math.sqrt(variance)
+                unsure = UNSURE * UNSURE + variance / near
+                scores[i] += half * math.log(variance) - 0.5 * away * away / unsure
         highest = max(scores)
         here = scores.index(highest) % size
         lead = highest - max(
@@ -122,7 +128,7 @@ class Estimate:
         main = max(range(len(kinds)), key=lambda i: kinds[i].weight)
         weight = kinds[main].weight
         best = sums[main][scores.index(highest)]
-        variance, slowing = _fit(best, weight, weight / self._weight, weight / self._weight)
+        _, variance, slowing = _fit(best, weight, weight / self._weight)
         return Belief(
             math.inf if median is None else float(PLACES[median]),
             sum(mass[:size]) / total,
@@ -140,8 +146,8 @@ def _prior(i: int, *, last: bool) -> float:
     return -TAIL * LOGS[i] + math.log(0.5 * (LOGS[i + 1] - low))
 
 
-def _fit(sums: Sums, weight: float, replies: float, near: float) -> tuple[float, float]:
-    """Return the variance that a hypothesis leaves, and the slowing that leaves least."""
+def _fit(sums: Sums, weight: float, replies: float) -> tuple[float, float, float]:
+    """Return the mean and the variance that a hypothesis leaves, and the best slowing for it."""
     r, rr, ru, u, uu = sums
     r, u = r / weight, u / weight
     rr, ru, uu = rr / weight - r * r, ru / weight - r * u, uu / weight - u * u
@@ -151,10 +157,4 @@ def _fit(sums: Sums, weight: float, replies: float, near: float) -> tuple[float,
     elif slowing > MOST_SLOWING:
         slowing = MOST_SLOWING
     left = max(0.0, rr - slowing * (2.0 * ru - slowing * uu)) * replies
-    away = (
-        USUAL_WEIGHT
-        * near
-        / (USUAL_WEIGHT + near)
-        * (r - USUAL - SPREADS * math.sqrt(left / replies)) ** 2
-    )
-    return (left + away + NOISE_WEIGHT * NOISE * NOISE) / (replies + NOISE_WEIGHT), slowing
+    return r, (left + NOISE_WEIGHT * NOISE * NOISE) / (replies + NOISE_WEIGHT), slowing
