@@ -71,6 +71,7 @@ def test_names_of_callers_cannot_write_on_the_terminal(monkeypatch: pytest.Monke
         "draining": False,
         "severity": 0.0,
         "classes": [],
+        "pins": [],
         "upstreams": [],
         "longest_waiting": [row],
         "words": {"waits": {}},

@@ -9,16 +9,19 @@ from penstock.cli.operator import admin_options, ask, message_of
 
 
 @click.command()
-@click.argument("upstream")
+@click.argument("name")
 @admin_options
-def command(upstream: str, admin: str, token_env: str) -> None:
-    """End every pause of UPSTREAM now: after refusals, faults or a spent quota.
+def command(name: str, admin: str, token_env: str) -> None:
+    """End what keeps upstream NAME: pauses after refusals, faults or a spent quota, and pins.
 
-    Requests go there at once; the next bad news opens its circuit again. Needs the admin token.
+    Requests go there at once; the next bad news opens its circuit again. NAME may be a class with
+    a pin, too. Needs the admin token.
     """
-    path = f"/admin/upstreams/{urllib.parse.quote(upstream, safe='')}/lift"
+    path = f"/admin/upstreams/{urllib.parse.quote(name, safe='')}/lift"
     status, content = ask(admin, token_env, path, method="POST")
     if status != 200:
         raise click.ClickException(message_of(content))
-    causes = ", ".join(pause["cause"] for pause in json.loads(content)["lifted"])
-    click.echo(f"{upstream}: lifted {causes}." if causes else f"{upstream} was not paused.")
+    answer = json.loads(content)
+    ended = [pause["cause"] for pause in answer["lifted"]]
+    ended += [f"pinned {pin['what']}" for pin in answer["pins"]]
+    click.echo(f"{name}: lifted {', '.join(ended)}." if ended else f"{name} was not paused.")

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -78,6 +78,7 @@ def _screen(now: Mapping[str, Any]) -> "Group":
                 for row in now["upstreams"]
             ),
         ),
+        *_pins(now["pins"]),
         _table(
             {
                 "class": "", "waiting": "#", "in flight": "#", "oldest": "#", "slack": "#",
@@ -100,6 +101,21 @@ def _screen(now: Mapping[str, Any]) -> "Group":
             ),
         ),
     )  # fmt: skip
+
+
+def _pins(pins: Sequence[Mapping[str, Any]]) -> "list[Table]":
+    if not pins:
+        return []
+    rows = (
+        (
+            pin["what"],
+            pin["name"],
+            "" if pin["what"] == "pause" else f"{pin['value']:g}",
+            _seconds(pin["left_s"]),
+        )
+        for pin in pins
+    )
+    return [_table({"held by hand": "", "of": "", "value": "#", "ends in": "#"}, rows)]
 
 
 def _table(columns: Mapping[str, str], rows: Any) -> "Table":

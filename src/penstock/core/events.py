@@ -193,6 +193,24 @@ class PauseLifted:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """An operator holds something at a value for a while, whatever was learnt or configured.
+
+    Attributes:
+        what: "window" or "pause" of an upstream, "weight" of a class.
+        name: the upstream's or the class's.
+        value: requests in flight, or the weight; a pause has none.
+        until: driver seconds at which it ends by itself; one that is past ends the pin at once.
+
+    """
+
+    what: str
+    name: str
+    value: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reconfigured:
     """An operator's new settings hold from now on."""
 
@@ -211,6 +229,7 @@ Event = (
     | DriverStalled
     | LimitsSeen
     | PauseLifted
+    | Pinned
     | Reconfigured
 )
 

@@ -187,6 +187,13 @@ class Lanes:
                 if lane not in sharing:  # its last calls there end in it all the same
                     sharing.append(lane)
 
+    def take_classes(self, classes: tuple[TrafficClass, ...]) -> None:
+        """Go by these classes from now on; what each may still spend stays."""
+        if classes != self._classes:
+            self._classes = classes
+            for lane in (*self.by_upstreams.values(), *self._kept.values()):
+                lane.allocator.take_classes(classes)
+
     def renew(self, lane: Lane) -> None:
         """Give a lane an allocator and queues that know nothing yet, and nobody in its signals."""
         lane.renew(self._allocator())

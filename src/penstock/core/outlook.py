@@ -55,10 +55,13 @@ def outlook_of(tickets: Tickets, request: Request, now: float) -> Outlook | None
         return None
     p90_tokens = request.estimate.p90_tokens
     service_s = min(each.known_service(request.model).predict_s(p90_tokens) for each in serving)
-    breakers = [each.known_breaker(request.account) for each in serving]
-    first = min(breakers, key=lambda breaker: breaker.send_at(now))
-    pause_s = first.send_at(now) - now
-    cause = _cause_of(first) if pause_s > 0.0 else ""
+    opening = (
+        (max(breaker.send_at(now), each.paused_until), each.paused_until > now, breaker)
+        for each, breaker in ((each, each.known_breaker(request.account)) for each in serving)
+    )
+    open_at, by_hand, first = min(opening, key=lambda each: each[0])
+    pause_s = open_at - now
+    cause = "" if pause_s <= 0.0 else DOWN if by_hand else _cause_of(first)
     return Outlook(cause, pause_s + _queue_s(tickets, serving, service_s), service_s)
 
 

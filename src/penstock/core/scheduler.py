@@ -20,12 +20,14 @@ from penstock.core.events import (
     FirstToken,
     LimitsSeen,
     PauseLifted,
+    Pinned,
     Reconfigured,
     Throttled,
     Woke,
 )
 from penstock.core.lanes import Lanes
 from penstock.core.outcomes import Outcomes
+from penstock.core.pins import Pins
 from penstock.core.policy import Allocator, OrderedQueue, OverloadPolicy
 from penstock.core.reconfiguration import Reconfiguration, SchedulerParts
 from penstock.core.settings import Settings
@@ -73,6 +75,7 @@ class Scheduler:
             tickets, dispatcher, overload, classes, self._reconfiguration.inherited
         )
         self._outcomes = outcomes = Outcomes(tickets, dispatcher, settings.max_attempts)
+        self._pins = Pins(tickets, classes)
         self._now = -math.inf
         self._gate = EventCheck()
         self._handlers: dict[type, Callable[..., None]] = {
@@ -87,6 +90,7 @@ class Scheduler:
             DriverStalled: self._on_stalled,
             LimitsSeen: self._on_limits_seen,
             PauseLifted: self._on_pause_lifted,
+            Pinned: self._on_pinned,
             Reconfigured: self._on_reconfigured,
         }
 
@@ -121,6 +125,9 @@ class Scheduler:
 
     def _take_in(self, event: Event, now: float) -> None:
         tickets = self._tickets
+        if self._pins.ends_at <= now:
+            self._pins.end(now)
+            self._dispatcher.pump_all(now)
         if tickets.deferred.earliest <= now or tickets.expiry.earliest <= now:
             # At one instant timers come last: those due exactly now wait for `Woke`.
             due = now if isinstance(event, Woke) else math.nextafter(now, -math.inf)
@@ -131,7 +138,7 @@ class Scheduler:
         """Return when `Woke` is due, or None if nothing waits for time alone."""
         if self._tickets.actions:  # an event was refused after the timers had been heard
             return self._now
-        at = math.inf
+        at = self._pins.ends_at
         for timers in (self._tickets.deferred, self._tickets.expiry):
             if timers.earliest < at:
                 at = min(at, timers.next_at())
@@ -154,6 +161,7 @@ class Scheduler:
             self._gate.ignored,
             self._containment.seen,
             self._reconfiguration.generation,
+            self._pins.shown(),
         )
 
     def _on_woke(self, _event: Woke, now: float) -> None:
@@ -175,9 +183,14 @@ class Scheduler:
         self._lanes.upstream(event.upstream).lift(event.account, now=now)
         self._dispatcher.pump_sharing(event.upstream, now)
 
+    def _on_pinned(self, event: Pinned, now: float) -> None:
+        self._pins.take(event, now)
+        self._dispatcher.pump_all(now)
+
     def _on_reconfigured(self, event: Reconfigured, now: float) -> None:
         self._admission.overload = self._reconfiguration.apply(event.settings, now)
         self.settings = event.settings
         self._outcomes.max_attempts = event.settings.max_attempts
         self._all_upstreams = tuple(self._tickets.upstreams.values())
+        self._pins.hold()
         self._dispatcher.pump_all(now)

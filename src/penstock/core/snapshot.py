@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from penstock.core.events import WindowMoved
+from penstock.core.events import Pinned, WindowMoved
 from penstock.core.lane import Lane
 from penstock.core.tickets import Tickets
 from penstock.core.upstream.breaker import BreakerState
@@ -92,6 +92,7 @@ class Snapshot:
         ignored_numbers: impossible numbers of providers that were ignored so far.
         faults: how often something inside raised so far.
         generation: 1, and one more for each time that new settings were taken.
+        pins: what operators hold at a value, each until it ends by itself.
 
     """
 
@@ -103,6 +104,7 @@ class Snapshot:
     ignored_numbers: int = 0
     faults: int = 0
     generation: int = 1
+    pins: tuple[Pinned, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -116,7 +118,12 @@ class Snapshot:
 
 
 def snapshot_of(
-    now: float, tickets: Tickets, ignored_numbers: int, faults: int, generation: int
+    now: float,
+    tickets: Tickets,
+    ignored_numbers: int,
+    faults: int,
+    generation: int,
+    pins: tuple[Pinned, ...],
 ) -> Snapshot:
     """Return a copy of what these hold now."""
     lanes, upstreams = tickets.lanes.by_upstreams, tickets.upstreams
@@ -129,6 +136,7 @@ def snapshot_of(
         ignored_numbers + sum(upstream.ignored for upstream in upstreams.values()),
         faults,
         generation,
+        pins,
     )
 
 

@@ -68,6 +68,7 @@ def now_view(source: ViewSource) -> dict[str, Any]:
     rows = _held_of_log(state.in_hand.values()) if held is None else held
     return {
         "upstreams": _upstreams(state, source.snapshot(), now),
+        "pins": _pins(source.snapshot(), now),
         "severity": state.severity,
         "classes": _classes(rows, state.in_hand.values(), lately, over_s, now),
         "rates_over_s": over_s,
@@ -167,6 +168,13 @@ def _waits_by_cause(span: Span) -> dict[str, float]:
     for (_, cause), seconds in span.waits.items():
         found[cause] += seconds
     return found
+
+
+def _pins(snapshot: Snapshot | None, now: float) -> list[dict[str, Any]]:
+    return [
+        {"what": pin.what, "name": pin.name, "value": pin.value, "left_s": pin.until - now}
+        for pin in (() if snapshot is None else snapshot.pins)
+    ]
 
 
 def _upstreams(

@@ -41,6 +41,8 @@ _CAUSES = {
     "denied": "its key, model or path is not accepted there",
 }
 MOVES = {
+    "pin": "an operator holds it there; what comes back is learnt from all the same",
+    "pin_ended": "an operator's pin is over: what was learnt holds again",
     "reload": "an operator's new settings have another window policy, which starts anew",
     "room": "replies that flew beside so many did not wait inside the provider",
     "queue": "replies took as long as if only so many places served them and the rest queued",

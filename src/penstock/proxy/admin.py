@@ -3,20 +3,24 @@
 import base64
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import orjson
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from penstock.core.events import PauseLifted
+from penstock.core.events import PauseLifted, Pinned
 from penstock.dashboard.app import ROOT
+from penstock.errors import ProtocolError
 from penstock.listener import Receive, Scope, Send
 from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
+from penstock.schema.types import Label, Seconds, Table
 from penstock.wire.secret import Secret
 
 if TYPE_CHECKING:
@@ -29,6 +33,15 @@ OPEN = frozenset(("/healthz", "/readyz"))
 _NO_TOKEN = "without admin.token_env (or token_file) nothing can be changed here\n"
 
 Page = Callable[[Request], Awaitable[Response]]
+
+
+class _Pin(Table):
+    """What is to be held, and for how long."""
+
+    what: Literal["window", "pause", "weight"]
+    name: Label
+    value: float = 0.0
+    for_s: Seconds
 
 
 class AdminApp:
@@ -50,6 +63,7 @@ class AdminApp:
         }
         actions: dict[str, Page] = {
             "/admin/upstreams/{name}/lift": self._lift,
+            "/admin/pins": self._pin,
             "/admin/reload": self._reload,
         }
         self._served = " ".join((*pages, ROOT))
@@ -145,13 +159,33 @@ class AdminApp:
 
     async def _lift(self, request: Request) -> Response:
         name = request.path_params["name"]
-        upstream = self._sidecar.snapshot().upstreams.get(name)
-        if upstream is None:
+        driver, snapshot = self._sidecar.driver, self._sidecar.snapshot()
+        upstream = snapshot.upstreams.get(name)
+        pins = [pin for pin in snapshot.pins if pin.name == name]
+        if upstream is None and not pins:
             known = ", ".join(self._sidecar.links)
             raise HTTPException(404, f"there is no such upstream: there are {known}")
-        for pause in upstream.pauses:
-            self._sidecar.driver.tell(PauseLifted(name, pause.account))
-        return Response(dumps({"upstream": name, "lifted": upstream.pauses}), media_type=_JSON)
+        pauses = () if upstream is None else upstream.pauses
+        for pause in pauses:
+            driver.tell(PauseLifted(name, pause.account))
+        for pin in pins:
+            driver.tell(replace(pin, until=snapshot.now))
+        lifted = {"upstream": name, "lifted": pauses, "pins": pins}
+        return Response(dumps(lifted), media_type=_JSON)
+
+    async def _pin(self, request: Request) -> Response:
+        try:
+            asked = _Pin.model_validate_json(await request.body())
+            driver = self._sidecar.driver
+            pin = Pinned(asked.what, asked.name, asked.value, driver.now() + asked.for_s)
+            driver.tell(pin)
+        except ValidationError as wrong:
+            first = wrong.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the body"
+            raise HTTPException(400, f"{where}: {first['msg']}") from None
+        except ProtocolError as wrong:
+            raise HTTPException(400, f"{wrong}") from None
+        return Response(dumps({"pins": self._sidecar.snapshot().pins}), media_type=_JSON)
 
     async def _reload(self, _request: Request) -> Response:
         outcome = await self._reloader.reload()

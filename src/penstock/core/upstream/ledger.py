@@ -13,6 +13,7 @@ from penstock.core.ticket import Ticket
 from penstock.core.upstream.account import ACCOUNTS_LIMIT, Account
 from penstock.core.upstream.breaker import MAX_PAUSE_S, CircuitBreaker
 from penstock.core.upstream.outlier import OutlierDetector
+from penstock.core.upstream.pinned_window import PinnedWindow
 from penstock.core.upstream.rate import Blame
 from penstock.core.upstream.upstream_limits import UpstreamLimits
 
@@ -47,8 +48,10 @@ class Upstream:
     """The window that the last `WindowMoved` stated."""
     moved: WindowMoved | None = None
     """The last one."""
-    new_policy: bool = False
-    """A reload has brought another window policy, and its window has not been told."""
+    moved_by: str = ""
+    """What of an operator's moves the window next: "reload" or "pin_ended"; empty if nothing."""
+    paused_until: float = -math.inf
+    """The end of an operator's pause."""
     has_peers: bool = False
     """Others serve some of its models; without them nothing is an outlier."""
     unmeasured: int = 0
@@ -103,11 +106,21 @@ class Upstream:
         self.max_pause_s = max_pause_s
         if capacity is not None:
             self.capacity = capacity
-            self.new_policy = True
+            self.moved_by = "reload"
         for account in (self.default, *self.others.values()):
             account.breaker.max_pause_s = max_pause_s
             if limits_changed:
                 account.limits = UpstreamLimits(settings.limits)
+
+    def hold(self, window: float | None, paused_until: float) -> None:
+        """Do what an operator's pins say; None lets the policy's own window hold."""
+        self.paused_until = paused_until
+        policy = self.capacity
+        if isinstance(policy, PinnedWindow):
+            policy = policy.below
+            if window is None and policy.window != self.window_told:
+                self.moved_by = "pin_ended"
+        self.capacity = policy if window is None else PinnedWindow(policy, window)
 
     def service(self, model: str) -> ServiceTime:
         """Return the service-time fit of one model here."""
@@ -147,6 +160,8 @@ class Upstream:
 
         The cause is "" when something may go now; the time is inf when only an event can help.
         """
+        if self.paused_until > now:
+            return "upstream", self.paused_until
         alone = None if self.others else self.default
         if alone is not None:
             paused_to = alone.paused_to(now)
@@ -174,7 +189,7 @@ class Upstream:
 
     def _account_obstacle(self, ticket: Ticket, keep: float, now: float) -> tuple[str, float]:
         account = self.account(ticket.request.account)
-        paused_to = account.paused_to(now)
+        paused_to = max(account.paused_to(now), self.paused_until)
         if paused_to > now:
             return "upstream", paused_to
         return self._limit_obstacle(account, ticket, keep, now)
@@ -381,8 +396,8 @@ class Upstream:
         """Return why the window is no longer `window_told`."""
         capacity, before = self.capacity, self.window_told
         self.window_told = capacity.window
-        because = "reload" if self.new_policy else capacity.because
-        self.new_policy = False
+        because = self.moved_by or capacity.because
+        self.moved_by = ""
         self.moved = WindowMoved(self.name, before, capacity.window, because, capacity.evidence)
         return self.moved
 
@@ -401,7 +416,9 @@ class Upstream:
 
     def sound(self, account: str, now: float) -> bool:
         """Return whether nothing is known against it: what has failed elsewhere may come here."""
-        return self.account(account).breaker.sound(now) and not self.is_outlier(now)
+        if self.paused_until > now or self.is_outlier(now):
+            return False
+        return self.account(account).breaker.sound(now)
 
 
 def serves(settings: UpstreamSettings, model: str) -> bool:

@@ -54,6 +54,10 @@ export function Now({ data }) {
       rows=${data.upstreams.map((each) => [each.name, count(each.in_flight),
         html`<a href="#window">${limit(each.window)}</a>`, health(each, data.live),
         each.slowdown === undefined ? "–" : `+${(100 * each.slowdown).toFixed(0)} %`])} />
+    ${data.pins.length > 0 && html`<h2>Held by hand</h2>
+    <${Table} caption="Pins outrank what is learnt or configured, and end by themselves"
+      head=${["pin", "of", "value #", "ends in #"]}
+      rows=${data.pins.map((pin) => [pin.what, pin.name, pin.what === "pause" ? "–" : limit(pin.value), seconds(pin.left_s)])} />`}
     <h2>Classes</h2>
     <${Table} caption=${`Rates and ends over the last ${seconds(data.rates_over_s)}`} empty="No request has come yet."
       head=${["class", "waiting #", "in flight #", "oldest #", "least slack #", "arrive #", "sent #", "what they wait for", "how they ended"]}

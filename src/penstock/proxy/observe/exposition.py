@@ -127,6 +127,14 @@ def _state(state: Snapshot) -> Iterable[Metric]:
         tokens.add_metric([name], upstream.in_flight_tokens)
         slowdown.add_metric([name], upstream.slowdown)
     yield from (window, flying, tokens, slowdown, unmeasured, paused, circuits)
+    pins = GaugeMetricFamily(
+        "penstock_pin_seconds",
+        "Seconds until an operator's pin of an upstream or a class ends.",
+        labels=["pin", "name"],
+    )
+    for pin in state.pins:
+        pins.add_metric([pin.what, pin.name], pin.until - state.now)
+    yield pins
     severity = GaugeMetricFamily("penstock_severity", "Overload in [0, 1].", labels=["upstreams"])
     backlog = GaugeMetricFamily(
         "penstock_backlog", "Requests waiting.", labels=["upstreams", "traffic_class"]
