@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 Scope = MutableMapping[str, Any]
@@ -40,7 +40,7 @@ class Bounds:
 
     Attributes:
         connections: how many may be open.
-        head_bytes: the longest request line, and the longest header.
+        head_bytes: the longest head of a request, its line and headers together.
         head_timeout_s: from a connection's start, or a later request's first byte, to its head.
         keep_alive_s: how long a connection stays open without a request.
         unread_bytes: how much of a reply is kept for a caller that reads slowly; then it is waited.
@@ -134,7 +134,8 @@ class Listener:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
         exchange = _AsgiExchange(request, connection)
-        connection.busy = True
+        connection.busy, connection.body = True, request.content
+        connection.handled += 1
         try:
             await self._application(exchange.scope(), exchange.receive, exchange.send)
             return exchange.response()
@@ -169,13 +170,19 @@ class _Protocols(web.Server):
 class _Connection(web.RequestHandler):
     """One caller's connection."""
 
-    __slots__ = ("acknowledged", "busy", "link", "moved_at", "owner", "refused", "sent", "since")
+    __slots__ = (
+        "acknowledged", "body", "busy", "handled", "head_bytes", "link", "moved_at", "owner",
+        "refused", "sent", "since",
+    )  # fmt: skip
 
     def __init__(self, owner: _Protocols, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(owner, loop=loop, **owner.make)
         self.owner = owner
         self.link: asyncio.Transport | None = None
         self.busy = False
+        self.body: StreamReader | None = None  # of the request before
+        self.handled = 0  # how many requests the application has been given
+        self.head_bytes = 0
         self.refused = False
         self.since: float | None = loop.time()  # when the head that is awaited began; None: not yet
         self.sent = self.acknowledged = 0
@@ -200,12 +207,30 @@ class _Connection(web.RequestHandler):
             return
         if self.since is None and not self.busy and data:
             self.since = asyncio.get_running_loop().time()
+        in_head = self._in_head()
         while end := _end_of_offer(data):
             # aiohttp's parser would drop what came in one piece with an upgrade that it ignores.
             super().data_received(data[:end])
             data = data[end:]
-        if data:
-            super().data_received(data)
+        super().data_received(data)  # also b"": so aiohttp asks itself for what it holds back
+        if in_head:
+            self._count_head(len(data))
+
+    def _in_head(self) -> bool:
+        """Return whether what comes next is of a head: every request before has come whole."""
+        if self.busy or self._request_count != self.handled:
+            return False
+        return self.body is None or self.body.is_eof()
+
+    def _count_head(self, size_bytes: int) -> None:
+        """Refuse a head that is too long as a whole: aiohttp bounds each of its 128 headers."""
+        if self._request_count != self.handled:  # it has come whole
+            self.head_bytes = 0
+            return
+        self.head_bytes += size_bytes
+        if self.head_bytes > self.owner.bounds.head_bytes and self.link is not None:
+            self.link.write(_TOO_LONG)
+            self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.owner.open.discard(self)
@@ -276,8 +301,12 @@ def _error(code: str, message: str) -> bytes:
 
 
 _NOT_HTTP = _error("not_http", "The request is not HTTP/1.1 as RFC 9112 has it.")
-_HEAD_TOO_LONG = _error("head_too_long", "The request line or a header is too long.")
+_HEAD_TOO_LONG = _error("head_too_long", "The request line and the headers are too long.")
 _FAILED = _error("internal", "The server failed; its log says where.")
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+    b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(_HEAD_TOO_LONG)
+) + _HEAD_TOO_LONG
 _NO_ROOM = _error("too_many_connections", "Too many connections are open: close some, or wait.")
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import select
+from contextlib import ExitStack
 
 from tests.proxy.sick import GOOD, answer
 from tests.proxy.sidecars import HELLO, call, connect, eventually, raw_request, sidecar
@@ -70,3 +72,25 @@ def test_the_bytes_of_waiting_bodies_are_bounded_and_given_back() -> None:
             provider.go(100)
             assert first.recv(65536).startswith(b"HTTP/1.1 200 ")
             eventually(lambda: call(proxy.port, body=large).status == 200)
+
+
+def test_bodies_that_do_not_end_keep_out_nobody_whose_body_comes_at_once() -> None:
+    with Scripted([answer(200, GOOD)]) as provider:
+        provider.go(100)
+        url = f"http://127.0.0.1:{provider.port}/v1"
+        config = (
+            "[server]\nport = 0\nmax_held_bytes = 400_000\n[admin]\nport = 0\n[[upstreams]]\n"
+            f'base_url = "{url}"\nauth = "none"\n'
+        )
+        large = raw_request({**HELLO, "user": "x" * 390_000})
+        with sidecar(config) as proxy, ExitStack() as stack:
+            claims = [stack.enter_context(connect(proxy.port)) for _ in range(8)]
+            for sock in claims:
+                sock.sendall(large[:1000])  # nobody is believed what it says that it will send
+            assert call(proxy.port, body={**HELLO, "user": "x" * 50_000}).status == 200
+            for sock in claims:
+                sock.sendall(large[1000:100_000])
+            refused = [sock for sock in claims if select.select([sock], [], [], 1.0)[0]]
+            assert len(refused) >= 6
+            assert refused[0].recv(65536).startswith(b"HTTP/1.1 503 ")
+            assert call(proxy.port, body={**HELLO, "user": "x" * 50_000}).status == 200

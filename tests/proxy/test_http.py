@@ -1,5 +1,6 @@
 """What is decided about HTTP before the application: framing, limits, patience, signals."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.listener import connection_limit
+from penstock.listener import Bounds, Listener, Receive, Scope, Send, bind, connection_limit
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     CHAT,
@@ -26,6 +27,7 @@ from tests.proxy.sidecars import (
 )
 from tests.proxy.test_relay import DONE, SSE, scripted
 
+SIZES = range(500_000, 700_000, 20_000)
 UPGRADES = [
     {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"},
     {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-key": "x" * 22 + "=="},
@@ -130,6 +132,50 @@ def test_heads_that_cannot_be_taken_are_answered_without_quoting_them(
         assert answer.split(b" ")[1] == status
         assert b"yyyy" not in answer
         assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+
+
+def test_a_head_is_bounded_as_a_whole(mock: MockServer) -> None:
+    """128 headers of 64 kB each would be 8 MB a connection."""
+    header = b"x: " + b"y" * 1900 + b"\r\n"
+    with sidecar(_server(mock, "max_head_bytes = 2048")) as proxy:
+        with connect(proxy.port) as used:  # also on a connection that has answered
+            used.sendall(raw_request({**HELLO, "user": "z" * 9000}))
+            answer_of(used)
+            used.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + header * 2)
+            assert used.recv(65536).startswith(b"HTTP/1.1 431 ")
+            assert used.recv(65536) == b""
+        large = call(proxy.port, body={**HELLO, "user": "z" * 3_000_000})
+        assert large.status == 200  # a body is no head, whatever it is cut into
+
+
+def test_a_body_whose_end_came_while_reading_was_held_back_is_read() -> None:
+    """The parser keeps what it may not pass on, and gives it once it is asked again."""
+    sizes: list[int] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.1)  # all has come by now
+        size, more = 0, True
+        while more:
+            message = await receive()
+            size, more = size + len(message["body"]), message["more_body"]
+        sizes.append(size)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def story() -> None:
+        sock = bind("127.0.0.1", 0)
+        listener = Listener(application, sock, Bounds())
+        await listener.start()
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        for size in SIZES:
+            head = f"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n\r\n"
+            writer.write(head.encode() + b"x" * size)
+            await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 20.0)
+        writer.close()
+        await listener.stop(0.1)
+
+    asyncio.run(story())
+    assert sizes == list(SIZES)
 
 
 @pytest.mark.parametrize("begun", [b"", b"POST /v1/chat/completions HTT"])

@@ -43,7 +43,7 @@ def references_of(body: Mapping[str, Any]) -> list[str]:
         elif isinstance(item, dict):
             for name, value in item.items():
                 if isinstance(name, str) and _FIELD.match(name):
-                    found.extend(_ids(value))
+                    found.extend(islice(_ids(value), MOST_IDS))
                 if isinstance(value, dict | list):
                     stack.append(value)
             if item.get("type") == "item_reference":

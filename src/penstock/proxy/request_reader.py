@@ -151,7 +151,9 @@ class RequestReader:
             Declined: with the status that fits.
 
         """
-        return (await self._body(dict(reversed(headers)), receive, held)).plain
+        body = await self._body(dict(reversed(headers)), receive, held)
+        _require_few_values(body.plain)
+        return body.plain
 
     async def prepare(
         self,
@@ -264,8 +266,6 @@ class RequestReader:
         # The server has checked its form: digits only.
         if stated is not None and int(stated) > self._max_body_bytes:
             raise self._too_large()
-        if stated is not None:
-            held.take(int(stated))
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an ASGI application runs in a task: which server is this?")
@@ -301,10 +301,11 @@ class RequestReader:
             size += len(piece)
             if size > self._max_body_bytes:
                 raise self._too_large()
-            held.take(max(0, size - held.size_bytes))
             pieces.append(piece)
             if not message["more_body"]:
+                held.has_come()
                 return b"".join(pieces)
+            held.take_coming(len(piece))
             message = await receive()
 
     def _too_large(self) -> Declined:
@@ -331,6 +332,12 @@ def _repeatable(head: Head) -> bool:
     return bool(head.get(b"idempotency-key"))
 
 
+def _require_few_values(body: bytes) -> None:
+    if jsonio.has_too_many_values(body):
+        text = f"The request's body has more than {jsonio.MOST_VALUES} values: is it one call?"
+        raise Declined(413, "body_too_large", text)
+
+
 def _parsed(head: Head, body: bytes) -> dict[str, Any]:
     kind = head.get(b"content-type")
     if kind is not None and kind != _JSON and is_form(text := kind.decode("latin-1")):
@@ -338,6 +345,7 @@ def _parsed(head: Head, body: bytes) -> dict[str, Any]:
             return form_of(text, body)
         except FormError as error:
             raise Declined(400, "invalid_form", f"{error}.") from None
+    _require_few_values(body)
     try:
         parsed = jsonio.loads(body)
     except ValueError:

@@ -13,6 +13,11 @@ PLAIN_MAX_BYTES = 16 << 20
 """Beyond this nothing more is read of what a provider or a program has packed."""
 
 _STEP_BYTES = 1 << 18
+_TAKEN_BYTES = 1 << 14
+"""Given to a decoder at once: each member or frame that ends copies what is behind it."""
+MEMBERS_MOST = 10_000
+"""Members or frames of one body. Those that hold nothing take 9 bytes each, and a body of 32 MB is
+3.7 million of them; a writer that packs each event of a stream by itself has some thousand."""
 _CODINGS_MOST = 3
 """A body may be packed several times; a fourth is nobody's wish."""
 _ZSTD_WINDOW_LOG = 23
@@ -36,6 +41,9 @@ class EncodingError(ValueError):
 
 
 class _Decoder(Protocol):
+    members: int
+    """How many have begun after the first."""
+
     def step(self, data: bytes) -> bytes:
         """Take `data` and return at most `_STEP_BYTES` plain bytes."""
         ...
@@ -51,21 +59,25 @@ class _Zlib:
 
     def __init__(self, wbits: int) -> None:
         self._wbits = wbits
-        self._begun = False
+        self._begun = self._over = False
         self._unzip = zlib.decompressobj(wbits)
         self._rest = b""
         self.hungry = True
+        self.members = 0
 
     def step(self, data: bytes) -> bytes:
+        if self._over:
+            return b""
         data = self._rest + data if self._rest else data
         further = self._unzip.eof
         if further:
+            self.members += 1
             self._unzip = zlib.decompressobj(self._wbits)
         try:
             piece = self._unzip.decompress(data, _STEP_BYTES)
         except zlib.error:
             if further:  # no member, but what some writers pad a file with
-                self._rest, self.hungry = b"", True
+                self._rest, self.hungry, self._over = b"", True, True
                 return b""
             if self._begun or self._wbits != _ANY_DEFLATE:
                 raise
@@ -91,10 +103,12 @@ class _Zstd:
         self._new: Callable[[], Any] = lambda: _zstd.ZstdDecompressor(options=options)
         self._unpack = self._new()
         self._rest = b""
+        self.members = 0
 
     def step(self, data: bytes) -> bytes:
         data, self._rest = self._rest + data, b""
         if self._unpack.eof:
+            self.members += 1
             self._unpack = self._new()
         piece: bytes = self._unpack.decompress(data, _STEP_BYTES)
         if self._unpack.eof:
@@ -107,6 +121,8 @@ class _Zstd:
 
 
 class _Brotli:
+    members = 0
+
     def __init__(self) -> None:
         self._unpack = _brotli.Decompressor()
         self.hungry = True
@@ -169,6 +185,10 @@ class Inflater:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the plain bytes of a chunk, in pieces of bounded size."""
+        for at in range(0, len(data) or 1, _TAKEN_BYTES):
+            yield from self._unpacked(data[at : at + _TAKEN_BYTES])
+
+    def _unpacked(self, data: bytes) -> Iterator[bytes]:
         while not self.failed:
             try:
                 piece = self._decoder.step(data)
@@ -177,7 +197,7 @@ class Inflater:
                 return
             data = b""
             self._left_bytes -= len(piece)
-            if self._left_bytes < 0:
+            if self._left_bytes < 0 or self._decoder.members > MEMBERS_MOST:
                 self.failed = self.too_large = True
                 return
             yield piece

@@ -6,10 +6,12 @@ from penstock.wire.usage import Ends
 
 MAX_EVENT_BYTES = 1 << 20
 """Of an event larger than this only the ends are kept (the relay passes it on all the same)."""
+_LINE_BYTES = 33
+"""What Python keeps of an empty line: an event of millions of them is large too."""
 
 
 class SseSplitter:
-    """Feeds on chunks, yields each event's data.
+    """Feeds on chunks, yields each event's data; each byte is looked at once, however it comes.
 
     Understands LF, CRLF and CR line ends, comments and data on several lines; the other fields
     are left alone, since both vendors repeat the event's name inside its data.
@@ -23,13 +25,19 @@ class SseSplitter:
 
     """
 
-    __slots__ = ("_data", "_long", "_rest", "_skip_lf", "heard", "lost")
+    __slots__ = (
+        "_data", "_data_bytes", "_long", "_many", "_rest", "_rest_bytes", "_skip_lf", "heard",
+        "lost",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         """Start at the beginning of a stream."""
-        self._rest = b""
-        self._data: list[bytes] = []
-        self._long: Ends | None = None
+        self._rest: list[bytes] = []  # of a line that has not ended
+        self._rest_bytes = 0
+        self._long: Ends | None = None  # in its place, once it is too long
+        self._data: list[bytes] = []  # of an event that has not ended
+        self._data_bytes = 0
+        self._many: Ends | None = None  # in its place, once they are too many
         self._skip_lf = False
         self.heard = False
         self.lost = False
@@ -38,38 +46,65 @@ class SseSplitter:
         """Yield the data of every event that this chunk completes; of a large one its ends."""
         if not chunk:
             return
-        whole, chunk = chunk, chunk[1:] if self._skip_lf and chunk[0] == 10 else chunk
+        whole, text = chunk, chunk[1:] if self._skip_lf and chunk[0] == 10 else chunk
         # A CR at the chunk's end may be half of a CRLF.
         self._skip_lf = whole.endswith(b"\r")
-        text = self._rest + chunk
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = text.split(b"\n")
-        if self._long is not None:  # it goes on up to the first line's end
-            self._long.feed(lines[0] if lines else rest)
-            if not lines:
-                return
+        if lines and self._long is not None:
+            self._long.feed(lines[0])
             if self._long.head.startswith(b"data:"):
                 yield self._long
             self._long = None
             del lines[0]
-        if len(rest) > MAX_EVENT_BYTES:
-            self.lost = True
-            self._long = Ends()
-            self._long.feed(rest)
-            rest = b""
-        self._rest = rest
+        elif lines and self._rest:
+            lines[0] = b"".join((*self._rest, lines[0]))
+            self._rest.clear()
+            self._rest_bytes = 0
         for line in lines:
             if line:
                 self._take(line)
                 continue
             self.heard = True
-            if self._data:
+            if self._many is not None:
+                yield self._many
+                self._many = None
+            elif self._data:
                 yield b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
                 self._data.clear()
+            self._data_bytes = 0
+        if rest:
+            self._keep(rest)
+
+    def _keep(self, rest: bytes) -> None:
+        """Keep a piece of a line that has not ended."""
+        if self._long is not None:
+            self._long.feed(rest)
+            return
+        self._rest.append(rest)
+        self._rest_bytes += len(rest)
+        if self._rest_bytes > MAX_EVENT_BYTES:
+            self._long = self._ends(self._rest)
+            self._rest_bytes = 0
 
     def _take(self, line: bytes) -> None:
         if line.startswith(b"data:"):
-            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            data = line[6:] if line[5:6] == b" " else line[5:]
+            if self._many is not None:
+                self._many.feed(data)
+                return
+            self._data.append(data)
+            self._data_bytes += len(data) + _LINE_BYTES
+            if self._data_bytes > MAX_EVENT_BYTES and len(self._data) > 1:
+                self._many = self._ends(self._data)
         elif line.startswith(b":"):
             self.heard = True
+
+    def _ends(self, pieces: list[bytes]) -> Ends:
+        """Return the ends of what is too large, and drop it."""
+        self.lost = True
+        ends = Ends()
+        ends.feed(b"".join(pieces))
+        pieces.clear()
+        return ends

@@ -37,6 +37,8 @@ UNKNOWN = Usage(source="unknown")
 _PROMPT_NAMES = ("prompt_tokens", "input_tokens")
 _OUTPUT_NAMES = ("completion_tokens", "output_tokens")
 _USAGE_BYTES = 4096
+_USAGES_MOST = 8
+"""Looked at from the end: one says it, and 64 kB of `{"usage":` took 0.6 s."""
 DETAILS_NAMES = ("prompt_tokens_details", "input_tokens_details")
 _CACHE_WRITES = ("cache_creation_input_tokens",)
 _CACHE_READS = ("cache_read_input_tokens",)
@@ -95,7 +97,7 @@ class Ends:
 
 def _objects(text: bytes) -> Iterator[Any]:
     """Yield what stands after each `"usage":` outside of strings, the last one first."""
-    for match in reversed(list(_KEY.finditer(text))):
+    for match in reversed(list(_KEY.finditer(text))[-_USAGES_MOST:]):
         rest = text[match.end() : match.end() + _USAGE_BYTES].decode(errors="replace")
         try:
             yield json.JSONDecoder().raw_decode(rest)[0]

@@ -65,7 +65,7 @@ class Server(Table):
         "process may open fewer files.",
     )
     max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
-        65_536, description="The longest request line, and the longest header."
+        65_536, description="The longest request line with all its headers."
     )
     head_timeout_s: Seconds = Field(
         30.0, description="How long a request's head may take to arrive."
