@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from penstock.core.upstream.rate import Blame, LearntRate
+from penstock.core.upstream.rate import LONGEST_GAP_S, Blame, LearntRate
 
 
 class Bucket:
@@ -140,3 +140,14 @@ def test_a_pace_that_nobody_waits_for_does_not_move() -> None:
     provider.run(300.0, demand_per_s=2.0)
 
     assert provider.pace.per_s == learnt < math.inf
+
+
+def test_nobody_is_held_for_longer_than_the_longest_gap_however_dear() -> None:
+    pace = LearntRate()
+    for now in (0.0, 0.5):  # one has passed in between: a pace is begun
+        sent = pace.sent(1.0, 1.0, now=now)
+        pace.sent(1.0, 1.0, now=now + 0.1)
+        pace.refused(sent, 0.0, lone=False, now=now)
+
+    assert pace.per_s < math.inf
+    assert pace.open_at(1e8, now=1.0) <= 1.0 + LONGEST_GAP_S

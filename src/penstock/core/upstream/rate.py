@@ -20,6 +20,8 @@ STEP_S = 5.0
 STEP_SENDS = 10.0
 FIRST_STEP = 0.01
 LAST_STEP = 0.5
+LONGEST_GAP_S = 30.0
+"""However dear a request and however low the pace: the next one goes after it, and tells more."""
 SLIP_S = 0.02
 """A wake-up may come that late without the pace falling behind."""
 
@@ -121,7 +123,7 @@ class LearntRate:
 
     def open_at(self, cost: float, *, now: float) -> float:
         """Return when to ask again: `now` if one of that cost may go now."""
-        at = self._empty_at + cost / self.per_s
+        at = self._empty_at + min(LONGEST_GAP_S, cost / self.per_s)
         if at - SLIP_S <= now:
             return now
         self._pressed = True
@@ -143,7 +145,7 @@ class LearntRate:
             self._units += max(1.0, cost) - sent.cost
 
     def _move(self, cost: float, now: float) -> None:
-        cost_s = cost / self.per_s
+        cost_s = min(LONGEST_GAP_S, cost / self.per_s)
         if now - self._empty_at > 2.0 * cost_s + SLIP_S:
             self._saturated = False
         self._empty_at = max(self._empty_at + cost_s, now - SLIP_S)
@@ -221,7 +223,9 @@ class LearntRate:
         return Blame.UPSTREAM if calm else Blame.PACE
 
     def _hold(self, sent: Sent, wait_s: float, now: float) -> None:
-        self._empty_at = max(self._empty_at, now + wait_s - sent.cost / self.per_s)
+        self._empty_at = max(
+            self._empty_at, now + wait_s - min(LONGEST_GAP_S, sent.cost / self.per_s)
+        )
 
     def _anchor(self, sent: Sent, wait_s: float, n: int, units: float) -> None:
         self._anchor_at, self._anchor_wait_s, self._anchor_cost = sent.at, wait_s, sent.cost
