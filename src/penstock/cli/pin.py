@@ -10,7 +10,7 @@ _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)\Z")
 
 
-class _Span(click.ParamType[float]):
+class _Duration(click.ParamType[float]):
     name = "time"
 
     def convert(
@@ -27,7 +27,9 @@ class _Span(click.ParamType[float]):
 @click.option("--window", type=float, help="Requests that may be in flight at upstream NAME.")
 @click.option("--pause", is_flag=True, help="Send nothing to upstream NAME; what comes waits.")
 @click.option("--weight", type=float, help="Share of class NAME under contention.")
-@click.option("--for", "for_s", type=_Span(), required=True, help="When it ends: 90s, 30m, 2h, 1d.")
+@click.option(
+    "--for", "for_s", type=_Duration(), required=True, help="When it ends: 90s, 30m, 2h, 1d."
+)
 @admin_options
 def command(
     name: str,
