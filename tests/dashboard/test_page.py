@@ -271,6 +271,10 @@ def test_with_a_token_the_page_asks_for_it_and_may_end_a_pause(browser: Browser)
         page.get_by_role("button", name="End the pause of open").click()
         eventually(lambda: not proxy.snapshot().upstreams["open"].pauses)
         expect(page.get_by_role("button", name="End the pause of open")).to_be_hidden()
+        bearer = {"authorization": f"Bearer {token['TOKEN']}"}
+        pin = {"what": "window", "name": "open", "value": 3, "for_s": 600}
+        assert call(proxy.admin_port, "/admin/pins", body=pin, headers=bearer).status == 200
+        expect(page.get_by_role("row", name="window open 3")).to_be_visible()
         context.close()
 
 

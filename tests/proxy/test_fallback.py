@@ -3,11 +3,15 @@
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from penstock.core.events import Pinned
+from penstock.log.reader import read_log, replayed
 from tests.proxy.sidecars import (
     GOOD_REPLY,
     UNPREDICTED,
@@ -220,6 +224,57 @@ def test_what_takes_too_long_to_be_in_time_goes_to_a_model_that_is() -> None:
 
         assert [came_from(each)[2] for each in (in_time, late)] == [None, "late"]
         assert both.asked == (1, 1)
+
+
+def test_what_has_waited_to_its_last_moment_goes_to_a_model_that_is_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where so many wait that nobody works out its turn."""
+    monkeypatch.setattr("penstock.proxy.fallback.MOST_PLACED", 0)
+    with (
+        providers(
+            GOOD_REPLY, rules=rule("a", "b", ("late",)), window=1, s_per_token=0.1, answers=False
+        ) as both,
+        connect(both.proxy.port) as caller,
+    ):
+        caller.sendall(raw_request({"model": "a", "messages": MESSAGES, "max_tokens": 50}))
+        eventually(lambda: both.asked == (1, 0))
+        reply = both.ask(headers={"x-penstock-deadline-ms": "6000"}, max_tokens=50)
+
+        assert (reply.status, *came_from(reply)) == (200, "b", "a", "late")
+
+
+def test_a_pause_that_an_operator_pins_is_down_also_for_what_waits_already() -> None:
+    with (
+        providers(GOOD_REPLY, rules=rule("a", "b", ("down",)), window=1, answers=False) as both,
+        connect(both.proxy.port) as first,
+        connect(both.proxy.port) as second,
+    ):
+        body = {"model": "a", "messages": MESSAGES}
+        first.sendall(raw_request(body))
+        eventually(lambda: both.asked == (1, 0))
+        second.sendall(raw_request(body))
+        eventually(lambda: both.proxy.snapshot().waiting == 1)
+        assert both.proxy.running is not None
+        driver = both.proxy.running.sidecar.driver
+        driver.tell(Pinned("pause", "main", 0.0, driver.now() + 1000.0))
+
+        assert b"x-penstock-fallback-reason: down" in second.recv(65536)
+        assert both.asked == (1, 1)
+
+
+def test_a_log_of_requests_that_went_on_replays_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    log = f'[log]\ndecisions_path = "{path}"\n'
+    with providers(OVERLOAD, rules=rule("a", "b") + log) as both:
+        with ThreadPoolExecutor(6) as pool:
+            replies = list(pool.map(lambda _: both.ask(), range(12)))
+        assert {came_from(each)[0] for each in replies} == {"b"}
+        eventually(both.proxy.idle)
+
+    moments = list(replayed(read_log(path)))
+    assert sum(len(recorded) for _, recorded, _ in moments) >= 12
+    assert all(recorded == decided for _, recorded, decided in moments)
 
 
 def test_a_deadline_that_the_fallback_would_miss_too_is_no_reason_to_leave() -> None:

@@ -17,7 +17,7 @@ from penstock.core.model import Request
 from penstock.core.outlook import Outlook
 from penstock.proxy.callers import account_of
 from penstock.proxy.config.models import Fallback, FallbackCause
-from penstock.proxy.exchange import MOST_PLACED, Exchange
+from penstock.proxy.exchange import Exchange
 from penstock.proxy.headers import Header, credential
 from penstock.proxy.rename import renamed, with_model
 from penstock.proxy.reply import Send
@@ -28,9 +28,13 @@ from penstock.wire.too_long import is_too_long
 if TYPE_CHECKING:
     from penstock.proxy.sidecar import Sidecar
 
-LOOK_S = 0.1
-"""How often a request that waits is looked at: to be told of a pause or a missed deadline later
-would cost its caller as much, and a look takes 20 us."""
+LOOK_S = 1.0
+"""How often a request that waits is looked at, for a pause: a thousand looks take 20 ms."""
+LAST_S = 0.1
+"""So long before its last moment a request that still waits is as good as late."""
+MOST_PLACED = 100
+"""With more in hand nobody is told its place when it begins to wait (0.2 ms): it waits for its last
+moment."""
 
 _REFUSED: dict[str, FallbackCause] = {
     "refused_quota": "quota",
@@ -120,7 +124,7 @@ class FallingBack:
         self._left: list[tuple[Leg, FallbackCause]] = []
         self._exchange = Exchange(sidecar, prepared, headers, query, self._take)
         self._held: list[dict[str, Any]] = []
-        self._is_last = False
+        self._is_last = self._placed = False
         self._next: tuple[Leg, FallbackCause] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.Handle | None = None
@@ -184,7 +188,7 @@ class FallingBack:
         sidecar, rule = self._sidecar, leg.rule
         self._left.append((self._leg, cause))
         self._seen.add((leg.model, leg.tier))
-        self._is_last = leg is self._first
+        self._is_last, self._placed = leg is self._first, False
         to = "its own model" if rule is None else rule.to_model or rule.to_service_tier or ""
         sidecar.metrics.fallbacks.add("" if rule is None else rule.model, to, cause)
         self._leg = leg
@@ -247,20 +251,26 @@ class FallingBack:
         here = None if request is None else self._sidecar.driver.outlook(request)
         if request is None or here is None or self._task is None:
             return
-        start_in_s, now = 0.0, self._now()
-        if self._sidecar.driver.in_hand <= MOST_PLACED:
-            place = self._sidecar.driver.place(request.id)
-            if place is None:  # sent in this moment
-                return
-            start_in_s = place.start_in_s(0.0, now=now)
-        slack_s = request.deadline - now - here.service_p90_s
-        late = slack_s < max(start_in_s, LOOK_S)  # or it would be by the next look
+        slack_s = request.deadline - self._now() - here.service_p90_s
+        late = slack_s < LAST_S or self._turn_in_s(request) > slack_s
         refused = _REFUSED.get(self._exchange.landed, "")
         self._next = self._first_step([refused, here.cause, "late" if late else ""], here)
         if self._next is not None:
             self._task.cancel()
             return
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        next_s = min(LOOK_S, slack_s - LAST_S) if slack_s > LAST_S else LOOK_S
+        self._timer = asyncio.get_running_loop().call_later(next_s, self._look)
+
+    def _turn_in_s(self, request: Request) -> float:
+        """Return when the request's turn may come, at the least; it is worked out once a leg."""
+        if self._placed:
+            return 0.0
+        self._placed = True
+        driver = self._sidecar.driver
+        rules = _fitting(self._rules, self._leg.model, self._leg.tier)
+        asked = request.deadline < math.inf and any("late" in rule.when for rule in rules)
+        place = driver.place(request.id) if asked and driver.in_hand <= MOST_PLACED else None
+        return 0.0 if place is None else place.start_in_s(0.0, now=self._now())
 
     def _first_step(self, causes: Sequence[str], here: Outlook) -> tuple[Leg, FallbackCause] | None:
         for cause in causes:

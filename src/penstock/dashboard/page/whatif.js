@@ -25,11 +25,11 @@ function PolicyTable({ name, groups }) {
   const rows = groups.flatMap((group) => Object.entries(FIGURES).map(([key, [text, format, change]]) => {
     const figure = group.figures[key];
     return [title(group), text, known(figure.real, format), known(figure.now, format), known(figure.then, format), known(figure.change, change),
-      figure.low === null ? "–" : `${change(figure.low)} to ${change(figure.high)}`, figure.sure ? "" : "may be none"];
+      figure.low === null ? "–" : `${change(figure.low)} to ${change(figure.high)}`, figure.sure ? "yes" : "may be none"];
   }));
   return html`<h3>${name}</h3>
     <${Table} caption=${`${count(groups[0].calls)} calls under ${name}`}
-      head=${["calls", "figure", "really #", "twin #", "what if #", "change #", "95 % interval #", ""]} rows=${rows} />`;
+      head=${["calls", "figure", "really #", "twin #", "what if #", "change #", "95 % interval #", "certain?"]} rows=${rows} />`;
 }
 
 export function WhatIf({ data }) {
