@@ -101,8 +101,10 @@ def fits(flights: AttemptTimes) -> list[Fit]:
     """Return the best fit of each kind, the best first; none where too few replies ended."""
     if int(flights.whole.sum()) < LEAST_REPLIES:
         return []
-    kinds = (_slots, _shared, _thrash, _linear, _batching, _pool)
-    found = [fit for kind in kinds if (fit := kind(flights)) is not None]
+    found = [kind(flights) for kind in (_slots, _shared, _thrash, _linear, _batching)]
+    pool = _pool(flights)
+    if pool is not None and _clearly_less(pool.errors, found[0].errors):
+        found.append(pool)  # else one queue for all tells as much with fewer numbers
     return sorted(found, key=lambda fit: fit.error)
 
 

@@ -66,12 +66,10 @@ def twin_of(history: History) -> Twin:
     # Of those within the bounds the one that tells single replies best: they are many more figures.
     passing = [each for each in tried if each[2].passed]
     best = passing[0] if passing else min(tried, key=lambda each: each[0])
-    others = [
-        (_tables(whole, kind), _luck(whole, kind))
-        for distance, kind, _ in tried
-        if kind != best[1] and distance <= max(1.0, best[0])
-    ]
-    others += _roomy(whole, best[1])
+    kept = [kind for far, kind, _ in tried if kind != best[1] and far <= max(1.0, best[0])]
+    others = [(_tables(whole, kind), _luck(whole, kind)) for kind in kept]
+    for kind in (best[1], *kept):
+        others += _roomy(whole, kind)
     return Twin(_tables(whole, best[1]), best[2], _luck(whole, best[1]), tuple(others))
 
 
