@@ -55,11 +55,15 @@ def asked(log: Path, policies: dict[str, Any], most_bytes: int = 1 << 30) -> Any
 
 
 def test_direct_calls_are_always_asked_and_a_policy_that_cannot_be_is_told(log: Path) -> None:
-    answer = asked(log, {"odd": {"classes": [{"name": "urgent", "weight": 2.0}]}})
+    narrow = {"scheduler": {"capacity": {"kind": "fixed", "window": 2}}}
+    odd = {"classes": [{"name": "urgent", "weight": 2.0}]}
+
+    answer = asked(log, {"narrow": narrow, "odd": odd})
 
     assert answer["trusted"] is True
     assert answer["calls"] == 500
-    assert answer["policies"]["direct"][0]["figures"]["met"]["high"] < 0
+    assert answer["policies"]["narrow"][0]["figures"]["met"]["high"] < 0
+    assert answer["policies"]["direct"][0]["figures"]["met"]["low"] < 0
     assert "there is no 'urgent'" in answer["policies"]["odd"]
 
 

@@ -53,12 +53,9 @@ def test_a_fit_finds_the_provider_and_simulate_takes_it(log: Path, tmp_path: Pat
     assert run("simulate", out).exit_code == 0
 
 
-def test_whatif_knows_that_direct_calls_would_miss_deadlines(log: Path, tmp_path: Path) -> None:
-    policy = tmp_path / "direct.toml"
-    policy.write_text(
-        '[scheduler]\nallocation = "fifo"\nordering = "fifo"\noverload = "always_admit"\n'
-        'capacity = "unlimited"\n'
-    )
+def test_whatif_knows_that_a_small_window_would_miss_deadlines(log: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "narrow.toml"
+    policy.write_text('[scheduler]\ncapacity = { kind = "fixed", window = 2 }\n')
     figures = tmp_path / "figures.json"
 
     result = run("whatif", log, "--policy", policy, "--price-out", "10", "--json", figures)

@@ -19,6 +19,7 @@ _KINDS_TRIED = 3
 """Of several kinds that tell the ends of replies as well, so many are run on held-back time."""
 
 
+_PLAINEST = ("slots", "shared", "linear", "thrash", "batching", "pool")
 _PLACES_KEYS = ("slots", "capacity", "max_seqs")
 _ROOM = 4
 
@@ -63,7 +64,7 @@ def twin_of(history: History) -> Twin:
         tried.append((found.distance, kind, found))
     if not tried:
         raise TooLittle("no kind of provider served this traffic to its end")
-    # Of those within the bounds the one that tells single replies best: they are many more figures.
+    # All of them tell single replies alike: of those within the bounds the plainest.
     passing = [each for each in tried if each[2].passed]
     best = passing[0] if passing else min(tried, key=lambda each: each[0])
     kept = [kind for far, kind, _ in tried if kind != best[1] and far <= max(1.0, best[0])]
@@ -139,9 +140,14 @@ def _door(
 
 
 def _kinds(found: dict[str, list[Fit]]) -> list[str]:
-    """Return the kinds that tell the ends of replies at the busiest upstream as well as any."""
+    """Return the kinds that tell the ends of replies at the busiest upstream as well as any.
+
+    The plainest first: what a kind with more numbers makes of a load that was never seen may be
+    far from anything, where a plainer one tells as much of what was.
+    """
     most = max(found.values(), key=lambda fits: len(fits[0].errors) if fits else 0)
-    return [fit.kind for fit in most if fit.as_good_as(most[0])][:_KINDS_TRIED]
+    as_good = [fit.kind for fit in most if fit.as_good_as(most[0])]
+    return sorted(as_good, key=_PLAINEST.index)[:_KINDS_TRIED]
 
 
 def _tables(found: dict[str, list[Fit]], kind: str) -> dict[str, dict[str, Any]]:
