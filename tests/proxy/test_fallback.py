@@ -1,5 +1,6 @@
 """A request goes on to another model when its own cannot serve it, and never once it has begun."""
 
+import gzip
 import json
 import socket
 from collections.abc import Iterator
@@ -324,6 +325,63 @@ def test_with_both_down_there_is_one_answer_and_the_request_ends() -> None:
 
         assert reply.status in (500, 502, 504)
         eventually(both.proxy.idle)
+
+
+def test_from_a_fallback_in_trouble_it_goes_back_to_where_it_began() -> None:
+    soon = answer("503 Service Unavailable", error("overloaded"), "retry-after: 0.3\r\n")
+    with providers(soon, OVERLOAD, rules=rule("a", "b")) as both:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(both.ask)
+            eventually(lambda: both.asked[1] == 1)
+            both.main.pieces[:] = [GOOD_REPLY]
+            reply = asked.result()
+
+        assert (reply.status, *came_from(reply)) == (200, "a", "a, b", "overload, overload")
+
+
+def test_a_packed_body_goes_on_unpacked() -> None:
+    body = gzip.compress(json.dumps({"model": "a", "messages": MESSAGES}).encode())
+    with providers(QUOTA) as both:
+        reply = call(both.proxy.port, body=body, headers={"content-encoding": "gzip"})
+
+        assert reply.status == 200
+        head, _, sent = both.spare.requests[0].partition(b"\r\n\r\n")
+        assert b"content-encoding" not in head.lower()
+        assert json.loads(sent) == {"model": "b", "messages": MESSAGES}
+
+
+def test_a_caller_that_leaves_on_any_leg_gives_its_place_back() -> None:
+    with providers(QUOTA, rules=rule("a", "b"), window=1) as both:
+        while both.spare.left():
+            both.spare._wait()
+        body = raw_request({"model": "a", "messages": MESSAGES})
+        with connect(both.proxy.port) as first, connect(both.proxy.port) as second:
+            first.sendall(body)
+            eventually(lambda: both.asked == (1, 1))
+            second.sendall(body)
+            eventually(lambda: both.proxy.snapshot().waiting == 1)
+        eventually(both.proxy.idle)
+
+
+def test_what_the_provider_may_still_work_on_goes_on_only_if_the_caller_says_so() -> None:
+    more = "first_byte_timeout_s = 0.2\n"
+    with scripted([GOOD_REPLY]) as main, scripted([GOOD_REPLY]) as spare:
+        spare.go(9)
+        toml = config(main.port, spare.port, rule("a", "b", ("down",)))
+        with sidecar(toml.replace('models = ["a"]\n', f'models = ["a"]\n{more}')) as proxy:
+            body = {"model": "a", "messages": MESSAGES}
+            assert call(proxy.port, body=body).status == 504
+            assert len(spare.requests) == 0
+            again = call(proxy.port, body=body, headers={"x-penstock-safe-to-repeat": "true"})
+            assert came_from(again) == ("b", "a", "down")
+
+
+def test_who_wants_to_see_the_wait_sees_the_step_too() -> None:
+    stream = EVENTS + b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: [DONE]\n\n'
+    with providers(QUOTA, stream, close=True) as both:
+        reply = both.ask(stream=True, headers={"x-penstock-progress": "sse"})
+
+        assert (reply.status, *came_from(reply)) == (200, "b", "a", "quota")
 
 
 def test_a_chain_is_told_in_order() -> None:

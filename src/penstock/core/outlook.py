@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from penstock.core.events import RefusalCause
 from penstock.core.model import Request
 from penstock.core.tickets import Tickets
-from penstock.core.upstream.breaker import CircuitBreaker
 from penstock.core.upstream.ledger import Upstream
 
-DOWN = "down"
-_CAUSES = {
+Cause = Literal["quota", "rate", "overload", "down"]
+DOWN: Cause = "down"
+_CAUSES: dict[str, Cause] = {
     RefusalCause.QUOTA: "quota",
     RefusalCause.RATE: "rate",
     RefusalCause.OVERLOAD: "overload",
@@ -24,14 +25,14 @@ class Outlook:
     """What is to be expected of the upstreams that serve a request's model.
 
     Attributes:
-        cause: why nothing goes there now: "quota", "rate", "overload" or "down"; empty if
+        cause: why nothing goes there now: "quota", "rate", "overload" or "down"; None if
             something does.
         start_in_s: seconds until what waits there, the pause included, would have been sent.
         service_p90_s: predicted service time at the 90th percentile, where it is shortest.
 
     """
 
-    cause: str
+    cause: Cause | None
     start_in_s: float
     service_p90_s: float
 
@@ -61,15 +62,8 @@ def outlook_of(tickets: Tickets, request: Request, now: float) -> Outlook | None
     )
     open_at, by_hand, first = min(opening, key=lambda each: each[0])
     pause_s = open_at - now
-    cause = "" if pause_s <= 0.0 else DOWN if by_hand else _cause_of(first)
+    cause = None if pause_s <= 0.0 else DOWN if by_hand else _CAUSES.get(first.cause, DOWN)
     return Outlook(cause, pause_s + _queue_s(tickets, serving, service_s), service_s)
-
-
-def _cause_of(breaker: CircuitBreaker) -> str:
-    return _CAUSES.get(RefusalCause(breaker.cause), DOWN) if breaker.cause in _REFUSALS else DOWN
-
-
-_REFUSALS = frozenset(RefusalCause)
 
 
 def _queue_s(tickets: Tickets, serving: Sequence[Upstream], service_s: float) -> float:

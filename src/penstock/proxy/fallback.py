@@ -42,10 +42,11 @@ _REFUSED: dict[str, FallbackCause] = {
     "refused_overload": "overload",
     "refused_slow_first_token": "overload",
     "dial_failed": "down",
+    "silent": "down",
 }
 """Ends of an attempt after which the request need not wait for a second one."""
 _BROKEN: dict[str, FallbackCause] = dict.fromkeys(
-    ("silent", "server_error", "broken", "not_good", "denied"), "down"
+    ("server_error", "broken", "not_good", "denied"), "down"
 )
 _REASONS: dict[str, FallbackCause] = {
     "quota": "quota",
@@ -237,8 +238,8 @@ class FallingBack:
         here = self._outlook(self._first)
         if here is None:
             return None
-        causes = [here.cause, "late" if here.service_p90_s > self._left_s() else ""]
-        return self._first_step(causes, here)
+        late = here.service_p90_s > self._left_s()
+        return self._first_step([here.cause], here, late=late)
 
     def _look_soon(self) -> None:
         if self._timer is not None:
@@ -253,8 +254,8 @@ class FallingBack:
             return
         slack_s = request.deadline - self._now() - here.service_p90_s
         late = slack_s < LAST_S or self._turn_in_s(request) > slack_s
-        refused = _REFUSED.get(self._exchange.landed, "")
-        self._next = self._first_step([refused, here.cause, "late" if late else ""], here)
+        refused = _REFUSED.get(self._exchange.landed)
+        self._next = self._first_step([refused, here.cause], here, late=late)
         if self._next is not None:
             self._task.cancel()
             return
@@ -272,9 +273,14 @@ class FallingBack:
         place = driver.place(request.id) if asked and driver.in_hand <= MOST_PLACED else None
         return 0.0 if place is None else place.start_in_s(0.0, now=self._now())
 
-    def _first_step(self, causes: Sequence[str], here: Outlook) -> tuple[Leg, FallbackCause] | None:
-        for cause in causes:
-            if cause and (step := self._step(cause, here)) is not None:  # type: ignore[arg-type]
+    def _first_step(
+        self, causes: Sequence[FallbackCause | None], here: Outlook, *, late: bool
+    ) -> tuple[Leg, FallbackCause] | None:
+        found: list[FallbackCause | None] = [*causes]
+        if late:
+            found.append("late")
+        for cause in found:
+            if cause is not None and (step := self._step(cause, here)) is not None:
                 return step
         return None
 
