@@ -45,11 +45,17 @@ def test_it_prints_its_address_and_answers_there(tmp_path: Path) -> None:
     assert answer.json()["usage"]["completion_tokens"] == 4
 
 
+def test_a_parameter_without_a_value_is_a_usage_error() -> None:
+    result = CliRunner().invoke(group, ["mock", "--set", "slots"])
+
+    assert result.exit_code == 2
+    assert "--set: 'slots' must be NAME=VALUE" in result.output
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--set", "slots=0"], "provider.slots = 0: must be a whole number >= 1"),
-        (["--set", "slots"], "--set slots: must be NAME=VALUE"),
         (["--model", "magic"], "provider.model = 'magic': must be one of"),
         (["--set", "tokens_per_s=fast"], "provider.tokens_per_s = 'fast': must be a finite"),
         (["--host", "256.0.0.1"], "cannot listen on 256.0.0.1"),

@@ -194,6 +194,7 @@ def test_an_unknown_model_is_a_404_of_the_vendor(mock: MockServer) -> None:
     assert known.status == 200
     assert unknown.status == 404
     assert unknown.json()["error"]["code"] == "model_not_found"
+    assert "No upstream here of dialect openai serves" in unknown.json()["error"]["message"]
     assert claude.status == 404
     assert claude.json()["error"]["type"] == "not_found_error"
 

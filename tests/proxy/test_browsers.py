@@ -157,5 +157,33 @@ def test_a_pause_is_shown_with_cause_and_end_and_lifted_by_command(
         assert "there is no such upstream: there are open" in wrong.output
         monkeypatch.setenv("PENSTOCK_ADMIN_TOKEN", "wrong")
         denied = CliRunner().invoke(group, ["lift", "open", "--admin", admin])
-        assert "answered 401" in denied.output
+        assert "read from PENSTOCK_ADMIN_TOKEN, and that holds another one" in denied.output
         assert denied.exit_code == 1
+        monkeypatch.delenv("PENSTOCK_ADMIN_TOKEN")
+        unset = CliRunner().invoke(group, ["top", "--once", "--admin", admin])
+        assert "and that is not set" in unset.output
+
+
+def test_a_sidecar_without_a_token_says_how_to_change_it(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url)) as proxy:
+        admin = f"http://127.0.0.1:{proxy.admin_port}"
+        told = CliRunner().invoke(group, ["reload", "--admin", admin]).output
+    assert "until admin.token_env (or token_file) names a token" in told
+    assert "SIGHUP" in told
+
+
+@pytest.mark.parametrize(
+    "words", [["reload"], ["explain", "3f2a1c-1"], ["explain", "--window"], ["top", "--once"]]
+)
+def test_another_server_is_not_taken_for_a_sidecar(mock: MockServer, words: list[str]) -> None:
+    told = CliRunner().invoke(group, [*words, "--admin", mock.url.removesuffix("/v1")])
+    assert told.exit_code == 1
+    assert "answered 404" in told.output
+    assert "is that a sidecar's admin listener?" in told.output
+
+
+@pytest.mark.parametrize("words", [["health"], ["top"], ["reload"], ["explain", "--window"]])
+def test_an_admin_address_that_is_none_is_a_usage_error(words: list[str]) -> None:
+    told = CliRunner().invoke(group, [*words, "--admin", "localhost:8788"])
+    assert told.exit_code == 2
+    assert "must be an http:// or https:// address" in told.output

@@ -53,6 +53,12 @@ def test_a_request_that_waited_for_room(mock: MockServer) -> None:
     assert "Completed, in time: 7 output tokens (reported by the provider)" in told
 
 
+def test_an_upstream_whose_window_never_moved_is_asked_about_by_name(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url)) as proxy:
+        told = _told("--window", "--upstream", "opne", "--admin", _admin(proxy))
+    assert told == "No window moved of opne: is there an upstream of that name?\n"
+
+
 def test_a_refused_request_and_one_that_left(mock: MockServer, tmp_path: Path) -> None:
     log = tmp_path / "decisions.jsonl"
     more = f'[log]\ndecisions_path = "{log}"\n' + UNPREDICTED

@@ -82,8 +82,8 @@ def test_a_new_window_is_taken_with_calls_under_way_and_the_difference_is_told(
         status, answer = filed.reload()
         assert status == 200
         assert answer["generation"] == 2
-        assert len(answer["changed"]) == 1
-        assert answer["changed"][0].startswith("scheduler.capacity")
+        capacity = "scheduler.capacity: fixed, window = 1 -> fixed, window = 2"
+        assert answer["changed"] == [capacity]
         eventually(lambda: filed.thread.snapshot().in_flight == 2)
         for caller in (first, second):
             got = b""

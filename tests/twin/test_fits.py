@@ -221,6 +221,8 @@ def test_a_log_begins_anew_with_other_settings() -> None:
     assert later.calls[0].request.arrived_at < 5.0
     assert later.started_unix_s == pytest.approx(1000.0 + at)
     assert later.past(50.0) == []
+    with pytest.raises(TooLittle, match="since its settings last changed"):
+        history_of([*lines, changed])
 
 
 def test_a_log_without_requests_says_so() -> None:

@@ -93,7 +93,7 @@ def test_an_empty_policy_is_refused(log: Path, tmp_path: Path) -> None:
     result = run("whatif", log, "--policy", policy)
 
     assert result.exit_code == 1
-    assert "changes nothing" in result.output
+    assert "\n  changes nothing: it must have" in result.output
 
 
 def test_too_short_a_log_is_not_to_be_trusted(tmp_path: Path) -> None:

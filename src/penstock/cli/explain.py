@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.operator import admin_options, ask, message_of
+from penstock.cli.operator import admin_options, ask, unexpected
 from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def command(
         raise click.UsageError("give either the ID of a request, or --window")
     if request_id is None:
         records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, "window")
-        _print(explain_window(records, upstream, columns=_columns()) or ["No window moved."])
+        whose = f" of {upstream}: is there an upstream of that name?" if upstream else "."
+        _print(explain_window(records, upstream, columns=_columns()) or [f"No window moved{whose}"])
         return
     query = f"id={urllib.parse.quote(request_id)}"
     records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, query)
@@ -86,11 +87,12 @@ def _from_log(path: Path) -> Iterator["LogRecord"]:
 
 
 def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["LogRecord"]:
+    from penstock.log.explain import NOTHING_KEPT
     from penstock.log.reader import parse_log
 
     status, lines = ask(admin, token_env, f"/decisions?{query}")
-    if status == 404:
+    if status == 404 and lines.decode(errors="replace").strip() == NOTHING_KEPT:
         return
     if status != 200:
-        raise click.ClickException(f"{admin} answered {status}: {message_of(lines)}")
+        raise unexpected(admin, status, lines)
     yield from parse_log(lines)  # the answer is in the log's own format

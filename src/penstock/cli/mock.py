@@ -32,7 +32,9 @@ def _provider_table(config: Path | None, model: str | None, pairs: tuple[str, ..
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ConfigError(f"--set {pair}: must be NAME=VALUE, such as slots=4")
+            raise click.BadParameter(
+                f"{pair!r} must be NAME=VALUE, such as slots=4", param_hint="--set"
+            )
         table[name.strip()] = _value(text.strip())
     return table
 

@@ -37,12 +37,15 @@ def ask(
     """Return the status and the body of the answer; redirects are not followed.
 
     Raises:
-        click.ClickException: nobody answers there, or only with another token.
+        click.BadParameter: that is no address.
+        click.ClickException: nobody answers there, or only with a token, or with another one.
 
     """
     url = urllib.parse.urlsplit(admin)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise click.ClickException(f"--admin {admin}: must be an http:// or https:// address")
+        raise click.BadParameter(
+            f"{admin!r} must be an http:// or https:// address", param_hint="--admin"
+        )
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     headers = {"content-type": "application/json"}
     token = os.environ.get(token_env, "").strip()
@@ -62,11 +65,23 @@ def ask(
             f"no sidecar's admin listener at {admin} ({type(error).__name__}): "
             "is it running, and on that port?"
         ) from None
-    if status in (401, 403):
+    if status == 401:
+        held = "holds another one" if token else "is not set"
         raise click.ClickException(
-            f"{admin} answered {status}: {message_of(content)} (the token is read from {token_env})"
+            f"{admin} asks for the admin token, which is read from {token_env}, and that {held}: "
+            "which token does admin.token_env or admin.token_file of its configuration name?"
         )
+    if status == 403:
+        raise unexpected(admin, status, content)
     return status, content
+
+
+def unexpected(admin: str, status: int, content: bytes) -> click.ClickException:
+    """Return what to raise for an answer that the command can do nothing with."""
+    return click.ClickException(
+        f"{admin} answered {status}: {message_of(content)}"
+        + (" (is that a sidecar's admin listener?)" if status == 404 else "")
+    )
 
 
 def message_of(content: bytes) -> str:

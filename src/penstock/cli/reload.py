@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from penstock.cli.operator import admin_options, ask, message_of
+from penstock.cli.operator import admin_options, ask, unexpected
 from penstock.cli.printable import printable
 
 
@@ -21,7 +21,7 @@ def command(admin: str, token_env: str) -> None:
     """
     status, content = ask(admin, token_env, "/admin/reload", method="POST")
     if status not in (200, 409):
-        raise click.ClickException(message_of(content))
+        raise unexpected(admin, status, content)
     answer = json.loads(content)
     for sentence in answer["changed"]:
         click.echo(f"  {printable(sentence)}")

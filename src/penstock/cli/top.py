@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.operator import admin_options, ask, message_of
+from penstock.cli.operator import admin_options, ask, unexpected
 from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def command(admin: str, token_env: str, every: float, once: bool) -> None:
 def _fetched(admin: str, token_env: str) -> dict[str, Any]:
     status, body = ask(admin, token_env, _PATH)
     if status != 200:
-        raise click.ClickException(f"{admin} answered {status}: {message_of(body)}")
+        raise unexpected(admin, status, body)
     data: dict[str, Any] = json.loads(body)
     return data
 

@@ -54,6 +54,8 @@ MOVES = {
     "reply": "the policy's rule for every reply",
 }
 """What moves a window, by the word in `WindowMoved.because`."""
+NOTHING_KEPT = "nothing is kept about this id"
+"""What the sidecar answers where it remembers no such request."""
 REASONS = {
     "shed": "the cost ladder refuses this rung at such a severity",
     "queue_full": "the queue is full",

@@ -18,6 +18,7 @@ from penstock.core.events import PauseLifted, Pinned
 from penstock.dashboard.app import ROOT
 from penstock.errors import ProtocolError
 from penstock.listener import Receive, Scope, Send
+from penstock.log.explain import NOTHING_KEPT
 from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
 from penstock.schema.types import Label, Seconds, Table
@@ -30,7 +31,10 @@ _JSON = "application/json"
 _LINES = "application/x-ndjson"
 OPEN = frozenset(("/healthz", "/readyz"))
 """Pages that load balancers read; they say nothing of the traffic."""
-_NO_TOKEN = "without admin.token_env (or token_file) nothing can be changed here\n"
+_NO_TOKEN = (
+    "nothing can be changed here until admin.token_env (or token_file) names a token; the file is "
+    "also read again by a SIGHUP, or by a restart\n"
+)
 
 Page = Callable[[Request], Awaitable[Response]]
 
@@ -148,7 +152,7 @@ class AdminApp:
         if id_ := asked.get("id"):
             lines = recent.of(id_)
             if lines is None:
-                raise HTTPException(404, "nothing is kept about this id")
+                raise HTTPException(404, NOTHING_KEPT)
             return Response(lines, media_type=_LINES)
         if "window" in asked:
             return Response(recent.window_moves(), media_type=_LINES)

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from penstock.calls.hints import Hints
 from penstock.proxy.config.load import Loaded
 from penstock.proxy.config.models import Caller, Key
-from penstock.proxy.declined import Declined
+from penstock.proxy.declined import Declined, no_key
 from penstock.proxy.headers import Header, credential
 
 
@@ -96,11 +96,7 @@ class Callers:
             return self._anonymous
         presented = credential(headers)
         if presented is None:
-            raise Declined(
-                401,
-                "missing_api_key",
-                "No API key was sent: put it into the Authorization or x-api-key header.",
-            )
+            raise no_key()
         found: Rights | None = None
         for key, rights in self._keys:
             # Every key is compared, in constant time: timing tells nothing about any of them.

@@ -25,6 +25,12 @@ class Declined(PenstockError):
         self.headers = headers or {}
 
 
+def no_key() -> Declined:
+    """Return the answer to a caller who has sent no key where one is needed."""
+    what = "No API key was sent: put it into the Authorization or x-api-key header."
+    return Declined(401, "missing_api_key", what)
+
+
 def check_method(method: str, path: str, taken: tuple[str, ...]) -> None:
     """Let a method pass that a path takes.
 

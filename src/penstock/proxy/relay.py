@@ -16,7 +16,7 @@ from penstock.calls.references import ids_in_reply, references_of
 from penstock.calls.relayed import NEVER, under
 from penstock.listener import Receive, Scope
 from penstock.proxy.body_room import Held
-from penstock.proxy.declined import Declined, check_method
+from penstock.proxy.declined import Declined, check_method, no_key
 from penstock.proxy.headers import Header, credential, downward, one, upward
 from penstock.proxy.reply import Send
 from penstock.proxy.routes import Route
@@ -155,7 +155,7 @@ class UnscheduledRelay:
         has_key = credential(self._headers) is not None
         links = [link for link in links if has_key or not link.wants_caller_key]
         if not links:
-            raise Declined(401, "missing_api_key", "No API key was sent.")
+            raise no_key()
         holder = sidecar.holders.of(call.ids, now=sidecar.driver.now())
         return [link for link in links if link.name == holder] or links
 

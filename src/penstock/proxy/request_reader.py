@@ -18,7 +18,7 @@ from penstock.core.model import TrafficClass, bucket_of
 from penstock.listener import Message, Receive
 from penstock.proxy.body_room import Held
 from penstock.proxy.callers import Callers, account_of
-from penstock.proxy.declined import Declined
+from penstock.proxy.declined import Declined, no_key
 from penstock.proxy.headers import Header, credential
 from penstock.proxy.holders import Holders
 from penstock.proxy.listening import Patience
@@ -232,14 +232,11 @@ class RequestReader:
             raise Declined(
                 404,
                 "model_not_found",
-                f"No upstream here serves the model {facts.model!r} on {endpoint.path}.",
+                f"No upstream here of dialect {endpoint.vendor} serves the model {facts.model!r} "
+                f"on {endpoint.path}.",
             )
         if target.needs_caller_key and credential(headers) is None:
-            raise Declined(
-                401,
-                "missing_api_key",
-                "No API key was sent: put it into the Authorization or x-api-key header.",
-            )
+            raise no_key()
         return target
 
     async def _body(self, head: Head, receive: Receive, held: Held) -> Body:

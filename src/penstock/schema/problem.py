@@ -27,7 +27,7 @@ class Problem:
     def __str__(self) -> str:
         head = f"{self.key} = {self.value}" if self.value else self.key
         tail = f" ({self.cause})" if self.cause else ""
-        return f"{head}: {self.rule}{tail}"
+        return f"{head}: {self.rule}{tail}" if head else f"{self.rule}{tail}"
 
     def below(self, place: str) -> "Problem":
         """Return the same problem of a table at a place, by its key in the whole file."""

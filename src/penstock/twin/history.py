@@ -155,7 +155,9 @@ def history_of(lines: Iterable[LogRecord], *, run: str | None = None) -> History
             reading = _Reading(line.header, line.header.settings)
         reading.take(line)
     if reading is None or not reading.history.calls:
-        raise TooLittle("no request stands in the log" + (f" of run {run}" if run else ""))
+        of_run = f" of run {run}" if run else ""
+        since = " since its settings last changed" if reading and reading.changed else ""
+        raise TooLittle(f"no request stands in the log{of_run}{since}")
     return reading.history
 
 
@@ -169,6 +171,7 @@ class _Reading:
         self.history = History(self.run, settings, started_unix_s=header.started_unix_s)
         self._calls: dict[int, int] = {}
         self._flying: dict[int, Attempt] = {}
+        self.changed = False
 
     def take(self, line: LogRecord) -> None:
         what, now = line.what, line.now - self._start
@@ -198,6 +201,7 @@ class _Reading:
     def _again(self, settings: Settings, now: float) -> None:
         """Begin anew: what was decided by other settings says nothing about these."""
         self.history = History(self.run, settings, started_unix_s=self._unix_s + now, whole=False)
+        self.changed = True
         self._start = now
         self._calls.clear()
         self._flying.clear()

@@ -86,6 +86,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             source = gzip.GzipFile(fileobj=file) if packed else file
             text = TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape")
             yield from enumerate(text, start=1)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: is not there: is it the right path?") from None
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"{path}: cannot be read ({error}): is it whole?") from error
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from penstock.core.settings import PolicySpec
 from penstock.proxy.config.models import Config
 from penstock.schema.problem import shown
 from penstock.schema.types import Table
@@ -78,6 +79,9 @@ def _words(key: str, value: Any) -> str:
         return "left out"
     if isinstance(value, Table):
         return "a table"
+    if isinstance(value, PolicySpec):
+        options = "".join(f", {name} = {option}" for name, option in value.options.items())
+        return f"{value.kind}{options}"
     if isinstance(value, tuple):
         value = list(value)
     return shown(key, value)
