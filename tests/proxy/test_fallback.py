@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -382,6 +383,19 @@ def test_who_wants_to_see_the_wait_sees_the_step_too() -> None:
         reply = both.ask(stream=True, headers={"x-penstock-progress": "sse"})
 
         assert (reply.status, *came_from(reply)) == (200, "b", "a", "quota")
+
+
+def test_what_has_waited_as_long_as_it_may_goes_nowhere_else() -> None:
+    classes = '[[classes]]\nname = "all"\nttl_s = 0.3\n'
+    with providers(BROKEN, rules=rule("a", "b", ("down",)) + classes, answers=False) as both:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(both.ask)
+            eventually(lambda: both.asked[0] == 1)
+            time.sleep(0.4)
+            both.main.go(100)
+            reply = asked.result()
+
+        assert (reply.status, both.asked[1]) == (500, 0)
 
 
 def test_a_chain_is_told_in_order() -> None:
