@@ -9,6 +9,7 @@ import numpy as np
 
 from penstock.core.events import Action, Dispatch, Event
 from penstock.core.settings import Settings
+from penstock.errors import ProtocolError
 from penstock.metrics import RequestOutcome, RequestRecord
 from penstock.sim.workload import Workload
 from penstock.twin.history import Floats, History
@@ -101,8 +102,14 @@ def whatif(
         return now, _run(history, after, settings, prices_then, seed, workload)
 
     pairs = [pair(twin.providers, twin.luck, SEEDS[0])]
-    pairs += [pair(tables, luck, SEEDS[0]) for tables, luck in twin.others]
-    pairs += [pair(twin.providers, {}, seed) for seed in SEEDS]
+    for tables, luck, seed in (
+        *((tables, luck, SEEDS[0]) for tables, luck in twin.others),
+        *((twin.providers, {}, seed) for seed in SEEDS),
+    ):
+        try:
+            pairs.append(pair(tables, luck, seed))
+        except ProtocolError:
+            continue  # so slow under this load that its clock has no seconds left: no witness
     real = _rows([call.record() for call in history.calls], history, held, _last_upstreams(history))
     ended = np.array([call.outcome is not None for call in history.calls])
     return [
