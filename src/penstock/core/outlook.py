@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.core.events import RefusalCause
+from penstock.core.lane import Lane
 from penstock.core.model import Request
 from penstock.core.tickets import Tickets
 from penstock.core.upstream.ledger import Upstream
@@ -28,7 +29,8 @@ class Outlook:
         cause: why nothing goes there now: "quota", "rate", "overload" or "down"; None if
             something does.
         start_in_s: seconds until what waits there, the pause included, would have been sent.
-        service_p90_s: predicted service time at the 90th percentile, where it is shortest.
+        service_p90_s: predicted service time at the 90th percentile, where it is shortest
+            of the upstreams that do not pause.
 
     """
 
@@ -54,23 +56,31 @@ def outlook_of(tickets: Tickets, request: Request, now: float) -> Outlook | None
     ]
     if not serving:
         return None
+    opening = {each.name: _opens_at(each, request.account, now) for each in serving}
+    using = [each for each in serving if opening[each.name] <= now] or serving
     p90_tokens = request.estimate.p90_tokens
-    service_s = min(each.known_service(request.model).predict_s(p90_tokens) for each in serving)
-    opening = (
-        (max(breaker.send_at(now), each.paused_until), each.paused_until > now, breaker)
-        for each, breaker in ((each, each.known_breaker(request.account)) for each in serving)
-    )
-    open_at, by_hand, first = min(opening, key=lambda each: each[0])
-    pause_s = open_at - now
-    cause = None if pause_s <= 0.0 else DOWN if by_hand else _CAUSES.get(first.cause, DOWN)
-    return Outlook(cause, pause_s + _queue_s(tickets, serving, service_s), service_s)
-
-
-def _queue_s(tickets: Tickets, serving: Sequence[Upstream], service_s: float) -> float:
-    """Return in how many seconds the work that is there already would be sent and done."""
+    service_s = min(each.known_service(request.model).predict_s(p90_tokens) for each in using)
+    first = min(using, key=lambda each: opening[each.name])
+    pause_s = opening[first.name] - now
+    cause = _cause_of(first, request.account, now) if pause_s > 0.0 else None
     lane = tickets.lanes.by_upstreams.get(tuple(each.name for each in serving))
-    window = sum(each.capacity.window for each in serving)
-    occupied = sum(each.occupied for each in serving)
+    return Outlook(cause, pause_s + _queue_s(lane, using, service_s), service_s)
+
+
+def _opens_at(upstream: Upstream, account: str, now: float) -> float:
+    return max(upstream.known_breaker(account).send_at(now), upstream.paused_until)
+
+
+def _cause_of(upstream: Upstream, account: str, now: float) -> Cause:
+    if upstream.paused_until > now:
+        return DOWN
+    return _CAUSES.get(upstream.known_breaker(account).cause, DOWN)
+
+
+def _queue_s(lane: Lane | None, using: Sequence[Upstream], service_s: float) -> float:
+    """Return in how many seconds the work that is there already would be sent and done."""
+    window = sum(each.capacity.window for each in using)
+    occupied = sum(each.occupied for each in using)
     waiting_s = lane.signals.waiting_work_s if lane is not None else 0.0
     if (not waiting_s and occupied < window) or window == math.inf:
         return 0.0
