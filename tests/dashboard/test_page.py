@@ -135,6 +135,17 @@ def test_every_view_fits_and_has_no_barrier(
             assert len(picture) > 5_000, "an empty page"
 
 
+def test_on_a_phone_a_row_is_at_most_four_lines_high(browser: Browser) -> None:
+    """Tables scroll to the side there; a column squeezed to a word a line is read by nobody."""
+    tallest = "Math.max(...[...document.querySelectorAll('td')].map(td => td.clientHeight))"
+    with served(busy()) as url, opened(browser, 360) as page:
+        for view in ("why", "window"):
+            page.goto(f"{url}#{view}")
+            expect(page.get_by_role("heading", name=HEADINGS[view])).to_be_visible()
+            page.wait_for_selector("td")
+            assert page.evaluate(tallest) < 5 * 24, view
+
+
 def test_charts_are_drawn(page: Page) -> None:
     """Not only is there a canvas: there is ink on it."""
     with served(busy()) as url:
@@ -319,3 +330,4 @@ def test_what_penstock_gained_is_told_with_its_interval_if_it_can_be_trusted(pag
         source.report = {**answer(), "trusted": True, "because": []}
         expect(page.get_by_text("penstock gained +39.0 points")).to_be_visible()
         expect(page.get_by_text("(between +30.0 and +50.0, 95 %)")).to_be_visible()
+        expect(page.get_by_text("+0.00 s to +5.00 s")).to_be_visible()  # from -0.001

@@ -51,6 +51,16 @@ def _simulated(path: Path) -> tuple[DashboardState, Settings]:
     return state[0], settings
 
 
+def test_an_upstream_that_takes_calls_is_not_paused_for_the_time_between_two_clocks() -> None:
+    """The page reads the clock a moment before the scheduler does."""
+    here = scene()
+    snapshot = here.snapshot()
+    assert snapshot is not None
+    here.clock = snapshot.now - 0.001
+    (upstream,) = view(here, "now")["upstreams"]
+    assert upstream["paused_s"] == 0.0
+
+
 class _As(LogSource):
     """What was seen live, shown as a log's source shows it."""
 

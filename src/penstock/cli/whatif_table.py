@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from penstock.twin.whatif import Difference, Group
 
 _FIGURES = {
-    "met": ("deadlines met", 100.0, "{:.1f} %", "{:+.1f} points"),
-    "p50_s": ("latency P50", 1.0, "{:.2f} s", "{:+.2f} s"),
-    "p95_s": ("latency P95", 1.0, "{:.2f} s", "{:+.2f} s"),
-    "refused": ("refused", 100.0, "{:.1f} %", "{:+.1f} points"),
-    "usd": ("money", 1.0, "{:.2f} USD", "{:+.2f} USD"),
+    "met": ("deadlines met", 100.0, "{:.1f} %", "{:+z.1f} points"),
+    "p50_s": ("latency P50", 1.0, "{:.2f} s", "{:+z.2f} s"),
+    "p95_s": ("latency P95", 1.0, "{:.2f} s", "{:+z.2f} s"),
+    "refused": ("refused", 100.0, "{:.1f} %", "{:+z.1f} points"),
+    "usd": ("money", 1.0, "{:.2f} USD", "{:+z.2f} USD"),
 }
 
 

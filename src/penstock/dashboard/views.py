@@ -67,7 +67,7 @@ def now_view(source: ViewSource) -> dict[str, Any]:
     held = source.held()
     rows = _held_of_log(state.in_hand.values()) if held is None else held
     return {
-        "upstreams": _upstreams(state, source.snapshot(), now),
+        "upstreams": _upstreams(state, source.snapshot()),
         "pins": _pins(source.snapshot(), now),
         "severity": state.severity,
         "classes": _classes(rows, state.in_hand.values(), lately, over_s, now),
@@ -177,9 +177,7 @@ def _pins(snapshot: Snapshot | None, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def _upstreams(
-    state: DashboardState, snapshot: Snapshot | None, now: float
-) -> list[dict[str, Any]]:
+def _upstreams(state: DashboardState, snapshot: Snapshot | None) -> list[dict[str, Any]]:
     flying: dict[str, int] = defaultdict(int)
     for each in state.in_hand.values():
         if each.upstream:
@@ -196,7 +194,7 @@ def _upstreams(
             "window": each.window,
             "in_flight": each.in_flight,
             "slowdown": each.slowdown,
-            "paused_s": max(0.0, each.open_at - now),
+            "paused_s": max(0.0, each.open_at - snapshot.now),
             "probation": each.probation,
             "pauses": Counter(f"{pause.state}: {pause.cause}" for pause in each.pauses),
             "moved": None if each.window_moved is None else each.window_moved.because,

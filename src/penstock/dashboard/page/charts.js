@@ -12,6 +12,12 @@ function useDark() {
   return dark;
 }
 
+// 24 hours and the date as in ISO 8601, as everywhere on the page; uPlot's own are 10:22pm and 11/29/26.
+const DAY = "\n{YYYY}-{MM}-{DD}";
+const TIMES = [[86400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", DAY, null, DAY, null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", DAY, null, DAY, null, null, null, 1]];
+
 function Chart({ label, options, data }) {
   const place = useRef(null);
   const chart = useRef(null);
@@ -21,7 +27,7 @@ function Chart({ label, options, data }) {
     const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false } };
     const size = () => ({ width: place.current.clientWidth, height: 240 });
     chart.current = new uPlot(
-      { ...size(), ...options, axes: [{ ...axis }, { ...axis, size: 56, ...options.axis }] }, data, place.current);
+      { ...size(), ...options, axes: [{ ...axis, values: TIMES, space: 80 }, { ...axis, size: 56, ...options.axis }] }, data, place.current);
     const observer = new ResizeObserver(() => chart.current.setSize(size()));
     observer.observe(place.current);
     return () => { observer.disconnect(); chart.current.destroy(); };

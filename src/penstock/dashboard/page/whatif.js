@@ -5,7 +5,10 @@ const FIGURES = { met: ["deadlines met", (v) => `${(100 * v).toFixed(1)} %`, (v)
   p50_s: ["latency P50", seconds, (v) => `${signed(v, 2)} s`], p95_s: ["latency P95", seconds, (v) => `${signed(v, 2)} s`],
   refused: ["refused", (v) => `${(100 * v).toFixed(1)} %`, (v) => `${signed(100 * v, 1)} points`] };
 
-const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+const signed = (value, digits) => {
+  const rounded = Number(value.toFixed(digits)); // what rounds to 0 has no minus
+  return `${rounded < 0 ? "−" : "+"}${Math.abs(rounded).toFixed(digits)}`;
+};
 const known = (value, format) => (value === null ? "–" : format(value));
 
 function title(group) {
