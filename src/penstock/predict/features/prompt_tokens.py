@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from penstock.errors import ConfigError
 from penstock.predict.features.text import KINDS
 
@@ -26,7 +23,7 @@ _PER_FOREIGN = 0.1  # letters of scripts that the vocabulary knows less well
 _PER_WIDE = 0.65  # between 0.72 a character of Chinese and 0.47 of Japanese
 
 
-def estimate_tokens(kind_counts: NDArray[np.float64], words: int, *, stretch: float = 1.0) -> float:
+def estimate_tokens(counts: Sequence[int], words: int, *, stretch: float = 1.0) -> float:
     """Return about how many tokens a text has, from its counts of characters and words.
 
     A word or symbol begins a token, and each six letters beyond the fifth add one. Against
@@ -34,12 +31,11 @@ def estimate_tokens(kind_counts: NDArray[np.float64], words: int, *, stretch: fl
     of the characters is up to 29 % off; the page "explanation/predictor" has the table.
 
     Args:
-        kind_counts: bytes of each kind in `KINDS`.
+        counts: bytes of each kind in `KINDS`.
         words: words, symbols and wide characters, as `read_text` counts them.
         stretch: length of the text over the length of what was counted.
 
     """
-    counts: list[float] = kind_counts.tolist()
     wide = counts[_WIDE]
     # A wide character has two more bytes of kind "accented"; any other such letter has two.
     foreign = max(0.0, counts[_ACCENTED] - 2.0 * wide) / 2.0

@@ -42,13 +42,13 @@ class TextNumbers:
     """What is kept of a text.
 
     Attributes:
-        kind_counts: bytes of each kind in `KINDS`, over the sampled text, float64.
+        kind_counts: bytes of each kind in `KINDS`, over the sampled text.
         words: how many words, symbols and wide characters the sampled text has.
         grams: sorted unique places of its hashed unigrams and bigrams, uint16.
 
     """
 
-    kind_counts: NDArray[np.float64]
+    kind_counts: list[int]
     words: int
     grams: NDArray[np.uint16]
 
@@ -92,27 +92,37 @@ def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 
 _KIND_OF = _kind_table()
 _FOLD = _fold_table()
-_MIX = np.uint64(0xFF51AFD7ED558CCD)
-_PAIR = np.uint64(0xC2B2AE3D27D4EB4F)
-_PAIR_SHIFT = np.uint64(7)
-_PLACE_SHIFT = np.uint64(29)
-_SHIFT = np.uint64(64 - GRAM_BITS)
+# Arrays of no dimension: numpy takes half as long again over its own scalars.
+_MIX, _PAIR, _PAIR_SHIFT, _PLACE_SHIFT, _SHIFT = (
+    np.array(number, np.uint64)
+    for number in (0xFF51AFD7ED558CCD, 0xC2B2AE3D27D4EB4F, 7, 29, 64 - GRAM_BITS)
+)
 _UP, _down = _powers(2 * SAMPLE_BYTES + 8)
 _DOWN = _down * _MIX
-_BLANK, _IN_WORD, _GOES_ON = np.uint8(1), np.uint8(2), np.uint8(4)
+_IN_WORD, _GOES_ON, _SEEN = 1, 2, 4  # of a byte: see `_part_table`
 
 
 def _part_table() -> bytes:
-    """Flags of every byte: is it blank, part of a word, and may a word go on after it?"""
+    """Flags of every byte: is it part of a word, may a word go on after it, is it not blank?"""
     in_word = np.isin(_KIND_OF, [_KIND[name] for name in ("lower", "upper", "digit", "accented")])
     in_word[ord("_")] = True
     # A wide character is three or four bytes: the first starts a word, the others go on with it.
     goes_on = in_word | (_KIND["wide"] == _KIND_OF)
-    blank = np.isin(_KIND_OF, [_KIND["space"], _KIND["newline"]])
-    return bytes((_BLANK * blank | _IN_WORD * in_word | _GOES_ON * goes_on).tolist())
+    seen = ~np.isin(_KIND_OF, [_KIND["space"], _KIND["newline"]])
+    return bytes((_IN_WORD * in_word | _GOES_ON * goes_on | _SEEN * seen).tolist())
+
+
+def _border_tables() -> tuple[bytes, bytes]:
+    """Say of the flags of two neighbours, the first's times 8: does a word begin, did one end?"""
+    borders = [not (pair >> 3 & _GOES_ON and pair & _IN_WORD) for pair in range(256)]
+    begins = bytes(border and pair & _SEEN != 0 for pair, border in enumerate(borders))
+    ended = bytes(border and pair >> 3 & _SEEN != 0 for pair, border in enumerate(borders))
+    return begins, ended
 
 
 _PARTS = _part_table()
+_BEGINS, _ENDED = _border_tables()
+_KIND_BYTES = _KIND_OF.tobytes()
 
 
 def sample(text: str) -> bytes:
@@ -138,7 +148,8 @@ def read_text(text: str) -> TextNumbers:
     """
     data = sample(text)
     raw = np.frombuffer(data, np.uint8)
-    counts = np.bincount(_KIND_OF.take(raw), minlength=len(KINDS)).astype(np.float64)
+    kinds = np.frombuffer(data.translate(_KIND_BYTES), np.uint8)
+    counts = np.bincount(kinds, minlength=len(KINDS)).tolist()
     starts, ends = _words(data)
     if starts.size == 0:
         return TextNumbers(counts, 0, np.empty(0, np.uint16))
@@ -151,16 +162,14 @@ def read_text(text: str) -> TextNumbers:
 
 def _words(data: bytes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return where words begin and end; a symbol is a word of its own."""
-    parts = np.frombuffer(data.translate(_PARTS), np.uint8)
-    is_border = np.ones(parts.size, np.bool_)
-    # `_IN_WORD` doubled is `_GOES_ON`: both are set where a byte goes on with the word before it.
-    goes_on = (parts[1:] << 1) & parts[:-1] & _GOES_ON
-    np.not_equal(goes_on, _GOES_ON, out=is_border[1:])
-    borders = np.empty(np.count_nonzero(is_border) + 1, np.intp)
-    borders[:-1] = is_border.nonzero()[0]
-    borders[-1] = parts.size
-    words = (parts.take(borders[:-1]) & _BLANK == 0).nonzero()[0]
-    return borders.take(words), borders.take(words + 1)
+    parts = np.frombuffer((b" %b " % data).translate(_PARTS), np.uint8)
+    pairs = parts[:-1] << 3
+    pairs |= parts[1:]
+    flags = pairs.tobytes()
+    begins, ended = (
+        np.frombuffer(flags.translate(table), np.bool_).nonzero()[0] for table in (_BEGINS, _ENDED)
+    )
+    return begins, ended
 
 
 def _grams(

@@ -33,14 +33,15 @@ class GramWeights:
             return 0.0
         return float(np.add.reduce(self.weights.take(grams))) / math.sqrt(grams.size)
 
-    def learn(self, grams: NDArray[np.uint16], error: float) -> None:
-        """Take in by how much the value of a text was too low, at most 1.5."""
+    def learn(self, grams: NDArray[np.uint16], wanted: float) -> None:
+        """Take in the value that a text should have; it moves as if 1.5 off at most."""
         if grams.size == 0:
             return
         scale = 1.0 / math.sqrt(grams.size)
         places = grams.astype(np.intp)  # numpy would do so at each of the four uses
-        variances = self.variances.take(places)
+        weights, variances = self.weights.take(places), self.variances.take(places)
+        error = wanted - float(np.add.reduce(weights)) / math.sqrt(grams.size)
         gain = 1.0 / (float(np.add.reduce(variances)) * scale * scale + 1.0)
         step = min(1.5, max(-1.5, error)) * scale * gain
-        self.weights[places] = self.weights.take(places) + variances * np.float32(step)
+        self.weights[places] = weights + variances * np.float32(step)
         self.variances[places] = variances - variances**2 * np.float32(scale * scale * gain)

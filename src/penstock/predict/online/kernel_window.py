@@ -70,9 +70,8 @@ class KernelWindow:
         self.weights = np.zeros(size, np.float32)
         self._fitted = np.zeros(size, np.float32)  # kernel @ weights
 
-    def value(self, call: CallFeatures) -> float:
-        """Return the regression's value for a call."""
-        mine = signature(call.grams)
+    def value(self, call: CallFeatures, mine: NDArray[np.uint8]) -> float:
+        """Return the regression's value for a call with this signature."""
         row = self._alike(
             self.signatures[:, : self.count] == _UNLIKE_ANY.take(mine)[:, None],
             2.0 / math.sqrt(max(1, int(np.count_nonzero(mine)))),
@@ -122,6 +121,7 @@ class KernelWindow:
     def add(
         self,
         calls: Sequence[CallFeatures],
+        signatures: Sequence[NDArray[np.uint8]],
         groups: Sequence[int],
         log_tokens: Sequence[float],
         bases: Sequence[float],
@@ -136,12 +136,11 @@ class KernelWindow:
         # What the places' old calls added; a place not used yet has weight 0.
         self._fitted -= self.weights[places] @ self._kernel[places]
         self.weights[places] = 0.0
-        for at, call, group, length in zip(places, calls, groups, log_tokens, strict=True):
-            self.signatures[:, at] = signature(call.grams)
-            self.dense[at] = call.dense
-            self.routes[at] = checksum(call.route)
-            self.groups[at] = group
-            self.lengths[at] = length
+        self.signatures[:, places] = np.stack(signatures, axis=1)
+        self.dense[places] = [call.dense for call in calls]
+        self.routes[places] = [checksum(call.route) for call in calls]
+        self.groups[places] = groups
+        self.lengths[places] = log_tokens
         self._derive(places)
         self.count += len(calls)
         kept = min(self.count, self.size)
