@@ -33,7 +33,7 @@ define install
 endef
 
 .PHONY: help setup setup-dev setup-examples setup-engines demo test test-quick test-examples test-ray \
-	test-engines coverage check chaos format docs site bench bench-engines lock clean distclean
+	test-engines coverage check chaos fuzz format docs site bench bench-engines lock clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -58,7 +58,7 @@ help:
 	$(call install,.venv,dev)
 
 # Apart from .venv: LiteLLM (examples) and matplotlib want other python-dateutils, Ray brings 200 MB for one optional
-# feature, llama.cpp (engines) is a server that only a benchmark and its test start.
+# feature, llama.cpp (engines) is a server that only a benchmark and its test start, atheris (fuzz) has wheels for few.
 .venv-%/.stamp: .venv/.base requirements/%.txt $(PINNED)
 	@test -x .venv-$*/bin/python || $(BIN)/python -m venv --without-pip .venv-$*
 	$(call install,.venv-$*,$*)
@@ -125,6 +125,10 @@ REQUESTS ?= 2000
 chaos: .venv/.dev
 	$(BIN)/python -m tests.chaos.campaign --seeds $(SEEDS) --requests $(REQUESTS)
 
+# Everything that reads foreign bytes, by a coverage-guided fuzzer: make fuzz ARGS="--target stream --seconds 600"
+fuzz: .venv-fuzz/.stamp
+	.venv-fuzz/bin/python -m tests.fuzz $(ARGS)
+
 # For example: make bench-engines ARGS="--load 1.0 --rounds 2". docs/explanation/engines.md has the table.
 bench-engines: .venv/.dev .venv-engines/.stamp
 	$(BIN)/python -m benchmarks.engines $(ARGS)
@@ -139,6 +143,8 @@ lock: .venv/.base
 	$(COMPILE) pyproject.toml --extra all --extra dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev --extra ray -c requirements/dev.txt \
 		-o requirements/ray.txt
+	$(COMPILE) requirements/fuzz.in pyproject.toml --extra proxy --extra batch -c requirements/run.txt \
+		-o requirements/fuzz.txt
 	$(COMPILE) pyproject.toml --extra proxy --extra otel -c requirements/run.txt -o requirements/image.txt
 	@! grep -nE 'https?://' requirements/*.txt
 

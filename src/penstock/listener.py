@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
 Scope = MutableMapping[str, Any]
@@ -137,6 +137,8 @@ class Listener:
         connection.busy, connection.body = True, request.content
         connection.handled += 1
         try:
+            if request.version < HttpVersion10:  # a request line that names none is of HTTP/0.9
+                return connection.handle_error(request, 400)
             await self._application(exchange.scope(), exchange.receive, exchange.send)
             return exchange.response()
         finally:

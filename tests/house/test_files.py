@@ -82,6 +82,7 @@ def test_every_lock_pins_each_package_by_hash_and_names_no_address(root: Path) -
         "dev",
         "engines",
         "examples",
+        "fuzz",
         "image",
         "ray",
         "run",

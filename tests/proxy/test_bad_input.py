@@ -282,3 +282,17 @@ def test_a_body_that_never_comes_is_given_up(mock: MockServer) -> None:
             sock.sendall(POST + b"content-length: 9\r\n\r\n{")
             assert sock.recv(65536).startswith(b"HTTP/1.1 408 ")
         eventually(proxy.idle)
+
+
+def test_a_broken_form_is_no_line_of_a_log(
+    shared: SidecarThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    reply = call(
+        shared.port,
+        "/v1/images/edits",
+        body=b"no form",
+        headers={"content-type": "multipart/form-data; boundary=b"},
+    )
+
+    assert (reply.status, reply.json()["error"]["code"]) == (400, "invalid_form")
+    assert caplog.records == []

@@ -119,6 +119,7 @@ def test_curl_that_offers_http2_is_served(shared: SidecarThread) -> None:
         (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 500 + b"\r\n", b"400"),
         (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
+        (b"GET /healthz\r\nhost: localhost\r\n\r\n", b"400"),
     ],
 )
 def test_heads_that_cannot_be_taken_are_answered_without_quoting_them(

@@ -51,6 +51,8 @@ class Running:
             ConfigError: an address cannot be bound.
 
         """
+        # It warns of each fault of a form; whoever sent that hears of it anyway.
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
         config = loaded.config
         self._grace_s = config.server.drain_grace_s
         self._pipeline = pipeline_of(config.otel)
