@@ -121,6 +121,18 @@ def test_a_bucket_that_is_empty_after_every_request_is_waited_for() -> None:
     assert limits.room_at(ticket(1), 0.0, now=1.0) == 1.0
 
 
+def test_a_limit_that_falls_is_waited_for_two_of_its_minutes_at_most() -> None:
+    limits = WindowLimits(Limits())
+    limits.learn(LimitsSeen("u", limit_tokens=33, remaining_tokens=33), now=0.0)
+    limits.reserve(ticket(1, tokens=100.0), now=0.0)
+    limits.learn(LimitsSeen("u", limit_tokens=1), now=0.0)
+
+    now = 0.0
+    while (at := limits.room_at(ticket(2, tokens=100.0), 0.0, now=now)) > now:
+        now = at
+    assert now <= 121.0  # at 1 a minute the other 66 would hold everybody for an hour
+
+
 def test_without_limits_nothing_is_measured() -> None:
     limits = WindowLimits(Limits())
     one = ticket(1)

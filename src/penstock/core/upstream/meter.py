@@ -102,7 +102,10 @@ class Meter:
 
     def learn(self, limit: float, remaining: float | None, *, now: float) -> None:
         """Adopt a stated limit, and what is left of it: others may use the same account."""
+        if self._left == self._left:  # what flowed back did so at the old pace; owed is a minute
+            self._left, self._left_at = max(-limit, self._left_now(now)), now
         self.limit = limit
+        self._fullest = min(self._fullest, max(1.0, limit))
         if remaining is not None:
             remaining = min(remaining, limit)  # more than all is left of nothing
             self._burst_s = math.inf
