@@ -45,6 +45,7 @@ def test_only_the_first_ten_complaints_are_shown(tmp_path: Path) -> None:
     with pytest.raises(BatchError) as raised:
         inspect(tmp_path / "in")
     assert str(raised.value).count("no JSON object") == 10
+    assert str(raised.value).endswith("what comes after was not looked at")
 
 
 def test_blank_lines_are_no_requests_but_keep_their_numbers(tmp_path: Path) -> None:

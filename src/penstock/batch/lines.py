@@ -127,6 +127,8 @@ def inspect(path: Path) -> Inspection:
         problems.append("the file holds no request")
     if not problems:
         problems = _repeated(path, digests)
+    if len(problems) == PROBLEMS_SHOWN:
+        problems.append("what comes after was not looked at")
     if problems:
         raise BatchError(f"{path} cannot be run:\n  " + "\n  ".join(problems))
     return Inspection(len(digests), number, whole.hexdigest())

@@ -250,11 +250,14 @@ def _shown(
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=5)),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(
+            table_column=Column(no_wrap=True, min_width=len(f"{store.requests}") * 2 + 1)
+        ),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),  # words of the provider's
         console=Console(stderr=True),

@@ -89,7 +89,8 @@ class UpstreamTable(Table):
     """One account, region or provider. Requests go nowhere else."""
 
     base_url: BaseUrl = Field(
-        description="What stands before /chat/completions, such as https://api.openai.com/v1.",
+        description="What stands before /chat/completions or /messages, such as "
+        "https://api.openai.com/v1.",
         examples=["https://api.openai.com/v1"],
     )
     name: Label = Field("default", description="Its name in logs and metrics.")
