@@ -3,13 +3,14 @@
     python -m tests.chaos.campaign [--seeds 20] [--requests 2000] [--door sidecar]
 
 prints a line for each seed and door; the status is 1 if anything was lost, ended twice, was sent
-twice against the rules, or was left behind.
+twice against the rules or left behind, or if memory grew.
 """
 
 import argparse
 import asyncio
 import gc
 import json
+import math
 import os
 import random
 import sys
@@ -38,6 +39,8 @@ from tests.chaos.provider import BEGUN, GOOD, NUMBERS, Anything, anything
 GRACE_S = 0.0005
 CALLERS = 16
 TTL_S = 30.0
+EARLY, MOST_GROWTH = 0.1, 1.3
+"""What is resident after a tenth of the seeds grows by less than a third up to the end."""
 SIDECAR = """
 [server]
 port = 0
@@ -342,10 +345,13 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2000, help="For each seed and door.")
     parser.add_argument("--door", action="append", choices=DOORS)
     args = parser.parse_args()
-    total, bad = 0, False
+    total, bad, level_mb = 0, False, math.inf
+    early = args.first + math.ceil(args.seeds * EARLY) - 1
     for seed in range(args.first, args.first + args.seeds):
         for door in args.door or DOORS:
             found = run(door, seed, args.requests)
+            if _resident_mb() > MOST_GROWTH * level_mb:
+                found.expect("memory in MB", round(_resident_mb()), f"{level_mb:.0f} at first")
             total += found.requests
             bad = bad or bool(found.wrong)
             wrong = "; ".join(found.wrong[:5]) or "all as it was"
@@ -354,6 +360,8 @@ def main() -> int:
                 f"{found.answered} answered, {_resident_mb():.0f} MB: {wrong}",
                 flush=True,
             )
+        if seed == early:
+            level_mb = _resident_mb()
     print(f"{total} requests in all")
     return int(bad)
 
