@@ -250,6 +250,11 @@ def test_the_command_says_that_the_key_is_refused_and_goes_on_with_another(
         assert "stopped, because the API key is refused (HTTP 401)" in said
         assert "60 of 60 are left, none of them lost: run the same command to go on" in said
         assert (tmp_path / "out.errors.jsonl").read_text() == ""
+        assert "No key was sent" not in said
+
+        monkeypatch.delenv("OPENAI_API_KEY")
+        unset = CliRunner().invoke(group, words)
+        assert "No key was sent, for OPENAI_API_KEY is not set." in " ".join(unset.output.split())
 
         monkeypatch.setenv("OPENAI_API_KEY", "right")
         assert CliRunner().invoke(group, words).exit_code == 0

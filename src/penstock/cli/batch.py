@@ -173,7 +173,8 @@ async def _run(
             await send.close()
             if penstock is not None:
                 penstock.close()
-        return _report(store, out, errors, quiet, batch)
+        keyless = "" if key else f"No key was sent, for {api_key_env} is not set. "
+        return _report(store, out, errors, quiet, batch, keyless)
 
 
 def _key(name: str) -> "Secret | None":
@@ -209,13 +210,15 @@ def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
         loop.add_signal_handler(each, drain)
 
 
-def _report(store: "Checkpoint", out: Path, errors: Path, quiet: bool, batch: "Batch") -> int:
+def _report(
+    store: "Checkpoint", out: Path, errors: Path, quiet: bool, batch: "Batch", keyless: str
+) -> int:
     totals = store.totals
     left = store.requests - totals.done
     if left and batch.halted:
         raise click.ClickException(
-            f"stopped, because {batch.halted} {left} of {store.requests} are left, none of them "
-            "lost: run the same command to go on."
+            f"stopped, because {batch.halted} {keyless}{left} of {store.requests} are left, none "
+            "of them lost: run the same command to go on."
         )
     if left and left == batch.set_aside:
         raise click.ClickException(
