@@ -110,7 +110,8 @@ def _fits_by_upstream(history: History, until: float | None = None) -> dict[str,
         door = _door(history, name, attempts, until) | _cache(attempts)
         found[name] = [replace(fit, table=fit.table | door) for fit in fits(flights)]
     if not any(found.values()):
-        raise TooLittle("too few replies have ended: at least 20 must, at one upstream")
+        where = "" if until is None else " in the part that is fitted, the log's first 60 %"
+        raise TooLittle(f"too few replies have ended{where}: at least 20 must, at one upstream")
     return found
 
 
