@@ -69,6 +69,18 @@ def done(command: Sequence[str | Path], **options: object) -> str:
     return str(run.stdout)
 
 
+def of_pip(setting: str) -> str:
+    """Return what pip here is set to, by its environment or its file; else an empty text."""
+    command = [sys.executable, "-m", "pip", "config", "get"]
+    for scope in (":env:", "global"):
+        run = subprocess.run(
+            [*command, f"{scope}.{setting}"], capture_output=True, text=True, check=False
+        )
+        if run.returncode == 0:
+            return run.stdout.strip()
+    return ""
+
+
 class Image:
     """The built image, as a folder."""
 
@@ -90,8 +102,10 @@ class Image:
         done([*build, "-t", "base", "-f", place / "Basefile", place])
         base.unlink()
         options = ["--build-arg", "BASE=localhost/base", "-t", "penstock"]
-        if certificate := os.environ.get("PIP_CERT"):  # a company's own, as the page has it
+        if certificate := of_pip("cert"):  # a company's own, as the page has it
             options += ["-v", f"{certificate}:/ca.pem:ro", "--build-arg", "PIP_CERT=/ca.pem"]
+        if index_url := of_pip("index-url"):
+            options += ["--build-arg", f"PIP_INDEX_URL={index_url}"]
         done([*build, *options, "-f", OPS / "Containerfile", OPS.parent])
         self.container = done([*self.buildah, "from", "localhost/penstock"]).strip()
         self.root = Path(done([*self.buildah, "mount", self.container]).strip())

@@ -45,15 +45,16 @@ FIRST_COMMANDS = {
         "reload": without_a_sidecar("penstock reload"),
         "promote": "(penstock promote a --config sidecar.toml 2>&1 || true) | grep 'has no .a'",
         "lift": without_a_sidecar("penstock lift a"),
+        "pin": without_a_sidecar("penstock pin a --pause --for 1m"),
         "health": without_a_sidecar("penstock health"),
         "schema": "penstock schema config",
         "explain": "python program.py && penstock explain --window --log decisions.m.jsonl",
         "top": without_a_sidecar("penstock top --once"),
         "dashboard": started("penstock dashboard decisions.m.jsonl --port 0"),
         "replay": "penstock replay decisions.m.jsonl",
-        "fit": "(penstock fit decisions.m.jsonl 2>&1 || true) | grep 'too few replies'",
+        "fit": "(penstock fit decisions.m.jsonl 2>&1 || true) | tee /dev/stderr | grep 'too few'",
         "whatif": "(penstock whatif decisions.m.jsonl --policy policy.toml 2>&1 || true) "
-        "| grep 'too few replies'",
+        "| grep 'too few'",
     },
     # Nobody listens on port 9: the line expires after a second.
     "batch": {

@@ -69,7 +69,10 @@ def test_an_engines_prompts_take_the_time_of_all() -> None:
     assert best.kind == "batching"
     assert best.table["max_seqs"] == 8
     assert best.table["prefill_tokens_per_s"] == pytest.approx(4000.0, rel=0.1)
-    assert best.table["iteration_base_s"] == pytest.approx(0.012, rel=0.05)
+    # An iteration of eight is what most were; its split into base and slope is told less well.
+    full_s = best.table["iteration_base_s"] + 8 * best.table["iteration_per_seq_s"]
+    assert full_s == pytest.approx(0.012 + 8 * 0.0006, rel=0.02)
+    assert best.table["iteration_base_s"] == pytest.approx(0.012, rel=0.1)
 
 
 def test_luck_and_stragglers_are_told_apart() -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+import tomlkit
 
 from penstock.core.settings import PolicySpec
 from penstock.twin.history import History
@@ -34,7 +34,7 @@ def scenario_text(history: History, twin: Twin, *, log: Path, folder: Path) -> s
         "workload": workload,
         "policies": {"recorded": policy},
     }
-    return "\n".join([*head, "", tomli_w.dumps(tables)])
+    return "\n".join([*head, "", tomlkit.dumps(tables)])
 
 
 def _share(value: float) -> float | bool:

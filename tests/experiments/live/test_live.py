@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
+import tomlkit
 
 from penstock.experiments.children import LiveError
 from penstock.experiments.live.compare import Pair, live_job, live_table, run_live
@@ -38,7 +38,7 @@ def test_a_workload_goes_through_a_real_sidecar_and_every_request_comes_back() -
 
 
 def test_the_sidecar_is_told_the_classes_and_the_stack_of_the_scenario() -> None:
-    loaded = loads(tomli_w.dumps(sidecar_config("http://127.0.0.1:9", LIVE["policies"]["fifo"])))
+    loaded = loads(tomlkit.dumps(sidecar_config("http://127.0.0.1:9", LIVE["policies"]["fifo"])))
 
     assert loaded.settings.stack.allocation.kind == "fifo"
     assert loaded.settings.stack.capacity.options == {"window": 8}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+import tomlkit
 
 from penstock.experiments.children import child
 from penstock.experiments.job import Table, overlay
@@ -39,14 +39,14 @@ async def sidecar_and_mock(
 
     """
     mock_file, sidecar_file = folder / "mock.toml", folder / "penstock.toml"
-    mock_file.write_text(tomli_w.dumps({"provider": provider}), "utf-8")
+    mock_file.write_text(tomlkit.dumps({"provider": provider}), "utf-8")
     stack = ExitStack()
     try:
         (mock_url,) = await asyncio.to_thread(
             stack.enter_context, child("mock", "--port", "0", "--config", str(mock_file))
         )
         config = overlay(sidecar_config(mock_url, policy), more or {})
-        sidecar_file.write_text(tomli_w.dumps(config), "utf-8")
+        sidecar_file.write_text(tomlkit.dumps(config), "utf-8")
         (sidecar_url,) = await asyncio.to_thread(
             stack.enter_context, child("serve", "--config", str(sidecar_file))
         )
