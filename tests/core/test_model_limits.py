@@ -72,6 +72,14 @@ def test_the_accounts_limits_bind_all_models_together() -> None:
     assert sum(at < 60.0 for at in went.values()) == 4
 
 
+def test_what_both_limits_hold_back_waits_for_its_models_aside() -> None:
+    penstock = stating(upstream(window=100, limits=Limits(requests_per_min=4.0)), small=1.0)
+    went = when(penstock, *several("small", 1, 2), *several("big", 3, 4, 5))
+
+    assert went[2] >= 60.0
+    assert max(went[3], went[4], went[5]) < 60.0  # the account has room for them
+
+
 def test_limits_that_name_no_model_are_the_accounts() -> None:
     penstock = scheduler(WIDE)
     tell(penstock, (0.0, LimitsSeen("default", limit_requests=2.0)))

@@ -56,9 +56,9 @@ class UpstreamLimits:
         return self._account, self._of(ticket.request.model), *self._other_windows
 
     def only_its_model(self, ticket: Ticket, keep: float, *, now: float) -> bool:
-        """Return whether nothing but its model's own limits holds the ticket back."""
+        """Return whether its model's limits hold the ticket back, and longer than the account's."""
         model_at = self._of(ticket.request.model).room_at(ticket, keep, now=now)
-        return self._account_room_at(ticket, keep, now) <= now < model_at
+        return model_at > max(now, self._account_room_at(ticket, keep, now))
 
     def reserve(self, ticket: Ticket, *, now: float) -> None:
         """Charge an attempt that is sent now."""
