@@ -214,6 +214,27 @@ def test_limits_by_the_second_the_minute_and_the_day_hold_in_process() -> None:
     assert sent_at[5] >= 86_400.0
 
 
+def test_limits_of_one_model_hold_in_process() -> None:
+    async def main() -> dict[str, list[float]]:
+        loop = asyncio.get_running_loop()
+        by_model = {"small": penstock.Limits(requests_per_min=1)}
+        scheduled = penstock.Penstock(
+            upstream=penstock.UpstreamSettings(model_limits=by_model), clock=loop, tracer=None
+        )
+        sent_at: dict[str, list[float]] = {"small": [], "big": []}
+
+        async def send(model: str) -> None:
+            async with scheduled.gate().admit(model=model, tokens=1):
+                sent_at[model].append(loop.time())
+
+        await asyncio.gather(*(send(model) for model in ("small", "small", "big", "big")))
+        return sent_at
+
+    sent_at = run_virtual(main())
+    assert sent_at["small"][1] - sent_at["small"][0] >= 60.0
+    assert max(sent_at["big"]) < 1.0
+
+
 def test_an_unknown_policy_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="magic"):
         Penstock(stack=penstock.Stack(capacity=penstock.PolicySpec("magic")))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.settings import Limits
 from penstock.errors import ConfigError
 from penstock.proxy.config import load, loads
 from penstock.proxy.config.models import Config
@@ -156,6 +157,10 @@ def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
         (LEAST + "[admin]\nenabled = 'no'", "true and false stand without quotes"),
         (LEAST + "[upstreams.limits]\nrequests_per_min = -1",
          "upstreams[0].limits.requests_per_min = -1: must be a number, 0.001 or more"),
+        (LEAST + "[upstreams.model_limits.a]\nrequests_per_s = 'x'",
+         "upstreams[0].model_limits.a.requests_per_s = 'x': must be a number"),
+        (LEAST + "models = ['b']\n[upstreams.model_limits.a]", "names 'a', which models does not"),
+        (LEAST + "[upstreams.model_limits.'a*']", "a table is for one model"),
         (LEAST + "[server]\nport=80\n[admin]\nport=80", "must differ from server.port"),
         (_at("https://api.openai.com"), "did you mean https://api.openai.com/v1?"),
         (_at("https://api.anthropic.com/"), "did you mean https://api.anthropic.com/v1?"),
@@ -244,6 +249,8 @@ def test_policies_and_limits_reach_the_scheduler() -> None:
         window = 3
         [upstreams.limits]
         tokens_per_min = 1000
+        [upstreams.model_limits."gpt-5.mini"]
+        requests_per_day = 9
         [scheduler]
         retry_share = 0.25
         ordering = "edf"
@@ -254,6 +261,7 @@ def test_policies_and_limits_reach_the_scheduler() -> None:
     assert upstream.capacity is not None
     assert (upstream.capacity.kind, dict(upstream.capacity.options)) == ("fixed", {"window": 3})
     assert upstream.limits.tokens_per_min == 1000
+    assert upstream.model_limits == {"openai/gpt-5.mini": Limits(requests_per_day=9.0)}
     assert loaded.settings.retry_share == 0.25
     assert loaded.settings.stack.ordering.kind == "edf"
 

@@ -43,5 +43,9 @@ def test_callers_cannot_make_the_scheduler_learn_names_without_bound() -> None:
 
     names = {target.name for target in found if target is not None}
     assert len(names) <= MOST_NAMES + 1
+    limited = Routing([(each, False) for each in served], limited=["openai/gpt-1499"])
+    last = [limited.resolve("openai", f"gpt-{n}") for n in range(3 * MOST_NAMES)][-1]
+    assert last is not None
+    assert last.name == "openai/gpt-1499"  # its limits are found by it
     for name in names:  # and every one of them may go where it may go
         assert all(serves(each, name) for each in served)

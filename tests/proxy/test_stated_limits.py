@@ -56,3 +56,18 @@ def test_what_a_small_model_may_have_does_not_throttle_a_large_one() -> None:
     assert [json.loads(each.split(b"\r\n\r\n", 1)[1])["model"] for each in upstream.requests] == [
         "big", "small", "big", "big", "big", "big",
     ]  # fmt: skip
+
+
+def test_what_the_configuration_states_for_a_model_holds_for_it_alone() -> None:
+    limits = '[upstreams.model_limits."small"]\nrequests_per_min = 1'
+    with scripted([stating("")]) as upstream:
+        upstream.go(10)
+        url = f"http://127.0.0.1:{upstream.port}"
+        with sidecar(in_front_of(url, upstream=limits)) as proxy:
+            small, big = {**HELLO, "model": "small"}, {**HELLO, "model": "big"}
+            assert call(proxy.port, body=small).status == 200
+            with connect(proxy.port) as caller:
+                caller.sendall(raw_request(small))
+                eventually(lambda: proxy.snapshot().waiting == 1)
+                assert [call(proxy.port, body=big).status for _ in range(3)] == [200] * 3
+                assert proxy.snapshot().waiting == 1

@@ -60,7 +60,8 @@ class Lane:
 
     def look_at_upstreams(self) -> None:
         """Note what the upstreams' settings mean for the way in which requests are chosen."""
-        self._reserving = any(u.settings.limits.charged == "reservation" for u in self.upstreams)
+        every = (limits for each in self.upstreams for limits in each.settings.every_limits)
+        self._reserving = any(limits.charged == "reservation" for limits in every)
 
     def service_s(self, model: str, p50_tokens: float, p90_tokens: float) -> tuple[float, float]:
         """Return predicted service times (p50, p90) where the median is served fastest."""

@@ -68,6 +68,7 @@ class UpstreamSettings:
         models: what it serves, where `*` stands for any text; empty for anything.
         capacity: its window policy; None for the stack's.
         limits: stated limits; learnt ones tighten them.
+        model_limits: likewise for one model, by its name; `charged` is each one's own.
         base_s, s_per_token: first guess of its service time, replaced by what replies show.
         identity: what stands behind the name, as a digest: with another one, everything that was
             learnt of it is forgotten at a reload.
@@ -78,9 +79,15 @@ class UpstreamSettings:
     models: tuple[str, ...] = ()
     capacity: PolicySpec | None = None
     limits: Limits = Limits()
+    model_limits: Mapping[str, Limits] = field(default_factory=dict, kw_only=True)
     base_s: float = 0.2
     s_per_token: float = 0.005
     identity: str = ""
+
+    @property
+    def every_limits(self) -> tuple[Limits, ...]:
+        """The limits of the account, and those of each model."""
+        return self.limits, *self.model_limits.values()
 
 
 @dataclass(frozen=True, slots=True)

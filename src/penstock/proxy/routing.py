@@ -61,9 +61,15 @@ class Target:
 class Routing:
     """Turns a caller's model into the name that the scheduler knows."""
 
-    def __init__(self, served: Iterable[tuple[Patterns, bool]]) -> None:
-        """Take every upstream's patterns, and whether it wants the caller's key."""
+    def __init__(
+        self, served: Iterable[tuple[Patterns, bool]], limited: Iterable[str] = ()
+    ) -> None:
+        """Take every upstream's patterns, and whether it wants the caller's key.
+
+        `limited` are names that have limits of their own: they are always told apart.
+        """
         self._served = tuple(served)
+        self._limited = frozenset(limited)
         self._known: dict[tuple[str, str], Target] = {}
 
     def resolve(self, dialect: str, model: str) -> Target | None:
@@ -76,7 +82,7 @@ class Routing:
         if not fitting:
             return None
         needs_key = any(wants for _, wants in fitting)
-        if len(self._known) >= MOST_NAMES:
+        if len(self._known) >= MOST_NAMES and name not in self._limited:
             # No fit of its own any more: it shares that of the pattern it falls under, unless
             # other upstreams serve that pattern's text.
             shared = _shared_name(name, fitting)

@@ -163,7 +163,8 @@ class Sidecar:
         return {
             "callers": Callers(loaded),
             "routing": Routing(
-                (link.serves, link.wants_caller_key) for link in self.links.values()
+                ((link.serves, link.wants_caller_key) for link in self.links.values()),
+                limited=(name for each in loaded.settings.upstreams for name in each.model_limits),
             ),
             "default": default_class_of(loaded),
             "max_body_bytes": config.server.max_body_bytes,

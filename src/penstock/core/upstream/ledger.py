@@ -75,7 +75,7 @@ class Upstream:
 
     def _new_account(self) -> Account:
         breaker = CircuitBreaker(self.max_pause_s, self.outlier)
-        return Account(breaker, UpstreamLimits(self.settings.limits))
+        return Account(breaker, UpstreamLimits(self.settings))
 
     def account(self, name: str) -> Account:
         """Return the account of a key's digest; the default one for ""."""
@@ -101,7 +101,8 @@ class Upstream:
         self, settings: UpstreamSettings, capacity: CapacityPolicy | None, max_pause_s: float
     ) -> None:
         """Go by these settings from now on; a window policy that is not None is a new one."""
-        limits_changed = settings.limits != self.settings.limits
+        old = self.settings
+        limits_changed = settings.limits != old.limits or settings.model_limits != old.model_limits
         self.settings = settings
         self.max_pause_s = max_pause_s
         if capacity is not None:
@@ -110,7 +111,7 @@ class Upstream:
         for account in (self.default, *self.others.values()):
             account.breaker.max_pause_s = max_pause_s
             if limits_changed:
-                account.limits = UpstreamLimits(settings.limits)
+                account.limits = UpstreamLimits(settings)
 
     def hold(self, window: float | None, paused_until: float) -> None:
         """Do what an operator's pins say; None lets the policy's own window hold."""

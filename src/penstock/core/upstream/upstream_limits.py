@@ -1,7 +1,7 @@
-"""What one upstream allows: the account's limits, and those that it states for each model."""
+"""What one upstream allows: the account's limits, and those of each model."""
 
 from penstock.core.events import LimitsSeen
-from penstock.core.settings import Limits
+from penstock.core.settings import Limits, UpstreamSettings
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.limits import WindowLimits
 from penstock.core.upstream.meter import DAY_S
@@ -11,24 +11,25 @@ MODELS_LIMIT = 256
 
 
 class UpstreamLimits:
-    """Configured limits bind all requests, stated ones those of the model they came with.
+    """Limits of the account bind all requests, those of a model its own.
 
     OpenAI, Anthropic, Azure OpenAI and Groq state in every answer what the answer's own model
     may have. Kept in one place, the answers of a small model would throttle a large one. What is
-    stated without a model binds the whole account. A request needs room in both.
+    stated without a model binds the whole account. A request needs room in both. Headers tighten
+    what is configured for a model, and that is never forgotten.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, settings: UpstreamSettings) -> None:
         """Start with the configured limits."""
+        limits, by_model = settings.limits, settings.model_limits
         self._account = WindowLimits(limits)
+        self._configured = {model: WindowLimits(each) for model, each in by_model.items()}
         self._models: dict[str, WindowLimits] = {}
         self._learnt = Limits(charged=limits.charged)
         self._nothing = WindowLimits(self._learnt)
-        a_second = Limits(limits.requests_per_s, charged=limits.charged)
-        a_day = Limits(limits.requests_per_day, limits.tokens_per_day, charged=limits.charged)
-        windows = (WindowLimits(a_second, 1.0), WindowLimits(a_day, DAY_S))
-        self._other_windows = tuple(each for each in windows if not each.unlimited)
-        self.unlimited = self._account.unlimited and not self._other_windows
+        self._other_windows = _other_windows(limits)
+        self._models_windows = {model: _other_windows(each) for model, each in by_model.items()}
+        self.unlimited = all(Limits(charged=each.charged) == each for each in settings.every_limits)
 
     def states_requests(self, model: str) -> bool:
         """Return whether it is known how many requests a minute the model may have."""
@@ -39,25 +40,30 @@ class UpstreamLimits:
 
         `keep` is the share of each limit's pace that the ticket must leave to others.
         """
-        model_at = self._of(ticket.request.model).room_at(ticket, keep, now=now)
+        model_at = self._model_room_at(ticket, keep, now)
         return max(model_at, self._account_room_at(ticket, keep, now))
 
     def _account_room_at(self, ticket: Ticket, keep: float, now: float) -> float:
         at = self._account.room_at(ticket, keep, now=now)
-        for each in self._other_windows:  # a day is not spread out, nor a second
-            at = max(at, each.room_at(ticket, 0.0, now=now))
-        return at
+        return _later(at, self._other_windows, ticket, now)
+
+    def _model_room_at(self, ticket: Ticket, keep: float, now: float) -> float:
+        model = ticket.request.model
+        at = self._of(model).room_at(ticket, keep, now=now)
+        return _later(at, self._models_windows.get(model, ()), ticket, now)
 
     def never_fits(self, ticket: Ticket) -> bool:
         """Return whether the ticket is charged more than any whole window of a limit."""
         return any(each.never_fits(ticket) for each in self._all(ticket))
 
     def _all(self, ticket: Ticket) -> tuple[WindowLimits, ...]:
-        return self._account, self._of(ticket.request.model), *self._other_windows
+        model = ticket.request.model
+        others = *self._other_windows, *self._models_windows.get(model, ())
+        return self._account, self._of(model), *others
 
     def only_its_model(self, ticket: Ticket, keep: float, *, now: float) -> bool:
         """Return whether its model's limits hold the ticket back, and longer than the account's."""
-        model_at = self._of(ticket.request.model).room_at(ticket, keep, now=now)
+        model_at = self._model_room_at(ticket, keep, now)
         return model_at > max(now, self._account_room_at(ticket, keep, now))
 
     def reserve(self, ticket: Ticket, *, now: float) -> None:
@@ -93,6 +99,11 @@ class UpstreamLimits:
             self._account.learn(seen, now=now)
             self.unlimited = self.unlimited and self._account.unlimited
             return
+        configured = self._configured.get(seen.model)
+        if configured is not None:
+            configured.learn(seen, now=now)
+            self.unlimited = self.unlimited and configured.unlimited
+            return
         models = self._models
         limits = models.pop(seen.model, None) or WindowLimits(self._learnt)
         limits.learn(seen, now=now)
@@ -104,4 +115,19 @@ class UpstreamLimits:
             del models[next(iter(models))]
 
     def _of(self, model: str) -> WindowLimits:
-        return self._models.get(model, self._nothing)
+        return self._configured.get(model) or self._models.get(model, self._nothing)
+
+
+def _other_windows(limits: Limits) -> tuple[WindowLimits, ...]:
+    """Return what holds beside the limits of a minute."""
+    a_second = Limits(limits.requests_per_s, charged=limits.charged)
+    a_day = Limits(limits.requests_per_day, limits.tokens_per_day, charged=limits.charged)
+    windows = (WindowLimits(a_second, 1.0), WindowLimits(a_day, DAY_S))
+    return tuple(each for each in windows if not each.unlimited)
+
+
+def _later(at: float, windows: tuple[WindowLimits, ...], ticket: Ticket, now: float) -> float:
+    """Return when these have room too; a day is not spread out, nor a second."""
+    for each in windows:
+        at = max(at, each.room_at(ticket, 0.0, now=now))
+    return at

@@ -142,6 +142,12 @@ class UpstreamTable(Table):
     )
     capacity: CapacityPolicy | None = Field(None, description="Its own window policy.")
     limits: LimitsTable = LimitsTable()
+    model_limits: dict[Name, LimitsTable] = Field(
+        {},
+        description="Limits that hold for one model beside those of all, with the keys of "
+        "[upstreams.limits], by the name that callers use.",
+        json_schema_extra={"x-rule": 'be tables [upstreams.model_limits."MODEL"]'},
+    )
     connect_timeout_s: Seconds = Field(10.0, description="For a connection, TLS included.")
     first_byte_timeout_s: Seconds = Field(
         600.0, description="From the request to the answer's headers."
@@ -162,11 +168,18 @@ class UpstreamTable(Table):
             yield "auth", f"leaves {own[0]} without use: drop one of the two"
         if len(own) > 1:
             yield own[1], f"stands beside {own[0]}: a key has one source"
-        for name in self.rename or ():
-            if not serves(self.models, name):
+        for key, names in (("rename", self.rename or {}), ("model_limits", self.model_limits)):
+            for name in names:
+                if not serves(self.models, name):
+                    yield (
+                        key,
+                        f"names {name!r}, which models does not list: callers' names go there",
+                    )
+        for name in self.model_limits:
+            if "*" in name:
                 yield (
-                    "rename",
-                    f"names {name!r}, which models does not list: callers' names go there",
+                    "model_limits",
+                    f"names {name!r}: a table is for one model, and * stands for no other",
                 )
         if self.key_header is not None and self.key_from != "env":
             yield "key_header", "needs api_key_env: callers' own keys travel in callers' headers"

@@ -50,6 +50,12 @@ def _upstream(item: UpstreamTable) -> UpstreamSettings:
         item,
         models=patterns(item.dialect, item.models),
         limits=_same_named(Limits, item.limits),
+        model_limits={
+            name: _same_named(Limits, table)
+            for name, table in zip(
+                patterns(item.dialect, item.model_limits), item.model_limits.values(), strict=True
+            )
+        },
         identity=blake2b(f"{item.dialect} {item.base_url}".encode(), digest_size=8).hexdigest(),
     )
 
