@@ -1,14 +1,37 @@
 """Tenants of one class take turns by what each has been served; nobody waits for a stranger."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.events import Arrived, Cancelled, Completed, Dispatch
+from penstock.core.events import (
+    Arrived,
+    Cancelled,
+    Completed,
+    Dispatch,
+    Event,
+    RefusalCause,
+    Reject,
+    Throttled,
+)
 from penstock.core.scheduler import Scheduler
-from tests.core.story import arrive, complete, request, scheduler, sent, told
+from tests.core.story import (
+    BATCH,
+    DEAR_TOKENS,
+    INTERACTIVE,
+    Bouncer,
+    arrive,
+    complete,
+    decisions,
+    guarded,
+    request,
+    scheduler,
+    sent,
+    told,
+)
 from tests.properties.test_cost import cost_of
 
 
@@ -95,6 +118,91 @@ def test_a_tenant_that_left_is_forgotten() -> None:
     assert arrive(penstock, request(99, at=3.0, tenant="t7")) == [("dispatch", 99, "default")]
 
 
+def test_a_full_queue_refuses_the_newest_of_the_tenant_with_the_most() -> None:
+    penstock = scheduler(queue_limit=6)
+    arrive(penstock, *(request(i, tenant="flood") for i in range(7)))
+
+    assert [arrive(penstock, request(10 + i, tenant="polite")) for i in range(4)] == [
+        [("reject", 6, "queue_full")],
+        [("reject", 5, "queue_full")],
+        [("reject", 4, "queue_full")],
+        [("reject", 13, "queue_full")],  # three each: nobody's place is taken back and forth
+    ]
+    assert serve(penstock, 0) == [0, 10, 1, 11, 2, 12, 3]
+
+
+def test_a_class_that_is_full_refuses_there_and_a_full_scheduler_where_the_tenant_has_most() -> (
+    None
+):
+    narrow = replace(INTERACTIVE, queue_limit=3)
+    penstock = scheduler(queue_limit=6, classes=(narrow, BATCH))
+    arrive(penstock, *(request(i, tenant="flood") for i in range(4)))
+    arrive(penstock, *(request(10 + i, "interactive", tenant="flood") for i in range(3)))
+
+    assert arrive(penstock, request(20, "interactive", tenant="polite")) == [
+        ("reject", 12, "queue_full")
+    ]
+    penstock.handle(Cancelled(20), now=1.0)
+    penstock.handle(Arrived(request(13, at=1.0, tenant="flood")), now=1.0)
+    assert arrive(penstock, request(21, "interactive", at=2.0, tenant="polite")) == [
+        ("reject", 13, "queue_full")
+    ]
+
+
+def test_what_a_provider_has_worked_on_is_the_last_to_give_way() -> None:
+    penstock = scheduler(queue_limit=3)
+    arrive(penstock, *(request(i, tenant="flood") for i in range(4)))
+    penstock.handle(Throttled(0, RefusalCause.OVERLOAD, 60.0, 0.5), now=1.0)
+
+    assert arrive(penstock, request(4, at=1.0, tenant="polite")) == [("reject", 3, "queue_full")]
+
+
+def test_nobody_gives_way_to_a_request_that_is_shed() -> None:
+    penstock = guarded(Bouncer(returns=0), queue_limit=3)
+    arrive(penstock, *(request(i, tenant="flood") for i in range(4)))
+
+    assert arrive(penstock, request(4, cost=DEAR_TOKENS, tenant="polite")) == [
+        ("reject", 4, "shed")
+    ]
+
+
+def test_without_turns_a_full_queue_refuses_whoever_comes() -> None:
+    penstock = scheduler(queue_limit=3, tenant_turns=False)
+    arrive(penstock, *(request(i, tenant="flood") for i in range(4)))
+
+    assert arrive(penstock, request(4, tenant="polite")) == [("reject", 4, "queue_full")]
+
+
+@given(
+    story=st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.booleans()), max_size=80),
+    limit=st.integers(1, 12),
+    of_class=st.booleans(),
+)
+def test_nobody_with_an_equal_part_of_a_full_queue_or_less_is_refused(
+    story: list[tuple[str, bool, bool]], limit: int, of_class: bool
+) -> None:
+    batch = replace(BATCH, queue_limit=limit if of_class else 1000)
+    penstock = scheduler(queue_limit=1000 if of_class else limit, classes=(INTERACTIVE, batch))
+    waiting: dict[int, str] = {}
+    flying: list[int] = []
+    for id_, (tenant, interactive, replies) in enumerate(story):
+        name = "interactive" if interactive and not of_class else "batch"
+        waiting[id_] = tenant
+        now = float(id_)
+        events: list[Event] = [Arrived(request(id_, name, at=now, tenant=tenant))]
+        if replies and flying:
+            events.append(Completed(flying.pop(), 100))
+        for event in events:
+            for action in decisions(penstock.handle(event, now=now)):
+                if isinstance(action, Reject):
+                    has = sum(each == action.request.tenant for each in waiting.values())
+                    assert has * len(set(waiting.values())) > limit
+                else:
+                    flying.append(action.request.id)
+                del waiting[action.request.id]
+        assert len(waiting) <= limit
+
+
 costs = st.lists(st.floats(1.0, 2000.0), min_size=12, max_size=12)
 
 
@@ -140,4 +248,21 @@ def test_a_decision_costs_no_more_among_many_tenants(tenants: int) -> None:
         return sum(cost_of(next_one) for _ in range(50)) / 50
 
     # Nothing walks over the tenants: a few heap steps more are all that thousands cost.
+    assert mean(tenants) <= mean(1) + 40
+
+
+@pytest.mark.parametrize("tenants", [2, 4096])
+def test_giving_way_costs_no_more_among_many_tenants(tenants: int) -> None:
+    def mean(n: int) -> float:
+        penstock = scheduler(queue_limit=8192)
+        arrive(penstock, *(request(i, tenant=f"t{i % n}") for i in range(8193)))
+        ids = itertools.count(10_000)
+
+        def one_more() -> None:
+            id_ = next(ids)
+            (word,) = arrive(penstock, request(id_, tenant=f"new{id_}"))
+            assert word[0] == "reject"
+
+        return sum(cost_of(one_more) for _ in range(50)) / 50
+
     assert mean(tenants) <= mean(1) + 40

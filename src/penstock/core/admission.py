@@ -7,7 +7,7 @@ from penstock.core.events import Arrived, Defer
 from penstock.core.lane import Lane
 from penstock.core.model import Request, TrafficClass
 from penstock.core.policy import Admit, DeferFor, OverloadPolicy
-from penstock.core.ticket import Ticket, ticket_of
+from penstock.core.ticket import Stage, Ticket, ticket_of
 from penstock.core.tickets import Tickets, why_of
 from penstock.errors import ProtocolError
 
@@ -58,6 +58,9 @@ class AdmissionControl:
             ticket.hopeless_at = request.deadline - p50_s
         lane.signals.arrived(ticket, now)
         refusal = self._refusal(ticket, lane, now)
+        surplus = tickets.backlog.surplus(ticket, turns=lane.tenants is not None)
+        if refusal is None and surplus is ticket:
+            refusal = "queue_full", lane.retry_after_s(request.account, now)
         if refusal is not None:
             tickets.reject(ticket, lane, *refusal, now)
             return
@@ -65,6 +68,8 @@ class AdmissionControl:
         tickets.hold_back(ticket)
         lane.signals.refresh(now)
         self._judge(ticket, lane, now)
+        if surplus is not None and ticket.stage is not Stage.ENDED:
+            self._displace(surplus, now)
         tickets.lanes.nesting.arrived(ticket, tickets.by_id)
         nested = request.inside is not None
         if nested or (not lane.closed and request.traffic_class not in lane.barred):
@@ -83,9 +88,13 @@ class AdmissionControl:
             return "too_large", None
         if no_use := lane.no_use(request, now):
             return no_use, lane.open_at(request.account, now) - now
-        if self._tickets.backlog.is_full_for(ticket):
-            return "queue_full", lane.retry_after_s(request.account, now)
         return None
+
+    def _displace(self, surplus: Ticket, now: float) -> None:
+        """Refuse what a tenant has waiting beyond its part of a full queue."""
+        request = surplus.request
+        retry_after_s = self._tickets.lanes.of(request).retry_after_s(request.account, now)
+        self._tickets.refuse(surplus, "queue_full", retry_after_s, now)
 
     def on_timers(self, due: float, now: float) -> None:
         """Look at the tickets whose timers were due by `due`; without any, change nothing.

@@ -58,7 +58,7 @@ NOTHING_KEPT = "nothing is kept about this id"
 """What the sidecar answers where it remembers no such request."""
 REASONS = {
     "shed": "the cost ladder refuses this rung at such a severity",
-    "queue_full": "the queue is full",
+    "queue_full": "the queue is full, and where tenants take turns its tenant has the most in it",
     "expired": "it waited longer than its time to live",
     "hopeless": "it could no longer be on time, and its class refuses what cannot",
     "draining": "the sidecar is shutting down",
