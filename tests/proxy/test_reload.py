@@ -94,6 +94,24 @@ def test_a_new_window_is_taken_with_calls_under_way_and_the_difference_is_told(
     assert "penstock_generation 2.0" in metrics
 
 
+def test_a_models_limit_comes_and_goes_with_the_file(filed: FromFile) -> None:
+    small = {**HELLO, "model": "small"}
+    named = "[upstreams.model_limits.small]\nrequests_per_min = 1\n"
+    there = "upstreams[open].model_limits[small]"
+    filed.change('[[upstreams]]\nname = "anthropic"', f'{named}[[upstreams]]\nname = "anthropic"')
+    status, answer = filed.reload()
+    assert (status, answer["changed"]) == (200, [f"{there}: added"])
+    assert call(filed.port, body=small).status == 200
+    with connect(filed.port) as caller:
+        caller.sendall(raw_request(small))
+        eventually(lambda: filed.thread.snapshot().waiting == 1)
+        filed.change("requests_per_min = 1\n", "requests_per_min = 500\n")
+        assert filed.reload()[1]["changed"] == [f"{there}.requests_per_min: 1.0 -> 500.0"]
+        assert b" 200 " in caller.recv(65536)
+    filed.change(named.replace("= 1", "= 500"), "")
+    assert filed.reload()[1]["changed"] == [f"{there}: removed"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

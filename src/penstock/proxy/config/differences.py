@@ -51,6 +51,8 @@ def _of_tables(place: str, old: Table, new: Table) -> Iterator[tuple[str, str]]:
             yield from _of_tables(key, before, after)
         elif _are_named(before) and _are_named(after):
             yield from _of_lists(key, before, after)
+        elif _are_by_name(before) and _are_by_name(after):
+            yield from _of_named(key, before, after)
         else:
             yield key, f"{key}: {_words(key, before)} -> {_words(key, after)}"
 
@@ -59,9 +61,20 @@ def _are_named(value: Any) -> bool:
     return isinstance(value, tuple) and all(hasattr(each, "name") for each in value)
 
 
+def _are_by_name(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, Table) for each in value.values())
+
+
 def _of_lists(key: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[tuple[str, str]]:
     before = {each.name: each for each in old}
     after = {each.name: each for each in new}
+    yield from _of_named(key, before, after)
+    common = [name for name in after if name in before]
+    if common != [name for name in before if name in after]:
+        yield key, f"{key}: the order is now {', '.join(after)}"
+
+
+def _of_named(key: str, before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in (each for each in before if each not in after):
         yield f"{key}[{name}]", f"{key}[{name}]: removed"
     for name, each in after.items():
@@ -69,9 +82,6 @@ def _of_lists(key: str, old: tuple[Any, ...], new: tuple[Any, ...]) -> Iterator[
             yield f"{key}[{name}]", f"{key}[{name}]: added"
         elif before[name] != each:
             yield from _of_tables(f"{key}[{name}]", before[name], each)
-    common = [name for name in after if name in before]
-    if common != [name for name in before if name in after]:
-        yield key, f"{key}: the order is now {', '.join(after)}"
 
 
 def _words(key: str, value: Any) -> str:
