@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -102,8 +103,10 @@ class Image:
         done([*build, "-t", "base", "-f", place / "Basefile", place])
         base.unlink()
         options = ["--build-arg", "BASE=localhost/base", "-t", "penstock"]
-        if certificate := of_pip("cert"):  # a company's own, as the page has it
-            options += ["-v", f"{certificate}:/ca.pem:ro", "--build-arg", "PIP_CERT=/ca.pem"]
+        # What this machine trusts, a company's own certificate included, as the page has it.
+        if certificate := of_pip("cert") or ssl.get_default_verify_paths().cafile:
+            options += ["-v", f"{Path(certificate).resolve()}:/ca.pem:ro"]
+            options += ["--build-arg", "PIP_CERT=/ca.pem"]
         if index_url := of_pip("index-url"):
             options += ["--build-arg", f"PIP_INDEX_URL={index_url}"]
         done([*build, *options, "-f", OPS / "Containerfile", OPS.parent])
