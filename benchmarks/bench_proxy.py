@@ -259,6 +259,28 @@ def _first_reply_s(port: int, begun: float) -> float:
 
 
 @contextlib.contextmanager
+def _serving(
+    port: int, command: list[str], *, end: signal.Signals = signal.SIGTERM, **environ: str
+) -> Iterator[tuple[int, list[int], float]]:
+    """Run a proxy on its core; give its port, processes and seconds to the first reply."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
+    )
+    try:
+        first_s = _first_reply_s(port, begun)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield port, [process.pid, *map(int, children)], first_s
+    finally:
+        process.send_signal(end)
+        process.wait(20)
+
+
+@contextlib.contextmanager
 def penstock(
     upstream: int, folder: Path, source: Path = ROOT / "src"
 ) -> Iterator[tuple[int, list[int], float]]:
@@ -276,36 +298,17 @@ base_url = "http://127.0.0.1:{upstream}/v1"
 auth = "none"
 """
     )
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)],
-        env={**os.environ, "PYTHONPATH": str(source)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
-    )
-    try:
-        first_s = _first_reply_s(port, begun)
-        yield port, [process.pid], first_s
-    finally:
-        process.terminate()
-        process.wait(20)
+    command = [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)]
+    with _serving(port, command, PYTHONPATH=str(source)) as served:
+        yield served
 
 
 @contextlib.contextmanager
 def bare_relay(upstream: int, folder: Path) -> Iterator[tuple[int, list[int], float]]:
     port = free_port()
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "benchmarks" / "bare_relay.py"), str(port), str(upstream)],
-        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
-    )
-    try:
-        first_s = _first_reply_s(port, begun)
-        yield port, [process.pid], first_s
-    finally:
-        process.terminate()
-        process.wait(20)
+    relay = ROOT / "benchmarks" / "bare_relay.py"
+    with _serving(port, [sys.executable, str(relay), str(port), str(upstream)]) as served:
+        yield served
 
 
 @contextlib.contextmanager
@@ -339,19 +342,9 @@ http {{
 }}
 """
     )
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        ["nginx", "-p", str(folder), "-c", str(config)],
-        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        first_s = _first_reply_s(port, begun)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield port, [process.pid, *map(int, children)], first_s
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(20)
+    command = ["nginx", "-p", str(folder), "-c", str(config)]
+    with _serving(port, command, end=signal.SIGQUIT) as served:
+        yield served
 
 
 def litellm_command() -> str | None:
@@ -374,21 +367,11 @@ model_list:
       api_key: none
 """
     )
-    begun = time.perf_counter()
     command = litellm_command()
     assert command is not None
-    process = subprocess.Popen(
-        [command, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)],
-        preexec_fn=lambda: os.sched_setaffinity(0, {PROXY_CORE}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        first_s = _first_reply_s(port, begun)
-        yield port, [process.pid], first_s
-    finally:
-        process.terminate()
-        process.wait(20)
+    options = ["--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    with _serving(port, [command, *options]) as served:
+        yield served
 
 
 Proxy = Callable[[int, Path], contextlib.AbstractContextManager[tuple[int, list[int], float]]]

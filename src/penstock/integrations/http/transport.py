@@ -1,6 +1,7 @@
 """The transports, for whichever library they are mixed into: one flow, awaited or run at once."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from penstock.wire.refusal import Backoff, Meaning, Relay
 _T = TypeVar("_T")
 
 
-class _Scheduling:
+class _Scheduling(ABC):
     """Waits for a slot, sends through the inner transport, holds the slot until the body's end.
 
     Attributes:
@@ -54,21 +55,21 @@ class _Scheduling:
 
     # What is awaited or blocks: `Slot` and `SyncSlot` differ in just these.
 
-    async def _read(self, request: Any) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    async def _read(self, request: Any) -> bytes: ...
 
-    async def _enter(self, plan: Plan) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _enter(self, plan: Plan) -> Any: ...
 
-    async def _pass_on(self, request: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _pass_on(self, request: Any) -> Any: ...
 
-    async def _body_of(self, response: Any) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    async def _body_of(self, response: Any) -> bytes: ...
 
+    @abstractmethod
     async def _report(self, slot: Any, meaning: Meaning | None) -> None:
         """Report a refusal, or with None a fault; returns when the call may be sent again."""
-        raise NotImplementedError
 
     async def _handle(self, request: Any) -> Any:
         endpoint = endpoint_for(request)

@@ -1,6 +1,7 @@
 """Orderings that are nothing but a key which does not change while a request waits."""
 
 import heapq
+from abc import ABC, abstractmethod
 
 from penstock.core.ticket import Ticket
 
@@ -51,7 +52,7 @@ class HeapQueue:
         return len(self._members)
 
 
-class KeyedQueue:
+class KeyedQueue(ABC):
     """A queue by key: subclasses say which."""
 
     def __init__(self) -> None:
@@ -59,9 +60,9 @@ class KeyedQueue:
         self._heap = HeapQueue()
 
     @staticmethod
+    @abstractmethod
     def key(ticket: Ticket) -> float:
         """Return what the ticket is ordered by, smallest first."""
-        raise NotImplementedError
 
     def push(self, ticket: Ticket, *, now: float) -> None:
         """Take in a ticket."""
