@@ -12,6 +12,7 @@ from penstock.core.events import (
     Cancelled,
     Completed,
     Event,
+    LimitsSeen,
     Reconfigured,
     RefusalCause,
     Throttled,
@@ -27,6 +28,7 @@ from tests.core.story import arrive, complete, is_at_rest, request, tell
 FIXED = PolicySpec("fixed", {"window": 1})
 BATCH, INTERACTIVE = TrafficClass("batch"), TrafficClass("interactive", weight=4.0)
 A, B = UpstreamSettings("a"), UpstreamSettings("b")
+FREE = Limits()
 BEFORE = Settings((INTERACTIVE, BATCH), (A,), Stack(capacity=FIXED))
 
 
@@ -63,6 +65,57 @@ def test_what_was_learnt_of_an_upstream_stays_while_its_name_and_place_stay() ->
     moved = replace(A, identity="elsewhere")
     taken(penstock, replace(BEFORE, stack=Stack(), upstreams=(moved,)), 501.0)
     assert penstock.snapshot().upstreams["a"].service == {}
+
+
+def limited(limits: Limits, **by_model: Limits) -> Settings:
+    upstream = replace(A, limits=limits, model_limits=by_model)
+    return replace(BEFORE, upstreams=(upstream,), stack=window(1000))
+
+
+def sent_within(penstock: Scheduler, span_s: float, at: float) -> int:
+    """Let 100 requests come, run the clock for a while, and return how many of them went."""
+    ids = [int(at * 1000) + i for i in range(100)]
+    words = arrive(penstock, *(request(id_, at=at) for id_ in ids))
+    end = at + span_s
+    while (at := penstock.next_wakeup() or end) < end:
+        words += tell(penstock, (at, Woke()))
+    tell(penstock, *((end, Cancelled(id_)) for id_ in ids))
+    return len(words)
+
+
+@pytest.mark.parametrize(
+    ("limits", "room"),
+    [
+        (Limits(requests_per_min=60.0, tokens_per_min=9e6), 5),  # another limit has changed
+        (Limits(requests_per_min=60.0, requests_per_day=1e5), 5),
+        (Limits(requests_per_min=30.0), 0),
+        (Limits(requests_per_min=100.0), 44),
+    ],
+)
+def test_what_was_used_of_a_limit_stays_used_when_limits_change(limits: Limits, room: int) -> None:
+    for by_model in ({}, {"": limits}):
+        first = Limits(requests_per_min=60.0)
+        penstock = build_scheduler(
+            limited(FREE if by_model else first, **dict.fromkeys(by_model, first))
+        )
+        assert sent_within(penstock, 50.0, 0.0) == 55  # the pace spreads a minute's 60
+        taken(penstock, limited(FREE if by_model else limits, **by_model), 50.0)
+        assert sent_within(penstock, 9.0, 50.0) == room
+
+
+def test_a_days_and_a_headers_limit_outlive_a_reload() -> None:
+    day = Limits(requests_per_day=60.0)
+    penstock = build_scheduler(limited(day))
+    assert sent_within(penstock, 50.0, 0.0) == 60
+    taken(penstock, limited(replace(day, tokens_per_min=9e6)), 50.0)
+    assert sent_within(penstock, 50.0, 80_000.0) == 0
+
+    penstock = build_scheduler(limited(FREE))
+    tell(penstock, (0.0, LimitsSeen("a", limit_requests=20, remaining_requests=3)))
+    taken(penstock, limited(Limits(requests_per_min=60.0)), 1.0)
+    assert sent_within(penstock, 50.0, 1.0) == 19  # 3, and one more each 3 s
+    taken(penstock, limited(Limits(requests_per_min=10.0)), 90.0)
+    assert sent_within(penstock, 50.0, 200.0) == 10
 
 
 def test_a_pause_outlives_a_reload() -> None:

@@ -27,7 +27,8 @@ class Reconfiguration:
     """Changes a scheduler's parts in place.
 
     - Upstreams keep their window, fits, circuits and limits as long as their name and their
-      `identity` stay. A window policy that has changed starts anew; stated limits do so as well.
+      `identity` stay. A window policy that has changed starts anew; what was used of a
+      configured limit stays used when the limit changes.
     - Classes keep their accounts as long as the allocation policy stays; so do tenants and the
       order of what waits, as long as the ordering stays.
     - What belongs to a class that is gone goes to its successor (`TrafficClass.was`); without
@@ -70,7 +71,7 @@ class Reconfiguration:
             policy = None
             if _capacity(each, new) != _capacity(self.tickets.upstreams.get(each.name), old):
                 policy = parts.make_upstream(each).capacity
-            upstreams[each.name].reconfigure(each, policy, new.max_pause_s)
+            upstreams[each.name].reconfigure(each, policy, new.max_pause_s, now)
         self.tickets.upstreams.clear()
         self.tickets.upstreams.update(upstreams)
         self.tickets.lanes.reconfigure(

@@ -98,11 +98,13 @@ class Upstream:
         return serves(self.settings, model)
 
     def reconfigure(
-        self, settings: UpstreamSettings, capacity: CapacityPolicy | None, max_pause_s: float
+        self,
+        settings: UpstreamSettings,
+        capacity: CapacityPolicy | None,
+        max_pause_s: float,
+        now: float,
     ) -> None:
         """Go by these settings from now on; a window policy that is not None is a new one."""
-        old = self.settings
-        limits_changed = settings.limits != old.limits or settings.model_limits != old.model_limits
         self.settings = settings
         self.max_pause_s = max_pause_s
         if capacity is not None:
@@ -110,8 +112,7 @@ class Upstream:
             self.moved_by = "reload"
         for account in (self.default, *self.others.values()):
             account.breaker.max_pause_s = max_pause_s
-            if limits_changed:
-                account.limits = UpstreamLimits(settings)
+            account.limits.reconfigure(settings, now=now)
 
     def hold(self, window: float | None, paused_until: float) -> None:
         """Do what an operator's pins say; None lets the policy's own window hold."""

@@ -38,11 +38,25 @@ class WindowLimits:
         self._tokens = Meter(limits.tokens_per_min, window_s)
         self._input = Meter(limits.input_tokens_per_min, window_s)
         self._output = Meter(limits.output_tokens_per_min, window_s)
+        self.window_s = window_s
         self._stated = limits
         self._reserves = limits.charged == "reservation"
-        self.unlimited = all(math.isinf(meter.limit) for meter in self._meters)
         self._reserved: dict[int, _Reservation] = {}
         self._counted_shares = deque((1.0,), COUNTED_REPLIES)
+        self._look()
+
+    def reconfigure(self, limits: Limits, *, now: float) -> None:
+        """Measure by other configured limits; what was used and what headers stated stays."""
+        self._stated = limits
+        self._reserves = limits.charged == "reservation"
+        self._requests.reconfigure(limits.requests_per_min, now=now)
+        self._tokens.reconfigure(limits.tokens_per_min, now=now)
+        self._input.reconfigure(limits.input_tokens_per_min, now=now)
+        self._output.reconfigure(limits.output_tokens_per_min, now=now)
+        self._look()
+
+    def _look(self) -> None:
+        self.unlimited = all(math.isinf(meter.limit) for meter in self._meters)
 
     @property
     def _meters(self) -> tuple[Meter, ...]:
@@ -158,29 +172,12 @@ class WindowLimits:
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:
         """Adopt limits that the upstream states, never looser than the configured ones."""
-        stated = self._stated
-        for meter, ours, limit, left in (
-            (
-                self._requests,
-                stated.requests_per_min,
-                seen.limit_requests,
-                seen.remaining_requests,
-            ),
-            (self._tokens, stated.tokens_per_min, seen.limit_tokens, seen.remaining_tokens),
-            (
-                self._input,
-                stated.input_tokens_per_min,
-                seen.limit_input_tokens,
-                seen.remaining_input_tokens,
-            ),
-            (
-                self._output,
-                stated.output_tokens_per_min,
-                seen.limit_output_tokens,
-                seen.remaining_output_tokens,
-            ),
+        for meter, limit, left in (
+            (self._requests, seen.limit_requests, seen.remaining_requests),
+            (self._tokens, seen.limit_tokens, seen.remaining_tokens),
+            (self._input, seen.limit_input_tokens, seen.remaining_input_tokens),
+            (self._output, seen.limit_output_tokens, seen.remaining_output_tokens),
         ):
             if limit is not None and limit > 0:
                 self.unlimited = False
-                # Where ours is the tighter, what is left of theirs says nothing.
-                meter.learn(min(limit, ours), left if limit <= ours else None, now=now)
+                meter.learn(limit, left, now=now)

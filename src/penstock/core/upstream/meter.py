@@ -39,6 +39,8 @@ class Meter:
         self.limit = limit
         self.window_s = window_s
         self.used = 0.0
+        self._ours = limit
+        self._theirs = math.inf
         self._entries: deque[Entry] = deque()
         self._left = math.nan
         self._left_at = 0.0
@@ -100,19 +102,34 @@ class Meter:
                 at = max(at, now + max(PATIENCE_S, missing / per_s))
         return at
 
+    def reconfigure(self, limit: float, *, now: float) -> None:
+        """Measure by another configured limit; what was used stays used."""
+        if limit != self._ours:
+            self._ours = limit
+            self._adopt(now)
+
     def learn(self, limit: float, remaining: float | None, *, now: float) -> None:
-        """Adopt a stated limit, and what is left of it: others may use the same account."""
-        if self._left == self._left:  # what flowed back did so at the old pace; owed is a minute
-            self._left, self._left_at = max(-limit, self._left_now(now)), now
-        self.limit = limit
-        self._fullest = min(self._fullest, max(1.0, limit))
-        if remaining is not None:
+        """Adopt a limit that the provider states, never looser than the configured one.
+
+        `remaining` is what is left of it: others may use the same account. Where ours is the
+        tighter, that says nothing.
+        """
+        self._theirs = limit
+        self._adopt(now)
+        if remaining is not None and limit <= self._ours:
             remaining = min(remaining, limit)  # more than all is left of nothing
             self._burst_s = math.inf
             self._left, self._left_at = remaining, now
             self._word, self._word_at = remaining, now
             # A bucket of one request says "0 left" after every reply, which is not what it holds.
             self._fullest = max(1.0, self._fullest, remaining)
+
+    def _adopt(self, now: float) -> None:
+        limit = min(self._ours, self._theirs)
+        if self._left == self._left:  # what flowed back did so at the old pace; owed is a minute
+            self._left, self._left_at = max(-limit, self._left_now(now)), now
+        self.limit = limit
+        self._fullest = min(self._fullest, max(1.0, limit))
 
     def said(self, *, now: float) -> float:
         """Return what is left by the provider's last word, sends since not counted; else inf."""

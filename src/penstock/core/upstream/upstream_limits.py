@@ -1,5 +1,7 @@
 """What one upstream allows: the account's limits, and those of each model."""
 
+import math
+
 from penstock.core.events import LimitsSeen
 from penstock.core.settings import Limits, UpstreamSettings
 from penstock.core.ticket import Ticket
@@ -21,15 +23,35 @@ class UpstreamLimits:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         """Start with the configured limits."""
-        limits, by_model = settings.limits, settings.model_limits
-        self._account = WindowLimits(limits)
-        self._configured = {model: WindowLimits(each) for model, each in by_model.items()}
+        self._account = WindowLimits(settings.limits)
+        self._configured: dict[str, WindowLimits] = {}
         self._models: dict[str, WindowLimits] = {}
+        self._other_windows: tuple[WindowLimits, ...] = ()
+        self._models_windows: dict[str, tuple[WindowLimits, ...]] = {}
+        self.reconfigure(settings, now=0.0)
+
+    def reconfigure(self, settings: UpstreamSettings, *, now: float) -> None:
+        """Go by other configured limits; what was used and what headers stated stays."""
+        limits, by_model = settings.limits, settings.model_limits
         self._learnt = Limits(charged=limits.charged)
         self._nothing = WindowLimits(self._learnt)
-        self._other_windows = _other_windows(limits)
-        self._models_windows = {model: _other_windows(each) for model, each in by_model.items()}
-        self.unlimited = all(Limits(charged=each.charged) == each for each in settings.every_limits)
+        self._account.reconfigure(limits, now=now)
+        self._other_windows = _other_windows(limits, self._other_windows, now)
+        known, windows = self._models | self._configured, self._models_windows
+        self._configured = {
+            model: known.pop(model) if model in known else WindowLimits(each)
+            for model, each in by_model.items()
+        }
+        for model, each in (self._configured | known).items():
+            each.reconfigure(by_model.get(model, self._learnt), now=now)
+        self._models = {model: each for model, each in known.items() if not each.unlimited}
+        self._models_windows = {
+            model: _other_windows(each, windows.get(model, ()), now)
+            for model, each in by_model.items()
+        }
+        every = self._account, *self._configured.values(), *self._models.values()
+        others = self._other_windows or any(self._models_windows.values())
+        self.unlimited = not others and all(each.unlimited for each in every)
 
     def states_requests(self, model: str) -> bool:
         """Return whether it is known how many requests a minute the model may have."""
@@ -118,12 +140,22 @@ class UpstreamLimits:
         return self._configured.get(model) or self._models.get(model, self._nothing)
 
 
-def _other_windows(limits: Limits) -> tuple[WindowLimits, ...]:
-    """Return what holds beside the limits of a minute."""
-    a_second = Limits(limits.requests_per_s, charged=limits.charged)
-    a_day = Limits(limits.requests_per_day, limits.tokens_per_day, charged=limits.charged)
-    windows = (WindowLimits(a_second, 1.0), WindowLimits(a_day, DAY_S))
-    return tuple(each for each in windows if not each.unlimited)
+def _other_windows(
+    limits: Limits, old: tuple[WindowLimits, ...], now: float
+) -> tuple[WindowLimits, ...]:
+    """Return what holds beside the limits of a minute, with what the old ones have measured."""
+    measured = {each.window_s: each for each in old}
+    windows = []
+    for window_s, requests, tokens in (
+        (1.0, limits.requests_per_s, math.inf),
+        (DAY_S, limits.requests_per_day, limits.tokens_per_day),
+    ):
+        terms = Limits(requests, tokens, charged=limits.charged)
+        each = measured.get(window_s) or WindowLimits(terms, window_s)
+        each.reconfigure(terms, now=now)
+        if not each.unlimited:
+            windows.append(each)
+    return tuple(windows)
 
 
 def _later(at: float, windows: tuple[WindowLimits, ...], ticket: Ticket, now: float) -> float:
