@@ -149,6 +149,41 @@ def test_a_class_that_is_full_refuses_there_and_a_full_scheduler_where_the_tenan
     ]
 
 
+def of_tokens(limit: float) -> Scheduler:
+    return scheduler(classes=(INTERACTIVE, replace(BATCH, queue_limit_tokens=limit)))
+
+
+def test_a_queue_full_by_tokens_refuses_the_newest_of_the_tenant_with_the_most_tokens() -> None:
+    penstock = of_tokens(600.0)
+    arrive(penstock, *(request(i, tenant="flood") for i in range(7)))
+
+    assert [arrive(penstock, request(10 + i, cost=150, tenant="polite")) for i in range(3)] == [
+        [("reject", 6, "queue_full"), ("reject", 5, "queue_full")],
+        [("reject", 4, "queue_full")],
+        [("reject", 12, "queue_full")],  # 450 of its own would be more than 300
+    ]
+    # Few requests may be many tokens: the tenant of the one dear call has the most.
+    penstock = of_tokens(600.0)
+    arrive(penstock, *(request(i, cost=20, tenant="many") for i in range(4)))
+    arrive(penstock, request(9, cost=500, tenant="dear"))
+    assert arrive(penstock, request(10, cost=90, tenant="many")) == [("reject", 9, "queue_full")]
+
+
+def test_nobody_gives_way_where_room_for_all_the_tokens_would_be_unfair() -> None:
+    penstock = of_tokens(600.0)
+    arrive(penstock, *(request(i, tenant="flood") for i in range(7)))
+
+    assert arrive(penstock, request(9, cost=400, tenant="greedy")) == [("reject", 9, "queue_full")]
+    assert arrive(penstock, request(10, cost=100, tenant="x")) == [("reject", 6, "queue_full")]
+
+
+def test_a_request_above_the_whole_token_limit_keeps_the_place_that_it_got() -> None:
+    penstock = of_tokens(600.0)
+    arrive(penstock, request(0), request(1, cost=5000, tenant="huge"))
+
+    assert arrive(penstock, request(2, cost=1, tenant="polite")) == [("reject", 2, "queue_full")]
+
+
 def test_what_a_provider_has_worked_on_is_the_last_to_give_way() -> None:
     penstock = scheduler(queue_limit=3)
     arrive(penstock, *(request(i, tenant="flood") for i in range(4)))
@@ -171,6 +206,37 @@ def test_without_turns_a_full_queue_refuses_whoever_comes() -> None:
     arrive(penstock, *(request(i, tenant="flood") for i in range(4)))
 
     assert arrive(penstock, request(4, tenant="polite")) == [("reject", 4, "queue_full")]
+
+
+@given(
+    story=st.lists(
+        st.tuples(st.sampled_from("abcd"), st.integers(1, 300), st.booleans()), max_size=80
+    ),
+    limit=st.integers(100, 2000),
+)
+def test_nobody_with_an_equal_part_of_the_tokens_or_less_is_refused(
+    story: list[tuple[str, int, bool]], limit: int
+) -> None:
+    penstock = of_tokens(limit)
+    waiting: dict[int, tuple[str, int]] = {}
+    flying: list[int] = []
+    for id_, (tenant, cost, replies) in enumerate(story):
+        waiting[id_] = tenant, min(cost, limit)  # more than all enters an empty queue only
+        now = float(id_)
+        one = request(id_, at=now, tenant=tenant, cost=waiting[id_][1])
+        events: list[Event] = [Arrived(one)]
+        if replies and flying:
+            events.append(Completed(flying.pop(), 100))
+        for event in events:
+            for action in decisions(penstock.handle(event, now=now)):
+                if isinstance(action, Reject):
+                    whose = action.request.tenant
+                    has = sum(tokens for each, tokens in waiting.values() if each == whose)
+                    assert has * len({each for each, _ in waiting.values()}) > limit
+                else:
+                    flying.append(action.request.id)
+                del waiting[action.request.id]
+        assert sum(tokens for _, tokens in waiting.values()) <= limit
 
 
 @given(
@@ -252,9 +318,10 @@ def test_a_decision_costs_no_more_among_many_tenants(tenants: int) -> None:
 
 
 @pytest.mark.parametrize("tenants", [2, 4096])
-def test_giving_way_costs_no_more_among_many_tenants(tenants: int) -> None:
+@pytest.mark.parametrize("by_tokens", [False, True])
+def test_giving_way_costs_no_more_among_many_tenants(tenants: int, by_tokens: bool) -> None:
     def mean(n: int) -> float:
-        penstock = scheduler(queue_limit=8192)
+        penstock = of_tokens(819_200.0) if by_tokens else scheduler(queue_limit=8192)
         arrive(penstock, *(request(i, tenant=f"t{i % n}") for i in range(8193)))
         ids = itertools.count(10_000)
 

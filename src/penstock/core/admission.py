@@ -59,7 +59,7 @@ class AdmissionControl:
         lane.signals.arrived(ticket, now)
         refusal = self._refusal(ticket, lane, now)
         surplus = tickets.backlog.surplus(ticket, turns=lane.tenants is not None)
-        if refusal is None and surplus is ticket:
+        if refusal is None and ticket in surplus:
             refusal = "queue_full", lane.retry_after_s(request.account, now)
         if refusal is not None:
             tickets.reject(ticket, lane, *refusal, now)
@@ -68,8 +68,9 @@ class AdmissionControl:
         tickets.hold_back(ticket)
         lane.signals.refresh(now)
         self._judge(ticket, lane, now)
-        if surplus is not None and ticket.stage is not Stage.ENDED:
-            self._displace(surplus, now)
+        if ticket.stage is not Stage.ENDED:
+            for each in surplus:
+                self._displace(each, now)
         tickets.lanes.nesting.arrived(ticket, tickets.by_id)
         nested = request.inside is not None
         if nested or (not lane.closed and request.traffic_class not in lane.barred):

@@ -1,45 +1,60 @@
 """What waits or is deferred, by class: the ledger that queue limits look at."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush, heapreplace
 
 from penstock.core.model import TrafficClass
 from penstock.core.ticket import Ticket
 
 
 class _Shares:
-    """How many each tenant has waiting, and who has the most; a change costs O(1)."""
+    """How much each tenant has waiting, and who has the most; a change costs O(log tenants)."""
 
     def __init__(self) -> None:
         """Start with nobody."""
-        self._counts: dict[str, int] = {}
-        # Ordered: the first of a dict is found in O(1) only while nothing before it was removed.
-        self._by_count: dict[int, OrderedDict[str, None]] = {}
-        self._most = 0
+        self._has: dict[str, float] = {}
+        # A heap; of each tenant one entry counts, its `_bound`, which is never below what it has.
+        self._order: list[tuple[float, int, str]] = []
+        self._bound: dict[str, float] = {}
+        self._number = 0
 
-    def change(self, tenant: str, by: int) -> None:
-        """Count one more (1) or one fewer (-1) of a tenant."""
-        old = self._counts.get(tenant, 0)
-        new = old + by
-        if old:
-            group = self._by_count[old]
-            del group[tenant]
-            if not group:
-                del self._by_count[old]
-        if new:
-            self._counts[tenant] = new
-            self._by_count.setdefault(new, OrderedDict())[tenant] = None
-        else:
-            del self._counts[tenant]
-        if new > self._most or self._most not in self._by_count:
-            self._most = new
+    def of(self, tenant: str) -> float:
+        """Return how much a tenant has."""
+        return self._has.get(tenant, 0.0)
 
-    def above(self, tenant: str) -> str | None:
-        """Return who has the most, if that is still more after one more of this tenant."""
-        if self._counts.get(tenant, 0) + 1 >= self._most:
-            return None
-        return next(iter(self._by_count[self._most]))
+    def put(self, tenant: str, amount: float) -> None:
+        """Let a tenant have so much; less than half a token is a rounding error."""
+        if amount < 0.5:
+            self._has.pop(tenant, None)
+            self._bound.pop(tenant, None)
+            return
+        self._has[tenant] = amount
+        if amount > self._bound.get(tenant, 0.0):
+            self._bound[tenant] = amount
+            self._number += 1
+            heappush(self._order, (-amount, self._number, tenant))
+            if len(self._order) > 4 * len(self._has) + 64:
+                self._order = sorted(each for each in self._order if self._counts(each))
+
+    def _counts(self, entry: tuple[float, int, str]) -> bool:
+        return self._bound.get(entry[2]) == -entry[0]
+
+    def above(self, amount: float) -> str | None:
+        """Return who has the most, if that is more than this."""
+        order, has = self._order, self._has
+        while order:
+            most, _, tenant = order[0]
+            if not self._counts(order[0]):
+                heappop(order)
+            elif has[tenant] < -most:
+                self._bound[tenant] = has[tenant]
+                self._number += 1
+                heapreplace(order, (-has[tenant], self._number, tenant))
+            else:
+                return tenant if -most > amount else None
+        return None
 
 
 @dataclass(slots=True)
@@ -51,7 +66,40 @@ class _ClassBacklog:
     count: int = 0
     tokens: float = 0.0
     shares: _Shares = field(default_factory=_Shares)
+    token_shares: _Shares = field(default_factory=_Shares)
     tickets: dict[str, OrderedDict[int, Ticket]] = field(default_factory=dict)
+
+    def change(self, ticket: Ticket, by: int) -> None:
+        """Count a ticket in (1) or out (-1)."""
+        tenant = ticket.request.tenant
+        self.count += by
+        # Where nothing is left, rounding errors end.
+        self.tokens = self.tokens + by * ticket.cost_tokens if self.count else 0.0
+        self.shares.put(tenant, self.shares.of(tenant) + by)
+        shares = self.token_shares
+        shares.put(tenant, shares.of(tenant) + by * ticket.cost_tokens)
+
+    def making_room(self, ticket: Ticket) -> tuple[Ticket, ...]:
+        """Return whose leaving makes room for the tokens of this ticket; none if that is unfair."""
+        shares = self.token_shares
+        most = shares.of(ticket.request.tenant) + ticket.cost_tokens
+        excess = self.tokens + ticket.cost_tokens - self.limit_tokens
+        before: dict[str, float] = {}
+        newest: dict[str, Iterator[Ticket]] = {}
+        leaving: list[Ticket] = []
+        while excess > 0.0 and (tenant := shares.above(most)) is not None:
+            if tenant not in newest:
+                before[tenant] = shares.of(tenant)
+                newest[tenant] = reversed(self.tickets[tenant].values())
+            each = next(newest[tenant])
+            if each.cost_tokens > self.limit_tokens:
+                break  # it entered an empty queue, or it never would
+            leaving.append(each)
+            excess -= each.cost_tokens
+            shares.put(tenant, shares.of(tenant) - each.cost_tokens)
+        for tenant, tokens in before.items():
+            shares.put(tenant, tokens)
+        return () if excess > 0.0 else tuple(leaving)
 
 
 class Backlog:
@@ -76,43 +124,55 @@ class Backlog:
             )
             held.limit, held.limit_tokens = each.queue_limit, each.queue_limit_tokens
 
-    def surplus(self, ticket: Ticket, *, turns: bool) -> Ticket | None:
-        """Return which ticket is too much if this one comes: None, itself, or another tenant's.
+    def surplus(self, ticket: Ticket, *, turns: bool) -> tuple[Ticket, ...]:
+        """Return which tickets are too much if this one comes: itself, or others of other tenants.
 
         A request above the whole token limit may enter while its class holds nothing, or it
-        could never be served. Where tenants take turns and the queue is full by count, the newest
-        of the tenant with the most is too much, unless this one's would then have as many.
+        could never be served. Where tenants take turns and the queue is full, the newest of the
+        tenant with the most is too much, unless this one's would then have as many: the most
+        requests, or in a queue that is full by tokens the most tokens.
         """
-        request = ticket.request
-        held = self._held[request.traffic_class]
+        tenant = ticket.request.tenant
+        held = self._held[ticket.request.traffic_class]
         if held.count > 0 and held.tokens + ticket.cost_tokens > held.limit_tokens:
-            return ticket
+            return (turns and held.making_room(ticket)) or (ticket,)
         if held.count >= held.limit:
-            largest = held.shares.above(request.tenant) if turns else None
+            largest = held.shares.above(held.shares.of(tenant) + 1)
         elif self._count >= self._limit:
-            largest = self._shares.above(request.tenant) if turns else None
-            if largest is not None:
-                held = max(self._held.values(), key=lambda h: len(h.tickets.get(largest, ())))
+            largest = self._shares.above(self._shares.of(tenant) + 1)
         else:
-            return None
-        return ticket if largest is None else next(reversed(held.tickets[largest].values()))
+            return ()
+        if largest is None or not turns:
+            return (ticket,)
+        if held.count < held.limit:
+            held = max(self._held.values(), key=lambda h: len(h.tickets.get(largest, ())))
+        return (next(reversed(held.tickets[largest].values())),)
 
     def enter(self, ticket: Ticket) -> None:
         """Count a ticket that is held back from now on."""
         request = ticket.request
-        tenant = request.tenant
-        held = self._held[request.traffic_class]
-        self._count += 1
-        held.count += 1
-        held.tokens += ticket.cost_tokens
-        self._shares.change(tenant, 1)
-        held.shares.change(tenant, 1)
-        tickets = held.tickets.get(tenant)
+        held = self._change(ticket, 1)
+        tickets = held.tickets.get(request.tenant)
         if tickets is None:
-            tickets = held.tickets[tenant] = OrderedDict()
+            tickets = held.tickets[request.tenant] = OrderedDict()
         tickets[request.id] = ticket
         if ticket.attempts:  # it was here before the others, and a provider has worked on it
             tickets.move_to_end(request.id, last=False)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Count out a ticket that goes upstream or ends."""
+        request = ticket.request
+        tickets = self._change(ticket, -1).tickets
+        del tickets[request.tenant][request.id]
+        if not tickets[request.tenant]:
+            del tickets[request.tenant]
+
+    def _change(self, ticket: Ticket, by: int) -> _ClassBacklog:
+        tenant, held = ticket.request.tenant, self._held[ticket.request.traffic_class]
+        self._count += by
+        self._shares.put(tenant, self._shares.of(tenant) + by)
+        held.change(ticket, by)
+        return held
 
     def clear(self) -> None:
         """Forget who is held back, to count them anew."""
@@ -120,20 +180,5 @@ class Backlog:
         self._shares = _Shares()
         for held in self._held.values():
             held.count, held.tokens = 0, 0.0
-            held.shares = _Shares()
+            held.shares, held.token_shares = _Shares(), _Shares()
             held.tickets.clear()
-
-    def leave(self, ticket: Ticket) -> None:
-        """Count out a ticket that goes upstream or ends."""
-        request = ticket.request
-        tenant = request.tenant
-        held = self._held[request.traffic_class]
-        self._count -= 1
-        held.count -= 1
-        # Where nothing is left, rounding errors end.
-        held.tokens = held.tokens - ticket.cost_tokens if held.count else 0.0
-        self._shares.change(tenant, -1)
-        held.shares.change(tenant, -1)
-        del held.tickets[tenant][request.id]
-        if not held.tickets[tenant]:
-            del held.tickets[tenant]
