@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from penstock.errors import Refused as Refused
     from penstock.integrations.context import request as request
     from penstock.integrations.decorator import scheduled as scheduled
+    from penstock.integrations.default import adopt as adopt
+    from penstock.integrations.default import async_client as async_client
+    from penstock.integrations.default import client as client
     from penstock.integrations.default import configure as configure
     from penstock.integrations.default import default as default
     from penstock.integrations.default import gate as gate
     from penstock.integrations.default import snapshot as snapshot
     from penstock.integrations.default import sync_gate as sync_gate
     from penstock.integrations.http import httpx_transports
-    from penstock.integrations.http.clients import adopt as adopt
-    from penstock.integrations.http.clients import async_client as async_client
-    from penstock.integrations.http.clients import client as client
     from penstock.integrations.http.httpx2_transports import AsyncTransport as AsyncTransport
     from penstock.integrations.http.httpx2_transports import Transport as Transport
 
@@ -57,9 +57,9 @@ _HOMES = {
     "Transport": "penstock.integrations.http.httpx2_transports",
     "UpstreamSettings": "penstock.core.settings",
     "Usage": "penstock.runtime.slot",
-    "adopt": "penstock.integrations.http.clients",
-    "async_client": "penstock.integrations.http.clients",
-    "client": "penstock.integrations.http.clients",
+    "adopt": "penstock.integrations.default",
+    "async_client": "penstock.integrations.default",
+    "client": "penstock.integrations.default",
     "configure": "penstock.integrations.default",
     "default": "penstock.integrations.default",
     "gate": "penstock.integrations.default",

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.calls.bounds import MOST_CHOICES, MOST_PROMPTS, MOST_TOKENS
 from penstock.calls.endpoint import (
     CHAT,
     COMPLETIONS,
@@ -19,7 +18,7 @@ from penstock.calls.endpoint import (
     endpoint_like,
     endpoint_of,
 )
-from penstock.calls.facts import IMAGE_TOKENS, facts_of
+from penstock.calls.facts import IMAGE_TOKENS, MOST_CHOICES, MOST_PROMPTS, MOST_TOKENS, facts_of
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,15 @@ def test_a_new_folder_must_be_given_its_place(root: Path, tmp_path: Path) -> Non
 
     assert report.returncode == 1
     assert "attic" in report.stdout
+
+
+def test_two_files_that_import_each_other_are_caught(root: Path, tmp_path: Path) -> None:
+    house = copy_with(tmp_path, root, "wire/one.py", "import penstock.wire.other\n")
+    (house / "src/penstock/wire/other.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import penstock.wire.one\n"
+    )
+
+    report = lint_imports(house)
+
+    assert report.returncode == 1
+    assert "No cycles are allowed in penstock.wire" in report.stdout

@@ -93,7 +93,7 @@ def test_a_predictor_of_ones_own_is_told_of_stated_calls_too() -> None:
 
     class Listening:
         def predict(self, spec: Any, traffic_class: Any) -> Any:
-            from penstock.calls.estimate import Prediction
+            from penstock.calls.spec import Prediction
 
             return Prediction(traffic_class.estimate, heard.append)
 

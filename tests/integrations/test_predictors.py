@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from penstock import Penstock, TokenEstimate, Usage
-from penstock.calls.estimate import Prediction
-from penstock.calls.spec import RequestSpec
+from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.events import Dispatch
 from penstock.core.model import TrafficClass
 from penstock.predict import CallFeatures, GuardedPredictor, OnlinePredictor

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from penstock.proxy.config.address import Address
 from penstock.proxy.upstream import http
-from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import DialError, MalformedError, ResetError
 from penstock.proxy.upstream.http import HttpClient, Timeouts
 from tests.proxy.sidecars import GOOD_REPLY, call, in_front_of, sidecar

@@ -6,13 +6,11 @@ before the class's table; whatever it is, the call's cap cuts it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from penstock.calls.bounds import MOST_TOKENS
+from penstock.calls.facts import MOST_TOKENS
+from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.model import TokenEstimate, TrafficClass
-
-if TYPE_CHECKING:
-    from penstock.calls.spec import RequestSpec
 
 STATED = "caller"
 """The source of an estimate that the caller stated."""
@@ -23,31 +21,13 @@ MEDIAN_OF_TRUSTED_CAP = 0.6
 """Callers who set `max_tokens` to what they need leave some room (ours, version 1)."""
 
 
-@dataclass(slots=True)
-class Prediction:
-    """An estimate, and who wants to hear how long the reply really was.
-
-    Attributes:
-        estimate: of the output tokens.
-        learn: told the real output tokens; None if nobody cares.
-        prompt_tokens: size of the prompt, where the predictor read it; 0 if unknown.
-        route: the kind of call, where the predictor found one; no text of the prompt.
-
-    """
-
-    estimate: TokenEstimate
-    learn: Callable[[int], None] | None = None
-    prompt_tokens: int = 0
-    route: str = ""
-
-
 class Predictor(Protocol):
     """Predicts output tokens at submission and learns from every reply.
 
     Neither may raise, wait or take longer than a few milliseconds.
     """
 
-    def predict(self, spec: "RequestSpec", traffic_class: TrafficClass) -> Prediction:
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the estimate for a request of that class; it keeps nothing of the spec's text.
 
         Where `spec.tokens` states the length, the estimate is not used, but `learn` is.
@@ -83,7 +63,7 @@ class TablePredictor:
         self._rows = rows
         self._trusts_cap = trusts_cap
 
-    def predict(self, spec: "RequestSpec", traffic_class: TrafficClass) -> Prediction:
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the table's estimate, times the replies, no quantile above the call's cap."""
         facts = spec.read()
         reply = spec.kind.reply
@@ -96,7 +76,7 @@ class TablePredictor:
             return Prediction(TokenEstimate(max(1.0, p90 * MEDIAN_OF_TRUSTED_CAP), p90, CAPPED))
         return Prediction(capped(times(row or traffic_class.estimate, facts.replies), cap, CAPPED))
 
-    def _row(self, spec: "RequestSpec") -> TokenEstimate | None:
+    def _row(self, spec: RequestSpec) -> TokenEstimate | None:
         model, tail = spec.model or spec.read().model, spec.kind.tail
         return next((row.estimate for row in self._rows if row.fits(model, tail)), None)
 

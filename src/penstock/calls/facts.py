@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.calls.bounds import MOST_CHOICES, MOST_PROMPTS, MOST_TOKENS, count_in
 from penstock.calls.endpoint import Endpoint
 from penstock.calls.form import FilePart
 
@@ -28,6 +27,16 @@ _IMAGES_OF = {"low": 272 / 1056, "high": 4160 / 1056, "hd": 4160 / 1056}
 """Output tokens of a quality, by those of medium (OpenAI's guide, as for the estimate)."""
 
 MOST_MODEL_CHARS = 256
+
+MOST_TOKENS = 10_000_000
+"""A reply or a cap above this is no length: no provider's context holds a tenth of it for output.
+What is stated beyond it would only bend the sums that it enters."""
+
+MOST_CHOICES = 128
+"""What OpenAI takes for `n`; it multiplies the estimate, so it must be bounded."""
+
+MOST_PROMPTS = 2048
+"""What OpenAI takes for the items of one body."""
 
 _NO_PROMPT = frozenset(
     (
@@ -211,3 +220,12 @@ def _bytes_in(text: str) -> int:
     if text.startswith("data:") and ";base64," in text[:100]:
         return IMAGE_TOKENS * BYTES_PER_TOKEN
     return len(text)
+
+
+def count_in(value: object) -> int | None:
+    """Return a whole number of JSON, 0 or above; None for all else: true, "7", 1.5 and NaN."""
+    if type(value) is int:
+        return value if value >= 0 else None
+    if type(value) is float and value >= 0 and value.is_integer():  # 1e2; NaN and inf are none
+        return int(value)
+    return None

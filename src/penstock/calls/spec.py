@@ -1,13 +1,30 @@
 """What a caller says about a request."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.calls.endpoint import BY_KIND, CHAT, Endpoint
-from penstock.calls.estimate import Prediction
 from penstock.calls.facts import Facts, facts_of, text_tokens
 from penstock.core.model import TokenEstimate
+
+
+@dataclass(slots=True)
+class Prediction:
+    """An estimate, and who wants to hear how long the reply really was.
+
+    Attributes:
+        estimate: of the output tokens.
+        learn: told the real output tokens; None if nobody cares.
+        prompt_tokens: size of the prompt, where the predictor read it; 0 if unknown.
+        route: the kind of call, where the predictor found one; no text of the prompt.
+
+    """
+
+    estimate: TokenEstimate
+    learn: Callable[[int], None] | None = None
+    prompt_tokens: int = 0
+    route: str = ""
 
 
 @dataclass(slots=True)  # not frozen: that makes each call 3 us dearer; nobody changes one

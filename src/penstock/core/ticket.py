@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from penstock.core.model import Request, bucket_of
-from penstock.core.upstream.rate import Sent
 
 REDISPATCH_S = 0.001
 """The least time between two attempts of one request, wherever they go."""
@@ -18,6 +17,18 @@ class Stage(Enum):
     QUEUED = "queued"
     IN_FLIGHT = "in_flight"
     ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One attempt as the learnt rate saw it: cost, costs and attempts before it, was it slow."""
+
+    at: float
+    cost: float
+    tokens: float
+    units_before: float
+    sends_before: int
+    slow: bool
 
 
 @dataclass(slots=True, eq=False)

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 from penstock.core.snapshot import Snapshot
+from penstock.integrations.clients import Library
 from penstock.integrations.gates import ProgramGate, ProgramSyncGate
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
 
@@ -59,6 +60,64 @@ def sync_gate(name: str = DEFAULT_UPSTREAM) -> ProgramSyncGate:
 def snapshot() -> dict[str, Snapshot]:
     """Return the state of each provider's scheduler, by name."""
     return default().snapshot()
+
+
+def async_client(
+    *,
+    penstock: Penstock | None = None,
+    upstream: str | None = None,
+    library: Library | None = None,
+    **options: Any,
+) -> Any:
+    """Return an `AsyncClient` whose model calls are scheduled: `AsyncOpenAI(http_client=...)`.
+
+    Timeouts, limits and redirects are as the official SDKs set them, unless the options say
+    otherwise; proxies, certificates and mounts work as ever. A timeout counts from the moment
+    at which a call is let through; how long it may queue is its deadline's business.
+
+    Args:
+        penstock: schedules; the program's if None.
+        upstream: a name for the provider; its host if None.
+        library: "httpx2" (openai >= 3, anthropic >= 2) or "httpx"; the first installed if None.
+        options: of the library's `AsyncClient`.
+
+    Raises:
+        ModuleNotFoundError: neither library is installed.
+
+    """
+    return (penstock or default()).async_client(upstream=upstream, library=library, **options)
+
+
+def client(
+    *,
+    penstock: Penstock | None = None,
+    upstream: str | None = None,
+    library: Library | None = None,
+    **options: Any,
+) -> Any:
+    """Return a `Client` whose model calls are scheduled: `OpenAI(http_client=...)`.
+
+    Takes what `async_client` takes; threads and event loops share one scheduler.
+    """
+    return (penstock or default()).client(upstream=upstream, library=library, **options)
+
+
+def adopt(client: Any, *, penstock: Penstock | None = None, upstream: str | None = None) -> Any:
+    """Schedule a client that exists already: an SDK's, or an httpx2 or httpx one; return it.
+
+    For libraries that make their clients themselves. The client is changed in place; adopting
+    it again does nothing.
+
+    Args:
+        client: such as `OpenAI()`, `AsyncAnthropic()` or `httpx2.Client()`.
+        penstock: schedules; the program's if None.
+        upstream: a name for the provider; its host if None.
+
+    Raises:
+        TypeError: no HTTP client is found in it.
+
+    """
+    return (penstock or default()).adopt(client, upstream=upstream)
 
 
 def _free() -> None:

@@ -3,8 +3,8 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from penstock.calls.estimate import Prediction, Predictor, TablePredictor
-from penstock.calls.spec import RequestSpec
+from penstock.calls.estimate import Predictor, TablePredictor
+from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.model import TrafficClass
 
 if TYPE_CHECKING:  # numpy is not needed where nothing is learnt

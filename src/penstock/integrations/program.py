@@ -18,6 +18,7 @@ from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.rule import Rule
 from penstock.core.settings import Settings, Stack, UpstreamSettings
 from penstock.core.snapshot import Snapshot
+from penstock.integrations.clients import HttpClients
 from penstock.integrations.gates import ProgramGate, ProgramSyncGate
 from penstock.integrations.predictors import predictor_of
 from penstock.log.writer import DecisionLog
@@ -60,7 +61,7 @@ class Outlet:
     log: DecisionLog | None = None
 
 
-class Penstock:
+class Penstock(HttpClients):
     """Schedules everything that one program sends, from its event loops and threads alike.
 
     Each provider (each host, for the HTTP transports) has a scheduler of its own: they share no
@@ -183,24 +184,6 @@ class Penstock:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-    def async_client(self, **options: Any) -> Any:
-        """Return an httpx2 (or httpx) `AsyncClient` that this penstock schedules.
-
-        See `penstock.async_client`.
-        """
-        from penstock.integrations.http.clients import async_client
-
-        return async_client(penstock=self, **options)
-
-    def client(self, **options: Any) -> Any:
-        """Return an httpx2 (or httpx) `Client` that this penstock schedules.
-
-        See `penstock.client`.
-        """
-        from penstock.integrations.http.clients import client
-
-        return client(penstock=self, **options)
 
     def _make(self, name: str) -> Outlet:
         settings = self._settings_of(name)

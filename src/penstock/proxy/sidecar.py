@@ -17,6 +17,7 @@ from penstock.policies.registry import build_scheduler
 from penstock.proxy.body_room import BodyRoom
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
+from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.config.models import UpstreamTable
 from penstock.proxy.estimating import default_class_of, table_of
 from penstock.proxy.holders import Holders
@@ -28,7 +29,6 @@ from penstock.proxy.request_reader import RequestReader
 from penstock.proxy.routing import Routing
 from penstock.proxy.shadow import Shadow
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.gate import Gate
 from penstock.runtime.guarded import Guard

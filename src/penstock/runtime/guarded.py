@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from penstock.calls.bounds import MOST_TOKENS
+from penstock.calls.facts import MOST_TOKENS
 from penstock.wire.usage import Usage
 
 logger = logging.getLogger("penstock.runtime")

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from penstock.calls.estimate import Prediction, Predictor, TablePredictor
-from penstock.calls.spec import RequestSpec
+from penstock.calls.estimate import Predictor, TablePredictor
+from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.model import TrafficClass
 
 if TYPE_CHECKING:  # numpy is not needed before something is learnt

@@ -3,8 +3,10 @@
 import math
 import random
 from collections.abc import Mapping
+from contextvars import ContextVar
 from types import TracebackType
 from typing import NoReturn, Self
+from weakref import ref
 
 from penstock.calls.factory import RequestFactory
 from penstock.calls.spec import RequestSpec
@@ -24,7 +26,6 @@ from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.guarded import usage_of
-from penstock.runtime.held import holder_of, holds
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.refusal import Backoff, Meaning, Relay
 from penstock.wire.usage import Usage
@@ -32,6 +33,11 @@ from penstock.wire.usage import Usage
 _NO_HEADERS: Mapping[str, str] = {}
 _OF_PROVIDER = ("quota", "rate", "upstream")
 """Reasons of refusals that stand on what the provider said."""
+_HELD: ContextVar[tuple["ref[Hold]", ...]] = ContextVar("penstock_held", default=())
+"""The slots that the running task or thread holds: what it waits for is nested in the innermost.
+
+A context variable, so tasks and `asyncio.to_thread` inherit it from whoever started them.
+"""
 
 
 class Hold:
@@ -57,7 +63,7 @@ class Hold:
         self._chance = chance
         self.request: Request
         self.request, self._learn = factory.request(
-            spec, now=driver.now(), inside=holder_of(driver)
+            spec, now=driver.now(), inside=_holder_of(driver)
         )
         if factory.tracer is not None:
             self._begin_trace(factory.tracer, spec)
@@ -236,7 +242,7 @@ class Hold:
             self.upstream = word.upstream
             self.attempts += 1
             if self.attempts == 1:
-                holds(self)
+                _note_held(self)
             self.driver.measure_stalls()
             self._first_token = False
             return
@@ -253,6 +259,21 @@ class Hold:
             if word.reason in _OF_PROVIDER
             else "",
         )
+
+
+def _holder_of(driver: Driver) -> int | None:
+    """Return the id of the request whose slot of that driver is held here; None if none is."""
+    for each in reversed(_HELD.get()):
+        slot = each()
+        if slot is not None and slot.driver is driver and not slot.ended:
+            return slot.request.id
+    return None
+
+
+def _note_held(slot: Hold) -> None:
+    """Note that the running task or thread holds the slot; ended ones are forgotten."""
+    live = tuple(each for each in _HELD.get() if (one := each()) is not None and not one.ended)
+    _HELD.set((*live, ref(slot)))
 
 
 def _finite(wait_s: float | None) -> float | None:

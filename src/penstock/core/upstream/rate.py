@@ -1,9 +1,9 @@
 """The pace that a provider allows but does not state, learnt from what it lets pass."""
 
 import math
-from dataclasses import dataclass
 from enum import Enum, auto
 
+from penstock.core.ticket import Sent
 from penstock.core.upstream.evidence import SURE_SENDS, Evidence
 
 CALM_S = 30.0
@@ -33,18 +33,6 @@ class Blame(Enum):
     REQUEST = auto()
     """Chance, as far as we know: others pass at this pace."""
     UPSTREAM = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One attempt as the pace saw it: its cost, the costs and attempts before it, was it slow."""
-
-    at: float
-    cost: float
-    tokens: float
-    units_before: float
-    sends_before: int
-    slow: bool
 
 
 class LearntRate:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from penstock.errors import ConfigError
+from penstock.proxy.config.address import Address
+from penstock.proxy.config.forward_proxy import ForwardProxy, configured, from_environment
 from penstock.proxy.config.keyring import Keyring, KeySource
 from penstock.proxy.config.listeners import Admin
 from penstock.proxy.config.models import (
@@ -18,8 +20,6 @@ from penstock.proxy.config.models import (
 )
 from penstock.proxy.config.to_core import classes_of, core_settings
 from penstock.proxy.routing import serves
-from penstock.proxy.upstream.address import Address
-from penstock.proxy.upstream.forward_proxy import ForwardProxy, configured, from_environment
 from penstock.schema.policies import problems_of
 from penstock.schema.problem import Problem, close_to
 from penstock.schema.reading import TableReading

@@ -14,10 +14,10 @@ from penstock.proxy.config.checks import (
     keys_of_callers,
     keys_of_upstreams,
 )
+from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.config.keyring import Keyring
 from penstock.proxy.config.models import Config
 from penstock.proxy.config.to_core import core_settings
-from penstock.proxy.upstream.forward_proxy import ForwardProxy
 from penstock.schema.problem import refusal
 from penstock.schema.reading import read
 from penstock.schema.toml import parse_toml, read_toml

@@ -15,8 +15,9 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from penstock.proxy.config.address import Address
+from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.headers import Header
-from penstock.proxy.upstream.address import Address
 from penstock.proxy.upstream.errors import (
     DialError,
     MalformedError,
@@ -24,7 +25,6 @@ from penstock.proxy.upstream.errors import (
     SilenceError,
     UpstreamError,
 )
-from penstock.proxy.upstream.forward_proxy import ForwardProxy
 
 LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
 """Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
-from penstock.proxy.upstream.address import Address, check_host
+from penstock.proxy.config.address import Address, check_host
 
 _PORT = 3128  # what proxies listen on where nobody says otherwise: Squid's
 NONE = "none"
