@@ -11,7 +11,7 @@ import pytest
 
 from penstock.core.model import TokenEstimate
 from penstock.predict import CallFeatures, GuardedPredictor, OnlinePredictor, StateError
-from penstock.predict.online.kept_groups import KeptGroups
+from penstock.predict.online.groups import KeptGroups
 
 TABLE = TokenEstimate(256, 1024)
 

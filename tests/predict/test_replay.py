@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from penstock.predict.features.call import CallFeatures
+from penstock.predict.online.groups import fair_sample
 from penstock.predict.online.model import TRAINED, OnlineModel
 from penstock.predict.online.predictor import OnlinePredictor
-from penstock.predict.online.window import fair_sample
 from penstock.predict.train.learners import learner
 from penstock.predict.train.lessons import lesson
 from penstock.predict.train.replay import PriorReplay

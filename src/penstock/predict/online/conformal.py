@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from penstock.predict.online.kept_groups import KeptGroups
-from penstock.predict.online.window import Window
+from penstock.predict.online.groups import KeptGroups, Window
 
 _START_ABOVE = 2.5  # in spreads, before any reply
 _STEP = 0.02  # of the level, per reply: 10 misses in a row raise it from 0.90 to 0.98

@@ -1,12 +1,160 @@
-"""Where the lengths of a group of calls lie: centres that lean on wider groups."""
+"""What is known of groups of calls: windows of lengths, and centres that lean on wider groups."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, insort
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
-from penstock.predict.online.kept_groups import KeptGroups
-from penstock.predict.online.window import Window
+import numpy as np
+
+T = TypeVar("T")
+GROUPS_MAX = 1000
+_ON_TRIAL = 4  # one place in so many, beside the others, is for names used once
+
+
+class KeptGroups(Generic[T]):
+    """Keeps the groups that are used, within a limit; of those the longest unused goes first.
+
+    A name used for the first time is on trial: it can push out others on trial, but no group
+    that was used again. Callers make one-off names easily (a route derived from a system prompt
+    with a customer's name in it), and they would otherwise flush what took days to learn.
+
+    Source:
+        Segmented LRU; Karedla, Love & Wherry, IEEE Computer 1994.
+
+    """
+
+    def __init__(self, limit: int = GROUPS_MAX) -> None:
+        """Keep `limit` groups used more than once, and a quarter as many used once."""
+        self._limit = limit
+        self._trials = max(1, limit // _ON_TRIAL)
+        self._proven: OrderedDict[str, T] = OrderedDict()
+        self._trial: OrderedDict[str, T] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._proven or name in self._trial
+
+    def __len__(self) -> int:
+        return len(self._proven) + len(self._trial)
+
+    def get(self, name: str) -> T | None:
+        """Return a group, or None; this is no use of it."""
+        found = self._proven.get(name)
+        return self._trial.get(name) if found is None else found
+
+    def use(self, name: str, make: Callable[[], T]) -> T:
+        """Return a group, made by `make` if there is none."""
+        found = self._proven.get(name)
+        if found is not None:
+            self._proven.move_to_end(name)
+            return found
+        found = self._trial.pop(name, None)
+        if found is not None:
+            self.put(name, found)
+            return found
+        made = self._trial[name] = make()
+        if len(self._trial) > self._trials:
+            self._trial.popitem(last=False)
+        return made
+
+    def put(self, name: str, group: T) -> None:
+        """Set a group, as one that is used."""
+        self._trial.pop(name, None)
+        self._proven[name] = group
+        self._proven.move_to_end(name)
+        if len(self._proven) > self._limit:
+            self._proven.popitem(last=False)
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Yield names and groups, longest unused first, those on trial before all."""
+        yield from self._trial.items()
+        yield from self._proven.items()
+
+
+def fair_sample(values: Sequence[float], size: int) -> list[float]:
+    """Return at most `size` numbers that are spread as all values are, in no order.
+
+    A window filled with them forgets large and small ones alike as it goes on.
+    """
+    if len(values) <= size:
+        return list(values)
+    spread = np.quantile(values, (np.arange(size) + 0.5) / size)
+    out: list[float] = np.random.default_rng(size).permutation(spread).tolist()
+    return out
+
+
+class Window:
+    """A sliding window of numbers that always stands sorted."""
+
+    __slots__ = ("_arrived", "_mean", "_size", "_sorted")
+
+    def __init__(self, size: int) -> None:
+        """Keep the last `size` numbers."""
+        self._size = size
+        self._arrived: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._mean: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def add(self, value: float) -> None:
+        """Take a number in, and let the oldest go once the window is full."""
+        self._mean = None
+        self._arrived.append(value)
+        insort(self._sorted, value)
+        if len(self._arrived) > self._size:
+            oldest = self._arrived.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+
+    def refill(self, values: Sequence[float]) -> None:
+        """Hold a fair sample of these numbers, and nothing from before."""
+        self.keep_last(0)
+        for value in fair_sample(values, self._size):
+            self.add(value)
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which `share` of the window lies, interpolated.
+
+        Raises:
+            IndexError: the window is empty.
+
+        """
+        place = share * (len(self._sorted) - 1)
+        below = int(place)
+        if below + 1 >= len(self._sorted):
+            return self._sorted[-1]
+        low, high = self._sorted[below], self._sorted[below + 1]
+        return low + (place - below) * (high - low)
+
+    def most(self) -> float:
+        """Return the largest number of the window; -inf if it is empty."""
+        return self._sorted[-1] if self._sorted else -math.inf
+
+    def keep_last(self, count: int) -> None:
+        """Forget all but the last `count` numbers."""
+        self._mean = None
+        while len(self._arrived) > count:
+            oldest = self._arrived.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+
+    def mean(self) -> float:
+        """Return the mean of the window.
+
+        Raises:
+            ZeroDivisionError: the window is empty.
+
+        """
+        if self._mean is None:
+            self._mean = math.fsum(self._sorted) / len(self._sorted)
+        return self._mean
+
+    def values(self) -> list[float]:
+        """Return the numbers in order of arrival."""
+        return list(self._arrived)
 
 
 class GroupCentres:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from penstock.predict.online.kept_groups import KeptGroups
+from penstock.predict.online.groups import KeptGroups
 
 _ERROR_MAX = 2.0  # log tokens: what is booked of one reply at most
 
