@@ -2,13 +2,13 @@
 
 import math
 
-from penstock.core import retry
 from penstock.core.backoff import REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.dispatching import Dispatcher
 from penstock.core.events import Cancelled, Completed, Failed, FirstToken, Throttled
 from penstock.core.lane import Lane
-from penstock.core.ticket import Stage
+from penstock.core.ticket import Stage, Ticket
 from penstock.core.tickets import Tickets
+from penstock.core.upstream.breaker import LONGEST_PAUSE_S
 
 _QUEUED, _IN_FLIGHT = Stage.QUEUED, Stage.IN_FLIGHT
 
@@ -66,9 +66,9 @@ class Outcomes:
         lane.settle(ticket, -ticket.cost_tokens)
         retry_at = lane.retry_at(ticket, now)
         hopeless = (
-            retry_at >= retry.last_at(ticket)
+            retry_at >= ticket.last_at
             or lane.no_use(ticket.request, now)
-            or retry.refused_too_often(ticket, self.max_attempts, now)
+            or _refused_too_often(ticket, self.max_attempts, now)
         )
         if not event.retryable:
             tickets.end(ticket)
@@ -96,17 +96,17 @@ class Outcomes:
         until = now + backoff_s(
             ticket.attempts, event.jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S
         )
-        elsewhere = event.upstream_fault and retry.give_up_upstream(ticket, lane, event, now)
+        elsewhere = event.upstream_fault and _give_up_upstream(ticket, lane, event, now)
         if elsewhere and not event.reached:
             until = now
         again = (
             event.retryable
             and not tickets.draining
             and ticket.attempts < self.max_attempts
-            and until < retry.last_at(ticket)
+            and until < ticket.last_at
             and not lane.no_use(ticket.request, now)
         )
-        if again and (elsewhere or retry.pay(ticket, lane, now)):
+        if again and (elsewhere or _pay(ticket, lane, now)):
             if elsewhere and event.reached:
                 lane.retries.go_elsewhere(now=now)
             tickets.hold_back(ticket)
@@ -148,3 +148,39 @@ class Outcomes:
                 continue
             if no_use := lane.no_use(request, now):
                 self._tickets.refuse(ticket, no_use, open_at - now, now)
+
+
+def _give_up_upstream(ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:
+    """Note that an attempt broke at its upstream; return whether it may go to a sound one.
+
+    What never reached a provider may go round all of them; anything else moves once.
+    """
+    if ticket.upstream in ticket.failed_at:
+        return False
+    ticket.failed_at += (ticket.upstream,)
+    if not lane.has_refuge(ticket, now):
+        return False
+    return not event.reached or (
+        len(ticket.failed_at) == 1 and lane.retries.may_go_elsewhere(now=now)
+    )
+
+
+def _pay(ticket: Ticket, lane: Lane, now: float) -> bool:
+    """Take another attempt from the retry budget; False if that has none."""
+    if lane.retries.next_at(now=now) > now:
+        return False
+    lane.retries.spend(now=now)
+    ticket.retry_paid = True
+    return True
+
+
+def _refused_too_often(ticket: Ticket, max_attempts: int, now: float) -> bool:
+    """Return whether refusals at the door end a request: only one that nothing else would end.
+
+    In a storm the head of the queue is the probe every time; it must not pay for that while
+    its time-to-live or its deadline lets it wait, nor within the patience of those without any.
+    """
+    request = ticket.request
+    may_wait = request.expires_at < math.inf or now < request.deadline < math.inf
+    tried_s = now - request.arrived_at
+    return not may_wait and ticket.attempts >= max_attempts and tried_s >= LONGEST_PAUSE_S

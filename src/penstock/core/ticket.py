@@ -85,6 +85,18 @@ class Ticket:
     measured: bool = True
     lent: bool = False
 
+    @property
+    def last_at(self) -> float:
+        """Before when an attempt beyond the first must have begun."""
+        request = self.request
+        return request.deadline if request.deadline < request.expires_at else request.expires_at
+
+    @property
+    def given_up_at(self) -> float:
+        """When it is refused if it still waits; inf if it waits for ever."""
+        until = self.last_at if self.attempts else self.request.expires_at
+        return self.hopeless_at if self.hopeless_at < until else until
+
     def back_off(self, upstream: str, until: float) -> None:
         """Do not go to this upstream again before `until`: it has refused this request."""
         if self.not_before is None:

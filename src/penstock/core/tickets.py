@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, field
 
-from penstock.core import retry
 from penstock.core.backlog import Backlog
 from penstock.core.events import Action, Reject, Why
 from penstock.core.lane import Lane
@@ -66,7 +65,7 @@ class Tickets:
     def hold_back(self, ticket: Ticket) -> None:
         """Count a ticket as waiting, until it is sent or given up."""
         self.backlog.enter(ticket)
-        until = retry.given_up_at(ticket)
+        until = ticket.given_up_at
         if until < math.inf:
             self.expiry.set(ticket.request.id, until)
 
