@@ -15,7 +15,7 @@ from penstock.batch.sending import HttpSend
 from penstock.calls.endpoint import Endpoint
 from penstock.core.events import Arrived
 from penstock.core.model import Request
-from penstock.proxy.body_room import Held
+from penstock.proxy.bodies import Held
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
 from tests.integrations.http.rig import Tape

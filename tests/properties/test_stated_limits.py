@@ -22,7 +22,7 @@ from penstock.calls.endpoint import CHAT, EMBEDDINGS, Endpoint
 from penstock.core.events import Arrived, Dispatch
 from penstock.core.settings import Limits, UpstreamSettings
 from penstock.errors import Refused
-from penstock.proxy.body_room import Held
+from penstock.proxy.bodies import Held
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
 from tests.calls.doors import CLASS, DOORS, TOML, written

@@ -6,7 +6,7 @@ import logging
 import traceback
 
 from penstock.listener import Receive, Scope, Send
-from penstock.proxy.body_room import Held
+from penstock.proxy.bodies import Held
 from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from penstock.calls.estimate import capped, stated
 from penstock.core.model import Request
 from penstock.core.outlook import Outlook
+from penstock.proxy.bodies import Body
 from penstock.proxy.callers import account_of
 from penstock.proxy.config.models import Fallback, FallbackCause
 from penstock.proxy.headers import Header, credential
 from penstock.proxy.rename import renamed, with_model
-from penstock.proxy.request_reader import Body, Prepared
+from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import Target, fits
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 Header = tuple[bytes, bytes]
+Head = dict[bytes, bytes]
+"""A request's headers by name, the first of several."""
 
 HOP_BY_HOP = frozenset(
     (

@@ -15,7 +15,7 @@ from penstock.calls.endpoint import COUNT_TOKENS, MODELS
 from penstock.calls.references import ids_in_reply, references_of
 from penstock.calls.relayed import NEVER, under
 from penstock.listener import Receive, Scope
-from penstock.proxy.body_room import Held
+from penstock.proxy.bodies import Held
 from penstock.proxy.declined import Declined, check_method, no_key
 from penstock.proxy.headers import Header, credential, downward, one, upward
 from penstock.proxy.reply import Send

@@ -1,6 +1,5 @@
 """From an HTTP request to what the gate wants to know; every bad request ends here."""
 
-import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,40 +14,17 @@ from penstock.calls.hints import HintError, hints_of
 from penstock.calls.references import may_refer, references_of
 from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
-from penstock.listener import Message, Receive
-from penstock.proxy.body_room import Held
+from penstock.listener import Receive
+from penstock.proxy.bodies import Body, BodyReader, Held
 from penstock.proxy.callers import Callers, account_of
 from penstock.proxy.declined import Declined, no_key
-from penstock.proxy.headers import Header, credential
+from penstock.proxy.headers import Head, Header, credential
 from penstock.proxy.holders import Holders
-from penstock.proxy.listening import Patience
 from penstock.proxy.rename import with_model
 from penstock.proxy.routing import Routing, Target
 from penstock.wire import jsonio
-from penstock.wire.encoding import EncodingError, unpacked
 
-Head = dict[bytes, bytes]
-"""A request's headers by name."""
 _JSON = b"application/json"
-
-
-@dataclass(slots=True)  # not frozen: one is made a request, and freezing is most of the cost
-class Body:
-    """A request's body.
-
-    Attributes:
-        sent: as the caller sent it.
-        plain: without its content encoding; the same object where it has none.
-
-    """
-
-    sent: bytes
-    plain: bytes
-
-    @property
-    def packed(self) -> bool:
-        """Whether it has a content encoding."""
-        return self.sent is not self.plain
 
 
 @dataclass(slots=True)
@@ -81,6 +57,24 @@ class Prepared:
     may_fall_back: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingRules:
+    """What a configuration says about reading requests.
+
+    Attributes:
+        default: a class whose estimate stands in where none is known yet.
+        ttl_s: how long a request of a class may wait.
+
+    """
+
+    callers: Callers
+    routing: Routing
+    default: TrafficClass
+    max_body_bytes: int
+    body_timeout_s: float
+    ttl_s: dict[str, float]
+
+
 class RequestReader:
     """Checks requests, from the cheapest test to the dearest.
 
@@ -90,50 +84,26 @@ class RequestReader:
 
     def __init__(
         self,
-        callers: Callers,
-        routing: Routing,
+        rules: ReadingRules,
         predictor: Predictor,
         *,
         classes: dict[str, TrafficClass],
-        default: TrafficClass,
-        max_body_bytes: int,
-        body_timeout_s: float,
-        ttl_s: dict[str, float],
         holders: Holders,
         now: Callable[[], float],
     ) -> None:
-        """Take what the checks need; `default` is a class whose estimate stands in for none."""
+        """Take what the checks need."""
         self._predictor = predictor
         self._classes = classes
-        self._patience = Patience(body_timeout_s)
+        self._bodies = BodyReader(rules.max_body_bytes, rules.body_timeout_s)
         self._holders = holders
         self._now = now
-        self.reconfigure(
-            callers,
-            routing,
-            default=default,
-            max_body_bytes=max_body_bytes,
-            body_timeout_s=body_timeout_s,
-            ttl_s=ttl_s,
-        )
+        self._rules = rules
 
-    def reconfigure(
-        self,
-        callers: Callers,
-        routing: Routing,
-        *,
-        default: TrafficClass,
-        max_body_bytes: int,
-        body_timeout_s: float,
-        ttl_s: dict[str, float],
-    ) -> None:
+    def reconfigure(self, rules: ReadingRules) -> None:
         """Go by these from now on; a request whose body is still coming keeps its rights."""
-        self._callers = callers
-        self._routing = routing
-        self._default = default
-        self._max_body_bytes = max_body_bytes
-        self._patience.span_s = body_timeout_s
-        self._ttl_s = ttl_s
+        self._rules = rules
+        self._bodies.max_bytes = rules.max_body_bytes
+        self._bodies.patience.span_s = rules.body_timeout_s
 
     def authorise(self, headers: list[Header]) -> None:
         """Check the caller's key alone, for requests that are not scheduled.
@@ -142,7 +112,7 @@ class RequestReader:
             Declined: 401.
 
         """
-        self._callers.identify(headers)
+        self._rules.callers.identify(headers)
 
     async def plain_body(self, headers: list[Header], receive: Receive, held: Held) -> bytes:
         """Return the body of a request that is not scheduled, without its content encoding.
@@ -151,7 +121,7 @@ class RequestReader:
             Declined: with the status that fits.
 
         """
-        body = await self._body(dict(reversed(headers)), receive, held)
+        body = await self._bodies.read(dict(reversed(headers)), receive, held)
         _require_few_values(body.plain)
         return body.plain
 
@@ -177,14 +147,14 @@ class RequestReader:
             Declined: with the status that fits.
 
         """
-        callers = self._callers
+        callers = self._rules.callers
         rights = callers.identify(headers)
         try:
             hints = hints_of(headers)
         except HintError as error:
             raise Declined(400, "invalid_header", f"{error}") from None
         head = dict(reversed(headers))  # the first of several counts
-        body = await self._body(head, receive, held)
+        body = await self._bodies.read(head, receive, held)
         parsed = _parsed(head, body.plain)
         if model and "model" not in parsed and not body.packed:
             parsed["model"] = model
@@ -193,15 +163,16 @@ class RequestReader:
         facts = facts_of(endpoint, parsed)
         target = self._target(endpoint, facts, headers)
         spec = spec_of_call(endpoint, parsed, facts, hints)
+        rules = self._rules
         certain = hints.traffic_class or rights.traffic_class
-        prediction = self._predictor.predict(spec, self._classes.get(certain or "", self._default))
+        prediction = self._predictor.predict(spec, self._classes.get(certain or "", rules.default))
         spec.prediction = prediction
         estimate = hints.tokens or prediction.estimate
         bucket = bucket_of(capped(estimate, facts.max_tokens).p50_tokens)
         treatment = callers.treat(rights, hints, bucket)
         spec.traffic_class = treatment.traffic_class
         spec.deadline_s = treatment.deadline_s
-        spec.expires_in_s = self._ttl_s.get(treatment.traffic_class, math.inf)
+        spec.expires_in_s = rules.ttl_s.get(treatment.traffic_class, math.inf)
         spec.tenant = treatment.tenant
         spec.model = target.name
         if target.needs_caller_key:
@@ -224,7 +195,7 @@ class RequestReader:
 
     def target_of(self, endpoint: Endpoint, model: str) -> Target | None:
         """Return who serves a model to callers of this endpoint; None if nobody does."""
-        return self._routing.resolve(endpoint.vendor, model)
+        return self._rules.routing.resolve(endpoint.vendor, model)
 
     def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
         target = self.target_of(endpoint, _model_of(facts))
@@ -238,80 +209,6 @@ class RequestReader:
         if target.needs_caller_key and credential(headers) is None:
             raise no_key()
         return target
-
-    async def _body(self, head: Head, receive: Receive, held: Held) -> Body:
-        sent = await self._received(head, receive, held)
-        encoding = head.get(b"content-encoding")
-        if encoding is None:
-            return Body(sent, sent)
-        try:
-            # In a thread: 32 MB take a tenth of a second, for which nobody else shall wait.
-            plain = await asyncio.to_thread(
-                unpacked, sent, encoding.decode("latin-1"), at_most_bytes=self._max_body_bytes
-            )
-        except EncodingError as error:
-            if error.too_large:
-                raise self._too_large() from None
-            status, code = (415, "encoding_not_taken") if error.unknown else (400, "bad_encoding")
-            raise Declined(
-                status, code, f"{error} Or send the JSON as it is, without content-encoding."
-            ) from None
-        return Body(sent, plain)
-
-    async def _received(self, head: Head, receive: Receive, held: Held) -> bytes:
-        stated = head.get(b"content-length")
-        # The server has checked its form: digits only.
-        if stated is not None and int(stated) > self._max_body_bytes:
-            raise self._too_large()
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an ASGI application runs in a task: which server is this?")
-        self._patience.begin(task)
-        try:
-            message = await receive()
-            body: bytes = (
-                await self._pieces(message, receive, held)
-                if message["more_body"]
-                else message["body"]
-            )
-        except ValueError:
-            raise Declined(400, "invalid_body", "The request's body is framed wrongly.") from None
-        except asyncio.CancelledError:
-            if not self._patience.end(task):
-                raise
-            task.uncancel()
-            text = "The request's body did not arrive in time."
-            raise Declined(408, "body_timeout", text) from None
-        finally:
-            self._patience.end(task)
-        if len(body) > self._max_body_bytes:
-            raise self._too_large()
-        if len(body) > held.size_bytes:
-            held.take(len(body) - held.size_bytes)
-        return body
-
-    async def _pieces(self, message: Message, receive: Receive, held: Held) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        while True:
-            piece = message["body"]
-            size += len(piece)
-            if size > self._max_body_bytes:
-                raise self._too_large()
-            pieces.append(piece)
-            if not message["more_body"]:
-                held.has_come()
-                return b"".join(pieces)
-            held.take_coming(len(piece))
-            message = await receive()
-
-    def _too_large(self) -> Declined:
-        return Declined(
-            413,
-            "body_too_large",
-            f"The request's body is larger than {self._max_body_bytes} bytes, "
-            "which server.max_body_bytes allows.",
-        )
 
 
 def _model_of(facts: Facts) -> str:

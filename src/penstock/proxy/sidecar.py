@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.calls.factory import RequestFactory
 from penstock.core.events import Reconfigured
@@ -14,7 +14,7 @@ from penstock.dashboard.state import DashboardState
 from penstock.errors import ProtocolError
 from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
-from penstock.proxy.body_room import BodyRoom
+from penstock.proxy.bodies import BodyRoom
 from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.forward_proxy import ForwardProxy
@@ -25,7 +25,7 @@ from penstock.proxy.observe.live import LiveSource
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
 from penstock.proxy.replays import Replays
-from penstock.proxy.request_reader import RequestReader
+from penstock.proxy.request_reader import ReadingRules, RequestReader
 from penstock.proxy.routing import Routing
 from penstock.proxy.shadow import Shadow
 from penstock.proxy.upstream.client import UpstreamClient
@@ -110,11 +110,11 @@ class Sidecar:
             config.server.idempotency_s, config.server.idempotency_bytes, self.driver.now
         )
         self.reader = RequestReader(
-            predictor=self.predictor,
+            self._reading(loaded),
+            self.predictor,
             classes=self.factory.classes,
             holders=self.holders,
             now=self.driver.now,
-            **self._reading(loaded),
         )
         self.fallbacks = config.fallbacks
         self.relayed = 0
@@ -157,20 +157,19 @@ class Sidecar:
         if self.predictor.guard is not None:
             yield from _of_predictor(self.predictor.guard, self.predictor.unread)
 
-    def _reading(self, loaded: Loaded) -> dict[str, Any]:
-        """Return what the reader goes by."""
+    def _reading(self, loaded: Loaded) -> ReadingRules:
         config = loaded.config
-        return {
-            "callers": Callers(loaded),
-            "routing": Routing(
+        return ReadingRules(
+            Callers(loaded),
+            Routing(
                 ((link.serves, link.wants_caller_key) for link in self.links.values()),
                 limited=(name for each in loaded.settings.upstreams for name in each.model_limits),
             ),
-            "default": default_class_of(loaded),
-            "max_body_bytes": config.server.max_body_bytes,
-            "body_timeout_s": config.server.body_timeout_s,
-            "ttl_s": {c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},
-        }
+            default=default_class_of(loaded),
+            max_body_bytes=config.server.max_body_bytes,
+            body_timeout_s=config.server.body_timeout_s,
+            ttl_s={c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},
+        )
 
     def _take_links(self, loaded: Loaded) -> None:
         """Dial by this configuration from now on; connections that it leaves as they are stay."""
@@ -207,7 +206,7 @@ class Sidecar:
         # Classes that are gone stay known: requests whose bodies are still coming name them.
         self.factory.classes.update((each.name, each) for each in loaded.settings.classes)
         self.predictor.table = table_of(loaded.config)
-        self.reader.reconfigure(**self._reading(loaded))
+        self.reader.reconfigure(self._reading(loaded))
         self.fallbacks = loaded.config.fallbacks
 
     def drain(self) -> None:

@@ -1,0 +1,250 @@
+"""How a request's body comes in: how long it may take, how large it may be, what is held in all."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.listener import Message, Receive
+from penstock.proxy.declined import Declined
+from penstock.proxy.headers import Head
+from penstock.wire.encoding import EncodingError, unpacked
+
+
+@dataclass(slots=True)  # not frozen: one is made a request, and freezing is most of the cost
+class Body:
+    """A request's body.
+
+    Attributes:
+        sent: as the caller sent it.
+        plain: without its content encoding; the same object where it has none.
+
+    """
+
+    sent: bytes
+    plain: bytes
+
+    @property
+    def packed(self) -> bool:
+        """Whether it has a content encoding."""
+        return self.sent is not self.plain
+
+
+class Held:
+    """What one request holds."""
+
+    __slots__ = ("_coming_bytes", "_room", "size_bytes")
+
+    def __init__(self, room: "BodyRoom") -> None:
+        """Hold nothing yet."""
+        self._room = room
+        self._coming_bytes = 0
+        self.size_bytes = 0
+
+    def take_coming(self, size_bytes: int) -> None:
+        """Hold so many bytes more of a body that has not come whole.
+
+        Raises:
+            Declined: 503, too many are held already.
+
+        """
+        room = self._room
+        if room.coming_bytes + size_bytes > room.limit_bytes // 2:
+            raise room.declined()
+        self.take(size_bytes)
+        room.coming_bytes += size_bytes
+        self._coming_bytes += size_bytes
+
+    def has_come(self) -> None:
+        """Note that the body is whole."""
+        self._room.coming_bytes -= self._coming_bytes
+        self._coming_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            Declined: 503, too many are held already.
+
+        """
+        room = self._room
+        if room.used_bytes + size_bytes > room.limit_bytes:
+            raise room.declined()
+        room.used_bytes += size_bytes
+        self.size_bytes += size_bytes
+
+    def handed_over(self) -> "Held":
+        """Return who holds it from now on."""
+        other = Held(self._room)
+        other.size_bytes, self.size_bytes = self.size_bytes, 0
+        return other
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        self.has_come()
+        self._room.used_bytes -= self.size_bytes
+        self.size_bytes = 0
+
+
+class BodyRoom:
+    """Counts the bytes of all requests.
+
+    Bodies that are still coming have half of the room: whoever begins large ones and goes no
+    further keeps out nobody whose body comes at once.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        """Allow so many."""
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self.coming_bytes = 0
+
+    def declined(self) -> Declined:
+        """Return the refusal of a body for which there is no room."""
+        return Declined(
+            503,
+            "too_many_bytes_waiting",
+            f"The bodies of other requests fill the {self.limit_bytes} bytes that "
+            "server.max_held_bytes allows, or those that are still coming half of it: "
+            "send it again in a while.",
+            headers={"retry-after": "1"},
+        )
+
+
+class Patience:
+    """Cancels tasks that take too long, by one look a second over all of them.
+
+    A timer for every request would cost 3 us on each; being up to a second late is no matter
+    where the span is a minute.
+    """
+
+    def __init__(self, span_s: float) -> None:
+        """Allow each task so many seconds."""
+        self.span_s = span_s
+        self._since: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, task: "asyncio.Task[Any]") -> None:
+        """Start a task's span."""
+        loop = task.get_loop()
+        self._since[task] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(1.0, self._look, loop)
+
+    def end(self, task: "asyncio.Task[Any]") -> bool:
+        """End a task's span; True if it was cancelled for being late."""
+        self._since.pop(task, None)
+        if task in self._late:
+            self._late.discard(task)
+            return True
+        return False
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        latest = loop.time() - self.span_s
+        for task in [task for task, since in self._since.items() if since <= latest]:
+            del self._since[task]
+            self._late.add(task)
+            task.cancel()
+        if self._since:
+            self._timer = loop.call_later(1.0, self._look, loop)
+
+
+class BodyReader:
+    """Takes requests' bodies in, within the bounds of `[server]`.
+
+    Attributes:
+        max_bytes: of one body.
+        patience: cancels what takes too long to come.
+
+    """
+
+    def __init__(self, max_bytes: int, timeout_s: float) -> None:
+        """Begin with these bounds; both may change."""
+        self.max_bytes = max_bytes
+        self.patience = Patience(timeout_s)
+
+    async def read(self, head: Head, receive: Receive, held: Held) -> Body:
+        """Return a request's body.
+
+        Args:
+            head: the request's headers.
+            receive: brings it.
+            held: counts its bytes.
+
+        Raises:
+            Declined: with the status that fits.
+
+        """
+        sent = await self._received(head, receive, held)
+        encoding = head.get(b"content-encoding")
+        if encoding is None:
+            return Body(sent, sent)
+        try:
+            # In a thread: 32 MB take a tenth of a second, for which nobody else shall wait.
+            plain = await asyncio.to_thread(
+                unpacked, sent, encoding.decode("latin-1"), at_most_bytes=self.max_bytes
+            )
+        except EncodingError as error:
+            if error.too_large:
+                raise self._too_large() from None
+            status, code = (415, "encoding_not_taken") if error.unknown else (400, "bad_encoding")
+            raise Declined(
+                status, code, f"{error} Or send the JSON as it is, without content-encoding."
+            ) from None
+        return Body(sent, plain)
+
+    async def _received(self, head: Head, receive: Receive, held: Held) -> bytes:
+        stated = head.get(b"content-length")
+        # The server has checked its form: digits only.
+        if stated is not None and int(stated) > self.max_bytes:
+            raise self._too_large()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an ASGI application runs in a task: which server is this?")
+        self.patience.begin(task)
+        try:
+            message = await receive()
+            body: bytes = (
+                await self._pieces(message, receive, held)
+                if message["more_body"]
+                else message["body"]
+            )
+        except ValueError:
+            raise Declined(400, "invalid_body", "The request's body is framed wrongly.") from None
+        except asyncio.CancelledError:
+            if not self.patience.end(task):
+                raise
+            task.uncancel()
+            text = "The request's body did not arrive in time."
+            raise Declined(408, "body_timeout", text) from None
+        finally:
+            self.patience.end(task)
+        if len(body) > self.max_bytes:
+            raise self._too_large()
+        if len(body) > held.size_bytes:
+            held.take(len(body) - held.size_bytes)
+        return body
+
+    async def _pieces(self, message: Message, receive: Receive, held: Held) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            piece = message["body"]
+            size += len(piece)
+            if size > self.max_bytes:
+                raise self._too_large()
+            pieces.append(piece)
+            if not message["more_body"]:
+                held.has_come()
+                return b"".join(pieces)
+            held.take_coming(len(piece))
+            message = await receive()
+
+    def _too_large(self) -> Declined:
+        return Declined(
+            413,
+            "body_too_large",
+            f"The request's body is larger than {self.max_bytes} bytes, "
+            "which server.max_body_bytes allows.",
+        )
