@@ -1,4 +1,4 @@
-"""Chaos on both sides of a door, in virtual time; afterwards everything is as it was.
+"""Chaos on both sides of a door; afterwards everything is as it was.
 
     python -m tests.chaos.campaign [--seeds 20] [--requests 2000] [--door sidecar]
 
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,19 @@ from penstock.proxy.config import loads
 from penstock.proxy.server import Running
 from penstock.runtime.virtual_loop import run_virtual
 from tests.chaos.books import Books
-from tests.chaos.provider import BEGUN, GOOD, NUMBERS, Anything, anything
+from tests.chaos.callers import (
+    MAX_PAUSE_S,
+    TTL_S,
+    Found,
+    at_rest,
+    body_of,
+    crowd,
+    hints,
+    sent_by_the_rules,
+)
+from tests.chaos.provider import anything
+from tests.chaos.threads import in_threads
 
-GRACE_S = 0.0005
-CALLERS = 16
-TTL_S = 30.0
 EARLY, MOST_GROWTH = 0.1, 1.3
 """What is resident after a tenth of the seeds grows by less than a third up to the end."""
 SIDECAR = """
@@ -46,6 +54,8 @@ SIDECAR = """
 port = 0
 [admin]
 enabled = false
+[scheduler]
+max_pause_s = 30.0
 [predictor]
 kind = "off"
 [[upstreams]]
@@ -66,69 +76,6 @@ ttl_s = 30.0
 """
 
 
-@dataclass
-class Found:
-    """What a run left behind; all zero and empty if all is well."""
-
-    requests: int = 0
-    arrived: int = 0
-    answered: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-    def expect(self, what: str, got: object, wanted: object) -> None:
-        if got != wanted:
-            self.wrong.append(f"{what}: {got!r} instead of {wanted!r}")
-
-
-def body_of(number: int, chance: random.Random) -> dict[str, Any]:
-    """Return a call's body; its numbers may be anything."""
-    body: dict[str, Any] = {
-        "model": "m",
-        "user": str(number),
-        "messages": [{"role": "user", "content": "hello"}],
-    }
-    if chance.random() < 0.5:
-        body["stream"] = True
-    if chance.random() < 0.2:
-        name = chance.choice(("n", "max_tokens", "max_completion_tokens", "best_of"))
-        body[name] = chance.choice((10**160, 10**6, -1, 0, 1.5, "many", None, True, [1], 2048))
-    return body
-
-
-def hints(chance: random.Random) -> dict[str, str]:
-    """Return headers of a caller that asks for anything."""
-    if chance.random() < 0.8:
-        return {}
-    name = chance.choice(("x-penstock-deadline-ms", "x-penstock-class", "x-penstock-tenant"))
-    return {name: chance.choice((*NUMBERS, "500", "batch"))}
-
-
-async def crowd(requests: int, one: Callable[[int], Awaitable[None]]) -> None:
-    """Let callers make their calls one after the other, and wait for all."""
-    numbers = iter(range(requests))
-
-    async def caller() -> None:
-        for number in numbers:
-            await one(number)
-
-    await asyncio.gather(*(caller() for _ in range(CALLERS)))
-
-
-def sent_by_the_rules(provider: Anything, found: Found) -> None:
-    """Nothing is sent again once a reply has been good, or content of a stream has been shown."""
-    for number, answers in provider.attempts.items():
-        for at, answer in enumerate(answers[:-1]):
-            if answer in (GOOD, BEGUN):
-                found.wrong.append(f"call {number} was sent again after {answers[: at + 1]}")
-
-
-def at_rest(name: str, state: Any, found: Found) -> None:
-    """Nothing waits, nothing flies, no token is reserved."""
-    found.expect(f"{name} waiting", (state.waiting, state.deferred, state.in_flight), (0, 0, 0))
-    for upstream in state.upstreams.values():
-        found.expect(f"{name} tokens in flight", upstream.in_flight_tokens, 0)
-
-
 async def in_sidecar(seed: str, requests: int) -> Found:
     """Play against a sidecar, with raw sockets."""
     found, books, chance = Found(requests), Books(), random.Random(seed)
@@ -139,11 +86,12 @@ async def in_sidecar(seed: str, requests: int) -> Found:
         serving = asyncio.create_task(running.run(started=up.set, signals=False))
         await up.wait()
 
-        async def one(number: int) -> None:
-            answered = await _raw_call(running.port, number, chance)
-            found.answered += answered
+        async def one(number: int) -> bool:
+            status = await _raw_call(running.port, number, chance)
+            found.answered += status.startswith(b"HTTP/1.1 ")
+            return b" 200 " in status
 
-        await crowd(requests, one)
+        await crowd(requests, chance, one)
         await asyncio.sleep(60.0)
         found.arrived = books.arrived
         found.expect("in hand", running.sidecar.in_hand, 0)
@@ -160,8 +108,8 @@ async def in_sidecar(seed: str, requests: int) -> Found:
     return found
 
 
-async def _raw_call(port: int, number: int, chance: random.Random) -> int:
-    """Make one call in some way; return 1 if an HTTP answer came."""
+async def _raw_call(port: int, number: int, chance: random.Random) -> bytes:
+    """Make one call in some way; return the first line of the answer, if one came."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     way = chance.random()
     data = json.dumps(body_of(number, chance)).encode()
@@ -194,9 +142,9 @@ async def _raw_call(port: int, number: int, chance: random.Random) -> int:
                         if chance.random() < 0.5:
                             break
             writer.close()
-            return int(status.startswith(b"HTTP/1.1 "))
+            return status
     writer.close()
-    return 0
+    return b""
 
 
 async def in_process(library: Any, seed: str, requests: int) -> Found:
@@ -204,10 +152,16 @@ async def in_process(library: Any, seed: str, requests: int) -> Found:
     found, books, chance = Found(requests), Books(), random.Random(seed)
     loop = asyncio.get_running_loop()
     async with anything(seed) as (provider, url):
-        scheduled = Penstock(observers=[books], tracer=None, clock=loop, queue_ttl_s=TTL_S)
+        scheduled = Penstock(
+            observers=[books],
+            tracer=None,
+            clock=loop,
+            queue_ttl_s=TTL_S,
+            max_pause_s=MAX_PAUSE_S,
+        )
         client = scheduled.async_client(library=library.__name__, timeout=5.0)
 
-        async def one(number: int) -> None:
+        async def one(number: int) -> bool:
             body, leaves = body_of(number, chance), chance.random()
             data = json.dumps(body).encode()
             with suppress(library.HTTPError, TimeoutError, ValueError):
@@ -221,8 +175,10 @@ async def in_process(library: Any, seed: str, requests: int) -> Found:
                         async for _ in reply.aiter_raw():
                             if leaves > 0.9:
                                 break
+                        return bool(reply.status_code == 200)
+            return False
 
-        await crowd(requests, one)
+        await crowd(requests, chance, one)
         await client.aclose()
         gc.collect()
         await asyncio.sleep(60.0)
@@ -259,7 +215,12 @@ async def in_batch(seed: str, requests: int) -> Found:
         async with anything(seed) as (provider, url):
             stack = Stack(overload=PolicySpec("always_admit"))
             scheduled = Penstock(
-                observers=[books], tracer=None, clock=loop, stack=stack, queue_ttl_s=TTL_S
+                observers=[books],
+                tracer=None,
+                clock=loop,
+                stack=stack,
+                queue_ttl_s=TTL_S,
+                max_pause_s=MAX_PAUSE_S,
             )
             send = HttpSend(url, None, scheduled, timeout_s=5.0)
             store = Checkpoint(folder / "c", out, errors, inspect(source), now_unix_s=0.0)
@@ -300,11 +261,26 @@ async def in_batch(seed: str, requests: int) -> Found:
     return found
 
 
-DOORS: dict[str, Callable[[str, int], Awaitable[Found]]] = {
-    "sidecar": in_sidecar,
-    "httpx2": lambda seed, requests: in_process(httpx2, seed, requests),
-    "httpx": lambda seed, requests: in_process(httpx, seed, requests),
-    "batch": in_batch,
+def virtually(door: Callable[[str, int], Awaitable[Found]], seed: str, requests: int) -> Found:
+    """Play in virtual time; no task may be left."""
+
+    async def played() -> Found:
+        found = await door(seed, requests)
+        await asyncio.sleep(5.0)
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        found.expect("tasks", [str(task.get_coro()) for task in left], [])
+        return found
+
+    return run_virtual(played())
+
+
+DOORS: dict[str, Callable[[str, int], Found]] = {
+    "sidecar": partial(virtually, in_sidecar),
+    "httpx2": partial(virtually, partial(in_process, httpx2)),
+    "httpx": partial(virtually, partial(in_process, httpx)),
+    "batch": partial(virtually, in_batch),
+    "httpx2-threads": partial(in_threads, httpx2),
+    "httpx-threads": partial(in_threads, httpx),
 }
 
 
@@ -312,15 +288,7 @@ def run(door: str, seed: int, requests: int) -> Found:
     """Play one seed at one door; what the process holds afterwards counts too."""
     gc.collect()  # what others have dropped is not this run's
     before = _descriptors()
-
-    async def played() -> Found:
-        found = await DOORS[door](f"{door}/{seed}", requests)
-        await asyncio.sleep(5.0)
-        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        found.expect("tasks", [str(task.get_coro()) for task in left], [])
-        return found
-
-    found = run_virtual(played(), grace_s=GRACE_S)
+    found = DOORS[door](f"{door}/{seed}", requests)
     gc.collect()
     found.expect("descriptors left open", max(0, _descriptors() - before), 0)
     return found
