@@ -94,3 +94,61 @@ def test_bodies_that_do_not_end_keep_out_nobody_whose_body_comes_at_once() -> No
             assert len(refused) >= 6
             assert refused[0].recv(65536).startswith(b"HTTP/1.1 503 ")
             assert call(proxy.port, body={**HELLO, "user": "x" * 50_000}).status == 200
+
+
+def test_no_callers_bodies_fill_the_room_for_all() -> None:
+    with Scripted([answer(200, GOOD)]) as provider:
+        url = f"http://127.0.0.1:{provider.port}/v1"
+        config = (
+            "[server]\nport = 0\nmax_held_bytes = 400_000\n[admin]\nport = 0\n[[upstreams]]\n"
+            f'base_url = "{url}"\nauth = "none"\n'
+        )
+        large = {**HELLO, "user": "x" * 90_000}
+        greedy, modest = {"authorization": "Bearer greedy"}, {"authorization": "Bearer modest"}
+        with sidecar(config) as proxy, ExitStack() as stack:
+            waiting = []
+            for size_bytes in (90_000, 180_000, 270_000):
+                waiting.append(stack.enter_context(connect(proxy.port)))
+                waiting[-1].sendall(raw_request(large, headers=greedy))
+                eventually(lambda least=size_bytes: _held_bytes(proxy.admin_port) > least)
+            refused = call(proxy.port, body=large, headers=greedy)
+            assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+            assert refused.json()["error"]["code"] == "too_many_bytes_of_caller"
+            other = stack.enter_context(connect(proxy.port))
+            other.sendall(raw_request(large, headers=modest))
+            eventually(lambda: _held_bytes(proxy.admin_port) > 360_000)
+            provider.go(100)
+            for sock in (*waiting, other):
+                assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert call(proxy.port, body=large, headers=greedy).status == 200
+            assert _held_bytes(proxy.admin_port) == 0
+
+
+def _held_bytes(admin_port: int) -> float:
+    page = call(admin_port, "/metrics", method="GET", body=None).body.decode()
+    (line,) = (line for line in page.splitlines() if line.startswith("penstock_held_body_bytes "))
+    return float(line.split()[1])
+
+
+def test_no_callers_slow_bodies_keep_out_those_of_others() -> None:
+    with Scripted([answer(200, GOOD)]) as provider, ExitStack() as stack:
+        provider.go(100)
+        url = f"http://127.0.0.1:{provider.port}/v1"
+        config = (
+            "[server]\nport = 0\nmax_held_bytes = 1_600_000\n[admin]\nport = 0\n[[upstreams]]\n"
+            f'base_url = "{url}"\nauth = "none"\n'
+        )
+        body = {**HELLO, "user": "x" * 290_000}
+        proxy = stack.enter_context(sidecar(config))
+        for _ in range(8):
+            sock = stack.enter_context(connect(proxy.port))
+            sock.sendall(raw_request(body, headers={"authorization": "Bearer slow"})[:150_000])
+        eventually(lambda: _held_bytes(proxy.admin_port) > 400_000)
+        other = stack.enter_context(connect(proxy.port))
+        short = {**HELLO, "user": "x" * 120_000}
+        data = raw_request(short, headers={"authorization": "Bearer other"})
+        held = _held_bytes(proxy.admin_port)
+        other.sendall(data[:60_000])
+        eventually(lambda: _held_bytes(proxy.admin_port) > held)
+        other.sendall(data[60_000:])
+        assert other.recv(65536).startswith(b"HTTP/1.1 200 ")

@@ -91,7 +91,7 @@ class App:
     async def _serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call to a known path; what it holds of its body is given back in the end."""
         sidecar, endpoint = self._sidecar, route.endpoint
-        held = Held(sidecar.room)
+        held = Held(sidecar.room, account_of(scope["headers"]))
         try:
             if endpoint is None or not endpoint.scheduled:
                 await self._relay(route, scope, receive, send, held)

@@ -10,6 +10,11 @@ from penstock.proxy.headers import Head
 from penstock.wire.encoding import EncodingError, unpacked
 
 
+ONES_PART, ONES_WHOLE = 3, 4
+"""One caller may hold three quarters of what the others leave, so that room is left for whoever
+comes next; two who take all they may hold six sevenths."""
+
+
 @dataclass(slots=True)  # not frozen: one is made a request, and freezing is most of the cost
 class Body:
     """A request's body.
@@ -32,11 +37,12 @@ class Body:
 class Held:
     """What one request holds."""
 
-    __slots__ = ("_coming_bytes", "_room", "size_bytes")
+    __slots__ = ("_coming_bytes", "_room", "_whose", "size_bytes")
 
-    def __init__(self, room: "BodyRoom") -> None:
-        """Hold nothing yet."""
+    def __init__(self, room: "BodyRoom", whose: str = "") -> None:
+        """Hold nothing yet, for a caller's account; empty where calls name none."""
         self._room = room
+        self._whose = whose
         self._coming_bytes = 0
         self.size_bytes = 0
 
@@ -44,44 +50,38 @@ class Held:
         """Hold so many bytes more of a body that has not come whole.
 
         Raises:
-            Declined: 503, too many are held already.
+            Declined: 503, too many are held already; 429, too many of this caller.
 
         """
-        room = self._room
-        if room.coming_bytes + size_bytes > room.limit_bytes // 2:
-            raise room.declined()
-        self.take(size_bytes)
-        room.coming_bytes += size_bytes
+        self._room.coming.take(self._whose, size_bytes)
         self._coming_bytes += size_bytes
+        self.take(size_bytes)
 
     def has_come(self) -> None:
         """Note that the body is whole."""
-        self._room.coming_bytes -= self._coming_bytes
+        self._room.coming.give_back(self._whose, self._coming_bytes)
         self._coming_bytes = 0
 
     def take(self, size_bytes: int) -> None:
         """Hold so many bytes more.
 
         Raises:
-            Declined: 503, too many are held already.
+            Declined: 503, too many are held already; 429, too many of this caller.
 
         """
-        room = self._room
-        if room.used_bytes + size_bytes > room.limit_bytes:
-            raise room.declined()
-        room.used_bytes += size_bytes
+        self._room.all.take(self._whose, size_bytes)
         self.size_bytes += size_bytes
 
     def handed_over(self) -> "Held":
         """Return who holds it from now on."""
-        other = Held(self._room)
+        other = Held(self._room, self._whose)
         other.size_bytes, self.size_bytes = self.size_bytes, 0
         return other
 
     def give_back(self) -> None:
         """Hold nothing any more."""
         self.has_come()
-        self._room.used_bytes -= self.size_bytes
+        self._room.all.give_back(self._whose, self.size_bytes)
         self.size_bytes = 0
 
 
@@ -94,20 +94,67 @@ class BodyRoom:
 
     def __init__(self, limit_bytes: int) -> None:
         """Allow so many."""
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-        self.coming_bytes = 0
+        self.all = _Shared(limit_bytes)
+        self.coming = _Shared(limit_bytes // 2)
 
-    def declined(self) -> Declined:
-        """Return the refusal of a body for which there is no room."""
-        return Declined(
-            503,
-            "too_many_bytes_waiting",
-            f"The bodies of other requests fill the {self.limit_bytes} bytes that "
-            "server.max_held_bytes allows, or those that are still coming half of it: "
-            "send it again in a while.",
-            headers={"retry-after": "1"},
-        )
+    @property
+    def used_bytes(self) -> int:
+        """How many are held."""
+        return self.all.used_bytes
+
+
+class _Shared:
+    """Room that callers share, none of whom can take it all.
+
+    Source:
+        Choudhury & Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
+        IEEE/ACM Transactions on Networking 6(2), 1998, with a caller in place of a queue.
+
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._of: dict[str, int] = {}
+        self.used_bytes = 0
+
+    def take(self, whose: str, size_bytes: int) -> None:
+        if self.used_bytes + size_bytes > self._limit_bytes:
+            raise _no_room()
+        if whose:
+            own_bytes = self._of.get(whose, 0)
+            left_bytes = self._limit_bytes - self.used_bytes + own_bytes
+            if (own_bytes + size_bytes) * ONES_WHOLE > left_bytes * ONES_PART:
+                raise _too_much()
+            self._of[whose] = own_bytes + size_bytes
+        self.used_bytes += size_bytes
+
+    def give_back(self, whose: str, size_bytes: int) -> None:
+        self.used_bytes -= size_bytes
+        if whose in self._of:
+            self._of[whose] -= size_bytes
+            if not self._of[whose]:
+                del self._of[whose]
+
+
+def _no_room() -> Declined:
+    return Declined(
+        503,
+        "too_many_bytes_waiting",
+        "The bodies of other requests fill what server.max_held_bytes allows, or those that are "
+        "still coming half of it: send it again in a while.",
+        headers={"retry-after": "1"},
+    )
+
+
+def _too_much() -> Declined:
+    return Declined(
+        429,
+        "too_many_bytes_of_caller",
+        "The bodies of your other requests, waiting or under way, hold three quarters of what "
+        "others leave of server.max_held_bytes, or those that are still coming of half of it: "
+        "send it again when some have ended.",
+        headers={"retry-after": "1"},
+    )
 
 
 class Patience:

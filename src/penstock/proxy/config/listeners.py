@@ -57,7 +57,8 @@ class Server(Table):
     max_held_bytes: Annotated[int, Field(ge=1024)] = Field(
         268_435_456,
         description="Bytes of all requests' bodies together, waiting or under way; a request that "
-        "would be more is refused with 503.",
+        "would be more is refused with 503, and one whose caller's key would hold more than three "
+        "quarters of what others leave with 429.",
     )
     max_connections: Count = Field(
         10_000,
