@@ -4,6 +4,7 @@ import asyncio
 import json
 import select
 from contextlib import ExitStack
+from functools import partial
 
 from tests.proxy.sick import GOOD, answer
 from tests.proxy.sidecars import HELLO, call, connect, eventually, raw_request, sidecar
@@ -110,7 +111,7 @@ def test_no_callers_bodies_fill_the_room_for_all() -> None:
             for size_bytes in (90_000, 180_000, 270_000):
                 waiting.append(stack.enter_context(connect(proxy.port)))
                 waiting[-1].sendall(raw_request(large, headers=greedy))
-                eventually(lambda least=size_bytes: _held_bytes(proxy.admin_port) > least)
+                eventually(partial(_holds_over, proxy.admin_port, size_bytes))
             refused = call(proxy.port, body=large, headers=greedy)
             assert (refused.status, refused.headers["retry-after"]) == (429, "1")
             assert refused.json()["error"]["code"] == "too_many_bytes_of_caller"
@@ -122,6 +123,10 @@ def test_no_callers_bodies_fill_the_room_for_all() -> None:
                 assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
             assert call(proxy.port, body=large, headers=greedy).status == 200
             assert _held_bytes(proxy.admin_port) == 0
+
+
+def _holds_over(admin_port: int, least_bytes: int) -> bool:
+    return _held_bytes(admin_port) > least_bytes
 
 
 def _held_bytes(admin_port: int) -> float:

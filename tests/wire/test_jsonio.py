@@ -19,3 +19,15 @@ def test_a_number_beyond_a_float_makes_no_reply_unreadable(number: str) -> None:
 
     assert verdict.good
     assert verdict.usage.output_tokens is None
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity"])
+def test_a_number_that_only_python_writes_makes_no_reply_unreadable(number: str) -> None:
+    logprob = b'"logprobs":{"content":[{"logprob":%b}]}' % number.encode()
+    usage = b'"usage":{"prompt_tokens":%b,"completion_tokens":7}' % number.encode()
+    body = b'{"choices":[{"message":{},%b}],%b}' % (logprob, usage)
+    verdict = verdict_of_reply(Kind.CHAT, 200, body)
+
+    assert verdict.good
+    assert (verdict.usage.prompt_tokens, verdict.usage.output_tokens) == (None, 7)
+    assert not verdict_of_reply(Kind.CHAT, 200, body[:-1]).good

@@ -19,6 +19,7 @@ from penstock.batch.lines import (
     parse_line,
     requests_in,
 )
+from penstock.calls.facts import count_of
 from penstock.wire import jsonio
 from penstock.wire.endpoint import Kind
 from penstock.wire.usage import usage_of_object
@@ -97,7 +98,7 @@ def _line_of(answer: dict[str, Any] | None, lines: int) -> int | None:
     if answer is None or not isinstance(answer.get("custom_id"), str):
         return None
     number = str(answer.get("id", "")).removeprefix(ID_PREFIX)
-    line = int(number) if number.isascii() and number.isdigit() else 0
+    line = count_of(number) or 0
     return line if 0 < line < lines else None
 
 

@@ -98,7 +98,7 @@ def reply_of(
         wall_now: seconds since 1970, for waits given as points in time.
 
     """
-    parsed = jsonio.loads_object(body)
+    parsed = jsonio.reply_object(body)
     standing, why, wait_s, usage = _judged(line, status, headers, body, wall_now)
     ours = refused or _sidecars_refusal(parsed)
     if ours is not None:
@@ -144,7 +144,7 @@ def _judged(
 
 
 def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, str, float | None]:
-    parsed = jsonio.loads_object(body)
+    parsed = jsonio.reply_object(body)
     words = _words(parsed)
     said = f"HTTP {status}{f': {words}' if words else ''}"
     if status == 401:

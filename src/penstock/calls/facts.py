@@ -222,6 +222,14 @@ def _bytes_in(text: str) -> int:
     return len(text)
 
 
+def count_of(text: str) -> int | None:
+    """Return a text's whole number, 0 or above; None for all else.
+
+    Python refuses to read more than 4300 digits, and raises; here 18 are a number.
+    """
+    return int(text) if len(text) <= 18 and text.isascii() and text.isdigit() else None
+
+
 def count_in(value: object) -> int | None:
     """Return a whole number of JSON, 0 or above; None for all else: true, "7", 1.5 and NaN."""
     if type(value) is int:

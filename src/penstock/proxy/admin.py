@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from penstock.calls.facts import count_of
 from penstock.core.events import PauseLifted, Pinned
 from penstock.dashboard.app import ROOT
 from penstock.errors import ProtocolError
@@ -156,10 +157,10 @@ class AdminApp:
             return Response(lines, media_type=_LINES)
         if "window" in asked:
             return Response(recent.window_moves(), media_type=_LINES)
-        limit = asked.get("limit", "100")
-        if not limit.isascii() or not limit.isdigit():
+        limit = count_of(asked.get("limit", "100"))
+        if limit is None:
             return PlainTextResponse("limit must be a whole number\n", 400)
-        return Response(recent.latest(min(int(limit), 10_000)), media_type=_LINES)
+        return Response(recent.latest(min(limit, 10_000)), media_type=_LINES)
 
     async def _lift(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -9,7 +9,6 @@ from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Head
 from penstock.wire.encoding import EncodingError, unpacked
 
-
 ONES_PART, ONES_WHOLE = 3, 4
 """One caller may hold three quarters of what the others leave, so that room is left for whoever
 comes next; two who take all they may hold six sevenths."""

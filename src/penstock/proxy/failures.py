@@ -1,8 +1,10 @@
 """What comes of an attempt that brought no good answer: another one, or an answer to the caller."""
 
+import asyncio
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from penstock.core.events import RefusalCause
@@ -36,6 +38,9 @@ from penstock.wire.words import words_of_refusal
 
 ERROR_BYTES = 1 << 18
 """How much of an upstream's error is read before it is judged."""
+
+ERROR_S = 10.0
+"""And for how long: it holds a slot, and what has come of it says enough."""
 
 DENIED_S = 10.0
 """How long an upstream is left alone that denies what another serves, before it is probed."""
@@ -101,8 +106,10 @@ class Failures:
     ) -> Ending | None:
         """Answer an upstream's error: to the caller, or to the scheduler."""
         body = b""
-        while len(body) < ERROR_BYTES and (data := await _quietly(answer)):
-            body += data
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ERROR_S):
+                while len(body) < ERROR_BYTES and (data := await _quietly(answer)):
+                    body += data
         text = plain(body, encoding) if encoding else body
         headers = text_headers(answer.headers)
         otherwise: Meaning = BROKEN if answer.status >= 500 else RELAY

@@ -111,6 +111,21 @@ def has_too_many_values(data: bytes) -> bool:
     return _TOO_MANY.match(data) is not None
 
 
+def reply_object(data: bytes) -> dict[str, Any] | None:
+    """Return a reply's JSON object; None if it is none, or broken.
+
+    Servers in Python write NaN and Infinity, which JSON has not, and clients in Python read them.
+    """
+    found = loads_object(data)
+    if found is None and (b"NaN" in data or b"Infinity" in data):
+        try:
+            value = json.loads(data, parse_int=_integer)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+    return found
+
+
 def loads_object(data: bytes | bytearray | str) -> dict[str, Any] | None:
     """Return the parsed JSON object; None if it is broken or something else."""
     try:

@@ -68,7 +68,7 @@ class StreamReader:
             if data == b"[DONE]":
                 self.finished = True
                 continue
-            event = jsonio.loads_object(data)
+            event = jsonio.reply_object(data)
             if event is not None:
                 _READERS.get(self._kind, _read_chat)(self, event)
 

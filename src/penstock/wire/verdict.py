@@ -66,7 +66,7 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
     bad = verdict_of_status(status)
     if bad is not None:
         return bad
-    reply = jsonio.loads_object(body)
+    reply = jsonio.reply_object(body)
     if reply is None:
         what, is_page = _shape(body)
         if kind in NOT_ONLY_JSON and what == _OTHER:

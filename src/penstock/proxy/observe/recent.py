@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
+from penstock.calls.facts import count_of
 from penstock.core.events import (
     Action,
     Arrived,
@@ -92,9 +93,10 @@ class Recent:
     def of(self, public_id: str) -> bytes | None:
         """Return one request's lines; None if nothing is kept of it."""
         run, _, number = public_id.rpartition("-")
-        if run != self._run or not number.isascii() or not number.isdigit():
+        count = count_of(number)
+        if run != self._run or count is None:
             return None
-        notes = self._by_id.get(int(number))
+        notes = self._by_id.get(count)
         return None if notes is None else self._lines([notes])
 
     def latest(self, limit: int) -> bytes:

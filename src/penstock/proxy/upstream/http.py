@@ -7,8 +7,11 @@ an error says whether the upstream may have acted on the request.
 
 import asyncio
 import io
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -35,7 +38,8 @@ BUFFER_BYTES = 262_144
 """Unread bytes of a reply above which reading stops, so that a slow caller slows the upstream."""
 
 HEAD_BYTES = 65_536
-"""The longest line of a reply's head, and its longest header; what sends more is no provider."""
+"""How much may come that brings a reply no further: its head with all interim ones (1xx), what is
+said of a chunk, trailers. What sends more is no provider."""
 
 LARGE_BODY_BYTES = 1 << 20
 """Larger bodies are written piece by piece, as the upstream takes them."""
@@ -47,8 +51,8 @@ class Timeouts:
 
     Attributes:
         connect_s: for a connection, TLS included.
-        first_byte_s: from the request's last byte to the answer's headers.
-        between_bytes_s: between two pieces of the answer.
+        first_byte_s: from the request's last byte to the end of the answer's headers.
+        between_bytes_s: between two pieces of the answer's body.
         idle_s: how long an unused connection is kept; below what servers usually keep.
 
     """
@@ -67,11 +71,81 @@ class _CrossedError(aiohttp.ClientConnectionError):
     """The upstream's goodbye crossed the request."""
 
 
+class _WireConnection(ResponseHandler):
+    """A connection on which only a reply's progress is a sign of life.
+
+    To aiohttp every byte is one, after an interim answer (1xx) it waits for ever, and it bounds
+    each header by itself.
+    """
+
+    def __init__(self, first_byte_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._first_byte_s = first_byte_s
+        self._written_at: float | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._receiving = False
+        self._reply: Any = None
+        self._body_bytes = 0
+        self._barren_bytes = 0
+
+    def begin(self) -> None:
+        """Take a request."""
+        self._barren_bytes = 0
+        self._written_at = None
+
+    def start_timeout(self) -> None:
+        """Wait for the head, as the request has been written; or for the next piece of a body."""
+        super().start_timeout()
+        if self._patience is not None:
+            self._patience.reschedule(self._loop.time() + self._first_byte_s)
+        self._written_at = self._loop.time()
+
+    @asynccontextmanager
+    async def head(self) -> AsyncIterator[None]:
+        """Wait no longer than allowed for a reply's head.
+
+        Raises:
+            TimeoutError: it has not come.
+
+        """
+        written_at = self._written_at
+        until = None if written_at is None else written_at + self._first_byte_s
+        self._patience = asyncio.timeout_at(until)
+        try:
+            async with self._patience:
+                yield
+        finally:
+            self._patience = None
+
+    def data_received(self, data: bytes) -> None:
+        self._receiving = True
+        super().data_received(data)
+        self._receiving = False
+        reply = self._payload
+        body_bytes = 0 if reply is None else reply.total_bytes
+        if reply is not self._reply or body_bytes != self._body_bytes:
+            self._reply, self._body_bytes, self._barren_bytes = reply, body_bytes, 0
+            if reply is not None and not reply.is_eof() and not self._reading_paused:
+                self._reschedule_timeout()
+            return
+        self._barren_bytes += len(data)
+        if self._barren_bytes > HEAD_BYTES and self.transport is not None:
+            self.transport.close()
+            self.set_exception(aiohttp.http.HttpProcessingError(code=400))
+            if reply is not None:
+                reply.set_exception(aiohttp.ClientPayloadError())
+
+    def _reschedule_timeout(self) -> None:
+        if not self._receiving:
+            super()._reschedule_timeout()
+
+
 class _WireRequest(aiohttp.ClientRequest):
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         protocol = conn.protocol
-        if protocol is None or protocol.should_close:
+        if not isinstance(protocol, _WireConnection) or protocol.should_close:
             raise _StaleError
+        protocol.begin()
         return await super().send(conn)
 
 
@@ -81,14 +155,16 @@ class _Response(aiohttp.ClientResponse):
     protocol: ResponseHandler | None = None
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        self.protocol = protocol = connection.protocol
-        assert protocol is not None  # the request was sent on it
+        protocol = connection.protocol
+        assert isinstance(protocol, _WireConnection)  # the request was sent on it
+        self.protocol = protocol
         loop = asyncio.get_running_loop()
         began = loop.time()
         idle_since = self.last_used.get(protocol)
         self.last_used[protocol] = began
         try:
-            return await super().start(connection)
+            async with protocol.head():
+                return await super().start(connection)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             idle_s = 0.0 if idle_since is None else began - idle_since
             if idle_s >= LONG_IDLE_S and loop.time() - began <= AT_ONCE_S:
@@ -249,17 +325,16 @@ class HttpClient:
             raise DialError("the client is closed: was a request sent after the drain?")
         if self._session is None:
             tls = self._address.tls_context()
+            connector = aiohttp.TCPConnector(
+                limit=0,  # their number is the scheduler's business
+                keepalive_timeout=self._timeouts.idle_s,
+                ssl=True if tls is None else tls,
+            )
+            make = partial(_WireConnection, self._timeouts.first_byte_s, asyncio.get_running_loop())
+            connector._factory = make  # type: ignore[assignment]  # noqa: SLF001 - tests hold it
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0,  # their number is the scheduler's business
-                    keepalive_timeout=self._timeouts.idle_s,
-                    ssl=True if tls is None else tls,
-                ),
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=self._timeouts.connect_s,
-                    sock_read=self._timeouts.first_byte_s,
-                ),
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("accept", "content-type", "user-agent"),
