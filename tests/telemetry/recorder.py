@@ -14,6 +14,7 @@ from penstock.calls.factory import RequestFactory
 from penstock.core.model import TrafficClass
 from penstock.runtime.driver import Core, Driver
 from penstock.runtime.gate import Gate
+from penstock.telemetry.spans import ApiSpans
 from penstock.telemetry.tracing import Telemetry
 from tests.runtime.window import Window
 
@@ -31,7 +32,7 @@ class Recorder:
         tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self._reader = InMemoryMetricReader()
         self._meters = MeterProvider([self._reader])
-        self.telemetry = Telemetry(tracers, self._meters, env or {})
+        self.telemetry = Telemetry(ApiSpans(tracers), self._meters, env or {})
 
     def gate(self, core: Core | None = None, ttl_s: float = float("inf")) -> Gate:
         factory = RequestFactory(

@@ -37,7 +37,7 @@ def test_they_say_what_the_sdks_say() -> None:
     ours = buckets.made("h", "s", "text", BOUNDS)
     for value, x in VALUES:
         theirs.record(value, {"x": x})
-        ours.record(value, {"x": x})
+        ours.record(value, (("x", x),))
     data = reader.get_metrics_data()
     assert data is not None
     (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
@@ -49,7 +49,7 @@ def test_they_say_what_the_sdks_say() -> None:
 def test_however_many_models_callers_name_the_series_are_bounded() -> None:
     ours = buckets.made("h", "s", "text", BOUNDS)
     for number in range(MOST_SERIES + 100):
-        ours.record(1.0, {"x": str(number)})
+        ours.record(1.0, (("x", str(number)),))
     found = ours.metric().data.data_points
     assert len(found) == MOST_SERIES + 1
     beyond = [each for each in found if "otel.metric.overflow" in (each.attributes or {})]

@@ -62,9 +62,10 @@ class AutoTracer:
 
             tracers, meters = trace.get_tracer_provider(), metrics.get_meter_provider()
             if _is_real(tracers) or _is_real(meters):
+                from penstock.telemetry.spans import ApiSpans
                 from penstock.telemetry.tracing import Telemetry
 
-                self._found = Telemetry(tracers, meters)
+                self._found = Telemetry(ApiSpans(tracers), meters)
                 return self._found
         if self._asked:
             self._found = _of_environment(self._asked)

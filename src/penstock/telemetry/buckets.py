@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,10 +21,10 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 
-Labels = Mapping[str, str | int]
+Labels = tuple[tuple[str, str | int], ...]
 MOST_SERIES = 2000
 """Of one name; the SDK's own bound, and its own word for what is beyond."""
-BEYOND: Labels = {"otel.metric.overflow": True}
+BEYOND: Labels = (("otel.metric.overflow", True),)
 SCOPE = "penstock"
 
 
@@ -59,23 +59,24 @@ class Buckets:
         """Start at nothing."""
         self._about = about
         self._bounds = bounds
-        self._rows: dict[tuple[tuple[str, str | int], ...], _Histogram] = {}
+        self._rows: dict[Labels, _Histogram] = {}
         self._lock = threading.Lock()
         self._since_ns = time.time_ns()
 
     def record(self, amount: float, labels: Labels) -> None:
         """Count a value."""
-        key = tuple(labels.items())
         with self._lock:
-            row = self._rows.get(key)
+            row = self._rows.get(labels)
             if row is None:
                 if len(self._rows) >= MOST_SERIES:
-                    key = tuple(BEYOND.items())
-                row = self._rows.setdefault(key, _Histogram(len(self._bounds) + 1))
+                    labels = BEYOND
+                row = self._rows.setdefault(labels, _Histogram(len(self._bounds) + 1))
             row.counts[bisect_left(self._bounds, amount)] += 1
             row.sum += amount
-            row.smallest = min(row.smallest, amount)
-            row.largest = max(row.largest, amount)
+            if amount < row.smallest:
+                row.smallest = amount
+            if amount > row.largest:
+                row.largest = amount
 
     def metric(self) -> Metric:
         """Return it as the SDK would."""
@@ -83,7 +84,7 @@ class Buckets:
         with self._lock:
             points = [
                 HistogramDataPoint(
-                    attributes=dict(key),
+                    attributes=dict(labels),
                     start_time_unix_nano=self._since_ns,
                     time_unix_nano=now_ns,
                     count=sum(row.counts),
@@ -93,7 +94,7 @@ class Buckets:
                     min=row.smallest,
                     max=row.largest,
                 )
-                for key, row in self._rows.items()
+                for labels, row in self._rows.items()
             ]
         about = self._about
         data = HistogramData(points, AggregationTemporality.CUMULATIVE)

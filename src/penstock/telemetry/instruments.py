@@ -2,12 +2,13 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import (
     CallbackOptions,
+    Histogram,
     Meter,
     MeterProvider,
     Observation,
@@ -16,21 +17,20 @@ from opentelemetry.metrics import (
 from penstock.telemetry.conventions import (
     EMBEDDINGS,
     INFERENCE,
-    OPERATION,
     SECONDS,
     TOKEN_TYPE,
     TOKENS,
     Opted,
 )
 
-Labels = Mapping[str, str | int]
-_Key = tuple[tuple[str, str | int], ...]
+Labels = tuple[tuple[str, str | int], ...]
+"""Pairs, which are hashed as they are: a dictionary would cost more than the sum that it names."""
 
 
 class Recorder(Protocol):
-    """A histogram, the SDK's or ours."""
+    """A histogram."""
 
-    def record(self, amount: float, attributes: Labels, /) -> None:
+    def record(self, amount: float, labels: Labels) -> None:
         """Count a value."""
         ...
 
@@ -43,19 +43,18 @@ class Sums:
 
     def __init__(self) -> None:
         """Start at nothing."""
-        self._sums: defaultdict[_Key, float] = defaultdict(float)
+        self._sums: defaultdict[Labels, float] = defaultdict(float)
         self._lock = threading.Lock()
 
     def add(self, amount: float, labels: Labels) -> None:
         """Add; from any thread."""
-        key = tuple(labels.items())
         with self._lock:
-            self._sums[key] += amount
+            self._sums[labels] += amount
 
     def put(self, value: float, labels: Labels) -> None:
         """Replace what is there."""
         with self._lock:
-            self._sums[tuple(labels.items())] = value
+            self._sums[labels] = value
 
     def clear(self) -> None:
         """Start afresh, in a forked child; a thread of the parent may have held the lock."""
@@ -65,7 +64,7 @@ class Sums:
     def observed(self, _options: CallbackOptions) -> Iterable[Observation]:
         """Return what is there, for a collection."""
         with self._lock:
-            return [Observation(value, dict(key)) for key, value in self._sums.items()]
+            return [Observation(value, dict(labels)) for labels, value in self._sums.items()]
 
 
 class Instruments:
@@ -77,6 +76,7 @@ class Instruments:
         self._names = names
         self._make = make or _of_sdk(meter)
         self.histograms: dict[str, Recorder] = {}
+        self._took: dict[str, list[Recorder]] = {}
         self.queue = self._seconds("penstock.queue.duration", "From arrival to first dispatch.")
         self.attempts = self._counter("penstock.attempts", "{attempt}", "Attempts, by their end.")
         self.refusals = self._counter("penstock.refusals", "{request}", "Requests refused here.")
@@ -93,56 +93,45 @@ class Instruments:
             for kind in (("input", "output", "cache_read.input") if names.new else ())
         }
 
-    def took(self, duration_s: float, labels: Labels) -> None:
+    def took(self, operation: str, duration_s: float, labels: Labels) -> None:
         """Note how long an operation took; `error.type` among its labels if it did not succeed."""
-        for name in self._named(labels, "duration"):
-            self._seconds(name, "How long an operation took, retries and waits included.").record(
-                duration_s, labels
-            )
+        found = self._took.get(operation)
+        if found is None:
+            text = "How long an operation took, retries and waits included."
+            listed = self._named(operation, "duration")
+            found = self._took[operation] = [self._seconds(name, text) for name in listed]
+        for each in found:
+            each.record(duration_s, labels)
 
-    def first_chunk(self, after_s: float, labels: Labels) -> None:
+    def first_chunk(self, operation: str, after_s: float, labels: Labels) -> None:
         """Note when the first piece of a streamed reply came, from the operation's start."""
-        for name in self._named(labels, "time_to_first_chunk", inference_only=True):
+        for name in self._named(operation, "time_to_first_chunk", inference_only=True):
             self._seconds(name, "From an operation's start to the first piece.").record(
                 after_s, labels
             )
 
-    def used(
-        self,
-        input_tokens: int | None,
-        output_tokens: int | None,
-        cached_tokens: int | None,
-        labels: Labels,
-    ) -> None:
-        """Note what a reply used, as far as it is known."""
-        operation = str(labels[OPERATION])
-        for kind, count in (("input", input_tokens), ("output", output_tokens)):
-            if count is None:
-                continue
-            if self._names.old:
-                self._tokens("gen_ai.client.token.usage").record(
-                    count, {**labels, TOKEN_TYPE: kind}
-                )
-            if self._names.new and operation in INFERENCE:
-                self._used[kind].add(count, labels)
-                self._tokens(f"gen_ai.client.inference.operation.{kind}_tokens").record(
-                    count, labels
-                )
-            elif self._names.new and operation == EMBEDDINGS and kind == "input":
-                self._tokens("gen_ai.client.embeddings.operation.input_tokens").record(
-                    count, labels
-                )
-        if cached_tokens is not None and self._names.new and operation in INFERENCE:
-            self._used["cache_read.input"].add(cached_tokens, labels)
+    def used(self, operation: str, kind: str, count: int, labels: Labels) -> None:
+        """Note how many tokens a reply used, of the kind input, output or cache_read.input."""
+        cached = kind == "cache_read.input"
+        if self._names.old and not cached:
+            self._tokens("gen_ai.client.token.usage").record(count, (*labels, (TOKEN_TYPE, kind)))
+        if not self._names.new:
+            return
+        if operation in INFERENCE:
+            self._used[kind].add(count, labels)
+            if not cached:
+                name = f"gen_ai.client.inference.operation.{kind}_tokens"
+                self._tokens(name).record(count, labels)
+        elif operation == EMBEDDINGS and kind == "input":
+            self._tokens("gen_ai.client.embeddings.operation.input_tokens").record(count, labels)
 
     def forked(self) -> None:
         """Forget what the parent has in flight."""
         self.in_flight.clear()
         self.backlog.clear()
 
-    def _named(self, labels: Labels, what: str, *, inference_only: bool = False) -> Iterator[str]:
+    def _named(self, operation: str, what: str, *, inference_only: bool = False) -> Iterator[str]:
         """Yield the metric's old name and its new one; where there is no new one, the old."""
-        operation = labels[OPERATION]
         group = "operation"
         if operation in INFERENCE:
             group = "inference"
@@ -186,8 +175,20 @@ def instruments_of(provider: MeterProvider, names: Opted, make: Make | None = No
     return found
 
 
+class _OfSdk:
+    """A histogram of a meter."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+
+    def record(self, amount: float, labels: Labels) -> None:
+        self._histogram.record(amount, dict(labels))
+
+
 def _of_sdk(meter: Meter) -> Make:
     def make(name: str, unit: str, text: str, bounds: tuple[float, ...]) -> Recorder:
-        return meter.create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=bounds)
+        return _OfSdk(
+            meter.create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=bounds)
+        )
 
     return make

@@ -5,6 +5,7 @@ For the sidecar, and for programs that have set up none.
 
 import atexit
 import os
+import re
 import threading
 from importlib.metadata import entry_points, version
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from penstock.errors import ConfigError
 from penstock.telemetry import buckets
 from penstock.telemetry.buckets import BucketReader, Buckets
+from penstock.telemetry.own_spans import OwnSpans
+from penstock.telemetry.spans import ApiSpans
 from penstock.telemetry.spans_out import BoundedSpans
 from penstock.telemetry.tracing import Telemetry
 from penstock.telemetry.wanted import Signal
@@ -23,6 +27,8 @@ from penstock.telemetry.wanted import Signal
 CLOSING_S = 5.0
 """How long the end of a process waits for a collector; what is not sent by then is lost."""
 QUEUE_SIZE = "OTEL_BSP_MAX_QUEUE_SIZE"
+_LIMIT = re.compile("OTEL_.*_LIMIT")
+"""Variables that have spans cut, which the SDK's can be and ours cannot."""
 _DEFAULT_QUEUE = 2048  # the specification's
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
@@ -47,15 +53,18 @@ class Pipeline:
         resource = _resource(service)
         limit = _queue_limit()
         self._tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._spans = [
-            BoundedSpans(_made("traces", name), limit) for name in names.get("traces", ())
-        ]
+        exporters = [_made("traces", name) for name in names.get("traces", ())]
+        sending = _sending(exporters, resource)
+        self._spans = [BoundedSpans(each, limit) for each in ([sending] if sending else exporters)]
         for each in self._spans:
             self._tracers.add_span_processor(each)
+        spans = (
+            OwnSpans(self._tracers, self._spans[0].on_end) if sending else ApiSpans(self._tracers)
+        )
         readers = [BucketReader(_made("metrics", name)) for name in names.get("metrics", ())]
         self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         self.telemetry = Telemetry(
-            self._tracers, self._meters, make=buckets.made if buckets.wanted() else None
+            spans, self._meters, make=buckets.made if buckets.wanted() else None
         )
         for reader in readers:
             reader.buckets = self._buckets
@@ -96,6 +105,17 @@ def _resource(service: str) -> Resource:
     )
     ours = {} if named else {"service.name": service, "service.version": version("penstock")}
     return Resource.create(ours)
+
+
+def _sending(exporters: list[SpanExporter], resource: Resource) -> SpanExporter | None:
+    """Return what sends spans of our own; None if the SDK's are needed."""
+    if len(exporters) != 1 or any(_LIMIT.fullmatch(name) for name in os.environ):
+        return None
+    try:
+        from penstock.telemetry.otlp import OtlpSpans, sender_of
+    except ModuleNotFoundError:  # the SDK and an exporter of another kind are installed alone
+        return None
+    return OtlpSpans(exporters[0], resource) if sender_of(exporters[0]) else None
 
 
 def _queue_limit() -> int:

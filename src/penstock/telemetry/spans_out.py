@@ -1,5 +1,6 @@
 """Hands spans to an exporter in batches; what does not fit is dropped and counted, nobody waits."""
 
+import os
 import threading
 from collections.abc import Sequence
 
@@ -8,6 +9,10 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from penstock.telemetry.forks import when_forked
+from penstock.telemetry.own_spans import OwnSpan
+
+_BATCH = 512
+"""The specification's."""
 
 
 class _CountedExporter(SpanExporter):
@@ -36,6 +41,11 @@ class _CountedExporter(SpanExporter):
         return self._inner.force_flush(timeout_millis)
 
 
+def _batch() -> int:
+    said = os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "").strip()
+    return int(said) if said.isascii() and said.isdigit() and int(said) else _BATCH
+
+
 class BoundedSpans(SpanProcessor):
     """The SDK's batch processor, behind a count of what is queued.
 
@@ -58,7 +68,7 @@ class BoundedSpans(SpanProcessor):
         self._batches = BatchSpanProcessor(
             self._counting,
             max_queue_size=queue_limit,
-            max_export_batch_size=min(512, queue_limit),  # the SDK's own default
+            max_export_batch_size=min(_batch(), queue_limit),
         )
         self._lock = threading.Lock()
         self._passed = 0
@@ -78,7 +88,7 @@ class BoundedSpans(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Do nothing."""
 
-    def on_end(self, span: ReadableSpan) -> None:
+    def on_end(self, span: "ReadableSpan | OwnSpan") -> None:
         """Queue a span, or drop it."""
         if span.context is None or not span.context.trace_flags.sampled:
             return
@@ -87,7 +97,7 @@ class BoundedSpans(SpanProcessor):
                 self.dropped += 1
                 return
             self._passed += 1
-        self._batches.on_end(span)
+        self._batches.on_end(span)  # type: ignore[arg-type]
 
     def shutdown(self) -> None:
         """Send what waits, and end."""

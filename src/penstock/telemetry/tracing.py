@@ -13,15 +13,6 @@ from typing import Any
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import (
-    Span,
-    SpanKind,
-    Status,
-    StatusCode,
-    TracerProvider,
-    set_span_in_context,
-)
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from penstock.calls.spec import RequestSpec
 from penstock.core.events import (
@@ -43,71 +34,92 @@ from penstock.core.model import Request
 from penstock.telemetry import conventions as names
 from penstock.telemetry.forks import when_forked
 from penstock.telemetry.instruments import Make, instruments_of
+from penstock.telemetry.spans import W3C, Recording, Spans
 
-_W3C = TraceContextTextMapPropagator()
 _CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
 _NOTHING: dict[str, str] = {}
 OTHER = "_OTHER"
 """OpenTelemetry's word for an error that nobody has named."""
+_CLASS, _UPSTREAM, _REASON = "penstock.class", "penstock.upstream", "penstock.reason"
+_OUTCOME, _ATTEMPT = "penstock.outcome", "penstock.attempt"
+_USAGE = (
+    ("input", names.INPUT_TOKENS),
+    ("output", names.OUTPUT_TOKENS),
+    ("cache_read.input", names.CACHED_TOKENS),
+)
+_ROUTES_KEPT, _LONGEST_KEPT = 1000, 200
+"""Routes, and the characters of their models: callers write these."""
+
+
+class _Route:
+    """What all calls of an operation to one model at one place have in common.
+
+    Attributes:
+        operation: as the conventions call it.
+        name: of the span.
+        facts: its attributes.
+        labels: the same, of metrics.
+        server: where it goes; nothing while that is unknown.
+
+    """
+
+    __slots__ = ("facts", "labels", "name", "operation", "server")
+
+    def __init__(
+        self, operation: str, vendor: str, model: str, host: str, port: int | None
+    ) -> None:
+        self.operation = operation
+        self.name = f"{operation} {model}".rstrip()
+        self.server: dict[str, str | int] = {names.ADDRESS: host} if host else {}
+        if host and port is not None:
+            self.server[names.PORT] = port
+        self.facts: dict[str, str | int] = {
+            names.OPERATION: operation,
+            names.PROVIDER: names.provider_of(host, vendor),
+        }
+        if model:
+            self.facts[names.MODEL] = model
+        self.facts.update(self.server)
+        self.labels = tuple(self.facts.items())
 
 
 class _OpenCall:
     """What is remembered of a request until it ends."""
 
     __slots__ = (
-        "attempt", "attempts", "error", "host", "model", "operation", "port", "request", "span",
-        "started_ns", "streams", "told", "upstream", "vendor", "waits",
+        "asked", "attempt", "attempts", "error", "request", "route", "span", "started_ns",
+        "streams", "told", "upstream", "waits",
     )  # fmt: skip
 
-    span: Span
+    span: Recording
+    route: _Route
 
     def __init__(self, request: Request, spec: RequestSpec, started_ns: int) -> None:
         self.request = request
-        self.operation = names.operation_of(spec.endpoint)
-        self.vendor = spec.vendor
         facts = spec.facts
         self.streams = facts is not None and facts.streams
         # As the caller names it: the scheduler's name says whose API it belongs to.
-        self.model = (facts.model if facts is not None else "") or request.model
+        model = (facts.model if facts is not None else "") or request.model
+        self.asked = names.operation_of(spec.endpoint), spec.vendor, model
         self.started_ns = started_ns
-        self.attempt: Span | None = None
+        self.attempt: Recording | None = None
         """The attempt that flies; None while the request waits."""
         self.attempts = 0
         self.waits = False
         self.told: dict[str, Any] = {}
-        """What the span is told at its end: a look-up in it costs less than the SDK's checks."""
-        self.upstream = self.host = self.error = ""
-        self.port: int | None = None
+        """What the span is told at its end: one telling costs less than five."""
+        self.upstream = self.error = ""
 
     def at_ns(self, now: float) -> int:
         """Return the calendar's time at `now`: what a span lasts is what the scheduler measured."""
         return self.started_ns + int((now - self.request.arrived_at) * 1e9)
-
-    def labels(self) -> dict[str, str | int]:
-        """Return the attributes of metrics about the operation."""
-        found: dict[str, str | int] = {
-            names.OPERATION: self.operation,
-            names.PROVIDER: names.provider_of(self.host, self.vendor),
-        }
-        if self.model:
-            found[names.MODEL] = self.model
-        found.update(self.server())
-        return found
-
-    def server(self) -> dict[str, str | int]:
-        """Return where the last attempt went, as far as is known."""
-        if not self.host:
-            return {}
-        if self.port is None:
-            return {names.ADDRESS: self.host}
-        return {names.ADDRESS: self.host, names.PORT: self.port}
 
 
 class Telemetry:
     """A tracer and observer; see `calls.tracing.Tracer`.
 
     Args:
-        tracers: where spans go.
+        spans: makes them.
         meters: where measurements go.
         env: `OTEL_SEMCONV_STABILITY_OPT_IN` says which names are used.
         make: makes histograms; the meters do if None.
@@ -119,15 +131,16 @@ class Telemetry:
 
     def __init__(
         self,
-        tracers: TracerProvider,
+        spans: Spans,
         meters: MeterProvider,
         env: Mapping[str, str] = os.environ,
         make: Make | None = None,
     ) -> None:
-        """Get a tracer and the instruments."""
-        self._tracer = tracers.get_tracer("penstock")
+        """Get the instruments."""
+        self._spans = spans
         self.measured = instruments_of(meters, names.opted(env), make)
         self._calls: dict[int, _OpenCall] = {}
+        self._routes: dict[tuple[str, str, str, str, int | None], _Route] = {}
         self._on: dict[type, Callable[[_OpenCall, float, Any], None]] = {
             Arrived: self._arrived,
             FirstToken: self._first_token,
@@ -149,7 +162,7 @@ class Telemetry:
                 carried.setdefault(known, []).append(value.decode("latin-1"))
         if "traceparent" not in carried:
             return None
-        return attach(_W3C.extract(carried, context=Context()))
+        return attach(W3C.extract(carried, context=Context()))
 
     def leave(self, token: Token[Context]) -> None:
         """Undo `enter`."""
@@ -158,34 +171,36 @@ class Telemetry:
     def begin(self, public_id: str, request: Request, spec: RequestSpec) -> None:
         """Begin the request's span, as a child of the caller's current one."""
         call = _OpenCall(request, spec, time.time_ns())
-        attributes = call.labels() | {
-            "penstock.id": public_id,
-            "penstock.class": request.traffic_class,
-        }
-        if request.tenant:
-            attributes["penstock.tenant"] = request.tenant
-        call.span = self._tracer.start_span(
-            f"{call.operation} {call.model}".rstrip(),
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-            start_time=call.started_ns,
-        )
+        route = call.route = self._route(*call.asked, "", None)
+        call.span = self._spans.operation(route.name, route.facts, call.started_ns)
         self._calls[request.id] = call
-        if call.span.is_recording():
-            call.told = _asked(request, spec)
+        if call.span.is_recording:
+            call.told = _asked(public_id, request, spec)
 
     def headers(self, request_id: int, host: str, port: int | None) -> Mapping[str, str]:
         """Return the headers that carry the trace to the provider; none if nobody traces."""
         call = self._calls.get(request_id)
         if call is None:
             return _NOTHING
-        call.host, call.port = host, port
-        carrying = call.span if call.attempt is None else call.attempt
-        if carrying.is_recording():
-            carrying.set_attributes(call.server())
-        carried: dict[str, str] = {}
-        _W3C.inject(carried, context=set_span_in_context(carrying, Context()))
-        return carried
+        route = call.route = self._route(*call.asked, host, port)
+        attempt = call.attempt
+        if attempt is None:
+            return call.span.carried()
+        if attempt.is_recording:
+            attempt.tell(route.server)
+        return attempt.carried()
+
+    def _route(
+        self, operation: str, vendor: str, model: str, host: str, port: int | None
+    ) -> _Route:
+        key = (operation, vendor, model, host, port)
+        found = self._routes.get(key)
+        if found is None:
+            found = _Route(*key)
+            if len(self._routes) >= _ROUTES_KEPT or len(model) > _LONGEST_KEPT:
+                return found
+            self._routes[key] = found
+        return found
 
     # What an observer is shown
 
@@ -221,54 +236,46 @@ class Telemetry:
         why, upstream = action.why, action.upstream
         call.attempts += 1
         call.upstream = upstream
-        where = {"penstock.upstream": upstream}
         self._waits(call, waits=False)
-        self.measured.in_flight.add(1, where)
+        where = (_UPSTREAM, upstream)
+        self.measured.in_flight.add(1, (where,))
         self._window_is(upstream, why.window)
         if call.attempts == 1:
-            self.measured.queue.record(
-                why.waited_s, {"penstock.class": call.request.traffic_class, **where}
-            )
-        if not call.span.is_recording():
-            call.attempt = call.span
+            labels = ((_CLASS, call.request.traffic_class), where)
+            self.measured.queue.record(why.waited_s, labels)
+        span = call.span
+        if not span.is_recording:
+            call.attempt = span
             return
-        at = call.at_ns(now)
-        call.span.add_event("penstock.dispatch", _why(why), at)
-        call.attempt = self._tracer.start_span(
-            "penstock.attempt",
-            set_span_in_context(call.span, Context()),
-            SpanKind.CLIENT,
-            {**where, "penstock.attempt": call.attempts},
-            start_time=at,
-        )
+        at_ns = call.at_ns(now)
+        span.event("penstock.dispatch", _why(why), at_ns)
+        call.attempt = span.attempt({_UPSTREAM: upstream, _ATTEMPT: call.attempts}, at_ns)
 
     def _deferred(self, call: _OpenCall, now: float, action: Defer) -> None:
-        self.measured.deferrals.add(1, {"penstock.class": call.request.traffic_class})
-        if call.span.is_recording():
-            facts = {**_why(action.why), "penstock.reason": action.reason}
+        self.measured.deferrals.add(1, ((_CLASS, call.request.traffic_class),))
+        if call.span.is_recording:
+            facts = {**_why(action.why), _REASON: action.reason}
             facts["penstock.deferred_s"] = action.until - now
-            call.span.add_event("penstock.defer", facts, call.at_ns(now))
+            call.span.event("penstock.defer", facts, call.at_ns(now))
 
     def _rejected(self, call: _OpenCall, now: float, action: Reject) -> None:
         reason = action.reason
         # With "upstream" the provider's last answer stands, and has been named.
         call.error = call.error if reason == "upstream" and call.error else f"penstock_{reason}"
-        self.measured.refusals.add(
-            1, {"penstock.class": call.request.traffic_class, "penstock.reason": reason}
-        )
-        if call.span.is_recording():
-            facts = {**_why(action.why), "penstock.reason": reason}
+        labels = ((_CLASS, call.request.traffic_class), (_REASON, reason))
+        self.measured.refusals.add(1, labels)
+        if call.span.is_recording:
+            facts = {**_why(action.why), _REASON: reason}
             if action.retry_after_s is not None:
                 facts["penstock.retry_after_s"] = action.retry_after_s
-            call.span.add_event("penstock.refusal", facts, call.at_ns(now))
+            call.span.event("penstock.refusal", facts, call.at_ns(now))
         self._end(call, now, "refused")
 
     def _first_token(self, call: _OpenCall, now: float, _event: FirstToken) -> None:
         if call.streams:
-            after_s = now - call.request.arrived_at
-            self.measured.first_chunk(after_s, call.labels())
-            if call.span.is_recording():
-                call.told["gen_ai.response.time_to_first_chunk"] = after_s
+            route, after_s = call.route, now - call.request.arrived_at
+            self.measured.first_chunk(route.operation, after_s, route.labels)
+            call.told["gen_ai.response.time_to_first_chunk"] = after_s
 
     def _throttled(self, call: _OpenCall, now: float, event: Throttled) -> None:
         self._broke(call, now, event.cause.value, retryable=event.retryable)
@@ -284,19 +291,19 @@ class Telemetry:
             self._end(call, now, "failed")
             return
         self._waits(call, waits=True)
-        if call.span.is_recording():
-            facts: dict[str, Any] = {names.ERROR: error, "penstock.attempt": call.attempts}
-            call.span.add_event("penstock.retry", facts, call.at_ns(now))
+        if call.span.is_recording:
+            facts: dict[str, Any] = {names.ERROR: error, _ATTEMPT: call.attempts}
+            call.span.event("penstock.retry", facts, call.at_ns(now))
 
     def _completed(self, call: _OpenCall, now: float, event: Completed) -> None:
         call.error = ""
         self._landed(call, now, "completed")
-        used = (event.prompt_tokens, event.output_tokens, event.cached_tokens)
-        self.measured.used(*used, call.labels())
-        if call.span.is_recording():
-            for name, count in zip(_USAGE, used, strict=True):
-                if count is not None:
-                    call.told[name] = count
+        counts = (event.prompt_tokens, event.output_tokens, event.cached_tokens)
+        route = call.route
+        for (kind, name), count in zip(_USAGE, counts, strict=True):
+            if count is not None:
+                self.measured.used(route.operation, kind, count, route.labels)
+                call.told[name] = count
         self._end(call, now, "completed")
 
     def _cancelled(self, call: _OpenCall, now: float, _event: Cancelled) -> None:
@@ -309,54 +316,49 @@ class Telemetry:
 
     def _waits(self, call: _OpenCall, *, waits: bool) -> None:
         call.waits = waits
-        change = 1 if waits else -1
-        self.measured.backlog.add(change, {"penstock.class": call.request.traffic_class})
+        labels = ((_CLASS, call.request.traffic_class),)
+        self.measured.backlog.add(1 if waits else -1, labels)
 
     def _window_is(self, upstream: str, window: float) -> None:
         if window < inf:
-            self.measured.window.put(window, {"penstock.upstream": upstream})
+            self.measured.window.put(window, ((_UPSTREAM, upstream),))
 
     def _landed(self, call: _OpenCall, now: float, outcome: str) -> None:
         """End the attempt that flies."""
         attempt, call.attempt = call.attempt, None
         if attempt is None:
             return
-        where = {"penstock.upstream": call.upstream}
-        self.measured.in_flight.add(-1, where)
-        self.measured.attempts.add(1, {**where, "penstock.outcome": outcome})
-        if attempt.is_recording():
+        where = (_UPSTREAM, call.upstream)
+        self.measured.in_flight.add(-1, (where,))
+        self.measured.attempts.add(1, (where, (_OUTCOME, outcome)))
+        if attempt.is_recording:
             if call.error:
-                attempt.set_attribute(names.ERROR, call.error)
-                if outcome != "cancelled":
-                    attempt.set_status(_FAILED)
-            attempt.end(call.at_ns(now))
+                attempt.tell({names.ERROR: call.error})
+            attempt.end(call.at_ns(now), failed=bool(call.error) and outcome != "cancelled")
 
     def _end(self, call: _OpenCall, now: float, outcome: str) -> None:
         """End the whole operation."""
         self._calls.pop(call.request.id, None)
         if call.waits:
             self._waits(call, waits=False)
-        labels = call.labels()
-        if call.error:
-            labels[names.ERROR] = call.error
-        self.measured.took(now - call.request.arrived_at, labels)
+        route, error = call.route, call.error
+        labels = (*route.labels, (names.ERROR, error)) if error else route.labels
+        self.measured.took(route.operation, now - call.request.arrived_at, labels)
         span = call.span
-        if not span.is_recording():
+        if not span.is_recording:
             return
-        told = call.told | call.server()
-        told["penstock.outcome"] = outcome
+        told = call.told
+        if route.server:
+            told.update(route.facts)  # it may name the provider better than the dialect did
+        told[_OUTCOME] = outcome
         if call.attempts != 1:
             told["penstock.attempts"] = call.attempts
-        if call.host:  # it may name the provider better than the dialect did
-            told[names.PROVIDER] = labels[names.PROVIDER]
-        if call.error:
-            told[names.ERROR] = call.error
+        if error:
+            told[names.ERROR] = error
         if call.upstream:
-            told["penstock.upstream"] = call.upstream
-        span.set_attributes(told)
-        if outcome in ("failed", "refused"):
-            span.set_status(_FAILED)
-        span.end(call.at_ns(now))
+            told[_UPSTREAM] = call.upstream
+        span.tell(told)
+        span.end(call.at_ns(now), failed=outcome in ("failed", "refused"))
 
     def forget(self) -> None:
         """Forget the parent's calls, in a forked child."""
@@ -364,17 +366,17 @@ class Telemetry:
         self.measured.forked()
 
 
-_FAILED = Status(StatusCode.ERROR)
-_USAGE = (names.INPUT_TOKENS, names.OUTPUT_TOKENS, names.CACHED_TOKENS)
-
-
-def _asked(request: Request, spec: RequestSpec) -> dict[str, Any]:
+def _asked(public_id: str, request: Request, spec: RequestSpec) -> dict[str, Any]:
     """Return what is known of a request before it is sent, and was estimated."""
     estimate, facts = request.estimate, spec.facts
     found: dict[str, Any] = {
+        "penstock.id": public_id,
+        _CLASS: request.traffic_class,
         "penstock.estimate.p50_tokens": estimate.p50_tokens,
         "penstock.estimate.p90_tokens": estimate.p90_tokens,
     }
+    if request.tenant:
+        found["penstock.tenant"] = request.tenant
     replies = 1
     if facts is not None:
         replies = max(1, facts.replies)
