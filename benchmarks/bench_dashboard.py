@@ -74,6 +74,9 @@ class Rig:
     def place(self, number: int) -> QueuePosition | None:
         return self.core.waiting.place(number, now=self.clock)
 
+    def fallbacks(self) -> dict[tuple[str, ...], float]:
+        return {}
+
     def story(self, _public_id: str) -> RequestHistory | None:
         return None
 

@@ -72,6 +72,7 @@ def test_names_of_callers_cannot_write_on_the_terminal(monkeypatch: pytest.Monke
         "severity": 0.0,
         "classes": [],
         "pins": [],
+        "fallbacks": [],
         "upstreams": [],
         "longest_waiting": [row],
         "words": {"waits": {}},

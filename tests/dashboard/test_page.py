@@ -331,3 +331,13 @@ def test_what_penstock_gained_is_told_with_its_interval_if_it_can_be_trusted(pag
         expect(page.get_by_text("penstock gained +39.0 points")).to_be_visible()
         expect(page.get_by_text("(between +30.0 and +50.0, 95 %)")).to_be_visible()
         expect(page.get_by_text("+0.00 s to +5.00 s")).to_be_visible()  # from -0.001
+
+
+def test_what_went_on_to_another_model_is_told_with_its_reason(page: Page) -> None:
+    source = scene()
+    source.gone_on = {("large", "small", "late"): 1234.0, ("", "other", "quota"): 2.0}
+    with served(source) as url:
+        page.goto(url)
+        first = page.get_by_role("row", name="1,234 large small late")
+        expect(first).to_contain_text("late: its deadline would have been missed")
+        expect(page.get_by_role("row", name="2 (any) other quota")).to_be_visible()

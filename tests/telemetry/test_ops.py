@@ -22,6 +22,8 @@ promtool = pytest.mark.skipif(
 )
 NAME = re.compile(r"\b(?:penstock|process)_[a-z0-9_]+\b(?!:)")
 LABELS = re.compile(r"[{,]\s*([a-z_]+)(?==|!=)|(?:by|on) \(([a-z_, ]+)\)|\{\{([a-z_]+)\}\}")
+TOKEN = "a-token-of-some-length-3f9c"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
 OF_PROMETHEUS = {"le", "instance", "job"}
 
 
@@ -36,7 +38,7 @@ def page(mock: MockServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         scripted([head + b"content-length: %d\r\n\r\n" % len(SPENT) + SPENT]) as spent,
     ):
         toml = (
-            in_front_of(mock.url, upstream='models = ["m"]')
+            in_front_of(mock.url, upstream='models = ["m"]', more='token_env = "TOKEN"')
             + f"""
 [[upstreams]]
 name = "spent"
@@ -51,7 +53,16 @@ enabled = true
         )
         spent.go()
         patched.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        with sidecar(toml) as running:
+        with sidecar(toml, {"TOKEN": TOKEN}) as running:
+
+            def metrics() -> str:
+                eventually(running.idle)
+                return call(
+                    running.admin_port, "/metrics", method="GET", body=None, headers=BEARER
+                ).body.decode()
+
+            pin = {"what": "window", "name": "open", "value": 3, "for_s": 600}
+            assert call(running.admin_port, "/admin/pins", body=pin, headers=BEARER).status == 200
             for more in ({}, {"stream": True}, {"max_tokens": "many"}):
                 call(running.port, body={**HELLO, **more})
             assert call(running.port, body={**HELLO, "model": "spent"}).status == 429
@@ -59,10 +70,10 @@ enabled = true
             eventually(
                 lambda: (
                     call(running.port).status == 200
-                    and "penstock_predictor_p90_coverage" in running.metrics()
+                    and "penstock_predictor_p90_coverage" in metrics()
                 )
             )
-            yield running.metrics()
+            yield metrics()
 
 
 def names(page: str) -> set[str]:
@@ -105,6 +116,15 @@ def test_every_series_and_label_of_dashboard_and_rules_is_on_the_page(
     of = LABELS.findall("\n".join([*expressions(root), *legends, rules]))
     used = {label.strip() for groups in of for group in groups for label in group.split(",")}
     assert used - labels(page) - {""} == set()
+
+
+def test_every_metric_of_the_sidecar_is_explained(page: str, root: Path) -> None:
+    told = (root / "docs/reference/metrics.md").read_text()
+    for stem, parts in re.findall(r"`(penstock_predictor)_\w+`((?:, `_\w+`)+)", told):
+        told += " ".join(f"`{stem}{part}`" for part in re.findall(r"`(_\w+)`", parts))
+    there = re.findall(r"^# TYPE (penstock_\S+) ", page, re.MULTILINE)
+    assert len(there) > 30
+    assert [name for name in there if f"`{name}`" not in told] == []
 
 
 def test_each_panel_has_a_place_of_its_own(root: Path) -> None:

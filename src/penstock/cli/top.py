@@ -79,6 +79,7 @@ def _screen(now: Mapping[str, Any]) -> "Group":
             ),
         ),
         *_pins(now["pins"]),
+        *_fallbacks(now["fallbacks"]),
         _table(
             {
                 "class": "", "waiting": "#", "in flight": "#", "oldest": "#", "slack": "#",
@@ -116,6 +117,16 @@ def _pins(pins: Sequence[Mapping[str, Any]]) -> "list[Table]":
         for pin in pins
     )
     return [_table({"held by hand": "", "of": "", "value": "#", "ends in": "#"}, rows)]
+
+
+def _fallbacks(rows: Sequence[Mapping[str, Any]]) -> "list[Table]":
+    if not rows:
+        return []
+    shown = (
+        (f"{row['requests']:,.0f}", row["model"] or "(any)", row["to"], row["words"])
+        for row in rows
+    )
+    return [_table({"gone on": "#", "model": "", "to": "", "because": ""}, shown)]
 
 
 def _table(columns: Mapping[str, str], rows: Any) -> "Table":

@@ -62,6 +62,10 @@ class LogSource:
         """Return None: `penstock whatif` asks a log."""
         return None
 
+    def fallbacks(self) -> Mapping[tuple[str, ...], float]:
+        """Return nothing: a log has a request that went on as two."""
+        return {}
+
     def story(self, public_id: str) -> RequestHistory | None:
         """Return one request's story."""
         return story_of(read_log(self._path), public_id, now=self._now)

@@ -14,11 +14,21 @@ from penstock.dashboard.state import LATELY_S, DashboardState, InHand
 from penstock.log.explain import MOVES, REASONS, WAITS, RequestHistory
 
 TENANTS_SHOWN, SLOWEST_SHOWN, WAITING_SHOWN = 20, 30, 10
+FALLBACKS_SHOWN = 20
 RESULTS = {
     "completed": "completed in time",
     "late": "completed after its deadline",
     "failed": "failed",
     "cancelled": "cancelled by its caller",
+}
+
+FALLBACKS = {
+    "quota": "the account was spent",
+    "rate": "too many requests or tokens a minute",
+    "overload": "overloaded",
+    "down": "out of order",
+    "late": "its deadline would have been missed",
+    "context_length": "too long for the model",
 }
 
 
@@ -54,6 +64,10 @@ class ViewSource(Protocol):
         """Return what other configurations would have done; None if nobody has asked yet."""
         ...
 
+    def fallbacks(self) -> Mapping[tuple[str, ...], float]:
+        """Return how many requests went on elsewhere, by rule's model, target and reason."""
+        ...
+
     def story(self, public_id: str) -> RequestHistory | None:
         """Return what happened to a request; None if nothing is known of it."""
         ...
@@ -69,6 +83,7 @@ def now_view(source: ViewSource) -> dict[str, Any]:
     return {
         "upstreams": _upstreams(state, source.snapshot()),
         "pins": _pins(source.snapshot(), now),
+        "fallbacks": _fallbacks(source.fallbacks()),
         "severity": state.severity,
         "classes": _classes(rows, state.in_hand.values(), lately, over_s, now),
         "rates_over_s": over_s,
@@ -174,6 +189,20 @@ def _pins(snapshot: Snapshot | None, now: float) -> list[dict[str, Any]]:
     return [
         {"what": pin.what, "name": pin.name, "value": pin.value, "left_s": pin.until - now}
         for pin in (() if snapshot is None else snapshot.pins)
+    ]
+
+
+def _fallbacks(counts: Mapping[tuple[str, ...], float]) -> list[dict[str, Any]]:
+    most = heapq.nlargest(FALLBACKS_SHOWN, counts.items(), key=lambda item: item[1])
+    return [
+        {
+            "model": model,
+            "to": to,
+            "reason": reason,
+            "words": FALLBACKS.get(reason, reason),
+            "requests": count,
+        }
+        for (model, to, reason), count in most
     ]
 
 

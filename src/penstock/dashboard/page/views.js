@@ -58,6 +58,10 @@ export function Now({ data }) {
     <${Table} caption="Pins outrank what is learnt or configured, and end by themselves"
       head=${["pin", "of", "value #", "ends in #"]}
       rows=${data.pins.map((pin) => [pin.what, pin.name, pin.what === "pause" ? "–" : limit(pin.value), seconds(pin.left_s)])} />`}
+    ${data.fallbacks.length > 0 && html`<h2>Gone on to another model</h2>
+    <${Table} caption="Requests since the start, by the rules of [[fallbacks]]"
+      head=${["requests #", "model", "to", "because"]}
+      rows=${data.fallbacks.map((row) => [count(row.requests), row.model || "(any)", row.to, `${row.reason}: ${row.words}`])} />`}
     <h2>Classes</h2>
     <${Table} caption=${`Rates and ends over the last ${seconds(data.rates_over_s)}`} empty="No request has come yet."
       head=${["class", "waiting #", "in flight #", "oldest #", "least slack #", "arrive #", "sent #", "what they wait for", "how they ended"]}
@@ -85,7 +89,7 @@ function Slowest({ rows, words, title }) {
 export function Why({ data }) {
   const words = data.words.waits;
   const totals = Object.entries(data.waits).map(([cause, values]) => [cause, sum(values)]).filter(([, s]) => s > 0);
-  const names = totals.map(([cause]) => cause);
+  const classes = Object.entries(data.by_class);
   const now = data.waiting_now && byValue(data.waiting_now);
   return html`
     <h2>Seconds of waiting, by cause</h2>
@@ -93,8 +97,8 @@ export function Why({ data }) {
     ${totals.length > 0 && html`<${WaitsChart} times=${data.times} waits=${data.waits} words=${words} />
     <${Bar} parts=${totals} words=${words} />
     <${Table} caption="Seconds waited by class; counted when a request is sent or refused"
-      head=${["class", ...names.map((cause) => `${words[cause]} #`)]}
-      rows=${Object.entries(data.by_class).map(([name, row]) => [name, ...names.map((cause) => seconds(row[cause] || 0))])} />`}
+      head=${["because", ...classes.map(([name]) => `${name} #`)]}
+      rows=${totals.map(([cause]) => [words[cause], ...classes.map(([, row]) => seconds(row[cause] || 0))])} />`}
     ${now && html`<h2>What waits now</h2>
     <${Table} caption="Requests by what they wait for" empty="Nothing waits." head=${["requests #", "because"]}
       rows=${now.map(([cause, n]) => [count(n), words[cause]])} />`}

@@ -9,6 +9,7 @@ from penstock.dashboard.state import DashboardState
 from penstock.log.explain import RequestHistory, story_of
 from penstock.log.reader import parse_log
 from penstock.proxy.observe.recent import Recent
+from penstock.proxy.observe.tally import Tally
 from penstock.proxy.shadow import Shadow
 from penstock.runtime.driver import Driver
 
@@ -19,9 +20,15 @@ class LiveSource:
     live = True
 
     def __init__(
-        self, state: DashboardState, driver: Driver, recent: Recent, shadow: Shadow
+        self,
+        state: DashboardState,
+        driver: Driver,
+        recent: Recent,
+        shadow: Shadow,
+        fallbacks: Tally,
     ) -> None:
         """Look at these."""
+        self._fallbacks = fallbacks
         self._shadow = shadow
         self.state = state
         self._driver = driver
@@ -48,6 +55,10 @@ class LiveSource:
     def whatif(self) -> Mapping[str, Any] | None:
         """Return the shadow's latest answer."""
         return self._shadow.latest
+
+    def fallbacks(self) -> Mapping[tuple[str, ...], float]:
+        """Return how many went on elsewhere since the start."""
+        return self._fallbacks.counts
 
     def story(self, public_id: str) -> RequestHistory | None:
         """Return one request's story, of those that the sidecar remembers."""
