@@ -74,6 +74,9 @@ class Rig:
     def place(self, number: int) -> QueuePosition | None:
         return self.core.waiting.place(number, now=self.clock)
 
+    def whatif(self) -> None:
+        return None
+
     def fallbacks(self) -> dict[tuple[str, ...], float]:
         return {}
 

@@ -33,7 +33,7 @@ from penstock.core.model import Request, TokenEstimate
 from penstock.telemetry.otlp import OtlpSpans, sender_of
 from penstock.telemetry.own_spans import EVENTS_AT_MOST, OwnSpan, OwnSpans
 from penstock.telemetry.pipeline import Pipeline
-from penstock.telemetry.spans import W3C, ApiSpans, Spans
+from penstock.telemetry.spans import W3C, ApiSpans, SpanSource
 from tests.telemetry.collector import collecting
 
 RESOURCE = Resource({"service.name": "mill"})
@@ -41,7 +41,7 @@ ABOVE = {
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "tracestate": "vendor=kept,other=too",
 }
-Story = Callable[[Spans], None]
+Story = Callable[[SpanSource], None]
 
 
 class Counted(IdGenerator):
@@ -111,7 +111,7 @@ def sorted_(groups: Sequence[ResourceSpans]) -> list[ResourceSpans]:
     return list(groups)
 
 
-def completed(spans: Spans) -> None:
+def completed(spans: SpanSource) -> None:
     span = spans.operation("chat m", {"gen_ai.operation.name": "chat", "server.port": 443}, 10**18)
     span.event(
         "penstock.dispatch", {"penstock.queued_s": 0.25, "penstock.rung": "short"}, 10**18 + 5
@@ -123,7 +123,7 @@ def completed(spans: Spans) -> None:
     span.end(10**18 + 10, failed=False)
 
 
-def failed(spans: Spans) -> None:
+def failed(spans: SpanSource) -> None:
     span = spans.operation("chat", {}, 10**18)
     attempt = span.attempt({"penstock.attempt": 1}, 10**18)
     attempt.tell({"error.type": "rate"})
@@ -132,7 +132,7 @@ def failed(spans: Spans) -> None:
     span.end(10**18 + 10, failed=True)
 
 
-def odd_values(spans: Spans) -> None:
+def odd_values(spans: SpanSource) -> None:
     span = spans.operation("模型 " * 100, {"long": "x" * 70_000, "empty": "", "no": False}, 1)
     span.tell({"negative": -3, "largest": 2**63 - 1, "one": 1, "true": True, "unit": 1.0})
     span.tell({"longer": "y" * 300, "endless": float("inf")})
@@ -164,13 +164,13 @@ def test_they_say_what_the_sdks_say(
 def test_they_carry_what_the_sdks_carry(above: dict[str, str], sampler: Sampler) -> None:
     found: list[dict[str, str]] = []
 
-    def story(spans: Spans) -> None:
+    def story(spans: SpanSource) -> None:
         span = spans.operation("chat", {}, 1)
         found.append(span.carried())
         if span.is_recording:
             found.append(span.attempt({}, 2).carried())
 
-    def begin(make: Callable[[TracerProvider], Spans]) -> list[dict[str, str]]:
+    def begin(make: Callable[[TracerProvider], SpanSource]) -> list[dict[str, str]]:
         found.clear()
         story(make(TracerProvider(sampler, id_generator=Counted(), shutdown_on_exit=False)))
         return list(found)
@@ -185,7 +185,7 @@ def test_they_carry_what_the_sdks_carry(above: dict[str, str], sampler: Sampler)
 def test_of_a_request_that_is_deferred_for_ever_the_latest_events_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def story(spans: Spans) -> None:
+    def story(spans: SpanSource) -> None:
         span = spans.operation("chat", {}, 1)
         for number in range(EVENTS_AT_MOST + 3):
             span.event("penstock.defer", {"penstock.deferred_s": 1.0}, number + 1)
@@ -199,7 +199,7 @@ def test_of_a_request_that_is_deferred_for_ever_the_latest_events_are_kept(
 def test_a_text_that_is_no_unicode_does_not_cost_the_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def story(spans: Spans) -> None:
+    def story(spans: SpanSource) -> None:
         spans.operation("chat \ud800", {"model": "\ud800"}, 1).end(2, failed=False)
 
     ((span,),) = [

@@ -24,7 +24,7 @@ _RANDOM = 2
 """W3C's flag for a trace's id that is random in its last 7 bytes."""
 
 
-class _Trace:
+class _OwnTrace:
     """What all spans of a request have in common."""
 
     __slots__ = ("flags", "hand_over", "new_id", "number", "state")
@@ -62,7 +62,7 @@ class OwnSpan:
     """The SDK's queue takes what is sampled; those that are not are never handed over."""
 
     def __init__(
-        self, trace: _Trace, name: str, parent: int, attributes: Attributes, start_ns: int
+        self, trace: _OwnTrace, name: str, parent: int, attributes: Attributes, start_ns: int
     ) -> None:
         """Begin it."""
         self.trace = trace
@@ -125,7 +125,7 @@ class OwnSpans:
         self.hand_over = hand_over
 
     def operation(self, name: str, attributes: Attributes, start_ns: int) -> OwnSpan:
-        """See `Spans`."""
+        """See `SpanSource`."""
         above = get_current_span().get_span_context()
         joins = above.is_valid
         number = above.trace_id if joins else self._new_trace()
@@ -133,7 +133,7 @@ class OwnSpans:
         sampled = self._sampler.should_sample(None, number, name, SpanKind.CLIENT, attributes, ())
         if sampled.decision is Decision.RECORD_AND_SAMPLE:
             flags |= TraceFlags.SAMPLED
-        trace = _Trace(self, number, flags, sampled.trace_state)
+        trace = _OwnTrace(self, number, flags, sampled.trace_state)
         span = OwnSpan(trace, name, above.span_id if joins else 0, attributes, start_ns)
         if span.is_recording and sampled.attributes is not attributes:
             span.attributes.update(sampled.attributes or ())

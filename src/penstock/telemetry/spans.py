@@ -47,7 +47,7 @@ class Recording(Protocol):
         ...
 
 
-class Spans(Protocol):
+class SpanSource(Protocol):
     """Begins them."""
 
     def operation(self, name: str, attributes: Attributes, start_ns: int) -> Recording:
@@ -63,7 +63,7 @@ class ApiSpans:
         self._tracer = tracers.get_tracer("penstock")
 
     def operation(self, name: str, attributes: Attributes, start_ns: int) -> "_ApiSpan":
-        """See `Spans`."""
+        """See `SpanSource`."""
         return _ApiSpan(self._tracer, name, attributes, start_ns, None)
 
 

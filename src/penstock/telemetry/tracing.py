@@ -34,7 +34,7 @@ from penstock.core.model import Request
 from penstock.telemetry import conventions as names
 from penstock.telemetry.forks import when_forked
 from penstock.telemetry.instruments import Make, instruments_of
-from penstock.telemetry.spans import W3C, Recording, Spans
+from penstock.telemetry.spans import W3C, Recording, SpanSource
 
 _CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
 _NOTHING: dict[str, str] = {}
@@ -51,7 +51,7 @@ _ROUTES_KEPT, _LONGEST_KEPT = 1000, 200
 """Routes, and the characters of their models: callers write these."""
 
 
-class _Route:
+class _CallRoute:
     """What all calls of an operation to one model at one place have in common.
 
     Attributes:
@@ -92,7 +92,7 @@ class _OpenCall:
     )  # fmt: skip
 
     span: Recording
-    route: _Route
+    route: _CallRoute
 
     def __init__(self, request: Request, spec: RequestSpec, started_ns: int) -> None:
         self.request = request
@@ -131,7 +131,7 @@ class Telemetry:
 
     def __init__(
         self,
-        spans: Spans,
+        spans: SpanSource,
         meters: MeterProvider,
         env: Mapping[str, str] = os.environ,
         make: Make | None = None,
@@ -140,7 +140,7 @@ class Telemetry:
         self._spans = spans
         self.measured = instruments_of(meters, names.opted(env), make)
         self._calls: dict[int, _OpenCall] = {}
-        self._routes: dict[tuple[str, str, str, str, int | None], _Route] = {}
+        self._routes: dict[tuple[str, str, str, str, int | None], _CallRoute] = {}
         self._on: dict[type, Callable[[_OpenCall, float, Any], None]] = {
             Arrived: self._arrived,
             FirstToken: self._first_token,
@@ -192,11 +192,11 @@ class Telemetry:
 
     def _route(
         self, operation: str, vendor: str, model: str, host: str, port: int | None
-    ) -> _Route:
+    ) -> _CallRoute:
         key = (operation, vendor, model, host, port)
         found = self._routes.get(key)
         if found is None:
-            found = _Route(*key)
+            found = _CallRoute(*key)
             if len(self._routes) >= _ROUTES_KEPT or len(model) > _LONGEST_KEPT:
                 return found
             self._routes[key] = found
