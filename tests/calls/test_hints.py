@@ -2,7 +2,7 @@
 
 import pytest
 
-from penstock.calls.hints import NO_HINTS, HintError, Hints, hints_of
+from penstock.calls.hints import NO_HINTS, HintError, Hints, hints_of, told_of
 from penstock.core.model import TokenEstimate
 
 
@@ -52,6 +52,24 @@ def test_a_hint_that_cannot_be_is_refused_with_its_name_and_value(header: bytes,
 def test_a_hint_that_stands_twice_is_refused() -> None:
     with pytest.raises(HintError, match="x-penstock-tenant must not stand twice"):
         hints_of([(b"x-penstock-tenant", b"a"), (b"x-penstock-tenant", b"b")])
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["x-penstock-clas"], "x-penstock-clas (did you mean x-penstock-class?)"),
+        (["x-penstock-tenant-id"], "x-penstock-tenant-id (did you mean x-penstock-tenant?)"),
+        (["x-penstock-zzz", "x-penstock-"], "x-penstock-zzz, x-penstock-"),
+        (["x-penstock-" + "\xe9" * 99], "x-penstock-" + "?" * 29),
+        ([f"x-penstock-{n}" for n in range(99)], ", ".join(f"x-penstock-{n}" for n in range(4))),
+        (["x-penstock-progress", "x-penstock-safe-to-repeat", "x-other"], ""),
+    ],
+)
+def test_a_header_that_would_be_a_hint_and_is_none_is_named(names: list[str], told: str) -> None:
+    hints = hints_of((name.encode("latin-1"), b"x") for name in names)
+
+    assert told_of(hints.ignored) == told
+    assert told_of(hints.over(Hints("batch")).ignored) == told
 
 
 def test_a_calls_own_hints_go_before_those_of_its_block() -> None:

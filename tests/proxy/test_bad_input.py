@@ -255,6 +255,20 @@ def test_a_bad_hint_is_a_400_that_names_the_header(
     _still_works(shared)
 
 
+def test_a_hint_that_nobody_knows_is_named_in_the_answer_and_counted(
+    shared: SidecarThread,
+) -> None:
+    headers = {"x-penstock-clas": "batch", "x-penstock-of-tomorrow": "1"}
+    reply = call(shared.port, headers=headers)
+
+    assert reply.status == 200
+    assert reply.headers["x-penstock-ignored"] == (
+        "x-penstock-clas (did you mean x-penstock-class?), x-penstock-of-tomorrow"
+    )
+    assert "penstock_ignored_hints_total 1.0" in shared.metrics()
+    assert "x-penstock-ignored" not in call(shared.port).headers
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

@@ -1,8 +1,9 @@
 """What a caller asks of the scheduler by `x-penstock-*` headers: one grammar, at every door."""
 
+import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from penstock.calls.estimate import STATED
 from penstock.calls.facts import MOST_TOKENS
@@ -15,6 +16,11 @@ SESSION_HEADER = "x-penstock-session"
 ROUTE_HEADER = "x-penstock-route"
 TOKENS_HEADER = "x-penstock-tokens"
 FALLBACK_HEADER, NEVER = "x-penstock-fallback", "never"
+REPEAT_HEADER = b"x-penstock-safe-to-repeat"
+PROGRESS_HEADER = b"x-penstock-progress"
+IGNORED_HEADER = b"x-penstock-ignored"
+"""Of answers: which headers of the request would be hints and are none."""
+MARK = b"x-penstock-"
 HINT_HEADERS = frozenset(
     name.encode()
     for name in (
@@ -28,9 +34,12 @@ HINT_HEADERS = frozenset(
     )
 )
 
+_SIDECARS_HEADERS = frozenset((REPEAT_HEADER, PROGRESS_HEADER))
+_MARK_LENGTH = len(MARK)
 _WORD = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}\Z")
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?\Z")
 _SHOWN_CHARS = 40
+_SHOWN_NAMES = 4
 
 
 class HintError(ValueError):
@@ -39,7 +48,12 @@ class HintError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What is asked of the scheduler; None where nothing is said."""
+    """What is asked of the scheduler; None where nothing is said.
+
+    Attributes:
+        ignored: the names of headers that would be hints and are none.
+
+    """
 
     traffic_class: str | None = None
     deadline_s: float | None = None
@@ -48,6 +62,7 @@ class Hints:
     route: str | None = None
     tokens: TokenEstimate | None = None
     fallback: str | None = None
+    ignored: tuple[str, ...] = field(default=(), compare=False)
 
     def over(self, other: "Hints") -> "Hints":
         """Return these hints, with the other's where these say nothing."""
@@ -55,7 +70,7 @@ class Hints:
             return self
 
         said = {name: value for name in HINTS if (value := getattr(self, name)) is not None}
-        return replace(other, **said)
+        return replace(other, **said, ignored=self.ignored)
 
 
 HINTS = ("traffic_class", "deadline_s", "tenant", "session", "route", "tokens")
@@ -66,21 +81,26 @@ def hints_of(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
     """Return the hints among these headers.
 
     Args:
-        headers: with names in lower case; others than hints are passed over.
+        headers: with names in lower case; those of others are passed over.
 
     Raises:
         HintError: a hint is malformed or stands twice.
 
     """
     found: dict[str, str] = {}
+    ignored: list[str] = []
     for raw_name, value in headers:
+        if raw_name[:_MARK_LENGTH] != MARK:
+            continue
+        name = raw_name.decode("latin-1")
         if raw_name in HINT_HEADERS:
-            name = raw_name.decode("ascii")
             if name in found:
                 raise HintError(f"{name} must not stand twice: did a gateway add one of its own?")
             found[name] = value.decode("latin-1")
+        elif raw_name not in _SIDECARS_HEADERS:
+            ignored.append(name)
     if not found:
-        return NO_HINTS
+        return Hints(ignored=tuple(ignored)) if ignored else NO_HINTS
     return Hints(
         _word(found, CLASS_HEADER),
         _deadline_s(found),
@@ -89,7 +109,22 @@ def hints_of(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
         _word(found, ROUTE_HEADER),
         _tokens(found),
         _fallback(found),
+        tuple(ignored),
     )
+
+
+def told_of(ignored: tuple[str, ...]) -> str:
+    """Return what a caller is told of headers that would be hints and are none.
+
+    They are not refused: the next version may know them.
+    """
+    known = sorted(each[_MARK_LENGTH:].decode() for each in HINT_HEADERS | _SIDECARS_HEADERS)
+    told = []
+    for name in ignored[:_SHOWN_NAMES]:
+        shown = name[:_SHOWN_CHARS].encode("ascii", "replace").decode()
+        close = difflib.get_close_matches(name[_MARK_LENGTH:], known, n=1)
+        told.append(f"{shown} (did you mean {MARK.decode()}{close[0]}?)" if close else shown)
+    return ", ".join(told)
 
 
 def _word(found: dict[str, str], name: str) -> str | None:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import traceback
 
+from penstock.calls.hints import IGNORED_HEADER, PROGRESS_HEADER, told_of
 from penstock.listener import Receive, Scope, Send
 from penstock.proxy.bodies import Held
 from penstock.proxy.callers import account_of
@@ -12,11 +13,10 @@ from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
 from penstock.proxy.fallback import FallingBack, exchange_of
 from penstock.proxy.headers import Header, one
-from penstock.proxy.progress import HEADER as PROGRESS
 from penstock.proxy.progress import progress_of
 from penstock.proxy.relay import UnscheduledRelay, unknown_path, vendor_of
 from penstock.proxy.replays import digest_of
-from penstock.proxy.reply import send_answer, send_whole
+from penstock.proxy.reply import saying, send_answer, send_whole
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routes import Route, route_of
 from penstock.proxy.sidecar import Sidecar
@@ -106,12 +106,15 @@ class App:
             except asyncio.CancelledError:
                 self._count(endpoint.path, "", "gone")
                 raise
+            if prepared.ignored:
+                sidecar.metrics.ignored_hints.add()
+                send = saying(send, (IGNORED_HEADER, told_of(prepared.ignored).encode()))
             key = prepared.head.get(b"idempotency-key")
             if key is not None and sidecar.replays.keep_s:
                 await self._replay(key, prepared, route, scope, send, held)
                 return
             query = scope["query_string"]
-            word = prepared.head.get(PROGRESS)
+            word = prepared.head.get(PROGRESS_HEADER)
             if word is None:
                 exchange = exchange_of(sidecar, prepared, headers, query, send)
                 await self._run(exchange, prepared, headers)
@@ -170,7 +173,7 @@ class App:
         replays, headers, query = self._sidecar.replays, scope["headers"], scope["query_string"]
         owner = account_of(headers).encode()
         digest = digest_of(scope["raw_path"], query, prepared.body.plain)
-        word = prepared.head.get(PROGRESS)
+        word = prepared.head.get(PROGRESS_HEADER)
         progress = None if word is None else progress_of(word, prepared, send)
         replay = replays.find(owner, key, digest)
         again = replay is not None

@@ -15,7 +15,6 @@ from penstock.proxy.headers import Header, one
 from penstock.proxy.reply import Send
 from penstock.proxy.request_reader import Prepared
 
-HEADER = b"x-penstock-progress"
 EVERY_S = 2.0
 """Balancers close what is silent for 30 to 60 s; people look after a second or two."""
 

@@ -41,6 +41,17 @@ async def send_answer(
     await send_whole(send, answer.status, headers, answer.body)
 
 
+def saying(send: Send, header: Header) -> Send:
+    """Return a way to send by which an answer has one more header."""
+
+    async def send_more(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], header]}
+        await send(message)
+
+    return send_more
+
+
 def without_advice(kept: Kept) -> Kept:
     """Return an upstream's answer without its own word on whether to try again."""
     headers = [item for item in kept.headers if item[0] != b"x-should-retry"]

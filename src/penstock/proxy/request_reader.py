@@ -10,7 +10,7 @@ from penstock.calls.estimate import Predictor, capped
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
 from penstock.calls.form import FormError, form_of, is_form
-from penstock.calls.hints import HintError, hints_of
+from penstock.calls.hints import REPEAT_HEADER, HintError, hints_of
 from penstock.calls.references import may_refer, references_of
 from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
@@ -42,6 +42,7 @@ class Prepared:
         refers: ids of what an upstream keeps.
         head: its headers by name, the first of several.
         may_fall_back: whether the caller takes another model's answer.
+        ignored: names of its headers that would be hints and are none.
 
     """
 
@@ -55,6 +56,7 @@ class Prepared:
     refers: tuple[str, ...]
     head: Head
     may_fall_back: bool = True
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class RequestReader:
             tuple(refers),
             head,
             hints.fallback is None,
+            hints.ignored,
         )
 
     def target_of(self, endpoint: Endpoint, model: str) -> Target | None:
@@ -221,7 +224,7 @@ def _model_of(facts: Facts) -> str:
 
 def _repeatable(head: Head) -> bool:
     """Return whether the caller marked the request as one that may be sent twice."""
-    if head.get(b"x-penstock-safe-to-repeat") == b"true":
+    if head.get(REPEAT_HEADER) == b"true":
         return True
     return bool(head.get(b"idempotency-key"))
 

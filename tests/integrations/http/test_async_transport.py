@@ -298,6 +298,26 @@ async def test_a_block_sets_what_its_calls_ask_for_and_headers_win(library: Any)
     assert not any(name.startswith("x-penstock") for r in sent for name in r.headers)
 
 
+async def test_a_hint_that_nobody_knows_is_named_and_kept_from_the_provider(library: Any) -> None:
+    sent: list[Any] = []
+
+    def provider(request: Any) -> Any:
+        sent.append(request)
+        return library.Response(200, json=REPLY)
+
+    async with scripted(library, penstock_with(), provider) as client:
+        with penstock.request(tenant="reports"):
+            said = await client.post(CHAT, json=BODY, headers={"X-Penstock-Tenat": "acme"})
+        expired = await client.post(
+            CHAT, json=BODY, headers={"x-penstock-deadline-ms": "0.001", "x-penstock-foo": "1"}
+        )
+
+    named = "x-penstock-tenat (did you mean x-penstock-tenant?)"
+    assert said.headers["x-penstock-ignored"] == named
+    assert expired.headers["x-penstock-ignored"] == "x-penstock-foo"
+    assert not any(name.startswith("x-penstock") for r in sent for name in r.headers)
+
+
 async def test_a_callers_word_on_length_goes_before_what_is_guessed(library: Any) -> None:
     tape = Tape()
     sent: list[Any] = []

@@ -180,8 +180,9 @@ def is_upstreams_fault(library: Any, error: BaseException) -> bool:
     )
 
 
-def mark(response: Any, slot: Hold) -> None:
-    """Put the request's id and its waiting time into the answer's headers."""
+def mark(response: Any, plan: Plan, slot: Hold) -> None:
+    """Put the request's id, its waiting time and what was ignored into the answer's headers."""
+    response.headers.update(plan.said)
     response.headers["x-penstock-id"] = slot.id
     response.headers["x-penstock-queue-ms"] = f"{slot.queued_s * 1000:.0f}"
 

@@ -9,7 +9,7 @@ from penstock.calls.endpoint import Endpoint, endpoint_like
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
 from penstock.calls.form import FormError, form_of, is_form
-from penstock.calls.hints import HINT_HEADERS, Hints, hints_of
+from penstock.calls.hints import HINT_HEADERS, IGNORED_HEADER, MARK, Hints, hints_of, told_of
 from penstock.calls.spec import RequestSpec
 from penstock.integrations.context import CURRENT
 from penstock.integrations.program import Outlet, Penstock
@@ -17,11 +17,11 @@ from penstock.wire import jsonio
 from penstock.wire.encoding import PLAIN_MAX_BYTES, EncodingError, unpacked
 
 logger = logging.getLogger("penstock.calls")
-_MARK = b"x-penstock-"
-_MARK_LENGTH = len(_MARK)
+_MARK_LENGTH = len(MARK)
 _ENCODING = b"content-encoding"
 _ENCODING_LENGTH = len(_ENCODING)
 _TOLD_MOST = 100
+_GUESSED = "the call is sent as it is, a default estimate stands in, and the provider judges"
 _told: set[str] = set()
 
 
@@ -34,6 +34,7 @@ class Plan:
         spec: as the gate takes it.
         outlet: the way to its provider.
         deadline_s: the caller's explicit deadline; inf if there is none.
+        said: headers for its answer.
 
     """
 
@@ -41,6 +42,7 @@ class Plan:
     spec: RequestSpec
     outlet: Outlet
     deadline_s: float
+    said: dict[str, str]
 
 
 def endpoint_for(request: Any) -> Endpoint | None:
@@ -72,11 +74,11 @@ def plan_of(
         "request", lambda: _read(endpoint, request.headers, content), unread
     )
     for problem in facts.problems:
-        _tell(endpoint, problem)
+        _tell(f"{endpoint.path}: {problem}", _GUESSED)
     hints = _hints(request.headers)
     spec = spec_of_call(endpoint, body, facts, hints)
     deadline_s = math.inf if hints.deadline_s is None else hints.deadline_s
-    return Plan(endpoint, spec, outlet, deadline_s)
+    return Plan(endpoint, spec, outlet, deadline_s, _said(hints))
 
 
 def _read(endpoint: Endpoint, headers: Any, content: bytes) -> tuple[dict[str, Any] | None, Facts]:
@@ -104,26 +106,33 @@ def _body(headers: Any, content: bytes) -> dict[str, Any] | None:
     return parsed
 
 
-def _tell(endpoint: Endpoint, problem: str) -> None:
-    """Log what is not understood, once: the call goes out as it is, with a default estimate."""
-    text = f"{endpoint.path}: {problem}"
+def _tell(text: str, consequence: str) -> None:
+    """Log what is not understood, once."""
     if text not in _told and len(_told) < _TOLD_MOST:
         _told.add(text)
-        logger.warning(
-            "%s; the call is sent as it is, a default estimate stands in, and the provider judges",
-            text,
-        )
+        logger.warning("%s; %s", text, consequence)
+
+
+def _said(hints: Hints) -> dict[str, str]:
+    if not hints.ignored:
+        return {}
+    told = told_of(hints.ignored)
+    _tell(told, "no such hint is known: it was ignored, as the answer's header says")
+    return {IGNORED_HEADER.decode(): told}
 
 
 def _hints(headers: Any) -> Hints:
     block = CURRENT.get()
     # One look at the names for all six, most calls having none: a look-up costs 0.6 us.
     for name, _ in headers.raw:
-        if name[:_MARK_LENGTH].lower() == _MARK:
+        if name[:_MARK_LENGTH].lower() == MARK:
             break
     else:
         return block
     said = [(name.lower(), value) for name, value in headers.raw]
-    for name in {name for name, _ in said if name in HINT_HEADERS}:
-        del headers[name.decode("ascii")]
-    return hints_of(said).over(block)
+    hints = hints_of(said)
+    for name in {name.decode("latin-1") for name, _ in said if name in HINT_HEADERS}:
+        del headers[name]
+    for name in hints.ignored:
+        headers.pop(name, None)
+    return hints.over(block)

@@ -35,7 +35,7 @@ def refusal(library: Any, request: Any, plan: Plan, refused: Refused, *, spent_s
     )
     response = library.Response(
         answer.status,
-        headers=answer.headers,
+        headers={**answer.headers, **plan.said},
         content=answer.body,
         request=request,
         extensions={EXTENSION: refused},

@@ -108,7 +108,7 @@ class _Scheduling(ABC):
                 response, meaning = attempt.judge(self.http, plan, response, slot)
                 if await self._try_again(plan, response, meaning, slot):
                     continue
-            attempt.mark(response, slot)
+            attempt.mark(response, plan, slot)
             if response.is_closed:
                 if not slot.ended:
                     ReplyFollower(slot, plan, response).whole(response.content)

@@ -45,6 +45,10 @@ class Metrics:
             "Bytes that could not be read along; they were relayed all the same.",
             ("reader",),
         )
+        self.ignored_hints = Tally(
+            "penstock_ignored_hints",
+            "Requests with x-penstock-* headers that are no hints; their answers name them.",
+        )
         self.fallbacks = Tally(
             "penstock_fallbacks",
             "Requests that went on to another model or tier; as [[fallbacks]] names them.",
@@ -65,7 +69,8 @@ class Metrics:
         """All counters."""
         return (
             self.requests, self.outcomes, self.decisions, self.window_moves, self.attempts,
-            self.tokens, self.usage, self.reading_faults, self.fallbacks,
+            self.tokens, self.usage, self.reading_faults, self.ignored_hints,
+            self.fallbacks,
         )  # fmt: skip
 
     @property
