@@ -31,6 +31,7 @@ from tests.core.story import (
     scheduler,
     sent,
     told,
+    upstream,
 )
 from tests.properties.test_cost import cost_of
 
@@ -106,6 +107,39 @@ def test_idleness_earns_nothing() -> None:
         order.append(flying)
 
     assert [i >= 100 for i in order] == [True, False, True, False, True, False, True]
+
+
+def test_a_tenant_that_comes_gets_its_part_of_the_places_and_then_every_second_one() -> None:
+    penstock = scheduler(upstream(window=8))
+    arrive(penstock, *(request(i, tenant="flood") for i in range(40)))
+    arrive(penstock, *(request(100 + i, tenant="polite") for i in range(20)))
+
+    order = list(range(8))
+    for i in range(14):
+        order += sent(penstock.handle(Completed(order[i], 100), now=float(i)))
+    polite = [id_ >= 100 for id_ in order[8:]]
+    assert polite[:4] == [True] * 4  # half of eight
+    assert sum(polite[4:]) == 5
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_who_begins_to_wait_again_and_again_gets_no_more_than_who_waits_throughout(
+    at_once: int,
+) -> None:
+    penstock = scheduler(upstream(window=8))
+    arrive(penstock, *(request(i, tenant="flood") for i in range(300)))
+    ids = itertools.count(1000)
+    order = list(range(8))
+    shrewd = 0  # of its calls wait
+    for step in range(200):
+        if not shrewd:
+            calls = [request(next(ids), at=float(step), tenant="shrewd") for _ in range(at_once)]
+            arrive(penstock, *calls)
+            shrewd = at_once
+        (id_,) = sent(penstock.handle(Completed(order[step], 100), now=float(step)))
+        order.append(id_)
+        shrewd -= id_ >= 1000
+    assert 90 <= sum(id_ >= 1000 for id_ in order) <= 100 + 4
 
 
 def test_a_tenant_that_left_is_forgotten() -> None:

@@ -116,7 +116,7 @@ class Lane:
     def _new_queue(self, name: str) -> OrderedQueue:
         if self.tenants is None:
             return self.make_queue()
-        queue = self.tenants[name] = TenantQueue(self.make_queue)
+        queue = self.tenants[name] = TenantQueue(self.make_queue, self.signals.demand(name))
         return queue
 
     def charge(self, ticket: Ticket) -> None:
