@@ -108,3 +108,15 @@ def test_a_decision_among_16_thousand_costs_little_more_than_among_256(
 
     # 64 times the backlog may add the depth that its heaps gain: 6 levels, six steps each.
     assert many - few <= 6 * math.log2(LONG / SHORT)
+
+
+def test_the_thousandth_request_in_a_row_costs_what_the_hundredth_cost() -> None:
+    penstock = scheduler(window=2)
+
+    def serve(id_: int) -> None:
+        penstock.handle(Arrived(request(id_, "batch", at=id_)), now=id_)
+        penstock.handle(Completed(id_, 100), now=id_ + 0.5)
+
+    costs = [cost_of(lambda id_=id_: serve(id_)) for id_ in range(1000)]  # type: ignore[misc]
+
+    assert sum(costs[900:]) <= sum(costs[100:200])

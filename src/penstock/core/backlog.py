@@ -15,9 +15,10 @@ class _Shares:
     def __init__(self) -> None:
         """Start with nobody."""
         self._has: dict[str, float] = {}
-        # A heap; of each tenant one entry counts, its `_bound`, which is never below what it has.
+        # A heap; of each tenant one entry counts, which is never below what it has. Others are
+        # left from before, and may be as large.
         self._order: list[tuple[float, int, str]] = []
-        self._bound: dict[str, float] = {}
+        self._entries: dict[str, tuple[float, int, str]] = {}
         self._number = 0
 
     def of(self, tenant: str) -> float:
@@ -28,30 +29,30 @@ class _Shares:
         """Let a tenant have so much; less than half a token is a rounding error."""
         if amount < 0.5:
             self._has.pop(tenant, None)
-            self._bound.pop(tenant, None)
+            self._entries.pop(tenant, None)
             return
         self._has[tenant] = amount
-        if amount > self._bound.get(tenant, 0.0):
-            self._bound[tenant] = amount
-            self._number += 1
-            heappush(self._order, (-amount, self._number, tenant))
+        entry = self._entries.get(tenant)
+        if entry is None or amount > -entry[0]:
+            heappush(self._order, self._entry(tenant, amount))
             if len(self._order) > 4 * len(self._has) + 64:
-                self._order = sorted(each for each in self._order if self._counts(each))
+                self._order = sorted(self._entries.values())
 
-    def _counts(self, entry: tuple[float, int, str]) -> bool:
-        return self._bound.get(entry[2]) == -entry[0]
+    def _entry(self, tenant: str, amount: float) -> tuple[float, int, str]:
+        """Return a tenant's entry from now on."""
+        self._number += 1
+        entry = self._entries[tenant] = (-amount, self._number, tenant)
+        return entry
 
     def above(self, amount: float) -> str | None:
         """Return who has the most, if that is more than this."""
         order, has = self._order, self._has
         while order:
             most, _, tenant = order[0]
-            if not self._counts(order[0]):
+            if self._entries.get(tenant) is not order[0]:
                 heappop(order)
             elif has[tenant] < -most:
-                self._bound[tenant] = has[tenant]
-                self._number += 1
-                heapreplace(order, (-has[tenant], self._number, tenant))
+                heapreplace(order, self._entry(tenant, has[tenant]))
             else:
                 return tenant if -most > amount else None
         return None
