@@ -2,9 +2,10 @@
 
 The provider is scripted and answers at once with a 2 kB body, so what is measured is the client
 alone. Nothing queues. Two answers are tried: one with a bare header, one with all the headers that
-OpenAI's have, rate limits among them. Each pair of calls, one plain and one scheduled, is made at
-one moment and in changing order, and the median of the pairs' differences is what is judged: what
-else the machine does hits both. CPU time is shown beside it.
+OpenAI's have, rate limits among them; and the second once more with the learning predictor, which
+is off in process unless it is asked for. Each pair of calls, one plain and one scheduled, is made
+at one moment and in changing order, and the median of the pairs' differences is what is judged:
+what else the machine does hits both. CPU time is shown beside it.
 
 Run: python benchmarks/bench_inprocess.py [--calls 3000] [--json FILE]
 """
@@ -64,7 +65,12 @@ OPENAI = {
     "alt-svc": 'h3=":443"; ma=86400',
 }
 """As OpenAI's answers have them; the limits themselves so high that nothing waits for them."""
-ANSWERS = {"bare": BARE, "openai": OPENAI}
+CASES = {
+    "bare": (BARE, "table"),
+    "openai": (OPENAI, "table"),
+    "openai learned": (OPENAI, "learned"),
+}
+"""The headers of the answer, and the predictor."""
 Pairs = list[tuple[float, float, float, float]]
 """Seconds of wall time, plain and scheduled, then of CPU time, plain and scheduled."""
 
@@ -89,10 +95,10 @@ class InstantSync(httpx2.BaseTransport):
         return httpx2.Response(200, headers=self._headers, stream=httpx2.ByteStream(REPLY))
 
 
-async def measure_async(calls: int, headers: dict[str, str]) -> Pairs:
+async def measure_async(calls: int, headers: dict[str, str], predictor: str) -> Pairs:
     """Return what each pair of calls took, one plain and one scheduled."""
     plain = httpx2.AsyncClient(transport=Instant(headers))
-    scheduled = Penstock().async_client(transport=Instant(headers))
+    scheduled = Penstock(predictor=predictor).async_client(transport=Instant(headers))
 
     async def timed(client: httpx2.AsyncClient) -> tuple[float, float]:
         began, cpu = time.perf_counter(), time.thread_time()
@@ -109,10 +115,10 @@ async def measure_async(calls: int, headers: dict[str, str]) -> Pairs:
     return pairs
 
 
-def measure_sync(calls: int, headers: dict[str, str]) -> Pairs:
+def measure_sync(calls: int, headers: dict[str, str], predictor: str) -> Pairs:
     """Return what each pair of calls took, one plain and one scheduled."""
     plain = httpx2.Client(transport=InstantSync(headers))
-    scheduled = Penstock().client(transport=InstantSync(headers))
+    scheduled = Penstock(predictor=predictor).client(transport=InstantSync(headers))
 
     def timed(client: httpx2.Client) -> tuple[float, float]:
         began, cpu = time.perf_counter(), time.thread_time()
@@ -160,13 +166,13 @@ def main() -> int:
     options = parser.parse_args()
     warm_up = options.calls // 10
     figures: dict[str, Any] = {}
-    for answer, headers in ANSWERS.items():
-        pairs = asyncio.run(measure_async(options.calls, headers))
-        figures[f"async {answer}"] = summary(pairs, warm_up)
-        figures[f"sync {answer}"] = summary(measure_sync(options.calls, headers), warm_up)
+    for name, (headers, predictor) in CASES.items():
+        pairs = asyncio.run(measure_async(options.calls, headers, predictor))
+        figures[f"async {name}"] = summary(pairs, warm_up)
+        figures[f"sync {name}"] = summary(measure_sync(options.calls, headers, predictor), warm_up)
     for kind, row in figures.items():
         print(
-            f"{kind:12}  plain p50 {row['plain_p50_ms']:.3f} ms  "
+            f"{kind:20}  plain p50 {row['plain_p50_ms']:.3f} ms  "
             f"penstock p50 {row['penstock_p50_ms']:.3f} ms  "
             f"added p50 {row['added_p50_ms']:.3f} ms (promise: {PROMISED_MS}), "
             f"CPU {row['added_cpu_p50_ms']:.3f} ms  "

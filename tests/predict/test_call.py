@@ -102,6 +102,19 @@ def test_texts_that_share_words_share_grams_and_numbers_count_by_length() -> Non
     assert not np.array_equal(one.grams, read_text("Add 1234 and 456 please").grams)
 
 
+def test_a_long_prompt_is_read_by_450_bytes_of_its_head_and_as_many_of_its_tail() -> None:
+    filler = "the mill turns " * 60
+
+    def grams(text: str) -> list[int]:
+        found: list[int] = CallFeatures.from_prompt(text).grams.tolist()
+        return found
+
+    assert len(filler) == 900
+    assert grams(filler[:450] + "sluice " + filler[450:-7]) != grams(filler)
+    assert grams(filler[:450] + "sluice " + filler[450:]) == grams(filler)
+    assert grams("sluice " + filler) != grams(filler) != grams(filler + "sluice")
+
+
 def test_chinese_is_read_character_by_character() -> None:
     assert read_text("请写一首关于海的诗").words == 9
 

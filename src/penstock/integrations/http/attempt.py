@@ -39,12 +39,15 @@ def wants_body(response: Any) -> bool:
 
 def with_body(library: Any, response: Any, body: bytes) -> Any:
     """Return the same answer with its body (as it came over the wire) at hand."""
-    return library.Response(
+    headers = response.headers
+    again = library.Response(
         response.status_code,
-        headers=response.headers.raw,
+        headers=headers,  # its own class is copied as it is; pairs are looked at one by one
         stream=library.ByteStream(body),
         extensions={**response.extensions, _BODY: body},
     )
+    again.headers.encoding = headers.encoding  # else found anew: all are decoded for it
+    return again
 
 
 def judge(library: Any, plan: Plan, response: Any, slot: Hold) -> tuple[Any, Meaning]:

@@ -20,7 +20,7 @@ _DIGITS = str.maketrans("", "", "0123456789")
 _SYSTEM_HEAD_CHARS = 200  # dates and names further on would split one route into many
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: one is made a call, and nobody changes it
 class CallFeatures:
     """What a prediction is made from; small, and safe to keep until the reply is in.
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 GRAM_BITS = 16
 """Hashed n-grams fall into 2**16 places: a place is a uint16, which numpy sorts by radix."""
 PLACES = 1 << GRAM_BITS
-SAMPLE_BYTES = 700
-"""Of a longer text, so many bytes of its head and as many of its tail are read for n-grams."""
+SAMPLE_BYTES = 450
+"""Of a longer text, so many bytes of its head and as many of its tail are read for n-grams: nine in
+ten of every kind of prompt that the shipped prior was made of are shorter than the two together."""
 KINDS = (
     "lower",
     "upper",
@@ -37,7 +38,7 @@ _MULTIPLIER = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, odd: multiplication is
 _MASK = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: one is made a call
 class TextNumbers:
     """What is kept of a text.
 

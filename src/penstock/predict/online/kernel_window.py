@@ -80,7 +80,7 @@ class KernelWindow:
         )
         return float(row @ self.weights[: row.size])
 
-    def _rows(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+    def _rows(self, places: slice) -> NDArray[np.float32]:
         """Return how alike kept calls, one a row, are to each kept one."""
         mine = self.signatures[:, places]
         return self._alike(
@@ -132,7 +132,14 @@ class KernelWindow:
         mean has moved, the targets of all its kept calls move along. Many calls at once cost
         hardly more than one: most of the cost is that of moving the weights.
         """
-        places = (self.count + np.arange(len(calls))) % self.size
+        first = self.count % self.size
+        room = self.size - first
+        if len(calls) > room:
+            parts = (calls, signatures, groups, log_tokens, bases)
+            self.add(*(part[:room] for part in parts))  # type: ignore[arg-type]
+            self.add(*(part[room:] for part in parts))  # type: ignore[arg-type]
+            return
+        places = slice(first, first + len(calls))
         # What the places' old calls added; a place not used yet has weight 0.
         self._fitted -= self.weights[places] @ self._kernel[places]
         self.weights[places] = 0.0
@@ -160,7 +167,7 @@ class KernelWindow:
         np.minimum(beyond, _MOST_BEYOND, out=beyond)  # np.clip takes five times as long
         self.targets[mates] = np.maximum(beyond, -_MOST_BEYOND, out=beyond)
 
-    def _derive(self, places: NDArray[np.intp]) -> None:
+    def _derive(self, places: slice) -> None:
         """Compute what `_alike` needs of kept calls.
 
         The distance of dense features stands in an exponent, its squares multiplied out.
@@ -177,9 +184,9 @@ class KernelWindow:
     def rebuild(self) -> None:
         """Compute what follows from the kept calls and weights, as after loading them."""
         kept = min(self.count, self.size)
-        self._derive(np.arange(kept))
+        self._derive(slice(kept))
         for at in range(kept):  # one by one, for the memory
-            self._kernel[at, :kept] = self._rows(np.array([at]))[0]
+            self._kernel[at, :kept] = self._rows(slice(at, at + 1))[0]
         self._fitted[:kept] = self._kernel[:kept, :kept] @ self.weights[:kept]
 
     def _improve(self, kept: int) -> None:
