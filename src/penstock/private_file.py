@@ -27,7 +27,10 @@ def open_private(path: Path | str, flags: int) -> int:
         OSError: it cannot be opened.
 
     """
-    file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), _FILE)
+    at_once = getattr(os, "O_NONBLOCK", 0)  # or a FIFO is waited for until somebody reads it
+    file = os.open(path, flags | at_once | getattr(os, "O_CLOEXEC", 0), _FILE)
+    if at_once:
+        os.set_blocking(file, True)
     mode = os.fstat(file).st_mode
     if os.name == "posix" and stat.S_ISREG(mode) and mode & stat.S_IWOTH:
         os.close(file)

@@ -279,6 +279,14 @@ def test_the_file_is_its_owners_alone_and_one_writers(tmp_path: Path) -> None:
         DecisionLog(path, run="third", now=0.0)
 
 
+@pytest.mark.timeout(60)
+def test_a_fifo_that_nobody_reads_is_no_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device"):
+        DecisionLog(path, run="run", now=0.0)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
