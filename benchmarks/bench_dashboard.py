@@ -80,6 +80,9 @@ class Rig:
     def fallbacks(self) -> dict[tuple[str, ...], float]:
         return {}
 
+    def turned_away(self) -> dict[tuple[str, str], float]:
+        return {}
+
     def story(self, _public_id: str) -> RequestHistory | None:
         return None
 

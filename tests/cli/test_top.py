@@ -15,7 +15,15 @@ from click.testing import CliRunner
 from penstock.cli.top import command
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
-from tests.proxy.sidecars import UNPREDICTED, connect, eventually, in_front_of, raw_request, sidecar
+from tests.proxy.sidecars import (
+    UNPREDICTED,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
 
 SLOW = {"model": "slots", "slots": 1, "tokens_per_s": 10.0, "ttft_s": 0.01}
 
@@ -73,6 +81,8 @@ def test_names_of_callers_cannot_write_on_the_terminal(monkeypatch: pytest.Monke
         "classes": [],
         "pins": [],
         "fallbacks": [],
+        "slowest": [],
+        "turned_away": [],
         "upstreams": [],
         "longest_waiting": [row],
         "words": {"waits": {}},
@@ -90,3 +100,23 @@ def test_without_a_sidecar_it_says_so_in_a_line() -> None:
 
     assert result.exit_code == 1
     assert "is it running, and on that port?" in result.output
+
+
+def test_a_slow_call_that_has_ended_and_calls_without_a_key_are_told_in_80_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    slow = {**SLOW, "tokens_per_s": 100.0}
+    with (
+        MockServer(MockSettings(provider=slow)) as mock,
+        sidecar(in_front_of(mock.url, window=1, more=UNPREDICTED)) as proxy,
+    ):
+        call(proxy.port, headers={"x-mock-output-tokens": "30"})
+        assert call(proxy.port, "/v1/nothing-here", body={"model": "m"}).status >= 400
+        admin = f"http://127.0.0.1:{proxy.admin_port}"
+        told = CliRunner().invoke(command, ["--admin", admin]).output
+
+    assert max(map(len, told.splitlines())) <= 80
+    assert re.search(r"slowest, 15 min\s+class\s+took\s+waited\s+mostly because", told)
+    assert "it did not wait" in told
+    assert re.search(r"never scheduled\s+status\s+path\s+1\s+4\d\d", told)

@@ -34,6 +34,7 @@ class Scene:
         self._core = build_scheduler(settings)
         self.clock = 0.0
         self.report: Mapping[str, Any] | None = None
+        self.refused_unscheduled: dict[tuple[str, str], float] = {}
         self.gone_on: dict[tuple[str, ...], float] = {}
         self.state = DashboardState("run", now=0.0, wall=1_795_000_000.0)
         self._recent = Recent(1_000, Metrics(), run="run", started_at=0.0, wall_now=1_795_000_000.0)
@@ -82,6 +83,9 @@ class Scene:
 
     def fallbacks(self) -> Mapping[tuple[str, ...], float]:
         return self.gone_on
+
+    def turned_away(self) -> Mapping[tuple[str, str], float]:
+        return self.refused_unscheduled
 
     def story(self, public_id: str) -> RequestHistory | None:
         lines = self._recent.of(public_id)

@@ -341,3 +341,12 @@ def test_what_went_on_to_another_model_is_told_with_its_reason(page: Page) -> No
         first = page.get_by_role("row", name="1,234 large small late")
         expect(first).to_contain_text("late: its deadline would have been missed")
         expect(page.get_by_role("row", name="2 (any) other quota")).to_be_visible()
+
+
+def test_a_newcomer_whose_calls_are_turned_away_sees_that_they_are(page: Page) -> None:
+    """Who forgets the key has no request that was scheduled, and no id to enter."""
+    source = Scene(settings(window=1.0))
+    source.refused_unscheduled = {("/v1/chat/completions", "401"): 51.0}
+    with served(source) as url:
+        page.goto(url)
+        expect(page.get_by_role("row", name="51 401 /v1/chat/completions")).to_be_visible()

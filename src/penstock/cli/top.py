@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+SLOWEST_SHOWN = 5
 _PATH = "/dashboard/view?name=now"
 
 
@@ -101,6 +102,8 @@ def _screen(now: Mapping[str, Any]) -> "Group":
                 for row in now["longest_waiting"]
             ),
         ),
+        *_slowest(now["slowest"][:SLOWEST_SHOWN], words["waits"]),
+        *_turned_away(now["turned_away"]),
     )  # fmt: skip
 
 
@@ -117,6 +120,30 @@ def _pins(pins: Sequence[Mapping[str, Any]]) -> "list[Table]":
         for pin in pins
     )
     return [_table({"held by hand": "", "of": "", "value": "#", "ends in": "#"}, rows)]
+
+
+def _slowest(rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> "list[Table]":
+    if not rows:
+        return []
+    shown = (
+        (
+            row["id"],
+            row["traffic_class"],
+            _seconds(row["latency_s"]),
+            _seconds(row["queued_s"]),
+            words.get(row["cause"], row["cause"]) if row["cause"] else "it did not wait",
+        )
+        for row in rows
+    )
+    head = {"slowest, 15 min": "", "class": "", "took": "#", "waited": "#", "mostly because": ""}
+    return [_table(head, shown)]
+
+
+def _turned_away(rows: Sequence[Mapping[str, Any]]) -> "list[Table]":
+    if not rows:
+        return []
+    shown = ((f"{row['requests']:,.0f}", row["status"], row["path"]) for row in rows)
+    return [_table({"never scheduled": "#", "status": "#", "path": ""}, shown)]
 
 
 def _fallbacks(rows: Sequence[Mapping[str, Any]]) -> "list[Table]":

@@ -66,6 +66,10 @@ class LogSource:
         """Return nothing: a log has a request that went on as two."""
         return {}
 
+    def turned_away(self) -> Mapping[tuple[str, str], float]:
+        """Return nothing: what was never scheduled is in no log."""
+        return {}
+
     def story(self, public_id: str) -> RequestHistory | None:
         """Return one request's story."""
         return story_of(read_log(self._path), public_id, now=self._now)

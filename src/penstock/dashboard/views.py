@@ -5,7 +5,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from penstock.core.snapshot import Snapshot
 from penstock.core.waiting import QueuePosition, WaitingGroup
@@ -13,8 +13,9 @@ from penstock.dashboard.spans import Ended, Span
 from penstock.dashboard.state import LATELY_S, DashboardState, InHand
 from penstock.log.explain import MOVES, REASONS, WAITS, RequestHistory
 
+_Key = TypeVar("_Key")
 TENANTS_SHOWN, SLOWEST_SHOWN, WAITING_SHOWN = 20, 30, 10
-FALLBACKS_SHOWN = 20
+COUNTS_SHOWN = 20
 RESULTS = {
     "completed": "completed in time",
     "late": "completed after its deadline",
@@ -68,6 +69,10 @@ class ViewSource(Protocol):
         """Return how many requests went on elsewhere, by rule's model, target and reason."""
         ...
 
+    def turned_away(self) -> Mapping[tuple[str, str], float]:
+        """Return how many were answered with an error and never scheduled, by path and status."""
+        ...
+
     def story(self, public_id: str) -> RequestHistory | None:
         """Return what happened to a request; None if nothing is known of it."""
         ...
@@ -84,6 +89,10 @@ def now_view(source: ViewSource) -> dict[str, Any]:
         "upstreams": _upstreams(state, source.snapshot()),
         "pins": _pins(source.snapshot(), now),
         "fallbacks": _fallbacks(source.fallbacks()),
+        "turned_away": [
+            {"path": path, "status": status, "requests": count}
+            for (path, status), count in _most(source.turned_away())
+        ],
         "severity": state.severity,
         "classes": _classes(rows, state.in_hand.values(), lately, over_s, now),
         "rates_over_s": over_s,
@@ -192,8 +201,11 @@ def _pins(snapshot: Snapshot | None, now: float) -> list[dict[str, Any]]:
     ]
 
 
+def _most(counts: Mapping[_Key, float]) -> list[tuple[_Key, float]]:
+    return heapq.nlargest(COUNTS_SHOWN, counts.items(), key=lambda item: item[1])
+
+
 def _fallbacks(counts: Mapping[tuple[str, ...], float]) -> list[dict[str, Any]]:
-    most = heapq.nlargest(FALLBACKS_SHOWN, counts.items(), key=lambda item: item[1])
     return [
         {
             "model": model,
@@ -202,7 +214,7 @@ def _fallbacks(counts: Mapping[tuple[str, ...], float]) -> list[dict[str, Any]]:
             "words": FALLBACKS.get(reason, reason),
             "requests": count,
         }
-        for (model, to, reason), count in most
+        for (model, to, reason), count in _most(counts)
     ]
 
 

@@ -101,7 +101,7 @@ class Sidecar:
             self.driver.observers.append(self.telemetry)
         self.shadow = Shadow(config)
         self.dashboard = DashboardApp(
-            LiveSource(self.lately, self.driver, self.recent, self.shadow, self.metrics.fallbacks)
+            LiveSource(self.lately, self.driver, self.recent, self.shadow, self.metrics)
         )
         self.gate = Gate(self.driver, self.factory)
         self.predictor = LearnedPredictor(predictor, table_of(config))

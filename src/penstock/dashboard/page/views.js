@@ -71,6 +71,10 @@ export function Now({ data }) {
     <${Table} caption="The tenants with the most waiting requests, of each class"
       head=${["class", "tenant", "waiting #", "oldest #", "least slack #"]}
       rows=${tenants.map(([name, row]) => [name, row.name || "(none)", count(row.waiting), seconds(row.oldest_s), slack(row.slack_s)])} />`}
+    ${data.turned_away.length > 0 && html`<h2>Never scheduled</h2>
+    <${Table} caption="Answered with an error since the start; the answer says why (401: no key was sent)"
+      head=${["requests #", "status #", "path"]}
+      rows=${data.turned_away.map((row) => [count(row.requests), row.status, row.path])} />`}
     <h2>Waiting longest</h2>
     <${Table} caption="Choose one to see what it waits for" empty="Nothing waits."
       head=${["request", "class", "tenant", "waits #"]}

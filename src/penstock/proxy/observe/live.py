@@ -8,8 +8,8 @@ from penstock.core.waiting import QueuePosition, WaitingGroup
 from penstock.dashboard.state import DashboardState
 from penstock.log.explain import RequestHistory, story_of
 from penstock.log.reader import parse_log
+from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
-from penstock.proxy.observe.tally import Tally
 from penstock.proxy.shadow import Shadow
 from penstock.runtime.driver import Driver
 
@@ -25,10 +25,10 @@ class LiveSource:
         driver: Driver,
         recent: Recent,
         shadow: Shadow,
-        fallbacks: Tally,
+        metrics: Metrics,
     ) -> None:
         """Look at these."""
-        self._fallbacks = fallbacks
+        self._metrics = metrics
         self._shadow = shadow
         self.state = state
         self._driver = driver
@@ -58,7 +58,15 @@ class LiveSource:
 
     def fallbacks(self) -> Mapping[tuple[str, ...], float]:
         """Return how many went on elsewhere since the start."""
-        return self._fallbacks.counts
+        return self._metrics.fallbacks.counts
+
+    def turned_away(self) -> Mapping[tuple[str, str], float]:
+        """Return how many have had an error since the start and were never scheduled."""
+        return {
+            (path, status): count
+            for (path, name, status), count in self._metrics.requests.counts.items()
+            if not name and status >= "400" and status.isdigit()
+        }
 
     def story(self, public_id: str) -> RequestHistory | None:
         """Return one request's story, of those that the sidecar remembers."""
