@@ -166,6 +166,33 @@ def test_it_does_nearly_as_well_as_a_window_that_knows() -> None:
     assert satisfaction(found) >= 0.97 * satisfaction(known)
 
 
+@pytest.mark.parametrize(("waiting", "grows"), [(False, False), (True, True)])
+def test_a_window_in_use_grows_only_while_requests_wait(*, waiting: bool, grows: bool) -> None:
+    window, fit, now = Posterior(start=16), ServiceTime(), 0.0
+    for round_ in range(4):
+        flown = [ticket(16 * round_ + place) for place in range(14)]
+        for place, each in enumerate(flown):
+            window.on_dispatch(each, fit, place + 1, now=now)
+        now += 1.0
+        for place, each in enumerate(flown):
+            reply = Reply(each, 100 + place, 1.0, math.nan, place + 1, waiting, fit)
+            window.on_reply(reply, now=now)
+            window.on_landing(each, 13 - place, now=now)
+
+    assert (window.window > 16.0) is grows
+
+
+def test_waits_of_tens_of_services_are_not_the_chance_of_a_roomy_provider() -> None:
+    provider = {"model": "pool", "replicas": 5, "slots": 1, "routing": "round_robin"}
+
+    windows = [
+        live_through(provider, places=5, load=2.0, seconds=150.0, seed=seed).window_at(140.0)
+        for seed in (1, 2, 3)
+    ]
+
+    assert median(windows) <= 100
+
+
 def test_a_refusal_shrinks_the_window_once_per_flight() -> None:
     window, fit = Posterior(start=10), ServiceTime()
     for id_ in range(10):

@@ -19,9 +19,10 @@ def _grid() -> tuple[int, ...]:
 
 PLACES = _grid()
 LOGS = tuple(math.log(places) for places in PLACES)
-LATE, EARLY = 2.0, 3.0
-"""No observation counts as further from the usual log(latency / service) than this: a straggler
-of ten times is one outlier, and a reply that a hypothesis calls impossible refutes it once."""
+EARLY = 3.0
+"""A reply that a hypothesis calls impossible counts as so far below the usual
+log(latency / service): it refutes it once. How late a reply is has no bound: clipped, a crowd that
+waits tens of services would scatter little where nobody should wait, and so speak for more."""
 USUAL_QUANTILE, USUAL_STEP = 0.3, 0.03
 """The usual is this quantile, followed in such steps: a crowd of late replies is not usual."""
 WAITED_SHARE = 0.25
@@ -106,8 +107,7 @@ class Series:
         raw = math.log(latency_s / service_s)
         if math.isnan(self._usual):
             self._usual = raw
-        low, high = self._usual - EARLY, self._usual + LATE
-        top = min(raw, high)
+        low = self._usual - EARLY
         size = len(self._queue[0])
         first = min(size - 1, bisect_left(PLACES, max(float(n), record.mean_in_flight)))
         r, rr, ur, u_, uu = self._queue
@@ -119,22 +119,18 @@ class Series:
             x = raw - crowd + u
             if u > crowd:
                 u, x = crowd, raw
-            if x > high:
-                x = high
             wx, wu = weight * x, weight * u
             s[i] += wx
             ss[i] += wx * x
             us[i] += wx * u
             v_[i] += wu
             vv[i] += wu * u
-            x = top
+            x = raw
             ahead = n - PLACES[i]
             if ahead > 0 and queues:
                 left_s = latency_s + sent_at - ended_at[ahead - 1] if ahead <= ended else 0.0
                 x = log(left_s / service_s) if left_s > 0.0 else low
-                if x > high:
-                    x = high
-                elif x <= low:
+                if x <= low:
                     x = low
                     impossible[i] += weight
                 wx = weight * x
@@ -146,7 +142,7 @@ class Series:
             u_[i] += wu
             uu[i] += wu * u
         for column, each in zip(
-            self._above, (top, top * top, top * crowd, crowd, crowd * crowd), strict=True
+            self._above, (raw, raw * raw, raw * crowd, crowd, crowd * crowd), strict=True
         ):
             column[first] += weight * each
         self._above_weight[first] += weight

@@ -18,7 +18,7 @@ from penstock.policies.capacity.window.trial import Trial
 FIRST_REPLIES, SHARING_REPLIES, WARM_REPLIES = 4, 16, 64
 RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
 """A window that has never shrunk grows by half, a later one by a quarter, each time that replies
-sent since the last move into a window three quarters in use are back."""
+sent since the last move into a window three quarters in use are back while requests wait."""
 REFUSED_RATIO = 0.7
 _Window = Annotated[float, Rule(low=1, whole=True, why="for below 1 nothing is ever sent")]
 _Tokens = Annotated[float, Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")]
@@ -60,7 +60,7 @@ class Posterior:
         self._estimate = Estimate()
         self._probe = Probe()
         self._trial = Trial()
-        self._ramping = True
+        self._ramping = self._wanted = True
         self._moved_at = self._refused_at = -math.inf
         self._seen = 0
 
@@ -103,6 +103,7 @@ class Posterior:
         flight = self._flights.of(request.id)
         if flight is None or not tokens:
             return
+        self._wanted = reply.waiting
         self._probe.replied(reply.latency_s)
         line = self._service.of(request.model, reply.service)
         known, expected_s = line.knows(tokens), line.predict_s(tokens)
@@ -169,7 +170,7 @@ class Posterior:
             return
         because = "room"
         if limit > self.window:
-            if record.sent_at < self._moved_at or not in_use:
+            if record.sent_at < self._moved_at or not (in_use and self._wanted):
                 return
             probe.found_room()
             growth = RAMP if self._ramping else REGROWTH
