@@ -94,8 +94,9 @@ def _luck(found: dict[str, list[Fit]], kind: str) -> dict[int, float]:
     for fits_ in found.values():
         for fit in fits_:
             if fit.kind == kind:
-                some = np.isfinite(fit.luck)
-                known |= dict(zip(fit.calls[some].tolist(), fit.luck[some].tolist(), strict=True))
+                luck = fit.told.luck
+                some = np.isfinite(luck)
+                known |= dict(zip(fit.calls[some].tolist(), luck[some].tolist(), strict=True))
     return known
 
 
@@ -146,7 +147,7 @@ def _kinds(found: dict[str, list[Fit]]) -> list[str]:
     The plainest first: what a kind with more numbers makes of a load that was never seen may be
     far from anything, where a plainer one tells as much of what was.
     """
-    most = max(found.values(), key=lambda fits: len(fits[0].errors) if fits else 0)
+    most = max(found.values(), key=lambda fits: len(fits[0].told.errors) if fits else 0)
     as_good = [fit.kind for fit in most if fit.as_good_as(most[0])]
     return sorted(as_good, key=_PLAINEST.index)[:_KINDS_TRIED]
 

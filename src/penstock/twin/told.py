@@ -1,0 +1,205 @@
+"""What each kind of provider says of an upstream's attempts, given its few numbers.
+
+Nothing is simulated: given who flew when, each kind says when a reply should have ended. What is
+left to fit is its service line; without one, least squares find it.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from penstock.twin.capacity import Path
+from penstock.twin.flights import AttemptTimes, PiecewiseClock
+from penstock.twin.history import Floats
+from penstock.twin.replicas import assigned, starts
+from penstock.twin.service_line import Line, fit_line
+
+MOST_ERROR = 2.0
+"""Of a logarithm: an end that is 7 times too early is no better than one that is 20 times."""
+LEAST_REPLIES = 20
+_ROUNDS = 4
+_LEAST_LUCK = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a kind is given, beside its line.
+
+    Attributes:
+        places: how many are served at full speed, or at all; of a pool, by each replica.
+        bend: how the load slows it down: `beta`, `theta` or `gamma` of its table.
+        replicas, routing: of a pool.
+
+    """
+
+    places: int | Path
+    bend: float = 0.0
+    replicas: int = 1
+    routing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a kind says.
+
+    Attributes:
+        errors: the absolute logarithm of predicted over real time at the provider, of each
+            complete reply.
+        luck: by what factor each attempt took longer than the line says; nan where that is not
+            known, and everywhere for a kind in which luck has no part.
+
+    """
+
+    numbers: Numbers
+    line: Line
+    errors: Floats
+    luck: Floats
+
+    @property
+    def error(self) -> float:
+        """The mean of the errors."""
+        return float(self.errors.mean())
+
+
+def _slots(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+    ours, over_time = _both(flights, numbers.places)
+    beta = numbers.bend
+    clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, over_time)))
+    return _measured(flights, flights.starts(ours), clock, numbers, line, first_stretches=False)
+
+
+def _sharing(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+    _, over_time = _both(flights, numbers.places)
+    power = 1.0 + numbers.bend
+    clock = flights.clock(lambda n: np.minimum(1.0, over_time / n) ** power)
+    return _measured(flights, flights.sent, clock, numbers, line, first_stretches=True)
+
+
+def _pool(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+    assert isinstance(numbers.places, int)
+    chosen = assigned(flights, numbers.replicas, numbers.routing)
+    begun = starts(flights, chosen, numbers.places)
+    clock = flights.clock(np.ones_like)
+    return _measured(flights, begun, clock, numbers, line, first_stretches=True)
+
+
+def _linear(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+    ours, _ = _both(flights, numbers.places)
+    factor = 1.0 + numbers.bend * np.maximum(0.0, flights.ahead / ours - 1.0)
+    took = flights.ended - flights.sent
+    good = flights.whole & (took > 0)
+    if line is None:
+        line = fit_line(flights.prompt[good], flights.output[good], (took / factor)[good])
+    predicted = line.work_s(flights.prompt, flights.output) * factor
+    luck = _lucks(flights, good, (took / np.maximum(predicted, 1e-9))[good])
+    return Told(numbers, line, _errors(flights, flights.sent + predicted), luck)
+
+
+def _batching(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+    """Tell an engine: its prompts take the time of all, and it has no luck."""
+    ours, over_time = _both(flights, numbers.places)
+    starts = flights.starts(ours)
+    clock = flights.clock(lambda n: 1.0 / (1.0 + numbers.bend * np.minimum(n, over_time)))
+    read = flights.read_during(starts, flights.ended, clock)
+    good = flights.whole & np.isfinite(starts) & (flights.ended > starts + 1e-6)
+    if int(good.sum()) < LEAST_REPLIES:
+        return hopeless(flights, numbers)
+    work = np.maximum(clock.at(flights.ended) - clock.at(starts), 1e-9)
+    if line is None:
+        line = fit_line(read[good], flights.output[good], work[good])
+    begin = clock.at(np.where(np.isfinite(starts), starts, flights.sent))
+    ends = clock.when(begin + line.work_s(flights.prompt, flights.output))
+    for _ in range(_ROUNDS):  # not the real end: it would tell how long the reply took
+        read = flights.read_during(starts, ends, clock)
+        ends = clock.when(begin + line.work_s(read, flights.output))
+    return Told(numbers, line, _errors(flights, ends, good), np.full(len(starts), math.nan))
+
+
+TELL: Mapping[str, Callable[[AttemptTimes, Numbers, Line | None], Told]] = {
+    "slots": _slots,
+    "shared": _sharing,
+    "thrash": _sharing,
+    "linear": _linear,
+    "batching": _batching,
+    "pool": _pool,
+}
+
+
+def hopeless(flights: AttemptTimes, numbers: Numbers) -> Told:
+    """Return what says nothing, where too few replies could be so."""
+    errors = np.full(int(flights.whole.sum()), MOST_ERROR)
+    nothing = np.full(len(flights.sent), math.nan)
+    return Told(numbers, Line(0.0, 0.0, 1.0, np.zeros(1)), errors, nothing)
+
+
+def _both(flights: AttemptTimes, places: int | Path) -> tuple[Any, Any]:
+    """Return the places when each attempt was sent, and at each of the flights' times."""
+    if isinstance(places, Path):
+        return places.at(flights.sent), places.at(flights.times)
+    return places, places
+
+
+def _measured(
+    flights: AttemptTimes,
+    starts: Floats,
+    clock: PiecewiseClock,
+    numbers: Numbers,
+    line: Line | None,
+    *,
+    first_stretches: bool,
+) -> Told:
+    """Fit the line on this clock and measure how well it tells the ends.
+
+    Where the time to the first token does not stretch with the load, as in `slots`, the clock
+    counts tokens alone, and the line's first part takes of it what passes meanwhile.
+    """
+    good = flights.whole & np.isfinite(starts) & (flights.ended > starts + 1e-6)
+    if int(good.sum()) < LEAST_REPLIES:
+        return hopeless(flights, numbers)
+    prompt, output = flights.prompt[good], flights.output[good]
+    begun, ended = starts[good], flights.ended[good]
+    work = np.maximum(clock.at(ended) - clock.at(begun), 1e-9)
+    if line is None and first_stretches:
+        line = fit_line(prompt, output, work)
+    elif line is None:
+        first_s = np.full_like(begun, 1e-3)
+        for _ in range(3):
+            pace = (clock.at(begun + first_s) - clock.at(begun)) / first_s
+            line = fit_line(prompt, output, work, pace)
+            first_s = np.maximum(line.first_s(prompt), 1e-3)
+    assert line is not None
+    begin = np.where(np.isfinite(starts), starts, flights.sent)
+    if first_stretches:
+        left = line.work_s(flights.prompt, flights.output)
+    else:
+        begin = begin + line.first_s(flights.prompt)
+        left = line.s_per_token * flights.output
+    errors = _errors(flights, clock.when(clock.at(begin) + left), good)
+    first_s = np.maximum(line.first_s(prompt), 1e-3)
+    pace = (
+        np.ones_like(begun)
+        if first_stretches
+        else (clock.at(begun + first_s) - clock.at(begun)) / first_s
+    )
+    fitted = np.maximum(pace * line.first_s(prompt) + line.s_per_token * output, 1e-9)
+    return Told(numbers, line, errors, _lucks(flights, good, work / fitted))
+
+
+def _lucks(flights: AttemptTimes, good: np.ndarray, factors: Floats) -> Floats:
+    luck = np.full(len(flights.sent), math.nan)
+    luck[good] = np.clip(factors, _LEAST_LUCK, 1.0 / _LEAST_LUCK)
+    return luck
+
+
+def _errors(flights: AttemptTimes, predicted: Floats, good: np.ndarray | None = None) -> Floats:
+    """Return the absolute logarithms of predicted over real seconds at the provider."""
+    whole = flights.whole
+    took = np.maximum(flights.ended - flights.sent, 1e-6)[whole]
+    ratio = np.maximum(predicted - flights.sent, 1e-6)[whole] / took
+    error = np.minimum(np.abs(np.log(ratio)), MOST_ERROR)
+    if good is not None:
+        error = np.where(good[whole], error, MOST_ERROR)
+    return np.asarray(error)
