@@ -339,6 +339,6 @@ def test_what_really_happened_comes_first_and_what_flew_then_flies_on() -> None:
 def test_a_job_carries_its_own_luck() -> None:
     loads = workload((0.0, 10), (5.0, 10)).loads
 
-    run = engine(Direct()).run(Workload((replace(loads[0], luck=3.0), loads[1]), ()))
+    run = engine(Direct()).run(Workload((replace(loads[0], luck=(3.0, 3.0)), loads[1]), ()))
 
     assert [r.ended_at for r in run.records] == [6.0, 8.0]

@@ -8,16 +8,19 @@ from penstock.sim.simulate import run_one
 from penstock.twin.history import History, history_of
 
 
-def lines_of(provider: dict[str, Any], **workload: Any) -> list[LogRecord]:
-    """Return the decision log of a run under the default stack."""
+def lines_of(
+    provider: dict[str, Any], *, stack: dict[str, Any] | None = None, **workload: Any
+) -> list[LogRecord]:
+    """Return the decision log of a run under this stack, else the default one."""
     document = {
         "seeds": [3],
         "provider": provider,
         "workload": {"requests": 400, "rate_per_s": 2.0, "stream": True, **workload},
+        "policies": {"it": stack or {}},
     }
     scenario = read_scenario(document)
     classes = scenario.workload.informant(scenario.classes).classes()
-    settings = settings_of(scenario.policies["default"], classes, scenario.upstreams)
+    settings = settings_of(scenario.policies["it"], classes, scenario.upstreams)
     header = Header(1, "run", 1000.0, 0.0, settings)
     lines: list[LogRecord] = []
 
@@ -25,7 +28,7 @@ def lines_of(provider: dict[str, Any], **workload: Any) -> list[LogRecord]:
         lines.append(LogRecord(header, now, event))
         lines.extend(LogRecord(header, now, action) for action in actions)
 
-    run_one(scenario, "default", 3, watch=watch)
+    run_one(scenario, "it", 3, watch=watch)
     return lines
 
 

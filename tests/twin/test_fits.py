@@ -8,15 +8,16 @@ import pytest
 
 from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Reconfigured
 from penstock.metrics import RequestOutcome
-from penstock.twin.capacity import going_on
-from penstock.twin.check import check, split_at
+from penstock.twin.check import Check, check, split_at
 from penstock.twin.flights import flights_of
 from penstock.twin.history import TooLittle, history_of
-from penstock.twin.kinds import fits
+from penstock.twin.kinds import Fit, fits, fitted, told_later
 from penstock.twin.limits import limits_of, troubles_of
-from penstock.twin.model import twin_of
+from penstock.twin.model import checked, twin_of
 from penstock.twin.policy import read_policy
 from penstock.twin.rerun import rerun, workload_of
+from penstock.twin.shadow import DIRECT_POLICY
+from penstock.twin.told import TELL
 from penstock.twin.whatif import whatif
 from tests.twin.histories import history, lines_of
 
@@ -98,14 +99,18 @@ def test_a_capacity_that_changes_is_seen_when_it_does() -> None:
     assert best.table["changes"][0]["at_s"] == pytest.approx(100.0, abs=15.0)
 
 
-def test_changes_that_recur_go_on_and_one_alone_stays() -> None:
-    once = {"model": "slots", "slots": 8, "changes": [{"at_s": 50.0, "slots": 4}]}
-    often = {"model": "slots", "slots": 8, "changes": [{"at_s": t, "slots": n} for t, n in
-             ((10.0, 4), (20.0, 8), (30.0, 4))]}  # fmt: skip
+def test_a_capacity_that_was_seen_to_move_may_move_again_when_the_log_shows_it() -> None:
+    moves = [{"at_s": at, "slots": n} for at, n in ((45.0, 3), (90.0, 9), (150.0, 3))]
+    past = history({"model": "slots", "slots": 9, "jitter": 0.05, "changes": moves, **SPEED})
+    flights = flights_of(past.attempts)
 
-    assert going_on(once, 100.0, 200.0) == once
-    longer = going_on(often, 40.0, 80.0)["changes"]
-    assert [(e["at_s"], e["slots"]) for e in longer[3:7]] == [(40, 8), (50, 4), (60, 8), (70, 4)]
+    early = next(f for f in fits(flights.until(split_at(past))) if f.kind == "slots")
+    later = told_later(early, flights)
+
+    assert [each["slots"] for each in early.table["changes"]] == [3, 9]
+    assert [each["slots"] for each in later.table["changes"]] == [3, 9, 3]
+    assert later.table["changes"][-1]["at_s"] == pytest.approx(150.0, abs=10.0)
+    assert later.told.line == early.told.line
 
 
 @pytest.mark.parametrize(
@@ -186,6 +191,60 @@ def test_known_luck_replays_jittered_service_times() -> None:
     assert sum(record.in_time for record in again.records) == pytest.approx(real, abs=6)
 
 
+@pytest.mark.parametrize(
+    "unlucky",
+    [
+        {"jitter": 0.4},
+        {"jitter": 0.1, "stragglers": {"share": 0.05, "factor": 10.0}},
+        {"spells": {"factor": 0.2, "every_s": 60.0, "for_s": 15.0}},
+        {"prefill_tokens_per_s": 800.0, "cached_share": 0.5},
+    ],
+    ids=["jitter", "stragglers", "slow spells", "prompts that are cached or not"],
+)
+def test_what_a_call_met_in_the_log_it_meets_again(unlucky: dict[str, Any]) -> None:
+    prompts = PROMPTS if "cached_share" in unlucky else {}
+    past = history({"model": "slots", "slots": 6, **SPEED, **unlucky}, stream=0.5, **prompts)
+
+    check = twin_of(past).check
+
+    assert check.passed, check.faults
+
+
+def with_places(fit: Fit, times: float, past: Any) -> Fit:
+    """The same kind with so many times the places, on the line that then tells best."""
+    numbers = fit.told.numbers
+    assert isinstance(numbers.places, int)
+    seen = flights_of(past.attempts).until(split_at(past))
+    places = replace(numbers, places=round(numbers.places * times))
+    return fitted(fit, TELL[fit.kind](seen, places, None))
+
+
+def test_a_wrong_twin_is_found_out_although_every_call_keeps_its_luck() -> None:
+    """Luck does not know how many flew, and nobody is served before it is their turn."""
+    provider = {"model": "slots", "slots": 6, "jitter": 0.1, **SPEED}
+    past = history(provider, stack=dict(DIRECT_POLICY["scheduler"]), rate_per_s=1.8)
+    by_kind = {fit.kind: fit for fit in twin_of(past).early["default"]}
+    slots = by_kind["slots"]
+
+    def checked_with(fit: Fit) -> Check:
+        return checked(past, {"default": [fit]}, fit.kind, split_at(past))
+
+    assert checked_with(slots).distance < 0.5
+    for wrong in (with_places(slots, 0.5, past), with_places(slots, 2.0, past), by_kind["shared"]):
+        assert checked_with(wrong).distance > 3.0
+        assert not checked_with(wrong).passed
+
+
+def test_a_provider_that_slows_down_after_the_split_is_not_the_one_that_was_fitted() -> None:
+    slower = [{"at_s": 130.0, "tokens_per_s": 90.0}]
+    past = history({"model": "slots", "slots": 6, "jitter": 0.1, "changes": slower, **SPEED})
+
+    check = twin_of(past).check
+
+    assert split_at(past) < 130.0
+    assert any("worse than in the part that was fitted" in fault for fault in check.faults)
+
+
 def test_where_no_bound_was_seen_a_roomier_model_widens_the_interval() -> None:
     light = twin_of(
         history({"model": "slots", "slots": 40, "jitter": 0.1, **SPEED}, rate_per_s=0.5)
@@ -224,6 +283,7 @@ def test_a_log_begins_anew_with_other_settings() -> None:
     assert later.calls[0].request.arrived_at < 5.0
     assert later.started_unix_s == pytest.approx(1000.0 + at)
     assert later.past(50.0) == []
+    assert later.earlier_calls == len(whole.calls) - len(later.calls)
     with pytest.raises(TooLittle, match="since its settings last changed"):
         history_of([*lines, changed])
 

@@ -108,6 +108,23 @@ def test_too_short_a_log_is_not_to_be_trusted(tmp_path: Path) -> None:
     assert "# Not to be trusted here" in (tmp_path / "fitted.toml").read_text()
 
 
+def test_what_was_decided_by_other_settings_is_left_out_and_told(log: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "narrow.toml"
+    policy.write_text('[scheduler]\ncapacity = { kind = "fixed", window = 2 }\n')
+    lines = log.read_text().splitlines()
+    settings = json.loads(lines[0])["settings"]
+    middle = len(lines) // 4
+    now = json.loads(lines[middle])["now"]
+    changed = {"now": now, "event": "reconfigured", "settings": settings}
+    again = tmp_path / "reloaded.jsonl"
+    again.write_text("\n".join([*lines[:middle], json.dumps(changed), *lines[middle:], ""]))
+
+    result = run("whatif", again, "--policy", policy)
+
+    assert "since 19" in result.output, result.output
+    assert "when the scheduler's settings last changed; not the" in result.output
+
+
 def test_several_runs_do_not_fit_into_one_log(tmp_path: Path) -> None:
     (tmp_path / "scenario.toml").write_text(SCENARIO.replace("[1]", "[1, 2]"))
 

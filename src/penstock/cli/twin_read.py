@@ -1,5 +1,6 @@
 """What `penstock fit` and `penstock whatif` share: reading a log, and what they say of a check."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,18 @@ def read_history(log: Path, run: str | None) -> "History":
         click.echo(f"{file}: its last line, {number}, is cut off and was passed over", err=True)
 
     try:
-        return history_of(read_log(log, on_cut=on_cut), run=run)
+        history = history_of(read_log(log, on_cut=on_cut), run=run)
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
+    if history.earlier_calls:
+        since = datetime.fromtimestamp(history.started_unix_s).astimezone()
+        click.echo(
+            f"Read: the {len(history.calls):,} calls since {since:%Y-%m-%d %H:%M:%S}, when the "
+            f"scheduler's settings last changed; not the {history.earlier_calls:,} before, which "
+            "other settings decided.",
+            err=True,
+        )
+    return history
 
 
 def in_words(check: "Check") -> list[str]:

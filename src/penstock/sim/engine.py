@@ -365,7 +365,7 @@ class Engine:
         self._ended.pop(id_, None)
         self._upstream_of[id_] = upstream
         load = self._loads[id_ - 1]
-        job = Job(id_, load.output_tokens, request.prompt_tokens, load.luck)
+        job = Job(id_, load.output_tokens, request.prompt_tokens, load.luck, load.cached_tokens)
         refusal = self._providers[upstream].submit(job, now=now)
         if refusal is not None:
             self._queue_limits(upstream, now)
@@ -375,6 +375,9 @@ class Engine:
             heappush(self._slow_at, (now + self._habits.first_token_s, id_, self._attempts))
 
     def _is_streamed(self, request_id: int) -> bool:
+        known = self._loads[request_id - 1].streamed
+        if known is not None:
+            return known
         share = self._habits.stream
         return share > 0 and (share >= 1 or unit(self._seed, _STREAMED_STREAM, request_id) < share)
 

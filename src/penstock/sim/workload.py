@@ -21,8 +21,13 @@ class Load:
     bucket: str
     deadline: float
     """Driver seconds: the true deadline, which the metrics keep."""
-    luck: float | None = None
-    """By what factor its service takes longer than its tokens say; None to draw it."""
+    luck: tuple[float, float] | None = None
+    """By what factors its service takes longer than its tokens say, up to its first token and
+    after it; None to draw it."""
+    cached_tokens: int | None = None
+    """How many of its prompt's tokens the provider has cached; None to draw it."""
+    streamed: bool | None = None
+    """Whether its tokens are read as they come; None to draw it."""
     leaves_at: float = math.inf
     """Driver seconds at which its caller goes away, if it has no reply by then."""
 

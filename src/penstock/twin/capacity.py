@@ -13,8 +13,6 @@ REPLIES_EACH = 20
 MOST_STRETCHES = 40
 _SWITCH = 8.0
 """A move must explain as much as so many replies' mean error: fewer are luck."""
-RECURRING = 3
-"""So many moves are a pattern that goes on; fewer are events, after which it stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +82,3 @@ def _cheapest(costs: Floats, price: float) -> list[int]:
     for row in reversed(back):
         chosen.append(int(row[chosen[-1]]))
     return chosen[::-1]
-
-
-def going_on(table: dict[str, Any], seen_until: float, until: float) -> dict[str, Any]:
-    """Return a table whose recurring moves go on as they did: the seen pattern, again and again."""
-    changes = table.get("changes", [])
-    if len(changes) < RECURRING or until <= seen_until or seen_until <= 0:
-        return table
-    key = next(name for name in changes[0] if name != "at_s")
-    pattern = [{"at_s": 0.0, key: table[key]}, *changes]
-    more = list(changes)
-    start = seen_until
-    while start < until and len(more) < 10_000:
-        more += [each | {"at_s": round(start + each["at_s"], 3)} for each in pattern]
-        start += seen_until
-    return table | {"changes": [each for n, each in enumerate(more) if not n or _later(more, n)]}
-
-
-def _later(changes: list[dict[str, Any]], n: int) -> bool:
-    return bool(changes[n]["at_s"] > changes[n - 1]["at_s"])

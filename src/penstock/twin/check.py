@@ -7,7 +7,7 @@ import numpy as np
 
 from penstock.twin.figures import Figures, figures_of
 from penstock.twin.history import History
-from penstock.twin.rerun import Providers, rerun, workload_of
+from penstock.twin.rerun import Luck, Providers, rerun, workload_of
 
 FITTED_SHARE = 0.6
 POINTS, PER_CENT = 2.0, 15.0
@@ -23,13 +23,19 @@ class Check:
 
     Attributes:
         real, twin: figures of the calls that came in the time held back; the twin's are means.
-        faults: why the twin is not to be trusted, in words; empty if it is.
+        worse: how much further off, as a logarithm, single replies are told than those of the
+            part that was fitted.
 
     """
 
     real: Figures
     twin: Figures
-    faults: tuple[str, ...]
+    worse: float = 0.0
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why the twin is not to be trusted, in words; empty if it is."""
+        return tuple(_faults(self))
 
     @property
     def passed(self) -> bool:
@@ -39,7 +45,7 @@ class Check:
     @property
     def distance(self) -> float:
         """How far off the worst figure is, in bounds: 1 is at the bound."""
-        return _distance(self.real, self.twin)
+        return _distance(self)
 
 
 def split_at(history: History) -> float:
@@ -58,20 +64,35 @@ def held_back(history: History, since: float) -> list[int]:
 
 
 def check(
-    history: History, providers: Providers, since: float, *, seeds: Sequence[int] = SEEDS
+    history: History,
+    providers: Providers,
+    since: float,
+    *,
+    luck: Luck | None = None,
+    worse: float = 0.0,
+    seeds: Sequence[int] = SEEDS,
 ) -> Check:
-    """Run the log's own configuration at these providers and compare from `since` on."""
+    """Run the log's own configuration at these providers and compare from `since` on.
+
+    Args:
+        history: what really happened.
+        providers: fitted to what came before.
+        since: when the time that is held back begins.
+        luck: that calls are inferred to have had; the rest is drawn.
+        worse: how much further off single replies are told than in the part that was fitted.
+        seeds: of what is drawn; the twin's figures are means over them.
+
+    """
     chosen = held_back(history, since)
     real = figures_of([call.record() for call in history.calls], chosen)
-    workload = workload_of(history)
+    workload = workload_of(history, luck)
     found = [
         figures_of(
             rerun(history, providers, seed=seed, workload=workload, since=since).records, chosen
         )
         for seed in seeds
     ]
-    twin = mean_of(found)
-    return Check(real, twin, tuple(_faults(real, twin)))
+    return Check(real, mean_of(found), worse)
 
 
 def mean_of(found: Sequence[Figures]) -> Figures:
@@ -83,7 +104,8 @@ def mean_of(found: Sequence[Figures]) -> Figures:
     return Figures(found[0].calls, float(met), float(refused), float(p50), float(p95))
 
 
-def _faults(real: Figures, twin: Figures) -> list[str]:
+def _faults(checked: Check) -> list[str]:
+    real, twin = checked.real, checked.twin
     if real.calls < LEAST_CALLS:
         return [
             f"only {real.calls} calls ended in the held-back time, not {LEAST_CALLS}: let it grow"
@@ -104,11 +126,17 @@ def _faults(real: Figures, twin: Figures) -> list[str]:
                 f"latency {name}: {ours:.2f} s really, {theirs:.2f} s by the twin: more than "
                 f"{PER_CENT:g} % apart"
             )
+    if checked.worse > PER_CENT / 100.0:
+        found.append(
+            f"single replies are told {checked.worse:.0%} worse than in the part that was fitted: "
+            f"more than {PER_CENT:g} %"
+        )
     return found
 
 
-def _distance(real: Figures, twin: Figures) -> float:
-    worst = abs(twin.met - real.met) * 100.0 / POINTS
+def _distance(found: Check) -> float:
+    real, twin = found.real, found.twin
+    worst = max(abs(twin.met - real.met) * 100.0 / POINTS, found.worse * 100.0 / PER_CENT)
     for ours, theirs in ((real.p50_s, twin.p50_s), (real.p95_s, twin.p95_s)):
         off = abs(theirs - ours) / ours * 100.0 / PER_CENT
         worst = max(worst, 1e9 if np.isnan(off) else off)

@@ -107,6 +107,7 @@ class History:
         whole: whether it begins with the run, so that the scheduler's state is known throughout.
         stalls_s: seconds for which the driver could not act.
         until: when the log ends.
+        earlier_calls: how many the run had before, under other settings.
 
     """
 
@@ -119,6 +120,7 @@ class History:
     whole: bool = True
     stalls_s: float = 0.0
     until: float = 0.0
+    earlier_calls: int = 0
 
     @property
     def upstreams(self) -> tuple[str, ...]:
@@ -200,7 +202,14 @@ class _Reading:
 
     def _again(self, settings: Settings, now: float) -> None:
         """Begin anew: what was decided by other settings says nothing about these."""
-        self.history = History(self.run, settings, started_unix_s=self._unix_s + now, whole=False)
+        before = self.history.earlier_calls + len(self.history.calls)
+        self.history = History(
+            self.run,
+            settings,
+            started_unix_s=self._unix_s + now,
+            whole=False,
+            earlier_calls=before,
+        )
         self.changed = True
         self._start = now
         self._calls.clear()

@@ -6,7 +6,7 @@ fits.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ from penstock.twin.flights import AttemptTimes
 from penstock.twin.history import Floats
 from penstock.twin.replicas import MOST_REPLICAS, ROUTINGS
 from penstock.twin.service_line import Line
-from penstock.twin.told import LEAST_REPLIES, TELL, Numbers, Told, hopeless
+from penstock.twin.told import LEAST_REPLIES, TELL, KindNumbers, Told, hopeless
 
 _PLACES = 28
 _REPLICAS, _SLOTS = 14, 8
@@ -85,16 +85,18 @@ def fits(flights: AttemptTimes) -> list[Fit]:
     """Return the best fit of each kind, the best first; none where too few replies ended."""
     if int(flights.whole.sum()) < LEAST_REPLIES:
         return []
-    found = [_fitted(kind, flights) for kind in ("slots", "shared", "thrash", "linear", "batching")]
+    found = [
+        _searched(kind, flights) for kind in ("slots", "shared", "thrash", "linear", "batching")
+    ]
     pool = _pool(flights)
     if pool is not None and _clearly_less(pool.told.errors, found[0].told.errors):
         found.append(pool)  # else one queue for all tells as much with fewer numbers
     return sorted(found, key=lambda fit: fit.error)
 
 
-def _fitted(kind: str, flights: AttemptTimes) -> Fit:
+def _searched(kind: str, flights: AttemptTimes) -> Fit:
     def tell(places: int | Path, bend: float, line: Line | None = None) -> Told:
-        return TELL[kind](flights, Numbers(places, bend), line)
+        return TELL[kind](flights, KindNumbers(places, bend), line)
 
     numbers = _places_of(flights)
     if kind in ("thrash", "linear"):
@@ -109,6 +111,32 @@ def _fitted(kind: str, flights: AttemptTimes) -> Fit:
     moves = isinstance(found.numbers.places, Path)
     bounded = moves or _clearly_less(found.errors, free.errors)
     return Fit(kind, found, _table(kind, found), flights.calls, bounded)
+
+
+def told_later(fit: Fit, flights: AttemptTimes) -> Fit:
+    """Return what the fit says of more attempts than it has seen.
+
+    Its line and its slowing stay. Where its capacity moved, it may have moved since: when, and to
+    what, the attempts show.
+    """
+    numbers, line = fit.told.numbers, fit.told.line
+    if isinstance(numbers.places, Path):
+
+        def errors(n: int) -> Floats:
+            return TELL[fit.kind](flights, replace(numbers, places=n), line).errors
+
+        path = path_of(flights, _near(numbers.places), errors)
+        numbers = replace(numbers, places=path or numbers.places)
+    return replace(fitted(fit, TELL[fit.kind](flights, numbers, line)), calls=flights.calls)
+
+
+def fitted(fit: Fit, told: Told) -> Fit:
+    """Return the same kind with other numbers or another line."""
+    return replace(fit, told=told, table=fit.table | _table(fit.kind, told))
+
+
+def _near(path: Path) -> list[int]:
+    return sorted({max(1, round(n * near)) for n in path.places for near in _NEAR})
 
 
 def _places_of(flights: AttemptTimes) -> list[int]:
@@ -205,7 +233,7 @@ def _moved(flights: AttemptTimes, found: Told, tell: _Tell) -> Told:
         ):
             break
         found = other
-        numbers = sorted({max(1, round(n * near)) for n in path.places for near in _NEAR})
+        numbers = _near(path)
     return found
 
 
@@ -217,7 +245,7 @@ def _pool(flights: AttemptTimes) -> Fit | None:
         for replicas in _spread(2, min(most, MOST_REPLICAS), _REPLICAS):
 
             def tried(slots: int, replicas: int = replicas, routing: str = routing) -> Told:
-                numbers = Numbers(slots, replicas=replicas, routing=routing)
+                numbers = KindNumbers(slots, replicas=replicas, routing=routing)
                 return TELL["pool"](flights, numbers, None)
 
             found = _search(_spread(1, max(1, round(most / replicas)), _SLOTS), tried)

@@ -1,6 +1,6 @@
 """From a history to a twin: each upstream's fits, and the kind that tells held-back time best."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,13 @@ import numpy as np
 from penstock.core.events import LimitsSeen
 from penstock.errors import ProtocolError
 from penstock.sim.providers.demand import CACHED_PART
-from penstock.twin.capacity import going_on
 from penstock.twin.check import Check, check, split_at
 from penstock.twin.flights import flights_of
-from penstock.twin.history import Attempt, History, TooLittle
-from penstock.twin.kinds import Fit, fits
+from penstock.twin.history import Attempt, Floats, History, TooLittle
+from penstock.twin.kinds import Fit, fits, told_later
 from penstock.twin.limits import limits_of, troubles_of
+from penstock.twin.noise import luck_after
+from penstock.twin.rerun import Luck
 
 _KINDS_TRIED = 3
 """Of several kinds that tell the ends of replies as well, so many are run on held-back time."""
@@ -22,6 +23,8 @@ _KINDS_TRIED = 3
 _PLAINEST = ("slots", "shared", "linear", "thrash", "batching", "pool")
 _PLACES_KEYS = ("slots", "capacity", "max_seqs")
 _ROOM = 4
+Fits = dict[str, list[Fit]]
+"""By upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,19 @@ class Twin:
     Attributes:
         providers: tables by upstream, fitted to the whole log.
         check: of the same kinds, fitted to the log's first part, on the rest.
-        luck: by place of the call, how many times as long as the model says it took.
+        luck: that the calls had by this model.
         others: other models that told the log as well, each with its luck; what they say of another
             configuration may differ.
+        kind: of the providers. early: all kinds' fits to the log's first part.
 
     """
 
     providers: dict[str, dict[str, Any]]
     check: Check
-    luck: dict[int, float] = field(default_factory=dict)
-    others: tuple[tuple[dict[str, dict[str, Any]], dict[int, float]], ...] = ()
+    luck: Luck
+    others: tuple[tuple[dict[str, dict[str, Any]], Luck], ...]
+    kind: str
+    early: Fits
 
 
 def twin_of(history: History) -> Twin:
@@ -51,14 +57,17 @@ def twin_of(history: History) -> Twin:
 
     """
     since = split_at(history)
-    early = _fits_by_upstream(history, until=since)
-    whole = _fits_by_upstream(history)
+    return _chosen(
+        history, _fits_by_upstream(history, until=since), _fits_by_upstream(history), since
+    )
+
+
+def _chosen(history: History, early: Fits, whole: Fits, since: float) -> Twin:
+    """Return the twin of the kind that tells the held-back time best."""
     tried: list[tuple[float, str, Check]] = []
-    for kind in _kinds(whole):
+    for kind in _kinds(whole, early):
         try:
-            tables = _tables(early, kind)
-            later = {name: going_on(t, since, history.until) for name, t in tables.items()}
-            found = check(history, later, since)
+            found = checked(history, early, kind, since)
         except ProtocolError:
             continue
         tried.append((found.distance, kind, found))
@@ -68,15 +77,32 @@ def twin_of(history: History) -> Twin:
     passing = [each for each in tried if each[2].passed]
     best = passing[0] if passing else min(tried, key=lambda each: each[0])
     kept = [kind for far, kind, _ in tried if kind != best[1] and far <= max(1.0, best[0])]
-    others = [(_tables(whole, kind), _luck(whole, kind)) for kind in kept]
+    others: list[tuple[dict[str, dict[str, Any]], Luck]] = [
+        (_tables(whole, kind), _luck(whole, kind)) for kind in kept
+    ]
     for kind in (best[1], *kept):
         others += _roomy(whole, kind)
-    return Twin(_tables(whole, best[1]), best[2], _luck(whole, best[1]), tuple(others))
+    luck = _luck(whole, best[1])
+    return Twin(_tables(whole, best[1]), best[2], luck, tuple(others), best[1], early)
 
 
-def _roomy(
-    found: dict[str, list[Fit]], kind: str
-) -> list[tuple[dict[str, dict[str, Any]], dict[int, float]]]:
+def checked(history: History, early: Fits, kind: str, since: float) -> Check:
+    """Run what the first part says of a kind through the rest, each call with its own luck."""
+    luck: dict[int, tuple[float, float]] = {}
+    worse: list[Floats] = []
+    tables = _tables(early, kind)
+    for name, fits_ in early.items():
+        flights = flights_of([a for a in history.attempts if a.upstream == name])
+        for fit in fits_:
+            if fit.kind == kind:
+                later = told_later(fit, flights)
+                tables[name] = later.table
+                luck |= _by_call(luck_after(later.told, flights, since), flights.calls)
+                worse.append(later.told.error_after(flights, since) - fit.error)
+    return check(history, tables, since, luck=luck, worse=float(np.concatenate(worse).mean()))
+
+
+def _roomy(found: Fits, kind: str) -> list[tuple[dict[str, dict[str, Any]], Luck]]:
     """Return the model with far more places where the log does not show that there are none."""
     tables, free = _tables(found, kind), False
     for name, fits_ in found.items():
@@ -88,20 +114,23 @@ def _roomy(
     return [(tables, _luck(found, kind))] if free else []
 
 
-def _luck(found: dict[str, list[Fit]], kind: str) -> dict[int, float]:
+def _luck(found: Fits, kind: str) -> dict[int, tuple[float, float]]:
     """Return the known luck of the calls, by their places."""
-    known: dict[int, float] = {}
+    known: dict[int, tuple[float, float]] = {}
     for fits_ in found.values():
         for fit in fits_:
             if fit.kind == kind:
-                luck = fit.told.luck
-                some = np.isfinite(luck)
-                known |= dict(zip(fit.calls[some].tolist(), luck[some].tolist(), strict=True))
+                known |= _by_call(fit.told.luck, fit.calls)
     return known
 
 
-def _fits_by_upstream(history: History, until: float | None = None) -> dict[str, list[Fit]]:
-    found: dict[str, list[Fit]] = {}
+def _by_call(luck: Floats, calls: np.ndarray) -> dict[int, tuple[float, float]]:
+    known = np.isfinite(luck[:, 0])
+    return dict(zip(calls[known].tolist(), map(tuple, luck[known].tolist()), strict=True))
+
+
+def _fits_by_upstream(history: History, until: float | None = None) -> Fits:
+    found: Fits = {}
     for name in history.upstreams:
         attempts = [a for a in history.attempts if a.upstream == name]
         flights = flights_of(attempts)
@@ -141,20 +170,22 @@ def _door(
     return found | ({"faults": troubles} if troubles else {})
 
 
-def _kinds(found: dict[str, list[Fit]]) -> list[str]:
+def _kinds(found: Fits, early: Fits) -> list[str]:
     """Return the kinds that tell the ends of replies at the busiest upstream as well as any.
 
     The plainest first: what a kind with more numbers makes of a load that was never seen may be
     far from anything, where a plainer one tells as much of what was.
     """
     most = max(found.values(), key=lambda fits: len(fits[0].told.errors) if fits else 0)
+    known = {fit.kind for each in early.values() for fit in each}
+    most = [fit for fit in most if fit.kind in known]
     as_good = [fit.kind for fit in most if fit.as_good_as(most[0])]
     return sorted(as_good, key=_PLAINEST.index)[:_KINDS_TRIED]
 
 
-def _tables(found: dict[str, list[Fit]], kind: str) -> dict[str, dict[str, Any]]:
+def _tables(found: Fits, kind: str) -> dict[str, dict[str, Any]]:
     """Return each upstream's table of that kind; of one that was hardly used, another's."""
-    known = {name: _table_of(each, kind) for name, each in found.items() if each}
+    known = {n: _table_of(f, kind) for n, f in found.items() if any(x.kind == kind for x in f)}
     spare = next(iter(known.values()))
     return {name: known.get(name, spare) for name in found}
 

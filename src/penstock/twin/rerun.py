@@ -1,5 +1,6 @@
 """Runs a history's traffic again: the simulator's engine, the log's requests, a fitted provider."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,19 +16,24 @@ from penstock.twin.history import History
 _SEED_STEP = 1_000_003
 """Each upstream draws on its own, as in a scenario."""
 
+Luck = Mapping[int, tuple[float, float]]
+"""By place of the call, by what factors it took longer than the model says, where that is known:
+up to its first token, and after it."""
+
 Providers = Mapping[str, Mapping[str, Any]]
 """Providers' tables, as a scenario has them, by upstream."""
 
 
-def workload_of(history: History, luck: Mapping[int, float] | None = None) -> Workload:
+def workload_of(history: History, luck: Luck | None = None) -> Workload:
     """Return the traffic as it came: every request as the scheduler saw it, and its real tokens.
 
     Args:
         history: whose requests come.
-        luck: by place of the call, the factor of its service time where that is known.
+        luck: what is known of the calls' luck; the rest is drawn.
 
     """
     known = luck or {}
+    whole = {each.call: each for each in history.attempts if each.end == "completed"}
     loads = tuple(
         Load(
             call.request,
@@ -35,6 +41,8 @@ def workload_of(history: History, luck: Mapping[int, float] | None = None) -> Wo
             bucket_of(call.output_tokens),
             call.request.deadline,
             known.get(place),
+            whole[place].cached_tokens if place in whole else None,
+            not math.isnan(whole[place].first_at) if place in whole else None,
             call.left_at,
         )
         for place, call in enumerate(history.calls)

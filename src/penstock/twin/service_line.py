@@ -12,6 +12,8 @@ _TUKEY = 4.685
 """Biweight's constant: 95 % efficient where the noise is normal (Beaton & Tukey, 1974)."""
 _NORMAL_MAD = 1.4826
 _LEAST_SCALE = 1e-3
+_LEAST_BASE_S = 1e-3
+"""What passes before a first token has a factor by which it took longer: it cannot be nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def fit_line(prompt: Floats, output: Floats, work: Floats, first: Floats | None 
         u = np.abs(log) / (_TUKEY * max(scale_of(log), _LEAST_SCALE))
         weights = np.where(u < 1.0, 1.0 - u**2, 1e-3) / fitted
     base, prompt_s, token_s = (float(c) for c in coefficients)
-    return Line(base, prompt_s, max(token_s, 1e-6), log)
+    return Line(max(base, _LEAST_BASE_S), prompt_s, max(token_s, 1e-6), log)
 
 
 def _not_negative(columns: list[Floats], used: list[int], work: Floats, weights: Floats) -> Floats:

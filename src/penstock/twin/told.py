@@ -21,11 +21,11 @@ MOST_ERROR = 2.0
 """Of a logarithm: an end that is 7 times too early is no better than one that is 20 times."""
 LEAST_REPLIES = 20
 _ROUNDS = 4
-_LEAST_LUCK = 0.02
+_LEAST_LUCK = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class KindNumbers:
     """What a kind is given, beside its line.
 
     Attributes:
@@ -48,12 +48,13 @@ class Told:
     Attributes:
         errors: the absolute logarithm of predicted over real time at the provider, of each
             complete reply.
-        luck: by what factor each attempt took longer than the line says; nan where that is not
-            known, and everywhere for a kind in which luck has no part.
+        luck: by what factors each attempt took longer than the line says, up to its first token
+            and after it, in two columns: one factor for both where no first token was seen. Nan
+            where that is not known, and everywhere for a kind in which luck has no part.
 
     """
 
-    numbers: Numbers
+    numbers: KindNumbers
     line: Line
     errors: Floats
     luck: Floats
@@ -63,22 +64,32 @@ class Told:
         """The mean of the errors."""
         return float(self.errors.mean())
 
+    def error_after(self, flights: AttemptTimes, since: float) -> Floats:
+        """Return the errors of the replies to attempts sent later."""
+        later: Floats = self.errors[(flights.sent > since)[flights.whole]]
+        return later
 
-def _slots(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+    def factors(self, flights: AttemptTimes) -> Floats:
+        """Return by what factor each attempt took longer in all."""
+        first, rest = self.line.first_s(flights.prompt), self.line.s_per_token * flights.output
+        return (self.luck[:, 0] * first + self.luck[:, 1] * rest) / np.maximum(first + rest, 1e-9)
+
+
+def _slots(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
     ours, over_time = _both(flights, numbers.places)
     beta = numbers.bend
     clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, over_time)))
     return _measured(flights, flights.starts(ours), clock, numbers, line, first_stretches=False)
 
 
-def _sharing(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+def _sharing(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
     _, over_time = _both(flights, numbers.places)
     power = 1.0 + numbers.bend
     clock = flights.clock(lambda n: np.minimum(1.0, over_time / n) ** power)
     return _measured(flights, flights.sent, clock, numbers, line, first_stretches=True)
 
 
-def _pool(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+def _pool(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
     assert isinstance(numbers.places, int)
     chosen = assigned(flights, numbers.replicas, numbers.routing)
     begun = starts(flights, chosen, numbers.places)
@@ -86,7 +97,7 @@ def _pool(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
     return _measured(flights, begun, clock, numbers, line, first_stretches=True)
 
 
-def _linear(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+def _linear(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
     ours, _ = _both(flights, numbers.places)
     factor = 1.0 + numbers.bend * np.maximum(0.0, flights.ahead / ours - 1.0)
     took = flights.ended - flights.sent
@@ -94,11 +105,12 @@ def _linear(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
     if line is None:
         line = fit_line(flights.prompt[good], flights.output[good], (took / factor)[good])
     predicted = line.work_s(flights.prompt, flights.output) * factor
-    luck = _lucks(flights, good, (took / np.maximum(predicted, 1e-9))[good])
+    first_s = line.first_s(flights.prompt) * factor
+    luck = _lucks(good, first_s, predicted - first_s, flights.first - flights.sent, took)
     return Told(numbers, line, _errors(flights, flights.sent + predicted), luck)
 
 
-def _batching(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Told:
+def _batching(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
     """Tell an engine: its prompts take the time of all, and it has no luck."""
     ours, over_time = _both(flights, numbers.places)
     starts = flights.starts(ours)
@@ -115,10 +127,10 @@ def _batching(flights: AttemptTimes, numbers: Numbers, line: Line | None) -> Tol
     for _ in range(_ROUNDS):  # not the real end: it would tell how long the reply took
         read = flights.read_during(starts, ends, clock)
         ends = clock.when(begin + line.work_s(read, flights.output))
-    return Told(numbers, line, _errors(flights, ends, good), np.full(len(starts), math.nan))
+    return Told(numbers, line, _errors(flights, ends, good), _unknown(flights))
 
 
-TELL: Mapping[str, Callable[[AttemptTimes, Numbers, Line | None], Told]] = {
+TELL: Mapping[str, Callable[[AttemptTimes, KindNumbers, Line | None], Told]] = {
     "slots": _slots,
     "shared": _sharing,
     "thrash": _sharing,
@@ -128,11 +140,10 @@ TELL: Mapping[str, Callable[[AttemptTimes, Numbers, Line | None], Told]] = {
 }
 
 
-def hopeless(flights: AttemptTimes, numbers: Numbers) -> Told:
+def hopeless(flights: AttemptTimes, numbers: KindNumbers) -> Told:
     """Return what says nothing, where too few replies could be so."""
     errors = np.full(int(flights.whole.sum()), MOST_ERROR)
-    nothing = np.full(len(flights.sent), math.nan)
-    return Told(numbers, Line(0.0, 0.0, 1.0, np.zeros(1)), errors, nothing)
+    return Told(numbers, Line(0.0, 0.0, 1.0, np.zeros(1)), errors, _unknown(flights))
 
 
 def _both(flights: AttemptTimes, places: int | Path) -> tuple[Any, Any]:
@@ -146,7 +157,7 @@ def _measured(
     flights: AttemptTimes,
     starts: Floats,
     clock: PiecewiseClock,
-    numbers: Numbers,
+    numbers: KindNumbers,
     line: Line | None,
     *,
     first_stretches: bool,
@@ -159,39 +170,52 @@ def _measured(
     good = flights.whole & np.isfinite(starts) & (flights.ended > starts + 1e-6)
     if int(good.sum()) < LEAST_REPLIES:
         return hopeless(flights, numbers)
-    prompt, output = flights.prompt[good], flights.output[good]
-    begun, ended = starts[good], flights.ended[good]
-    work = np.maximum(clock.at(ended) - clock.at(begun), 1e-9)
+    begun = np.where(np.isfinite(starts), starts, flights.sent)
+    work = np.maximum(clock.at(flights.ended) - clock.at(begun), 1e-9)
+
+    def fitted(pace: Floats | None = None) -> Line:
+        paces = None if pace is None else pace[good]
+        return fit_line(flights.prompt[good], flights.output[good], work[good], paces)
+
+    def paced(first_s: Floats) -> Floats:
+        return (clock.at(begun + first_s) - clock.at(begun)) / first_s
+
+    pace = np.ones_like(begun)
     if line is None and first_stretches:
-        line = fit_line(prompt, output, work)
+        line = fitted()
     elif line is None:
         first_s = np.full_like(begun, 1e-3)
         for _ in range(3):
-            pace = (clock.at(begun + first_s) - clock.at(begun)) / first_s
-            line = fit_line(prompt, output, work, pace)
-            first_s = np.maximum(line.first_s(prompt), 1e-3)
+            line = fitted(paced(first_s))
+            first_s = np.maximum(line.first_s(flights.prompt), 1e-3)
     assert line is not None
-    begin = np.where(np.isfinite(starts), starts, flights.sent)
+    first, rest = line.first_s(flights.prompt), line.s_per_token * flights.output
     if first_stretches:
-        left = line.work_s(flights.prompt, flights.output)
+        ends = clock.when(clock.at(begun) + first + rest)
     else:
-        begin = begin + line.first_s(flights.prompt)
-        left = line.s_per_token * flights.output
-    errors = _errors(flights, clock.when(clock.at(begin) + left), good)
-    first_s = np.maximum(line.first_s(prompt), 1e-3)
-    pace = (
-        np.ones_like(begun)
-        if first_stretches
-        else (clock.at(begun + first_s) - clock.at(begun)) / first_s
-    )
-    fitted = np.maximum(pace * line.first_s(prompt) + line.s_per_token * output, 1e-9)
-    return Told(numbers, line, errors, _lucks(flights, good, work / fitted))
+        ends = clock.when(clock.at(begun + first) + rest)
+        pace = paced(np.maximum(first, 1e-3))
+    until_first = clock.at(flights.first) - clock.at(begun)
+    luck = _lucks(good, pace * first, rest, until_first, work)
+    return Told(numbers, line, _errors(flights, ends, good), luck)
 
 
-def _lucks(flights: AttemptTimes, good: np.ndarray, factors: Floats) -> Floats:
-    luck = np.full(len(flights.sent), math.nan)
-    luck[good] = np.clip(factors, _LEAST_LUCK, 1.0 / _LEAST_LUCK)
-    return luck
+def _lucks(good: np.ndarray, first: Floats, rest: Floats, seen: Floats, whole: Floats) -> Floats:
+    """Return by what factors attempts took longer than fitted; nan for those that are not good.
+
+    `first` and `rest` are the fitted work up to the first token and after it; `seen` and `whole`
+    are what it really was up to the first token, and in all.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.stack([seen / first, (whole - seen) / rest], axis=1)
+        both = (whole / np.maximum(first + rest, 1e-9)).clip(_LEAST_LUCK, 1.0 / _LEAST_LUCK)
+    known = ((apart > _LEAST_LUCK) & (apart < 1.0 / _LEAST_LUCK)).all(axis=1, keepdims=True)
+    luck = np.where(known, apart, both[:, None])
+    return np.where(good[:, None], luck, math.nan)
+
+
+def _unknown(flights: AttemptTimes) -> Floats:
+    return np.full((len(flights.sent), 2), math.nan)
 
 
 def _errors(flights: AttemptTimes, predicted: Floats, good: np.ndarray | None = None) -> Floats:

@@ -15,7 +15,7 @@ from penstock.sim.workload import Workload
 from penstock.twin.history import Floats, History
 from penstock.twin.model import Twin
 from penstock.twin.policy import Policy
-from penstock.twin.rerun import Providers, rerun, workload_of
+from penstock.twin.rerun import Luck, Providers, rerun, workload_of
 
 SEEDS = (1, 2, 3)
 BLOCKS = 20
@@ -95,7 +95,7 @@ def whatif(
     held = dict(prices or {})
     settings = policy.settings(history.settings)
 
-    def pair(tables: Providers, luck: Mapping[int, float], seed: int) -> tuple[_Rows, _Rows]:
+    def pair(tables: Providers, luck: Luck, seed: int) -> tuple[_Rows, _Rows]:
         workload = workload_of(history, luck)
         now = _run(history, tables, history.settings, held, seed, workload)
         after, prices_then = policy.models(tables), policy.prices(held)

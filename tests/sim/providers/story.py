@@ -11,9 +11,9 @@ Arrival = tuple[float, int, int] | tuple[float, int, int, int]
 def run(provider: Provider, arrivals: Sequence[Arrival], *, until: float = 1e9) -> list[Seen]:
     """Submit (time, job id, tokens[, prompt]) and return all that happens, as (time, id, what)."""
     seen: list[Seen] = []
-    for at, job_id, *lengths in arrivals:
+    for at, job_id, tokens, *prompt in arrivals:
         seen += drain(provider, until=at)
-        assert provider.submit(Job(job_id, *lengths), now=at) is None
+        assert provider.submit(Job(job_id, tokens, sum(prompt)), now=at) is None
     return seen + drain(provider, until=until)
 
 

@@ -151,3 +151,15 @@ def test_noise_that_cannot_be_is_refused(params: dict[str, object], message: str
         build_provider({"model": "slots", **params}, seed=0)
 
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("model", sorted(ROOMY))
+def test_luck_and_a_cached_prompt_that_are_known_are_not_drawn(model: str) -> None:
+    unlucky = {"stragglers": {"share": 1.0, "factor": 9.0}, "cached_share": 0.5}
+    job = Job(1, 100, 1000, luck=(2.0, 0.5), cached_tokens=600)
+
+    first, done = lone(model, job, prefill_tokens_per_s=1000.0, **unlucky)
+
+    assert first.at == pytest.approx(2.0 * (0.5 + 0.4))
+    assert done.at == pytest.approx(first.at + 0.5 * 1.0)
+    assert done.cached_tokens == 600

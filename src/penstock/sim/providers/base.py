@@ -25,14 +25,17 @@ class Job:
     """One attempt: its id, the reply's true length, and the prompt's.
 
     Attributes:
-        luck: by what factor its service takes longer than its tokens say; None to draw it.
+        luck: by what factors its service takes longer than its tokens say, up to its first token
+            and after it; None to draw it.
+        cached_tokens: of the prompt; None to draw it where there is a prompt cache.
 
     """
 
     id: int
     output_tokens: int
     prompt_tokens: int = 0
-    luck: float | None = None
+    luck: tuple[float, float] | None = None
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,11 @@ def without_variation(params: Demanding) -> bool:
     return not prompts and not params.sigma and params.stragglers is None
 
 
-def service_factor(params: Demanding, seed: int, job: Job) -> float:
-    """Return by what factor this job's service takes longer than its tokens say."""
+def service_factors(params: Demanding, seed: int, job: Job) -> tuple[float, float]:
+    """Return by what factors this job's service takes longer than its tokens say.
+
+    One up to its first token, one after it; what is drawn is one for both.
+    """
     if job.luck is not None:
         return job.luck
     factor, job_id = 1.0, job.id
@@ -110,13 +113,13 @@ def service_factor(params: Demanding, seed: int, job: Job) -> float:
     slow = params.stragglers
     if slow is not None and unit(seed, _STRAGGLER_STREAM, job_id) < slow.share:
         factor *= slow.factor
-    return factor
+    return factor, factor
 
 
 def cached_of(params: Prompts | Demanding, seed: int, job: Job) -> int | None:
     """Return how many of the prompt's tokens are cached; None if there is no prompt cache."""
-    if not params.cached_share:
-        return None
+    if not params.cached_share or job.cached_tokens is not None:
+        return job.cached_tokens
     cached = unit(seed, _CACHED_STREAM, job.id) < params.cached_share
     return int(CACHED_PART * job.prompt_tokens) if cached else 0
 

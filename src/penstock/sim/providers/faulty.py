@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Any
 
@@ -113,7 +113,7 @@ class FaultyServer(Wrapper):
             self._held_ids[job.id] = now + window.delay_s
             return None
         kept = min(window.after_tokens, job.output_tokens)
-        refusal = self._inner.submit(Job(job.id, kept, job.prompt_tokens, job.luck), now=now)
+        refusal = self._inner.submit(replace(job, output_tokens=kept), now=now)
         if refusal is None:
             what = Happening.STALLED if window.kind == "stall" else Happening.BROKEN
             self._cut[job.id] = (what, kept)

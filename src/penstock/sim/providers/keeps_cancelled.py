@@ -1,5 +1,6 @@
 """`keeps_cancelled`: an engine that works on for a caller that has left."""
 
+from dataclasses import replace
 from itertools import count
 
 from penstock.sim.providers.base import (
@@ -28,9 +29,7 @@ class KeepsCancelled(Wrapper):
     def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Pass the job on, under another id if an attempt that was left has its own."""
         inside = next(self._aliases) if job.id in self._left else job.id
-        refusal = self._inner.submit(
-            Job(inside, job.output_tokens, job.prompt_tokens, job.luck), now=now
-        )
+        refusal = self._inner.submit(replace(job, id=inside), now=now)
         if refusal is None:
             self._inside[job.id], self._owners[inside] = inside, job.id
         return refusal

@@ -14,7 +14,7 @@ from penstock.sim.providers.base import (
     ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
-from penstock.sim.providers.demand import Jittered, cached_of, prefill_s, service_factor
+from penstock.sim.providers.demand import Jittered, cached_of, prefill_s, service_factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,11 @@ class LinearServer(NoLimits):
         """Take the job in and fix its service time; never refuses."""
         p = self._params = self._changes.latest(self._params, now=now)
         over = max(0.0, (len(self._flights) + 1) / p.capacity - 1.0)
-        factor = (1.0 + p.gamma * over) * service_factor(p, self._seed, job)
+        factor = 1.0 + p.gamma * over
+        first, rest = service_factors(p, self._seed, job)
         cached = cached_of(p, self._seed, job)
-        first_at = now + (p.base_s + prefill_s(p, job, cached)) * factor
-        end_at = first_at + p.s_per_token * job.output_tokens * factor
+        first_at = now + (p.base_s + prefill_s(p, job, cached)) * factor * first
+        end_at = first_at + p.s_per_token * job.output_tokens * factor * rest
         flight = _FixedService(job, first_at, end_at, cached)
         self._flights[job.id] = flight
         self._taken += 1

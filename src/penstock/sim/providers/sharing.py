@@ -29,7 +29,7 @@ from penstock.sim.providers.demand import (
     Demanding,
     cached_of,
     prefill_s,
-    service_factor,
+    service_factors,
     without_variation,
 )
 
@@ -223,9 +223,9 @@ class SharingServer(NoLimits):
         """Set what the job's prompt and service factor add; return its prefill in seconds."""
         params, job = self._params, running.job
         cached = running.cached_tokens = cached_of(params, self._seed, job)
-        factor = service_factor(params, self._seed, job)
-        running.work_tokens *= factor
-        return (params.ttft_s + prefill_s(params, job, cached)) * factor
+        first, rest = service_factors(params, self._seed, job)
+        running.work_tokens *= rest
+        return (params.ttft_s + prefill_s(params, job, cached)) * first
 
     def _refill(self) -> None:
         while self._queue and len(self._running) < self._places:
