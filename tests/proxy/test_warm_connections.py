@@ -6,8 +6,7 @@ import pytest
 
 from penstock.proxy.config.address import Address
 from penstock.proxy.upstream import http
-from penstock.proxy.upstream.errors import DialError, MalformedError, ResetError
-from penstock.proxy.upstream.http import HttpClient, Timeouts
+from penstock.proxy.upstream.http import DialError, HttpClient, MalformedError, ResetError, Timeouts
 from tests.proxy.sidecars import GOOD_REPLY, call, in_front_of, sidecar
 from tests.proxy.test_relay import Scripted
 

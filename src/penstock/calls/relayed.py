@@ -16,14 +16,15 @@ class Family:
     Attributes:
         path: the beginning; the path itself and all under it belong to it.
         vendor: whose it is; None where both have it, and the caller's headers tell.
-        methods: what it takes.
 
     """
 
     path: str
     vendor: Vendor | None
-    methods: tuple[str, ...] = ("GET", "POST", "DELETE")
 
+
+OF_FAMILIES = ("GET", "POST", "DELETE")
+"""What the paths of a family take."""
 
 FAMILIES = (
     Family("/v1/responses", Vendor.OPENAI),

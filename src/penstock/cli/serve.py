@@ -1,6 +1,7 @@
 """`penstock serve`: the sidecar."""
 
 import asyncio
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,8 @@ def command(path: str, check: bool) -> None:
         return
     from penstock.proxy.reload import read_settled
     from penstock.proxy.server import Running
-    from penstock.proxy.stderr import log_to_stderr
 
-    log_to_stderr(loaded.config.log.level)
+    _log_to_stderr(loaded.config.log.level)
 
     async def serve() -> None:
         running = Running(loaded, lambda: read_settled(path))
@@ -54,6 +54,16 @@ def command(path: str, check: bool) -> None:
 
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(serve())
+
+
+def _log_to_stderr(level: str) -> None:
+    """Send penstock's own log to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("penstock")
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
 
 
 def _announce(running: "Running", loaded: "Loaded") -> None:

@@ -56,10 +56,10 @@ class Lane:
         """See whether there is anything to choose from."""
         if len(self.upstreams) == 1:
             self._only = self.upstreams[0]
-        self.look_at_upstreams()
+        self.note_reserving()
 
-    def look_at_upstreams(self) -> None:
-        """Note what the upstreams' settings mean for the way in which requests are chosen."""
+    def note_reserving(self) -> None:
+        """Note whether a limit of any upstream charges reservations: some may then never fit."""
         every = (limits for each in self.upstreams for limits in each.settings.every_limits)
         self._reserving = any(limits.charged == "reservation" for limits in every)
 

@@ -146,7 +146,7 @@ class Lanes:
                 lane.allocator = self._allocator()
             lane.retries.share = settings.retry_share
             lane.sticky = (lane.sticky or Stickiness()) if settings.sticky else None
-            lane.look_at_upstreams()
+            lane.note_reserving()
             if not same_order:
                 waiting = [
                     each

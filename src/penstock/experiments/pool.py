@@ -28,9 +28,9 @@ class Workers(Protocol):
         ...
 
 
-def chunks(jobs: Sequence[SimulationJob], size: int = CHUNK) -> Iterable[Sequence[SimulationJob]]:
-    """Return the jobs in groups of at most `size`."""
-    return (jobs[start : start + size] for start in range(0, len(jobs), size))
+def chunks(jobs: Sequence[SimulationJob]) -> Iterable[Sequence[SimulationJob]]:
+    """Return the jobs in groups of at most `CHUNK`."""
+    return (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
 
 
 def run_chunk(jobs: Sequence[SimulationJob]) -> Batch:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from penstock.calls.hints import HINTS, NO_HINTS, Hints
+from penstock.calls.hints import HINTS, NO_HINTS
 from penstock.calls.spec import RequestSpec
 from penstock.integrations.context import CURRENT
 from penstock.runtime.gate import Admission, Gate
 from penstock.runtime.sync import SyncAdmission, SyncGate
 
 
-def completed(words: dict[str, Any], asked: Hints | None = None) -> dict[str, Any]:
+def completed(words: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords of a `RequestSpec`, with the block's wishes where they say nothing.
 
     A call with a deadline of its own stops waiting when that has passed.
@@ -22,7 +22,7 @@ def completed(words: dict[str, Any], asked: Hints | None = None) -> dict[str, An
         if "traffic_class" in words:
             raise TypeError("give class_ or traffic_class, not both: they are the same")
         words["traffic_class"] = words.pop("class_")
-    asked = CURRENT.get() if asked is None else asked
+    asked = CURRENT.get()
     if asked is not NO_HINTS:
         for name in HINTS:
             value = getattr(asked, name)

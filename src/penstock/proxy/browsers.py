@@ -1,4 +1,4 @@
-"""Refuses what only a browser sends: calls of foreign pages, and to names that are not ours.
+"""What only browsers send: foreign pages' calls are refused, listed origins may read (CORS).
 
 A page of any site can make its reader's browser call penstock (with `Origin`), and a site whose
 name is made to point at 127.0.0.1 can read the answers (DNS rebinding, with its name in `Host`).
@@ -7,7 +7,8 @@ Callers that are no browsers send no `Origin`, and in `Host` what they were conf
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import cast
 
 from penstock.listener import Application, Receive, Scope, Send
 from penstock.proxy.headers import Header
@@ -17,6 +18,9 @@ from penstock.wire.errors import error_answer
 
 MOST_REMEMBERED = 64
 _NAME = re.compile(r"[a-z0-9._-]{1,253}\Z")
+CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PREFLIGHT_S = 600
+"""How long a browser may remember that it may ask: Chromium forgets after 7,200 s."""
 
 
 class BrowserGuard:
@@ -129,3 +133,21 @@ def _fits(allowed: str, name: str) -> bool:
     if allowed.startswith("*"):
         return name.endswith(allowed[1:])
     return allowed == name
+
+
+def readable_by(origins: Collection[str], application: Application) -> Application:
+    """Return the application with CORS headers for these origins; itself if there are none."""
+    if not origins:
+        return application
+    # Imported where it is asked for: most sidecars are called by no browser.
+    from starlette.middleware.cors import CORSMiddleware
+
+    middleware = CORSMiddleware(
+        cast("CORSMiddleware", application),
+        allow_origins=origins,
+        allow_methods=CORS_METHODS,
+        allow_headers=("*",),
+        expose_headers=("*",),
+        max_age=PREFLIGHT_S,
+    )
+    return cast("Application", middleware)

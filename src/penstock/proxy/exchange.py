@@ -26,8 +26,7 @@ from penstock.proxy.reply import Send
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.streamed import COMPLETE, OPENING_BYTES, Streamed
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.errors import UpstreamError
-from penstock.proxy.upstream.http import UpstreamAnswer
+from penstock.proxy.upstream.http import UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, plain
 from penstock.wire.endpoint import Kind

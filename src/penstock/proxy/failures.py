@@ -24,8 +24,7 @@ from penstock.proxy.reply import (
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
-from penstock.proxy.upstream.http import UpstreamAnswer
+from penstock.proxy.upstream.http import DialError, SilenceError, UpstreamAnswer, UpstreamError
 from penstock.runtime.gate import Gate
 from penstock.runtime.guarded import Guard
 from penstock.runtime.slot import Slot

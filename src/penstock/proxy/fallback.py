@@ -225,11 +225,12 @@ class FallingBack:
         yield b"x-penstock-served-model", _shown(leg.model)
         if leg.tier:
             yield b"x-penstock-served-tier", _shown(leg.tier)
-        yield b"x-penstock-fallback-from", b", ".join(_of(each) for each, _ in left)
+        yield b"x-penstock-fallback-from", b", ".join(_named(each) for each, _ in left)
         yield b"x-penstock-fallback-reason", ", ".join(why for _, why in left).encode()
 
 
-def _of(leg: Leg) -> bytes:
+def _named(leg: Leg) -> bytes:
+    """Return a leg as callers see it: its model, and its service tier where it has one."""
     return _shown(leg.model) + (b";tier=" + _shown(leg.tier) if leg.tier else b"")
 
 

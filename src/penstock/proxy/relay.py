@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from penstock.calls.endpoint import COUNT_TOKENS, MODELS
 from penstock.calls.references import ids_in_reply, references_of
-from penstock.calls.relayed import NEVER, under
+from penstock.calls.relayed import NEVER, OF_FAMILIES, under
 from penstock.listener import Receive, Scope
 from penstock.proxy.bodies import Held
 from penstock.proxy.declined import Declined, check_method, no_key
@@ -22,8 +22,7 @@ from penstock.proxy.reply import Send
 from penstock.proxy.routes import Route
 from penstock.proxy.routing import fits, serves
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
-from penstock.proxy.upstream.http import UpstreamAnswer
+from penstock.proxy.upstream.http import DialError, SilenceError, UpstreamAnswer, UpstreamError
 from penstock.wire import jsonio
 from penstock.wire.endpoint import Vendor
 
@@ -106,7 +105,7 @@ class UnscheduledRelay:
         if route.endpoint is not None:
             taken: tuple[str, ...] = (route.endpoint.method,)
         else:
-            taken = METHODS if route.family is None else route.family.methods
+            taken = METHODS if route.family is None else OF_FAMILIES
         check_method(method, route.path, taken)
 
     async def _call(self, receive: Receive, held: Held) -> _RelayedCall:

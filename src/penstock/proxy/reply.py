@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,9 @@ async def send_whole(send: Send, status: int, headers: list[Header], body: bytes
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def send_answer(
-    send: Send, answer: OwnAnswer, extra: Mapping[str, str] | None = None
-) -> None:
+async def send_answer(send: Send, answer: OwnAnswer) -> None:
     """Send an answer of our own."""
     headers = [(k.encode(), v.encode("latin-1")) for k, v in answer.headers.items()]
-    headers += [(k.encode(), v.encode("latin-1")) for k, v in (extra or {}).items()]
     await send_whole(send, answer.status, headers, answer.body)
 
 

@@ -14,11 +14,10 @@ from penstock.log.writer import DecisionLog
 from penstock.private_file import FileInUse, NotPrivate
 from penstock.proxy.admin import AdminApp
 from penstock.proxy.app import App
-from penstock.proxy.browsers import BrowserGuard
+from penstock.proxy.browsers import BrowserGuard, readable_by
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.checks import is_loopback
 from penstock.proxy.config.listeners import Admin, Server
-from penstock.proxy.cors import readable_by
 from penstock.proxy.key_refresh import KeyRefresh
 from penstock.proxy.observe.otel import pipeline_of
 from penstock.proxy.observe.outages import Outages

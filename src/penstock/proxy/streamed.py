@@ -7,8 +7,7 @@ from typing import Any
 from penstock.proxy.failures import NotGoodError, Parts
 from penstock.proxy.headers import Downward, our_headers
 from penstock.proxy.reply import Send
-from penstock.proxy.upstream.errors import ResetError, UpstreamError
-from penstock.proxy.upstream.http import UpstreamAnswer
+from penstock.proxy.upstream.http import ResetError, UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
 from penstock.wire.endpoint import Kind
 from penstock.wire.refusal import RELAY, Meaning, Relay, meaning_of_error

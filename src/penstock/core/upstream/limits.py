@@ -82,7 +82,7 @@ class WindowLimits:
         )
 
     def _input_of(self, ticket: Ticket) -> float:
-        """Return what of a prompt will count, as far as the last replies tell."""
+        """Return how many of a prompt's tokens will count, by what cached ones did lately."""
         if self._reserves:
             return ticket.request.prompt_tokens
         return ticket.request.prompt_tokens * max(self._counted_shares)

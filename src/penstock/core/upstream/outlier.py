@@ -100,7 +100,10 @@ class OutlierDetector:
             self.broke(ticket.dispatched_at, now)
 
     def look(self, flying: Iterable[Ticket], now: float) -> bool:
-        """Return whether it is in doubt; whoever asks has seen that `look_at` is over."""
+        """Return whether the upstream is held for an outlier; asked once `look_at` has come.
+
+        It is from now on if one of the tickets in flight there has been silent for too long.
+        """
         if self.held:
             return True
         self.look_at = min(map(self._silence_at, flying), default=math.inf)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.predict.prior.boosted import BoostedPrior, blended, tree_inputs
 from penstock.predict.prior.folds import FOLDS, FoldPriors
-from penstock.predict.prior.gram_kernel import SHARPNESSES, keep_calls, solve
+from penstock.predict.prior.gram_kernel import SHARPNESSES, GramKernel, keep_calls, solve
 from penstock.predict.prior.model import LogTokens
 from penstock.predict.train.lessons import Lesson
 from penstock.predict.train.training import fit_prior, linear_out_of_fold
@@ -44,7 +44,10 @@ def fit_boosted(
     wider: LogTokens | None = None,
     folds: FoldPriors | None = None,
 ) -> BoostedPrior:
-    """Fit boosters; what n-grams, kernels and fold priors tell them of a lesson left it out.
+    """Fit boosters over n-grams, kernels and fold priors, each of which is fitted out of fold.
+
+    What tells a booster about a lesson was fitted without that lesson, or it would be trusted as
+    if it knew the answer.
 
     Args:
         lessons: at least one; of more than 5,000 the last are taken.
@@ -57,26 +60,12 @@ def fit_boosted(
     linear = fit_prior(lessons, labelled=True, wider=wider, last_stage=None)
     base = np.array([linear.base(call) for call in calls])
     targets = np.clip(np.array([item.log_tokens for item in lessons]) - base, -4.0, 4.0)
-    fold_numbers = np.array([item.fold for item in lessons])
     by_grams = linear_out_of_fold(lessons, targets, labelled=True)
     kernel = keep_calls(calls)
-    alike = [np.stack(rows) for rows in zip(*(kernel.rows(call) for call in calls), strict=True)]
-    by_kernels = np.zeros((len(SHARPNESSES), len(lessons)))
-    for number, matrix in enumerate(alike):
-        kernel.weights[number] = solve(matrix, targets)
-        for fold in range(FOLDS):
-            rest = np.flatnonzero(fold_numbers != fold)
-            held = np.flatnonzero(fold_numbers == fold)
-            if rest.size and held.size:
-                weights = solve(matrix[np.ix_(rest, rest)], targets[rest])
-                by_kernels[number, held] = matrix[np.ix_(held, rest)] @ weights
-    rows = np.stack(
-        [
-            tree_inputs(c, b, t, x, folds)
-            for c, b, t, x in zip(calls, base, by_grams, by_kernels.T, strict=True)
-        ]
-    )
-    blends = np.array([blended(t, x) for t, x in zip(by_grams, by_kernels.T, strict=True)])
+    by_kernels = _fit_kernels(kernel, lessons, targets)
+    columns = zip(calls, base, by_grams, by_kernels, strict=True)
+    rows = np.stack([tree_inputs(*of_lesson, folds) for of_lesson in columns])
+    blends = np.array([blended(t, x) for t, x in zip(by_grams, by_kernels, strict=True)])
     return BoostedPrior(
         linear,
         kernel,
@@ -84,6 +73,23 @@ def fit_boosted(
         _boost(rows, targets - blends, _CORRECTION, trees=_CORRECTING_TREES),
         folds,
     )
+
+
+def _fit_kernels(
+    kernel: GramKernel, lessons: Sequence[Lesson], targets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Set the kernel's weights; return a row a lesson, its values when its fold was left out."""
+    folds = np.array([item.fold for item in lessons])
+    alike = zip(*(kernel.rows(item.call) for item in lessons), strict=True)
+    values = np.zeros((len(lessons), len(SHARPNESSES)))
+    for number, matrix in enumerate(map(np.stack, alike)):
+        kernel.weights[number] = solve(matrix, targets)
+        for fold in range(FOLDS):
+            rest, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            if rest.size and held.size:
+                weights = solve(matrix[np.ix_(rest, rest)], targets[rest])
+                values[held, number] = matrix[np.ix_(held, rest)] @ weights
+    return values
 
 
 def _boost(

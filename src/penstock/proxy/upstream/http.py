@@ -18,16 +18,10 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from penstock.errors import PenstockError
 from penstock.proxy.config.address import Address
 from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.headers import Header
-from penstock.proxy.upstream.errors import (
-    DialError,
-    MalformedError,
-    ResetError,
-    SilenceError,
-    UpstreamError,
-)
 
 LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
 """Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had
@@ -43,6 +37,26 @@ said of a chunk, trailers. What sends more is no provider."""
 
 LARGE_BODY_BYTES = 1 << 20
 """Larger bodies are written piece by piece, as the upstream takes them."""
+
+
+class UpstreamError(PenstockError):
+    """An attempt broke before or within its answer. The text never holds a body or a key."""
+
+
+class DialError(UpstreamError):
+    """No connection came about: refused, unreachable, unresolved, TLS failed, or too slow."""
+
+
+class ResetError(UpstreamError):
+    """The upstream closed or reset the connection before the answer was complete."""
+
+
+class SilenceError(UpstreamError):
+    """The upstream sent nothing for longer than the configuration allows."""
+
+
+class MalformedError(UpstreamError):
+    """The upstream's bytes are not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def plan_reply(
 
 
 def _as_scripted(call: MockCall, scripted: ScriptedReply) -> tuple[MockCall, str | None]:
+    """Return the call as the script wants it, and its reply's text; None if that is drawn."""
     if scripted.tool is not None:
         arguments = orjson.dumps(scripted.arguments or {}).decode()
         return replace(call, tool=(scripted.tool, {})), arguments

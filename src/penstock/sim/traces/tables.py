@@ -46,13 +46,11 @@ def rows_of(lines: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, s
         yield number, row
 
 
-def number_in(
-    row: dict[str, str], column: str, path: Path, line: int, *, low: float = 0.0
-) -> float:
+def number_in(row: dict[str, str], column: str, path: Path, line: int) -> float:
     """Return the column's number.
 
     Raises:
-        ConfigError: it is no finite number of at least `low`.
+        ConfigError: it is no finite number of at least 0.
 
     """
     text = row.get(column, "")
@@ -60,9 +58,9 @@ def number_in(
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or value < low:
+    if not math.isfinite(value) or value < 0:
         raise ConfigError(
-            f"trace {path}, line {line}: {column} = {text!r}: must be a finite number >= {low:g}"
+            f"trace {path}, line {line}: {column} = {text!r}: must be a finite number >= 0"
         )
     return value
 
