@@ -60,11 +60,6 @@ def prompts() -> list[tuple[str, str, str, int, str]]:
 
 def gpt4_mix() -> Rows:
     """Return (prompt id, lesson) of the GPT-4 mix without chat."""
-    return gpt4_mix_texts()[0]
-
-
-def gpt4_mix_texts() -> tuple[Rows, list[str]]:
-    """Return the same with the prompts' texts, which lessons do not hold."""
     chosen = []
     taught: dict[str, list[tuple[str, str, str, int, str]]] = defaultdict(list)
     for row in prompts():
@@ -74,11 +69,10 @@ def gpt4_mix_texts() -> tuple[Rows, list[str]]:
             taught[row[0]].append(row)
     for rows in taught.values():
         chosen += sorted(rows, key=lambda row: row[1])[:1500]
-    lessons = [
+    return [
         (ph, lesson(CallFeatures.from_prompt(text, model=model, route=route), tokens))
         for route, ph, model, tokens, text in chosen
     ]
-    return lessons, [row[4] for row in chosen]
 
 
 def split(rows: Rows, seed: int) -> tuple[list[Lesson], list[Lesson]]:
@@ -133,7 +127,10 @@ def neighbours(train: Sequence[Lesson], test: Sequence[Lesson]) -> Estimates:
 
     def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         low = rows @ project
-        return low / np.maximum(1e-9, np.linalg.norm(low, axis=1, keepdims=True))
+        out: NDArray[np.float32] = low / np.maximum(
+            1e-9, np.linalg.norm(low, axis=1, keepdims=True)
+        )
+        return out
 
     nearest = np.argsort(-(unit(b) @ unit(a).T), axis=1, kind="stable")[:, :20]
     values = np.array([item.log_tokens for item in train])[nearest]
@@ -237,8 +234,8 @@ def cost() -> None:
     begun = time.thread_time()
     for _ in range(2000):
         json.loads(text)
-    each = (time.thread_time() - begun) / 2000 * 1e6
-    print(f"for scale: json.loads of 2 kB takes {each:.1f} us here")
+    scale_us = (time.thread_time() - begun) / 2000 * 1e6
+    print(f"for scale: json.loads of 2 kB takes {scale_us:.1f} us here")
     for size in (200, 2_000, 50_000):
         took: dict[str, list[float]] = defaultdict(list)
         for at in range(400):
@@ -253,7 +250,8 @@ def cost() -> None:
             d = time.thread_time()
             for name, seconds in (("read", b - a), ("predict", c - b), ("learn", d - c)):
                 took[name].append(seconds)
-        each = {name: np.median(v) for name, v in took.items()} | {"learn": np.mean(took["learn"])}
+        each = {name: float(np.median(v)) for name, v in took.items()}
+        each["learn"] = float(np.mean(took["learn"]))
         shown = ", ".join(f"{name} {seconds * 1e6:.0f} us" for name, seconds in each.items())
         print(f"prompt of {size:,} characters: {shown}")
 

@@ -10,7 +10,6 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,13 @@ from penstock.experiments.demo.children import provider
 from penstock.experiments.demo.workload import Shot, plan
 from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 
-Limit = Callable[[], AbstractAsyncContextManager[Any]]
 ASK: list[Any] = [{"role": "user", "content": "Tell me of water, wheels and gates."}]
 
 
 async def send(client: openai.AsyncOpenAI, shot: Shot) -> RequestOutcome:
     """Send one call and say how it ended."""
     headers = {"x-mock-output-tokens": str(shot.output_tokens)}
-    class_ = "interactive" if shot.max_tokens <= 64 else "batch"
+    class_ = "interactive" if shot.max_tokens is not None and shot.max_tokens <= 64 else "batch"
     try:
         with penstock.request(class_=class_, deadline_s=shot.deadline_s):
             reply: Any = await client.chat.completions.create(
@@ -48,7 +46,9 @@ async def send(client: openai.AsyncOpenAI, shot: Shot) -> RequestOutcome:
     return RequestOutcome.COMPLETED
 
 
-async def play(shots: list[Shot], url: str, http_client: Any, limit: Limit) -> list[RequestRecord]:
+async def play(
+    shots: list[Shot], url: str, http_client: Any, limit: AbstractAsyncContextManager[Any]
+) -> list[RequestRecord]:
     """Send every call at its time; its latency counts from there, waiting included."""
     async with openai.AsyncOpenAI(
         base_url=f"{url}/v1", api_key="any", max_retries=0, http_client=http_client
@@ -59,7 +59,7 @@ async def play(shots: list[Shot], url: str, http_client: Any, limit: Limit) -> l
         async def one(shot: Shot) -> RequestRecord:
             await asyncio.sleep(max(0.0, begun + shot.at_s - time.monotonic()))
             arrived = time.monotonic() - begun
-            async with limit():
+            async with limit:
                 outcome = await send(client, shot)
             ended = time.monotonic() - begun
             return RequestRecord(shot.bucket, arrived, arrived + shot.deadline_s, ended, outcome)
@@ -89,13 +89,13 @@ def main() -> int:
         with provider(options.seed) as url:
             if name == "penstock":
                 records = asyncio.run(
-                    play(shots, url, Penstock(predictor="max_tokens").async_client(), nullcontext)
+                    play(shots, url, Penstock(predictor="max_tokens").async_client(), nullcontext())
                 )
             elif name == "no limit":
-                records = asyncio.run(play(shots, url, None, nullcontext))
+                records = asyncio.run(play(shots, url, None, nullcontext()))
             else:
                 semaphore = asyncio.Semaphore(int(name.split()[1]))
-                records = asyncio.run(play(shots, url, None, lambda each=semaphore: each))
+                records = asyncio.run(play(shots, url, None, semaphore))
         figures[name] = measure(records)
     print(f"{len(shots)} calls in {options.seconds:g} s")
     print(

@@ -41,8 +41,12 @@ def calls(count: int, mix: dict[str, float], tenant: str, seed: int) -> list[Loa
     """Return calls of one class and tenant."""
     plan = read_scenario(scenario(SLOTS, count, mix))
     loads = plan.workload.build(seed, plan.classes).loads
-    known = {"traffic_class": "all", "tenant": tenant, "arrived_at": 0.0}
-    return [replace(load, request=replace(load.request, **known)) for load in loads]
+    return [
+        replace(
+            load, request=replace(load.request, traffic_class="all", tenant=tenant, arrived_at=0.0)
+        )
+        for load in loads
+    ]
 
 
 def latencies_s(

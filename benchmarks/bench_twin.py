@@ -128,7 +128,7 @@ def asked(world: World, history: History) -> list[tuple[str, dict[str, Any]]]:
     """Return two configurations to ask about: direct calls, and one that is drawn."""
     most = max(history_flights(history))
     dice = random.Random(f"policy {world.number}")
-    others = [
+    others: list[tuple[str, dict[str, Any]]] = [
         ("half the window", {"scheduler": {"capacity": _fixed(0.5 * most)}}),
         ("twice the window", {"scheduler": {"capacity": _fixed(2.0 * most)}}),
         ("aimd", {"scheduler": {"capacity": "aimd"}}),

@@ -29,8 +29,8 @@ from penstock.batch.sending import HttpSend
 from penstock.cli.batch import _penstock
 from penstock.proxy.config import loads
 from penstock.proxy.server import Running
-from penstock.runtime.virtual_loop import VirtualLoop, run_virtual
 from penstock.wire import jsonio
+from tests.virtual_loop import VirtualLoop, run_virtual
 
 URL = "http://provider.example/v1/chat/completions"
 GRACE_S = 0.001

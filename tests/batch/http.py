@@ -12,8 +12,8 @@ import httpx2
 from penstock import Penstock, PolicySpec, Stack
 from penstock.batch.runner import Batch
 from penstock.batch.sending import HttpSend
-from penstock.runtime.virtual_loop import run_virtual
 from tests.batch.files import checkpoint_of
+from tests.virtual_loop import run_virtual
 
 Provider = Callable[[httpx2.Request], Coroutine[None, None, httpx2.Response]]
 REPLY = {

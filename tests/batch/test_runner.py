@@ -18,10 +18,10 @@ from penstock.batch.lines import BatchError, BatchLine, inspect
 from penstock.batch.reply import BatchReply, Standing, reply_of
 from penstock.batch.runner import Batch
 from penstock.cli.group import group
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in
+from tests.virtual_loop import run_virtual
 
 CHAT = {
     "choices": [{"message": {"role": "assistant", "content": "ok"}}],

@@ -32,7 +32,6 @@ from penstock.batch.sending import HttpSend
 from penstock.core.settings import PolicySpec, Stack
 from penstock.proxy.config import loads
 from penstock.proxy.server import Running
-from penstock.runtime.virtual_loop import run_virtual
 from tests.chaos.books import Books
 from tests.chaos.callers import (
     MAX_PAUSE_S,
@@ -46,6 +45,7 @@ from tests.chaos.callers import (
 )
 from tests.chaos.provider import anything
 from tests.chaos.threads import in_threads
+from tests.virtual_loop import run_virtual
 
 EARLY, MOST_GROWTH = 0.1, 1.3
 """What is resident after a tenth of the seeds grows by less than a third up to the end."""

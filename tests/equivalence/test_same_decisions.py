@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from penstock.core.events import Action, Event, Reject
 from penstock.policies.registry import build_scheduler
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.engine import Engine, Habits
 from penstock.sim.providers.registry import build_provider
 from penstock.sim.scenario import read_scenario, settings_of
 from tests.core.story import decisions
 from tests.equivalence.live import Step, run_live
+from tests.virtual_loop import run_virtual
 
 SCENARIO: dict[str, Any] = {
     "seeds": [1],

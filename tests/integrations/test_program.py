@@ -18,8 +18,8 @@ from penstock.core.events import Completed, Dispatch
 from penstock.errors import ConfigError, Refused
 from penstock.integrations import default
 from penstock.log.reader import read_log
-from penstock.runtime.virtual_loop import run_virtual
 from tests.integrations.http.rig import BODY, CHAT, REPLY, Tape, assert_idle, penstock_with
+from tests.virtual_loop import run_virtual
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from penstock.core.model import TrafficClass
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.runtime.waiters import ThreadWaiter
 from tests.runtime.window import Window
+from tests.virtual_loop import run_virtual
 
 CLASSES = (TrafficClass("all"),)
 

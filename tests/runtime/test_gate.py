@@ -14,9 +14,9 @@ from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.wire.usage import Usage
 from tests.runtime.window import Window
+from tests.virtual_loop import run_virtual
 
 CLASSES = (
     TrafficClass("interactive", deadline_s=2.0, estimate=TokenEstimate(30, 60)),

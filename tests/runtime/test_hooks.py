@@ -6,8 +6,8 @@ from penstock.core.model import TrafficClass
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.telemetry import Hooks
-from penstock.runtime.virtual_loop import run_virtual
 from tests.runtime.window import Window
+from tests.virtual_loop import run_virtual
 
 
 def test_hooks_are_plain_functions() -> None:

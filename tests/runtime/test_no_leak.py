@@ -15,8 +15,8 @@ from penstock.errors import Refused
 from penstock.policies.registry import build_scheduler
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.wire.usage import Usage
+from tests.virtual_loop import run_virtual
 
 SETTINGS = Settings(
     classes=(

@@ -19,8 +19,8 @@ from penstock.runtime.clock import Timer
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.sync import SyncGate
-from penstock.runtime.virtual_loop import VirtualLoop, run_virtual
 from tests.runtime.window import Window
+from tests.virtual_loop import VirtualLoop, run_virtual
 
 CLASSES = (TrafficClass("all"),)
 

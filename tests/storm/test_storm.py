@@ -19,10 +19,10 @@ from penstock.policies.registry import build_scheduler
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.providers.base import Happening, Job, Provider
 from penstock.sim.providers.registry import build_provider
 from penstock.wire.usage import Usage
+from tests.virtual_loop import run_virtual
 
 CALLERS = 100
 STORM_S = (60.0, 120.0)

@@ -3,11 +3,11 @@
 import pytest
 
 from penstock.calls.spec import RequestSpec
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.telemetry.conventions import SECONDS, TOKENS, operation_of, provider_of
 from penstock.telemetry.wanted import exporters
 from penstock.wire.usage import Usage
 from tests.telemetry.recorder import OPT_IN, Recorder
+from tests.virtual_loop import run_virtual
 
 NEW = "gen_ai_latest_experimental"
 OLD_CHAT = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}

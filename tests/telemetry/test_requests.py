@@ -22,10 +22,10 @@ from penstock.core.events import (
 )
 from penstock.core.model import Request, TokenEstimate
 from penstock.errors import Refused
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.wire.usage import Usage
 from tests.runtime.window import Window, why
 from tests.telemetry.recorder import Recorder, events, facts, seconds
+from tests.virtual_loop import run_virtual
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "the-secret"}], "stream": True}
 OPERATION = {

@@ -13,7 +13,6 @@ import pytest
 
 from penstock import Penstock
 from penstock.core.events import Cancelled, Completed
-from penstock.runtime.virtual_loop import run_virtual
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
@@ -26,6 +25,7 @@ from tests.integrations.http.rig import (
     sse,
     token,
 )
+from tests.virtual_loop import run_virtual
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx2, httpx], ids=lambda each: each.__name__)
 HELLO: Any = [{"role": "user", "content": "hi"}]

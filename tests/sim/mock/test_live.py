@@ -1,8 +1,8 @@
 """A provider model on an event loop that may be late."""
 
-from penstock.runtime.virtual_loop import run_virtual
 from penstock.sim.mock.live import LiveJob, LiveProvider
 from penstock.sim.providers.registry import build_provider
+from tests.virtual_loop import run_virtual
 
 
 class Busy(LiveProvider):
