@@ -123,6 +123,13 @@ def test_no_callers_bodies_fill_the_room_for_all() -> None:
                 assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
             assert call(proxy.port, body=large, headers=greedy).status == 200
             assert _held_bytes(proxy.admin_port) == 0
+            # No wait makes room for an only body: a caller of whom nothing waits is taken.
+            only = raw_request({**HELLO, "user": "x" * 190_000}, headers=greedy)
+            sock = stack.enter_context(connect(proxy.port))
+            sock.sendall(only[:180_000])
+            eventually(partial(_holds_over, proxy.admin_port, 170_000))
+            sock.sendall(only[180_000:])
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def _holds_over(admin_port: int, least_bytes: int) -> bool:

@@ -11,7 +11,8 @@ from penstock.wire.encoding import EncodingError, unpacked
 
 ONES_PART, ONES_WHOLE = 3, 4
 """One caller may hold three quarters of what the others leave, so that room is left for whoever
-comes next; two who take all they may hold six sevenths."""
+comes next; two who take all they may hold six sevenths. Its only body may be larger: no wait would
+make room for it."""
 
 
 @dataclass(slots=True)  # not frozen: one is made a request, and freezing is most of the cost
@@ -52,7 +53,7 @@ class Held:
             Declined: 503, too many are held already; 429, too many of this caller.
 
         """
-        self._room.coming.take(self._whose, size_bytes)
+        self._room.coming.take(self._whose, size_bytes, self._coming_bytes)
         self._coming_bytes += size_bytes
         self.take(size_bytes)
 
@@ -68,7 +69,7 @@ class Held:
             Declined: 503, too many are held already; 429, too many of this caller.
 
         """
-        self._room.all.take(self._whose, size_bytes)
+        self._room.all.take(self._whose, size_bytes, self.size_bytes)
         self.size_bytes += size_bytes
 
     def handed_over(self) -> "Held":
@@ -116,13 +117,15 @@ class _Shared:
         self._of: dict[str, int] = {}
         self.used_bytes = 0
 
-    def take(self, whose: str, size_bytes: int) -> None:
+    def take(self, whose: str, size_bytes: int, beside_bytes: int) -> None:
+        """Take so many for a body that holds some already."""
         if self.used_bytes + size_bytes > self._limit_bytes:
             raise _no_room()
         if whose:
             own_bytes = self._of.get(whose, 0)
             left_bytes = self._limit_bytes - self.used_bytes + own_bytes
-            if (own_bytes + size_bytes) * ONES_WHOLE > left_bytes * ONES_PART:
+            too_much = (own_bytes + size_bytes) * ONES_WHOLE > left_bytes * ONES_PART
+            if too_much and own_bytes > beside_bytes:
                 raise _too_much()
             self._of[whose] = own_bytes + size_bytes
         self.used_bytes += size_bytes
