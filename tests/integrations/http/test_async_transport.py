@@ -300,7 +300,7 @@ async def test_a_block_sets_what_its_calls_ask_for_and_headers_win(library: Any)
     assert not any(name.startswith("x-penstock") for r in sent for name in r.headers)
 
 
-async def test_a_hint_that_nobody_knows_is_named_and_kept_from_the_provider(library: Any) -> None:
+async def test_no_provider_gets_our_headers_and_what_is_no_hint_is_named(library: Any) -> None:
     sent: list[Any] = []
 
     def provider(request: Any) -> Any:
@@ -314,6 +314,11 @@ async def test_a_hint_that_nobody_knows_is_named_and_kept_from_the_provider(libr
             CHAT, json=BODY, headers={"x-penstock-deadline-ms": "0.001", "x-penstock-foo": "1"}
         )
 
+        for_sidecars = {"x-penstock-safe-to-repeat": "true", "x-penstock-progress": "sse"}
+        await client.post(CHAT, json=BODY, headers=for_sidecars)
+        await client.get("https://api.openai.com/v1/models", headers={"x-penstock-class": "batch"})
+
+    assert len(sent) == 3
     named = "x-penstock-tenat (did you mean x-penstock-tenant?)"
     assert said.headers["x-penstock-ignored"] == named
     assert expired.headers["x-penstock-ignored"] == "x-penstock-foo"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from penstock.errors import Refused
 from penstock.integrations import default
 from penstock.integrations.http import attempt
-from penstock.integrations.http.plan import Plan, endpoint_for, plan_of
+from penstock.integrations.http.plan import Plan, endpoint_for, plan_of, take_ours
 from penstock.integrations.http.refusing import refusal
 from penstock.integrations.http.reply import ReplyFollower
 from penstock.integrations.program import Penstock
@@ -74,6 +74,7 @@ class _Scheduling(ABC):
     async def _handle(self, request: Any) -> Any:
         endpoint = endpoint_for(request)
         if endpoint is None:
+            take_ours(request.headers)
             return await self._pass_on(request)
         content = await self._read(request)
         plan = plan_of(self._penstock, request, endpoint, content, self._upstream)
