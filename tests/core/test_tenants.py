@@ -122,6 +122,21 @@ def test_a_tenant_that_comes_gets_its_part_of_the_places_and_then_every_second_o
     assert sum(polite[4:]) == 5
 
 
+def test_one_dear_call_in_flight_does_not_make_every_place_as_dear() -> None:
+    penstock = scheduler(upstream(window=8))
+    arrive(penstock, *(request(i, tenant="flood") for i in range(7)))
+    arrive(penstock, request(7, cost=4000, tenant="flood"))  # flies throughout
+    arrive(penstock, *(request(8 + i, tenant="flood") for i in range(40)))
+    arrive(penstock, *(request(100 + i, tenant="polite") for i in range(200)))
+
+    order = list(range(7))
+    for i in range(100):
+        order += sent(penstock.handle(Completed(order[i], 100), now=float(i)))
+    in_a_row = [id_ < 100 for id_ in order[7:]].index(True)
+    # The flood is charged 4000; half of what flies beside that is 2350.
+    assert 40 <= in_a_row <= 64
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_who_begins_to_wait_again_and_again_gets_no_more_than_who_waits_throughout(
     at_once: int,

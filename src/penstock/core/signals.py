@@ -38,7 +38,7 @@ class ClassDemand:
     """What one class asks for, as decaying means over about `DEMAND_MEMORY_S`.
 
     Attributes:
-        in_flight: how many of its requests fly now.
+        in_flight, in_flight_tokens: how many of its requests fly now, and their predicted tokens.
         waiting, waiting_tokens: how many of its requests wait now, and their predicted tokens.
         service_s: mean service time of a request: the predicted (p50), times what replies took
             on average of what had been predicted for them.
@@ -47,6 +47,7 @@ class ClassDemand:
     """
 
     in_flight: int = 0
+    in_flight_tokens: float = 0.0
     waiting: int = 0
     waiting_tokens: float = 0.0
     service_s: float = 0.0
@@ -214,19 +215,25 @@ class Signals:
         self._hopeful_work_s = self._hopeful_deadline = 0.0
         for demand in self.classes.values():
             demand.in_flight = demand.waiting = 0
-            demand.waiting_tokens = 0.0
+            demand.in_flight_tokens = demand.waiting_tokens = 0.0
 
     def departed(self, ticket: Ticket) -> None:
         """Note a ticket sent upstream."""
         self.in_flight += 1
         self.occupied += not ticket.lent
         self.in_flight_work_s += ticket.service_p50_s
-        self.classes[ticket.request.traffic_class].in_flight += 1
+        demand = self.classes[ticket.request.traffic_class]
+        demand.in_flight += 1
+        demand.in_flight_tokens += ticket.cost_tokens
 
     def landed(self, ticket: Ticket) -> None:
         """Note a ticket that no longer flies."""
         self.in_flight -= 1
-        self.classes[ticket.request.traffic_class].in_flight -= 1
+        demand = self.classes[ticket.request.traffic_class]
+        demand.in_flight -= 1
+        demand.in_flight_tokens = (
+            demand.in_flight_tokens - ticket.cost_tokens if demand.in_flight else 0.0
+        )
         if self.in_flight:
             self.in_flight_work_s -= ticket.service_p50_s
         else:

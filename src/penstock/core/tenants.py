@@ -36,7 +36,6 @@ class TenantQueue:
         """Start empty; `make` gives the queue of one tenant, `demand` knows what flies."""
         self._make = make
         self._demand = demand
-        self._last_tokens = 0.0
         self._spare: OrderedQueue | None = None
         self._queues: dict[str, OrderedQueue] = {}
         self._served: dict[str, float] = {}
@@ -52,8 +51,7 @@ class TenantQueue:
         if queue is None:
             queue = self._make() if self._spare is None else self._spare
             self._queues[tenant], self._spare = queue, None
-            own_part = self._demand.in_flight // max(2, len(self._queues))
-            start = self._floor - own_part * self._last_tokens
+            start = self._floor - self._part_tokens(len(self._queues))
             self._served[tenant] = max(start, self._served.get(tenant, -math.inf))
             if len(self._queues) == 2:  # one tenant alone needs no turns
                 for each in self._queues:
@@ -95,7 +93,6 @@ class TenantQueue:
         """Note that a tenant's request goes, at its predicted cost."""
         served = self._served.get(tenant, self._floor)
         self._floor = max(self._floor, served)
-        self._last_tokens = cost_tokens
         self._move(tenant, served + cost_tokens)
 
     def settle(self, tenant: str, excess_tokens: float) -> None:
@@ -115,7 +112,13 @@ class TenantQueue:
     @property
     def _forgotten(self) -> float:
         """So low that a tenant stands no worse if nothing is known of it."""
-        return self._floor - self._demand.in_flight * self._last_tokens
+        return self._floor - self._demand.in_flight_tokens
+
+    def _part_tokens(self, tenants: int) -> float:
+        """Return what whole places of one of so many tenants take of the tokens in flight."""
+        flying = self._demand.in_flight
+        places = flying // max(2, tenants)
+        return self._demand.in_flight_tokens * places / flying if places else 0.0
 
     def _move(self, tenant: str, served: float) -> None:
         self._served[tenant] = served
