@@ -122,7 +122,7 @@ def told_of(ignored: tuple[str, ...]) -> str:
     told = []
     for name in ignored[:_SHOWN_NAMES]:
         shown = name[:_SHOWN_CHARS].encode("ascii", "replace").decode()
-        close = difflib.get_close_matches(name[_MARK_LENGTH:], known, n=1)
+        close = difflib.get_close_matches(shown[_MARK_LENGTH:], known, n=1)
         told.append(f"{shown} (did you mean {MARK.decode()}{close[0]}?)" if close else shown)
     return ", ".join(told)
 
