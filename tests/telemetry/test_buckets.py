@@ -1,6 +1,7 @@
 """Our histograms say what the SDK's would, and are bounded as they are."""
 
 import pytest
+from opentelemetry.metrics import CallbackOptions
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
@@ -9,7 +10,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from penstock.telemetry import buckets
-from penstock.telemetry.buckets import MOST_SERIES
+from penstock.telemetry.instruments import MOST_SERIES, Sums
 
 BOUNDS = (0.0, 1.0, 5.0)
 VALUES = [(0.0, "a"), (0.5, "a"), (1.0, "b"), (5.0, "a"), (7.5, "a")]
@@ -54,6 +55,14 @@ def test_however_many_models_callers_name_the_series_are_bounded() -> None:
     assert len(found) == MOST_SERIES + 1
     beyond = [each for each in found if "otel.metric.overflow" in (each.attributes or {})]
     assert [each.count for each in beyond if isinstance(each, HistogramDataPoint)] == [100]
+
+    sums = Sums()
+    for number in range(MOST_SERIES + 100):
+        sums.add(1.0, (("x", str(number)),))
+    sums.add(1.0, (("x", "0"),))  # known
+    seen = list(sums.observed(CallbackOptions()))
+    assert (len(seen), seen[0].value, seen[-1].value) == (MOST_SERIES + 1, 2.0, 100.0)
+    assert seen[-1].attributes == {"otel.metric.overflow": True}
 
 
 @pytest.mark.parametrize(("said", "ours"), [("", True), ("Cumulative", True), ("delta", False)])

@@ -21,10 +21,8 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 
-Labels = tuple[tuple[str, str | int], ...]
-MOST_SERIES = 2000
-"""Of one name; the SDK's own bound, and its own word for what is beyond."""
-BEYOND: Labels = (("otel.metric.overflow", True),)
+from penstock.telemetry.instruments import BEYOND, MOST_SERIES, Labels
+
 SCOPE = "penstock"
 
 

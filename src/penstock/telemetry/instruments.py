@@ -25,6 +25,9 @@ from penstock.telemetry.conventions import (
 
 Labels = tuple[tuple[str, str | int], ...]
 """Pairs, which are hashed as they are: a dictionary would cost more than the sum that it names."""
+MOST_SERIES = 2000
+"""Of one name; the SDK's own bound, and its own word for what is beyond."""
+BEYOND: Labels = (("otel.metric.overflow", True),)
 
 
 class Recorder(Protocol):
@@ -49,6 +52,8 @@ class Sums:
     def add(self, amount: float, labels: Labels) -> None:
         """Add; from any thread."""
         with self._lock:
+            if len(self._sums) >= MOST_SERIES and labels not in self._sums:
+                labels = BEYOND
             self._sums[labels] += amount
 
     def put(self, value: float, labels: Labels) -> None:
