@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from unittest import mock
 
@@ -34,6 +34,8 @@ from tests.virtual_loop import VirtualLoop, run_virtual
 
 URL = "http://provider.example/v1/chat/completions"
 GRACE_S = 0.001
+LIMIT_S = 7200.0
+"""Virtual seconds after which a program over sockets hangs: an hour is the longest wait asked."""
 SIDECAR = """
 [server]
 port = 0
@@ -129,7 +131,7 @@ def sidecar(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
         ends.asked = provider.asked
         return ends
 
-    return run_virtual(play(), grace_s=GRACE_S)
+    return _over_sockets(play())
 
 
 def batch(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
@@ -159,7 +161,11 @@ def batch(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
         return ends
 
     with tempfile.TemporaryDirectory() as folder:
-        return run_virtual(play(Path(folder)), grace_s=GRACE_S)
+        return _over_sockets(play(Path(folder)))
+
+
+def _over_sockets(play: Coroutine[None, None, Ends]) -> Ends:
+    return run_virtual(asyncio.wait_for(play, LIMIT_S), grace_s=GRACE_S)
 
 
 def _done(folder: Path) -> dict[int, float]:
