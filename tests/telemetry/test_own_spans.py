@@ -1,7 +1,7 @@
 """Spans of our own making say what the SDK's would, to the last attribute, and cost a tenth."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from opentelemetry.context import Context, attach, detach
@@ -60,8 +60,20 @@ class Counted(IdGenerator):
 class Marking(Sampler):
     """Samples all, and marks what it has sampled."""
 
+    MARKS: ClassVar[dict[str, Any]] = {
+        "marked": True,
+        "rules": ("a", "b"),
+        "shares": [0.5, 1.0],
+        "counts": (1, -2),
+        "flags": (True, False),
+        "none": (),
+        "nothing": None,
+        "bytes": b"\x00\xff",
+        "nested": {"a": ("b", None), "c": {"d": 1}},
+    }
+
     def should_sample(self, *args: Any, **_more: Any) -> SamplingResult:
-        return SamplingResult(Decision.RECORD_AND_SAMPLE, {**(args[4] or {}), "marked": True})
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, {**(args[4] or {}), **self.MARKS})
 
     def get_description(self) -> str:
         return "marking"
@@ -153,7 +165,7 @@ def test_they_say_what_the_sdks_say(
     if isinstance(sampler, Marking):  # the SDK's asks it about each attempt too
         for span in expected.resource_spans[0].scope_spans[0].spans:
             if span.name == "penstock.attempt":
-                kept = [each for each in span.attributes if each.key != "marked"]
+                kept = [each for each in span.attributes if each.key not in Marking.MARKS]
                 span.ClearField("attributes")
                 span.attributes.extend(kept)
     assert sorted_(found.resource_spans) == sorted_(expected.resource_spans)

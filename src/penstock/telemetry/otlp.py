@@ -8,7 +8,7 @@ Source:
     protobuf.dev/programming-guides/encoding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Any
@@ -54,15 +54,30 @@ def _text(text: str) -> bytes:
     return _sized(text.encode("utf-8", "replace"))
 
 
-def _key_value(key: str, value: Any) -> bytes:
-    """Return a KeyValue of a text, a truth or a whole number."""
+def _any_value(value: Any) -> bytes:
+    """Return an AnyValue; ours are texts, truths and numbers, a sampler's may be more."""
     if isinstance(value, str):
         found = b"\x0a" + _text(value)
     elif isinstance(value, bool):
         found = b"\x10" + bytes((value,))
-    else:
+    elif isinstance(value, int):
         found = b"\x18" + _varint(value & 0xFFFF_FFFF_FFFF_FFFF)
-    return _sized(b"\x0a" + _text(key) + b"\x12" + _sized(found))
+    elif isinstance(value, float):
+        found = b"\x21" + _DOUBLE.pack(value)
+    elif isinstance(value, bytes):
+        found = b"\x3a" + _sized(value)
+    elif isinstance(value, Mapping):
+        pairs = (b"\x0a" + _key_value(str(key), each) for key, each in value.items())
+        found = b"\x32" + _sized(b"".join(pairs))
+    elif isinstance(value, Sequence):
+        found = b"\x2a" + _sized(b"".join(b"\x0a" + _any_value(each) for each in value))
+    else:
+        found = b""
+    return _sized(found)
+
+
+def _key_value(key: str, value: Any) -> bytes:
+    return _sized(b"\x0a" + _text(key) + b"\x12" + _any_value(value))
 
 
 _kept = lru_cache(_KEPT, typed=True)(_key_value)
@@ -81,10 +96,10 @@ def _attributes(tag: bytes, attributes: Attributes) -> bytes:
         parts.append(tag)
         if type(value) is float:
             parts += _before_double(key), _DOUBLE.pack(value)
-        elif type(value) is str and len(value) > _LONGEST_KEPT:
-            parts.append(_key_value(key, value))
-        else:
+        elif isinstance(value, (bool, int)) or (type(value) is str and len(value) <= _LONGEST_KEPT):
             parts.append(_kept(key, value))
+        else:
+            parts.append(_key_value(key, value))
     return b"".join(parts)
 
 
