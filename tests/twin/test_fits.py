@@ -88,15 +88,16 @@ def test_luck_and_stragglers_are_told_apart() -> None:
     assert 0.015 < best.table["stragglers"]["share"] < 0.045
 
 
-def test_a_capacity_that_changes_is_seen_when_it_does() -> None:
-    changes = [{"at_s": 100.0, "slots": 3}]
+@pytest.mark.parametrize("at_s", [100.0, 170.0], ids=["half-way", "near the end"])
+def test_a_capacity_that_changes_is_seen_when_it_does(at_s: float) -> None:
+    changes = [{"at_s": at_s, "slots": 3}]
     provider = {"model": "slots", "slots": 8, "changes": changes, **SPEED}
 
     best = fits(flights_of(history(provider).attempts))[0]
 
     assert best.kind == "slots"
     assert [each["slots"] for each in best.table["changes"]] == [3]
-    assert best.table["changes"][0]["at_s"] == pytest.approx(100.0, abs=15.0)
+    assert best.table["changes"][0]["at_s"] == pytest.approx(at_s, abs=15.0)
 
 
 def test_a_capacity_that_was_seen_to_move_may_move_again_when_the_log_shows_it() -> None:

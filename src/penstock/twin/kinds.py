@@ -228,9 +228,7 @@ def _moved(flights: AttemptTimes, found: Told, tell: _Tell) -> Told:
         if path is None:
             break
         other = tell(path, bend, None)
-        if other.error > _WORTH_MOVES * found.error or not _clearly_less(
-            other.errors, found.errors
-        ):
+        if other.error > _WORTH_MOVES * found.error:
             break
         found = other
         numbers = _near(path)
