@@ -137,8 +137,9 @@ bench-engines: .venv/.dev .venv-engines/.stamp
 COMPILE = $(UV) compile -q --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url $(UPGRADE)
 lock: .venv/.base
-	@for name in bootstrap build examples engines site; do \
+	@for name in bootstrap build engines site; do \
 		$(COMPILE) requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+	$(COMPILE) requirements/examples.in pyproject.toml --extra mock -o requirements/examples.txt
 	$(COMPILE) pyproject.toml --extra all -o requirements/run.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra all --extra dev --extra ray -c requirements/dev.txt \
