@@ -79,6 +79,31 @@ def test_a_limit_that_falls_costs_a_few_refusals() -> None:
     assert provider.refused - refused < 12
 
 
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize("demand_per_s", [8.0, 20.0, 60.0])
+def test_a_limit_that_falls_by_more_than_half_is_not_taken_for_chance(
+    demand_per_s: float, says: bool
+) -> None:
+    provider = Bucket(10.0, 10.0)
+    for per_s in (10.0, 4.0, 10.0, 4.0):
+        provider.per_s = provider.full = per_s
+        refused = provider.refused
+        provider.run(provider.now + 60.0, demand_per_s=demand_per_s, says=says)
+
+        assert not provider.pace.evidence.refuted
+        assert provider.refused - refused <= 25
+
+
+def test_what_was_refused_has_taken_nothing_of_the_pace() -> None:
+    provider = Bucket(1.0, 1.0)
+    provider.run(240.0, demand_per_s=2.0)
+    sent, refused, at = provider.sent, provider.refused, provider.now
+    provider.run(at + 240.0, demand_per_s=2.0)
+
+    passed = provider.sent - sent - (provider.refused - refused)
+    assert passed >= 0.95 * 240.0
+
+
 def test_where_nothing_passes_there_is_no_pace_to_learn() -> None:
     pace = LearntRate()
     for now in (10.0, 15.0, 20.0):

@@ -33,8 +33,9 @@ class Evidence:
     flows in a second: the *proven* rate. An attempt that leaves behind the one before it the gap
     that its cost takes at the proven rate is *slow*: no bucket refuses it, of whatever size. Where
     slow attempts are refused as often as fast ones, refusals do not depend on the rate, or not in
-    this unit. Where many slow ones have passed before one is refused, the limit has fallen, and
-    what was proven no longer is.
+    this unit. Where many slow ones have passed before one is refused, or slow ones are refused far
+    more often than the fast ones before them, the limit has fallen, and what was proven no longer
+    is.
 
     Source:
         Ours; the bucket is that of RFC 2697.
@@ -78,7 +79,11 @@ class Evidence:
         tally.refused += 1
         tally.refused_cost += tokens
         if slow and tally.refused >= SURE_REFUSALS:
-            self.refuted = tally.share * ALIKE >= self._fast.share
+            fast = self._fast
+            if tally.share * fast.sent > ALIKE * (fast.refused + 1):
+                self.begin()
+                return True
+            self.refuted = tally.share * ALIKE >= fast.share
         return False
 
     @property

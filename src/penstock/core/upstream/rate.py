@@ -68,6 +68,7 @@ class LearntRate:
         self.evidence = Evidence()
         self._began_at = began_at
         self._proof_sends = 1
+        self._gives_back = True
         self._units = 0.0
         self._sends = 0
         self._refused_units = 0.0
@@ -103,6 +104,7 @@ class LearntRate:
         rate._last = now, 0, refused_tokens
         rate._saturated = True
         rate._proof_sends = SURE_SENDS  # a few predicted costs may all be too high
+        rate._gives_back = False
         return rate
 
     @property
@@ -211,9 +213,14 @@ class LearntRate:
         return Blame.UPSTREAM if calm else Blame.PACE
 
     def _hold(self, sent: Sent, wait_s: float, now: float) -> None:
-        self._empty_at = max(
-            self._empty_at, now + wait_s - min(LONGEST_GAP_S, sent.cost / self.per_s)
-        )
+        """Let the next one go after the wait: a refused request has taken nothing.
+
+        In tokens, what it would have taken is only predicted, and the pace stays on the safe side.
+        """
+        cost_s = min(LONGEST_GAP_S, sent.cost / self.per_s)
+        if wait_s > 0.0 and self._gives_back:
+            self._empty_at -= cost_s
+        self._empty_at = max(self._empty_at, now + wait_s - cost_s)
 
     def _anchor(self, sent: Sent, wait_s: float, n: int, units: float) -> None:
         self._anchor_at, self._anchor_wait_s, self._anchor_cost = sent.at, wait_s, sent.cost
