@@ -1,9 +1,12 @@
 """The ways to a provider, each with penstock and without it."""
 
 import asyncio
+import random
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import httpx2
@@ -61,6 +64,12 @@ def _provider(trouble: Trouble, seed: int) -> Provider:
     return Provider(trouble.name, trouble.fault, seed, trouble.slots)
 
 
+def _jitter_of(seed: int) -> AbstractContextManager[object]:
+    """Draw the back-offs of gates that are made meanwhile from a seed."""
+    seeded = SimpleNamespace(Random=lambda: random.Random(seed))
+    return mock.patch("penstock.runtime.gate.random", seeded)
+
+
 def _holds(trouble: Trouble) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
@@ -84,7 +93,8 @@ def in_process(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
         ends.asked = provider.asked
         return ends
 
-    return run_virtual(play())
+    with _jitter_of(seed):
+        return run_virtual(play())
 
 
 def threads(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
@@ -106,7 +116,7 @@ def threads(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
 
         return one
 
-    with mock.patch("penstock.runtime.slot.ThreadWaiter", clock.waiter):
+    with _jitter_of(seed), mock.patch("penstock.runtime.slot.ThreadWaiter", clock.waiter):
         clock.run([(number * EVERY_S, call(number)) for number in range(CALLS)])
     ends.asked = provider.asked
     return ends

@@ -231,7 +231,7 @@ class LearntRate:
     def _measured(self, sent: Sent, units: float, wait_s: float, *, sure: bool, now: float) -> None:
         """Take the rate at which units passed between two refusals, each of them one too many."""
         if self._ramping and self._settled_per_s:  # it was of the limit after all
-            self.per_s = min(self.per_s, self._first_per_s)
+            self.per_s = min(self.per_s, max(self._first_per_s, self.evidence.proven_per_s))
             self._few = self._ramping = False
             self._step, self._stepped_at = FIRST_STEP, now
             return
