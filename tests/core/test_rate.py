@@ -1,6 +1,7 @@
 """A limit that nobody states is found from what passes, and what is no limit is left alone."""
 
 import math
+import pickle
 import random
 from itertools import pairwise
 
@@ -109,6 +110,17 @@ def test_where_nothing_passes_there_is_no_pace_to_learn() -> None:
     for now in (10.0, 15.0, 20.0):
         sent = pace.sent(1.0, 1.0, now=now)
         assert pace.refused(sent, 5.0, lone=False, now=now) is Blame.UPSTREAM
+
+
+def test_a_storm_of_refusals_takes_no_more_and_more_memory() -> None:
+    pace, sizes = LearntRate(), []
+    for count in (200, 2000):
+        for _ in range(count):
+            now = 10.0 + 0.01 * count
+            pace.refused(pace.sent(1.0, 1.0, now=now), 0.0, lone=False, now=now)
+        sizes.append(len(pickle.dumps(pace)))
+
+    assert sizes[1] < 1.1 * sizes[0]
 
 
 def test_after_a_first_refusal_sends_go_one_by_one_and_ever_faster() -> None:

@@ -88,8 +88,9 @@ def test_a_refusal_after_a_sign_of_life_is_an_error_in_the_stream(proxy: Sidecar
         )
 
 
-def test_who_need_not_wait_gets_the_answer_as_ever(proxy: SidecarThread) -> None:
-    reply = call(proxy.port, body=STREAM, headers={**SSE, "x-mock-output-tokens": "3"})
+def test_who_need_not_wait_gets_the_answer_as_ever(mock: MockServer) -> None:
+    with sidecar(in_front_of(mock.url, window=1)) as proxy:
+        reply = call(proxy.port, body=STREAM, headers={**SSE, "x-mock-output-tokens": "3"})
 
     assert reply.headers["x-penstock-decision"] == "dispatched"
 

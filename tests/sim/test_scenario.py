@@ -338,6 +338,7 @@ REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ({"prompt_tokens": [5]}, "workload.prompt_tokens = [5]: must be a whole number or"),
     ({"prompt_tokens": [5, 1]}, "must have 0 <= lowest <= highest"),
     ({"first_token_s": 3.0}, "workload.first_token_s = 3.0: only with stream = true"),
+    ({"refusal_s": -0.1}, "workload.refusal_s = -0.1: must be a finite number >= 0"),
     ({"stream": "yes"}, "workload.stream = 'yes': must be true or false"),
     ({"stream": 1.5}, "workload.stream = 1.5: must be true or false, or"),
     ({"prompt_tokens": {"median": 0}}, "workload.prompt_tokens.median = 0: must be a finite"),

@@ -8,7 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ from penstock.sim.workload import Load, Workload
 
 _FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
 _COMPLETED = RequestOutcome.COMPLETED
-_JITTER_STREAM, _STREAMED_STREAM = 0x4A49, 0x5352
+_JITTER_STREAM, _STREAMED_STREAM, _HEARD_STREAM = 0x4A49, 0x5352, 0x4845
 _IDLE_WAKES_LIMIT = 10_000
 _OUTCOMES = {Completed: RequestOutcome.COMPLETED, Cancelled: RequestOutcome.CANCELLED}
 _CAUSES = {
@@ -64,7 +64,7 @@ Watch = Callable[[float, Event, list[Action]], None]
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How the simulated client reads replies.
+    """How the simulated client reads replies and hears of refusals.
 
     Attributes:
         stream: the share of the calls whose tokens are read as they come, so that the scheduler
@@ -72,12 +72,15 @@ class Habits:
         patience_s: how long it waits for a reply that has stopped before it gives up.
         first_token_s: how long a streaming client waits for the first token before it breaks
             off and says so (`slow_first_token`); inf for ever.
+        refusal_s: mean time until it hears that it was refused, drawn from the exponential
+            distribution: refusals then come out of order, as over a network. 0: at once.
 
     """
 
     stream: float = 0.0
     patience_s: float = 60.0
     first_token_s: float = math.inf
+    refusal_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,7 @@ class Engine:
         self._stating = {n for n, p in self._providers.items() if p.limits(now=0.0)}
         self._upstream_of: dict[int, str] = {}
         self._given_up_at: list[tuple[float, int]] = []
+        self._unheard_of: list[tuple[float, int, Throttled | Failed]] = []
         self._slow_at: list[tuple[float, int, int]] = []
         self._unheard: dict[int, int] = {}
         self._hurried = self._habits.stream > 0 and self._habits.first_token_s < math.inf
@@ -242,6 +246,8 @@ class Engine:
         soonest = self._given_up_at[0][0] if self._given_up_at else math.inf
         if self._slow_at and self._slow_at[0][0] < soonest:
             soonest = self._slow_at[0][0]
+        if self._unheard_of and self._unheard_of[0][0] < soonest:
+            soonest = self._unheard_of[0][0]
         if self._leaving and self._leaving[0][0] < soonest:
             soonest = self._leaving[0][0]
         for _, provider in self._each:
@@ -254,6 +260,8 @@ class Engine:
         for name, provider in self._each:
             for event in provider.advance(now=now):
                 self._report(name, event, now)
+        while self._unheard_of and self._unheard_of[0][0] <= now:
+            self._deliver(heappop(self._unheard_of)[2], now)
         if self._given_up_at or self._slow_at:
             self._lose_patience(now)
         while self._leaving and self._leaving[0][0] <= now:
@@ -281,6 +289,9 @@ class Engine:
         if upstream is not None:
             self._providers[upstream].cancel(request_id, now=now)
         self._unheard.pop(request_id, None)
+        if self._unheard_of:
+            self._unheard_of = [u for u in self._unheard_of if u[2].request_id != request_id]
+            heapify(self._unheard_of)
         self._ended[request_id] = (now, RequestOutcome.CANCELLED)
         self._deliver(Cancelled(request_id), now)
 
@@ -369,10 +380,19 @@ class Engine:
         refusal = self._providers[upstream].submit(job, now=now)
         if refusal is not None:
             self._queue_limits(upstream, now)
-            self._pending.append(self._refusal_event(id_, refusal, now))
+            self._hear(self._refusal_event(id_, refusal, now), now)
         elif self._hurried and self._is_streamed(id_):
             self._unheard[id_] = self._attempts
             heappush(self._slow_at, (now + self._habits.first_token_s, id_, self._attempts))
+
+    def _hear(self, refusal: Throttled | Failed, now: float) -> None:
+        """Have the scheduler hear of a refusal at once, or as late as the network has it."""
+        mean_s = self._habits.refusal_s
+        if mean_s == 0.0:
+            self._pending.append(refusal)
+            return
+        late_s = -mean_s * math.log(unit(self._seed, _HEARD_STREAM, self._attempts))
+        heappush(self._unheard_of, (now + late_s, self._attempts, refusal))
 
     def _is_streamed(self, request_id: int) -> bool:
         known = self._loads[request_id - 1].streamed
@@ -381,7 +401,9 @@ class Engine:
         share = self._habits.stream
         return share > 0 and (share >= 1 or unit(self._seed, _STREAMED_STREAM, request_id) < share)
 
-    def _refusal_event(self, request_id: int, refusal: ProviderRefusal, now: float) -> Event:
+    def _refusal_event(
+        self, request_id: int, refusal: ProviderRefusal, now: float
+    ) -> Throttled | Failed:
         jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
         cause = _CAUSES.get(refusal.kind)
         if cause is not None:

@@ -77,6 +77,7 @@ class _Numbers:
     noise: float = not_negative(0.0)
     patience_s: float = positive(60.0)
     first_token_s: float | None = positive_or_none()
+    refusal_s: float = not_negative(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class WorkloadSpec:
         stream: the share of the calls that are read as they come, so that first tokens are seen.
         patience_s: how long clients wait on a reply that has stopped.
         first_token_s: how long streaming clients wait for a first token; None for ever.
+        refusal_s: mean time until a client hears of a refusal.
 
     """
 
@@ -112,6 +114,7 @@ class WorkloadSpec:
     noise: float = 0.0
     patience_s: float = 60.0
     first_token_s: float | None = None
+    refusal_s: float = 0.0
     mix: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_MIX))
     deadline_s: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_DEADLINE_S))
     prompt_tokens: TokenRange | LogNormalTokens = NO_PROMPTS
@@ -122,7 +125,12 @@ class WorkloadSpec:
     def habits(self) -> Habits:
         """Return how the clients read."""
         first_s = math.inf if self.first_token_s is None else self.first_token_s
-        return Habits(stream=self.stream, patience_s=self.patience_s, first_token_s=first_s)
+        return Habits(
+            stream=self.stream,
+            patience_s=self.patience_s,
+            first_token_s=first_s,
+            refusal_s=self.refusal_s,
+        )
 
     def informant(self, classes: Sequence[ClassPlan]) -> Informant:
         """Return what tells the scheduler about each request."""

@@ -87,8 +87,9 @@ async def test_no_429_reaches_a_caller_whose_deadline_allows_it_to_wait(tmp_path
         )
     )
 
-    for answered, stats in runs:
+    for answered, _ in runs:
         assert {each.status for each in answered} == {200}
-        assert sum(stats["refused"].values()) <= 0.1 * len(answered)
-    *_, (_, unstated) = runs
-    assert sum(unstated["refused"].values()) > 0  # nothing else could have told of the limit
+    *stated, unstated = (sum(stats["refused"].values()) for _, stats in runs)
+    assert max(stated) <= 0.1 * 180
+    # Nothing else could have told of the limit; how few they are is asserted on the virtual clock.
+    assert 0 < unstated < 0.5 * 180

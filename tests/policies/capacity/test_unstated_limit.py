@@ -23,7 +23,13 @@ class Run:
 
 
 def run(
-    limits: dict[str, float], dialect: str, *, rate_per_s: float, requests: int = 600, seed: int = 1
+    limits: dict[str, float],
+    dialect: str,
+    *,
+    rate_per_s: float,
+    requests: int = 600,
+    seed: int = 1,
+    refusal_s: float = 0.0,
 ) -> Run:
     document: dict[str, Any] = {
         "seeds": [seed],
@@ -38,6 +44,7 @@ def run(
             "requests": requests,
             "rate_per_s": rate_per_s,
             "mix": MIX,
+            "refusal_s": refusal_s,
             "deadline_s": dict.fromkeys(MIX, 60.0),
         },
         "policies": {"it": {}},
@@ -78,6 +85,19 @@ def test_an_attempt_in_vain_is_rare_from_the_first_refusal_on() -> None:
     assert few.attempts <= 1.1
     assert few.in_time == 1.0
     assert few.goodput_per_s >= 9.5
+
+
+@pytest.mark.parametrize("refusal_s", [0.02, 0.2])
+@pytest.mark.parametrize("load", [1.2, 1.5, 3.0])
+def test_refusals_that_come_late_and_out_of_order_tell_as_much(
+    load: float, refusal_s: float
+) -> None:
+    """What is counted as passed and refused later had been no proof of anything."""
+    for seed in range(6):
+        found = run(REQUESTS, "plain", rate_per_s=10.0 * load, seed=seed, refusal_s=refusal_s)
+
+        assert found.attempts <= 1.1, seed
+        assert found.goodput_per_s >= 0.9 * 10.0, seed
 
 
 def test_a_stated_limit_that_holds_one_request_at_a_time_is_never_provoked() -> None:

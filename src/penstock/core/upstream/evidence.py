@@ -1,5 +1,9 @@
 """Whether refusals for the rate depend on the rate: what a bucket would have to let pass."""
 
+from dataclasses import dataclass, replace
+
+from penstock.core.ticket import Sent
+
 SURE_SENDS = 10
 """So many that passed between two refusals give the rate within 10 %."""
 PROVEN_SHARE, SLOW_SHARE = 0.9, 0.95
@@ -10,6 +14,33 @@ ALIKE = 3.0
 """A share of refusals down to a third of another is called as large: three are no exact count."""
 CHANGED_SENDS = 100
 """Where so many slow attempts have passed and one is refused, something has changed since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What passed, as far as is known, between two attempts of which each was refused.
+
+    Attributes:
+        n: how many passed. units: what they cost.
+        heard_at: when the second refusal came, so that the attempt had been met by then.
+
+    """
+
+    first: Sent
+    second: Sent
+    n: int
+    units: float
+    heard_at: float
+
+    @property
+    def took_s(self) -> float:
+        """Return the time between the two as they were sent."""
+        return self.second.at - self.first.at
+
+    @property
+    def least_per_s(self) -> float:
+        """Return what flowed in at least: the first lacked less than its cost."""
+        return (self.units - self.first.cost) / (self.heard_at - self.first.at)
 
 
 class _RefusalShare:
@@ -42,7 +73,7 @@ class Evidence:
 
     """
 
-    __slots__ = ("_fast", "_last_at", "_slow", "proven_per_s", "refuted")
+    __slots__ = ("_fast", "_last_at", "_proof", "_slow", "proven_per_s", "refuted")
 
     def __init__(self) -> None:
         """Start with nothing proven and nothing refuted."""
@@ -52,6 +83,7 @@ class Evidence:
     def begin(self) -> None:
         """Forget all."""
         self.proven_per_s = 0.0
+        self._proof: Flow | None = None
         self.refuted = False
         self._slow = _RefusalShare()
         self._fast = _RefusalShare()
@@ -65,10 +97,20 @@ class Evidence:
         tally.cost += tokens
         return slow
 
-    def passed(self, units: float, span_s: float) -> None:
-        """Note that an upstream that had refused let at least so much flow in since."""
-        if span_s > 0.0:
-            self.proven_per_s = max(self.proven_per_s, PROVEN_SHARE * units / span_s)
+    def passed(self, flow: Flow) -> None:
+        """Note what an upstream that had refused let pass until it refused again."""
+        if PROVEN_SHARE * flow.least_per_s > self.proven_per_s:
+            self._prove(flow)
+
+    def not_passed(self, sent: Sent) -> None:
+        """Note that an attempt has been refused: it may have been counted as passed."""
+        proof = self._proof
+        if proof and proof.first.sends_before < sent.sends_before < proof.second.sends_before:
+            self._prove(replace(proof, n=proof.n - 1, units=proof.units - sent.cost))
+
+    def _prove(self, flow: Flow) -> None:
+        self._proof = flow
+        self.proven_per_s = PROVEN_SHARE * flow.least_per_s
 
     def refused(self, tokens: float, *, slow: bool) -> bool:
         """Note a refusal; return whether it ends what was known, because something has changed."""

@@ -1,10 +1,11 @@
 """The pace that a provider allows but does not state, learnt from what it lets pass."""
 
 import math
+from bisect import insort
 from enum import Enum, auto
 
 from penstock.core.ticket import Sent
-from penstock.core.upstream.evidence import SURE_SENDS, Evidence
+from penstock.core.upstream.evidence import SURE_SENDS, Evidence, Flow
 
 CALM_S = 30.0
 CALM_SENDS = 30.0
@@ -22,6 +23,8 @@ FIRST_STEP = 0.01
 LAST_STEP = 0.5
 LONGEST_GAP_S = 30.0
 """However dear a request and however low the pace: the next one goes after it, and tells more."""
+MOST_REFUSED = 64
+"""So many refusals are kept in order: what passed between them is told anew as answers come."""
 SLIP_S = 0.02
 """A wake-up may come that late without the pace falling behind."""
 
@@ -71,19 +74,14 @@ class LearntRate:
         self._gives_back = True
         self._units = 0.0
         self._sends = 0
-        self._refused_units = 0.0
-        self._refusals = 0
-        self._last = (-math.inf, 0, 0.0)
+        self._refused: list[Sent] = []
         self._ramping = False
         self._ramp_at = 0.0
         self._first_per_s = 0.0
         self._settled_per_s = 0.0
         self._survived_per_s = 0.0
-        self._anchor_at = -math.inf
+        self._anchor: Sent | None = None
         self._anchor_wait_s = 0.0
-        self._anchor_units = 0.0
-        self._anchor_cost = 0.0
-        self._anchor_n = 0
         self._refused_at = -math.inf
         self._empty_at = -math.inf
         self._pressed = False
@@ -95,13 +93,11 @@ class LearntRate:
     def in_tokens(self, refused_tokens: float, *, now: float) -> "LearntRate":
         """Return a pace in tokens that goes on from this one in requests, at a refusal."""
         rate = LearntRate(began_at=now)
-        tokens = self.evidence.mean_tokens
-        rate.per_s = tokens * self.per_s
-        rate._units = rate._refused_units = tokens
-        rate._sends = rate._refusals = 1
-        rate._refused_at = rate._anchor_at = now
-        rate._anchor_cost = refused_tokens
-        rate._last = now, 0, refused_tokens
+        rate.per_s = self.evidence.mean_tokens * self.per_s
+        rate._sends, rate._units = 1, refused_tokens
+        rate._refused_at = now
+        rate._anchor = Sent(now, refused_tokens, refused_tokens, 0.0, 0, slow=False)
+        rate._refused = [rate._anchor]
         rate._saturated = True
         rate._proof_sends = SURE_SENDS  # a few predicted costs may all be too high
         rate._gives_back = False
@@ -121,7 +117,7 @@ class LearntRate:
 
     def sent(self, cost: float, tokens: float, *, now: float) -> Sent:
         """Note a send."""
-        slow = self.evidence.sent(cost, tokens, now=now) if self._refusals else False
+        slow = self.evidence.sent(cost, tokens, now=now) if self._refused else False
         note = Sent(now, cost, tokens, self._units, self._sends, slow)
         self._units += cost
         self._sends += 1
@@ -157,32 +153,30 @@ class LearntRate:
         """Note a refusal, and return what is to blame; `wait_s` is the retry-after, 0 if none."""
         if sent.at < self._began_at:
             return Blame.REQUEST
-        n, units = sent.sends_before - self._refusals, sent.units_before - self._refused_units
-        self._refusals += 1
-        self._refused_units += sent.cost
         calm = now - self._refused_at > max(CALM_S, CALM_SENDS * self._mean_cost / self.per_s)
         self._refused_at = now
-        last_at, last_n, last_most = self._last
         if calm:
             self.evidence.begin()
+            self._refused.clear()
+            self._anchor = None
+        last = self._note(sent)
+        self.evidence.not_passed(sent)
         fresh = calm or self.evidence.refused(sent.tokens, slow=sent.slow)
-        if not calm and (n <= last_n or sent.at <= last_at):  # nothing has passed since
-            self._hold(sent, wait_s, now)
-            return Blame.UPSTREAM
-        self._last = sent.at, n, units + sent.cost
-        since_last, n_last = units - last_most, n - last_n
-        n, units = n - self._anchor_n, units - self._anchor_units
-        sure = n >= SURE_SENDS
-        if not fresh:
-            if n_last >= self._proof_sends:
-                self.evidence.passed(since_last, sent.at - last_at)
-            if n >= self._proof_sends:
-                self.evidence.passed(units - self._anchor_cost, sent.at - self._anchor_at)
+        flow = None
+        if last is not None and self._anchor is not None:
+            recent, flow = self._flow(last, sent, now), self._flow(self._anchor, sent, now)
+            if recent.n <= 0 or recent.took_s <= 0.0:  # nothing has passed since
+                self._hold(sent, wait_s, now)
+                return Blame.UPSTREAM
+            for each in () if fresh else (recent, flow):
+                if each.n >= self._proof_sends:
+                    self.evidence.passed(each)
         blame = Blame.REQUEST
+        sure = flow is not None and flow.n >= SURE_SENDS
         if self.per_s == math.inf:
             if not lone:
-                blame = self._start(sent, n, units, wait_s, calm=calm, now=now)
-        elif calm:
+                blame = self._start(sent, flow, wait_s, now=now)
+        elif flow is None:
             blame = Blame.PACE
             self._few = False
             self._hold(sent, wait_s, now)
@@ -190,27 +184,40 @@ class LearntRate:
         elif not (sent.slow or (lone and self._ramping and not self._settled_per_s)):
             blame = Blame.PACE
             self._hold(sent, wait_s, now)
-            self._measured(sent, units, wait_s, sure=sure, now=now)
+            self._measured(flow, wait_s, sure=sure, now=now)
         if fresh or sure:
-            self._anchor(sent, wait_s, n, units)
+            self._anchor, self._anchor_wait_s = sent, wait_s
+            self._saturated = True
         return blame
 
-    def _start(
-        self, sent: Sent, n: int, units: float, wait_s: float, *, calm: bool, now: float
-    ) -> Blame:
+    def _note(self, sent: Sent) -> Sent | None:
+        """Put a refused one among the others, and return the last that was known of."""
+        last = self._refused[-1] if self._refused else None
+        insort(self._refused, sent, key=_order)
+        del self._refused[:-MOST_REFUSED]
+        if self._anchor is not None and _order(self._anchor) < _order(self._refused[0]):
+            self._anchor = self._refused[0]
+        return last
+
+    def _flow(self, first: Sent, second: Sent, now: float) -> Flow:
+        between = [each for each in self._refused if _order(first) <= _order(each) < _order(second)]
+        n = second.sends_before - first.sends_before - len(between)
+        units = second.units_before - first.units_before - sum(each.cost for each in between)
+        return Flow(first, second, n, units, now)
+
+    def _start(self, sent: Sent, flow: Flow | None, wait_s: float, *, now: float) -> Blame:
         """Begin to hold a pace: at what is proven, else from little to ever more."""
         self._few = False
         self._settled_per_s = 0.0
-        self._ramping = calm or n < SURE_SENDS or self.evidence.proven_per_s == 0.0
+        self._ramping = flow is None or flow.n < SURE_SENDS or self.evidence.proven_per_s == 0.0
         self._ramp_at = now + wait_s
         self._first_per_s = FIRST_PER_S * self._mean_cost
-        if not calm:
-            span_s = sent.at - self._anchor_at
-            self._first_per_s = max(self._first_per_s, (units - self._anchor_cost) / span_s)
+        if flow is not None:
+            self._first_per_s = max(self._first_per_s, flow.least_per_s)
         self.per_s = self._first_per_s if self._ramping else self.evidence.proven_per_s
         self._step, self._stepped_at = FIRST_STEP, now
         self._hold(sent, wait_s, now)
-        return Blame.UPSTREAM if calm else Blame.PACE
+        return Blame.UPSTREAM if flow is None else Blame.PACE
 
     def _hold(self, sent: Sent, wait_s: float, now: float) -> None:
         """Let the next one go after the wait: a refused request has taken nothing.
@@ -222,23 +229,18 @@ class LearntRate:
             self._empty_at -= cost_s
         self._empty_at = max(self._empty_at, now + wait_s - cost_s)
 
-    def _anchor(self, sent: Sent, wait_s: float, n: int, units: float) -> None:
-        self._anchor_at, self._anchor_wait_s, self._anchor_cost = sent.at, wait_s, sent.cost
-        self._anchor_n += n
-        self._anchor_units += units
-        self._saturated = True
-
-    def _measured(self, sent: Sent, units: float, wait_s: float, *, sure: bool, now: float) -> None:
+    def _measured(self, flow: Flow, wait_s: float, *, sure: bool, now: float) -> None:
         """Take the rate at which units passed between two refusals, each of them one too many."""
         if self._ramping and self._settled_per_s:  # it was of the limit after all
             self.per_s = min(self.per_s, max(self._first_per_s, self.evidence.proven_per_s))
             self._few = self._ramping = False
             self._step, self._stepped_at = FIRST_STEP, now
             return
-        took_s, units = sent.at - self._anchor_at, max(units, sent.cost)
+        cost, took_s = flow.second.cost, flow.took_s
+        units = max(flow.units, cost)
         exact_s = took_s + wait_s - self._anchor_wait_s
         rate = units / exact_s if exact_s > 0.0 else math.inf
-        least, most = (units - self._anchor_cost) / took_s, (units + sent.cost) / took_s
+        least, most = (units - flow.first.cost) / took_s, (units + cost) / took_s
         share = max(least, min(most, rate)) / self.per_s
         if not sure:
             share = max(share, LEAST_SHARE if self._ramping or self._few else 1.0)
@@ -251,10 +253,14 @@ class LearntRate:
             self._settled_per_s = least
             self._ramping, self._ramp_at, self._first_per_s = True, now + wait_s, self.per_s
         if not sure:
-            self._step = min(LAST_STEP, max(FIRST_STEP, sent.cost / units))  # what is left open
+            self._step = min(LAST_STEP, max(FIRST_STEP, cost / units))  # what is left open
 
     def _lower(self, share: float, now: float) -> None:
         least = max(self.evidence.proven_per_s, self._survived_per_s)
         self.per_s = max(self.per_s * share, min(self.per_s, least))
         self._survived_per_s = 0.0
         self._step, self._stepped_at = FIRST_STEP, now
+
+
+def _order(sent: Sent) -> int:
+    return sent.sends_before
