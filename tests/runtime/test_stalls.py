@@ -17,8 +17,7 @@ from penstock.core.events import Action, DriverStalled, Event
 from penstock.core.model import TrafficClass
 from penstock.runtime.clock import Timer
 from penstock.runtime.driver import Driver
-from penstock.runtime.gate import Gate
-from penstock.runtime.sync import SyncGate
+from penstock.runtime.gate import Gate, SyncGate
 from tests.runtime.window import Window
 from tests.virtual_loop import VirtualLoop, run_virtual
 

@@ -15,8 +15,7 @@ from penstock.core.model import TrafficClass
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.clock import ThreadClock
 from penstock.runtime.driver import Driver
-from penstock.runtime.gate import Gate
-from penstock.runtime.sync import SyncGate
+from penstock.runtime.gate import Gate, SyncGate
 from penstock.wire.usage import Usage
 from tests.runtime.window import Window
 

@@ -9,9 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from penstock.integrations import default
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
-from penstock.runtime.gate import Admission
-from penstock.runtime.slot import Hold
-from penstock.runtime.sync import SyncAdmission
+from penstock.runtime.slot import Hold, Slot, SyncSlot
 from penstock.wire.endpoint import Kind
 from penstock.wire.usage import CACHED_NAME, COUNT_NAMES, DETAILS_NAMES, Usage, usage_of_object
 
@@ -72,11 +70,11 @@ class _Slots:
     penstock: Penstock | None
     words: dict[str, Any]
 
-    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Admission:
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Slot:
         gate = (self.penstock or default.default()).gate(self.upstream)
         return gate.admit(**words_of(self.words, args, kwargs))
 
-    def admit_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SyncAdmission:
+    def admit_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SyncSlot:
         gate = (self.penstock or default.default()).sync_gate(self.upstream)
         return gate.admit(**words_of(self.words, args, kwargs))
 

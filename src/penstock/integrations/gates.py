@@ -5,8 +5,8 @@ from typing import Any
 from penstock.calls.hints import HINTS, NO_HINTS
 from penstock.calls.spec import RequestSpec
 from penstock.integrations.context import CURRENT
-from penstock.runtime.gate import Admission, Gate
-from penstock.runtime.sync import SyncAdmission, SyncGate
+from penstock.runtime.gate import Gate, SyncGate
+from penstock.runtime.slot import Slot, SyncSlot
 
 
 def completed(words: dict[str, Any]) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def completed(words: dict[str, Any]) -> dict[str, Any]:
 class ProgramGate(Gate):
     """A gate for coroutines."""
 
-    def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> Admission:
-        """Return a context that waits for a slot on entry and gives it back on exit.
+    def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> Slot:
+        """Return a slot that is waited for on entry and given back on exit.
 
         Args:
             spec: taken as it is; or its fields as keywords, completed by the block's.
@@ -46,7 +46,7 @@ class ProgramGate(Gate):
 
         Raises:
             Refused: on entry, if the scheduler says no.
-            ValueError: on entry, if the spec names an unknown class or an impossible time.
+            ValueError: the spec names an unknown class or an impossible time.
 
         """
         return super().admit(spec, **(completed(words) if spec is None else words))
@@ -55,6 +55,6 @@ class ProgramGate(Gate):
 class ProgramSyncGate(SyncGate):
     """A gate for threads."""
 
-    def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> SyncAdmission:
-        """Return a context that blocks for a slot on entry; see `ProgramGate.admit`."""
+    def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> SyncSlot:
+        """Return a slot that is waited for on entry, in this thread; see `ProgramGate.admit`."""
         return super().admit(spec, **(completed(words) if spec is None else words))

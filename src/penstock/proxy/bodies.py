@@ -46,29 +46,21 @@ class Held:
         self._coming_bytes = 0
         self.size_bytes = 0
 
-    def take_coming(self, size_bytes: int) -> None:
-        """Hold so many bytes more of a body that has not come whole.
-
-        Raises:
-            Declined: 503, too many are held already; 429, too many of this caller.
-
-        """
-        self._room.coming.take(self._whose, size_bytes, self._coming_bytes)
-        self._coming_bytes += size_bytes
-        self.take(size_bytes)
-
     def has_come(self) -> None:
         """Note that the body is whole."""
         self._room.coming.give_back(self._whose, self._coming_bytes)
         self._coming_bytes = 0
 
-    def take(self, size_bytes: int) -> None:
-        """Hold so many bytes more.
+    def take(self, size_bytes: int, *, coming: bool = False) -> None:
+        """Hold so many bytes more; `coming` says that the body has not come whole.
 
         Raises:
             Declined: 503, too many are held already; 429, too many of this caller.
 
         """
+        if coming:
+            self._room.coming.take(self._whose, size_bytes, self._coming_bytes)
+            self._coming_bytes += size_bytes
         self._room.all.take(self._whose, size_bytes, self.size_bytes)
         self.size_bytes += size_bytes
 
@@ -287,7 +279,7 @@ class BodyReader:
             if not message["more_body"]:
                 held.has_come()
                 return b"".join(pieces)
-            held.take_coming(len(piece))
+            held.take(len(piece), coming=True)
             message = await receive()
 
     def _too_large(self) -> Declined:

@@ -389,10 +389,26 @@ class SyncSlot(Hold):
         self._broken(upstream_fault=upstream_fault, reached=reached)
         self._next_word()
 
-    def _submit(self) -> None:
+    def __enter__(self) -> Self:
+        """Submit the request and block until it may be sent.
+
+        Raises:
+            Refused: the scheduler says no.
+
+        """
         self._waiter = ThreadWaiter()
         self.driver.submit(self.request, self._waiter)
         self._next_word()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the slot back, by what happened."""
+        self.leave(error)
 
     def _next_word(self) -> None:
         if not self._waiter.told and self.driver.waited_on_here():

@@ -12,37 +12,13 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from penstock.core.snapshot import PauseSnapshot, Snapshot
-from penstock.proxy.observe.metrics import Metrics
-from penstock.proxy.observe.tally import Spread, Tally
+from penstock.proxy.observe.metrics import Metrics, Spread, Tally
 
 Gauge = tuple[str, str, Mapping[str, str], float]
 """Name, help, labels (the same names for the same gauge) and value."""
 
 
-class _Everything(Collector):
-    def __init__(
-        self,
-        metrics: Metrics,
-        snapshot: Callable[[], Snapshot],
-        gauges: Callable[[], Iterable[Gauge]],
-    ) -> None:
-        self._metrics = metrics
-        self._snapshot = snapshot
-        self._gauges = gauges
-
-    def collect(self) -> Iterable[Metric]:
-        for tally in self._metrics.tallies:
-            yield _counter(tally)
-        for spread in self._metrics.spreads:
-            yield _histogram(spread)
-        yield from _state(self._snapshot())
-        yield from _families(self._gauges())
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-
-class Exposition:
+class Exposition(Collector):
     """Renders the page on demand."""
 
     content_type = b"text/plain; version=0.0.4; charset=utf-8"
@@ -54,13 +30,29 @@ class Exposition:
         gauges: Callable[[], Iterable[Gauge]],
     ) -> None:
         """Register with a registry of our own: nothing global, so that tests run side by side."""
+        self._metrics = metrics
+        self._snapshot = snapshot
+        self._gauges = gauges
         self._registry = CollectorRegistry()
-        self._registry.register(_Everything(metrics, snapshot, gauges))
+        self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def render(self) -> bytes:
         """Return the page."""
         return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric, for the registry."""
+        for tally in self._metrics.tallies:
+            yield _counter(tally)
+        for spread in self._metrics.spreads:
+            yield _histogram(spread)
+        yield from _state(self._snapshot())
+        yield from _families(self._gauges())
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: `collect` is not to run at registration."""
+        return ()
 
 
 def _counter(tally: Tally) -> Metric:

@@ -1,13 +1,71 @@
-"""What the sidecar counts. Labels here come from the configuration or from us, not from callers."""
+"""What the sidecar counts. Labels here come from the configuration or from us, not from callers.
+
+Counting is plain dictionaries, turned into Prometheus text only when scraped: a prometheus_client
+counter takes a lock and two calls per increment; with a dozen of them in a request that is a tenth
+of the sidecar's budget. Everything here runs on one event loop.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
 
 from penstock.core.events import Action, Defer, Dispatch, Reject, WindowMoved
 from penstock.core.model import Request
-from penstock.proxy.observe.tally import Spread, Tally
 from penstock.wire.usage import Usage
 
 SECONDS = (
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 )  # fmt: skip
+
+Labels = tuple[str, ...]
+
+
+class Tally:
+    """Counts by labels. `add` is the hot path."""
+
+    __slots__ = ("counts", "help", "labels", "name")
+
+    def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
+        """Start at nothing."""
+        self.name = name
+        self.help = text
+        self.labels = labels
+        self.counts: defaultdict[Labels, float] = defaultdict(float)
+
+    def add(self, *labels: str, by: float = 1.0) -> None:
+        """Count."""
+        self.counts[labels] += by
+
+
+class Spread:
+    """A histogram by labels."""
+
+    __slots__ = ("_bounds", "help", "labels", "name", "rows")
+
+    def __init__(self, name: str, text: str, labels: Labels, bounds: tuple[float, ...]) -> None:
+        """Start at nothing."""
+        self.name = name
+        self.help = text
+        self.labels = labels
+        self._bounds = bounds
+        self.rows: dict[Labels, list[float]] = {}
+
+    def add(self, value: float, *labels: str) -> None:
+        """Count a value; the row's last place is the sum."""
+        row = self.rows.get(labels)
+        if row is None:
+            row = self.rows[labels] = [0.0] * (len(self._bounds) + 2)
+        row[bisect_left(self._bounds, value)] += 1.0
+        row[-1] += value
+
+    def buckets(self, labels: Labels) -> tuple[list[tuple[str, float]], float]:
+        """Return cumulative (bound, count) pairs as Prometheus wants them, and the sum."""
+        row = self.rows[labels]
+        total = 0.0
+        pairs = []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), row[:-1], strict=True):
+            total += count
+            pairs.append((bound, total))
+        return pairs, row[-1]
 
 
 class Metrics:
