@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from multidict import CIMultiDict
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -152,7 +154,7 @@ class _Protocols(web.Server):
         quiet = logging.getLogger("penstock.listener.aiohttp")  # its texts quote what callers send
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
-        super().__init__(handle, handler_cancellation=True)
+        super().__init__(handle, request_factory=_request, handler_cancellation=True)
         self.bounds = bounds
         self.open: set[_Connection] = set()
         self.make: dict[str, Any] = {
@@ -167,6 +169,33 @@ class _Protocols(web.Server):
 
     def __call__(self) -> "_Connection":
         return _Connection(self, asyncio.get_running_loop())
+
+
+def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, _Writer(protocol, loop), task, loop)
+
+
+class _Writer(StreamWriter):
+    async def write_headers(self, status_line: str, headers: "CIMultiDict[str]") -> None:
+        """Write a head whose text has a character for each byte, which aiohttp takes for UTF-8."""
+        try:
+            await super().write_headers(status_line, headers)
+        except ValueError:  # control characters: aiohttp reads them, and writes none
+            clean = CIMultiDict((name, _CONTROL.sub(" ", said)) for name, said in headers.items())
+            await super().write_headers(status_line, clean)
+        self._headers_buf = as_bytes(self._headers_buf)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What no header's value may hold; RFC 9110, section 5.5, lets a relay put a blank in its place."""
+
+
+def as_bytes(head: bytes | None) -> bytes | None:
+    """Return a head in UTF-8 with a byte for each character: HTTP knows no encoding of headers."""
+    if head is None or head.isascii():
+        return head
+    return head.decode().encode("latin-1", "replace")
 
 
 class _Connection(web.RequestHandler):
@@ -429,10 +458,7 @@ _PLAIN_TARGETS: set[str] = set()
 
 def _headers(start: dict[str, Any]) -> tuple[list[tuple[str, str]], bool]:
     """Return the headers as text, and whether they state the body's length."""
-    try:
-        found = [(name.decode(), value.decode()) for name, value in start["headers"]]
-    except UnicodeDecodeError:
-        found = [(name.decode("latin-1"), _text(value)) for name, value in start["headers"]]
+    found = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
     named = served = False
     for name, _ in found:
         if name == "content-length":
@@ -442,11 +468,3 @@ def _headers(start: dict[str, Any]) -> tuple[list[tuple[str, str]], bool]:
     if not served:
         found.append(("server", "penstock"))
     return found, named
-
-
-def _text(value: bytes) -> str:
-    """Return text whose UTF-8 is the value, wherever the value is UTF-8."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")

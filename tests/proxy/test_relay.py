@@ -1,6 +1,7 @@
 """What goes through the sidecar goes through unchanged, piece by piece."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -160,6 +161,37 @@ def test_headers_travel_except_those_of_one_connection_and_ours() -> None:
     assert found.headers["x-penstock-id"]
     assert "keep-alive" not in found.headers
     assert "x-private" not in found.headers
+
+
+@pytest.mark.parametrize("value", [b"caf\xe9", "caf\u00e9".encode(), b"\xff\xfe", b"\xed\xa0\xbd"])
+@pytest.mark.parametrize("method", ["POST /v1/chat/completions", "GET /v1/files"])
+def test_a_headers_bytes_are_relayed_whatever_their_encoding(method: str, value: bytes) -> None:
+    body = b"" if method.startswith("GET") else json.dumps(HELLO).encode()
+    head = f"{method} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\nx-title: "
+    with (
+        scripted([_whole(REPLY, b"x-region: " + value + b"\r\n")]) as upstream,
+        sidecar(_to(upstream)) as proxy,
+        connect(proxy.port) as caller,
+    ):
+        upstream.go()
+        caller.sendall(head.encode() + value + b"\r\n\r\n" + body)
+        answer = caller.recv(65536)
+
+    assert b"\r\nx-title: " + value + b"\r\n" in upstream.requests[0]
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nx-region: " + value + b"\r\n" in answer
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/files"])
+def test_a_control_character_in_an_answers_header_becomes_a_blank(path: str) -> None:
+    head = b"x-region: a\x01b\x7fc\r\n"
+    with scripted([_whole(REPLY, head)]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        answer = call(proxy.port, path)
+
+    assert answer.status == 200
+    assert answer.headers["x-region"] == "a b c"
+    assert answer.body == REPLY
 
 
 def test_a_stream_is_relayed_as_it_comes() -> None:

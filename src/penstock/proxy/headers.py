@@ -41,7 +41,7 @@ def one(headers: Iterable[Header], name: bytes) -> bytes | None:
 def upward(
     headers: Iterable[Header], *, keep_credentials: bool, as_plain: bool = False
 ) -> list[tuple[str, str]]:
-    """Return the caller's headers as they go upstream.
+    """Return the caller's headers as they go upstream, a character for each byte.
 
     Our own `x-penstock-*` hints stay here, and so does `accept-encoding`: we ask for the plain
     bytes, because usage is read from them while they pass. So does `content-encoding` where the
@@ -58,23 +58,12 @@ def upward(
             kept.append((name, value))
     if named:
         kept = [item for item in kept if item[0] not in named]
-    try:
-        return [(name.decode(), value.decode()) for name, value in kept]
-    except UnicodeDecodeError:
-        return [(name.decode("ascii"), _text(value)) for name, value in kept]
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in kept]
 
 
 def without_trace(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the headers that go upstream, without the caller's trace context: ours goes on."""
     return [each for each in headers if each[0] not in TRACE_CONTEXT]
-
-
-def _text(value: bytes) -> str:
-    """Return a header's value as text whose UTF-8 is the value, wherever it is UTF-8."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ an error says whether the upstream may have acted on the request.
 
 import asyncio
 import io
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from penstock.errors import PenstockError
+from penstock.listener import as_bytes
 from penstock.proxy.config.address import Address
 from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.headers import Header
@@ -162,6 +163,16 @@ class _WireRequest(aiohttp.ClientRequest):
         protocol.begin()
         return await super().send(conn)
 
+    def write_bytes(
+        self,
+        writer: Any,
+        conn: aiohttp.connector.Connection,
+        content_length: int | None = None,
+    ) -> Coroutine[Any, Any, None]:
+        """Write the body, and the head that waits for it: as bytes, where aiohttp has UTF-8."""
+        writer._headers_buf = as_bytes(writer._headers_buf)  # noqa: SLF001 - its only hook
+        return super().write_bytes(writer, conn, content_length)
+
 
 class _Response(aiohttp.ClientResponse):
     last_used: "WeakKeyDictionary[ResponseHandler, float]"
@@ -269,7 +280,7 @@ class HttpClient:
         self,
         method: str,
         target: str,
-        headers: Iterable[tuple[str, str]],
+        headers: Sequence[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
     ) -> UpstreamAnswer:
         """Send a request and wait for the answer's headers.
@@ -317,7 +328,7 @@ class HttpClient:
         self,
         method: str,
         target: str,
-        headers: Iterable[tuple[str, str]],
+        headers: Sequence[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
     ) -> _Response:
         large = isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES
@@ -326,7 +337,7 @@ class HttpClient:
             method,
             URL(self._base + target, encoded=True),
             headers=[*headers, *self._always],
-            data=data if body or method == "POST" else None,
+            data=data if body or method == "POST" or not _is_ascii(headers) else None,
             allow_redirects=False,
             proxy=self._proxy,
             proxy_headers=self._proxy_headers or None,
@@ -378,6 +389,11 @@ class HttpClient:
         self._closed = True
         if self._session is not None:
             await self._session.close()
+
+
+def _is_ascii(headers: Sequence[tuple[str, str]]) -> bool:
+    """Return whether a head may go out by itself: others wait for a body, be it empty."""
+    return all(value.isascii() for _, value in headers)
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
