@@ -118,6 +118,7 @@ def draw(number: int) -> World:
     _arrivals(dice, workload)
     if kind == "limited":
         table["limits"] = _limits(dice, rate, workload, tokens)
+        workload["refusal_s"] = _log_uniform(dice, 0.01, 0.3)
     providers = {"default": table}
     if kind == "several":
         providers = {f"up{n}": _varied(dice, table, n) for n in range(upstreams)}

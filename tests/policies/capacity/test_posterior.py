@@ -31,6 +31,10 @@ def ticket(id_: int, *, deadline: float = math.inf, tokens: float = 100.0) -> Ti
     return ticket_of(request, 0.5, 0.5)
 
 
+def reply(id_: int, took_s: float, in_flight: int) -> Reply:
+    return Reply(ticket(id_), 100, took_s, math.nan, in_flight, waiting=True, service=ServiceTime())
+
+
 @pytest.mark.parametrize(
     ("places", "streams"),
     [
@@ -212,6 +216,36 @@ def test_a_refused_lone_probe_tells_nothing_about_capacity() -> None:
     window.on_refusal(ticket(1), RefusalCause.RATE, now=1.0)
 
     assert window.window == 10.0
+
+
+@pytest.mark.parametrize(("served", "window_after"), [(10, 10.0), (6, 7.0)])
+def test_a_refusal_for_the_rate_shrinks_it_unless_as_many_were_served_of_late(
+    served: int, window_after: float
+) -> None:
+    """A hidden limit on calls at once answers 429 as well, but never where it served as many."""
+    window, fit = Posterior(start=10), ServiceTime()
+    for id_ in range(1, served + 1):
+        window.on_dispatch(ticket(id_), fit, id_, now=0.0)
+    window.on_reply(reply(served, 1.0, served), now=1.0)
+    window.on_dispatch(ticket(99), fit, 10, now=1.0)
+
+    window.on_refusal(ticket(99), RefusalCause.RATE, now=1.1)
+
+    assert window.window == window_after
+
+
+def test_what_was_served_long_ago_says_nothing_of_a_refusal_for_the_rate() -> None:
+    window, fit = Posterior(start=10), ServiceTime()
+    for id_, in_flight in enumerate([10] + 20 * [4]):
+        window.on_dispatch(ticket(id_), fit, in_flight, now=float(id_))
+        window.on_reply(reply(id_, 0.5, in_flight), now=id_ + 0.5)
+        window.on_landing(ticket(id_), in_flight - 1, now=id_ + 0.5)
+    window.on_dispatch(ticket(99), fit, 10, now=50.0)
+    before = window.window
+
+    window.on_refusal(ticket(99), RefusalCause.RATE, now=50.1)
+
+    assert window.window < before
 
 
 def test_tokens_in_flight_are_bounded_if_asked_but_one_always_goes() -> None:

@@ -1,6 +1,7 @@
 """The learnt window: at most as many in flight as the provider serves at once."""
 
 import math
+from collections import deque
 from typing import Annotated
 
 from penstock.core.events import RefusalCause
@@ -19,7 +20,7 @@ FIRST_REPLIES, SHARING_REPLIES, WARM_REPLIES = 4, 16, 64
 RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
 """A window that has never shrunk grows by half, a later one by a quarter, each time that replies
 sent since the last move into a window three quarters in use are back while requests wait."""
-REFUSED_RATIO = 0.7
+REFUSED_RATIO, SERVED_KEPT = 0.7, 16
 _Window = Annotated[float, Rule(low=1, whole=True, why="for below 1 nothing is ever sent")]
 _Tokens = Annotated[float, Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")]
 
@@ -63,6 +64,7 @@ class Posterior:
         self._ramping = self._wanted = True
         self._moved_at = self._refused_at = -math.inf
         self._seen = 0
+        self._served: deque[int] = deque(maxlen=SERVED_KEPT)
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Return whether one more fits; one always may go."""
@@ -104,6 +106,7 @@ class Posterior:
         if flight is None or not tokens:
             return
         self._wanted = reply.waiting
+        self._served.append(flight.in_flight)
         self._probe.replied(reply.latency_s)
         line = self._service.of(request.model, reply.service)
         known, expected_s = line.knows(tokens), line.predict_s(tokens)
@@ -124,6 +127,8 @@ class Posterior:
         if flight is None or flight.sent_at <= self._refused_at:
             return
         self._refused_at = now
+        if cause is RefusalCause.RATE and flight.in_flight <= max(self._served, default=0):
+            return  # of late as many were served at once
         if 2 * flight.in_flight >= self.window:
             self._ramping = False
             self._move(REFUSED_RATIO * self.window, "refused", {"in_flight": flight.in_flight}, now)
