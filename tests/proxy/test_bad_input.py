@@ -255,18 +255,34 @@ def test_a_bad_hint_is_a_400_that_names_the_header(
     _still_works(shared)
 
 
+@pytest.mark.parametrize(
+    ("path", "more", "status"),
+    [
+        (CHAT, {}, 200),
+        (CHAT, {"x-penstock-deadline-ms": "soon"}, 400),
+        (CHAT, {"x-penstock-progress": "sse"}, 400),
+        ("/v1/files", {}, 404),
+        ("/nowhere", {}, 404),
+    ],
+    ids=["good", "a bad hint", "a bad progress", "relayed", "unknown path"],
+)
 def test_a_hint_that_nobody_knows_is_named_in_the_answer_and_counted(
-    shared: SidecarThread,
+    proxy: SidecarThread, path: str, more: dict[str, str], status: int
 ) -> None:
-    headers = {"x-penstock-clas": "batch", "x-penstock-of-tomorrow": "1"}
-    reply = call(shared.port, headers=headers)
+    headers = {"x-penstock-clas": "batch", "x-penstock-of-tomorrow": "1", **more}
+    reply = call(proxy.port, path, headers=headers)
 
-    assert reply.status == 200
+    assert reply.status == status
     assert reply.headers["x-penstock-ignored"] == (
         "x-penstock-clas (did you mean x-penstock-class?), x-penstock-of-tomorrow"
     )
-    assert "penstock_ignored_hints_total 1.0" in shared.metrics()
-    assert "x-penstock-ignored" not in call(shared.port).headers
+    assert "penstock_ignored_hints_total 1.0" in proxy.metrics()
+    assert "x-penstock-ignored" not in call(proxy.port).headers
+
+
+def test_a_hint_that_is_known_is_not_named_where_nothing_waits(shared: SidecarThread) -> None:
+    reply = call(shared.port, "/v1/files", headers={"x-penstock-class": "batch"})
+    assert "x-penstock-ignored" not in reply.headers
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from penstock.calls.estimate import STATED
 from penstock.calls.facts import MOST_TOKENS
@@ -34,7 +34,7 @@ HINT_HEADERS = frozenset(
     )
 )
 
-_SIDECARS_HEADERS = frozenset((REPEAT_HEADER, PROGRESS_HEADER))
+_KNOWN = HINT_HEADERS | {REPEAT_HEADER, PROGRESS_HEADER}
 _MARK_LENGTH = len(MARK)
 _WORD = re.compile(r"[A-Za-z0-9_.:@/-]{1,128}\Z")
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?\Z")
@@ -48,12 +48,7 @@ class HintError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What is asked of the scheduler; None where nothing is said.
-
-    Attributes:
-        ignored: the names of headers that would be hints and are none.
-
-    """
+    """What is asked of the scheduler; None where nothing is said."""
 
     traffic_class: str | None = None
     deadline_s: float | None = None
@@ -62,7 +57,6 @@ class Hints:
     route: str | None = None
     tokens: TokenEstimate | None = None
     fallback: str | None = None
-    ignored: tuple[str, ...] = field(default=(), compare=False)
 
     def over(self, other: "Hints") -> "Hints":
         """Return these hints, with the other's where these say nothing."""
@@ -70,7 +64,7 @@ class Hints:
             return self
 
         said = {name: value for name in HINTS if (value := getattr(self, name)) is not None}
-        return replace(other, **said, ignored=self.ignored)
+        return replace(other, **said)
 
 
 HINTS = ("traffic_class", "deadline_s", "tenant", "session", "route", "tokens")
@@ -88,19 +82,14 @@ def hints_of(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
 
     """
     found: dict[str, str] = {}
-    ignored: list[str] = []
     for raw_name, value in headers:
-        if raw_name[:_MARK_LENGTH] != MARK:
-            continue
-        name = raw_name.decode("latin-1")
         if raw_name in HINT_HEADERS:
+            name = raw_name.decode()
             if name in found:
                 raise HintError(f"{name} must not stand twice: did a gateway add one of its own?")
             found[name] = value.decode("latin-1")
-        elif raw_name not in _SIDECARS_HEADERS:
-            ignored.append(name)
     if not found:
-        return Hints(ignored=tuple(ignored)) if ignored else NO_HINTS
+        return NO_HINTS
     return Hints(
         _word(found, CLASS_HEADER),
         _deadline_s(found),
@@ -109,7 +98,15 @@ def hints_of(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
         _word(found, ROUTE_HEADER),
         _tokens(found),
         _fallback(found),
-        tuple(ignored),
+    )
+
+
+def ignored_of(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, ...]:
+    """Return the names, in lower case, of headers that would be hints and are none."""
+    return tuple(
+        name.decode("latin-1")
+        for name, _ in headers
+        if name[:_MARK_LENGTH] == MARK and name not in _KNOWN
     )
 
 
@@ -118,7 +115,7 @@ def told_of(ignored: tuple[str, ...]) -> str:
 
     They are not refused: the next version may know them.
     """
-    known = sorted(each[_MARK_LENGTH:].decode() for each in HINT_HEADERS | _SIDECARS_HEADERS)
+    known = sorted(each[_MARK_LENGTH:].decode() for each in _KNOWN)
     told = []
     for name in ignored[:_SHOWN_NAMES]:
         shown = name[:_SHOWN_CHARS].encode("ascii", "replace").decode()

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import traceback
 
-from penstock.calls.hints import IGNORED_HEADER, PROGRESS_HEADER, told_of
+from penstock.calls.hints import IGNORED_HEADER, PROGRESS_HEADER, ignored_of, told_of
 from penstock.listener import Receive, Scope, Send
 from penstock.proxy.bodies import Held
 from penstock.proxy.callers import account_of
@@ -45,6 +45,9 @@ class App:
             await self._health(send)
             return
         route = route_of(scope["raw_path"].decode("latin-1"))
+        if ignored := ignored_of(scope["headers"]):
+            self._sidecar.metrics.ignored_hints.add()
+            send = saying(send, (IGNORED_HEADER, told_of(ignored).encode()))
         try:
             if scope["method"] == "GET" and _wants_websocket(scope["headers"]):
                 raise Declined(501, "websocket_not_served", _NO_WEBSOCKET)
@@ -106,9 +109,6 @@ class App:
             except asyncio.CancelledError:
                 self._count(endpoint.path, "", "gone")
                 raise
-            if prepared.ignored:
-                sidecar.metrics.ignored_hints.add()
-                send = saying(send, (IGNORED_HEADER, told_of(prepared.ignored).encode()))
             key = prepared.head.get(b"idempotency-key")
             if key is not None and sidecar.replays.keep_s:
                 await self._replay(key, prepared, route, scope, send, held)

@@ -42,7 +42,6 @@ class Prepared:
         refers: ids of what an upstream keeps.
         head: its headers by name, the first of several.
         may_fall_back: whether the caller takes another model's answer.
-        ignored: names of its headers that would be hints and are none.
 
     """
 
@@ -56,7 +55,6 @@ class Prepared:
     refers: tuple[str, ...]
     head: Head
     may_fall_back: bool = True
-    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +191,6 @@ class RequestReader:
             tuple(refers),
             head,
             hints.fallback is None,
-            hints.ignored,
         )
 
     def target_of(self, endpoint: Endpoint, model: str) -> Target | None:

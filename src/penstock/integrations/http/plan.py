@@ -9,7 +9,7 @@ from penstock.calls.endpoint import Endpoint, endpoint_like
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
 from penstock.calls.form import FormError, form_of, is_form
-from penstock.calls.hints import IGNORED_HEADER, MARK, Hints, hints_of, told_of
+from penstock.calls.hints import IGNORED_HEADER, MARK, hints_of, ignored_of, told_of
 from penstock.calls.spec import RequestSpec
 from penstock.integrations.context import CURRENT
 from penstock.integrations.program import Outlet, Penstock
@@ -75,10 +75,11 @@ def plan_of(
     )
     for problem in facts.problems:
         _tell(f"{endpoint.path}: {problem}", _GUESSED)
-    hints = _hints(request.headers)
+    ours = take_ours(request.headers)
+    hints = hints_of(ours).over(CURRENT.get()) if ours else CURRENT.get()
     spec = spec_of_call(endpoint, body, facts, hints)
     deadline_s = math.inf if hints.deadline_s is None else hints.deadline_s
-    return Plan(endpoint, spec, outlet, deadline_s, _said(hints))
+    return Plan(endpoint, spec, outlet, deadline_s, _said(ours))
 
 
 def _read(endpoint: Endpoint, headers: Any, content: bytes) -> tuple[dict[str, Any] | None, Facts]:
@@ -113,17 +114,13 @@ def _tell(text: str, consequence: str) -> None:
         logger.warning("%s; %s", text, consequence)
 
 
-def _said(hints: Hints) -> dict[str, str]:
-    if not hints.ignored:
+def _said(ours: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    ignored = ignored_of(ours)
+    if not ignored:
         return {}
-    told = told_of(hints.ignored)
+    told = told_of(ignored)
     _tell(told, "no such hint is known: it was ignored, as the answer's header says")
     return {IGNORED_HEADER.decode(): told}
-
-
-def _hints(headers: Any) -> Hints:
-    ours = take_ours(headers)
-    return hints_of(ours).over(CURRENT.get()) if ours else CURRENT.get()
 
 
 def take_ours(headers: Any) -> list[tuple[bytes, bytes]]:
