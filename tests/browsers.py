@@ -1,16 +1,15 @@
 """A real browser: Debian's Chromium, driven by Playwright."""
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+from tests.programs import needed
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -23,17 +22,14 @@ FLAGS = [
 
 @contextlib.contextmanager
 def launched() -> Iterator[Browser]:
-    """Give a browser; skip the test where there is none, but fail in continuous integration.
+    """Give a browser.
 
     While it is open its thread counts as one with a running event loop, so nothing there may use
     `asyncio.run`: close it before the next module's tests.
     """
-    if not CHROMIUM:
-        if os.environ.get("CI"):
-            pytest.fail("no chromium on this machine: .ci/run installs Debian's chromium")
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    chromium = shutil.which("chromium-browser") or needed("chromium", "chromium")
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield playwright.chromium.launch(executable_path=chromium, args=FLAGS)
 
 
 def barriers(page: Page) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ whose root is mounted read-only.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -22,6 +21,7 @@ import yaml  # type: ignore[import-untyped]
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.packaging.environments import environment
+from tests.programs import needed
 from tests.proxy.sidecars import call, eventually
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -57,11 +57,10 @@ exec chroot --userspec=65532:65532 "$root" /usr/bin/env -i "$@"
 """Root read-only, the configuration, the volume, and a user who is nobody."""
 
 
-def needed(program: str, package: str) -> None:
-    if shutil.which(program) is None or os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail(f"no {program} here, or not root: .ci/run installs Debian's {package}")
-        pytest.skip(f"needs root and {program} (Debian: apt-get install {package})")
+def needed_as_root(program: str, package: str) -> None:
+    needed(program, package)
+    if os.geteuid() != 0:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} needs root here")
 
 
 def done(command: Sequence[str | Path], **options: object) -> str:
@@ -132,8 +131,8 @@ class Image:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    needed("buildah", "buildah")
-    needed("mmdebstrap", "mmdebstrap")
+    needed_as_root("buildah", "buildah")
+    needed_as_root("mmdebstrap", "mmdebstrap")
     place = tmp_path_factory.mktemp("image")
     place.parent.chmod(0o755)
     built = Image(place)
@@ -201,7 +200,7 @@ def test_the_compose_file_is_one_by_its_schema_and_mounts_what_is_there() -> Non
 def test_the_composed_sidecar_and_prometheus_are_configured_well(
     tmp_path: Path, environments: Path
 ) -> None:
-    needed("promtool", "prometheus")
+    needed_as_root("promtool", "prometheus")
     (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef\n")
     toml = (OPS / "compose" / "penstock.toml").read_text()
     toml = toml.replace("/run/secrets/admin_token", str(tmp_path / "token"))
@@ -220,7 +219,7 @@ def test_the_composed_sidecar_and_prometheus_are_configured_well(
 
 @pytest.mark.slow
 def test_systemd_takes_the_unit_and_confines_it(tmp_path: Path, environments: Path) -> None:
-    needed("systemd-analyze", "systemd")
+    needed_as_root("systemd-analyze", "systemd")
     penstock = environment(["penstock[proxy]"], environments) / "penstock"
     unit = tmp_path / "penstock.service"
     text = (OPS / "systemd" / "penstock.service").read_text()

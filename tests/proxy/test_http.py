@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 from penstock.listener import Bounds, Listener, Receive, Scope, Send, bind, connection_limit
 from penstock.sim.mock.server import MockServer
+from tests.programs import needed
 from tests.proxy.sidecars import (
     CHAT,
     HELLO,
@@ -55,8 +55,9 @@ def answer_of(sock: socket.socket, count: int = 1) -> bytes:
 
 @pytest.mark.parametrize("headers", UPGRADES, ids=lambda h: h["upgrade"])
 @pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("chunked", [False, True])
 def test_an_upgrade_that_nobody_takes_up_is_ignored(
-    shared: SidecarThread, mock: MockServer, headers: dict[str, str], split: bool
+    shared: SidecarThread, mock: MockServer, headers: dict[str, str], split: bool, chunked: bool
 ) -> None:
     def seen() -> int:
         return int(mock.stats()["requests"].get(CHAT, 0))
@@ -64,6 +65,10 @@ def test_an_upgrade_that_nobody_takes_up_is_ignored(
     before = seen()
     request = raw_request(headers={**headers, "x-mock-output-tokens": "2"})
     head, blank, body = request.partition(b"\r\n\r\n")
+    if chunked:
+        head = head.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
+        body = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (9, body[:9], len(body) - 9, body[9:])
+        request = head + blank + body
     with connect(shared.port) as sock:
         for _ in range(2):  # the connection stays one of HTTP/1.1
             if split:
@@ -102,10 +107,9 @@ def test_a_caller_that_waits_for_100_continue_gets_it(shared: SidecarThread) -> 
         answer_of(sock)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl_that_offers_http2_is_served(shared: SidecarThread) -> None:
     done = subprocess.run(
-        ["curl", "-sS", "--http2", "-d", json.dumps(HELLO), f"{shared.url}{CHAT}"],
+        [needed("curl", "curl"), "-sS", "--http2", "-d", json.dumps(HELLO), f"{shared.url}{CHAT}"],
         capture_output=True, timeout=20, check=True,
     )  # fmt: skip
     assert b"chat.completion" in done.stdout

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,12 @@ import pytest
 
 from penstock.proxy.observe.metrics import Metrics
 from penstock.sim.mock.server import MockServer
+from tests.programs import needed
 from tests.proxy.sidecars import HELLO, call, eventually, in_front_of, sidecar
 from tests.proxy.test_relay import scripted
 from tests.proxy.test_spent_accounts import SPENT
 from tests.telemetry.collector import collecting
 
-promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed"
-)
 NAME = re.compile(r"\b(?:penstock|process)_[a-z0-9_]+\b(?!:)")
 LABELS = re.compile(r"[{,]\s*([a-z_]+)(?==|!=)|(?:by|on) \(([a-z_, ]+)\)|\{\{([a-z_]+)\}\}")
 TOKEN = "a-token-of-some-length-3f9c"
@@ -141,28 +138,32 @@ def test_each_panel_has_a_place_of_its_own(root: Path) -> None:
         taken |= cells
 
 
-@promtool
-def test_promtool_finds_no_fault_with_the_page(page: str) -> None:
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    return needed("promtool", "prometheus")
+
+
+def test_promtool_finds_no_fault_with_the_page(page: str, promtool: str) -> None:
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, timeout=60
+        [promtool, "check", "metrics"], input=page, capture_output=True, text=True, timeout=60
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
-@promtool
-def test_promtool_reads_every_rule_and_every_panels_expression(root: Path, tmp_path: Path) -> None:
+def test_promtool_reads_every_rule_and_every_panels_expression(
+    root: Path, tmp_path: Path, promtool: str
+) -> None:
     rules = [
         {"record": f"panel:{number}", "expr": each} for number, each in enumerate(expressions(root))
     ]
     file = tmp_path / "panels.yml"
     file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
     for path in (file, root / "ops/prometheus/penstock.rules.yml"):
-        ran(["promtool", "check", "rules", str(path)])
+        ran([promtool, "check", "rules", str(path)])
 
 
-@promtool
-def test_alerts_are_raised_when_they_should_be_and_only_then(root: Path) -> None:
-    ran(["promtool", "test", "rules", "penstock.test.yml"], cwd=root / "ops" / "prometheus")
+def test_alerts_are_raised_when_they_should_be_and_only_then(root: Path, promtool: str) -> None:
+    ran([promtool, "test", "rules", "penstock.test.yml"], cwd=root / "ops" / "prometheus")
 
 
 def test_every_alert_is_explained(root: Path) -> None:
