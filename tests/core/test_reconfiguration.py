@@ -289,7 +289,7 @@ def test_however_often_it_is_reconfigured_every_request_ends_once(
             del flying[id_], open_[id_]
             hear(Completed(id_, 50) if id_ % 3 else Cancelled(id_))
         assert penstock.snapshot().in_flight == len(flying)
-        assert not penstock.take_faults()
+        assert not penstock.faults
     for _ in range(10_000):
         if not open_:
             break
@@ -300,7 +300,7 @@ def test_however_often_it_is_reconfigured_every_request_ends_once(
             hear(Completed(id_, 50))
     assert not open_
     assert is_at_rest(penstock)
-    assert not penstock.take_faults()
+    assert not penstock.faults
 
 
 def test_a_call_in_flight_where_its_model_is_no_longer_served_ends_like_any_other() -> None:

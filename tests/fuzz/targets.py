@@ -90,7 +90,7 @@ def headers(data: bytes) -> None:
     found = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers_in(data)}
     limits = limits_of("x", found, wall_now=NOW)
     if limits is not None:
-        checked = EventCheck().checked(limits, 0.0)
+        checked = EventCheck().checked(limits, 0.0, 0.0)
         for field in fields(checked):
             value = getattr(checked, field.name)
             assert not isinstance(value, float) or (math.isfinite(value) and value >= 0), field.name

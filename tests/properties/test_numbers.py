@@ -76,7 +76,7 @@ class Numbers(RuleBasedStateMachine):
             elif isinstance(action, Reject):
                 self.flying.pop(action.request.id, None)
                 assert action.reason != "fault"
-        assert not self.penstock.take_faults()
+        assert not self.penstock.faults
         return actions
 
     @rule(gap_s=st.sampled_from([0.0, 0.01, 1.0, 30.0]))

@@ -34,9 +34,7 @@ class Window:
         self.flying: dict[int, Request] = {}
         self.resting: dict[int, tuple[float, Request]] = {}
         self.seen: list[tuple[float, Event]] = []
-
-    def take_faults(self) -> list[Exception]:
-        return []
+        self.faults: deque[Exception] = deque()
 
     def handle(self, event: Event, *, now: float) -> list[Action]:
         self.seen.append((now, event))

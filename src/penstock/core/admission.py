@@ -71,8 +71,9 @@ class AdmissionControl:
         if ticket.stage is not Stage.ENDED:
             for each in surplus:
                 self._displace(each, now)
-        tickets.lanes.nesting.arrived(ticket, tickets.by_id)
         nested = request.inside is not None
+        if nested:
+            tickets.lanes.nesting.arrived(ticket, tickets.by_id)
         if nested or (not lane.closed and request.traffic_class not in lane.barred):
             self._dispatcher.pump(lane, now)
 

@@ -32,20 +32,6 @@ _LIMITS = ("requests", "tokens", "input_tokens", "output_tokens")
 _COUNTS = ("output_tokens", "prompt_tokens", "cached_tokens", "counted_input_tokens")
 
 
-def require_time(now: float, last: float) -> None:
-    """Refuse a time that no clock shows, or that runs backwards.
-
-    Raises:
-        ProtocolError: the time is not a number, farther than `FARTHEST_S` from 0, or past.
-
-    """
-    if not last <= now <= FARTHEST_S or now < -FARTHEST_S:
-        raise ProtocolError(
-            f"now={now!r} is before the last event ({last!r}) or no time at all: "
-            "time must not go backwards; did two clocks get mixed?"
-        )
-
-
 def require_stall(since: float, now: float) -> None:
     """Refuse a stall that began at no time up to now.
 
@@ -73,13 +59,19 @@ class EventCheck:
         """Start with none ignored."""
         self.ignored = 0
 
-    def checked(self, event: Event, now: float) -> Event:
+    def checked(self, event: Event, now: float, last: float) -> Event:
         """Return the event, or one like it without the provider's impossible numbers.
 
         Raises:
-            ProtocolError: a number of the caller's or the driver's is impossible.
+            ProtocolError: a number of the caller's or the driver's is impossible, or `now` is no
+                time, farther than `FARTHEST_S` from 0 or before `last`, the time of the last event.
 
         """
+        if not last <= now <= FARTHEST_S or now < -FARTHEST_S:
+            raise ProtocolError(
+                f"now={now!r} is before the last event ({last!r}) or no time at all: "
+                "time must not go backwards; did two clocks get mixed?"
+            )
         kind = type(event)
         if kind is Arrived:
             _require(event.request, now)  # type: ignore[union-attr]

@@ -1,7 +1,6 @@
 """When something inside raises half-way: one request ends, and every ledger agrees again."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from penstock.core.dispatching import Dispatcher
@@ -30,21 +29,14 @@ class Containment:
 
     Attributes:
         seen: how often something has raised so far.
+        faults: what was raised, the last `FAULTS_KEPT` at most; who reports them takes them out.
 
     """
 
     tickets: Tickets
     dispatcher: Dispatcher
     seen: int = 0
-    _kept: deque[Exception] = field(default_factory=lambda: deque(maxlen=FAULTS_KEPT))
-
-    def take(self) -> Sequence[Exception]:
-        """Return what was raised since the last time, the last `FAULTS_KEPT` at most."""
-        if not self._kept:
-            return ()
-        faults = tuple(self._kept)
-        self._kept.clear()
-        return faults
+    faults: deque[Exception] = field(default_factory=lambda: deque(maxlen=FAULTS_KEPT))
 
     def contain(self, event: Event, fault: Exception, now: float) -> None:
         """End the one request that was being handled, and let the others go on.
@@ -81,7 +73,7 @@ class Containment:
             self._end(each, Woke(), now)
 
     def _note(self, fault: Exception) -> None:
-        self._kept.append(fault)
+        self.faults.append(fault)
         self.seen += 1
 
     def _end(self, ticket: Ticket, event: Event, now: float) -> None:

@@ -35,15 +35,19 @@ class Nesting:
     """The places of calls in flight that others were made inside.
 
     One nested call at a time goes in each; more go through the window as any other call does.
+
+    Attributes:
+        places: by the holder's number; empty nearly always.
+
     """
 
-    __slots__ = ("_lane_of", "_places", "_upstreams")
+    __slots__ = ("_lane_of", "_upstreams", "places")
 
     def __init__(self, upstreams: tuple[Upstream, ...], lane_of: Callable[[Request], Lane]) -> None:
         """Start without any; `lane_of` knows where a request waits."""
         self._lane_of = lane_of
         self.know(upstreams)
-        self._places: dict[int, _HolderPlace] = {}
+        self.places: dict[int, _HolderPlace] = {}
 
     def know(self, upstreams: tuple[Upstream, ...]) -> None:
         """Know these upstreams from now on; those with calls in flight are among them."""
@@ -54,14 +58,14 @@ class Nesting:
         inside = ticket.request.inside
         holder = None if inside is None else tickets.get(inside)
         if holder is not None and ticket.stage is not Stage.ENDED:
-            self._places.setdefault(holder.request.id, _HolderPlace(holder)).nested.append(ticket)
+            self.places.setdefault(holder.request.id, _HolderPlace(holder)).nested.append(ticket)
 
     def next(self, lane: Lane, now: float) -> tuple[Ticket, Upstream] | None:
         """Return the nested ticket that goes now in its holder's place, or None.
 
         Pauses and stated limits hold for it as for any other; `lane.wake_at` is when they end.
         """
-        for place in self._places.values():
+        for place in self.places.values():
             upstream = self._upstreams.get(place.holder.upstream)
             if upstream is None or upstream not in lane.upstreams or not place.is_free:
                 continue
@@ -79,18 +83,16 @@ class Nesting:
 
     def ended(self, ticket: Ticket) -> None:
         """Forget a call; who went in its place is in the window from now on."""
-        if not self._places:
-            return
         inside = ticket.request.inside
-        place = self._places.pop(ticket.request.id, None)
+        place = self.places.pop(ticket.request.id, None)
         if place is not None:
             for each in place.nested:
                 if each.lent:
                     self._upstreams[each.upstream].lent -= 1
                     each.lent = False
-        if inside is not None and inside in self._places:
-            held = self._places[inside]
+        if inside is not None and inside in self.places:
+            held = self.places[inside]
             if ticket in held.nested:
                 held.nested.remove(ticket)
             if not held.nested:
-                del self._places[inside]
+                del self.places[inside]

@@ -1,11 +1,11 @@
 """The scheduler: events in, actions out. It is told the time and never asks for it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from penstock.core.admission import AdmissionControl
 from penstock.core.backlog import Backlog
-from penstock.core.bounds import EventCheck, require_time
+from penstock.core.bounds import EventCheck
 from penstock.core.containment import Containment
 from penstock.core.dispatching import Dispatcher
 from penstock.core.events import (
@@ -47,6 +47,10 @@ class Scheduler:
 
     A request arrives at `core.admission`, waits in its `core.lane`, is sent by `core.dispatching`,
     and `core.outcomes` hears how that went; `core.tickets` knows where it is.
+
+    Attributes:
+        faults: what was raised inside, the last few; whoever reports them takes them out.
+
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Scheduler:
         self.waiting = Waiting(tickets)
         self._dispatcher = dispatcher = Dispatcher(tickets)
         self._containment = Containment(tickets, dispatcher)
+        self.faults = self._containment.faults
         self._reconfiguration = Reconfiguration(settings, build, classes, tickets)
         self._admission = AdmissionControl(
             tickets, dispatcher, overload, classes, self._reconfiguration.inherited
@@ -98,7 +103,7 @@ class Scheduler:
         """Take in one event and return what must be done, in order.
 
         Whatever raises inside ends at most the one request that was being handled, with the
-        reason "fault"; its slot is free, the others go on, and `take_faults` returns the errors.
+        reason "fault"; its slot is free, the others go on, and `faults` has the error.
 
         Raises:
             ProtocolError: time went backwards, an id arrived twice, a class is not configured,
@@ -107,15 +112,14 @@ class Scheduler:
                 `next_wakeup` asks at once.
 
         """
-        require_time(now, self._now)
-        event = self._gate.checked(event, now)
+        event = self._gate.checked(event, now, self._now)
         self._now = now
         self._tickets.at_work = None
         try:
             self._take_in(event, now)
         except ProtocolError:
             raise
-        except Exception as fault:  # noqa: BLE001 - kept for `take_faults`, and counted
+        except Exception as fault:  # noqa: BLE001 - kept in `faults`, and counted
             self._containment.contain(event, fault, now)
         for upstream in self._all_upstreams:
             if upstream.capacity.window != upstream.window_told:
@@ -142,16 +146,12 @@ class Scheduler:
         for timers in (self._tickets.deferred, self._tickets.expiry):
             if timers.earliest < at:
                 at = min(at, timers.next_at())
-        for lane in self._lanes:
+        for lane in self._lanes.by_upstreams.values():
             if lane.wake_at < at:
                 at = lane.wake_at
         if at == math.inf:
             return None
         return at if at > self._now else self._now
-
-    def take_faults(self) -> Sequence[Exception]:
-        """Return what was raised inside since this was last asked, the last few at most."""
-        return self._containment.take()
 
     def snapshot(self, now: float | None = None) -> Snapshot:
         """Return the scheduler's state, for people, as it is `now` or was at the last event."""

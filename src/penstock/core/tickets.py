@@ -83,7 +83,8 @@ class Tickets:
             self.expiry.cancel(id_)
             self.deferred.cancel(id_)
         ticket.stage = _ENDED
-        self.lanes.nesting.ended(ticket)
+        if self.lanes.nesting.places:
+            self.lanes.nesting.ended(ticket)
         del self.by_id[id_]
 
     def reject(

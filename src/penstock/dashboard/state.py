@@ -50,22 +50,6 @@ class InHand:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RefusalSeen:
-    """One refusal; the fields are `Reject`'s and `Why`'s."""
-
-    at: float
-    id: str
-    traffic_class: str
-    tenant: str
-    reason: str
-    rung: str
-    cost_tokens: float
-    severity: float
-    waited_s: float
-    retry_after_s: float | None
-
-
 class DashboardState:
     """An observer of the driver, or of the records of a log.
 
@@ -78,7 +62,7 @@ class DashboardState:
     Attributes:
         in_hand: what waits or flies, by number.
         windows: each upstream's concurrency limit, from its first move on.
-        moves: the latest moves of the windows, with their time.
+        moves, refusals: the latest moves of the windows and refusals, with their times.
 
     """
 
@@ -92,7 +76,7 @@ class DashboardState:
         self.in_hand: dict[int, InHand] = {}
         self.windows: dict[str, float] = {}
         self.moves: deque[tuple[float, WindowMoved]] = deque(maxlen=MOVES_KEPT)
-        self.refusals: deque[RefusalSeen] = deque(maxlen=REFUSALS_KEPT)
+        self.refusals: deque[tuple[float, Reject]] = deque(maxlen=REFUSALS_KEPT)
         self.predictions = PredictorStats()
         self.severity = 0.0
 
@@ -143,12 +127,7 @@ class DashboardState:
             span.sent[name] += 1
         elif isinstance(action, Reject):
             span.refused[name, action.reason, why.rung] += 1
-            self.refusals.append(
-                RefusalSeen(
-                    now, self.id_of(request.id), name, request.tenant, action.reason, why.rung,
-                    request.cost_tokens, why.severity, why.waited_s, action.retry_after_s,
-                )
-            )  # fmt: skip
+            self.refusals.append((now, action))
             self._end(request.id, action.reason, now)
 
     def lately_s(self, now: float) -> float:
@@ -181,9 +160,8 @@ class DashboardState:
         request = known.request
         latency_s = now - request.arrived_at
         queued_s = known.queued_s if known.attempts else latency_s
-        self.spans.at(now).end(
-            Ended(
-                latency_s, queued_s, now, self.id_of(number), request.traffic_class,
-                request.tenant, known.upstream, known.cause, result,
-            )
+        ended = Ended(
+            latency_s, queued_s, now, self.id_of(number), request.traffic_class, request.tenant,
+            known.upstream, known.cause, result,
         )  # fmt: skip
+        self.spans.at(now).end(ended)

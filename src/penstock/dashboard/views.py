@@ -153,8 +153,12 @@ def refusals_view(source: ViewSource) -> dict[str, Any]:
             for (name, reason, rung), count in sorted(counts.items(), key=lambda item: -item[1])
         ],
         "latest": [
-            {**asdict(each), "at": each.at + state.wall_offset_s}
-            for each in reversed(state.refusals)
+            {"at": at + state.wall_offset_s, "id": state.id_of(each.request.id),
+             "traffic_class": each.request.traffic_class, "tenant": each.request.tenant,
+             "reason": each.reason, "rung": each.why.rung,
+             "cost_tokens": each.request.cost_tokens, "severity": each.why.severity,
+             "waited_s": each.why.waited_s, "retry_after_s": each.retry_after_s}
+            for at, each in reversed(state.refusals)
         ],
     }  # fmt: skip
 

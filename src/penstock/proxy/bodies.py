@@ -21,17 +21,14 @@ class Body:
 
     Attributes:
         sent: as the caller sent it.
-        plain: without its content encoding; the same object where it has none.
+        plain: without its content encoding.
+        packed: whether it has one.
 
     """
 
     sent: bytes
     plain: bytes
-
-    @property
-    def packed(self) -> bool:
-        """Whether it has a content encoding."""
-        return self.sent is not self.plain
+    packed: bool = False
 
 
 class Held:
@@ -233,7 +230,7 @@ class BodyReader:
             raise Declined(
                 status, code, f"{error} Or send the JSON as it is, without content-encoding."
             ) from None
-        return Body(sent, plain)
+        return Body(sent, plain, packed=True)
 
     async def _received(self, head: Head, receive: Receive, held: Held) -> bytes:
         stated = head.get(b"content-length")

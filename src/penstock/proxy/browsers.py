@@ -7,7 +7,7 @@ Callers that are no browsers send no `Origin`, and in `Host` what they were conf
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from typing import cast
 
 from penstock.listener import Application, Receive, Scope, Send
@@ -53,13 +53,12 @@ class BrowserGuard:
         self._origins = frozenset(origin.lower().encode() for origin in origins)
         self._known: set[bytes] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Return what serves or refuses one request; no frame of its own waits for it."""
         wrong = self.refusal(scope["headers"])
         if wrong is None:
-            await self.application(scope, receive, send)
-            return
-        await send_answer(send, error_answer(Vendor.OPENAI, *wrong))
+            return self.application(scope, receive, send)
+        return send_answer(send, error_answer(Vendor.OPENAI, *wrong))
 
     def refusal(self, headers: Iterable[Header]) -> tuple[int, str, str] | None:
         """Return status, code and text for what is not allowed; None for what passes."""

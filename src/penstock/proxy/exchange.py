@@ -112,7 +112,6 @@ class Exchange:
     async def _attempt(self, slot: Slot) -> Ending | None:
         """Send once, to the upstream of the scheduler's choice; None if it is to be sent again."""
         link = self._flying = self._parts.links[slot.upstream]
-        sent_at = self._parts.gate.driver.now()
         body = self._prepared.body
         as_plain = body.packed and link.renames(self._prepared.model)
         headers = upward(
@@ -130,7 +129,7 @@ class Exchange:
                 self._learn_limits(link, slot.request, answer.headers)
             if answer.status >= 400:
                 return await self._failed().judge(slot, link, answer, seen.encoding)
-            return await self._relay(slot, link, answer, seen, sent_at)
+            return await self._relay(slot, link, answer, seen)
         except NotGoodError as found:
             assert answer is not None  # it is the answer that is not good
             answer.close()
@@ -151,7 +150,6 @@ class Exchange:
         link: UpstreamClient,
         answer: UpstreamAnswer,
         seen: Downward,
-        sent_at: float,
     ) -> Ending:
         """Relay an answer that is no error: whole, or as it comes.
 
@@ -182,7 +180,7 @@ class Exchange:
                 return self._relayed(link, COMPLETE, answer.status)
             data = body
         kind = self._prepared.endpoint.kind
-        streamed = Streamed(self._parts, self._send, slot, answer, seen, kind, sent_at, learn)
+        streamed = Streamed(self._parts, self._send, slot, answer, seen, kind, learn)
         how = await streamed.run(data, is_stream=is_stream)
         return self._relayed(link, how, answer.status)
 

@@ -26,7 +26,7 @@ class Streamed:
     """Relays one answer piece by piece."""
 
     __slots__ = (
-        "_answer", "_kind", "_learn", "_parts", "_seen", "_send", "_sent_at", "_slot", "_tap",
+        "_answer", "_kind", "_learn", "_parts", "_seen", "_send", "_slot", "_tap",
     )  # fmt: skip
 
     def __init__(
@@ -37,7 +37,6 @@ class Streamed:
         answer: UpstreamAnswer,
         seen: Downward,
         kind: Kind,
-        sent_at: float,
         learn: Callable[[bytes], None] | None,
     ) -> None:
         """Relay to `send`; `learn` is told the reply's beginning once it is good."""
@@ -47,7 +46,6 @@ class Streamed:
         self._answer = answer
         self._seen = seen
         self._kind = kind
-        self._sent_at = sent_at
         self._learn = learn
         self._tap: UsageTap = UnreadableTap()
 
@@ -121,7 +119,8 @@ class Streamed:
                 if not begun and self._tap.started:
                     begun = True
                     slot.first_token()
-                    took_s = self._parts.gate.driver.now() - self._sent_at
+                    dispatched_at = slot.request.arrived_at + slot.queued_s
+                    took_s = self._parts.gate.driver.now() - dispatched_at
                     self._parts.metrics.first_token.add(took_s, slot.upstream)
                 if answer.complete:
                     break

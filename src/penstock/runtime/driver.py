@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -51,14 +51,17 @@ _NO_SLOT = (Reject, Defer)
 
 
 class Core(Protocol):
-    """What a driver needs of the scheduler."""
+    """What a driver needs of the scheduler.
+
+    Attributes:
+        faults: what was raised inside and contained; the driver takes it out and logs it.
+
+    """
+
+    faults: deque[Exception]
 
     def handle(self, event: Event, *, now: float) -> list[Action]:
         """Take one event in and answer with actions."""
-        ...
-
-    def take_faults(self) -> Sequence[Exception]:
-        """Return what was raised inside and contained since this was last asked."""
         ...
 
     def next_wakeup(self) -> float | None:
@@ -388,11 +391,11 @@ class Driver:
             if not isinstance(action, WindowMoved):
                 self._deliver(action, first=first)
                 first = False
-        for fault in self._core.take_faults():
+        while self._core.faults:
             logger.error(
                 "the scheduler failed on %s and ended at most the one request that it was at",
                 type(event).__name__,
-                exc_info=fault,
+                exc_info=self._core.faults.popleft(),
             )
 
     def _deliver(self, action: Decision, *, first: bool) -> None:

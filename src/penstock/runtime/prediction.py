@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from penstock.calls.endpoint import Endpoint
 from penstock.calls.estimate import Predictor, TablePredictor
 from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.model import TrafficClass
@@ -34,11 +35,11 @@ class LearnedPredictor:
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the learnt estimate; what the reply really had is learnt from."""
         prior = self.table.predict(spec, traffic_class)
-        guard = self.guard
-        if guard is None or not spec.kind.predicted:
+        guard, endpoint = self.guard, spec.kind
+        if guard is None or not endpoint.predicted:
             return prior
         try:
-            call = _features(spec)
+            call = _features(spec, endpoint)
         except Exception:  # noqa: BLE001 - counted; an odd body is the provider's to judge
             self.unread += 1
             return prior
@@ -61,13 +62,13 @@ class LearnedPredictor:
         )
 
 
-def _features(spec: RequestSpec) -> "CallFeatures | None":
+def _features(spec: RequestSpec, endpoint: Endpoint) -> "CallFeatures | None":
     """Return what the predictor keeps of a call; None if there is nothing to read."""
     from penstock.predict import CallFeatures
 
     route = spec.route or None
     if spec.body is not None:
-        return CallFeatures.from_body(spec.body, endpoint=spec.kind.kind.value, route=route)
+        return CallFeatures.from_body(spec.body, endpoint=endpoint.kind.value, route=route)
     if spec.prompt is None:
         return None
     return CallFeatures.from_prompt(

@@ -63,7 +63,7 @@ class Hold:
         self._chance = chance
         self.request: Request
         self.request, self._learn = factory.request(
-            spec, now=driver.now(), inside=_holder_of(driver)
+            spec, inside=_holder_of(driver), now=driver.now()
         )
         if factory.tracer is not None:
             self._begin_trace(factory.tracer, spec)

@@ -85,6 +85,6 @@ def rerun(
     engine = Engine(scheduler, servers, habits=Habits(stream=streamed), seed=seed, watch=watch)
     with without_cycles():
         run = engine.run(workload or workload_of(history), past=history.past(since))
-    for fault in scheduler.take_faults():
+    for fault in scheduler.faults:
         raise fault
     return run

@@ -58,7 +58,7 @@ class Deficits:
                 grant = rounds * self.quantum_tokens * weights[name]
                 self.tokens[name] = self.tokens.get(name, 0.0) + grant
             # The sum may round to just below the cost, and then nobody could go.
-            self.tokens[first] = max(self.tokens[first], heads[first].request.cost_tokens)
+            self.tokens[first] = max(self.tokens[first], heads[first].cost_tokens)
 
     def settle(self, traffic_class: str, excess_tokens: float) -> None:
         """Correct the charge by what the reply really cost."""

@@ -142,7 +142,7 @@ class Metrics:
         if usage.output_tokens is not None:
             name = request.traffic_class
             self.tokens.add(name, "real", by=usage.output_tokens)
-            self.tokens.add(name, "predicted", by=request.cost_tokens)
+            self.tokens.add(name, "predicted", by=request.estimate.p50_tokens)
 
     def action(self, now: float, action: Action) -> None:
         """Count a decision."""
