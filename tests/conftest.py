@@ -14,6 +14,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).parent.parent
 
+LONG = bool(os.environ.get("PENSTOCK_LONG"))
+"""Whether laws are shown at their full size: `make test-long`."""
+
 # Shared machines stall, and a stall is no counterexample; and the same examples every time, so
 # that a red build is the change's doing. `--hypothesis-profile=search` looks further afield.
 settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
