@@ -13,6 +13,7 @@ import pytest
 import penstock
 from penstock import Penstock, TrafficClass, Usage
 from penstock.core.events import Completed
+from penstock.errors import Refused
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
@@ -174,3 +175,21 @@ def test_a_timers_callback_that_raises_leaves_the_clocks_thread_alive(
     assert rang.wait(60)
     assert caplog.text.count("a timer's callback failed") == 1
     assert logging.getLogger("penstock.runtime").level == logging.NOTSET
+
+
+def test_a_program_that_is_closed_leaves_no_thread() -> None:
+    def clocks() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each.name == "penstock-clock"]
+
+    before = clocks()
+    for _ in range(20):
+        with Penstock(tracer=None) as scheduled:
+            late = scheduled.sync_gate().admit(deadline_s=3_000.0)
+            with scheduled.sync_gate().admit(deadline_s=2_000.0) as slot:
+                slot.settle()
+        with pytest.raises(Refused), late:  # a call after the end starts none that stays
+            pass
+    for each in clocks():
+        if each not in before:
+            each.join(60)
+            assert not each.is_alive()

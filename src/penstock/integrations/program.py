@@ -178,6 +178,8 @@ class Penstock(HttpClients):
             outlet.driver.close()
             if outlet.log is not None:
                 outlet.log.close()
+        if isinstance(self._clock, ThreadClock):
+            self._clock.end()
 
     def __enter__(self) -> Self:
         return self

@@ -51,6 +51,7 @@ class ThreadClock:
 
     def __init__(self) -> None:
         """Start nothing yet."""
+        self._ending = False
         self.renew()
 
     def renew(self) -> None:
@@ -78,21 +79,33 @@ class ThreadClock:
                 self._changed.notify()
         return timer
 
+    def end(self) -> None:
+        """Let the thread end as soon as nothing is asked for any more; later timers start it anew.
+
+        What was called off is forgotten: it would hold the thread until it was due.
+        """
+        with self._changed:
+            self._ending = True
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._changed.notify()
+
     def _run(self) -> None:
-        while True:
-            callback = self._next_due()
-            if callback is not None:
+        while (timer := self._next_due()) is not None:
+            if timer.callback is not None:
                 try:
-                    callback()
+                    timer.callback()
                 except Exception:  # the thread serves everybody: it must outlive any callback
                     logger.exception("a timer's callback failed")
 
-    def _next_due(self) -> Callable[[], object] | None:
+    def _next_due(self) -> _ThreadTimer | None:
+        """Wait for the next timer that is due; None once the thread is to end."""
         with self._changed:
-            while not self._heap:
-                self._changed.wait()
-            wait_s = self._heap[0][0] - time.monotonic()
-            if wait_s > 0:
-                self._changed.wait(min(wait_s, threading.TIMEOUT_MAX))
-                return None
-            return heapq.heappop(self._heap)[2].callback
+            while True:
+                wait_s = self._heap[0][0] - time.monotonic() if self._heap else None
+                if wait_s is None and self._ending:
+                    self._thread = None
+                    return None
+                if wait_s is not None and wait_s <= 0:
+                    return heapq.heappop(self._heap)[2]
+                self._changed.wait(None if wait_s is None else min(wait_s, threading.TIMEOUT_MAX))
