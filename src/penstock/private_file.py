@@ -14,7 +14,7 @@ class FileInUse(PenstockError):
 
 
 class NotPrivate(PenstockError):
-    """A file that everybody may write: whoever does would be believed."""
+    """A file that everybody may write, or put another in its place: it would be believed."""
 
 
 def open_private(path: Path | str, flags: int) -> int:
@@ -23,10 +23,17 @@ def open_private(path: Path | str, flags: int) -> int:
     An `opener` for `open`. One that is there keeps its mode: its owner may have shared it.
 
     Raises:
-        NotPrivate: everybody may write it.
+        NotPrivate: everybody may write it, or its folder.
         OSError: it cannot be opened.
 
     """
+    folder = Path(path).parent
+    if (mode := open_mode(folder)) is not None:
+        raise NotPrivate(
+            f"{path}: everybody may write into its folder (mode {mode:04o}), and so put another "
+            f"file in its place; chmod o-w {folder}, or name a folder inside that is not there "
+            "yet: penstock makes it for its owner alone"
+        )
     at_once = getattr(os, "O_NONBLOCK", 0)  # or a FIFO is waited for until somebody reads it
     file = os.open(path, flags | at_once | getattr(os, "O_CLOEXEC", 0), _FILE)
     if at_once:
@@ -39,6 +46,20 @@ def open_private(path: Path | str, flags: int) -> int:
             f"may be able to; chmod o-w {path}, once you know that nobody has changed it"
         )
     return file
+
+
+def open_mode(folder: Path) -> int | None:
+    """Return the mode of a folder where everybody may put one file in another's place; else None.
+
+    In a sticky one (/tmp) nobody can.
+
+    Raises:
+        OSError: there is no such folder.
+
+    """
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    is_open = os.name == "posix" and mode & stat.S_IWOTH and not mode & stat.S_ISVTX
+    return mode if is_open else None
 
 
 def make_private_folder(folder: Path) -> None:

@@ -124,6 +124,9 @@ def test_the_checkpoints_folder_is_made_or_its_lack_explained(tmp_path: Path) ->
         assert out.exists()
     with pytest.raises(BatchError, match=r"in\.jsonl/c cannot be made .*its folder"):
         Checkpoint(source / "c", out, tmp_path / "e2.jsonl", inspect(source), now_unix_s=0.0)
+    tmp_path.chmod(0o777)
+    with pytest.raises(BatchError, match=rf"mode 0777.*chmod o-w {tmp_path}"):
+        Checkpoint(tmp_path / "c2", out, tmp_path / "e.jsonl", inspect(source), now_unix_s=0.0)
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,17 @@ def test_the_file_is_its_owners_alone_and_one_writers(tmp_path: Path) -> None:
         DecisionLog(path, run="third", now=0.0)
 
 
+def test_a_folder_in_which_everybody_may_swap_files_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    told = rf"mode 0777.*chmod o-w {tmp_path}, or name a folder inside"
+    with pytest.raises(NotPrivate, match=told):
+        DecisionLog(tmp_path / "d.jsonl", run="run", now=0.0)
+    assert list(tmp_path.iterdir()) == []
+    DecisionLog(tmp_path / "own" / "d.jsonl", run="run", now=0.0).close()
+    tmp_path.chmod(0o1777)  # as /tmp is: nobody takes another's file away
+    DecisionLog(tmp_path / "d.jsonl", run="run", now=0.0).close()
+
+
 @pytest.mark.timeout(60)
 def test_a_fifo_that_nobody_reads_is_no_file_and_is_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"

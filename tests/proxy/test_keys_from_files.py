@@ -86,6 +86,10 @@ def test_a_file_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
     path.chmod(0o666)
     with pytest.raises(ConfigError, match="may be written by anybody"):
         loads(_toml("http://127.0.0.1:9", f"api_key_file = '{path}'"), env={})
+    path.chmod(0o600)
+    tmp_path.chmod(0o777)
+    with pytest.raises(ConfigError, match=r"folder that anybody may write to .its mode is 0777"):
+        loads(_toml("http://127.0.0.1:9", f"api_key_file = '{path}'"), env={})
 
 
 def test_a_caller_presents_the_key_of_a_file(tmp_path: Path) -> None:

@@ -76,6 +76,19 @@ def test_a_state_that_everybody_may_write_is_not_believed(
     assert "may be written by everybody" in caplog.text
 
 
+def test_no_state_is_kept_in_a_folder_in_which_everybody_may_write(
+    mock: MockServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o777)
+    toml = in_front_of(mock.url, more=f"[predictor]\nstate_path = '{tmp_path}/state.npz'\n")
+    with sidecar(toml) as proxy:
+        assert proxy.running is not None
+        eventually(partial(_guarded, proxy.running.sidecar))
+        assert call(proxy.port).status == 200
+    assert f"chmod o-w {tmp_path}" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_signal_reopens_the_log_and_another_drains(mock: MockServer, tmp_path: Path) -> None:
     log, moved = tmp_path / "d.jsonl", tmp_path / "d.jsonl-old"
     config = tmp_path / "penstock.toml"

@@ -7,7 +7,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.private_file import FileInUse, lock_file, make_private_folder, open_private
+from penstock.private_file import (
+    FileInUse,
+    NotPrivate,
+    lock_file,
+    make_private_folder,
+    open_private,
+)
 from penstock.proxy.config.models import PredictorTable
 from penstock.proxy.keeping import Keeper
 from penstock.proxy.predictor_file import set_aside, start_of, told
@@ -109,9 +115,9 @@ class Attached:
         """Take the state for this process; say so and leave it alone if another one has it."""
         try:
             make_private_folder(path.parent)
-            self._lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock = open_private(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT)
             lock_file(self._lock, path)
-        except FileInUse as error:
+        except (FileInUse, NotPrivate) as error:
             self._path = None
             logger.error("predictor: state_path: %s; nothing is read from it or kept", error)
             return False

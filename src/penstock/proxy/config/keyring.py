@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from penstock.private_file import open_mode
 from penstock.wire.secret import KeyProblem, Secret
 
 COMMAND_TIMEOUT_S = 10.0
@@ -47,6 +48,7 @@ def _of_file(path: Path) -> str:
         with path.open("rb") as file:
             mode = stat.S_IMODE(path.stat().st_mode)
             data = file.read(LARGEST_KEY_BYTES)
+        folder_mode = open_mode(path.parent)
     except OSError as error:
         raise KeyProblem(
             f"cannot be read: {error.strerror or 'an error of the system'}",
@@ -54,6 +56,10 @@ def _of_file(path: Path) -> str:
         ) from None
     if mode & stat.S_IWOTH:
         raise KeyProblem("may be written by anybody", f"its mode is {mode:04o}: chmod o-w")
+    if folder_mode is not None:
+        raise KeyProblem(
+            "is in a folder that anybody may write to", f"its mode is {folder_mode:04o}: chmod o-w"
+        )
     if not data.strip():
         raise KeyProblem("names an empty file", "is it written by another program, later?")
     return data.decode("latin-1")
