@@ -39,8 +39,7 @@ from penstock.policies.registry import build_scheduler
 from penstock.sim.engine import Engine
 from penstock.sim.scenario import Scenario, read_scenario, settings_of
 from penstock.twin import capacity
-from penstock.twin.check import Check, split_at
-from penstock.twin.figures import figures_of
+from penstock.twin.check import Check, figures_of, split_at
 from penstock.twin.flights import AttemptTimes, flights_of
 from penstock.twin.history import History, history_of
 from penstock.twin.kinds import Fit, fitted

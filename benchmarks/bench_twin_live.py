@@ -19,7 +19,7 @@ from penstock.experiments.live.processes import sidecar_and_mock
 from penstock.log.reader import read_log
 from penstock.metrics import RequestRecord
 from penstock.sim.scenario import read_scenario
-from penstock.twin.figures import figures_of
+from penstock.twin.check import figures_of
 from penstock.twin.history import history_of
 from penstock.twin.model import twin_of
 from penstock.twin.policy import read_policy

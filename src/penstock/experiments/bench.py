@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
 
-from penstock.experiments.code_version import code_version
+import penstock
 from penstock.experiments.job import SimulationJob
 from penstock.experiments.outcome import RunOutcome
 from penstock.experiments.pool import Workers
@@ -11,6 +13,10 @@ from penstock.experiments.store import Store
 
 Progress = Callable[[str, int, int], None]
 """Told a label, how many runs are done, and how many there are."""
+
+_PARTS = ("core/", "policies/", "predict/sampled_errors.py", "metrics.py", "errors.py", "sim/")
+_IRRELEVANT = ("sim/mock/",)
+_RUNS = ("experiments/job.py", "experiments/measure.py", "experiments/outcome.py")
 
 
 def quiet(label: str, done: int, total: int) -> None:
@@ -70,3 +76,25 @@ class Bench:
                 self.made += 1
         found = [self._store.get(keys[name]) for name in names]
         return [outcome for outcome in found if outcome is not None]
+
+
+@cache
+def code_version() -> str:
+    """Return a hash over every source file that a run's result can depend on.
+
+    Core, policies, the simulator and this package's own measuring; not the plots nor the mock's
+    HTTP, or changing a colour would throw hours of runs away.
+    """
+    root = Path(penstock.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if _matters(name):
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _matters(name: str) -> bool:
+    if name.startswith("experiments/"):
+        return name in _RUNS
+    return name.startswith(_PARTS) and not name.startswith(_IRRELEVANT)

@@ -113,7 +113,7 @@ class Exchange:
         """Send once, to the upstream of the scheduler's choice; None if it is to be sent again."""
         link = self._flying = self._parts.links[slot.upstream]
         body = self._prepared.body
-        as_plain = body.packed and link.renames(self._prepared.model)
+        as_plain = body.packed and link.renames(self._prepared.facts.model)
         headers = upward(
             self._caller_headers, keep_credentials=link.wants_caller_key, as_plain=as_plain
         )
@@ -165,7 +165,7 @@ class Exchange:
         learn = self._learner(link)
         data = await answer.chunk()
         is_stream = False
-        if seen.is_stream or self._prepared.streams:
+        if seen.is_stream or self._prepared.facts.streams:
             while not answer.complete and not data.strip() and len(data) < OPENING_BYTES:
                 data += await answer.chunk()
             # Asked for a stream, some answer with JSON or a page, whatever they call it.

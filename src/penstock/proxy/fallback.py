@@ -18,7 +18,7 @@ from penstock.proxy.fallback_legs import LAST_S, Leg, Legs, Step, fitting, tier_
 from penstock.proxy.headers import Header
 from penstock.proxy.reply import Send
 from penstock.proxy.request_reader import Prepared
-from penstock.wire.too_long import is_too_long
+from penstock.wire.words import is_too_long
 
 if TYPE_CHECKING:
     from penstock.proxy.sidecar import Sidecar
@@ -60,7 +60,7 @@ def exchange_of(
     rules = sidecar.fallbacks
     if rules and prepared.may_fall_back and not prepared.refers:
         tier = tier_of(prepared)
-        if tier is not None and any(True for _ in fitting(rules, prepared.model, tier)):
+        if tier is not None and any(True for _ in fitting(rules, prepared.facts.model, tier)):
             return FallingBack(sidecar, prepared, headers, query, send, tier)
     return Exchange(sidecar, prepared, headers, query, send)
 

@@ -72,10 +72,10 @@ class Legs:
         self._now = sidecar.driver.now
         self._arrived = self._now()
         by_caller = bool(prepared.spec.account)
-        self.first = Leg(prepared.model, tier, Target(prepared.spec.model, by_caller))
+        self.first = Leg(prepared.facts.model, tier, Target(prepared.spec.model, by_caller))
         self.now_at = self.first
         self.left: list[Step] = []
-        self._seen = {(prepared.model, tier)}
+        self._seen = {(prepared.facts.model, tier)}
 
     @property
     def is_last(self) -> bool:
@@ -185,10 +185,11 @@ class Legs:
     def _prepared(self, leg: Leg) -> Prepared:
         """Return the request as it goes by this leg, with what is left of its time."""
         origin, sidecar = self._origin, self._sidecar
-        spec, facts, body = origin.spec, origin.spec.read(), origin.body.plain
+        spec, body = origin.spec, origin.body.plain
+        asked, facts = origin.facts.model, replace(origin.facts, model=leg.model)
         passed_s = self._now() - self._arrived
-        if leg.model != origin.model:
-            body = renamed(body, {origin.model: leg.model})
+        if leg.model != asked:
+            body = renamed(body, {asked: leg.model})
         if leg.tier != self.first.tier:
             old = self.first.tier
             body = (
@@ -202,7 +203,7 @@ class Legs:
             spec,
             model=leg.model,
             body=parsed,
-            facts=replace(facts, model=leg.model),
+            facts=facts,
             deadline_s=deadline_s,
             expires_in_s=_or_never(spec.expires_in_s) - passed_s,
             account=self._account(leg),
@@ -210,9 +211,7 @@ class Legs:
         traffic_class = sidecar.factory.classes[spec.traffic_class or ""]
         spec.prediction = sidecar.predictor.predict(spec, traffic_class)
         spec.model = leg.target.name
-        return replace(
-            origin, model=leg.model, spec=spec, body=Body(body, body), deadline_s=deadline_s
-        )
+        return replace(origin, facts=facts, spec=spec, body=Body(body, body), deadline_s=deadline_s)
 
 
 def _or_never(span_s: float | None) -> float:

@@ -108,9 +108,9 @@ def progress_of(word: bytes, prepared: Prepared, send: Send) -> Progress:
         Declined: 400, for a word that is none or does not fit the reply.
 
     """
-    if word == b"sse" and prepared.streams:
+    if word == b"sse" and prepared.facts.streams:
         return Progress(send, is_stream=True)
-    if word == b"blank" and not prepared.streams and prepared.endpoint.answers_json:
+    if word == b"blank" and not prepared.facts.streams and prepared.endpoint.answers_json:
         return Progress(send, is_stream=False)
     raise Declined(
         400,

@@ -33,12 +33,10 @@ class Prepared:
 
     Attributes:
         endpoint: what it asks for.
-        model: as the caller names it.
+        facts: of its body, with the model as the caller names it.
         spec: what the gate is told.
         body: of the request.
         deadline_s: seconds from arrival; inf if none.
-        streams: whether the caller asked for a stream.
-        repeatable: whether the caller says that sending it twice does no harm.
         refers: ids of what an upstream keeps.
         head: its headers by name, the first of several.
         may_fall_back: whether the caller takes another model's answer.
@@ -46,15 +44,18 @@ class Prepared:
     """
 
     endpoint: Endpoint
-    model: str
+    facts: Facts
     spec: RequestSpec
     body: Body
     deadline_s: float
-    streams: bool
-    repeatable: bool
     refers: tuple[str, ...]
     head: Head
     may_fall_back: bool = True
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the caller says that sending it twice does no harm."""
+        return self.head.get(REPEAT_HEADER) == b"true" or bool(self.head.get(b"idempotency-key"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +183,10 @@ class RequestReader:
             spec.upstream = self._holders.of(refers, now=self._now())
         return Prepared(
             endpoint,
-            facts.model,
+            facts,
             spec,
             body,
             treatment.deadline_s,
-            facts.streams,
-            _repeatable(head),
             tuple(refers),
             head,
             hints.fallback is None,
@@ -217,13 +216,6 @@ def _model_of(facts: Facts) -> str:
         rule = next(rule for rule in facts.problems if rule.startswith("model"))
         raise Declined(400, "invalid_model", f"{rule}.")
     return facts.model
-
-
-def _repeatable(head: Head) -> bool:
-    """Return whether the caller marked the request as one that may be sent twice."""
-    if head.get(REPEAT_HEADER) == b"true":
-        return True
-    return bool(head.get(b"idempotency-key"))
 
 
 def _require_few_values(body: bytes) -> None:

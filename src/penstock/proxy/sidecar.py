@@ -19,7 +19,7 @@ from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.config.models import UpstreamTable
-from penstock.proxy.estimating import default_class_of, table_of
+from penstock.proxy.config.to_core import default_class_of, table_of
 from penstock.proxy.holders import Holders
 from penstock.proxy.observe.live import LiveSource
 from penstock.proxy.observe.metrics import Metrics
@@ -165,7 +165,7 @@ class Sidecar:
                 ((link.serves, link.wants_caller_key) for link in self.links.values()),
                 limited=(name for each in loaded.settings.upstreams for name in each.model_limits),
             ),
-            default=default_class_of(loaded),
+            default=default_class_of(config, loaded.settings.classes),
             max_body_bytes=config.server.max_body_bytes,
             body_timeout_s=config.server.body_timeout_s,
             ttl_s={c.name: math.inf if c.ttl_s is None else c.ttl_s for c in config.classes},

@@ -256,10 +256,6 @@ class Driver:
             self._waiters.pop(request.id, None)
             raise
 
-    def expect(self, request_id: int, waiter: Waiter) -> None:
-        """Name who is to hear the next word about a request that is already in hand."""
-        self._waiters[request_id] = waiter
-
     def measure_stalls(self) -> None:
         """Watch the loop that runs here, or the clock's thread, while anything is in flight."""
         if (pulse := self._pulse()) is not None:

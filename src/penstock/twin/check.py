@@ -1,11 +1,11 @@
 """The twin checks itself: fitted to the log's first part, it must tell what came after."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.twin.figures import Figures, figures_of
+from penstock.metrics import RequestOutcome, RequestRecord
 from penstock.twin.history import History
 from penstock.twin.rerun import Luck, Providers, rerun, workload_of
 
@@ -15,6 +15,24 @@ POINTS, PER_CENT = 2.0, 15.0
 LEAST_CALLS = 100
 """In the time held back: of fewer, one late call is more than a point."""
 SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Deadlines met, refusals and latencies of some calls.
+
+    Attributes:
+        calls: how many.
+        met: share that completed by its deadline. refused: share that the scheduler refused.
+        p50_s, p95_s: latency of the complete ones; nan if there is none.
+
+    """
+
+    calls: int
+    met: float
+    refused: float
+    p50_s: float
+    p95_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +111,18 @@ def check(
         for seed in seeds
     ]
     return Check(real, mean_of(found), worse)
+
+
+def figures_of(records: Sequence[RequestRecord], chosen: Iterable[int]) -> Figures:
+    """Return the figures of the records at these places."""
+    found = [records[n] for n in chosen]
+    if not found:
+        return Figures(0, np.nan, np.nan, np.nan, np.nan)
+    took = np.array([r.latency_s for r in found if r.outcome is RequestOutcome.COMPLETED])
+    p50, p95 = np.percentile(took, (50, 95), method="inverted_cdf") if len(took) else (np.nan,) * 2
+    met = sum(r.in_time for r in found) / len(found)
+    refused = sum(r.outcome is RequestOutcome.SHED for r in found) / len(found)
+    return Figures(len(found), met, refused, float(p50), float(p95))
 
 
 def mean_of(found: Sequence[Figures]) -> Figures:

@@ -105,7 +105,6 @@ class History:
         events: everything that the scheduler was told, with its time.
         started_unix_s: seconds since 1970 at its clock's 0.
         whole: whether it begins with the run, so that the scheduler's state is known throughout.
-        stalls_s: seconds for which the driver could not act.
         until: when the log ends.
         earlier_calls: how many the run had before, under other settings.
 
@@ -118,7 +117,6 @@ class History:
     events: list[tuple[float, Event]] = field(default_factory=list)
     started_unix_s: float = 0.0
     whole: bool = True
-    stalls_s: float = 0.0
     until: float = 0.0
     earlier_calls: int = 0
 
@@ -192,7 +190,6 @@ class _Reading:
         if isinstance(what, Arrived):
             return Arrived(self._arrived(what.request))
         if isinstance(what, DriverStalled):
-            self.history.stalls_s += now + self._start - what.since
             return replace(what, since=what.since - self._start)
         if isinstance(what, FirstToken | Completed | Throttled | Failed | Cancelled):
             self._heard(what, now)

@@ -1,4 +1,4 @@
-"""A provider's own words about a refusal, short and without a key, to be repeated to callers."""
+"""A provider's own words about a refusal: what they mean, and what of them callers are told."""
 
 import re
 
@@ -17,6 +17,14 @@ _KEY = re.compile(
 )
 """Keys as providers make them, masked ones too, and whatever is as long as one."""
 
+_TOO_LONG_STATUSES = frozenset((400, 413, 422))
+_TOO_LONG = re.compile(
+    rb"context_length_exceeded|exceed_context_size|maximum context length|prompt is too long"
+    rb"|input token count[^\"]{0,40} exceeds|too large for model",
+    re.IGNORECASE,
+)
+"""OpenAI; llama.cpp; vLLM, SGLang and OpenRouter; Anthropic; Gemini; Mistral."""
+
 
 def words_of_refusal(body: bytes) -> str:
     """Return the sentence of an error's body; empty if it has none that can be read.
@@ -33,3 +41,14 @@ def words_of_refusal(body: bytes) -> str:
     shown = "".join(letter if letter.isprintable() else " " for letter in said)
     text = _KEY.sub("(hidden)", " ".join(shown.split()))
     return text if len(text) <= MOST_WORDS_CHARS else text[: MOST_WORDS_CHARS - 3] + "..."
+
+
+def is_too_long(status: int, body: bytes) -> bool:
+    """Return whether an error says that prompt and reply do not fit the model's context.
+
+    Args:
+        status: HTTP status.
+        body: the error's, without its content encoding.
+
+    """
+    return status in _TOO_LONG_STATUSES and _TOO_LONG.search(body) is not None

@@ -1,7 +1,8 @@
 """Rules that no single key can break alone, and the keys that the environment holds."""
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from penstock.errors import ConfigError
@@ -44,21 +45,9 @@ def cross_check(reading: TableReading[Config], keyring: Keyring) -> Problems:
             yield from look(reading.table, keyring)
 
 
-def _class_names(config: Config) -> Problems:
-    yield from _twice("classes", [c.name for c in config.classes])
-
-
-def _upstream_names(config: Config) -> Problems:
-    yield from _twice("upstreams", [u.name for u in config.upstreams])
-
-
-def _key_names(config: Config) -> Problems:
-    yield from _twice("keys", [k.name for k in config.keys])
-
-
-def _twice(table: str, names: Iterable[str]) -> Problems:
+def _twice(table: str, config: Config) -> Problems:
     seen: dict[str, int] = {}
-    for index, name in enumerate(names):
+    for index, name in enumerate(each.name for each in getattr(config, table)):
         if name in seen:
             yield Problem(
                 f"{table}[{index}].name", repr(name), "must be unique",
@@ -290,9 +279,9 @@ def _shadow(config: Config) -> Problems:
 
 
 _CHECKS: tuple[tuple[_Keys, Callable[[Config], Problems]], ...] = (
-    (("upstreams.name",), _upstream_names),
-    (("classes.name",), _class_names),
-    (("keys.name",), _key_names),
+    (("upstreams.name",), partial(_twice, "upstreams")),
+    (("classes.name",), partial(_twice, "classes")),
+    (("keys.name",), partial(_twice, "keys")),
     (("classes", "keys.traffic_class", "anonymous.traffic_class"), _buckets),
     (("classes.name",), _asked_classes),
     (("upstreams.auth", "upstreams.api_key_env"), _leaks),

@@ -1,9 +1,11 @@
-"""From the file's tables to the scheduler's settings: a key of the same name is the same thing."""
+"""From the file's tables to what works by them: a key of the same name is the same thing."""
 
 import dataclasses
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+from penstock.calls.estimate import Row, TablePredictor
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.settings import Limits, Settings, Stack, UpstreamSettings
 from penstock.proxy.config.models import (
@@ -12,10 +14,11 @@ from penstock.proxy.config.models import (
     EstimateTable,
     UpstreamTable,
 )
-from penstock.proxy.routing import patterns
+from penstock.proxy.routing import fits, patterns
 from penstock.schema.types import Table
 
 _K = TypeVar("_K")
+_ROWS_KEPT = 1000
 
 
 def core_settings(config: Config) -> Settings:
@@ -37,6 +40,31 @@ def classes_of(config: Config) -> tuple[TrafficClass, ...]:
 def estimate_of(table: EstimateTable, source: str) -> TokenEstimate:
     """Return a table's prior as the scheduler's."""
     return TokenEstimate(table.p50_tokens, table.p90_tokens, source)
+
+
+def table_of(config: Config) -> TablePredictor:
+    """Return the configured table: its rows, then trusted caps, then classes."""
+    return TablePredictor(
+        tuple(
+            _row(row.model, row.path, estimate_of(row, "table")) for row in config.estimates.table
+        ),
+        trusts_cap=config.estimates.trust_max_tokens,
+    )
+
+
+def default_class_of(config: Config, classes: tuple[TrafficClass, ...]) -> TrafficClass:
+    """Return what a call is estimated as while its class is open, as it may go by the estimate."""
+    if len(classes) == 1:
+        return classes[0]
+    return TrafficClass("", estimate=estimate_of(config.estimates.default, "default"))
+
+
+def _row(model: str, path: str, estimate: TokenEstimate) -> Row:
+    @lru_cache(maxsize=_ROWS_KEPT)  # callers choose the names, so memory is bounded
+    def row_fits(called: str, tail: str) -> bool:
+        return fits(model, called) and fits(path, tail)
+
+    return Row(row_fits, estimate)
 
 
 def _class(item: ClassTable, default: EstimateTable) -> TrafficClass:
