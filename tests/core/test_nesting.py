@@ -154,7 +154,7 @@ def test_pipelines_of_any_depth_end_at_any_window_and_leave_nothing(seed: int) -
         assert 0 <= state.in_flight == len(flying)
     assert open_ == set()
     assert most <= window + 1  # a holder that ended first left its place to a nested call
-    assert penstock._tickets.upstreams["default"].lent == 0
+    assert penstock._tickets.upstreams["default"].occupied == 0
 
 
 def test_a_nested_call_of_another_model_waits_in_its_own_lane_and_goes_all_the_same() -> None:

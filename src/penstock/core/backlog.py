@@ -25,8 +25,9 @@ class _Shares:
         """Return how much a tenant has."""
         return self._has.get(tenant, 0.0)
 
-    def put(self, tenant: str, amount: float) -> None:
-        """Let a tenant have so much; less than half a token is a rounding error."""
+    def add(self, tenant: str, by: float) -> None:
+        """Let a tenant have so much more; less than half a token is a rounding error."""
+        amount = self._has.get(tenant, 0.0) + by
         if amount < 0.5:
             self._has.pop(tenant, None)
             self._entries.pop(tenant, None)
@@ -70,36 +71,26 @@ class _ClassBacklog:
     token_shares: _Shares = field(default_factory=_Shares)
     tickets: dict[str, OrderedDict[int, Ticket]] = field(default_factory=dict)
 
-    def change(self, ticket: Ticket, by: int) -> None:
-        """Count a ticket in (1) or out (-1)."""
-        tenant = ticket.request.tenant
-        self.count += by
-        # Where nothing is left, rounding errors end.
-        self.tokens = self.tokens + by * ticket.cost_tokens if self.count else 0.0
-        self.shares.put(tenant, self.shares.of(tenant) + by)
-        shares = self.token_shares
-        shares.put(tenant, shares.of(tenant) + by * ticket.cost_tokens)
-
     def making_room(self, ticket: Ticket) -> tuple[Ticket, ...]:
         """Return whose leaving makes room for the tokens of this ticket; none if that is unfair."""
         shares = self.token_shares
         most = shares.of(ticket.request.tenant) + ticket.cost_tokens
         excess = self.tokens + ticket.cost_tokens - self.limit_tokens
-        before: dict[str, float] = {}
+        taken: dict[str, float] = {}
         newest: dict[str, Iterator[Ticket]] = {}
         leaving: list[Ticket] = []
         while excess > 0.0 and (tenant := shares.above(most)) is not None:
             if tenant not in newest:
-                before[tenant] = shares.of(tenant)
                 newest[tenant] = reversed(self.tickets[tenant].values())
             each = next(newest[tenant])
             if each.cost_tokens > self.limit_tokens:
                 break  # it entered an empty queue, or it never would
             leaving.append(each)
             excess -= each.cost_tokens
-            shares.put(tenant, shares.of(tenant) - each.cost_tokens)
-        for tenant, tokens in before.items():
-            shares.put(tenant, tokens)
+            taken[tenant] = taken.get(tenant, 0.0) + each.cost_tokens
+            shares.add(tenant, -each.cost_tokens)
+        for tenant, tokens in taken.items():
+            shares.add(tenant, tokens)
         return () if excess > 0.0 else tuple(leaving)
 
 
@@ -169,10 +160,15 @@ class Backlog:
             del tickets[request.tenant]
 
     def _change(self, ticket: Ticket, by: int) -> _ClassBacklog:
+        """Count a ticket in (1) or out (-1)."""
         tenant, held = ticket.request.tenant, self._held[ticket.request.traffic_class]
         self._count += by
-        self._shares.put(tenant, self._shares.of(tenant) + by)
-        held.change(ticket, by)
+        self._shares.add(tenant, by)
+        held.count += by
+        # Where nothing is left, rounding errors end.
+        held.tokens = held.tokens + by * ticket.cost_tokens if held.count else 0.0
+        held.shares.add(tenant, by)
+        held.token_shares.add(tenant, by * ticket.cost_tokens)
         return held
 
     def clear(self) -> None:

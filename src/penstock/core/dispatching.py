@@ -22,9 +22,12 @@ class Dispatcher:
     def pump(self, lane: Lane, now: float) -> None:
         """Send everything in a lane that may go now."""
         tickets, signals = self._tickets, lane.signals
+        nesting = tickets.lanes.nesting
         tickets.at_work = None
         while signals.waiting:
-            chosen = lane.next(now) or tickets.lanes.nesting.next(lane, now)
+            chosen = lane.next(now)
+            if chosen is None and nesting.places:
+                chosen = nesting.next(lane, now)
             if chosen is None:
                 return
             ticket, upstream = chosen

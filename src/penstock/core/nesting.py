@@ -88,7 +88,7 @@ class Nesting:
         if place is not None:
             for each in place.nested:
                 if each.lent:
-                    self._upstreams[each.upstream].lent -= 1
+                    self._upstreams[each.upstream].occupied += 1
                     each.lent = False
         if inside is not None and inside in self.places:
             held = self.places[inside]

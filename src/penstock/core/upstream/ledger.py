@@ -61,8 +61,8 @@ class Upstream:
     ignored: int = 0
     """Usages that nobody can have generated in the time."""
     in_flight: dict[int, Ticket] = field(default_factory=dict)
-    lent: int = 0
-    """How many of them go in the place of another that waits for them."""
+    occupied: int = 0
+    """Places in the window that they take: one that goes in the place of its holder takes none."""
     tokens: float = 0.0
     slowdown: float = 0.0
     _service: dict[str, ServiceTime] = field(default_factory=dict)
@@ -152,11 +152,6 @@ class Upstream:
         """Return the fitted (base_s, s_per_token) of each model seen."""
         return {model: (fit.base_s, fit.s_per_token) for model, fit in self._service.items()}
 
-    @property
-    def occupied(self) -> int:
-        """How many places in the window are taken."""
-        return len(self.in_flight) - self.lent
-
     def obstacle(self, now: float) -> tuple[str, float]:
         """Return what keeps everything out and when time alone removes it.
 
@@ -224,7 +219,7 @@ class Upstream:
         """Enter an attempt into the ledger."""
         request = ticket.request
         self.in_flight[request.id] = ticket
-        self.lent += ticket.lent
+        self.occupied += not ticket.lent
         self.tokens += ticket.cost_tokens
         ticket.upstream = self.name
         ticket.dispatched_at = now
@@ -249,13 +244,13 @@ class Upstream:
         self.tokens = self.tokens - ticket.cost_tokens if left else 0.0
 
     def _take_back(self, ticket: Ticket) -> None:
-        self.lent -= ticket.lent
+        self.occupied -= not ticket.lent
         ticket.lent = False
 
     def recount(self, flying: Iterable[Ticket]) -> None:
         """Let these and no others be in flight."""
         self.in_flight = {ticket.request.id: ticket for ticket in flying}
-        self.lent = sum(ticket.lent for ticket in self.in_flight.values())
+        self.occupied = sum(not ticket.lent for ticket in self.in_flight.values())
         self.tokens = sum((each.cost_tokens for each in self.in_flight.values()), 0.0)
 
     def abandon(self, ticket: Ticket, *, now: float) -> None:
