@@ -1,7 +1,6 @@
 """Conversations stay where their prompt cache is, as long as there is room."""
 
-from penstock.core.sticky import SESSIONS_LIMIT, Stickiness
-from penstock.core.ticket import ticket_of
+from penstock.core.latest import Latest
 from tests.core.story import arrive, complete, request, scheduler, upstream
 
 
@@ -34,14 +33,10 @@ def test_without_being_asked_nobody_is_sticky() -> None:
 
 
 def test_old_conversations_are_forgotten_so_memory_is_bounded() -> None:
-    memory = Stickiness()
-    first = ticket_of(request(0, session="s0"), 1.0, 1.0)
-    first.upstream = "a"
-    memory.served(first)
-    for id_ in range(1, SESSIONS_LIMIT + 1):
-        other = ticket_of(request(id_, session=f"s{id_}"), 1.0, 1.0)
-        other.upstream = "a"
-        memory.served(other)
+    homes: Latest[str] = Latest(3)
+    for number in range(4):
+        homes.put(f"s{number}", "a")
+    homes.put("s1", "b")
+    homes.put("s4", "a")
 
-    assert memory.home(first) is None
-    assert memory.home(ticket_of(request(1, session="s1"), 1.0, 1.0)) == "a"
+    assert homes == {"s1": "b", "s3": "a", "s4": "a"}

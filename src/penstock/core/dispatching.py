@@ -49,8 +49,8 @@ class Dispatcher:
             ticket.stage = _IN_FLIGHT
             if request.expires_at < math.inf or ticket.hopeless_at < math.inf:
                 tickets.expiry.cancel(request.id)
-            if lane.sticky is not None:
-                lane.sticky.served(ticket)
+            if lane.homes is not None and request.session:
+                lane.homes.put(request.session, upstream.name)
             tickets.actions.append(Dispatch(request, upstream.name, why))
             tickets.at_work = None
         lane.emptied()

@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from penstock.core.latest import Latest
 from penstock.core.model import Request
 from penstock.core.parked import ParkingQueue, kind_of
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
-from penstock.core.sticky import Stickiness
 from penstock.core.tenants import TenantQueue
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S, PROBE_GAP_S, BreakerState
@@ -38,7 +38,8 @@ class Lane:
     retries: RetryBudget
     signals: Signals = field(default_factory=Signals)
     queues: dict[str, OrderedQueue] = field(default_factory=dict)
-    sticky: Stickiness | None = None
+    homes: Latest[str] | None = None
+    """Where conversations were served last: their prompt caches are warm there. None: no matter."""
     tenants: dict[str, TenantQueue] | None = field(default_factory=dict)
     """The turns of tenants inside each class; None where tenants take none."""
     wake_at: float = math.inf
@@ -285,7 +286,7 @@ class Lane:
         if len(opened) == 1:
             found = self._obstacle(ticket, opened[0], now)
             return (None, _nearer(elsewhere, found)) if found[0] else (opened[0], found)
-        home = self.sticky.home(ticket) if self.sticky is not None else None
+        home = None if self.homes is None else self.homes.get(ticket.request.session)
         best: Upstream | None = None
         best_key = (4, math.inf)
         nearest = elsewhere

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from penstock.core.lane import Lane
+from penstock.core.latest import Latest
 from penstock.core.model import Request, TrafficClass
 from penstock.core.nesting import Nesting
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.settings import Settings
-from penstock.core.sticky import Stickiness
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.upstream.ledger import Upstream
 from penstock.errors import ProtocolError
 
 MODELS_LIMIT = 4096
+SESSIONS_LIMIT = 10_000
 
 
 class Lanes:
@@ -100,7 +101,7 @@ class Lanes:
             self._allocator(),
             self._make_queue,
             RetryBudget(self._settings.retry_share, len(serving)),
-            sticky=Stickiness() if self._settings.sticky else None,
+            homes=Latest(SESSIONS_LIMIT) if self._settings.sticky else None,
             tenants={} if self._settings.tenant_turns else None,
         )
 
@@ -145,7 +146,7 @@ class Lanes:
             else:
                 lane.allocator = self._allocator()
             lane.retries.share = settings.retry_share
-            lane.sticky = (lane.sticky or Stickiness()) if settings.sticky else None
+            lane.homes = (lane.homes or Latest(SESSIONS_LIMIT)) if settings.sticky else None
             lane.note_reserving()
             if not same_order:
                 waiting = [

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable
 
+from penstock.core.latest import Latest
+
 
 class Holders:
     """Remembers who made what: the last `most` ids, for `keep_s` seconds after their last use."""
 
     def __init__(self, most: int, keep_s: float) -> None:
         """Know nothing yet."""
-        self._most = most
         self._keep_s = keep_s
-        self._known: dict[str, tuple[str, float]] = {}
+        self._known: Latest[tuple[str, float]] = Latest(most)
 
     def __len__(self) -> int:
         """How many ids are remembered."""
@@ -23,11 +24,9 @@ class Holders:
         """
         known = self._known
         for id_ in ids:
-            found = known.pop(id_, None)
+            found = known.get(id_)
             holder = upstream if found is None or found[1] <= now else found[0]
-            known[id_] = (holder, now + self._keep_s)
-        while len(known) > self._most:
-            del known[next(iter(known))]
+            known.put(id_, (holder, now + self._keep_s))
 
     def of(self, ids: Iterable[str], *, now: float) -> str:
         """Return the upstream that holds the first of these ids that is known; empty for none."""
@@ -45,7 +44,7 @@ class Holders:
     def keep(self, upstreams: Iterable[str]) -> None:
         """Forget what all others hold, as they are gone from the configuration."""
         left = frozenset(upstreams)
-        self._known = {id_: held for id_, held in self._known.items() if held[0] in left}
+        self.forget([id_ for id_, held in self._known.items() if held[0] not in left])
 
     def forget(self, ids: Iterable[str]) -> None:
         """Forget ids that name nothing any more at their holder: the next call asks everywhere."""

@@ -30,13 +30,14 @@ from penstock.core.events import (
     WindowMoved,
     Woke,
 )
+from penstock.core.latest import Latest
 from penstock.core.model import Request
 from penstock.core.outlook import Outlook
+from penstock.core.upstream.account import ACCOUNTS_LIMIT
 from penstock.core.waiting import QueuePosition, WaitingGroup
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.guarded import Guard
-from penstock.runtime.last_words import LastWords
 from penstock.runtime.pulse import Pulse
 from penstock.runtime.unread import UNREAD_S, UnreadReplies
 
@@ -147,7 +148,8 @@ class Driver:
         self._clock = clock
         self._unread_s = unread_s
         self.guard = guard or Guard()
-        self.last_words = LastWords()
+        self.last_words: Latest[str] = Latest(ACCOUNTS_LIMIT)
+        """What each account was last refused with, for those refused on its account later."""
         self.epoch = 0
         """How often it was renewed; slots of an earlier epoch are another process's."""
         self._begin(core, observers)

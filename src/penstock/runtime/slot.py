@@ -4,7 +4,6 @@ import math
 import random
 from collections.abc import Mapping
 from contextvars import ContextVar
-from types import TracebackType
 from typing import NoReturn, Self
 from weakref import ref
 
@@ -160,7 +159,7 @@ class Hold:
             words: of `wire.words.words_of_refusal`: short, and without keys.
 
         """
-        self.driver.last_words.note(self.request.account, words)
+        self.driver.last_words.put(self.request.account, words)
 
     def end_midway(self, meaning: Meaning) -> None:
         """Give the slot back for an error within a stream: an overload is one even then."""
@@ -221,7 +220,11 @@ class Hold:
         jitter = self._chance.random()
         self.driver.tell(Throttled(self.request.id, RefusalCause(cause), retry_after_s, jitter))
 
-    def _broken(self, *, upstream_fault: bool, reached: bool) -> None:
+    def _broken(self, *, retryable: bool, upstream_fault: bool, reached: bool) -> bool:
+        """Report that the attempt broke; return whether there may be another."""
+        if not retryable:
+            self.fail(upstream_fault=upstream_fault)
+            return False
         self._check_held("failed")
         jitter = self._chance.random()
         id_ = self.request.id
@@ -230,6 +233,7 @@ class Hold:
                 id_, retryable=True, upstream_fault=upstream_fault, jitter=jitter, reached=reached
             )
         )
+        return True
 
     def _check_held(self, what: str) -> None:
         if self.ended:
@@ -255,7 +259,7 @@ class Hold:
             severity=word.why.severity,
             retry_after_s=_finite(word.retry_after_s),
             queued_s=word.why.waited_s,
-            provider_said=self.driver.last_words.of(self.request.account)
+            provider_said=self.driver.last_words.get(self.request.account, "")
             if word.reason in _OF_PROVIDER
             else "",
         )
@@ -320,11 +324,8 @@ class Slot(Hold):
             ProtocolError: the slot has ended already.
 
         """
-        if not retryable:
-            self.fail(upstream_fault=upstream_fault)
-            return
-        self._broken(upstream_fault=upstream_fault, reached=reached)
-        await self._next_word()
+        if self._broken(retryable=retryable, upstream_fault=upstream_fault, reached=reached):
+            await self._next_word()
 
     async def __aenter__(self) -> Self:
         """Submit the request and wait until it may be sent.
@@ -338,12 +339,7 @@ class Slot(Hold):
         await self._next_word()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Give the slot back, by what happened; there is no await here to be cancelled at."""
         self.leave(error)
 
@@ -383,11 +379,8 @@ class SyncSlot(Hold):
             ProtocolError: the slot has ended already.
 
         """
-        if not retryable:
-            self.fail(upstream_fault=upstream_fault)
-            return
-        self._broken(upstream_fault=upstream_fault, reached=reached)
-        self._next_word()
+        if self._broken(retryable=retryable, upstream_fault=upstream_fault, reached=reached):
+            self._next_word()
 
     def __enter__(self) -> Self:
         """Submit the request and block until it may be sent.
@@ -401,12 +394,7 @@ class SyncSlot(Hold):
         self._next_word()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Give the slot back, by what happened."""
         self.leave(error)
 

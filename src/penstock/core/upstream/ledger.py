@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from penstock.core.backoff import LEAST_S, REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled, WindowMoved
+from penstock.core.latest import Latest
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
@@ -42,8 +43,8 @@ class Upstream:
     default: Account = field(init=False)
     """The account of requests that name none."""
     outlier: OutlierDetector = field(default_factory=OutlierDetector)
-    others: dict[str, Account] = field(default_factory=dict)
-    """The accounts of keys that callers bring, the one used last at the end."""
+    others: Latest[Account] = field(default_factory=lambda: Latest(ACCOUNTS_LIMIT))
+    """The accounts of keys that callers bring."""
     window_told: float = field(init=False)
     """The window that the last `WindowMoved` stated."""
     moved: WindowMoved | None = None
@@ -81,11 +82,8 @@ class Upstream:
         """Return the account of a key's digest; the default one for ""."""
         if not name:
             return self.default
-        others = self.others
-        account = others.pop(name, None) or self._new_account()
-        others[name] = account
-        if len(others) > ACCOUNTS_LIMIT:
-            del others[next(iter(others))]
+        account = self.others.get(name) or self._new_account()
+        self.others.put(name, account)
         return account
 
     @property
