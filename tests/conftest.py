@@ -12,6 +12,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # whose clean end by Ctrl-C the tests are about.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The threads of BLAS wait for each other in busy loops: beside other work they took three times
+# the CPU time, and as much longer. Children inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 
 LONG = bool(os.environ.get("PENSTOCK_LONG"))

@@ -29,6 +29,7 @@ def small_paper(folder: Path) -> Path:
     for source in paper_directory().glob("*.toml"):
         text = source.read_text("utf-8")
         text = text.replace("requests = 400", "requests = 40").replace("seeds = 5", "seeds = 2")
+        text = text.replace("screen_requests = 240", "screen_requests = 24")
         (folder / source.name).write_text(text, "utf-8")
     return folder
 

@@ -44,13 +44,13 @@ async def test_a_message_comes_whole_to_a_coroutine(aclient: AsyncAnthropic) -> 
 
 def test_a_stream_comes_in_pieces(client: Anthropic) -> None:
     with client.messages.stream(
-        model="m", max_tokens=500, messages=ASK, extra_headers={"x-mock-output-tokens": "200"}
-    ) as stream:
+        model="m", max_tokens=2000, messages=ASK, extra_headers={"x-mock-output-tokens": "1000"}
+    ) as stream:  # for half a second: all that is due comes at once
         pieces = list(stream.text_stream)
         final = stream.get_final_message()
 
     assert len(pieces) > 2
-    assert final.usage.output_tokens == 200
+    assert final.usage.output_tokens == 1000
 
 
 async def test_a_stream_comes_in_pieces_to_a_coroutine(aclient: AsyncAnthropic) -> None:

@@ -55,7 +55,9 @@ def test_a_stream_comes_in_pieces_and_ends_with_its_usage(client: OpenAI) -> Non
         messages=ASK,
         stream=True,
         stream_options={"include_usage": True},
-        extra_headers={"x-mock-output-tokens": "200"},
+        extra_headers={
+            "x-mock-output-tokens": "1000"
+        },  # for half a second: all that is due comes at once
     )
 
     chunks = list(stream)
@@ -65,7 +67,7 @@ def test_a_stream_comes_in_pieces_and_ends_with_its_usage(client: OpenAI) -> Non
     ]
     assert len(pieces) > 2
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == 200
+    assert chunks[-1].usage.completion_tokens == 1000
 
 
 async def test_a_stream_comes_in_pieces_to_a_coroutine(aclient: AsyncOpenAI) -> None:

@@ -177,8 +177,9 @@ def served(way: str) -> tuple[int, int]:
 def _config(sick: int, well: int) -> str:
     tables = "".join(
         f'[[upstreams]]\nname = "{name}"\nbase_url = "http://127.0.0.1:{port}/v1"\nauth = "none"\n'
-        "first_byte_timeout_s = 1.0\n"
-        for name, port in (("sick", sick), ("well", well))
+        f"first_byte_timeout_s = {patience_s}\n"
+        # The well one has all the time that a busy machine may take.
+        for name, port, patience_s in (("sick", sick, 1.0), ("well", well, 20.0))
     )
     return f"[server]\nport = 0\n[admin]\nport = 0\n{tables}"
 
