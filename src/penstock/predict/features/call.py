@@ -28,6 +28,7 @@ class CallFeatures:
         endpoint: the API's shape: "chat", "completions", "responses" or "messages".
         model: the provider's model, with the reasoning effort if one is asked for.
         route: the caller's label, or one derived from system prompt and tools ("~" in front).
+        route_sum: its checksum.
         cap_tokens: most output tokens that the body allows, over all choices; inf if unlimited.
         choices: how many replies are asked for at once.
         prompt_tokens: size of the prompt's texts: counted where a tokenizer is loaded, else
@@ -40,6 +41,7 @@ class CallFeatures:
     endpoint: str
     model: str
     route: str
+    route_sum: int
     cap_tokens: float
     choices: int
     prompt_tokens: int
@@ -82,10 +84,12 @@ class CallFeatures:
             (facts.system, *facts.history, facts.last_user),
             estimate=math.ceil(user_tokens + rest_tokens),
         )
+        route = route or derive_route(facts, endpoint)
         return cls(
             endpoint=endpoint,
             model=f"{model}#{facts.effort}" if facts.effort else model,
-            route=route or derive_route(facts, endpoint),
+            route=route,
+            route_sum=checksum(route),
             cap_tokens=math.inf if facts.cap is None else float(facts.cap * facts.choices),
             choices=facts.choices,
             prompt_tokens=prompt_tokens,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -103,15 +102,3 @@ class ConformalP90:
             for residual in residuals:
                 group.residuals.add(residual)
             self._groups.put(key, group)
-
-
-def at_least_one(log_tokens: float) -> float:
-    """Return tokens from their logarithm, within 1 and a million.
-
-    Raises:
-        ValueError: it is not a number.
-
-    """
-    if math.isnan(log_tokens):
-        raise ValueError("the predictor's own figures are not numbers (NaN)")
-    return math.exp(min(13.8, max(0.0, log_tokens)))

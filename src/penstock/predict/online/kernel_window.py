@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.features.call import CallFeatures, checksum
+from penstock.predict.features.call import CallFeatures
 from penstock.predict.features.text import GRAM_BITS
 
 SIGNATURE_PLACES = 64
@@ -76,7 +76,7 @@ class KernelWindow:
             self.signatures[:, : self.count] == _UNLIKE_ANY.take(mine)[:, None],
             2.0 / math.sqrt(max(1, int(np.count_nonzero(mine)))),
             _exponents(call.dense, call.dense @ call.dense),
-            checksum(call.route),
+            call.route_sum,
         )
         return float(row @ self.weights[: row.size])
 
@@ -145,7 +145,7 @@ class KernelWindow:
         self.weights[places] = 0.0
         self.signatures[:, places] = np.stack(signatures, axis=1)
         self.dense[places] = [call.dense for call in calls]
-        self.routes[places] = [checksum(call.route) for call in calls]
+        self.routes[places] = [call.route_sum for call in calls]
         self.groups[places] = groups
         self.lengths[places] = log_tokens
         self._derive(places)

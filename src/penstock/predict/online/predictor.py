@@ -8,7 +8,6 @@ from typing import Self
 
 from penstock.core.model import TokenEstimate
 from penstock.predict.features.call import CallFeatures
-from penstock.predict.online.conformal import at_least_one
 from penstock.predict.online.model import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
 from penstock.predict.online.state import ModelCopy, read_state, snapshot
 from penstock.predict.prior.file import shipped_prior
@@ -61,8 +60,8 @@ class OnlinePredictor:
     def predict(self, call: CallFeatures) -> TokenEstimate:
         """Return p50 and p90 of all output tokens of the call, at most what it allows."""
         seen = self.model.outlook(call)
-        p50 = at_least_one(seen.middle) * call.choices
-        p90 = at_least_one(seen.middle + seen.above) * call.choices
+        p50 = _at_least_one(seen.middle) * call.choices
+        p90 = _at_least_one(seen.middle + seen.above) * call.choices
         cap = max(1.0, call.cap_tokens)
         p50 = min(p50, cap)
         return TokenEstimate(p50, max(p50, min(p90, cap)), self.source)
@@ -123,3 +122,10 @@ class OnlinePredictor:
         """
         model, source = read_state(path, prior=self.model.prior, start=self.source)
         return type(self)(model, source=source)
+
+
+def _at_least_one(log_tokens: float) -> float:
+    """Return tokens from their logarithm, within 1 and a million; NaN is a ValueError."""
+    if math.isnan(log_tokens):
+        raise ValueError("the predictor's own figures are not numbers (NaN)")
+    return math.exp(min(13.8, max(0.0, log_tokens)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.features.call import CallFeatures, checksum
+from penstock.predict.features.call import CallFeatures
 from penstock.predict.features.text import PLACES
 
 SHARPNESSES = (2.0, 4.0)
@@ -57,7 +57,7 @@ class GramKernel:
         gap = self.dense - call.dense
         distance = np.einsum("ij,ij->i", gap, gap) / call.dense.size
         near = _DENSE_WEIGHT * np.exp(-0.5 * distance)
-        same = 1.0 + (self.routes == checksum(call.route))
+        same = 1.0 + (self.routes == call.route_sum)
         return [
             ((np.exp(sharp * (shared - 1.0)) + near) * same).astype(np.float32)
             for sharp in SHARPNESSES
@@ -72,7 +72,7 @@ def keep_calls(calls: Sequence[CallFeatures]) -> GramKernel:
         starts=np.cumsum(sizes) - sizes,
         roots=np.sqrt(sizes).astype(np.float32),
         dense=np.stack([call.dense for call in calls]),
-        routes=np.array([checksum(call.route) for call in calls], np.uint32),
+        routes=np.array([call.route_sum for call in calls], np.uint32),
         weights=np.zeros((len(SHARPNESSES), len(calls)), np.float32),
     )
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.features.call import CallFeatures, checksum
+from penstock.predict.features.call import CallFeatures
 from penstock.predict.features.text import PLACES
 from penstock.predict.prior.trees import ObliviousTrees
 
@@ -103,7 +103,7 @@ def route_places(call: CallFeatures) -> NDArray[np.int64]:
         Multi-task hashing: Weinberger et al., ICML 2009.
 
     """
-    shift = checksum(call.route)
+    shift = call.route_sum
     return PLACES + (call.grams.astype(np.int64) * _ROUTE_STRIDE + shift) % PLACES
 
 
