@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock import Penstock
+from penstock.runtime.clock import Clock
+from tests.chaos.books import Books
 from tests.chaos.provider import BEGUN, GOOD, NUMBERS, Anything
 
 CALLERS = 16
@@ -67,12 +70,33 @@ async def crowd(
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
 
 
-def sent_by_the_rules(provider: Anything, found: Found) -> None:
-    """Nothing is sent again once a reply has been good, or content of a stream has been shown."""
+def program(books: Books, clock: Clock, **settings: Any) -> Penstock:
+    """Return what schedules a program's calls, with books kept of it."""
+    more = {"queue_ttl_s": TTL_S, "max_pause_s": MAX_PAUSE_S, **settings}
+    return Penstock(observers=[books], tracer=None, clock=clock, **more)
+
+
+def closed(program: Penstock, found: Found) -> None:
+    """Nobody of the program's is left; then it is closed."""
+    for name, state in program.snapshot().items():
+        at_rest(name, state, found)
+        found.expect("in hand", program.outlet(name).driver.in_hand, 0)
+    program.close()
+
+
+def booked(provider: Anything, books: Books, found: Found) -> Found:
+    """Return what was found, the books' word included.
+
+    Nothing is sent again once a reply has been good, or content of a stream has been shown.
+    """
+    found.arrived = books.arrived
+    found.expect("requests that have not ended", books.open, 0)
+    found.wrong += books.wrong
     for number, answers in provider.attempts.items():
         for at, answer in enumerate(answers[:-1]):
             if answer in (GOOD, BEGUN):
                 found.wrong.append(f"call {number} was sent again after {answers[: at + 1]}")
+    return found
 
 
 def at_rest(name: str, state: Any, found: Found) -> None:

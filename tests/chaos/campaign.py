@@ -24,7 +24,6 @@ from typing import Any
 import httpx
 import httpx2
 
-from penstock import Penstock
 from penstock.batch.checkpoint import Checkpoint
 from penstock.batch.lines import inspect
 from penstock.batch.runner import Batch, RetryBounds
@@ -34,14 +33,14 @@ from penstock.proxy.config import loads
 from penstock.proxy.server import Running
 from tests.chaos.books import Books
 from tests.chaos.callers import (
-    MAX_PAUSE_S,
-    TTL_S,
     Found,
     at_rest,
     body_of,
+    booked,
+    closed,
     crowd,
     hints,
-    sent_by_the_rules,
+    program,
 )
 from tests.chaos.provider import anything
 from tests.chaos.threads import in_threads
@@ -93,7 +92,6 @@ async def in_sidecar(seed: str, requests: int) -> Found:
 
         await crowd(requests, chance, one)
         await asyncio.sleep(60.0)
-        found.arrived = books.arrived
         found.expect("in hand", running.sidecar.in_hand, 0)
         found.expect("callers' connections", running.open_connections, 0)
         found.expect("room for bodies", running.sidecar.room.used_bytes, 0)
@@ -102,10 +100,7 @@ async def in_sidecar(seed: str, requests: int) -> Found:
         await serving
         await asyncio.sleep(1.0)
         found.expect("provider's connections", provider.open, 0)
-    found.expect("requests that have not ended", books.open, 0)
-    found.wrong += books.wrong
-    sent_by_the_rules(provider, found)
-    return found
+    return booked(provider, books, found)
 
 
 async def _raw_call(port: int, number: int, chance: random.Random) -> bytes:
@@ -150,15 +145,8 @@ async def _raw_call(port: int, number: int, chance: random.Random) -> bytes:
 async def in_process(library: Any, seed: str, requests: int) -> Found:
     """Play through the async transport of httpx2 or httpx."""
     found, books, chance = Found(requests), Books(), random.Random(seed)
-    loop = asyncio.get_running_loop()
     async with anything(seed) as (provider, url):
-        scheduled = Penstock(
-            observers=[books],
-            tracer=None,
-            clock=loop,
-            queue_ttl_s=TTL_S,
-            max_pause_s=MAX_PAUSE_S,
-        )
+        scheduled = program(books, asyncio.get_running_loop())
         client = scheduled.async_client(library=library.__name__, timeout=5.0)
 
         async def one(number: int) -> bool:
@@ -182,23 +170,15 @@ async def in_process(library: Any, seed: str, requests: int) -> Found:
         await client.aclose()
         gc.collect()
         await asyncio.sleep(60.0)
-        found.arrived = books.arrived
-        for name, state in scheduled.snapshot().items():
-            at_rest(name, state, found)
-            found.expect("in hand", scheduled.outlet(name).driver.in_hand, 0)
-        scheduled.close()
+        closed(scheduled, found)
         await asyncio.sleep(1.0)
         found.expect("provider's connections", provider.open, 0)
-    found.expect("requests that have not ended", books.open, 0)
-    found.wrong += books.wrong
-    sent_by_the_rules(provider, found)
-    return found
+    return booked(provider, books, found)
 
 
 async def in_batch(seed: str, requests: int) -> Found:
     """Work off a file."""
     found, books, chance = Found(requests), Books(), random.Random(seed)
-    loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, out, errors = (folder / each for each in ("in.jsonl", "out.jsonl", "err.jsonl"))
@@ -214,14 +194,7 @@ async def in_batch(seed: str, requests: int) -> Found:
         source.write_text("".join(json.dumps(line) + "\n" for line in lines))
         async with anything(seed) as (provider, url):
             stack = Stack(overload=PolicySpec("always_admit"))
-            scheduled = Penstock(
-                observers=[books],
-                tracer=None,
-                clock=loop,
-                stack=stack,
-                queue_ttl_s=TTL_S,
-                max_pause_s=MAX_PAUSE_S,
-            )
+            scheduled = program(books, asyncio.get_running_loop(), stack=stack)
             send = HttpSend(url, None, scheduled, timeout_s=5.0)
             store = Checkpoint(folder / "c", out, errors, inspect(source), now_unix_s=0.0)
             with store:
@@ -242,9 +215,7 @@ async def in_batch(seed: str, requests: int) -> Found:
             await send.close()
             gc.collect()
             await asyncio.sleep(60.0)
-            for name, state in scheduled.snapshot().items():
-                at_rest(name, state, found)
-            scheduled.close()
+            closed(scheduled, found)
         ids = [
             json.loads(line)["custom_id"]
             for path in (out, errors)
@@ -254,11 +225,7 @@ async def in_batch(seed: str, requests: int) -> Found:
         found.answered = len(ids)
         found.expect("lines that are done", store.totals.done, requests)
         found.expect("results", sorted(ids), sorted(map(str, range(requests))))
-    found.arrived = books.arrived
-    found.expect("requests that have not ended", books.open, 0)
-    found.wrong += books.wrong
-    sent_by_the_rules(provider, found)
-    return found
+    return booked(provider, books, found)
 
 
 def virtually(door: Callable[[str, int], Awaitable[Found]], seed: str, requests: int) -> Found:

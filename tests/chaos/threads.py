@@ -11,19 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from penstock import Penstock
 from penstock.runtime.clock import ThreadClock, Timer
 from tests.chaos.books import Books
 from tests.chaos.callers import (
     CALLERS,
-    MAX_PAUSE_S,
     PAUSES_S,
-    TTL_S,
     Found,
-    at_rest,
     body_of,
+    booked,
+    closed,
     hints,
-    sent_by_the_rules,
+    program,
 )
 from tests.chaos.provider import Anything, anything
 
@@ -97,13 +95,7 @@ def in_threads(library: Any, seed: str, requests: int) -> Found:
     answered: list[int] = []
     before = threading.active_count()
     with anything_in_a_thread(seed) as (provider, url):
-        scheduled = Penstock(
-            observers=[books],
-            tracer=None,
-            clock=CLOCK,
-            queue_ttl_s=TTL_S,
-            max_pause_s=MAX_PAUSE_S,
-        )
+        scheduled = program(books, CLOCK)
         client = scheduled.client(library=library.__name__, timeout=5.0 / SPEED)
 
         def one(number: int) -> bool:
@@ -137,19 +129,13 @@ def in_threads(library: Any, seed: str, requests: int) -> Found:
             thread.join()
         client.close()
         gc.collect()
-        found.arrived, found.answered = books.arrived, len(answered)
-        for name, state in scheduled.snapshot().items():
-            at_rest(name, state, found)
-            found.expect("in hand", scheduled.outlet(name).driver.in_hand, 0)
-        scheduled.close()
+        found.answered = len(answered)
+        closed(scheduled, found)
         _until(lambda: provider.open == 0)
         found.expect("provider's connections", provider.open, 0)
     CLOCK.call_at(0.0, lambda: None)  # its thread is there, whoever came first
     found.expect("threads", max(0, threading.active_count() - before - 1), 0)
-    found.expect("requests that have not ended", books.open, 0)
-    found.wrong += books.wrong
-    sent_by_the_rules(provider, found)
-    return found
+    return booked(provider, books, found)
 
 
 def _until(true: Callable[[], bool]) -> None:

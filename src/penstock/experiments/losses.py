@@ -3,7 +3,7 @@
 No table should have to be read for what its author would rather not say.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from penstock.experiments.results import Cell, Results
 from penstock.experiments.statistics import mean_of
@@ -30,14 +30,14 @@ class Loss:
     regime: str
     rival: str
     figure: str
-    ours: float
     theirs: float
+    ours: float
 
 
 def losses(results: Results) -> list[Loss]:
     """Return every figure in which a rival beats our advice, in the order of the tables."""
     return [
-        Loss(name, regime, variant.label, figure, mine.mean(figure), theirs.mean(figure))
+        Loss(name, regime, variant.label, figure, theirs.mean(figure), mine.mean(figure))
         for name, ours in OURS.items()
         if name in results.experiments
         for regime in results.regimes(name)
@@ -77,17 +77,7 @@ def loss_table(results: Results) -> ResultTable | None:
         Column("theirs", "theirs"),
         Column("ours", "ours"),
     )
-    rows = tuple(
-        {
-            "experiment": loss.experiment,
-            "regime": loss.regime,
-            "rival": loss.rival,
-            "figure": loss.figure,
-            "theirs": loss.theirs,
-            "ours": loss.ours,
-        }
-        for loss in found
-    )
+    rows = tuple(asdict(loss) for loss in found)
     cells = tuple(
         (
             loss.regime,

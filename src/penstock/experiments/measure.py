@@ -1,27 +1,24 @@
 """Make one run: a pure function of the job."""
 
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 from penstock.errors import ProtocolError
 from penstock.experiments.job import SimulationJob
 from penstock.experiments.outcome import GROUPS, RunOutcome
-from penstock.metrics import BUCKETS, RequestOutcome, RequestRecord, measure, nearest_rank
+from penstock.metrics import (
+    BUCKETS,
+    RequestOutcome,
+    RequestRecord,
+    RunMetrics,
+    measure,
+    nearest_rank,
+)
 from penstock.sim.engine import Rejection, Run
 from penstock.sim.scenario import read_scenario
 from penstock.sim.simulate import run_one
 
-FIGURES = (
-    "short_p95_s",
-    "short_p90_s",
-    "long_p90_s",
-    "p95_s",
-    "makespan_s",
-    "completion_rate",
-    "deadline_satisfaction",
-    "useful_goodput_per_s",
-    "deferrals",
-)
+FIGURES = tuple(each.name for each in fields(RunMetrics) if each.name not in ("shed", "submitted"))
 """The names of the metrics, in the order of the tables."""
 
 

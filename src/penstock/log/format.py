@@ -8,7 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -128,8 +128,7 @@ def veiled(request: Request) -> Request:
     if not request.session:
         return request
     digest = blake2b(request.session.encode(), digest_size=8).hexdigest()
-    values = {f.name: getattr(request, f.name) for f in fields(Request)}
-    return Request(**{**values, "session": digest})
+    return replace(request, session=digest)
 
 
 def line_of(now: float, what: Event | Action, outcome: LoggedOutcome | None) -> dict[str, Any]:

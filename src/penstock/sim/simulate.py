@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.metrics import RunMetrics, measure
@@ -23,21 +23,9 @@ class Result:
 
     def row(self) -> dict[str, Any]:
         """Return the JSON object of the interface."""
-        m = self.metrics
-        return {
-            "policy": self.policy,
-            "seed": self.seed,
-            "short_p95_s": m.short_p95_s,
-            "short_p90_s": m.short_p90_s,
-            "long_p90_s": m.long_p90_s,
-            "p95_s": m.p95_s,
-            "makespan_s": m.makespan_s,
-            "completion_rate": m.completion_rate,
-            "deadline_satisfaction": m.deadline_satisfaction,
-            "useful_goodput_per_s": m.useful_goodput_per_s,
-            "deferrals": m.deferrals,
-            "shed": dict(m.shed),
-        }
+        figures = asdict(self.metrics)
+        del figures["submitted"]
+        return {"policy": self.policy, "seed": self.seed, **figures}
 
 
 def run_one(scenario: Scenario, policy: str, seed: int, *, watch: Watch | None = None) -> Run:
