@@ -91,8 +91,8 @@ def test_a_paused_upstream_gets_nothing_until_the_pin_ends_by_itself_and_the_log
     [
         (("nobody", "--pause", "--for", "1m"), "window and pause are of open"),
         (("open", "--window", "0", "--for", "1m"), "nothing is ever sent"),
-        (("open", "--window", "2", "--for", "soon"), "no span of time"),
-        (("open", "--window", "2", "--for", "0s"), "for_s"),
+        (("open", "--window", "2", "--for", "soon"), "must be a time above 0"),
+        (("open", "--window", "2", "--for", "0s"), "must be a time above 0"),
         (("open", "--for", "1m"), "give one of"),
         (("open", "--pause", "--weight", "2", "--for", "1m"), "give one of"),
     ],

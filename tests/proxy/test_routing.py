@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.proxy.routing import MOST_NAMES, Routing, fits, patterns, serves
+from penstock.core.settings import fits
+from penstock.proxy.routing import MOST_NAMES, Routing, patterns, serves
 
 
 def test_a_star_is_any_text_and_everything_else_is_itself() -> None:

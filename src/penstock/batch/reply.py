@@ -15,6 +15,7 @@ from penstock.wire.refusal import QUOTA_RETRY_AFTER_S, Backoff, Meaning, Relay, 
 from penstock.wire.usage import UNKNOWN, Usage
 from penstock.wire.verdict import verdict_of_reply
 from penstock.wire.waits import retry_after_s
+from penstock.wire.words import message_of
 
 LONGEST_WAIT_S = 3600.0
 """A stated wait above this is not waited for: the run ends and says so. An hour is the longest
@@ -104,7 +105,7 @@ def reply_of(
     if ours is not None:
         standing, why, wait_s = _of_refusal(ours, sidecar=refused is None)
     elif status in (401, 403, 400) and _code(parsed) in _OF_THE_CALL:
-        standing, why = Standing.BLOCKED, f"the sidecar says: {_words(parsed)}"
+        standing, why = Standing.BLOCKED, f"the sidecar says: {message_of(parsed)[:_WORDS_CHARS]}"
     if wait_s is not None and wait_s > LONGEST_WAIT_S:
         standing = Standing.BLOCKED
         why += f"; the provider asks to wait for {wait_s / 3600:.1f} hours"
@@ -145,7 +146,7 @@ def _judged(
 
 def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, str, float | None]:
     parsed = jsonio.reply_object(body)
-    words = _words(parsed)
+    words = message_of(parsed)[:_WORDS_CHARS]
     said = f"HTTP {status}{f': {words}' if words else ''}"
     if status == 401:
         why = "the API key is refused (HTTP 401): is it set, and meant for this base URL?"
@@ -207,15 +208,6 @@ def _code(parsed: Mapping[str, Any] | None) -> str:
     details = error.get("details")
     code = details.get("error_code") if isinstance(details, dict) else error.get("code")
     return code if isinstance(code, str) else ""
-
-
-def _words(parsed: Mapping[str, Any] | None) -> str:
-    """Return an error's message, cut; empty if there is none."""
-    error = (parsed or {}).get("error", parsed)
-    message = error.get("message") if isinstance(error, dict) else error
-    if not isinstance(message, str):
-        return ""
-    return message[:_WORDS_CHARS]
 
 
 def _fit(text: str) -> str:

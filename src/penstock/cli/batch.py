@@ -13,27 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli.out_file import OutFile, keep_apart
+from penstock.cli.span import TimeSpan
 
 if TYPE_CHECKING:
     from penstock.batch.checkpoint import Checkpoint
     from penstock.batch.runner import Batch
     from penstock.integrations.program import Penstock
     from penstock.wire.secret import Secret
-
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-
-
-def _seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS_S else (text, "s")
-    try:
-        seconds = float(number) * _UNITS_S[unit]
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise click.BadParameter(f"{text!r} must be a time above 0, such as 90s, 30m, 2h or 1d")
-    return seconds
 
 
 @click.command()
@@ -70,7 +56,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
 @click.option(
     "--deadline",
     "deadline_s",
-    callback=_seconds,
+    type=TimeSpan(),
     help="Let what is not done after this time expire, counted from the first start: 90s, 30m, 2h.",
 )
 @click.option(

@@ -1,25 +1,9 @@
 """`penstock pin`: parse, ask, print."""
 
-import re
-
 import click
 
 from penstock.cli.operator import admin_options, ask, message_of
-
-_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)\Z")
-
-
-class _Duration(click.ParamType[float]):
-    name = "time"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        found = _SPAN.match(value)
-        if found is None:
-            self.fail(f"{value!r} is no span of time such as 90s, 30m, 2h or 1d", param, ctx)
-        return float(found[1]) * _UNITS_S[found[2]]
+from penstock.cli.span import TimeSpan
 
 
 @click.command()
@@ -28,7 +12,7 @@ class _Duration(click.ParamType[float]):
 @click.option("--pause", is_flag=True, help="Send nothing to upstream NAME; what comes waits.")
 @click.option("--weight", type=float, help="Share of class NAME under contention.")
 @click.option(
-    "--for", "for_s", type=_Duration(), required=True, help="When it ends: 90s, 30m, 2h, 1d."
+    "--for", "for_s", type=TimeSpan(), required=True, help="When it ends: 90s, 30m, 2h, 1d."
 )
 @admin_options
 def command(

@@ -270,6 +270,11 @@ class Why:
     service_p50_s: float
     waits: dict[str, float]
 
+    @property
+    def longest_wait(self) -> str:
+        """The cause that it waited for longest; empty if it did not wait."""
+        return max(self.waits, key=self.waits.__getitem__) if self.waits else ""
+
 
 @dataclass(slots=True)
 class Dispatch:

@@ -8,7 +8,7 @@ from penstock.core.policy import Allocator, OrderedQueue, OverloadPolicy
 from penstock.core.settings import Settings, UpstreamSettings
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.tickets import Tickets
-from penstock.core.upstream.ledger import Upstream, serves
+from penstock.core.upstream.ledger import Upstream
 from penstock.errors import ConfigError, ProtocolError
 
 
@@ -122,7 +122,7 @@ class Reconfiguration:
                 )
         requests = (ticket.request for ticket in self.tickets.by_id.values())
         for model, only in {(each.model, each.upstream): None for each in requests}:
-            if not any(serves(each, model) and only in ("", each.name) for each in new.upstreams):
+            if not any(each.serves(model) and only in ("", each.name) for each in new.upstreams):
                 where = f"upstream {only!r} of the new settings does not serve" if only else (
                     "no upstream of the new settings serves"
                 )  # fmt: skip

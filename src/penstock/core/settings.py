@@ -14,6 +14,26 @@ _PAUSE = Rule(low=0, low_is_allowed=False, high=1e9)
 Option = float | int | str | bool | Mapping[str, float]
 
 
+def fits(pattern: str, name: str) -> bool:
+    """Return whether a name fits a pattern in which `*` stands for any text, and nothing else does.
+
+    Not `fnmatch`, to which `[` and `?` in a model's name would mean something.
+    """
+    first, *parts = pattern.split("*")
+    if not parts:
+        return pattern == name
+    last = parts.pop()
+    at, end = len(first), len(name) - len(last)
+    if not (name.startswith(first) and name.endswith(last) and at <= end):
+        return False
+    for part in parts:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySpec:
     """A policy by its registry name, with its options."""
@@ -83,6 +103,11 @@ class UpstreamSettings:
     base_s: float = 0.2
     s_per_token: float = 0.005
     identity: str = ""
+
+    def serves(self, model: str) -> bool:
+        """Return whether it may be asked for the model."""
+        models = self.models
+        return not models or model in models or any(fits(each, model) for each in models)
 
     @property
     def every_limits(self) -> tuple[Limits, ...]:

@@ -120,7 +120,7 @@ class DashboardState:
             span.waits[name, cause] += seconds - known.waits.get(cause, 0.0)
         known.waits = why.waits
         known.queued_s = why.waited_s
-        known.cause = max(why.waits, key=why.waits.__getitem__) if why.waits else ""
+        known.cause = why.longest_wait
         if isinstance(action, Dispatch):
             known.upstream = action.upstream
             known.attempts += 1

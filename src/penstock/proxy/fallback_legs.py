@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from penstock.calls.estimate import capped, stated
 from penstock.core.model import Request
 from penstock.core.outlook import Outlook
+from penstock.core.settings import fits
 from penstock.proxy.bodies import Body
 from penstock.proxy.callers import account_of
 from penstock.proxy.config.models import Fallback, FallbackCause
 from penstock.proxy.headers import Header, credential
 from penstock.proxy.rename import renamed, with_model
 from penstock.proxy.request_reader import Prepared
-from penstock.proxy.routing import Target, fits
+from penstock.proxy.routing import Target
 
 if TYPE_CHECKING:
     from penstock.proxy.sidecar import Sidecar

@@ -1,8 +1,9 @@
 """Which upstreams may serve which model, for a scheduler that only knows names."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from penstock.core.settings import fits
 
 MOST_NAMES = 500
 """Distinct model names that get a service-time fit of their own; callers choose the names, so
@@ -25,23 +26,6 @@ def patterns(dialect: str, models: Iterable[str]) -> Patterns:
 def serves(served: Patterns, name: str) -> bool:
     """Return whether a model, as `dialect/model`, falls under one of the patterns."""
     return any(fits(pattern, name) for pattern in served)
-
-
-_COMPILED: dict[str, re.Pattern[str]] = {}
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    """Compile `*` as any text; everything else stands for itself (model names hold [ and ?)."""
-    found = _COMPILED.get(pattern)
-    if found is None:
-        text = ".*".join(re.escape(part) for part in pattern.split("*"))
-        found = _COMPILED[pattern] = re.compile(text + r"\Z", re.DOTALL)
-    return found
-
-
-def fits(pattern: str, text: str) -> bool:
-    """Return whether the text fits a pattern of the configuration."""
-    return _regex(pattern).match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,4 +80,4 @@ class Routing:
 
 
 def _shared_name(name: str, fitting: list[tuple[Patterns, bool]]) -> str:
-    return next(pattern for pattern in fitting[0][0] if _regex(pattern).match(name))
+    return next(pattern for pattern in fitting[0][0] if fits(pattern, name))

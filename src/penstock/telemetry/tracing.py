@@ -400,6 +400,6 @@ def _why(why: Why) -> dict[str, Any]:
     }
     if why.window < inf:
         found["penstock.window"] = why.window
-    if why.waits:
-        found["penstock.cause"] = max(why.waits, key=why.waits.__getitem__)
+    if cause := why.longest_wait:
+        found["penstock.cause"] = cause
     return found

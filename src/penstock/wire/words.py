@@ -1,6 +1,8 @@
 """A provider's own words about a refusal: what they mean, and what of them callers are told."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from penstock.wire import jsonio
 
@@ -33,14 +35,17 @@ def words_of_refusal(body: bytes) -> str:
     `MOST_WORDS_CHARS` of it are kept.
     """
     body = body[:_READ_BYTES]
-    parsed = jsonio.loads_object(body) or {}
-    error = parsed.get("error", parsed)
-    said = error.get("message") if isinstance(error, dict) else error
-    if not isinstance(said, str):
-        return ""
+    said = message_of(jsonio.loads_object(body))
     shown = "".join(letter if letter.isprintable() else " " for letter in said)
     text = _KEY.sub("(hidden)", " ".join(shown.split()))
     return text if len(text) <= MOST_WORDS_CHARS else text[: MOST_WORDS_CHARS - 3] + "..."
+
+
+def message_of(parsed: Mapping[str, Any] | None) -> str:
+    """Return the message of an error's object; empty if there is none."""
+    error = (parsed or {}).get("error", parsed)
+    said = error.get("message") if isinstance(error, dict) else error
+    return said if isinstance(said, str) else ""
 
 
 def is_too_long(status: int, body: bytes) -> bool:

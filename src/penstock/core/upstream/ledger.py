@@ -93,7 +93,7 @@ class Upstream:
 
     def serves(self, model: str) -> bool:
         """Return whether this upstream may be asked for the model."""
-        return serves(self.settings, model)
+        return self.settings.serves(model)
 
     def reconfigure(
         self,
@@ -416,35 +416,9 @@ class Upstream:
         return self.account(account).breaker.sound(now)
 
 
-def serves(settings: UpstreamSettings, model: str) -> bool:
-    """Return whether an upstream may be asked for the model."""
-    models = settings.models
-    return not models or model in models or any(_fits(each, model) for each in models)
-
-
 def _own_wait_s(ticket: Ticket, wait_s: float | None, jitter: float, alone: bool) -> float:
     """Return how long a refused request itself must not come back here."""
     if not alone:  # the circuit's back-off is everybody's
         return max(LEAST_S, wait_s or 0.0)
     own_s = backoff_s(ticket.attempts, jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
     return max(own_s if wait_s is None or ticket.attempts > 1 else LEAST_S, wait_s or 0.0)
-
-
-def _fits(pattern: str, model: str) -> bool:
-    """Return whether a name fits a pattern in which `*` stands for any text, and nothing else does.
-
-    Not `fnmatch`, to which `[` and `?` in a model's name would mean something.
-    """
-    first, *parts = pattern.split("*")
-    if not parts:
-        return pattern == model
-    last = parts.pop()
-    at, end = len(first), len(model) - len(last)
-    if not (model.startswith(first) and model.endswith(last) and at <= end):
-        return False
-    for part in parts:
-        found = model.find(part, at, end)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from penstock.core.rule import shown
 from penstock.errors import ConfigError
 from penstock.predict.evaluate.scores import score
-from penstock.predict.train.numbers import TOKENS_MAX, finite, likely_cause, shown, token_count
+from penstock.predict.train.numbers import TOKENS_MAX, finite, likely_cause, token_count
 from penstock.predict.train.row_files import json_lines
 
 _STRETCH = 200  # replies a point, in the plots over time

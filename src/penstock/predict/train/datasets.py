@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.core.rule import shown
 from penstock.errors import ConfigError
 from penstock.predict.features.call import CallFeatures
-from penstock.predict.train.numbers import TOKENS_MAX, finite, likely_cause, shown, token_count
+from penstock.predict.train.numbers import TOKENS_MAX, finite, likely_cause, token_count
 from penstock.predict.train.row_files import read_table
 
 _COLUMNS = ("prompt", "output_tokens", "route", "model", "max_tokens")

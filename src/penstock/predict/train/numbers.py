@@ -7,7 +7,6 @@ from decimal import Decimal
 
 TOKENS_MAX = 10_000_000
 """No reply has more tokens; a larger count is a time stamp or bytes."""
-_SHOWN_CHARS = 60
 
 
 def finite(value: object) -> float | None:
@@ -25,12 +24,6 @@ def token_count(value: object) -> float | None:
     """Return a count of tokens, from 0 to `TOKENS_MAX`; None for what is none."""
     number = finite(value)
     return number if number is not None and 0 <= number <= TOKENS_MAX else None
-
-
-def shown(value: object) -> str:
-    """Return a value for an error message, cut if it is long."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def likely_cause(value: object) -> str:

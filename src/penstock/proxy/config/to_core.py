@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 
 from penstock.calls.estimate import Row, TablePredictor
 from penstock.core.model import TokenEstimate, TrafficClass
-from penstock.core.settings import Limits, Settings, Stack, UpstreamSettings
+from penstock.core.settings import Limits, Settings, Stack, UpstreamSettings, fits
 from penstock.proxy.config.models import (
     ClassTable,
     Config,
     EstimateTable,
     UpstreamTable,
 )
-from penstock.proxy.routing import fits, patterns
+from penstock.proxy.routing import patterns
 from penstock.schema.types import Table
 
 _K = TypeVar("_K")

@@ -153,14 +153,9 @@ class Metrics:
         name = action.request.traffic_class
         if isinstance(action, Dispatch):
             why = action.why
-            self.decisions.add(name, why.rung, "dispatch", _longest(why.waits))
+            self.decisions.add(name, why.rung, "dispatch", why.longest_wait or "nothing")
             self.queue.add(why.waited_s, name)
         elif isinstance(action, Defer):
             self.decisions.add(name, action.why.rung, "defer", "overload")
         elif isinstance(action, Reject):
             self.decisions.add(name, action.why.rung, "reject", action.reason)
-
-
-def _longest(waits: dict[str, float]) -> str:
-    """Return what a request waited for longest; "nothing" if it did not wait."""
-    return max(waits, key=waits.__getitem__) if waits else "nothing"
