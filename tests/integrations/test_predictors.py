@@ -35,9 +35,10 @@ class Mine:
             raise self.lesson
 
 
-def p50_of_a_call(predictor: Any) -> float:
+def p50_of_a_call(predictor: Any, max_tokens: int | None = None) -> float:
     tape = Tape()
-    with penstock_with(tape=tape, predictor=predictor).sync_gate().admit(prompt="hi") as slot:
+    gate = penstock_with(tape=tape, predictor=predictor).sync_gate()
+    with gate.admit(prompt="hi", max_tokens=max_tokens) as slot:
         slot.settle(Usage(10))
     (dispatch,) = tape.of(Dispatch)
     return float(dispatch.request.estimate.p50_tokens)
@@ -52,6 +53,10 @@ def test_one_of_your_own_that_fails_is_stood_in_for_and_the_log_says_so_once(
     assert [r.levelno for r in caplog.records if r.name == "penstock.predict"] == [
         logging.WARNING
     ] * 2  # once for each of the two programs
+
+
+def test_whatever_is_predicted_the_calls_cap_cuts_it() -> None:
+    assert p50_of_a_call(Mine(10.0), max_tokens=5) == 5.0
 
 
 def test_a_lesson_that_fails_does_not_reach_whoever_settles(

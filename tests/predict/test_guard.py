@@ -10,7 +10,6 @@ from penstock.predict import (
     GuardedPredictor,
     OnlinePredictor,
     PredictorStats,
-    cap_estimate,
 )
 
 TABLE = TokenEstimate(256, 1024)
@@ -124,7 +123,7 @@ def test_the_fallback_is_capped_by_max_tokens() -> None:
     call = CallFeatures.from_prompt("Hello", max_tokens=100)
 
     assert GuardedPredictor(None).predict(call, fallback=TABLE) == TokenEstimate(100, 100)
-    assert cap_estimate(TABLE, 512) == TokenEstimate(256, 512)
+    assert TABLE.capped(512) == TokenEstimate(256, 512)
 
 
 def test_what_a_guard_learns_it_knows_after_a_flush() -> None:

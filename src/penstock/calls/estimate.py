@@ -74,7 +74,7 @@ class TablePredictor:
         if row is None and cap is not None and self._trusts_cap:
             p90 = min(max(float(cap), 1.0), float(MOST_TOKENS) * facts.replies)
             return Prediction(TokenEstimate(max(1.0, p90 * MEDIAN_OF_TRUSTED_CAP), p90, CAPPED))
-        return Prediction(capped(times(row or traffic_class.estimate, facts.replies), cap, CAPPED))
+        return Prediction(times(row or traffic_class.estimate, facts.replies).capped(cap, CAPPED))
 
     def _row(self, spec: RequestSpec) -> TokenEstimate | None:
         model, tail = spec.model or spec.read().model, spec.kind.tail
@@ -113,21 +113,13 @@ def _no_length(tokens: object) -> ValueError:
     )
 
 
-def capped(estimate: TokenEstimate, cap: int | None, source: str = "") -> TokenEstimate:
-    """Return the estimate with no quantile above what the call allows.
+def estimate_for(spec: RequestSpec, prediction: Prediction) -> TokenEstimate:
+    """Return the caller's word, else the prediction, with no quantile above what the call allows.
 
     A block's word covers many calls; one of them may be an embedding, or ask for less.
-
-    Args:
-        estimate: for all replies together.
-        cap: likewise; None for none.
-        source: of an estimate that is cut; as it was if empty.
-
     """
-    if cap is None or cap >= estimate.p90_tokens:
-        return estimate
-    p90 = float(max(cap, 1))
-    return TokenEstimate(min(estimate.p50_tokens, p90), p90, source or estimate.source)
+    said = prediction.estimate if spec.tokens is None else stated(spec.tokens)
+    return said.capped(spec.cap_tokens)
 
 
 def times(estimate: TokenEstimate, count: float) -> TokenEstimate:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 
 from penstock.calls.endpoint import Endpoint
-from penstock.calls.estimate import Predictor, TablePredictor, capped, stated
+from penstock.calls.estimate import Predictor, TablePredictor, estimate_for
 from penstock.calls.facts import Facts
 from penstock.calls.hints import Hints
 from penstock.calls.spec import RequestSpec
@@ -103,9 +103,7 @@ class RequestFactory:
             )
         facts = spec.read()
         prediction = spec.prediction or self.predictor.predict(spec, traffic_class)
-        estimate = prediction.estimate
-        if spec.tokens is not None:
-            estimate = capped(stated(spec.tokens), spec.cap_tokens)
+        estimate = estimate_for(spec, prediction)
         given = spec.prompt_tokens
         request = Request(
             id=next(self._ids),

@@ -77,6 +77,19 @@ class TokenEstimate:
                 "swapped?"
             )
 
+    def capped(self, cap_tokens: float | None, source: str = "") -> "TokenEstimate":
+        """Return the estimate with no quantile above a cap.
+
+        Args:
+            cap_tokens: for all replies together; None for none.
+            source: of an estimate that is cut; as it was if empty.
+
+        """
+        if cap_tokens is None or cap_tokens >= self.p90_tokens:
+            return self
+        p90 = max(float(cap_tokens), 1.0)
+        return TokenEstimate(min(self.p50_tokens, p90), p90, source or self.source)
+
 
 @dataclass(slots=True, unsafe_hash=True)
 class Request:

@@ -7,7 +7,6 @@ from penstock.predict.online.guard import (
     GuardCounts,
     GuardedPredictor,
     TokenPredictor,
-    cap_estimate,
 )
 from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.online.stats import PredictorStats, RouteFigures
@@ -23,6 +22,5 @@ __all__ = [
     "SampledErrors",
     "StateError",
     "TokenPredictor",
-    "cap_estimate",
     "load_tokenizer",
 ]

@@ -22,7 +22,7 @@ from penstock.proxy.headers import (
     upward,
     without_trace,
 )
-from penstock.proxy.reply import Send
+from penstock.proxy.reply import Send, send_whole
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.streamed import COMPLETE, OPENING_BYTES, Streamed
 from penstock.proxy.upstream.client import UpstreamClient
@@ -226,12 +226,8 @@ class Exchange:
         slot.settle(verdict.usage)
         if learn is not None:
             learn(body)
-        headers = [item for item in seen.kept if item[0] != b"content-length"]
-        headers += our_headers(slot.id, "dispatched", slot.queued_s)
-        headers.append((b"content-length", b"%d" % len(body)))
-        send = self._send
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        headers = seen.kept + our_headers(slot.id, "dispatched", slot.queued_s)
+        await send_whole(self._send, status, headers, body)
 
     def _relayed(self, link: UpstreamClient, how: str, status: int) -> Ending:
         self._landed(how)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from penstock.calls.estimate import capped, stated
+from penstock.calls.estimate import estimate_for
 from penstock.core.model import Request
 from penstock.core.outlook import Outlook
 from penstock.core.settings import fits
@@ -170,8 +170,7 @@ class Legs:
     def _outlook(self, leg: Leg) -> Outlook | None:
         spec, name = self._origin.spec, leg.target.name
         assert spec.prediction is not None  # the reader has made it
-        tokens = spec.prediction.estimate if spec.tokens is None else stated(spec.tokens)
-        estimate = capped(tokens, spec.cap_tokens)
+        estimate = estimate_for(spec, spec.prediction)
         now, account = self._now(), self._account(leg)
         return self._sidecar.driver.outlook(
             Request(0, spec.traffic_class or "", now, estimate, model=name, account=account)

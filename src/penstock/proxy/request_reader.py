@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.calls.endpoint import Endpoint
-from penstock.calls.estimate import Predictor, capped
+from penstock.calls.estimate import Predictor, estimate_for
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
 from penstock.calls.form import FormError, form_of, is_form
@@ -168,8 +168,7 @@ class RequestReader:
         certain = hints.traffic_class or rights.traffic_class
         prediction = self._predictor.predict(spec, self._classes.get(certain or "", rules.default))
         spec.prediction = prediction
-        estimate = hints.tokens or prediction.estimate
-        bucket = bucket_of(capped(estimate, facts.max_tokens).p50_tokens)
+        bucket = bucket_of(estimate_for(spec, prediction).p50_tokens)
         treatment = callers.treat(rights, hints, bucket)
         spec.traffic_class = treatment.traffic_class
         spec.deadline_s = treatment.deadline_s

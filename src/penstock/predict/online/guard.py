@@ -112,7 +112,7 @@ class GuardedPredictor:
             self.counts.predicted += 1
         else:
             self.counts.fallbacks[cause] += 1
-            estimate = cap_estimate(fallback, call.cap_tokens)
+            estimate = fallback.capped(call.cap_tokens)
         self.stats.predicted(call.route, fell_back=bool(cause))
         return estimate
 
@@ -217,14 +217,6 @@ class GuardedPredictor:
             self._slow_in_a_row = 0
             self._rests_until = ended + _REST_S
         return estimate
-
-
-def cap_estimate(estimate: TokenEstimate, cap_tokens: float) -> TokenEstimate:
-    """Return the estimate with both quantiles at most `cap_tokens` (inf: unchanged)."""
-    if estimate.p90_tokens <= cap_tokens:
-        return estimate
-    cap = max(1.0, cap_tokens)
-    return TokenEstimate(min(estimate.p50_tokens, cap), cap, estimate.source)
 
 
 def _describe(error: Exception) -> str:
