@@ -134,25 +134,22 @@ class Sidecar:
 
     def gauges(self) -> "Iterable[Gauge]":
         """Yield what only needs reading when somebody looks."""
-        generation = float(self.snapshot().generation)
+        generation, log = self.snapshot().generation, self.log
         yield "penstock_generation", "Of the configuration, 1 at the start.", {}, generation
-        if self.log is not None:
-            failing, lost = float(self.log.failing), float(self.log.lost)
-            yield "penstock_log_failing", "1 while the log cannot be written.", {}, failing
-            yield "penstock_log_lost_lines", "Lines of the log that are missing.", {}, lost
-        yield "penstock_in_hand", "Requests waiting, in flight or relayed.", {}, float(self.in_hand)
-        faults = float(self.driver.faults)
+        if log is not None:
+            yield "penstock_log_failing", "1 while the log cannot be written.", {}, log.failing
+            yield "penstock_log_lost_lines", "Lines of the log that are missing.", {}, log.lost
+        yield "penstock_in_hand", "Requests waiting, in flight or relayed.", {}, self.in_hand
+        faults, held = self.driver.faults, self.room.used_bytes
         yield "penstock_driver_faults", "Errors outside any request, told in the log.", {}, faults
         connections = sum(link.open_connections for link in self.links.values())
-        held = float(self.room.used_bytes)
         yield "penstock_held_body_bytes", "Bytes of callers' bodies, waiting or sent.", {}, held
-        yield "penstock_ids_kept", "Ids whose upstream is known.", {}, float(len(self.holders))
-        yield "penstock_upstream_connections", "Open connections.", {}, float(connections)
+        yield "penstock_ids_kept", "Ids whose upstream is known.", {}, len(self.holders)
+        yield "penstock_upstream_connections", "Open connections.", {}, connections
         if self.pipeline is not None:
             for reason, spans in self.pipeline.lost.items():
-                labels = {"reason": reason}
-                yield "penstock_otel_lost_spans", "Spans that were lost.", labels, float(spans)
-            queued = float(self.pipeline.queued)
+                yield "penstock_otel_lost_spans", "Spans that were lost.", {"reason": reason}, spans
+            queued = self.pipeline.queued
             yield "penstock_otel_queued_spans", "Spans that wait to be sent.", {}, queued
         if self.predictor.guard is not None:
             yield from _of_predictor(self.predictor.guard, self.predictor.unread)
@@ -228,12 +225,12 @@ class Sidecar:
 def _of_predictor(predictor: "GuardedPredictor", unread: int) -> "Iterable[Gauge]":
     """Yield how the predictor fares; by route over its last replies."""
     counts = predictor.counts
-    fallbacks = float(sum(counts.fallbacks.values()))
-    yield "penstock_predictor_predicted", "Estimates it gave.", {}, float(counts.predicted)
+    fallbacks = sum(counts.fallbacks.values())
+    yield "penstock_predictor_predicted", "Estimates it gave.", {}, counts.predicted
     yield "penstock_predictor_fallbacks", "Estimates it did not give.", {}, fallbacks
-    yield "penstock_predictor_learned", "Replies it learnt from.", {}, float(counts.learned)
-    yield "penstock_predictor_unread", "Bodies that it could not read.", {}, float(unread)
-    yield "penstock_predictor_failures", "Replies it failed on.", {}, float(counts.learn_failures)
+    yield "penstock_predictor_learned", "Replies it learnt from.", {}, counts.learned
+    yield "penstock_predictor_unread", "Bodies that it could not read.", {}, unread
+    yield "penstock_predictor_failures", "Replies it failed on.", {}, counts.learn_failures
     for route, figures in predictor.stats.figures().items():
         for name, text, value in (
             ("bucket_accuracy", "Share in the predicted bucket.", figures.bucket_accuracy),

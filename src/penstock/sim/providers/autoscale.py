@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from penstock.errors import ConfigError
 from penstock.sim.params import count, not_negative, positive
-from penstock.sim.providers.base import Job, NoLimits, Occupancy, ProviderEvent, ProviderRefusal
+from penstock.sim.providers.base import Job, ProviderEvent, ProviderRefusal, Wrapper
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import Jittered
 from penstock.sim.providers.sharing import SharingServer
@@ -60,8 +60,10 @@ class AutoscaleParams(Jittered):
             raise ConfigError(f"{where}.most = {self.most!r}: must be at least least")
 
 
-class AutoscaleServer(NoLimits):
+class AutoscaleServer(Wrapper):
     """A server with places whose number follows the load."""
+
+    _inner: SharingServer
 
     def __init__(
         self,
@@ -78,9 +80,8 @@ class AutoscaleServer(NoLimits):
         self._full_since = self._spare_since = math.inf
         self._last_full = (math.inf, math.inf)
         # With changes the ratio of prefill to decoding may change, and both need their events.
-        self._inner = SharingServer(
-            params.of(params.least), seed=seed, first_tokens=first_tokens or bool(changes)
-        )
+        events = first_tokens or bool(changes)
+        super().__init__(SharingServer(params.of(params.least), seed=seed, first_tokens=events))
 
     def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in."""
@@ -107,14 +108,6 @@ class AutoscaleServer(NoLimits):
                 self._scale(at)
                 self._look(at)
         return out
-
-    def tokens_done(self, job_id: int, *, now: float) -> int:
-        """Return how many tokens the job has emitted."""
-        return self._inner.tokens_done(job_id, now=now)
-
-    def load(self) -> Occupancy:
-        """Return how many jobs are being served and how many wait inside."""
-        return self._inner.load()
 
     def _scales_at(self) -> float:
         """Return when a replica is ready, started or taken away, or a change comes."""
