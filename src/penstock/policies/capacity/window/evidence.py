@@ -20,11 +20,9 @@ def _grid() -> tuple[int, ...]:
 PLACES = _grid()
 LOGS = tuple(math.log(places) for places in PLACES)
 EARLY = 3.0
-"""A reply that a hypothesis calls impossible counts as so far below the usual
+"""A reply that a hypothesis calls impossible counts as so far below the expected
 log(latency / service): it refutes it once. How late a reply is has no bound: clipped, a crowd that
 waits tens of services would scatter little where nobody should wait, and so speak for more."""
-USUAL_QUANTILE, USUAL_STEP = 0.3, 0.03
-"""The usual is this quantile, followed in such steps: a crowd of late replies is not usual."""
 WAITED_SHARE = 0.25
 """Of replies, at least so many speak for the line: without it many places pass for a few."""
 
@@ -52,7 +50,6 @@ class Series:
 
     queues: bool
     weight: float = 0.0
-    _usual: float = math.nan
     _queue: list[list[float]] = field(default_factory=_columns)
     _sharing: list[list[float]] = field(default_factory=_columns)
     _above_weight: list[float] = field(default_factory=lambda: [0.0])
@@ -80,7 +77,6 @@ class Series:
 
     def shift(self, by: float) -> None:
         """Add to every residual so far, as the service that it was compared with is another."""
-        self._usual += by
         weights = [self.weight - each for each in accumulate(self._above_weight)]
         for columns, ws in (
             (self._queue, weights),
@@ -105,9 +101,6 @@ class Series:
         n, crowd = record.in_flight, math.log(record.mean_in_flight)
         service_s, latency_s = record.expected_s + floor_s, record.took_s + floor_s
         raw = math.log(latency_s / service_s)
-        if math.isnan(self._usual):
-            self._usual = raw
-        low = self._usual - EARLY
         size = len(self._queue[0])
         first = min(size - 1, bisect_left(PLACES, max(float(n), record.mean_in_flight)))
         r, rr, ur, u_, uu = self._queue
@@ -129,9 +122,9 @@ class Series:
             ahead = n - PLACES[i]
             if ahead > 0 and queues:
                 left_s = latency_s + sent_at - ended_at[ahead - 1] if ahead <= ended else 0.0
-                x = log(left_s / service_s) if left_s > 0.0 else low
-                if x <= low:
-                    x = low
+                x = log(left_s / service_s) if left_s > 0.0 else -EARLY
+                if x <= -EARLY:
+                    x = -EARLY
                     impossible[i] += weight
                 wx = weight * x
             else:
@@ -147,7 +140,6 @@ class Series:
             column[first] += weight * each
         self._above_weight[first] += weight
         self.weight += weight
-        self._usual += USUAL_STEP * (USUAL_QUANTILE - (raw < self._usual))
 
     def unwaited(self) -> list[float]:
         """Return how much the line must explain under a queue of each capacity.
