@@ -162,8 +162,8 @@ def decode(kind: Any, data: Any) -> Any:
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         return _decode_union(typing.get_args(kind), data)
-    if is_dataclass(kind):
-        return _decode_fields(kind, data)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return kind(**decode_fields(kind, data))
     if origin is tuple:
         return tuple(decode(typing.get_args(kind)[0], each) for each in data)
     if origin in (Mapping, dict):
@@ -187,7 +187,13 @@ def _decode_union(kinds: tuple[Any, ...], data: Any) -> Any:
     return data
 
 
-def _decode_fields(kind: Any, data: Any) -> Any:
+def decode_fields(kind: Any, data: Any) -> dict[str, Any]:
+    """Return the fields of a `kind` that stand in its `data`.
+
+    Raises:
+        ValueError: the data has another shape.
+
+    """
     if not isinstance(data, dict):
         raise ValueError(f"{data!r:.60} is no {kind.__name__}: an object was expected")
     hints = typing.get_type_hints(kind)
@@ -195,4 +201,4 @@ def _decode_fields(kind: Any, data: Any) -> Any:
     unknown = sorted(set(data) - known)
     if unknown:
         raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}: was it written later?")
-    return kind(**{name: decode(hints[name], value) for name, value in data.items()})
+    return {name: decode(hints[name], value) for name, value in data.items()}

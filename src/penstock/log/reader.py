@@ -16,6 +16,7 @@ from penstock.log.format import (
     LoggedOutcome,
     LogRecord,
     decode,
+    decode_fields,
 )
 from penstock.policies.registry import build_scheduler
 from penstock.wire import jsonio
@@ -199,18 +200,8 @@ class _Reader:
     def _action(self, line: dict[str, Any]) -> Action | None:
         kind = ACTIONS[line.pop("action")]
         if kind is WindowMoved:
-            return WindowMoved(**decode_action(kind, line))
+            return decode(kind, line)  # type: ignore[no-any-return]
         request = self._requests.get(line.pop("request_id"))
         if request is None:
             return None
-        hints = {"request": request}
-        body = decode_action(kind, line)
-        return kind(**hints, **body)  # type: ignore[no-any-return]
-
-
-def decode_action(kind: type, line: dict[str, Any]) -> dict[str, Any]:
-    """Return an action's fields but its request."""
-    import typing
-
-    hints = typing.get_type_hints(kind)
-    return {name: decode(hints[name], value) for name, value in line.items()}
+        return kind(request=request, **decode_fields(kind, line))  # type: ignore[no-any-return]
