@@ -1,8 +1,10 @@
 """The pages are true: their snippets run, their links lead somewhere, their help is current."""
 
+import contextlib
 import fcntl
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +61,7 @@ def test_a_reader_who_types_what_the_page_says_gets_through(
     bin_ = environment(needs(page), environments)
     environ = {**os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
 
-    run = subprocess.run(
+    run = subprocess.Popen(
         ["bash", "-c", script(page)],
         cwd=tmp_path,
         env=environ,
@@ -67,11 +69,15 @@ def test_a_reader_who_types_what_the_page_says_gets_through(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        timeout=110,
+        start_new_session=True,
     )
+    try:
+        said, _ = run.communicate(timeout=240)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # a page that is late leaves no server behind
+            os.killpg(run.pid, signal.SIGKILL)
 
-    assert run.returncode == 0, run.stdout[-4_000:]
+    assert run.returncode == 0, said[-4_000:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
