@@ -18,7 +18,6 @@ from typing import Any, cast
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import LineTooLong
-from multidict import CIMultiDict
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -177,12 +176,12 @@ def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any)
 
 
 class _Writer(StreamWriter):
-    async def write_headers(self, status_line: str, headers: "CIMultiDict[str]") -> None:
+    async def write_headers(self, status_line: str, headers: Any) -> None:
         """Write a head whose text has a character for each byte, which aiohttp takes for UTF-8."""
         try:
             await super().write_headers(status_line, headers)
         except ValueError:  # control characters: aiohttp reads them, and writes none
-            clean = CIMultiDict((name, _CONTROL.sub(" ", said)) for name, said in headers.items())
+            clean = type(headers)((name, _CONTROL.sub(" ", said)) for name, said in headers.items())
             await super().write_headers(status_line, clean)
         self._headers_buf = as_bytes(self._headers_buf)
 

@@ -187,9 +187,10 @@ def call(
     method: str = "POST",
     body: Any = HELLO,
     headers: Mapping[str, str] | None = None,
+    timeout_s: float = 20,
 ) -> Reply:
     """Send one request and read the whole answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
     try:
         connection.request(method, path, data, dict(headers or {}))

@@ -76,17 +76,18 @@ class App:
     async def _apologise(
         self, error: Exception, route: Route | None, scope: Scope, send: Send
     ) -> None:
-        """Log a fault of ours, and answer with a 500.
+        """Log a fault of ours, and answer with a 500; a lack of memory passes, and is a 503.
 
         The text of an unknown exception may quote the body, so only its type and the places it
         passed are logged.
         """
-        places = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("%s while serving %s\n%s", type(error).__name__, scope["path"], places)
-        self._count(_label(route), "", "500")
-        answer = error_answer(
-            _vendor(route, scope), 500, "internal", "penstock failed; its log says where."
-        )
+        short = isinstance(error, MemoryError)
+        places = "" if short else "\n" + "".join(traceback.format_tb(error.__traceback__))
+        logger.error("%s while serving %s%s", type(error).__name__, scope["path"], places)
+        told = (503, "out_of_memory", _NO_MEMORY) if short else (500, "internal", _FAILED)
+        self._count(_label(route), "", str(told[0]))
+        headers = {"retry-after": "1"} if short else {}
+        answer = error_answer(_vendor(route, scope), *told, headers=headers)
         # Where the answer had begun there is nothing to say: the server cuts the connection.
         with contextlib.suppress(RuntimeError):
             await send_answer(send, answer)
@@ -205,6 +206,11 @@ class App:
             self._count(prepared.endpoint.path, prepared.spec.traffic_class or "", "replayed")
 
 
+_FAILED = "penstock failed; its log says where."
+_NO_MEMORY = (
+    "There is no memory left for this call: send it again in a while. A lower "
+    "server.max_held_bytes would refuse it before it is read."
+)
 _NO_WEBSOCKET = (
     "Penstock does not relay WebSockets: one would hold a slot for its whole life, and what each "
     "of its turns costs cannot be seen. Send POST /v1/responses with stream: true instead, or "

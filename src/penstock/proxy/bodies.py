@@ -1,7 +1,9 @@
 """How a request's body comes in: how long it may take, how large it may be, what is held in all."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from penstock.listener import Message, Receive
@@ -13,6 +15,10 @@ ONES_PART, ONES_WHOLE = 3, 4
 """One caller may hold three quarters of what the others leave, so that room is left for whoever
 comes next; two who take all they may hold six sevenths. Its only body may be larger: no wait would
 make room for it."""
+
+STEP_BYTES, RESERVE = 1 << 20, 64 << 20
+"""So much must be free after each MB of a large body: for reading it, for numpy's products and for
+libuv's small things. OpenBLAS and libuv end the process where they get no memory."""
 
 
 @dataclass(slots=True)  # not frozen: one is made a request, and freezing is most of the cost
@@ -201,6 +207,9 @@ class BodyReader:
         """Begin with these bounds; both may change."""
         self.max_bytes = max_bytes
         self.patience = Patience(timeout_s)
+        # A thread: 32 MB take a tenth of a second, for which nobody else shall wait. One: what it
+        # makes is not counted before it is whole.
+        self._unpacker = ThreadPoolExecutor(1, thread_name_prefix="penstock-unpack")
 
     async def read(self, head: Head, receive: Receive, held: Held) -> Body:
         """Return a request's body.
@@ -219,10 +228,10 @@ class BodyReader:
         if encoding is None:
             return Body(sent, sent)
         try:
-            # In a thread: 32 MB take a tenth of a second, for which nobody else shall wait.
-            plain = await asyncio.to_thread(
+            unpack = partial(
                 unpacked, sent, encoding.decode("latin-1"), at_most_bytes=self.max_bytes
             )
+            plain = await asyncio.get_running_loop().run_in_executor(self._unpacker, unpack)
         except EncodingError as error:
             if error.too_large:
                 raise self._too_large() from None
@@ -230,6 +239,7 @@ class BodyReader:
             raise Declined(
                 status, code, f"{error} Or send the JSON as it is, without content-encoding."
             ) from None
+        held.take(len(plain))
         return Body(sent, plain, packed=True)
 
     async def _received(self, head: Head, receive: Receive, held: Held) -> bytes:

@@ -58,10 +58,12 @@ def exchange_of(
 ) -> "Exchange | FallingBack":
     """Return who relays a request: most have nowhere else to go, and pay nothing for it."""
     rules = sidecar.fallbacks
-    if rules and prepared.may_fall_back and not prepared.refers:
-        tier = tier_of(prepared)
-        if tier is not None and any(True for _ in fitting(rules, prepared.facts.model, tier)):
-            return FallingBack(sidecar, prepared, headers, query, send, tier)
+    tier = tier_of(prepared) if rules else None
+    prepared.spec.body = None  # it is read: 1 to 10 times the bytes of the body, which are kept
+    if tier is None or not prepared.may_fall_back or prepared.refers:
+        return Exchange(sidecar, prepared, headers, query, send)
+    if any(True for _ in fitting(rules, prepared.facts.model, tier)):
+        return FallingBack(sidecar, prepared, headers, query, send, tier)
     return Exchange(sidecar, prepared, headers, query, send)
 
 

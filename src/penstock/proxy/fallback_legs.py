@@ -16,6 +16,7 @@ from penstock.proxy.headers import Header, credential
 from penstock.proxy.rename import renamed, with_model
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import Target
+from penstock.wire import jsonio
 
 if TYPE_CHECKING:
     from penstock.proxy.sidecar import Sidecar
@@ -197,12 +198,11 @@ class Legs:
                 if old
                 else with_model(body, leg.tier, key="service_tier")
             )
-        parsed = None if spec.body is None else {**spec.body, "model": leg.model}
         deadline_s = origin.deadline_s - passed_s
         spec = replace(
             spec,
             model=leg.model,
-            body=parsed,
+            body=jsonio.loads_object(body),
             facts=facts,
             deadline_s=deadline_s,
             expires_in_s=_or_never(spec.expires_in_s) - passed_s,

@@ -79,6 +79,7 @@ class Attached:
             if self._count_prompts:
                 load_tokenizer()
             predictor = GuardedPredictor(self._predictor())
+            _take_room()
             if self._path is not None:
                 self._keeper = Keeper(predictor, self._path)
             self._learned.guard = predictor
@@ -163,3 +164,11 @@ class Attached:
 def attach_predictor(learned: LearnedPredictor, table: PredictorTable) -> Attached:
     """Begin loading the predictor that the configuration asks for, if it asks for one."""
     return Attached(learned, table)
+
+
+def _take_room() -> None:
+    """Let OpenBLAS have its buffer now: it ends the process where it gets none at its first use."""
+    import numpy as np
+
+    square = np.ones((256, 256))
+    square @ square

@@ -21,6 +21,7 @@ from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.config.models import UpstreamTable
 from penstock.proxy.config.to_core import default_class_of, table_of
 from penstock.proxy.holders import Holders
+from penstock.proxy.memory import body_room
 from penstock.proxy.observe.live import LiveSource
 from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.observe.recent import Recent
@@ -78,7 +79,7 @@ class Sidecar:
         self.telemetry = None if pipeline is None else pipeline.telemetry
         self.metrics = Metrics()
         self.guard = Guard(self.metrics.reading_faults.add)
-        self.room = BodyRoom(config.server.max_held_bytes)
+        self.room = BodyRoom(body_room(config.server.max_held_bytes))
         self.links: dict[str, UpstreamClient] = {}
         self._tables: dict[str, tuple[UpstreamTable, ForwardProxy | None]] = {}
         self._leaving: dict[asyncio.Task[None], UpstreamClient] = {}

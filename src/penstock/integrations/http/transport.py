@@ -81,6 +81,7 @@ class _Scheduling(ABC):
         began = time.monotonic()
         try:
             slot = await self._enter(plan)
+            plan.spec.body = None  # it is read, and the call's content is kept anyway
             try:
                 return await self._send(request, plan, slot)
             except BaseException as error:

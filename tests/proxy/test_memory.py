@@ -1,0 +1,116 @@
+"""What callers send is bounded in memory, and where there is none left the sidecar lives on."""
+
+import gc
+import gzip
+import json
+import resource
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from penstock.proxy.memory import body_room
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import (
+    CHAT,
+    HELLO,
+    Reply,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    sidecar,
+)
+from tests.proxy.test_relay import scripted
+
+MB = 1 << 20
+LIMIT = 700 * MB
+CALLERS = 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold to RLIMIT_AS")
+@pytest.mark.timeout(240)
+def test_a_sidecar_without_memory_refuses_bodies_and_serves_on(
+    mock: MockServer, tmp_path: Path
+) -> None:
+    """orjson, OpenBLAS and libuv end the process where they get no memory."""
+    config = tmp_path / "penstock.toml"
+    config.write_text(in_front_of(mock.url))
+    body = json.dumps(
+        {"model": "m", "messages": [{"role": "user", "content": "x" * 9 * MB}]}
+    ).encode()
+    with subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)],
+        stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT)),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "listens on" in line)
+        port = int(line.split(":")[2].split("/")[0])
+
+        def one(number: int) -> tuple[int, str]:
+            key = {"authorization": f"Bearer k{number}", "x-mock-output-tokens": "1"}
+            try:
+                reply = call(port, body=body, headers=key, timeout_s=200)
+            except ConnectionError as error:
+                return 0, type(error).__name__
+            return reply.status, "" if reply.status == 200 else reply.json()["error"]["code"]
+
+        try:
+            with ThreadPoolExecutor(CALLERS) as callers:
+                ended = Counter(callers.map(one, range(CALLERS)))
+            assert process.poll() is None
+            assert call(port).status == 200
+        finally:
+            process.kill()
+            process.stderr.read()
+    refusals = {(503, "out_of_memory"), (503, "too_many_bytes_waiting")}
+    assert ended.keys() <= {(200, ""), *refusals}
+    assert ended[200, ""] > 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "room"),
+    [("max\n", 256 * MB), (f"{10_000 * MB}\n", 256 * MB), ("4096\n", 0), ("none", 256 * MB)],
+)
+def test_the_room_for_bodies_is_what_a_container_leaves(
+    tmp_path: Path, limit: str, room: int
+) -> None:
+    file = tmp_path / "memory.max"
+    file.write_text(limit)
+    assert body_room(256 * MB, [file, tmp_path / "nothing"]) == room
+
+
+def test_a_waiting_request_keeps_its_body_and_not_what_was_read_of_it() -> None:
+    messages = [{"role": "user", "content": "a"}] * 20_000
+    body = json.dumps({"model": "m", "messages": messages}).encode()
+    with (
+        scripted([]) as silent,
+        sidecar(in_front_of(f"http://127.0.0.1:{silent.port}")) as proxy,
+        connect(proxy.port) as caller,
+    ):
+        before = sum(type(each) is dict for each in gc.get_objects())
+        caller.sendall(_post(body))
+        eventually(lambda: silent.requests)
+        kept = sum(type(each) is dict for each in gc.get_objects()) - before
+    assert kept < len(messages) / 10
+
+
+def test_what_a_packed_body_holds_is_counted(mock: MockServer) -> None:
+    """A kilobyte of gzip is a megabyte as long as it waits."""
+    packed = gzip.compress(json.dumps({**HELLO, "user": "x" * MB}).encode())
+    more = {"content-encoding": "gzip"}
+    toml = in_front_of(mock.url).replace("[server]", f"[server]\nmax_held_bytes = {MB}")
+    with sidecar(toml) as proxy:
+        refused: Reply = call(proxy.port, CHAT, body=packed, headers=more)
+        assert refused.status == 503
+        assert refused.json()["error"]["code"] == "too_many_bytes_waiting"
+        assert call(proxy.port).status == 200
+
+
+def _post(body: bytes) -> bytes:
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
