@@ -87,28 +87,20 @@ class Image:
     def __init__(self, place: Path) -> None:
         store: list[str | Path] = ["--root", place / "store", "--runroot", place / "run"]
         self.buildah: list[str | Path] = ["buildah", "--storage-driver", "overlay", *store]
-        base = place / "base.tar"
+        base = done([*self.buildah, "from", "scratch"]).strip()
+        root = done([*self.buildah, "mount", base]).strip()
         extra = ["--include=python3,python3-venv", "--dpkgopt=path-exclude=/usr/share/doc/*"]
-        done(["mmdebstrap", "--quiet", "--variant=minbase", *extra, "bookworm", base])
-        (place / "Basefile").write_text("FROM scratch\nADD base.tar /\n")
-        build: list[str | Path] = [
-            *self.buildah,
-            "bud",
-            "--isolation",
-            "chroot",
-            "--format",
-            "docker",
-        ]
-        done([*build, "-t", "base", "-f", place / "Basefile", place])
-        base.unlink()
-        options = ["--build-arg", "BASE=localhost/base", "-t", "penstock"]
+        done(["mmdebstrap", "--quiet", "--variant=minbase", *extra, "bookworm", root])
+        done([*self.buildah, "commit", "--rm", base, "base"])
+        options = ["--isolation", "chroot", "--format", "docker", "-t", "penstock"]
+        options += ["--build-arg", "BASE=localhost/base"]
         # What this machine trusts, a company's own certificate included, as the page has it.
         if certificate := of_pip("cert") or ssl.get_default_verify_paths().cafile:
             options += ["-v", f"{Path(certificate).resolve()}:/ca.pem:ro"]
             options += ["--build-arg", "PIP_CERT=/ca.pem"]
         if index_url := of_pip("index-url"):
             options += ["--build-arg", f"PIP_INDEX_URL={index_url}"]
-        done([*build, *options, "-f", OPS / "Containerfile", OPS.parent])
+        done([*self.buildah, "bud", *options, "-f", OPS / "Containerfile", OPS.parent])
         self.container = done([*self.buildah, "from", "localhost/penstock"]).strip()
         self.root = Path(done([*self.buildah, "mount", self.container]).strip())
         inspected = json.loads(done([*self.buildah, "inspect", "--type", "image", "penstock"]))

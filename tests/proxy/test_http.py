@@ -185,7 +185,7 @@ def test_a_body_whose_end_came_while_reading_was_held_back_is_read() -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"POST /v1/chat/completions HTT"])
 def test_whoever_sends_no_head_is_closed(mock: MockServer, begun: bytes) -> None:
-    with sidecar(_server(mock, "head_timeout_s = 0.2")) as proxy:
+    with sidecar(_server(mock, "head_timeout_s = 1.0")) as proxy:
         with connect(proxy.port) as sock:
             sock.sendall(begun)
             assert sock.recv(65536) == b""

@@ -1,8 +1,11 @@
 """A caller that waits can be told so, and its SDK takes no notice."""
 
+import contextlib
 import json
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -11,9 +14,18 @@ import pytest
 
 from penstock.proxy import progress
 from penstock.sim.mock.server import MockServer
-from tests.proxy.sidecars import HELLO, SidecarThread, call, eventually, in_front_of, sidecar
+from tests.proxy.sidecars import (
+    HELLO,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
 
-LONG = {"x-mock-output-tokens": "2000"}
+LONG = {"x-mock-fault": "slow_first_token:60"}
 ASK: Any = [{"role": "user", "content": "hi"}]
 STREAM = {**HELLO, "stream": True}
 SSE, BLANK = {"x-penstock-progress": "sse"}, {"x-penstock-progress": "blank"}
@@ -28,13 +40,34 @@ def proxy(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sidecar
 
 
 @pytest.fixture
-def busy(proxy: SidecarThread) -> Iterator[None]:
-    """The only place is taken for about a second."""
-    thread = threading.Thread(target=call, args=(proxy.port,), kwargs={"headers": LONG})
+def taken(proxy: SidecarThread) -> Iterator[socket.socket]:
+    """The only place is taken by this call."""
+    with connect(proxy.port) as holder:
+        holder.sendall(raw_request(headers=LONG))
+        eventually(lambda: proxy.snapshot().in_flight == 1)
+        yield holder
+
+
+@contextlib.contextmanager
+def once_it_waits(proxy: SidecarThread, act: Callable[[], None]) -> Iterator[None]:
+    """Act once a call has waited for some signs of life, however late a busy machine sends it."""
+
+    def wait() -> None:
+        eventually(lambda: proxy.snapshot().waiting == 1)
+        time.sleep(4 * progress.EVERY_S)
+        act()
+
+    thread = threading.Thread(target=wait)
     thread.start()
-    eventually(lambda: proxy.snapshot().in_flight == 1)
     yield
     thread.join()
+
+
+@pytest.fixture
+def busy(proxy: SidecarThread, taken: socket.socket) -> Iterator[None]:
+    """The only place is taken until another call has waited for it."""
+    with once_it_waits(proxy, taken.close):
+        yield
 
 
 @pytest.mark.usefixtures("busy")
@@ -74,13 +107,15 @@ def test_a_whole_reply_that_waits_begins_with_blank_lines(proxy: SidecarThread) 
     assert json.loads(reply.body)["choices"]
 
 
-@pytest.mark.usefixtures("busy")
+@pytest.mark.usefixtures("taken")
 def test_a_refusal_after_a_sign_of_life_is_an_error_in_the_stream(proxy: SidecarThread) -> None:
     vendor = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k", max_retries=0)
     hint = {"x-penstock-deadline-ms": "100000"}
-    threading.Timer(0.3, proxy.begin_stop).start()
 
-    with pytest.raises(openai.APIError, match="draining"):
+    with (
+        once_it_waits(proxy, proxy.begin_stop),
+        pytest.raises(openai.APIError, match="draining"),
+    ):
         list(
             vendor.chat.completions.create(
                 model="m", messages=ASK, stream=True, extra_headers={**SSE, **hint}

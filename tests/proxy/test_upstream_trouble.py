@@ -95,7 +95,7 @@ def test_what_is_marked_as_safe_to_repeat_is_sent_again_after_silence(
     mock: MockServer, mark: dict[str, str]
 ) -> None:
     before = _seen(mock)
-    patient = '[[classes]]\nname = "all"\nttl_s = 8\n'
+    patient = '[[classes]]\nname = "all"\nttl_s = 4\n'
     with sidecar(in_front_of(mock.url, upstream=HASTY, classes=patient)) as proxy:
         reply = call(proxy.port, headers={"x-mock-fault": "slow_first_token:60", **mark})
         assert reply.status == 504
