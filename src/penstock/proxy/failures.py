@@ -31,15 +31,19 @@ from penstock.runtime.slot import Slot
 from penstock.wire.encoding import plain
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer, refusal_answer
-from penstock.wire.refusal import BROKEN, RELAY, Backoff, Broken, Meaning, is_spent, meaning_of
+from penstock.wire.refusal import (
+    BROKEN,
+    ERROR_BYTES,
+    ERROR_S,
+    RELAY,
+    Backoff,
+    Broken,
+    Meaning,
+    is_spent,
+    meaning_of,
+)
 from penstock.wire.verdict import Verdict
 from penstock.wire.words import words_of_refusal
-
-ERROR_BYTES = 1 << 18
-"""How much of an upstream's error is read before it is judged."""
-
-ERROR_S = 10.0
-"""And for how long: it holds a slot, and what has come of it says enough."""
 
 DENIED_S = 10.0
 """How long an upstream is left alone that denies what another serves, before it is probed."""

@@ -16,6 +16,10 @@ QUOTA_RETRY_AFTER_S = 600.0
 """A 429 that asks for a longer wait than this is no momentary rate limit (ours, version 1):
 days-long values are how vendors say that the account is spent."""
 
+ERROR_BYTES, ERROR_S = 1 << 18, 10.0
+"""How much of an error is read before it is judged, and for how long: it holds a slot, and what has
+come of it says enough."""
+
 _QUOTA_WORDS = frozenset(
     {
         "insufficient_quota",

@@ -1,7 +1,9 @@
 """What an attempt's answer or error means, in words that async and sync transports share."""
 
+import math
 import ssl
 import time
+from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +14,8 @@ from penstock.wire.errors import MAX_RETRY_AFTER_S, error_answer
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
     BROKEN,
+    ERROR_BYTES,
+    ERROR_S,
     RELAY,
     Backoff,
     Meaning,
@@ -35,6 +39,59 @@ def wants_body(response: Any) -> bool:
         return True
     kind: str = response.headers.get("content-type", "")
     return not kind.startswith("text/event-stream")
+
+
+class Prefix:
+    """What has come of an answer's body, up to where it says enough.
+
+    Args:
+        response: whose body it is.
+
+    """
+
+    __slots__ = ("_most_bytes", "_size_bytes", "_until", "pieces")
+
+    def __init__(self, response: Any) -> None:
+        """Begin with nothing."""
+        is_error = response.status_code not in GOOD_STATUSES
+        self._most_bytes = ERROR_BYTES if is_error else PLAIN_MAX_BYTES
+        self._until = time.monotonic() + ERROR_S if is_error else math.inf
+        self._size_bytes = 0
+        self.pieces: list[bytes] = []
+
+    def take(self, chunk: bytes) -> bool:
+        """Take what came next; return whether it is enough."""
+        self.pieces.append(chunk)
+        self._size_bytes += len(chunk)
+        return self._size_bytes > self._most_bytes or time.monotonic() > self._until
+
+
+class Begun:
+    """A body of which some has been read, from its beginning.
+
+    Args:
+        prefix: what has been read.
+        rest: yields what comes after it.
+        stream: is closed in the end.
+
+    """
+
+    def __init__(self, prefix: Prefix, rest: Any, stream: Any) -> None:
+        """Hold all three."""
+        self._pieces, self._rest, self._stream = prefix.pieces, rest, stream
+        self.close, self.aclose = getattr(stream, "close", None), getattr(stream, "aclose", None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the chunks for a thread."""
+        yield from self._pieces
+        yield from self._rest
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the chunks for a coroutine."""
+        for piece in self._pieces:
+            yield piece
+        async for piece in self._rest:
+            yield piece
 
 
 def with_body(library: Any, response: Any, body: bytes) -> Any:

@@ -14,6 +14,7 @@ from penstock.integrations.http.reply import ReplyFollower
 from penstock.integrations.program import Penstock
 from penstock.runtime.slot import Slot, SyncSlot
 from penstock.wire.refusal import Backoff, Meaning, Relay
+from penstock.wire.verdict import GOOD_STATUSES
 
 _T = TypeVar("_T")
 
@@ -65,7 +66,11 @@ class _Scheduling(ABC):
     async def _pass_on(self, request: Any) -> Any: ...
 
     @abstractmethod
-    async def _body_of(self, response: Any) -> bytes: ...
+    async def _body_of(self, response: Any) -> bytes | None:
+        """Return an answer's body, of an error as much as says enough; close its stream.
+
+        None if it is too long to be judged: it can be read from its beginning then.
+        """
 
     @abstractmethod
     async def _report(self, slot: Any, meaning: Meaning | None) -> None:
@@ -106,10 +111,11 @@ class _Scheduling(ABC):
             attempt.note_limits(plan, response)
             if attempt.wants_body(response):
                 body = await self._body_of(response)
-                response = attempt.with_body(self.http, response, body)
-                response, meaning = attempt.judge(self.http, plan, response, slot)
-                if await self._try_again(plan, response, meaning, slot):
-                    continue
+                if body is not None:
+                    response = attempt.with_body(self.http, response, body)
+                    response, meaning = attempt.judge(self.http, plan, response, slot)
+                    if await self._try_again(plan, response, meaning, slot):
+                        continue
             attempt.mark(response, plan, slot)
             if response.is_closed:
                 if not slot.ended:
@@ -174,12 +180,20 @@ class AsyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return await self._inner.handle_async_request(request)
 
-    async def _body_of(self, response: Any) -> bytes:
-        """Return an answer's body, and give its connection back."""
+    async def _body_of(self, response: Any) -> bytes | None:
+        prefix, stream = attempt.Prefix(response), response.stream
         try:
-            return b"".join([chunk async for chunk in response.stream])
+            chunks = aiter(stream)
+            async for chunk in chunks:
+                if prefix.take(chunk):
+                    if response.status_code in GOOD_STATUSES:
+                        response.stream = attempt.Begun(prefix, chunks, stream)
+                        return None
+                    break
+            return b"".join(prefix.pieces)
         finally:
-            await response.stream.aclose()
+            if response.stream is stream:
+                await stream.aclose()
 
     async def _report(self, slot: Slot, meaning: Meaning | None) -> None:
         if isinstance(meaning, Backoff):
@@ -216,12 +230,20 @@ class SyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return self._inner.handle_request(request)
 
-    async def _body_of(self, response: Any) -> bytes:
-        """Return an answer's body, and give its connection back."""
+    async def _body_of(self, response: Any) -> bytes | None:
+        prefix, stream = attempt.Prefix(response), response.stream
         try:
-            return b"".join(response.stream)
+            chunks = iter(stream)
+            for chunk in chunks:
+                if prefix.take(chunk):
+                    if response.status_code in GOOD_STATUSES:
+                        response.stream = attempt.Begun(prefix, chunks, stream)
+                        return None
+                    break
+            return b"".join(prefix.pieces)
         finally:
-            response.stream.close()
+            if response.stream is stream:
+                stream.close()
 
     async def _report(self, slot: SyncSlot, meaning: Meaning | None) -> None:
         if isinstance(meaning, Backoff):

@@ -1,0 +1,108 @@
+"""A body that does not end holds neither the slot of an error nor the memory of a reply."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+
+from penstock.integrations.http import attempt
+from penstock.wire.refusal import ERROR_BYTES
+from tests.integrations.http.rig import (
+    BODY,
+    CHAT,
+    REPLY,
+    assert_idle,
+    only,
+    penstock_with,
+    scripted,
+    scripted_sync,
+)
+
+pytestmark = pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
+CHUNK = b" " * 4096
+WHOLE = json.dumps(REPLY).encode() + CHUNK * 8
+
+
+class Endless:
+    """An error's body without an end."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.given += 1
+            assert self.given * len(CHUNK) < 2 * ERROR_BYTES
+            yield CHUNK
+
+
+def answers(library: Any, first: Any) -> Any:
+    waiting = [library.Response(503, content=first)]
+    return lambda _: waiting.pop() if waiting else library.Response(200, json=REPLY)
+
+
+async def test_an_error_without_an_end_is_judged_by_its_beginning(library: Any) -> None:
+    scheduled, error = penstock_with(), Endless()
+
+    async def body() -> AsyncIterator[bytes]:
+        for chunk in error:
+            yield chunk
+
+    async with scripted(library, scheduled, answers(library, body())) as client:
+        assert (await client.post(CHAT, json=BODY)).json() == REPLY
+    assert_idle(scheduled)
+
+
+def test_an_error_without_an_end_is_judged_by_its_beginning_in_a_thread(library: Any) -> None:
+    scheduled, error = penstock_with(), Endless()
+    with scripted_sync(library, scheduled, answers(library, iter(error))) as client:
+        assert client.post(CHAT, json=BODY).json() == REPLY
+    assert_idle(scheduled)
+
+
+def test_an_error_that_comes_drop_by_drop_is_judged_in_time(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "ERROR_S", -1.0)
+    scheduled, error = penstock_with(), Endless()
+    with scripted_sync(library, scheduled, answers(library, iter(error))) as client:
+        assert client.post(CHAT, json=BODY).json() == REPLY
+    assert error.given == 1
+
+
+async def test_a_reply_too_long_to_be_judged_passes_as_it_comes(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "PLAIN_MAX_BYTES", 10_000)
+    scheduled, given = penstock_with(), 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal given
+        for start in range(0, len(WHOLE), len(CHUNK)):
+            given += 1
+            yield WHOLE[start : start + len(CHUNK)]
+
+    async with (
+        scripted(library, scheduled, lambda _: library.Response(200, content=body())) as client,
+        client.stream("POST", CHAT, json=BODY) as response,
+    ):
+        assert given == 3
+        assert only(scheduled).in_flight == 1
+        assert b"".join([chunk async for chunk in response.aiter_raw()]) == WHOLE
+    assert_idle(scheduled)
+
+
+def test_a_reply_too_long_to_be_judged_passes_as_it_comes_in_a_thread(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "PLAIN_MAX_BYTES", 10_000)
+    scheduled = penstock_with()
+    pieces = (WHOLE[start : start + len(CHUNK)] for start in range(0, len(WHOLE), len(CHUNK)))
+    with scripted_sync(
+        library, scheduled, lambda _: library.Response(200, content=pieces)
+    ) as client:
+        assert client.post(CHAT, json=BODY).content == WHOLE
+    assert_idle(scheduled)
