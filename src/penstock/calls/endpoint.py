@@ -1,6 +1,6 @@
 """The API paths that penstock knows: one row each. A further path is a further row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -31,6 +31,8 @@ class Endpoint:
         unit: what such a reply is counted in: replies, images, seconds of sound that is spoken
             from a text, or seconds of sound that is heard in a file.
         default_model: what the vendor takes where a body names no model; empty if it wants one.
+        tail: what follows a base URL that ends in /v1.
+        predicted: whether replies are text, whose length can be learnt.
 
     """
 
@@ -45,21 +47,18 @@ class Endpoint:
     reply: TokenEstimate | None = None
     unit: Literal["reply", "image", "spoken_s", "heard_s"] = "reply"
     default_model: str = ""
+    tail: str = field(init=False)
+    predicted: bool = field(init=False)
 
-    @property
-    def tail(self) -> str:
-        """What follows a base URL that ends in /v1."""
-        return self.path.removeprefix("/v1")
+    def __post_init__(self) -> None:
+        """Work out once what every call asks for."""
+        object.__setattr__(self, "tail", self.path.removeprefix("/v1"))
+        object.__setattr__(self, "predicted", self.scheduled and self.reply is None)
 
     @property
     def answers_json(self) -> bool:
         """Whether a whole reply is a JSON object; else it may be sound or bare text as well."""
         return self.kind not in NOT_ONLY_JSON
-
-    @property
-    def predicted(self) -> bool:
-        """Whether replies are text, whose length can be learnt."""
-        return self.scheduled and self.reply is None
 
     @property
     def streams(self) -> bool:

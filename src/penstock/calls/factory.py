@@ -126,10 +126,6 @@ class RequestFactory:
         )
         return request, prediction.learn
 
-    def public_id(self, request_id: int) -> str:
-        """Return the id that callers, logs and `penstock explain` use: run and number."""
-        return f"{self.run}-{request_id}"
-
     def _class_named(self, name: str) -> TrafficClass:
         try:
             return self.classes[name]

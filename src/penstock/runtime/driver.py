@@ -251,7 +251,6 @@ class Driver:
                 "do two gates share one driver but not one counter?"
             )
         self._waiters[request.id] = waiter
-        self.measure_stalls()
         try:
             self.tell(Arrived(request))
         except BaseException:
@@ -278,8 +277,11 @@ class Driver:
 
         """
         pulse = self._pulse()
-        if pulse is not None and (silent_s := pulse.stalled_s()):
-            self._stalled(silent_s)
+        if pulse is not None:
+            if type(event) is Arrived:
+                pulse.start()
+            if silent_s := pulse.stalled_s():
+                self._stalled(silent_s)
         self._inbox.append(event)
         self._work(event)
 

@@ -74,8 +74,8 @@ class Hold:
 
     @property
     def id(self) -> str:
-        """The public id, as `penstock explain` takes it."""
-        return self._factory.public_id(self.request.id)
+        """The public id, as callers, logs and `penstock explain` have it: run and number."""
+        return f"{self._factory.run}-{self.request.id}"
 
     @property
     def why(self) -> Why:
