@@ -305,3 +305,31 @@ def test_a_signal_ends_the_mock_with_0(signum: int) -> None:
         mock.send_signal(signum)
         _, said = mock.communicate(timeout=60)
     assert (mock.returncode, said) == (0, "")
+
+
+async def test_a_file_is_kept_listed_read_and_deleted(gpt: openai.AsyncOpenAI) -> None:
+    first = await gpt.files.create(file=("a.jsonl", b'{"a": 1}'), purpose="batch")
+    again = await gpt.files.create(file=("a.jsonl", b'{"a": 1}'), purpose="batch")
+    other = await gpt.files.create(file=("b.txt", b"text"), purpose="user_data")
+
+    assert first == again
+    assert (first.bytes, first.filename, first.purpose) == (8, "a.jsonl", "batch")
+    assert [each.id async for each in gpt.files.list()] == [other.id, first.id]
+    assert [each.id async for each in gpt.files.list(purpose="batch")] == [first.id]
+    assert await gpt.files.retrieve(first.id) == first
+    assert (await gpt.files.content(first.id)).content == b'{"a": 1}'
+    assert (await gpt.files.delete(first.id)).deleted
+    with pytest.raises(openai.NotFoundError, match=f"No such File object: {first.id}"):
+        await gpt.files.retrieve(first.id)
+
+
+async def test_a_form_without_a_file_and_files_of_the_other_vendor_are_refused(
+    quick: MockServer,
+) -> None:
+    async with httpx2.AsyncClient(base_url=quick.url) as http:
+        form = {"purpose": (None, b"batch")}
+        answer = await http.post("/v1/files", files=form)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == "Missing required parameter: 'file'."
+        other = await http.get("/v1/files", headers={"anthropic-version": "2023-06-01"})
+        assert other.json()["error"]["type"] == "not_found_error"

@@ -16,6 +16,7 @@ from penstock.sim.mock.call import BodyError, MockEndpoint
 from penstock.sim.mock.embeddings import Embeddings
 from penstock.sim.mock.errors import ClientError, error_body
 from penstock.sim.mock.faults import BrokenOnPurposeError, read_fault
+from penstock.sim.mock.files import KeptFiles
 from penstock.sim.mock.kept import KeptDocuments
 from penstock.sim.mock.live import LiveProvider
 from penstock.sim.mock.models import model, model_list
@@ -76,6 +77,7 @@ class MockApp:
         self._live: LiveProvider | None = None
         self._stats = MockStats()
         self._kept = KeptDocuments()
+        self._files = KeptFiles()
         self._number = 0
         self._router = Router(self._routes(), default=_asgi(self._answering(self._unknown)))
 
@@ -113,6 +115,11 @@ class MockApp:
             ("GET", "/v1/responses/{id}/input_items", self._kept.input_items),
             ("GET", "/v1/chat/completions/{id}", self._kept.retrieve),
             ("DELETE", "/v1/chat/completions/{id}", self._kept.delete),
+            ("POST", "/v1/files", self._of_openai(self._files.upload)),
+            ("GET", "/v1/files", self._of_openai(self._files.listing)),
+            ("GET", "/v1/files/{id}", self._of_openai(self._files.retrieve)),
+            ("GET", "/v1/files/{id}/content", self._of_openai(self._files.content)),
+            ("DELETE", "/v1/files/{id}", self._of_openai(self._files.delete)),
             ("GET", "/v1/models", self._models),
             ("GET", "/v1/models/{name:path}", self._models),
         ]
@@ -218,6 +225,13 @@ class MockApp:
             return json_response(model_list(vendor, self._settings.models))
         self._must_be_served(wanted)
         return json_response(model(vendor, wanted))
+
+    def _of_openai(self, handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            ours = _vendor_of(request) == "openai"
+            return await (handler if ours else self._unknown)(request)
+
+        return answer
 
     async def _unknown(self, request: Request) -> Response:
         raise ClientError(404, f"Unknown request URL: {request.method} {request.url.path}")
