@@ -91,9 +91,9 @@ def test_a_second_time_nothing_is_run_and_every_byte_is_the_same(
 
 
 @pytest.mark.slow
-def test_the_number_of_processes_changes_no_byte(done: Path, tmp_path: Path) -> None:
-    reproduce("noise", "--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "one"))
-    reproduce("noise", "--seeds", "1", "--jobs", "2", "--out", str(tmp_path / "two"))
+def test_the_number_of_processes_changes_no_byte(tmp_path: Path) -> None:
+    reproduce("allocation", "--seeds", "1", "--jobs", "1", "--out", str(tmp_path / "one"))
+    reproduce("allocation", "--seeds", "1", "--jobs", "2", "--out", str(tmp_path / "two"))
 
     one, two = ((tmp_path / n / "report.html").read_bytes() for n in ("one", "two"))
     assert one == two

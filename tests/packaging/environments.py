@@ -50,16 +50,18 @@ def environment(requirements: Sequence[str], place: Path) -> Path:
 
 
 def _share_bytecode(packages: Path, store: Path) -> None:
-    """Let it use, and add to, what other environments and this one have compiled of its files.
+    """Let it use, and add to, what this and other environments have compiled of its files.
 
     Alone, each would take seconds of CPU. Python believes bytecode only if it is of a file of the
     same time and size, and imports none without its file.
     """
-    here = Path(sysconfig.get_path("purelib"))
+    examples = ROOT.glob(".venv-examples/lib/python3*/site-packages")
+    compiled = [Path(sysconfig.get_path("purelib")), *examples]
     for folder, _, files in os.walk(packages):
         if any(file.endswith(".py") for file in files):
             inside = Path(folder).relative_to(packages)
-            shared = (here if (here / inside).is_dir() else store) / inside / "__pycache__"
+            those = next((each for each in compiled if (each / inside).is_dir()), store)
+            shared = those / inside / "__pycache__"
             shared.mkdir(parents=True, exist_ok=True)
             Path(folder, "__pycache__").symlink_to(shared)
 
