@@ -162,10 +162,16 @@ def test_a_quarter_of_what_flies_refused_at_once_is_an_overload() -> None:
 
 
 def test_an_upstream_that_nobody_knows_yet_gets_no_benefit_of_the_doubt() -> None:
-    circuit = answered(3)
+    circuit = answered(1)
     refuse(circuit, RefusalCause.OVERLOAD, at=100.0)
 
     assert circuit.half_open
+
+
+def test_two_answers_are_enough_to_take_one_refusal_for_chance() -> None:
+    circuit = answered(2)
+
+    assert circuit.is_lone(RefusalCause.RATE, 100.0)
 
 
 def test_a_wait_that_an_overload_refusal_asks_for_is_kept() -> None:

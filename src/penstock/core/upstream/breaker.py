@@ -24,7 +24,7 @@ CHANCE = 0.01
 USUAL_REFUSED, USUAL_BROKEN = 0.05, 0.2
 """A run of refusals or faults less likely than `CHANCE`, at the share of late, is no chance: two
 refusals in a row, three faults, and more where many fail anyway. No share is taken for less."""
-SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 8, 0.25
+SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 2, 0.25
 SHARE_WEIGHT, USUAL_WEIGHT = 1.0 / 16.0, 1.0 / 64.0
 """Refusals that are fewer than a quarter of what comes back say little about the next attempt, and
 overload refusals fewer than twice their usual share, which is the one over a longer time."""
