@@ -114,6 +114,25 @@ async def test_a_stream_holds_its_slot_until_its_end_and_tells_the_first_token(
     assert_idle(scheduled)
 
 
+async def test_a_stream_that_stops_before_its_end_passes_and_speaks_against_the_upstream(
+    library: Any,
+) -> None:
+    tape = Tape()
+    scheduled = penstock_with(tape=tape)
+    cut = sse(token("a"), USAGE)
+    headers = {"content-type": "text/event-stream"}
+    async with (
+        scripted(
+            library, scheduled, lambda _: library.Response(200, headers=headers, content=cut)
+        ) as client,
+        client.stream("POST", CHAT, json={**BODY, "stream": True}) as response,
+    ):
+        assert b"".join([chunk async for chunk in response.aiter_raw()]) == cut
+    assert [event.upstream_fault for event in tape.of(Failed)] == [True]
+    assert tape.of(Completed) == []
+    assert_idle(scheduled)
+
+
 async def test_a_stream_left_at_its_end_mark_is_complete_not_cancelled(library: Any) -> None:
     tape = Tape()
 

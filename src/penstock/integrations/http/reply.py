@@ -107,6 +107,8 @@ class ReplyFollower:
             otherwise: Meaning = RELAY
             meaning = self._guard.run("refusal", lambda: meaning_of_error(error), otherwise)
             self._slot.end_midway(meaning)
+        elif events is not None and not self._guard.run("reply", lambda: events.whole, True):
+            self.broke()  # cut, though the provider calls it an end
         else:
             usage = None if events is None else self._guard.run("reply", events.usage, None)
             self._slot.settle(usage)
