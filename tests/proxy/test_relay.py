@@ -102,9 +102,10 @@ def _to(upstream: Scripted) -> str:
     return in_front_of(f"http://127.0.0.1:{upstream.port}")
 
 
-def test_both_bodies_are_byte_identical() -> None:
-    odd = b' {"model" :\t"m","messages":[ ],  "x":1e2,"x":"\\u00e9\\ud83d\\ude00"} '
-    reply = b'{"usage" : {"completion_tokens":3},  "choices":[{"message":{}},2,\n3]}\n'
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_both_bodies_are_byte_identical(bom: bytes) -> None:
+    odd = bom + b' {"model" :\t"m","messages":[ ],  "x":1e2,"x":"\\u00e9\\ud83d\\ude00"} '
+    reply = bom + b'{"usage" : {"completion_tokens":3},  "choices":[{"message":{}},2,\n3]}\n'
     with scripted([_whole(reply)]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go()
         found = call(proxy.port, body=odd)

@@ -26,6 +26,8 @@ WHOLE = GOOD_REPLY
          b'{"t":"\\"model\\":\\"a\\" }{","model":"x-\xc3\xa9"}'),
         (b'{"model":"a","model":"a"}', b'{"model":"x-\xc3\xa9","model":"x-\xc3\xa9"}'),
         (b'{"mod\\u0065l":"\\u0061"}', b'{"mod\\u0065l":"x-\xc3\xa9"}'),
+        (b'\xef\xbb\xbf{"\\ud83d":"k","model":"a"}',
+         b'\xef\xbb\xbf{"\\ud83d":"k","model":"x-\xc3\xa9"}'),
         (b'{"model":"b","x":{"model":"a"}}', b'{"model":"b","x":{"model":"a"}}'),
     ],
 )  # fmt: skip

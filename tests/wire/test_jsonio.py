@@ -21,6 +21,15 @@ def test_a_number_beyond_a_float_makes_no_reply_unreadable(number: str) -> None:
     assert verdict.usage.output_tokens is None
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_pythons_clients_read_is_a_reply_whatever_it_begins_with(encoding: str) -> None:
+    text = '{"choices":[{"message":{"content":"é"}}],"usage":{"completion_tokens":7}}'
+    verdict = verdict_of_reply(Kind.CHAT, 200, text.encode(encoding))
+
+    assert verdict.good
+    assert verdict.usage.output_tokens == 7
+
+
 @pytest.mark.parametrize("number", ["NaN", "-Infinity"])
 def test_a_number_that_only_python_writes_makes_no_reply_unreadable(number: str) -> None:
     logprob = b'"logprobs":{"content":[{"logprob":%b}]}' % number.encode()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-import orjson
+from penstock.wire import jsonio
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
@@ -38,11 +38,11 @@ def renamed(body: bytes, names: Mapping[str, str], *, key: str = "model") -> byt
             depth -= 1
         elif depth == 1:
             value = _VALUE.match(body, match.end())
-            if value is None or orjson.loads(token) != key:
+            if value is None or jsonio.loads(token) != key:
                 continue
-            name = names.get(orjson.loads(value[1]))
+            name = names.get(jsonio.loads(value[1]))
             if name is not None:
-                pieces += [body[kept : value.start(1)], orjson.dumps(name)]
+                pieces += [body[kept : value.start(1)], jsonio.dumps(name)]
                 kept = value.end(1)
             if once:
                 break
@@ -56,7 +56,7 @@ def with_model(body: bytes, name: str, *, key: str = "model") -> bytes:
         return body.partition(_LINE)[0] + head + name.encode() + _LINE + body
     before, brace, after = body.partition(b"{")
     comma = b"" if after.lstrip().startswith(b"}") else b","
-    return before + brace + b'"%b":' % key.encode() + orjson.dumps(name) + comma + after
+    return before + brace + b'"%b":' % key.encode() + jsonio.dumps(name) + comma + after
 
 
 def _form_renamed(body: bytes, names: Mapping[str, str]) -> bytes:

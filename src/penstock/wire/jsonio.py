@@ -45,13 +45,14 @@ def _dumps(value: Any) -> bytes:
 def _loads_allowed(data: bytes | bytearray | str) -> Any:
     """Return the parsed JSON; numbers beyond a float are infinite.
 
+    A BOM and UTF-16 are read, as Python's clients and servers do.
+
     Raises:
         ValueError: it is none.
 
     """
-    text = data if isinstance(data, str) else data.decode()
     try:
-        return json.loads(text, parse_constant=_refuse, parse_int=_integer)
+        return json.loads(data, parse_constant=_refuse, parse_int=_integer)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
