@@ -141,3 +141,17 @@ def test_stated_limits_on_input_tokens_are_kept(tmp_path: Path) -> None:
     assert batch.halted == ""
     assert refusals <= 10  # those that were under way before the first reply stated the limit
     assert took_s < 300
+
+
+def test_what_is_nested_deeply_is_sent_and_its_reply_kept(tmp_path: Path) -> None:
+    nested = json.loads("[" * 600 + "]" * 600)
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps(request(0, metadata=nested)) + "\n")
+
+    async def provider(request: httpx2.Request) -> httpx2.Response:
+        assert line_of(request)["metadata"] == nested
+        return httpx2.Response(200, json={**REPLY, "extra": nested})
+
+    work(source, provider)
+    (line,) = lines_in(tmp_path / "out.jsonl")
+    assert line["response"]["body"]["extra"] == nested

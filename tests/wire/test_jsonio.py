@@ -12,6 +12,11 @@ def test_half_an_emoji_is_written_as_it_was_read() -> None:
     assert jsonio.dumps(jsonio.loads(text)) == text
 
 
+def test_what_is_nested_deeper_than_orjson_writes_is_written_as_it_was_read() -> None:
+    text = b'{"a":' + b"[" * 700 + b"]" * 700 + b"}"
+    assert jsonio.dumps(jsonio.loads(text)) == text
+
+
 @pytest.mark.parametrize("number", ["1" + "0" * 400, "1" + "0" * 5000, "1e400"])
 def test_a_number_beyond_a_float_makes_no_reply_unreadable(number: str) -> None:
     body = b'{"choices":[{"message":{}}],"usage":{"completion_tokens":%b}}' % number.encode()

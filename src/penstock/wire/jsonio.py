@@ -38,7 +38,11 @@ _MOST_DIGITS = 640
 
 
 def _dumps(value: Any) -> bytes:
-    text = json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
+    how: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": False}
+    try:
+        text = json.dumps(value, default=plain, allow_nan=False, **how)
+    except ValueError:  # an infinity: going through all in Python bears half the depth
+        text = json.dumps(plain(value), **how)
     return text.encode(errors="backslashreplace")  # as JSON spells it too
 
 
