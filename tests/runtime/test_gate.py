@@ -155,6 +155,23 @@ def test_a_caller_cancelled_at_the_moment_of_its_dispatch_frees_the_slot() -> No
     assert core.snapshot() == {"in_flight": 0, "backlog": 0}
 
 
+def test_a_slot_is_entered_once_so_that_each_place_is_given_back() -> None:
+    core = Window(2)
+
+    async def main() -> None:
+        once = gate_over(core).admit()
+        async with once:
+            with pytest.raises(ProtocolError, match="entered once"):
+                await once.__aenter__()
+            await once.throttled("rate", retry_after_s=4.0)  # its word still comes
+        with pytest.raises(ProtocolError, match="entered once"):
+            async with once:
+                pytest.fail("it has ended")
+
+    story(main())
+    assert core.snapshot() == {"in_flight": 0, "backlog": 0}
+
+
 def test_a_throttled_request_goes_again_when_the_scheduler_says() -> None:
     async def main() -> None:
         async with gate_over(Window(1)).admit() as slot:

@@ -191,3 +191,13 @@ def test_a_snapshot_has_taken_in_what_was_told_before() -> None:
     assert gate.driver.snapshot() == {"in_flight": 1, "backlog": 0}
     slot_thread.join()
     assert seen == [{"in_flight": 0, "backlog": 0}]
+
+
+def test_a_threads_slot_is_entered_once() -> None:
+    core = Window(2)
+    once = gates(core)[1].admit()
+    with once:
+        pass
+    with pytest.raises(ProtocolError, match="entered once"), once:
+        pytest.fail("it has ended")
+    assert core.snapshot() == {"in_flight": 0, "backlog": 0}

@@ -38,7 +38,9 @@ class ProgramGate(Gate):
     """A gate for coroutines."""
 
     def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> Slot:
-        """Return a slot that is waited for on entry and given back on exit.
+        """Return a slot that is waited for on entry and given back on exit; it is entered once.
+
+        Its times count from this call on.
 
         Args:
             spec: taken as it is; or its fields as keywords, completed by the block's.

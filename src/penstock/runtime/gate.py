@@ -64,7 +64,9 @@ class Gate(AnyGate):
     """
 
     def admit(self, spec: RequestSpec | None = None, /, **words: Any) -> Slot:
-        """Return a slot that is waited for on entry and given back on exit.
+        """Return a slot that is waited for on entry and given back on exit; it is entered once.
+
+        Its times count from this call on.
 
         Args:
             spec: what is known of the request; or its fields as keywords.

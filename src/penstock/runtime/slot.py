@@ -23,7 +23,7 @@ from penstock.core.events import (
 )
 from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
-from penstock.runtime.driver import Driver
+from penstock.runtime.driver import Driver, Waiter
 from penstock.runtime.guarded import usage_of
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.refusal import Backoff, Meaning, Relay
@@ -71,6 +71,7 @@ class Hold:
         self.ended = False
         self._why: Why | None = None
         self._first_token = False
+        self._submitted = False
 
     @property
     def id(self) -> str:
@@ -209,6 +210,12 @@ class Hold:
             return
         self.driver.tell(event)
 
+    def _submit(self, waiter: Waiter) -> None:
+        if self._submitted:
+            raise ProtocolError(f"slot {self.id} is entered once: ask the gate for another")
+        self._submitted = True
+        self.driver.submit(self.request, waiter)
+
     def _begin_trace(self, tracer: Tracer, spec: RequestSpec) -> None:
         try:
             tracer.begin(self.id, self.request, spec)
@@ -332,10 +339,12 @@ class Slot(Hold):
 
         Raises:
             Refused: the scheduler says no.
+            ProtocolError: it has been entered before.
 
         """
-        self._waiter = AsyncWaiter()
-        self.driver.submit(self.request, self._waiter)
+        waiter = AsyncWaiter()
+        self._submit(waiter)
+        self._waiter = waiter
         await self._next_word()
         return self
 
@@ -387,10 +396,12 @@ class SyncSlot(Hold):
 
         Raises:
             Refused: the scheduler says no.
+            ProtocolError: it has been entered before.
 
         """
-        self._waiter = ThreadWaiter()
-        self.driver.submit(self.request, self._waiter)
+        waiter = ThreadWaiter()
+        self._submit(waiter)
+        self._waiter = waiter
         self._next_word()
         return self
 
