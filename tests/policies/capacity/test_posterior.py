@@ -234,6 +234,19 @@ def test_a_refusal_for_the_rate_shrinks_it_unless_as_many_were_served_of_late(
     assert window.window == window_after
 
 
+def test_a_refusal_for_the_rate_that_says_nothing_hides_no_overload() -> None:
+    window, fit = Posterior(start=10), ServiceTime()
+    for id_ in range(1, 11):
+        window.on_dispatch(ticket(id_), fit, id_, now=0.0)
+    window.on_reply(reply(10, 1.0, 10), now=1.0)
+
+    window.on_refusal(ticket(8), RefusalCause.RATE, now=1.1)
+    assert window.window == 10.0
+    window.on_refusal(ticket(9), RefusalCause.OVERLOAD, now=1.2)
+
+    assert window.window == 7.0
+
+
 def test_what_was_served_long_ago_says_nothing_of_a_refusal_for_the_rate() -> None:
     window, fit = Posterior(start=10), ServiceTime()
     for id_, in_flight in enumerate([10] + 20 * [4]):
