@@ -112,6 +112,19 @@ def test_where_nothing_passes_there_is_no_pace_to_learn() -> None:
         assert pace.refused(sent, 5.0, lone=False, now=now) is Blame.UPSTREAM
 
 
+def test_what_turns_out_not_to_have_passed_proves_nothing() -> None:
+    pace = LearntRate()
+    sends = [pace.sent(1.0, 1.0, now=0.1 * number) for number in range(12)]
+    for first_and_last in (sends[0], sends[-1]):
+        pace.refused(first_and_last, 0.0, lone=True, now=2.0)
+    assert pace.evidence.proven_per_s > 0.0
+
+    for late in sends[1:-1]:
+        pace.refused(late, 0.0, lone=True, now=2.1)
+
+    assert pace.evidence.proven_per_s == 0.0
+
+
 def test_a_storm_of_refusals_takes_no_more_and_more_memory() -> None:
     pace, sizes = LearntRate(), []
     for count in (200, 2000):

@@ -110,7 +110,7 @@ class Evidence:
 
     def _prove(self, flow: Flow) -> None:
         self._proof = flow
-        self.proven_per_s = PROVEN_SHARE * flow.least_per_s
+        self.proven_per_s = max(0.0, PROVEN_SHARE * flow.least_per_s)
 
     def refused(self, tokens: float, *, slow: bool) -> bool:
         """Note a refusal; return whether it ends what was known, because something has changed."""
