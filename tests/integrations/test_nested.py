@@ -156,6 +156,16 @@ async def test_the_log_names_the_call_that_another_is_made_inside() -> None:
     ]
 
 
+async def test_a_slot_is_nested_in_what_is_held_when_it_is_entered() -> None:
+    scheduled = penstock_with(1)
+    inner, after = scheduled.gate().admit(), scheduled.sync_gate().admit()
+    async with asyncio.timeout(60), scheduled.gate().admit(), inner:
+        pass
+    with after:
+        assert after.request.inside is None
+    assert_idle(scheduled)
+
+
 async def test_explain_says_what_a_call_was_made_inside(tmp_path: Path) -> None:
     log = tmp_path / "d.jsonl"
     with Penstock(decision_log=log, tracer=None) as scheduled:

@@ -76,14 +76,13 @@ class RequestFactory:
         self.tracer = tracer
 
     def request(
-        self, spec: RequestSpec, *, now: float, inside: int | None = None
+        self, spec: RequestSpec, *, now: float
     ) -> tuple[Request, Callable[[int], None] | None]:
         """Return the request as the scheduler sees it, and who learns from its real length.
 
         Args:
             spec: what the caller says.
             now: driver seconds.
-            inside: id of the request whose slot the caller holds meanwhile.
 
         Raises:
             ValueError: an unknown class, a time that is not a positive number, or tokens that are
@@ -122,7 +121,6 @@ class RequestFactory:
             route=prediction.route or spec.route,
             upstream=spec.upstream,
             cap_tokens=spec.cap_tokens,
-            inside=inside,
         )
         return request, prediction.learn
 

@@ -61,9 +61,7 @@ class Hold:
         self._factory = factory
         self._chance = chance
         self.request: Request
-        self.request, self._learn = factory.request(
-            spec, inside=_holder_of(driver), now=driver.now()
-        )
+        self.request, self._learn = factory.request(spec, now=driver.now())
         if factory.tracer is not None:
             self._begin_trace(factory.tracer, spec)
         self.upstream = ""
@@ -214,6 +212,7 @@ class Hold:
         if self._submitted:
             raise ProtocolError(f"slot {self.id} is entered once: ask the gate for another")
         self._submitted = True
+        self.request.inside = _holder_of(self.driver)
         self.driver.submit(self.request, waiter)
 
     def _begin_trace(self, tracer: Tracer, spec: RequestSpec) -> None:
