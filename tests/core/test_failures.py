@@ -213,6 +213,19 @@ def test_after_the_last_attempt_the_answer_stands() -> None:
     assert is_at_rest(penstock)
 
 
+def test_silence_is_an_attempt_like_any_other() -> None:
+    """What was silent may have worked, and be paid for: patience is no reason to go on."""
+    penstock = scheduler(max_attempts=2)
+    told = arrive(penstock, request(1, deadline=1e6))
+    for now in (1.0, 40.0):
+        told += tell(
+            penstock, (now, Throttled(1, RefusalCause.SLOW_FIRST_TOKEN)), (now + 9, Woke())
+        )
+
+    assert told == [("dispatch", 1, "default")] * 2 + [("reject", 1, "upstream")]
+    assert is_at_rest(penstock)
+
+
 def test_what_is_late_already_is_not_tried_again() -> None:
     penstock = scheduler()
     arrive(penstock, request(1, deadline=2.0))

@@ -4,7 +4,14 @@ import math
 
 from penstock.core.backoff import REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.dispatching import Dispatcher
-from penstock.core.events import Cancelled, Completed, Failed, FirstToken, Throttled
+from penstock.core.events import (
+    Cancelled,
+    Completed,
+    Failed,
+    FirstToken,
+    RefusalCause,
+    Throttled,
+)
 from penstock.core.lane import Lane
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.tickets import Tickets
@@ -68,7 +75,7 @@ class Outcomes:
         hopeless = (
             retry_at >= ticket.last_at
             or lane.no_use(ticket.request, now)
-            or _refused_too_often(ticket, self.max_attempts, now)
+            or _refused_too_often(ticket, event, self.max_attempts, now)
         )
         if not event.retryable:
             tickets.end(ticket)
@@ -174,13 +181,16 @@ def _pay(ticket: Ticket, lane: Lane, now: float) -> bool:
     return True
 
 
-def _refused_too_often(ticket: Ticket, max_attempts: int, now: float) -> bool:
+def _refused_too_often(ticket: Ticket, event: Throttled, max_attempts: int, now: float) -> bool:
     """Return whether refusals at the door end a request: only one that nothing else would end.
+
+    Silence is none at the door: what was silent may have worked, and been paid for.
 
     In a storm the head of the queue is the probe every time; it must not pay for that while
     its time-to-live or its deadline lets it wait, nor within the patience of those without any.
     """
     request = ticket.request
     may_wait = request.expires_at < math.inf or now < request.deadline < math.inf
-    tried_s = now - request.arrived_at
-    return not may_wait and ticket.attempts >= max_attempts and tried_s >= LONGEST_PAUSE_S
+    spares = not may_wait and now - request.arrived_at >= LONGEST_PAUSE_S
+    ends = spares or event.cause is RefusalCause.SLOW_FIRST_TOKEN
+    return ends and ticket.attempts >= max_attempts

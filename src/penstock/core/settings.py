@@ -137,9 +137,9 @@ class Settings:
         sticky: keep a session on the upstream that served it last, while that one has room.
         tenant_turns: inside a class, the tenant that was served least goes next.
         retry_share: attempts beyond the first, as a share of requests, while an upstream refuses.
-        max_attempts: after so many attempts, the first included, a fault is final. Refusals at
-            the upstream's door are not, as long as the request has a deadline or a time-to-live to
-            end it, or has not waited for 60 s.
+        max_attempts: after so many attempts, the first included, a fault or silence is final.
+            Refusals at the upstream's door are not, as long as the request has a deadline or a
+            time-to-live to end it, or has not waited for 60 s.
         max_pause_s: no upstream is paused for longer, whatever wait it states; then it is probed.
 
     """
