@@ -107,6 +107,20 @@ def test_a_mistake_in_the_configuration_is_one_line(monkeypatch: pytest.MonkeyPa
     assert result.output == "Error: limits.rpm=-1: must be above 0\n"
 
 
+def test_a_command_that_ctrl_c_ends_says_so_with_status_130(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @click.command()
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "penstock.cli.fit", SimpleNamespace(command=stopped))
+
+    result = CliRunner().invoke(group, ["fit"])
+
+    assert (result.exit_code, result.output) == (130, "\nStopped before its end.\n")
+
+
 def test_the_version_is_the_installed_one(root: Path) -> None:
     result = CliRunner().invoke(group, ["--version"])
 

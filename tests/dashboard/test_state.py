@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.events import Action, Completed, Event, Failed, Woke
+from penstock.core.events import Action, Cancelled, Completed, Event, Failed, Woke
 from penstock.core.settings import Settings
 from penstock.dashboard.from_log import LogSource
 from penstock.dashboard.one_request import request_view
@@ -161,6 +161,19 @@ def test_a_request_that_ended_says_where_its_time_went() -> None:
     assert sum(shown["phases"].values()) == pytest.approx(shown["steps"][-1]["after_s"])
     assert request_view(source, "run-99") is None
     assert request_view(source, "nobody") is None
+
+
+def test_a_caller_that_left_before_its_turn_is_not_said_not_to_have_waited() -> None:
+    source = Scene(settings(window=1.0))
+    assert source.arrive(0) == [0]
+    assert source.arrive(1) == []
+    source.clock = 7.0
+    source.tell(Cancelled(1))
+    now = view(source, "now")
+
+    (row,) = now["slowest"]
+    assert (row["queued_s"], row["cause"]) == (7.0, "untold")
+    assert now["words"]["waits"]["untold"] == "its caller left before its turn"
 
 
 def test_an_attempt_that_broke_is_not_taken_for_waiting() -> None:

@@ -184,6 +184,9 @@ def test_a_base_url_that_may_work_is_taken(base_url: str) -> None:
         (LEAST + "[scheduler.overload]\nkind='cost_ladder'\nno_such_option=1", "no_such_option"),
         (LEAST + "[scheduler]\noverload=7", "must be a policy's name, or a table with a kind"),
         (LEAST + "[estimates]\ndefault={p50_tokens=9,p90_tokens=3}", "were the two swapped?"),
+        (LEAST + "[shadow.policies.a.scheduler]\ncapacty='fixed'",
+         "a.scheduler.capacty = 'fixed': is no key of this table (did you mean capacity?)"),
+        (LEAST + "[[fallbacks]]\nmodel='a'\nwhen=['down']", "1 problem"),
         ("x = [", "is not TOML"),
     ],
 )  # fmt: skip

@@ -141,5 +141,6 @@ def test_an_address_in_use_is_said_before_anything_runs(
         check=False,
     )
     assert ended.returncode == 1
-    assert b"cannot listen on" in ended.stderr
+    assert f"server.port = {shared.port}: cannot listen on" in ended.stderr.decode()
+    assert b"Address already in use (does another penstock run already?)" in ended.stderr
     assert b"Traceback" not in ended.stderr

@@ -279,6 +279,11 @@ def test_a_hundred_reloads_under_load_drop_nothing(filed: FromFile) -> None:
     eventually(filed.thread.idle)
 
 
+def test_a_list_that_changed_is_told_by_what_it_holds(filed: FromFile) -> None:
+    filed.change("[server]", "[server]\nhosts = ['a.example']")
+    assert filed.reload()[1]["changed"] == ["server.hosts: [] -> ['a.example']"]
+
+
 def test_the_answer_shows_no_key(filed: FromFile) -> None:
     filed.change("[server]", "[server]\nhosts = ['a.example']")
     assert TOKEN not in json.dumps(filed.reload()[1])

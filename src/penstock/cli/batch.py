@@ -190,7 +190,11 @@ def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
         stop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(each)
-        click.echo("Stopping: what flies may finish; once more to stop at once.", err=True)
+        click.echo(
+            "Stopping: what flies may finish; once more to stop at once. "
+            "Either way the same command goes on from there.",
+            err=True,
+        )
 
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, drain)

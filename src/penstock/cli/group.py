@@ -104,6 +104,9 @@ class LazyGroup(click.Group):
             raise _missing_package(ctx.invoked_subcommand or "", missing) from missing
         except PenstockError as mistake:
             raise click.ClickException(str(mistake)) from mistake
+        except KeyboardInterrupt:  # click's own "Aborted!" ends with 1, as if it had failed
+            click.echo("\nStopped before its end.", err=True)
+            raise SystemExit(130) from None
 
 
 def _missing_package(command: str, missing: ModuleNotFoundError) -> Exception:

@@ -160,8 +160,9 @@ class DashboardState:
         request = known.request
         latency_s = now - request.arrived_at
         queued_s = known.queued_s if known.attempts else latency_s
+        left_waiting = result == "cancelled" and not known.attempts
         ended = Ended(
             latency_s, queued_s, now, self.id_of(number), request.traffic_class, request.tenant,
-            known.upstream, known.cause, result,
+            known.upstream, known.cause or ("untold" if left_waiting else ""), result,
         )  # fmt: skip
         self.spans.at(now).end(ended)

@@ -1,6 +1,7 @@
 """Opens what a configuration names, for `penstock serve --check`; starts and changes nothing."""
 
 import errno
+import os
 import socket
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,13 +101,19 @@ def _address(table: str, host: str, port: int) -> list[Problem]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host, port))
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return []
-        likely = (
-            "ports below 1024 are root's"
-            if error.errno == errno.EACCES
-            else "is that an address of this machine?"
-        )
-        rule = f"cannot listen on {host}:{port}: {error.strerror or error}"
-        return [Problem(f"{table}.host", repr(host), rule, likely)]
+        taken = error.errno == errno.EADDRINUSE
+        return [] if taken else [unheld(table, host, port, error)]
     return []
+
+
+def unheld(table: str, host: str, port: int, error: OSError) -> Problem:
+    """Return why a table's address cannot be listened on, by the key that is to be changed."""
+    # An own text where there is one: asyncio's and the socket module's repeat the address.
+    known = error.errno in errno.errorcode
+    said = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+    rule = f"cannot listen on {host}:{port}: {said}"
+    if error.errno == errno.EADDRINUSE:
+        return Problem(f"{table}.port", str(port), rule, "does another penstock run already?")
+    if error.errno == errno.EACCES:
+        return Problem(f"{table}.port", str(port), rule, "ports below 1024 are root's")
+    return Problem(f"{table}.host", repr(host), rule, "is that an address of this machine?")

@@ -22,8 +22,10 @@ from penstock.proxy.key_refresh import KeyRefresh
 from penstock.proxy.observe.otel import pipeline_of
 from penstock.proxy.observe.outages import Outages
 from penstock.proxy.predicting import attach_predictor
+from penstock.proxy.preflight import unheld
 from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
+from penstock.runtime.out_file import likely_cause
 
 logger = logging.getLogger("penstock.proxy")
 
@@ -227,8 +229,8 @@ def _decision_log(loaded: Loaded, run: str, now: float) -> DecisionLog | None:
         raise ConfigError(f"log.decisions_path = {path!r}: {error}") from None
     except OSError as error:
         raise ConfigError(
-            f"log.decisions_path = {path!r}: cannot be written ({error.strerror}): "
-            "does its folder belong to somebody else?"
+            f"log.decisions_path = {path!r}: cannot be written: {error.strerror} "
+            f"({likely_cause(error)})"
         ) from None
 
 
@@ -236,7 +238,4 @@ def _bind(table: str, host: str, port: int) -> socket.socket:
     try:
         return bind(host, port)
     except OSError as error:
-        raise ConfigError(
-            f"{table}.port = {port}: cannot listen on {host}:{port} ({error.strerror or error}): "
-            "does another penstock run already?"
-        ) from None
+        raise ConfigError(str(unheld(table, host, port, error))) from None

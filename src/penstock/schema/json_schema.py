@@ -54,6 +54,7 @@ def node_at(root: Node, place: tuple[str | int, ...]) -> Node:
     for step in place:
         inner = node.get("items") if isinstance(step, int) else node.get("properties", {}).get(step)
         inner = inner or node.get("additionalProperties")
+        inner = inner or next(iter(node.get("patternProperties", {}).values()), None)
         if not isinstance(inner, dict):
             return node
         node = resolved(root, inner)

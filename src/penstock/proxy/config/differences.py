@@ -93,5 +93,5 @@ def _words(key: str, value: Any) -> str:
         options = "".join(f", {name} = {option}" for name, option in value.options.items())
         return f"{value.kind}{options}"
     if isinstance(value, tuple):
-        value = list(value)
+        return f"[{', '.join(shown(key, each) for each in value)}]"
     return shown(key, value)

@@ -399,6 +399,7 @@ class Fallback(Table):
         """Yield what contradicts itself."""
         if self.to_model is None and self.to_service_tier is None:
             yield "to_model", "or to_service_tier must say where the request goes"
+            return
         tier = self.to_service_tier
         if self.to_model in (None, self.model) and tier in (None, self.service_tier):
             yield "to_model", "with to_service_tier names what the request has failed at already"
