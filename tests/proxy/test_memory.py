@@ -24,11 +24,14 @@ from tests.proxy.sidecars import (
     in_front_of,
     sidecar,
 )
+from tests.proxy.test_fallback import QUOTA, config, rule
 from tests.proxy.test_relay import scripted
 
 MB = 1 << 20
 LIMIT = 700 * MB
 CALLERS = 100
+MANY = [{"role": "user", "content": [{"type": "text", "text": "a"}]}] * 20_000
+"""Their content is a list: the collector does not know of a dictionary of texts alone."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold to RLIMIT_AS")
@@ -85,8 +88,7 @@ def test_the_room_for_bodies_is_what_a_container_leaves(
 
 
 def test_a_waiting_request_keeps_its_body_and_not_what_was_read_of_it() -> None:
-    messages = [{"role": "user", "content": "a"}] * 20_000
-    body = json.dumps({"model": "m", "messages": messages}).encode()
+    body = json.dumps({"model": "m", "messages": MANY}).encode()
     with (
         scripted([]) as silent,
         sidecar(in_front_of(f"http://127.0.0.1:{silent.port}")) as proxy,
@@ -96,7 +98,23 @@ def test_a_waiting_request_keeps_its_body_and_not_what_was_read_of_it() -> None:
         caller.sendall(_post(body))
         eventually(lambda: silent.requests)
         kept = sum(type(each) is dict for each in gc.get_objects()) - before
-    assert kept < len(messages) / 10
+    assert kept < len(MANY) / 10
+
+
+def test_nor_does_one_that_fell_back_keep_what_was_read_of_it() -> None:
+    body = json.dumps({"model": "a", "messages": MANY}).encode()
+    with (
+        scripted([QUOTA]) as main,
+        scripted([]) as silent,
+        sidecar(config(main.port, silent.port, rule("a", "b"))) as proxy,
+        connect(proxy.port) as caller,
+    ):
+        main.go()
+        before = sum(type(each) is dict for each in gc.get_objects())
+        caller.sendall(_post(body))
+        eventually(lambda: silent.requests)
+        kept = sum(type(each) is dict for each in gc.get_objects()) - before
+    assert kept < len(MANY) / 10
 
 
 def test_what_a_packed_body_holds_is_counted(mock: MockServer) -> None:

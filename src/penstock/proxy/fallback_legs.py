@@ -210,7 +210,7 @@ class Legs:
         )
         traffic_class = sidecar.factory.classes[spec.traffic_class or ""]
         spec.prediction = sidecar.predictor.predict(spec, traffic_class)
-        spec.model = leg.target.name
+        spec.model, spec.body = leg.target.name, None  # it is read
         return replace(origin, facts=facts, spec=spec, body=Body(body, body), deadline_s=deadline_s)
 
 
