@@ -193,6 +193,12 @@ async def test_what_it_cannot_limit_it_refuses_in_words() -> None:
     assert_idle(scheduled)
 
 
+def test_brackets_that_were_left_out_are_asked_for() -> None:
+    bare: Any = penstock.scheduled
+    with pytest.raises(TypeError, match=r"were its brackets left out\? Write @penstock.scheduled"):
+        bare(len)
+
+
 @pytest.mark.parametrize("wrong", [Crowd, 7, None])
 def test_what_makes_no_call_is_refused_where_it_is_decorated(wrong: Any) -> None:
     with pytest.raises(TypeError, match="it takes functions, methods and objects"):

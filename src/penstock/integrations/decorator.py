@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Never, ParamSpec, TypeVar, cast
 
 from penstock.integrations import default
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def scheduled(
-    *,
+    *bare: Never,
     usage: Callable[[Any], Usage | None] | None = None,
     upstream: str = DEFAULT_UPSTREAM,
     penstock: Penstock | None = None,
@@ -36,6 +36,7 @@ def scheduled(
     `__call__` of any of these kinds.
 
     Args:
+        bare: nothing; a function stands here where the decorator's brackets were left out.
         usage: gets the usage out of what the function returns; by default its `usage` attribute
             is read, as OpenAI's and Anthropic's objects have it. Of a generator it gets the last
             item.
@@ -47,10 +48,15 @@ def scheduled(
 
     Raises:
         Refused: from the decorated function, if the scheduler says no.
-        TypeError: it cannot limit this: a class, or (from the decorated function) what returns an
-            awaitable or a generator and is neither by itself.
+        TypeError: its brackets are missing, or it cannot limit this: a class, or (from the
+            decorated function) what returns an awaitable or a generator and is neither by itself.
 
     """
+    if bare:
+        raise TypeError(
+            f"@scheduled got {bare[0]!r} and no settings: were its brackets left out? Write "
+            '@penstock.scheduled(), or with settings @penstock.scheduled(class_="batch")'
+        )
     slots = _Slots(usage or usage_of_result, upstream, penstock, words)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

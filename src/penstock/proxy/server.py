@@ -192,7 +192,7 @@ class Running:
                 while self.sidecar.in_hand and not self._force.is_set():  # noqa: ASYNC110 - an event would cost every request
                     await asyncio.sleep(POLL_S)
         if self.sidecar.in_hand:
-            logger.warning("drain over: %d requests are cut off", self.sidecar.in_hand)
+            logger.warning("drain over: %d in hand, cut off", self.sidecar.in_hand)
             self._force.set()
 
 
