@@ -204,3 +204,39 @@ def test_keys_are_remembered_within_a_bound() -> None:
 
 def accounts_of(penstock: Scheduler) -> int:
     return len(penstock._tickets.upstreams["default"].others)
+
+
+@pytest.mark.parametrize("poison", [1, 2, 5])
+def test_calls_that_are_always_refused_are_not_the_only_probes(poison: int) -> None:
+    """From the first call on, a circuit is probed by whoever was sent least often."""
+    penstock = scheduler(window=8)
+    now, id_, waiting = 0.0, 0, {}
+    answered: dict[int, float] = {}
+    arrivals = [(0.0, n) for n in range(1, poison + 1)]
+    arrivals += [(1.0 + 0.5 * n, poison + 1 + n) for n in range(8)]
+    while now < 30.0:
+        coming = arrivals[0][0] if arrivals else 1e9
+        wake = penstock.next_wakeup()
+        now = max(now, min(coming, 1e9 if wake is None else wake))
+        if coming <= now:
+            id_ = arrivals.pop(0)[1]
+            waiting[id_] = now
+            actions = list(penstock.handle(Arrived(request(id_, at=now)), now=now))
+        else:
+            actions = list(penstock.handle(Woke(), now=now))
+        while actions:
+            action = actions.pop(0)
+            if not isinstance(action, Dispatch):
+                continue
+            sent = action.request.id
+            now += 1e-3
+            event: Event = Throttled(sent, RefusalCause.OVERLOAD, jitter=0.5)
+            if sent > poison:
+                event, answered[sent] = Completed(sent, 20), now
+            actions += penstock.handle(event, now=now)
+        if len(answered) == 8:
+            break
+
+    waits = [answered.get(each, 99.0) - waiting[each] for each in waiting if each > poison]
+    assert len(waits) == 8
+    assert max(waits) <= (1 + poison) * PROBE_GAP_S

@@ -349,8 +349,10 @@ class Lane:
 
     def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
         if ticket.attempts:
-            retry_at = ticket.may_retry_at(upstream.name)
             breaker = upstream.account(ticket.request.account).breaker
+            retry_at = ticket.may_retry_at(upstream.name)
+            if self.signals.waiting > 1:
+                retry_at = max(retry_at, breaker.probe_at(ticket.attempts))
             if breaker.troubled and not ticket.retry_paid:
                 # A spent budget leaves one retry in `PROBE_GAP_S`, or nobody would see it recover.
                 budget_at = self.retries.next_at(now=now)

@@ -11,6 +11,9 @@ BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 2.0
 """A provider that is back is noticed within the cap, so it is short: one probe costs little."""
 PROBE_GAP_S = 2.0
 """Half-open, one request goes in this time, even if the one before has not been answered yet."""
+TURN_S, MOST_TURNS = 0.02, 25
+"""A request that was refused more than once may itself be why: for each time more it leaves a turn
+to others before it is the probe, half a second at most."""
 LONGEST_PAUSE_S = 60.0
 """Who has no deadline waits no longer than this."""
 LONGEST_RATE_S = 600.0
@@ -52,8 +55,9 @@ class CircuitBreaker:
     - Silence or brokenness while other upstreams serve (`OutlierDetector`).
 
     An open circuit becomes half-open when its time is over, which is at most `max_pause_s`. Half
-    open, whoever is next goes as a probe, one in `PROBE_GAP_S`; the first sign of life of what was
-    sent after the last bad news closes it. What was sent before says nothing, either way.
+    open, whoever was sent least often goes as a probe, one in `PROBE_GAP_S`; the first sign of life
+    of what was sent after the last bad news closes it. What was sent before says nothing, either
+    way.
 
     Source:
         Nygard, "Release It!", 2007.
@@ -106,6 +110,13 @@ class CircuitBreaker:
         if self.open_until > now:
             return self.open_until
         return self._probe_at if self.half_open and self._probe_at > now else now
+
+    def probe_at(self, attempts: int) -> float:
+        """Return when a request that was sent so often may be the probe; -inf if none is due."""
+        if not self.half_open:
+            return -math.inf
+        turns = min(MOST_TURNS, max(0, attempts - 1))
+        return max(self.open_until, self._probe_at) + TURN_S * turns
 
     def open_at(self, now: float) -> float:
         """Return when the present pause is over; `now` if there is none."""
