@@ -168,6 +168,15 @@ def test_an_upstream_that_nobody_knows_yet_gets_no_benefit_of_the_doubt() -> Non
     assert circuit.half_open
 
 
+def test_whoever_was_sent_most_often_probes_last_but_half_a_second_later_at_most() -> None:
+    circuit = answered(1)
+    refuse(circuit, RefusalCause.OVERLOAD, at=100.0)
+    at = [circuit.probe_at(attempts) for attempts in (1, 2, 3, 10_000)]
+
+    assert at == sorted(set(at))
+    assert at[-1] - at[0] <= 0.5
+
+
 def test_two_answers_are_enough_to_take_one_refusal_for_chance() -> None:
     circuit = answered(2)
 

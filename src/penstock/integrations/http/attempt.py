@@ -49,13 +49,13 @@ class Prefix:
 
     """
 
-    __slots__ = ("_most_bytes", "_size_bytes", "_until", "pieces")
+    __slots__ = ("_is_error", "_most_bytes", "_size_bytes", "_until", "pieces")
 
     def __init__(self, response: Any) -> None:
         """Begin with nothing."""
-        is_error = response.status_code not in GOOD_STATUSES
-        self._most_bytes = ERROR_BYTES if is_error else PLAIN_MAX_BYTES
-        self._until = time.monotonic() + ERROR_S if is_error else math.inf
+        self._is_error = response.status_code not in GOOD_STATUSES
+        self._most_bytes = ERROR_BYTES if self._is_error else PLAIN_MAX_BYTES
+        self._until = time.monotonic() + ERROR_S if self._is_error else math.inf
         self._size_bytes = 0
         self.pieces: list[bytes] = []
 
@@ -64,6 +64,17 @@ class Prefix:
         self.pieces.append(chunk)
         self._size_bytes += len(chunk)
         return self._size_bytes > self._most_bytes or time.monotonic() > self._until
+
+    def cut(self, response: Any, chunks: Any) -> bytes | None:
+        """Return an error as far as it has come; let a reply go on as it comes, and return None."""
+        if self._is_error:
+            return self.whole()
+        response.stream = Begun(self, chunks, response.stream)
+        return None
+
+    def whole(self) -> bytes:
+        """Return what has come."""
+        return b"".join(self.pieces)
 
 
 class Begun:

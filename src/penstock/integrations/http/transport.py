@@ -14,7 +14,6 @@ from penstock.integrations.http.reply import ReplyFollower
 from penstock.integrations.program import Penstock
 from penstock.runtime.slot import Slot, SyncSlot
 from penstock.wire.refusal import Backoff, Meaning, Relay
-from penstock.wire.verdict import GOOD_STATUSES
 
 _T = TypeVar("_T")
 
@@ -186,11 +185,8 @@ class AsyncScheduling(_Scheduling):
             chunks = aiter(stream)
             async for chunk in chunks:
                 if prefix.take(chunk):
-                    if response.status_code in GOOD_STATUSES:
-                        response.stream = attempt.Begun(prefix, chunks, stream)
-                        return None
-                    break
-            return b"".join(prefix.pieces)
+                    return prefix.cut(response, chunks)
+            return prefix.whole()
         finally:
             if response.stream is stream:
                 await stream.aclose()
@@ -236,11 +232,8 @@ class SyncScheduling(_Scheduling):
             chunks = iter(stream)
             for chunk in chunks:
                 if prefix.take(chunk):
-                    if response.status_code in GOOD_STATUSES:
-                        response.stream = attempt.Begun(prefix, chunks, stream)
-                        return None
-                    break
-            return b"".join(prefix.pieces)
+                    return prefix.cut(response, chunks)
+            return prefix.whole()
         finally:
             if response.stream is stream:
                 stream.close()

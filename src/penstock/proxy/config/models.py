@@ -350,7 +350,9 @@ class SchedulerTable(Table):
         )
     )
     max_attempts: Count = Field(
-        _CORE.max_attempts, description="Attempts for one request, the first included."
+        _CORE.max_attempts,
+        description="Attempts for one request, the first included, until a fault or silence is "
+        "final. A refusal at the door counts only where nothing else would end the request.",
     )
 
 
