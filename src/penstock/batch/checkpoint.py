@@ -88,8 +88,7 @@ class Checkpoint:
         self.totals = Totals(*totals)
         self._out = closing_on_error.enter_context(_cut(out, out_bytes))
         self._errors = closing_on_error.enter_context(_cut(errors, error_bytes))
-        self._out_bytes: int = out_bytes
-        self._error_bytes: int = error_bytes
+        self._bytes: dict[BinaryIO, int] = {self._out: out_bytes, self._errors: error_bytes}
         self._done = bytearray(inspection.last_line // 8 + 1)
         for (line,) in self._database.execute("SELECT line FROM done"):
             self._done[line >> 3] |= 1 << (line & 7)
@@ -137,13 +136,10 @@ class Checkpoint:
             BatchError: the disk takes no more; what was committed is safe.
 
         """
-        with self._writing(self._out):
-            _append(self._out, answer)
-            self._out_bytes += len(answer)
+        with self._written(self._out, line, answer):
             self.totals.succeeded += 1
             self.totals.prompt_tokens += usage.prompt_tokens or 0
             self.totals.output_tokens += usage.output_tokens or 0
-            self._commit(line)
 
     def failed(self, line: int, answer: bytes) -> None:
         """Write a final failure; it is safe when this returns.
@@ -152,16 +148,17 @@ class Checkpoint:
             BatchError: the disk takes no more; what was committed is safe.
 
         """
-        with self._writing(self._errors):
-            _append(self._errors, answer)
-            self._error_bytes += len(answer)
+        with self._written(self._errors, line, answer):
             self.totals.failed += 1
-            self._commit(line)
 
     @contextmanager
-    def _writing(self, file: BinaryIO) -> Iterator[None]:
+    def _written(self, file: BinaryIO, line: int, answer: bytes) -> Iterator[None]:
+        """Write the answer; the block counts it, and then it is committed."""
         try:
+            _append(file, answer)
+            self._bytes[file] += len(answer)
             yield
+            self._commit(line)
         except (OSError, sqlite3.OperationalError) as error:
             raise BatchError(
                 f"{file.name} or {self.path} cannot be written any more ({error}): is the disk "
@@ -203,8 +200,7 @@ class Checkpoint:
             "UPDATE run SET out_bytes=?, error_bytes=?, succeeded=?, failed=?, "
             "prompt_tokens=?, output_tokens=?",
             (
-                self._out_bytes,
-                self._error_bytes,
+                *self._bytes.values(),
                 totals.succeeded,
                 totals.failed,
                 totals.prompt_tokens,

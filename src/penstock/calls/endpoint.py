@@ -1,6 +1,6 @@
 """The API paths that penstock knows: one row each. A further path is a further row."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -103,14 +103,7 @@ IMAGES = Endpoint(
     unit="image",
     default_model="dall-e-2",
 )
-IMAGE_EDITS = Endpoint(
-    Vendor.OPENAI,
-    Kind.IMAGE_EDITS,
-    "/v1/images/edits",
-    reply=_IMAGE,
-    unit="image",
-    default_model="dall-e-2",
-)
+IMAGE_EDITS = replace(IMAGES, kind=Kind.IMAGE_EDITS, path="/v1/images/edits")
 TRANSCRIPTIONS = Endpoint(
     Vendor.OPENAI,
     Kind.TRANSCRIPTIONS,
@@ -118,13 +111,7 @@ TRANSCRIPTIONS = Endpoint(
     reply=_HEARD_SECOND,
     unit="heard_s",
 )
-TRANSLATIONS = Endpoint(
-    Vendor.OPENAI,
-    Kind.TRANSLATIONS,
-    "/v1/audio/translations",
-    reply=_HEARD_SECOND,
-    unit="heard_s",
-)
+TRANSLATIONS = replace(TRANSCRIPTIONS, kind=Kind.TRANSLATIONS, path="/v1/audio/translations")
 SPEECH = Endpoint(
     Vendor.OPENAI,
     Kind.SPEECH,

@@ -61,10 +61,7 @@ class AsyncWaiter:
             # Those who were dispatched before us have still to wake up; let them send first.
             await asyncio.sleep(0)
         word, self._word = self._word, None
-        if isinstance(word, BaseException):
-            raise word
-        assert word is not None, "woken without a word"
-        return word
+        return _said(word)
 
     def _hand_over(self, word: Word | BaseException) -> bool:
         if self.loop.is_closed():
@@ -122,13 +119,17 @@ class ThreadWaiter:
         """
         self._told.acquire()
         word, self._word = self._word, None
-        if isinstance(word, BaseException):
-            raise word
-        assert word is not None, "woken without a word"
-        return word
+        return _said(word)
 
     def _set(self, word: Word | BaseException) -> None:
         # Only whoever holds the driver's turn comes here, so nobody else frees it in between.
         self._word = word
         if self._told.locked():
             self._told.release()
+
+
+def _said(word: Word | BaseException | None) -> Word:
+    if isinstance(word, BaseException):
+        raise word
+    assert word is not None, "woken without a word"
+    return word

@@ -26,7 +26,7 @@ _STATUS = {
     "fault": 500,
     "blocked_loop": 503,
 }
-_ANTHROPIC_TYPES = {
+ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     403: "permission_error",
@@ -148,7 +148,7 @@ def error_answer(
     """
     if vendor is Vendor.ANTHROPIC:
         error: dict[str, Any] = {
-            "type": _ANTHROPIC_TYPES.get(status, "api_error"),
+            "type": ANTHROPIC_TYPES.get(status, "api_error"),
             "message": message,
             "details": {"error_code": code},
         }

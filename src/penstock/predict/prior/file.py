@@ -8,14 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.archive import StateError, pack, unpack, write_whole
 from penstock.predict.features.dense import DENSE_NAMES
 from penstock.predict.prior.folds import FoldPriors, shipped_folds
-from penstock.predict.prior.model import LogTokens, PriorModel, empty_trees
-from penstock.predict.prior.trees import ObliviousTrees
+from penstock.predict.prior.model import LogTokens, PriorModel, arrays_of, prior_of
 
 if TYPE_CHECKING:
     from penstock.predict.prior.boosted import BoostedPrior
@@ -58,20 +56,10 @@ def write_prior(path: Path, prior: LogTokens) -> None:
     parts = {"": linear} if linear.wider is None else {"": linear, "wider_": linear.wider}
     metas = {}
     for prefix, part in parts.items():
-        trees = empty_trees() if part.trees is None else part.trees
-        if not isinstance(trees, ObliviousTrees):
-            raise StateError("a prior with boosted trees of another library cannot be saved")
         # Boosters ask for thresholds: what they are shown must be the same to the last digit.
         exact = boosted is not None and prefix == ""
-        arrays[prefix + "grams"] = part.grams.astype(np.float32 if exact else np.float16)
-        arrays[prefix + "features"] = trees.features
-        arrays[prefix + "thresholds"] = trees.thresholds
-        arrays[prefix + "leaves"] = trees.leaves.astype(np.float16)
-        metas[prefix] = {
-            "start": part.start,
-            "bases": part.bases,
-            "verbosity": part.verbosity,
-        }
+        arrays |= arrays_of(part, prefix + "{}", exact=exact)
+        metas[prefix] = {"start": part.start, "bases": part.bases, "verbosity": part.verbosity}
     meta = {
         "kind": _KIND,
         "version": PRIOR_VERSION,
@@ -140,18 +128,6 @@ def _folds(meta: dict[str, Any]) -> FoldPriors | None:
 
 
 def _linear(arrays: dict[str, NDArray[Any]], facts_of: dict[str, Any]) -> PriorModel:
-    parts = {}
-    for prefix, facts in facts_of.items():
-        parts[prefix] = PriorModel(
-            start=float(facts["start"]),
-            bases=facts["bases"],
-            verbosity=facts["verbosity"],
-            grams=arrays[prefix + "grams"].astype(np.float32),
-            trees=ObliviousTrees(
-                arrays[prefix + "features"],
-                arrays[prefix + "thresholds"],
-                arrays[prefix + "leaves"].astype(np.float32),
-            ),
-        )
+    parts = {prefix: prior_of(arrays, prefix + "{}", **facts) for prefix, facts in facts_of.items()}
     parts[""].wider = parts.get("wider_")
     return parts[""]

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from penstock.predict.archive import StateError, pack, unpack, write_whole
 from penstock.predict.features.call import CallFeatures
 from penstock.predict.features.dense import DENSE_NAMES
-from penstock.predict.prior.model import PriorModel
-from penstock.predict.prior.trees import ObliviousTrees
+from penstock.predict.prior.model import PriorModel, arrays_of, prior_of
 
 _KIND = "penstock fold priors"
 _VERSION = 1
@@ -75,11 +74,7 @@ def write_folds(path: Path, folds: FoldPriors) -> None:
     """
     arrays: dict[str, NDArray[Any]] = {}
     for number, prior in enumerate(folds.priors):
-        assert isinstance(prior.trees, ObliviousTrees)
-        arrays[f"grams_{number}"] = prior.grams.astype(np.float16)
-        arrays[f"features_{number}"] = prior.trees.features
-        arrays[f"thresholds_{number}"] = prior.trees.thresholds
-        arrays[f"leaves_{number}"] = prior.trees.leaves.astype(np.float16)
+        arrays |= arrays_of(prior, f"{{}}_{number}")
     meta = {
         "kind": _KIND,
         "version": _VERSION,
@@ -102,21 +97,10 @@ def read_folds(path: Path) -> FoldPriors:
     if meta.get("dense") != list(DENSE_NAMES) or len(meta.get("starts", ())) != FOLDS:
         raise StateError(f"{path}: was trained on other features or folds; train it again")
     try:
-        priors = tuple(_prior(arrays, meta, number) for number in range(FOLDS))
+        priors = tuple(
+            prior_of(arrays, f"{{}}_{number}", start=start, verbosity=meta["verbosity"])
+            for number, start in enumerate(meta["starts"])
+        )
     except (KeyError, TypeError) as error:
         raise StateError(f"{path}: its parts do not fit together ({error!r})") from error
     return FoldPriors(priors, zlib.crc32(path.read_bytes()))
-
-
-def _prior(arrays: dict[str, NDArray[Any]], meta: dict[str, Any], number: int) -> PriorModel:
-    trees = ObliviousTrees(
-        arrays[f"features_{number}"],
-        arrays[f"thresholds_{number}"],
-        arrays[f"leaves_{number}"].astype(np.float32),
-    )
-    return PriorModel(
-        start=float(meta["starts"][number]),
-        verbosity=meta["verbosity"],
-        grams=arrays[f"grams_{number}"].astype(np.float32),
-        trees=trees,
-    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.predict.archive import StateError
 from penstock.predict.features.call import CallFeatures
 from penstock.predict.features.text import PLACES
 from penstock.predict.prior.trees import ObliviousTrees
@@ -105,6 +106,42 @@ def route_places(call: CallFeatures) -> NDArray[np.int64]:
     """
     shift = call.route_sum
     return PLACES + (call.grams.astype(np.int64) * _ROUTE_STRIDE + shift) % PLACES
+
+
+def arrays_of(prior: PriorModel, named: str, *, exact: bool = False) -> dict[str, NDArray[Any]]:
+    """Return a prior's weights and trees, as a file keeps them: rounded unless `exact`.
+
+    Args:
+        prior: of numpy's own trees, or of none.
+        named: an array's name in the file, with `{}` for what it holds.
+        exact: keep the weights of n-grams to the last digit.
+
+    Raises:
+        StateError: its trees are of another library.
+
+    """
+    trees = empty_trees() if prior.trees is None else prior.trees
+    if not isinstance(trees, ObliviousTrees):
+        raise StateError("a prior with boosted trees of another library cannot be saved")
+    return {
+        named.format("grams"): prior.grams.astype(np.float32 if exact else np.float16),
+        named.format("features"): trees.features,
+        named.format("thresholds"): trees.thresholds,
+        named.format("leaves"): trees.leaves.astype(np.float16),
+    }
+
+
+def prior_of(arrays: dict[str, NDArray[Any]], named: str, **facts: Any) -> PriorModel:
+    """Return the prior of which `arrays_of` made these arrays, and the facts kept beside them."""
+    return PriorModel(
+        **facts,
+        grams=arrays[named.format("grams")].astype(np.float32),
+        trees=ObliviousTrees(
+            arrays[named.format("features")],
+            arrays[named.format("thresholds")],
+            arrays[named.format("leaves")].astype(np.float32),
+        ),
+    )
 
 
 def empty_trees() -> ObliviousTrees:

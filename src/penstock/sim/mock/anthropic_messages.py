@@ -161,17 +161,11 @@ def _stop_reason(call: MockCall, reply: MockReply) -> str:
 def _tool_to_call(
     body: Mapping[str, Any], messages: list[Mapping[str, Any]]
 ) -> tuple[str, Mapping[str, Any]] | None:
-    """Return the tool to call: the one asked for, else the first; none after a tool's result."""
-    tools = reading.tools_of(body)
-    wanted = reading.tool_choice_name(body)
-    if not tools or wanted is None or _has_tool_result(messages[-1]):
-        return None
-    for tool in tools:
-        if not isinstance(tool.get("name"), str):
-            raise BodyError("tools.0.name: Field required", "tools")
-        if wanted in ("", tool["name"]):
-            return tool["name"], tool.get("input_schema") or {"type": "object"}
-    raise BodyError(f"tool_choice names {wanted!r}, which is not among the tools", "tool_choice")
+    """Return the tool to call; none after a tool's result."""
+    tools = [] if _has_tool_result(messages[-1]) else reading.tools_of(body)
+    return reading.tool_to_call(
+        body, tools, schema="input_schema", missing="tools.0.name: Field required"
+    )
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from penstock.wire.errors import ANTHROPIC_TYPES
+
 _OPENAI: dict[int, tuple[str, str | None]] = {
     400: ("invalid_request_error", None),
     401: ("invalid_request_error", "invalid_api_key"),
@@ -9,17 +11,6 @@ _OPENAI: dict[int, tuple[str, str | None]] = {
     405: ("invalid_request_error", "method_not_supported"),
     413: ("invalid_request_error", "request_too_large"),
     429: ("requests", "rate_limit_exceeded"),
-}
-_ANTHROPIC = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: "invalid_request_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    529: "overloaded_error",
 }
 _WORDS = {
     "rate": "Rate limit reached. Please try again later.",
@@ -50,7 +41,7 @@ def error_body(
 ) -> dict[str, Any]:
     """Return the error document that this vendor sends with this status."""
     if vendor == "anthropic":
-        error = {"type": _ANTHROPIC.get(status, "api_error"), "message": message}
+        error = {"type": ANTHROPIC_TYPES.get(status, "api_error"), "message": message}
         return {"type": "error", "error": error, "request_id": request_id}
     kind, usual_code = _OPENAI.get(status, ("server_error", None))
     code = code or usual_code

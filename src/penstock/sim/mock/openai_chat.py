@@ -150,21 +150,12 @@ def _tool_id(reply: MockReply) -> str:
 def _tool_to_call(
     body: Mapping[str, Any], messages: list[Mapping[str, Any]]
 ) -> tuple[str, Mapping[str, Any]] | None:
-    """Return the tool to call: the one asked for, else the first; none after a tool's result."""
-    functions: list[Mapping[str, Any]] = []
-    for number, tool in enumerate(reading.tools_of(body)):
-        function = tool.get("function")
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            where = f"tools[{number}].function"
-            raise BodyError(f"Missing required parameter: '{where}.name'", where)
-        functions.append(function)
-    wanted = reading.tool_choice_name(body)
-    if not functions or wanted is None or messages[-1]["role"] == "tool":
+    """Return the tool to call; none after a tool's result."""
+    functions = [tool.get("function") for tool in reading.tools_of(body)]
+    if messages[-1]["role"] == "tool":
         return None
-    for function in functions:
-        if wanted in ("", function["name"]):
-            return function["name"], function.get("parameters") or {"type": "object"}
-    raise BodyError(f"tool_choice names {wanted!r}, which is not among the tools", "tool_choice")
+    missing = "Missing required parameter: 'tools[0].function.name'"
+    return reading.tool_to_call(body, functions, schema="parameters", missing=missing)
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -170,19 +170,13 @@ def _place(reply: MockReply) -> dict[str, Any]:
 def _tool_to_call(
     body: Mapping[str, Any], items: list[Any]
 ) -> tuple[str, Mapping[str, Any]] | None:
-    """Return the tool to call: the one asked for, else the first; none after a tool's result."""
-    functions = [t for t in reading.tools_of(body) if t.get("type") == "function"]
-    wanted = reading.tool_choice_name(body)
+    """Return the tool to call; none after a tool's result."""
     last = items[-1]
-    answered = isinstance(last, Mapping) and last.get("type") == "function_call_output"
-    if not functions or wanted is None or answered:
+    if isinstance(last, Mapping) and last.get("type") == "function_call_output":
         return None
-    for function in functions:
-        if not isinstance(function.get("name"), str):
-            raise BodyError("Missing required parameter: 'tools[0].name'", "tools")
-        if wanted in ("", function["name"]):
-            return function["name"], function.get("parameters") or {"type": "object"}
-    raise BodyError(f"tool_choice names {wanted!r}, which is not among the tools", "tool_choice")
+    functions = [t for t in reading.tools_of(body) if t.get("type") == "function"]
+    missing = "Missing required parameter: 'tools[0].name'"
+    return reading.tool_to_call(body, functions, schema="parameters", missing=missing)
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

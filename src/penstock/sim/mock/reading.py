@@ -65,7 +65,30 @@ def content_tokens(content: object, where: str) -> int:
     return sum(_part_tokens(part, f"{where}[{n}]") for n, part in enumerate(content))
 
 
-def tool_choice_name(body: Mapping[str, Any]) -> str | None:
+def tool_to_call(
+    body: Mapping[str, Any], tools: list[Any], *, schema: str, missing: str
+) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the tool that is asked for, else the first, with its arguments' schema.
+
+    Args:
+        body: says whether one must be called, and which.
+        tools: those that there are.
+        schema: the key of a tool's schema.
+        missing: what the vendor answers where a tool has no name.
+
+    """
+    wanted = _tool_choice(body)
+    if not tools or wanted is None:
+        return None
+    for tool in tools:
+        if not isinstance(tool, Mapping) or not isinstance(tool.get("name"), str):
+            raise BodyError(missing, "tools")
+        if wanted in ("", tool["name"]):
+            return tool["name"], tool.get(schema) or {"type": "object"}
+    raise BodyError(f"tool_choice names {wanted!r}, which is not among the tools", "tool_choice")
+
+
+def _tool_choice(body: Mapping[str, Any]) -> str | None:
     """Return the tool that must be called, "" for any, or None if none shall be."""
     choice = body.get("tool_choice", "auto")
     if choice == "none" or (isinstance(choice, Mapping) and choice.get("type") == "none"):
