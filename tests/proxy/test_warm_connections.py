@@ -1,8 +1,10 @@
 """A connection that breaks before it answers: who sends again, and whether it is counted."""
 
 import asyncio
+import gc
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from penstock.proxy.config.address import Address
 from penstock.proxy.upstream import http
@@ -160,3 +162,21 @@ async def test_a_name_that_cannot_be_encoded_is_a_failed_dial() -> None:
     with pytest.raises(DialError, match=r"foo\.\.bar:80"):
         await client.send("GET", "/", [], b"")
     await client.close()
+
+
+async def test_a_closed_connection_is_not_kept_for_as_long_as_an_answer_may_take() -> None:
+    with Scripted([OK], close=True) as upstream:
+        upstream.go(3)
+        client = HttpClient(Address.parse(f"http://127.0.0.1:{upstream.port}/v1"), Timeouts())
+        for _ in range(3):
+            answer = await client.send("POST", "/x", [], b"{}")
+            while not answer.complete:
+                await answer.chunk()
+            answer.close()
+            while client.open_connections:
+                await asyncio.sleep(0.001)
+        await client.close()
+        del answer
+        gc.collect()
+
+        assert not [each for each in gc.get_objects() if isinstance(each, ResponseHandler)]

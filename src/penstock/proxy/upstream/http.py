@@ -7,12 +7,12 @@ an error says whether the upstream may have acted on the request.
 
 import asyncio
 import io
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+import math
+from collections.abc import AsyncIterable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -90,47 +90,34 @@ class _WireConnection(ResponseHandler):
     """A connection on which only a reply's progress is a sign of life.
 
     To aiohttp every byte is one, after an interim answer (1xx) it waits for ever, and it bounds
-    each header by itself.
+    each header by itself. It also sets a timer anew with every piece; here one that is too early
+    fires for nothing.
     """
 
-    def __init__(self, first_byte_s: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, used: "WeakSet[_WireConnection]", loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._first_byte_s = first_byte_s
-        self._written_at: float | None = None
-        self._patience: asyncio.Timeout | None = None
+        self._used = used
+        self.used_at: float | None = None
+        self._silent_until = math.inf
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
+        self._awaits_head = False
         self._receiving = False
         self._reply: Any = None
         self._body_bytes = 0
         self._barren_bytes = 0
 
     def begin(self) -> None:
-        """Take a request."""
+        """Take a request; once it is written the wait for the head of its answer begins."""
+        if self.used_at is None:
+            self._used.add(self)
         self._barren_bytes = 0
-        self._written_at = None
+        self._awaits_head = True
 
-    def start_timeout(self) -> None:
-        """Wait for the head, as the request has been written; or for the next piece of a body."""
-        super().start_timeout()
-        if self._patience is not None:
-            self._patience.reschedule(self._loop.time() + self._first_byte_s)
-        self._written_at = self._loop.time()
-
-    @asynccontextmanager
-    async def head(self) -> AsyncIterator[None]:
-        """Wait no longer than allowed for a reply's head.
-
-        Raises:
-            TimeoutError: it has not come.
-
-        """
-        written_at = self._written_at
-        until = None if written_at is None else written_at + self._first_byte_s
-        self._patience = asyncio.timeout_at(until)
-        try:
-            async with self._patience:
-                yield
-        finally:
-            self._patience = None
+    def head_came(self) -> None:
+        """Wait for nothing more before the next piece is asked for."""
+        self._awaits_head = False
+        self._silent_until = math.inf
 
     def data_received(self, data: bytes) -> None:
         self._receiving = True
@@ -150,9 +137,34 @@ class _WireConnection(ResponseHandler):
             if reply is not None:
                 reply.set_exception(aiohttp.ClientPayloadError())
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._alarm is not None:  # it would keep a closed connection for minutes
+            self._alarm.cancel()
+
     def _reschedule_timeout(self) -> None:
-        if not self._receiving:
-            super()._reschedule_timeout()
+        if self._receiving or not self._read_timeout:
+            return
+        until = self._silent_until = self._loop.time() + self._read_timeout
+        if until < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._set_alarm(until)
+
+    def _drop_timeout(self) -> None:
+        if not (self._receiving and self._awaits_head):  # an interim answer ends no wait
+            self._silent_until = math.inf
+
+    def _set_alarm(self, at: float) -> None:
+        self._alarm_at = at
+        self._alarm = self._loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        self._alarm, self._alarm_at = None, math.inf
+        if self._silent_until <= self._loop.time():
+            self._on_read_timeout()
+        elif self._silent_until < math.inf:
+            self._set_alarm(self._silent_until)
 
 
 class _WireRequest(aiohttp.ClientRequest):
@@ -175,26 +187,24 @@ class _WireRequest(aiohttp.ClientRequest):
 
 
 class _Response(aiohttp.ClientResponse):
-    last_used: "WeakKeyDictionary[ResponseHandler, float]"
-    """When each open connection was used last, by its loop's clock."""
-    protocol: ResponseHandler | None = None
+    protocol: _WireConnection | None = None
 
     async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         protocol = connection.protocol
         assert isinstance(protocol, _WireConnection)  # the request was sent on it
         self.protocol = protocol
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        idle_since = self.last_used.get(protocol)
-        self.last_used[protocol] = began
+        began, idle_since = loop.time(), protocol.used_at
+        protocol.used_at = began
         try:
-            async with protocol.head():
-                return await super().start(connection)
+            return await super().start(connection)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             idle_s = 0.0 if idle_since is None else began - idle_since
             if idle_s >= LONG_IDLE_S and loop.time() - began <= AT_ONCE_S:
                 raise _CrossedError from None
             raise
+        finally:
+            protocol.head_came()
 
 
 class UpstreamAnswer:
@@ -239,7 +249,7 @@ class UpstreamAnswer:
         """Give the connection back if the answer is complete, else close it. Twice is once."""
         protocol = self._response.protocol
         if self._content.is_eof() and protocol is not None:
-            self._response.last_used[protocol] = asyncio.get_running_loop().time()
+            protocol.used_at = asyncio.get_running_loop().time()
         self._response.close()
 
 
@@ -265,16 +275,14 @@ class HttpClient:
             else:
                 self._always.append(("proxy-authorization", through.authorization))
         self._base = address.base_url
-        # A class for each client, as aiohttp makes the responses: it holds the client's times.
-        self._last_used: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
-        self._response_class = type("Response", (_Response,), {"last_used": self._last_used})
+        self._used: WeakSet[_WireConnection] = WeakSet()
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
     @property
     def open_connections(self) -> int:
         """How many connections are open, idle ones included."""
-        return sum(protocol.is_connected() for protocol in self._last_used)
+        return sum(connection.is_connected() for connection in self._used)
 
     async def send(
         self,
@@ -355,16 +363,20 @@ class HttpClient:
                 keepalive_timeout=self._timeouts.idle_s,
                 ssl=True if tls is None else tls,
             )
-            make = partial(_WireConnection, self._timeouts.first_byte_s, asyncio.get_running_loop())
+            make = partial(_WireConnection, self._used, asyncio.get_running_loop())
             connector._factory = make  # type: ignore[assignment]  # noqa: SLF001 - tests hold it
             self._session = aiohttp.ClientSession(
                 connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=self._timeouts.connect_s,
+                    sock_read=self._timeouts.first_byte_s,
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 skip_auto_headers=("accept", "content-type", "user-agent"),
                 request_class=_WireRequest,
-                response_class=self._response_class,
+                response_class=_Response,
                 read_bufsize=BUFFER_BYTES,
                 max_line_size=HEAD_BYTES,
                 max_field_size=HEAD_BYTES,
