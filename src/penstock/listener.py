@@ -185,6 +185,9 @@ class _Writer(StreamWriter):
             await super().write_headers(status_line, clean)
         self._headers_buf = as_bytes(self._headers_buf)
 
+    def send_headers(self) -> None:
+        """Keep the head for the first piece, or the end: what belongs together is one write."""
+
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What no header's value may hold; RFC 9110, section 5.5, lets a relay put a blank in its place."""
@@ -436,7 +439,7 @@ class _AsgiExchange:
             await self._response.prepare(self._request)
         if self._ended:
             await self._response.write_eof(body)
-        elif body:
+        else:  # an empty first piece sends the head; later ones send nothing
             await self._response.write(body)
 
     def response(self) -> web.StreamResponse:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,38 @@ def test_a_caller_that_reads_nothing_is_cut() -> None:
             eventually(lambda: len(upstream.requests) == 1)
             eventually(proxy.idle)
             eventually(lambda: _open(proxy) == 0)
+
+
+async def test_a_streams_head_and_first_piece_are_one_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[bytes] = []
+    write = _SelectorSocketTransport.write
+
+    def noting(transport: _SelectorSocketTransport, data: bytes) -> None:
+        written.append(bytes(data))
+        write(transport, data)
+
+    async def streams(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (b"one", b"two"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"three", "more_body": False})
+
+    monkeypatch.setattr(_SelectorSocketTransport, "write", noting)
+    sock = bind("127.0.0.1", 0)
+    listener = Listener(streams, sock, Bounds())
+    await listener.start()
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await reader.readuntil(b"0\r\n\r\n")
+    writer.close()
+    await listener.stop(1.0)
+
+    first, *later = written[1:]
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert first.endswith(b"\r\n\r\n3\r\none\r\n")
+    assert later == [b"3\r\ntwo\r\n", b"5\r\nthree\r\n0\r\n\r\n"]
 
 
 def test_the_slot_is_free_when_the_provider_has_ended_whoever_reads() -> None:
