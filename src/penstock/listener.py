@@ -138,7 +138,7 @@ class Listener:
         connection.busy, connection.body = True, request.content
         connection.handled += 1
         try:
-            if request.version < HttpVersion10:  # a request line that names none is of HTTP/0.9
+            if isinstance(request, _OddRequest):
                 return connection.handle_error(request, 400)
             await self._application(exchange.scope(), exchange.receive, exchange.send)
             return exchange.response()
@@ -172,7 +172,15 @@ class _Protocols(web.Server):
 
 def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, _Writer(protocol, loop), task, loop)
+    kind = web.BaseRequest
+    if message.version not in (HttpVersion10, HttpVersion11):
+        # A request line that names no version is of HTTP/0.9, and an answer would begin with it.
+        kind, message = _OddRequest, message._replace(version=HttpVersion11)
+    return kind(message, payload, protocol, _Writer(protocol, loop), task, loop)
+
+
+class _OddRequest(web.BaseRequest):
+    """Of a version that is not served."""
 
 
 class _Writer(StreamWriter):
@@ -204,8 +212,8 @@ class _Connection(web.RequestHandler):
     """One caller's connection."""
 
     __slots__ = (
-        "acknowledged", "body", "busy", "handled", "head_bytes", "link", "moved_at", "owner",
-        "refused", "sent", "since",
+        "acknowledged", "body", "busy", "end_bytes", "handled", "head_bytes", "held", "link",
+        "moved_at", "offer", "owner", "refused", "sent", "since",
     )  # fmt: skip
 
     def __init__(self, owner: _Protocols, loop: asyncio.AbstractEventLoop) -> None:
@@ -216,6 +224,8 @@ class _Connection(web.RequestHandler):
         self.body: StreamReader | None = None  # of the request before
         self.handled = 0  # how many requests the application has been given
         self.head_bytes = 0
+        self.held = self.end_bytes = b""  # behind an offer, and the last bytes that were read
+        self.offer: tuple[Any, StreamReader] | None = None  # an upgrade's, whose body is coming
         self.refused = False
         self.since: float | None = loop.time()  # when the head that is awaited began; None: not yet
         self.sent = self.acknowledged = 0
@@ -241,13 +251,42 @@ class _Connection(web.RequestHandler):
         if self.since is None and not self.busy and data:
             self.since = asyncio.get_running_loop().time()
         in_head = self._in_head()
-        while end := _end_of_offer(data):
-            # aiohttp's parser would drop what came in one piece with an upgrade that it ignores.
-            super().data_received(data[:end])
-            data = data[end:]
-        super().data_received(data)  # also b"": so aiohttp asks itself for what it holds back
+        if self.held or self.offer or (in_head and self.head_bytes) or _OFFER.search(data):
+            self._take_in_pieces(self.held + data)
+        else:
+            super().data_received(data)  # also b"": so aiohttp asks itself for what it holds back
         if in_head:
             self._count_head(len(data))
+
+    def _take_in_pieces(self, data: bytes) -> None:
+        """Let a piece end wherever a request may end that offers an upgrade.
+
+        aiohttp's parser drops what comes in one piece with that end and behind it.
+        """
+        self.held = b""
+        super().data_received(b"")
+        while data:
+            if self._reading_paused or self._buffer_paused:  # the parser would join the pieces
+                self.held = data
+                return
+            size, count = self._size_of_piece(data), self._request_count
+            self.end_bytes = (self.end_bytes + data[:size])[-3:]
+            super().data_received(data[:size])
+            data = data[size:]
+            if self._request_count != count:
+                message, body = self._messages[-1]
+                self.offer = (message, body) if getattr(message, "upgrade", False) else None
+            if self.offer is not None and self.offer[1].is_eof():
+                self.offer = None
+
+    def _size_of_piece(self, data: bytes) -> int:
+        """Heads and chunked bodies end in a blank line; how long another body is, its head says."""
+        if self.offer is not None and not self.offer[0].chunked:
+            message, body = self.offer
+            return int(message.headers["content-length"]) - body.total_bytes
+        known = len(self.end_bytes)
+        end = (self.end_bytes + data).find(b"\r\n\r\n")
+        return len(data) if end < 0 else end + 4 - known
 
     def _in_head(self) -> bool:
         """Return whether what comes next is of a head: every request before has come whole."""
@@ -305,23 +344,6 @@ class _Connection(web.RequestHandler):
 
 
 _OFFER = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
-_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGNORECASE)
-
-
-def _end_of_offer(data: bytes) -> int:
-    """Return where a request ends that offers an upgrade and has more behind it; 0 for others.
-
-    Where bytes are cut decides nothing: every stream may come in any pieces.
-    """
-    if _OFFER.search(data) is None:
-        return 0
-    head = data.find(b"\r\n\r\n") + 4
-    if head < 4 or _OFFER.search(data, 0, head) is None:
-        return 0
-    length = _LENGTH.search(data, 0, head)
-    end = head + (int(length[1]) if length else 0)
-    return end if end < len(data) else 0
-
 
 _JSON = {"content-type": "application/json", "server": "penstock"}
 

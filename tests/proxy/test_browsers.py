@@ -40,6 +40,8 @@ def _status(port: int, path: str, **headers: str) -> int:
         ("localhost.attacker.example", 421),
         ("127.0.0.1.attacker.example", 421),
         ("attacker", 421),
+        ("localhost:80:attacker.example", 421),
+        ("[::1]attacker.example", 421),
         ("", 421),
     ],
 )
@@ -66,6 +68,16 @@ def test_only_names_that_nobody_can_rebind_are_served(
 def test_no_other_page_may_call(shared: SidecarThread, origin: str, status: int) -> None:
     for port, path in ((shared.port, "/v1/chat/completions"), (shared.admin_port, "/snapshot")):
         assert _status(port, path, host="localhost:8788", origin=origin) == status
+
+
+def test_an_origin_that_stands_twice_is_none() -> None:
+    guard = BrowserGuard(_nobody, "server", "127.0.0.1", (), ())
+    origins = [(b"origin", each) for each in (b"http://attacker.example", b"http://localhost")]
+
+    refused = guard.refusal([(b"host", b"localhost"), *origins])
+
+    assert refused is not None
+    assert refused[0] == 403
 
 
 def test_configured_names_and_pages_may(mock: MockServer) -> None:

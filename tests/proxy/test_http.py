@@ -36,6 +36,14 @@ UPGRADES = [
 ]
 
 
+def chunked(request: bytes) -> bytes:
+    """Return the same request with its body in two chunks."""
+    head, blank, body = request.partition(b"\r\n\r\n")
+    head = head.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
+    pieces = 9, body[:9], len(body) - 9, body[9:]
+    return head + blank + b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % pieces
+
+
 def answer_of(sock: socket.socket, count: int = 1) -> bytes:
     """Return so many whole answers that state their length."""
     got = b""
@@ -56,20 +64,17 @@ def answer_of(sock: socket.socket, count: int = 1) -> bytes:
 
 @pytest.mark.parametrize("headers", UPGRADES, ids=lambda h: h["upgrade"])
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("is_chunked", [False, True])
 def test_an_upgrade_that_nobody_takes_up_is_ignored(
-    shared: SidecarThread, mock: MockServer, headers: dict[str, str], split: bool, chunked: bool
+    shared: SidecarThread, mock: MockServer, headers: dict[str, str], split: bool, is_chunked: bool
 ) -> None:
     def seen() -> int:
         return int(mock.stats()["requests"].get(CHAT, 0))
 
     before = seen()
     request = raw_request(headers={**headers, "x-mock-output-tokens": "2"})
+    request = chunked(request) if is_chunked else request
     head, blank, body = request.partition(b"\r\n\r\n")
-    if chunked:
-        head = head.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
-        body = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (9, body[:9], len(body) - 9, body[9:])
-        request = head + blank + body
     with connect(shared.port) as sock:
         for _ in range(2):  # the connection stays one of HTTP/1.1
             if split:
@@ -90,13 +95,20 @@ def test_pipelined_requests_are_answered_in_their_order(shared: SidecarThread) -
 
 
 @pytest.mark.parametrize("headers", UPGRADES, ids=lambda h: h["upgrade"])
+@pytest.mark.parametrize("cut_bytes", [1_000_000, 100, 7])
+@pytest.mark.parametrize("is_chunked", [False, True])
 def test_requests_pipelined_behind_an_upgrade_are_answered_too(
-    shared: SidecarThread, headers: dict[str, str]
+    shared: SidecarThread, headers: dict[str, str], cut_bytes: int, *, is_chunked: bool
 ) -> None:
+    plain = raw_request(headers={"x-mock-output-tokens": "2"})
     offering = raw_request(headers={**headers, "x-mock-output-tokens": "2"})
+    offering = chunked(offering) if is_chunked else offering
+    story = plain + offering * 2 + plain * 40
     with connect(shared.port) as sock:
-        sock.sendall(offering + offering + raw_request(headers={"x-mock-output-tokens": "2"}))
-        answer_of(sock, 3)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(story), cut_bytes):
+            sock.sendall(story[start : start + cut_bytes])
+        answer_of(sock, 43)
 
 
 def test_a_caller_that_waits_for_100_continue_gets_it(shared: SidecarThread) -> None:
@@ -125,6 +137,7 @@ def test_curl_that_offers_http2_is_served(shared: SidecarThread) -> None:
         (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
         (b"GET /healthz\r\nhost: localhost\r\n\r\n", b"400"),
+        (b"GET /healthz HTTP/2.0\r\nhost: localhost\r\n\r\n", b"400"),
     ],
 )
 def test_heads_that_cannot_be_taken_are_answered_without_quoting_them(
@@ -135,6 +148,7 @@ def test_heads_that_cannot_be_taken_are_answered_without_quoting_them(
         answer = b""
         while data := sock.recv(65536):
             answer += data
+        assert answer.startswith((b"HTTP/1.0 ", b"HTTP/1.1 "))
         assert answer.split(b" ")[1] == status
         assert b"yyyy" not in answer
         assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200

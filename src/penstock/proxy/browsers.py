@@ -17,6 +17,7 @@ from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
 
 MOST_REMEMBERED = 64
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]*))(?::[0-9]*)?\Z")
 _NAME = re.compile(r"[a-z0-9._-]{1,253}\Z")
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PREFLIGHT_S = 600
@@ -77,7 +78,7 @@ class BrowserGuard:
                         ),
                     )
             elif name == b"origin":
-                origin = value.lower()
+                origin = value.lower() if origin is None else b"two"
         if (
             origin is None
             or origin in self._origins
@@ -112,9 +113,9 @@ class BrowserGuard:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """Return the name in a Host header; empty if there is none, or something behind its port."""
+    found = _HOST.match(host)
+    return "" if found is None else found[1] or found[2]
 
 
 def _is_local(name: str) -> bool:
