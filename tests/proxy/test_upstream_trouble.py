@@ -1,10 +1,12 @@
 """An upstream that refuses, breaks, stalls or lies: who learns what, and what is tried again."""
 
+import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from backports import zstd
 
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
@@ -123,6 +125,20 @@ def test_half_a_reply_is_none_and_tried_again(proxy: SidecarThread, mock: MockSe
     page = call(proxy.admin_port, "/metrics", method="GET", body=None).body.decode()
     assert 'outcome="not_good"' in page
     assert "penstock_output_tokens_total{" not in page  # unknown is not zero
+
+
+def test_half_of_a_packed_error_is_told_in_plain() -> None:
+    said = b'{"error": "' + os.urandom(300_000).hex().encode()
+    packed = zstd.compress(said)
+    head = b"HTTP/1.1 400 No\r\ncontent-encoding: zstd\r\ncontent-length: %d\r\n\r\n" % len(packed)
+    with scripted([head + packed[: len(packed) // 2]], close=True) as upstream:
+        upstream.go()
+        with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+            reply = call(proxy.port)
+    assert reply.status == 400
+    assert "content-encoding" not in reply.headers
+    assert len(reply.body) > 1000
+    assert said.startswith(reply.body)
 
 
 def test_bytes_that_are_no_http_are_a_502() -> None:

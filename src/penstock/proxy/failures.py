@@ -28,7 +28,7 @@ from penstock.proxy.upstream.http import DialError, SilenceError, UpstreamAnswer
 from penstock.runtime.gate import Gate
 from penstock.runtime.guarded import Guard
 from penstock.runtime.slot import Slot
-from penstock.wire.encoding import plain
+from penstock.wire.encoding import can_read, plain
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer, refusal_answer
 from penstock.wire.refusal import (
@@ -121,8 +121,11 @@ class Failures:
             lambda: meaning_of(answer.status, headers, text, wall_now=time.time()),
             otherwise,
         )
-        answer.close()
         kept = Kept(answer.status, answer.headers, body)
+        if encoding and not answer.complete and can_read(encoding):  # nobody unpacks half a body
+            packed = b"content-encoding"
+            kept = Kept(answer.status, [each for each in kept.headers if each[0] != packed], text)
+        answer.close()
         return await self._heed(slot, link, kept, meaning, text)
 
     async def broke(self, slot: Slot, error: UpstreamError) -> Ending | None:

@@ -1,12 +1,17 @@
 """A body that does not end holds neither the slot of an error nor the memory of a reply."""
 
 import json
+import os
+import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import httpx2
 import pytest
+from backports import zstd
 
 from penstock.integrations.http import attempt
 from penstock.wire.refusal import ERROR_BYTES
@@ -105,4 +110,85 @@ def test_a_reply_too_long_to_be_judged_passes_as_it_comes_in_a_thread(
         library, scheduled, lambda _: library.Response(200, content=pieces)
     ) as client:
         assert client.post(CHAT, json=BODY).content == WHOLE
+    assert_idle(scheduled)
+
+
+def breaking(library: Any, content: bytes) -> Iterator[bytes]:
+    """Yield what comes before the connection breaks."""
+    yield content
+    raise library.ReadError("reset")
+
+
+@pytest.mark.parametrize("status", [200, 429, 503])
+async def test_what_breaks_off_is_sent_again(library: Any, status: int) -> None:
+    scheduled, waiting = penstock_with(), [library.Response]
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in breaking(library, b'{"choices": '):
+            yield piece
+
+    def script(_: Any) -> Any:
+        if waiting:
+            return waiting.pop()(status, headers={"retry-after": "0"}, content=body())
+        return library.Response(200, json=REPLY)
+
+    async with scripted(library, scheduled, script) as client:
+        assert (await client.post(CHAT, json=BODY)).json() == REPLY
+    assert_idle(scheduled)
+
+
+def test_half_of_a_packed_error_is_told_in_plain(library: Any) -> None:
+    scheduled, said = penstock_with(), b'{"error": "' + os.urandom(500_000).hex().encode()
+    packed, headers = zstd.compress(said), {"content-encoding": "zstd", "content-length": "900000"}
+
+    def script(_: Any) -> Any:
+        half = breaking(library, packed[: len(packed) // 2])
+        return library.Response(400, headers=headers, content=half)
+
+    with scripted_sync(library, scheduled, script) as client:
+        answer = client.post(CHAT, json=BODY)
+    assert answer.status_code == 400
+    assert len(answer.content) == int(answer.headers["content-length"]) > 100_000
+    assert said.startswith(answer.content)
+    assert_idle(scheduled)
+
+
+@contextmanager
+def silent_after(begins: bytes) -> Iterator[str]:
+    """Begin an answer and say no more, until the caller leaves; yield the URL."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            connection.recv(65536)
+            connection.sendall(begins)
+            connection.recv(1)
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1/chat/completions"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+BEGUN = b'HTTP/1.1 400 No\r\ncontent-length: 99\r\n\r\n{"error'
+
+
+async def test_an_error_that_falls_silent_is_judged_in_time(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "ERROR_S", 0.01)
+    scheduled = penstock_with()
+    with silent_after(BEGUN) as url:
+        async with scheduled.async_client(library=library.__name__, timeout=None) as client:
+            answer = await client.post(url, json=BODY)
+        with scheduled.client(library=library.__name__, timeout=60.0) as client:
+            again = client.post(url, json=BODY)
+    assert (answer.status_code, answer.content) == (400, b'{"error')
+    assert (again.status_code, again.content) == (400, b'{"error')
     assert_idle(scheduled)

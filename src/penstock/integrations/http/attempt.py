@@ -4,6 +4,7 @@ import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -47,15 +48,18 @@ class Prefix:
     Args:
         response: whose body it is.
 
+    Attributes:
+        is_error: whether it is an error's, which says enough wherever it ends.
+
     """
 
-    __slots__ = ("_is_error", "_most_bytes", "_size_bytes", "_until", "pieces")
+    __slots__ = ("_most_bytes", "_size_bytes", "_until", "is_error", "pieces")
 
     def __init__(self, response: Any) -> None:
         """Begin with nothing."""
-        self._is_error = response.status_code not in GOOD_STATUSES
-        self._most_bytes = ERROR_BYTES if self._is_error else PLAIN_MAX_BYTES
-        self._until = time.monotonic() + ERROR_S if self._is_error else math.inf
+        self.is_error = response.status_code not in GOOD_STATUSES
+        self._most_bytes = ERROR_BYTES if self.is_error else PLAIN_MAX_BYTES
+        self._until = time.monotonic() + ERROR_S if self.is_error else math.inf
         self._size_bytes = 0
         self.pieces: list[bytes] = []
 
@@ -67,10 +71,38 @@ class Prefix:
 
     def cut(self, response: Any, chunks: Any) -> bytes | None:
         """Return an error as far as it has come; let a reply go on as it comes, and return None."""
-        if self._is_error:
-            return self.whole()
+        if self.is_error:
+            return self.begun(response)
         response.stream = Begun(self, chunks, response.stream)
         return None
+
+    def begun(self, response: Any) -> bytes:
+        """Return an error that goes no further: in plain, as nobody unpacks half a body."""
+        body, headers = self.whole(), response.headers
+        encoding = headers.get("content-encoding", "")
+        if can_read(encoding):
+            body = plain(body, encoding)
+            headers.pop("content-encoding", None)
+        headers["content-length"] = str(len(body))
+        return body
+
+    @contextmanager
+    def patience(self, request: Any) -> Iterator[None]:
+        """Let the next piece of an error come no later than `ERROR_S`: it holds a slot.
+
+        Both libraries look up a call's timeouts when they begin to read the body.
+        """
+        allowed = request.extensions.get("timeout")
+        if not self.is_error or allowed is None:
+            yield
+            return
+        read_s = allowed.get("read")
+        shorter = ERROR_S if read_s is None else min(read_s, ERROR_S)
+        request.extensions["timeout"] = {**allowed, "read": shorter}
+        try:
+            yield
+        finally:
+            request.extensions["timeout"] = allowed
 
     def whole(self) -> bytes:
         """Return what has come."""

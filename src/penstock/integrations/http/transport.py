@@ -65,10 +65,14 @@ class _Scheduling(ABC):
     async def _pass_on(self, request: Any) -> Any: ...
 
     @abstractmethod
-    async def _body_of(self, response: Any) -> bytes | None:
+    async def _body_of(self, request: Any, response: Any) -> bytes | None:
         """Return an answer's body, of an error as much as says enough; close its stream.
 
         None if it is too long to be judged: it can be read from its beginning then.
+
+        Raises:
+            TransportError: a reply has broken off.
+
         """
 
     @abstractmethod
@@ -103,18 +107,18 @@ class _Scheduling(ABC):
             attempt.pass_trace_on(request, slot)
             try:
                 response = await self._pass_on(request)
+                attempt.note_limits(plan, response)
+                is_held = attempt.wants_body(response)
+                body = await self._body_of(request, response) if is_held else None
             except self.http.TransportError as error:
                 if attempt.may_try_again(self.http, error) and await self._again(slot, None):
                     continue
                 raise
-            attempt.note_limits(plan, response)
-            if attempt.wants_body(response):
-                body = await self._body_of(response)
-                if body is not None:
-                    response = attempt.with_body(self.http, response, body)
-                    response, meaning = attempt.judge(self.http, plan, response, slot)
-                    if await self._try_again(plan, response, meaning, slot):
-                        continue
+            if body is not None:
+                response = attempt.with_body(self.http, response, body)
+                response, meaning = attempt.judge(self.http, plan, response, slot)
+                if await self._try_again(plan, response, meaning, slot):
+                    continue
             attempt.mark(response, plan, slot)
             if response.is_closed:
                 if not slot.ended:
@@ -179,14 +183,19 @@ class AsyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return await self._inner.handle_async_request(request)
 
-    async def _body_of(self, response: Any) -> bytes | None:
+    async def _body_of(self, request: Any, response: Any) -> bytes | None:
         prefix, stream = attempt.Prefix(response), response.stream
         try:
-            chunks = aiter(stream)
-            async for chunk in chunks:
-                if prefix.take(chunk):
-                    return prefix.cut(response, chunks)
+            with prefix.patience(request):
+                chunks = aiter(stream)
+                async for chunk in chunks:
+                    if prefix.take(chunk):
+                        return prefix.cut(response, chunks)
             return prefix.whole()
+        except self.http.TransportError:
+            if not prefix.is_error:
+                raise
+            return prefix.begun(response)
         finally:
             if response.stream is stream:
                 await stream.aclose()
@@ -226,14 +235,19 @@ class SyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return self._inner.handle_request(request)
 
-    async def _body_of(self, response: Any) -> bytes | None:
+    async def _body_of(self, request: Any, response: Any) -> bytes | None:
         prefix, stream = attempt.Prefix(response), response.stream
         try:
-            chunks = iter(stream)
-            for chunk in chunks:
-                if prefix.take(chunk):
-                    return prefix.cut(response, chunks)
+            with prefix.patience(request):
+                chunks = iter(stream)
+                for chunk in chunks:
+                    if prefix.take(chunk):
+                        return prefix.cut(response, chunks)
             return prefix.whole()
+        except self.http.TransportError:
+            if not prefix.is_error:
+                raise
+            return prefix.begun(response)
         finally:
             if response.stream is stream:
                 stream.close()
