@@ -164,6 +164,21 @@ def test_headers_travel_except_those_of_one_connection_and_ours() -> None:
     assert "x-private" not in found.headers
 
 
+def test_nothing_is_added_to_the_callers_headers_but_what_the_relay_needs() -> None:
+    with (
+        scripted([_whole(REPLY)]) as upstream,
+        sidecar(_to(upstream)) as proxy,
+        connect(proxy.port) as caller,
+    ):
+        upstream.go()
+        caller.sendall(raw_request())
+        assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+    lines = upstream.requests[0].lower().partition(b"\r\n\r\n")[0].split(b"\r\n")
+    names = sorted(line.partition(b":")[0] for line in lines[1:])
+    assert names == [b"accept-encoding", b"content-length", b"host"]
+
+
 @pytest.mark.parametrize("value", [b"caf\xe9", "caf\u00e9".encode(), b"\xff\xfe", b"\xed\xa0\xbd"])
 @pytest.mark.parametrize("method", ["POST /v1/chat/completions", "GET /v1/files"])
 def test_a_headers_bytes_are_relayed_whatever_their_encoding(method: str, value: bytes) -> None:

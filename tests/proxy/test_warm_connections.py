@@ -42,12 +42,12 @@ class Fickle(Scripted):
         self.requests.append(head + await reader.readexactly(int(stated)))
 
 
-async def twice(upstream: Fickle, *, seen_closing: bool = False) -> None:
+async def twice(upstream: Fickle, *, method: str = "POST", seen_closing: bool = False) -> None:
     """Send two requests, one after the other, over one client's connections."""
     client = HttpClient(Address.parse(f"http://127.0.0.1:{upstream.port}/v1"), Timeouts())
     try:
         for _ in range(2):
-            answer = await client.send("POST", "/x", [], b"{}")
+            answer = await client.send(method, "/x", [], b"{}")
             assert (await answer.chunk()).startswith(b'{"choices"')
             answer.close()
             while seen_closing and client.open_connections:
@@ -72,6 +72,16 @@ async def test_what_was_read_and_not_answered_is_not_sent_again_in_silence(
             await twice(upstream)
 
     assert (len(upstream.requests), upstream.connections) == (2, 1)
+
+
+async def test_what_may_be_asked_twice_is_asked_again_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goodbye_after(monkeypatch, long_idle_s=60.0, at_once_s=0.0)
+    with Fickle() as upstream:
+        await twice(upstream, method="PUT")
+
+    assert (len(upstream.requests), upstream.connections) == (3, 2)
 
 
 async def test_a_goodbye_that_crosses_a_request_after_a_long_idle_time_is_nobodys_problem(

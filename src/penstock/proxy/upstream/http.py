@@ -15,6 +15,7 @@ from typing import Any
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
@@ -168,6 +169,11 @@ class _WireConnection(ResponseHandler):
 
 
 class _WireRequest(aiohttp.ClientRequest):
+    _skip_auto_headers = frozenset((aiohttp.hdrs.CONTENT_TYPE,))  # type: ignore[assignment]
+
+    def update_auto_headers(self, skip_auto_headers: object) -> None:
+        """Add none: what goes up is what was given."""
+
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         protocol = conn.protocol
         if not isinstance(protocol, _WireConnection) or protocol.should_close:
@@ -200,7 +206,8 @@ class _Response(aiohttp.ClientResponse):
             return await super().start(connection)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             idle_s = 0.0 if idle_since is None else began - idle_since
-            if idle_s >= LONG_IDLE_S and loop.time() - began <= AT_ONCE_S:
+            crossed = idle_s >= LONG_IDLE_S and loop.time() - began <= AT_ONCE_S
+            if crossed or self.method in IDEMPOTENT_METHODS:
                 raise _CrossedError from None
             raise
         finally:
@@ -276,7 +283,8 @@ class HttpClient:
                 self._always.append(("proxy-authorization", through.authorization))
         self._base = address.base_url
         self._used: WeakSet[_WireConnection] = WeakSet()
-        self._session: aiohttp.ClientSession | None = None
+        self._patience = aiohttp.ClientTimeout(connect=timeouts.connect_s)
+        self._connector: aiohttp.TCPConnector | None = None
         self._closed = False
 
     @property
@@ -294,9 +302,10 @@ class HttpClient:
         """Send a request and wait for the answer's headers.
 
         A warm connection may turn out to have been closed by the upstream while it idled. Where
-        that is sure, or likely (see `LONG_IDLE_S`), the request goes out once more on another
-        one. Otherwise the upstream may have acted on it, and whether it goes out again is the
-        scheduler's business: it counts attempts, and has a budget for them.
+        that is sure, or likely (see `LONG_IDLE_S`), or the method may be repeated (RFC 9110,
+        section 9.2.2), the request goes out once more on another one. Otherwise the upstream may
+        have acted on it, and whether it goes out again is the scheduler's business: it counts
+        attempts, and has a budget for them.
 
         Raises:
             DialError: no connection came about.
@@ -316,8 +325,6 @@ class HttpClient:
                 continue
             except aiohttp.ClientConnectorError as error:
                 raise self._no_connection(_reason(error)) from None
-            except aiohttp.ConnectionTimeoutError:
-                raise self._no_connection(f"none within {self._timeouts.connect_s:g} s") from None
             except aiohttp.ClientHttpProxyError as error:
                 more = " (it wants a user name and a password: give them in HTTPS_PROXY)"
                 why = f"{error.status} {error.message[:100]}{more if error.status == 407 else ''}"
@@ -339,49 +346,69 @@ class HttpClient:
         headers: Sequence[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
     ) -> _Response:
+        connector = self._opened()
         large = isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES
         data = io.BytesIO(body) if large and isinstance(body, bytes) else body
-        response = await self._opened().request(
+        request = _WireRequest(
             method,
             URL(self._base + target, encoded=True),
             headers=[*headers, *self._always],
             data=data if body or method == "POST" or not _is_ascii(headers) else None,
-            allow_redirects=False,
+            loop=asyncio.get_running_loop(),
+            response_class=_Response,
             proxy=self._proxy,
             proxy_headers=self._proxy_headers or None,
         )
+        try:
+            connection = await connector.connect(request, [], self._patience)
+        except TimeoutError:
+            raise self._no_connection(f"none within {self._timeouts.connect_s:g} s") from None
+        try:
+            return await self._on(connection, request)
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _on(
+        self, connection: aiohttp.connector.Connection, request: _WireRequest
+    ) -> _Response:
+        """Send a request on a connection; what a session of aiohttp's adds to that is not wanted.
+
+        It follows redirects, keeps cookies, and looks at each of thirty options: 4 % of a request.
+        """
+        protocol = connection.protocol
+        assert protocol is not None  # it was taken a moment ago
+        protocol.set_response_params(
+            skip_payload=request.method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=self._timeouts.first_byte_s,
+            read_bufsize=BUFFER_BYTES,
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
+        )
+        response = await request.send(connection)
         assert isinstance(response, _Response)
+        try:
+            await response.start(connection)
+        except BaseException:
+            response.close()
+            raise
         return response
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self) -> aiohttp.TCPConnector:
         if self._closed:
             raise DialError("the client is closed: was a request sent after the drain?")
-        if self._session is None:
+        if self._connector is None:
             tls = self._address.tls_context()
-            connector = aiohttp.TCPConnector(
+            self._connector = aiohttp.TCPConnector(
                 limit=0,  # their number is the scheduler's business
                 keepalive_timeout=self._timeouts.idle_s,
                 ssl=True if tls is None else tls,
             )
             make = partial(_WireConnection, self._used, asyncio.get_running_loop())
-            connector._factory = make  # type: ignore[assignment]  # noqa: SLF001 - tests hold it
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=self._timeouts.connect_s,
-                    sock_read=self._timeouts.first_byte_s,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("accept", "content-type", "user-agent"),
-                request_class=_WireRequest,
-                response_class=_Response,
-                read_bufsize=BUFFER_BYTES,
-                max_line_size=HEAD_BYTES,
-                max_field_size=HEAD_BYTES,
-            )
-        return self._session
+            self._connector._factory = make  # type: ignore[assignment]  # noqa: SLF001 - tests hold it
+        return self._connector
 
     def _no_connection(self, reason: str) -> DialError:
         there = f"{self._address.host}:{self._address.port}"
@@ -399,8 +426,8 @@ class HttpClient:
     async def close(self) -> None:
         """Close every connection, busy or not."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
 
 def _is_ascii(headers: Sequence[tuple[str, str]]) -> bool:
