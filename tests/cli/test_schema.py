@@ -36,7 +36,8 @@ def test_the_schema_of_a_scenario_knows_the_models_and_their_parameters() -> Non
     run = CliRunner().invoke(group, ["schema", "scenario"])
 
     assert run.exit_code == 0, run.output
-    properties = json.loads(run.stdout)["properties"]
+    schema = json.loads(run.stdout)
+    properties = schema["properties"]
     assert set(properties) == {"seeds", "provider", "providers", "workload", "classes", "policies"}
     slots = next(
         model["properties"]
@@ -44,4 +45,5 @@ def test_the_schema_of_a_scenario_knows_the_models_and_their_parameters() -> Non
         if model["properties"]["model"]["const"] == "slots"
     )
     assert (slots["slots"]["default"], slots["slots"]["minimum"]) == (8, 1)
-    assert properties["workload"]["properties"]["arrivals"]["enum"][0] == "poisson"
+    workload = schema["$defs"]["WorkloadSpec"]["properties"]
+    assert workload["arrivals"]["enum"][0] == "poisson"

@@ -68,7 +68,7 @@ def test_what_is_left_out_is_the_papers_setting() -> None:
     found = read_scenario(tables())
 
     assert found.seeds == (1, 2, 3, 4, 5)
-    assert found.workload.requests == 400
+    assert found.workload.calls == 400
     assert found.workload.mix == {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}
     assert found.workload.deadline_s["xlong"] == 60.0
     assert list(found.policies) == ["default"]
@@ -212,7 +212,9 @@ def test_recorded_errors_of_a_predictor_are_told_in_place_of_the_bucket(tmp_path
 def test_predictions_that_cannot_be_used_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "errors.csv").write_text(text, "utf-8")
 
-    with pytest.raises(ConfigError, match=r"workload\.predictions: .*errors\.csv: cannot be used"):
+    with pytest.raises(
+        ConfigError, match=r"workload\.predictions = 'errors.csv': .*: cannot be used"
+    ):
         read_scenario(tables(information="predicted", predictions="errors.csv"), folder=tmp_path)
 
 
@@ -296,13 +298,13 @@ REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ({"requests": 0}, "workload.requests = 0: must be a whole number >= 1"),
     ({"rate_per_s": 0}, "workload.rate_per_s = 0: must be a finite number >= 1e-6"),
     ({"rate_per_s": "3"}, "workload.rate_per_s = '3': must be a finite number >= 1e-6"),
-    ({"rate_per_s": None}, "workload.rate_per_s: missing"),
+    ({"rate_per_s": None}, "workload.rate_per_s: is missing"),
     ({"arrivals": "poison"}, "workload.arrivals = 'poison': must be one of poisson, gamma"),
-    ({"arrivals": "gamma"}, "workload.cv: missing: arrivals = 'gamma' needs it"),
+    ({"arrivals": "gamma"}, "workload.arrivals = 'gamma': needs cv"),
     ({"cv": 2.0}, "workload.cv = 2.0: only for arrivals = 'gamma', not 'poisson'"),
     (
         {"arrivals": "diurnal", "period_s": 9, "amplitude": 1.5},
-        "workload.amplitude = 1.5: must be above 0, at most 1",
+        "workload.amplitude = 1.5: must be a finite number >= 1e-6 and <= 1",
     ),
     ({"requests": 10**12}, "must be a whole number >= 1 and <= 10000000, as all are held in mem"),
     ({"requests": 10**400}, "workload.requests = a number of more than 30 digits: must be a"),
@@ -325,16 +327,16 @@ REFUSED_WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ({"prompt_tokens": 10**10}, "must have 0 <= lowest <= highest <= 1,000,000,000"),
     ({"mix": {"short": 0.5}}, "shares must sum to 1, not 0.5"),
     ({"mix": {"short": 1.5, "long": -0.5}}, "workload.mix.long = -0.5: must be a finite number"),
-    ({"mix": {"tiny": 1.0}}, "workload.mix.tiny: unknown bucket: must be one of short"),
-    ({"mix": 5}, "workload.mix = 5: must be a table of numbers by bucket"),
+    ({"mix": {"tiny": 1.0}}, "workload.mix.tiny: is no key of this table (there are short"),
+    ({"mix": 5}, "workload.mix = 5: must be a table"),
     ({"tokens": "normal"}, "workload.tokens = 'normal': must be one of loguniform"),
     ({"deadline_s": {"short": 0}}, "workload.deadline_s.short = 0: must be a finite number > 0"),
     ({"deadline_s": {"short": True}}, "workload.deadline_s.short = True: must be a finite"),
     ({"information": "all"}, "workload.information = 'all': must be one of coarse, none"),
-    ({"information": "predicted"}, "workload.predictions: must name a file"),
+    ({"information": "predicted"}, "must have a file of recorded predictions as predictions"),
     ({"information": "recorded"}, "must have a decision log as trace"),
     ({"noise": -0.1}, "workload.noise = -0.1: must be a finite number >= 0"),
-    ({"noise": 1.0}, "workload.noise = 1.0: must be at least 0 and below 1"),
+    ({"noise": 1.0}, "workload.noise = 1.0: must be a finite number >= 0 and < 1"),
     ({"prompt_tokens": [5]}, "workload.prompt_tokens = [5]: must be a whole number or"),
     ({"prompt_tokens": [5, 1]}, "must have 0 <= lowest <= highest"),
     ({"first_token_s": 3.0}, "workload.first_token_s = 3.0: only with stream = true"),
@@ -393,7 +395,7 @@ slots = 0
 ttft_s = "soon"
 [workload]
 rate_per_s = 0
-mix = { short = -1, tiny = 2 }
+mix = { short = -1, tiny = 0.5 }
 stream = "yes"
 [policies.a]
 queue_limit = 0
@@ -408,15 +410,15 @@ overload = { kind = "cost_ladder", returns = -1 }
     assert head == f"{tmp_path / 'scenario.toml'}: 10 problems; nothing was started."
     assert [re.split(" = |: ", line.strip())[0] for line in lines] == [
         "seeds[1]",
+        "workload.rate_per_s",
+        "workload.mix.short",
+        "workload.mix.tiny",
+        "workload.stream",
         "policies.a.capacity.windw",
         "policies.a.queue_limit",
         "policies.b.overload.returns",
         "provider.slots",
         "provider.ttft_s",
-        "workload.rate_per_s",
-        "workload.mix.short",
-        "workload.mix.tiny",
-        "workload.stream",
     ]
 
 

@@ -54,7 +54,7 @@ def command(
         plan = load_scenario(scenario)
         runs = len(plan.seeds) * len(plan.policies)
         if processes is None:
-            big = runs * (plan.workload.requests or _WORTH_PROCESSES) > _WORTH_PROCESSES
+            big = runs * (plan.workload.calls or _WORTH_PROCESSES) > _WORTH_PROCESSES
             processes = (os.cpu_count() or 1) if big else 1
         if decision_log is not None and runs > 1:
             raise click.UsageError(

@@ -8,8 +8,8 @@ from typing import Any
 import penstock
 from penstock.errors import ConfigError
 from penstock.experiments.job import SimulationJob, Table, overlay
+from penstock.schema.problem import refuse_unknown
 from penstock.schema.toml import read_toml
-from penstock.sim.params import refuse_unknown
 
 _SCENARIO_KEYS = ("provider", "workload", "classes")
 _EXPERIMENT_KEYS = (

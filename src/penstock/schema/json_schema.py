@@ -48,6 +48,12 @@ def resolved(root: Node, node: Node) -> Node:
     return {**root["$defs"][name], **plain} if name else node
 
 
+def properties_of(kind: type[Table]) -> Node:
+    """Return the JSON Schemas of a table's keys, by key."""
+    root = schema_of(kind)
+    return {name: resolved(root, node) for name, node in root["properties"].items()}
+
+
 def node_at(root: Node, place: tuple[str | int, ...]) -> Node:
     """Return the schema of the key at a place; that of its table where there is no such key."""
     node = resolved(root, root)

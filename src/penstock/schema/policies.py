@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import or_
 from types import UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -14,10 +14,9 @@ from penstock.core.rule import BrokenRules
 from penstock.core.settings import PolicySpec
 from penstock.errors import ConfigError
 from penstock.policies.registry import POLICIES, annotations_of, make, options_of
-from penstock.schema.declared import kind_of
 from penstock.schema.json_schema import TomlSchema
 from penstock.schema.problem import Problem, close_to, shown
-from penstock.schema.types import COMPLAINTS
+from penstock.schema.types import COMPLAINTS, ruled
 
 _RULE = "be a policy's name, or a table with a kind"
 
@@ -80,7 +79,10 @@ def _bounded(hint: Any) -> Any:
     """Return a type with the bounds of the rules in it, as pydantic knows them."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return kind_of(hint.__metadata__[0])
+        rule = hint.__metadata__[0]
+        if rule.choices:
+            return Literal[rule.choices]
+        return Annotated[int if rule.whole else float, ruled(rule)]
     if origin is UnionType:
         return reduce(or_, map(_bounded, inner))
     return origin[tuple(map(_bounded, inner))] if origin is Mapping else hint

@@ -109,3 +109,19 @@ def refusal(where: str, problems: Sequence[object]) -> ConfigError:
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = "".join(f"\n  {problem}" for problem in problems)
     return ConfigError(f"{where}: {count}; nothing was started.{lines}")
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str], *, where: str) -> None:
+    """Refuse keys that nobody reads.
+
+    Raises:
+        Mistakes: keys are not among the known; the text suggests the nearest.
+
+    """
+    names = list(known)
+    unknown = [key for key in given if key not in names]
+    if unknown:
+        raise Mistakes(
+            [Problem(f"{where}.{key}", "", "is no key of this table", close_to(key, names))
+             for key in unknown]
+        )  # fmt: skip

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from penstock.schema.json_schema import Node, node_at, schema_of, words
-from penstock.schema.problem import Problem, close_to, shown
+from penstock.schema.problem import Mistakes, Problem, close_to, shown
 from penstock.schema.types import COMPLAINTS, Table
 
 K = TypeVar("K", bound=Table)
@@ -49,17 +49,46 @@ class TableReading(Generic[K]):
         )
 
 
-def read(kind: type[K], data: Mapping[str, Any]) -> TableReading[K]:
-    """Return `data` as the table, and everything that is wrong with it."""
+def read(
+    kind: type[K], data: Mapping[str, Any], *, also: tuple[str, ...] = (), context: Any = None
+) -> TableReading[K]:
+    """Return `data` as the table, and everything that is wrong with it.
+
+    Args:
+        kind: the table.
+        data: as read from TOML.
+        also: keys of the file's table that are read elsewhere, to be named among the known ones.
+        context: what the table's own validators ask for.
+
+    """
     try:
-        return TableReading(kind.model_validate(data), [])
+        return TableReading(kind.model_validate(data, context=context), [])
     except ValidationError as error:
         root = schema_of(kind)
-        problems = [problem for each in _details(error) for problem in _problems(root, each)]
-        return TableReading(_mended(kind, data, error), problems)
+        problems = [each for detail in _details(error) for each in _problems(root, detail, also)]
+        return TableReading(_mended(kind, data, error, context), problems)
 
 
-def _mended(kind: type[K], data: Mapping[str, Any], error: ValidationError) -> K | None:
+def read_params(kind: type[K], table: object, *, where: str, also: tuple[str, ...] = ()) -> K:
+    """Return the table; keys in `also` are read elsewhere.
+
+    Raises:
+        Mistakes: a key is unknown or missing, or a value breaks its rule; all of them, by their
+            keys in the file, where the table is called `where`.
+
+    """
+    if not isinstance(table, Mapping):
+        raise Mistakes([Problem(where, shown(where, table), "must be a table")])
+    given = {key: value for key, value in table.items() if key not in also}
+    reading = read(kind, given, also=also)
+    if reading.problems or reading.table is None:
+        raise Mistakes([problem.below(where) for problem in reading.problems])
+    return reading.table
+
+
+def _mended(
+    kind: type[K], data: Mapping[str, Any], error: ValidationError, context: Any
+) -> K | None:
     """Return the table with each wrong key left out, or as its example where it must be given."""
     root, rest = schema_of(kind), copy.deepcopy(dict(data))
     for _ in range(_ROUNDS):
@@ -67,7 +96,7 @@ def _mended(kind: type[K], data: Mapping[str, Any], error: ValidationError) -> K
             for place in _wrong_keys(each):
                 _mend(rest, place, root)
         try:
-            return kind.model_validate(rest)
+            return kind.model_validate(rest, context=context)
         except ValidationError as further:
             error = further
     return None
@@ -114,7 +143,7 @@ def path(place: Place) -> str:
     return text
 
 
-def _problems(root: Node, error: ErrorDetails) -> Iterator[Problem]:
+def _problems(root: Node, error: ErrorDetails, also: tuple[str, ...]) -> Iterator[Problem]:
     inner: Place = tuple(step for step in error["loc"] if step != "[key]")
     place, value, kind = path(inner), error["input"], error["type"]
     node = node_at(root, inner)
@@ -129,7 +158,8 @@ def _problems(root: Node, error: ErrorDetails) -> Iterator[Problem]:
         cause = "was the line forgotten, or put under another table?"
         yield Problem(place, "", f"is missing: it must {words(node)}", cause)
     elif kind == "extra_forbidden":
-        near = close_to(str(inner[-1]), node.get("properties", ()))
+        known = [*node.get("properties", ()), *(also if len(inner) == 1 else ())]
+        near = close_to(str(inner[-1]), known)
         yield Problem(place, shown(place, value), "is no key of this table", near)
     elif kind == "value_error":
         yield Problem(place, shown(place, value), str(error["ctx"]["error"]))

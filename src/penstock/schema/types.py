@@ -1,11 +1,13 @@
 """The types of keys, each with its bounds and its unit."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
+from penstock.core.rule import Rule
 from penstock.schema.problem import Problem, shown
 
 T = TypeVar("T")
@@ -44,6 +46,20 @@ def _says(rule: str, cause: str = "") -> dict[str, Any]:
 def _number(unit: str, *, gt: float | None = None, ge: float | None = None) -> Any:
     extra: dict[str, Any] = {"x-unit": unit}
     return Field(gt=gt, ge=ge, allow_inf_nan=False, json_schema_extra=extra)
+
+
+def ruled(rule: Rule, default: Any = ...) -> Any:
+    """Declare a number that obeys a rule of the core's; a default of None lets it be left out."""
+    bounds: dict[str, Any] = {
+        "ge" if rule.low_is_allowed else "gt": rule.low,
+        "le" if rule.high_is_allowed else "lt": rule.high,
+    }
+    return Field(
+        default,
+        **{name: bound for name, bound in bounds.items() if not math.isinf(bound)},
+        allow_inf_nan=None if rule.whole else rule.infinite,
+        json_schema_extra={"x-rule": str(rule).removeprefix("must ")},
+    )
 
 
 Items = Annotated[tuple[T, ...], Strict(False)]

@@ -7,7 +7,7 @@ key, the value and the rule.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
@@ -29,7 +29,7 @@ from penstock.sim.information import ClassPlan
 from penstock.sim.params import MAX_S
 from penstock.sim.providers.base import Provider
 from penstock.sim.providers.registry import build_provider, provider_schema
-from penstock.sim.workload_spec import WorkloadSpec, read_workload, workload_schema
+from penstock.sim.workload_spec import Bucket, WorkloadSpec
 
 DEFAULT_CLASSES = (
     ClassPlan("interactive", ("short",), weight=4.0),
@@ -119,29 +119,25 @@ def read_scenario(
 
     """
     found = Collected()
-    reading = read(ScenarioFile, document)
+    reading = read(ScenarioFile, document, context={"folder": folder})
     found.problems += reading.problems
     file = reading.table
     upstreams: dict[str, Mapping[str, Any]] = {}
-    workload: WorkloadSpec | None = None
     if file is not None and reading.tells("provider", "providers"):
         with found.collecting():
             upstreams = _upstreams(file)
-    if file is not None and reading.tells("workload"):
-        with found.collecting():
-            workload = read_workload(file.workload, folder=folder)
-    if found.problems or file is None or workload is None:
+    if found.problems or file is None:
         raise refusal(where, found.problems)
     scenario = Scenario(
         provider=next(iter(upstreams.values())),
         upstreams=upstreams,
-        workload=workload,
+        workload=file.workload,
         seeds=file.seeds,
         classes=file.plans(),
         policies={name: table.plan() for name, table in file.policies.items()}
         or {"default": PolicyPlan()},
     )
-    if file.classes is not None and workload.information == "recorded":
+    if file.classes is not None and file.workload.information == "recorded":
         found.problems.append(
             "classes: does nothing: information = 'recorded' has the log's classes"
         )
@@ -153,12 +149,10 @@ def read_scenario(
     return scenario
 
 
-_Bucket = Literal["short", "medium", "long", "xlong"]
 _PerMinute = Annotated[float, Field(ge=1e-3, le=1e12, allow_inf_nan=False)]
 _Seed = Annotated[int, Field(ge=0)]
-# Read by their own readers, which know what each model and each trace makes of a key.
+# Read by a reader of its own, which knows what each model makes of a key.
 _Provider = Annotated[dict[str, Any], WithJsonSchema(provider_schema())]
-_Workload = Annotated[dict[str, Any], WithJsonSchema(workload_schema())]
 _SEEDS = "be a list of different whole numbers >= 0, at least one"
 
 
@@ -214,7 +208,7 @@ class PolicyTable(Table):
 class ScenarioClassTable(Table):
     """A traffic class of the scenario."""
 
-    buckets: Items[_Bucket] = Field(min_length=1, description="The sizes that belong to it.")
+    buckets: Items[Bucket] = Field(min_length=1, description="The sizes that belong to it.")
     weight: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
         1.0, description="Its share of tokens under contention."
     )
@@ -235,7 +229,7 @@ class ScenarioFile(Table):
         description="Several upstreams, by name, in place of provider.",
         json_schema_extra={"x-rule": "be tables [providers.NAME], at least one"},
     )
-    workload: _Workload = Field(description="What arrives.", examples=[{"rate_per_s": 1.0}])
+    workload: WorkloadSpec = Field(description="What arrives.", examples=[{"rate_per_s": 1.0}])
     classes: Annotated[dict[str, ScenarioClassTable], Field(min_length=1)] | None = Field(
         None,
         description="Traffic classes by name; each bucket is in exactly one.",

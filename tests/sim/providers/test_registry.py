@@ -34,7 +34,7 @@ def test_every_model_has_defaults(model: str) -> None:
         ({**SLOTS, "slotz": 1}, "did you mean slots?"),
         (
             {**SLOTS, "zzz": 1},
-            "(there are slots, tokens_per_s, ttft_s, beta, ",
+            "jitter, slots, tokens_per_s, ttft_s, beta, model",
         ),
         ({**SLOTS, "slots": 0}, "provider.slots = 0: must be a whole number >= 1"),
         ({**SLOTS, "slots": 1.5}, "provider.slots = 1.5: must be a whole number >= 1"),
@@ -72,14 +72,14 @@ def test_every_model_has_defaults(model: str) -> None:
             "provider.dialect = 'x': must be one of openai, azure, anthropic, groq, plain",
         ),
         ({"model": "faulty", "inner": SLOTS}, "provider.windows: is missing: it must be a list"),
-        ({"model": "faulty", "inner": SLOTS, "windows": [{}]}, "must be a table with kind"),
+        ({"model": "faulty", "inner": SLOTS, "windows": [{}]}, "windows[0].kind: is missing"),
         (
             {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "status", "share": 2}]},
-            "provider.windows[0].share = 2.0: must be a number in [0, 1]",
+            "provider.windows[0].share = 2: must be a finite number >= 0 and <= 1",
         ),
         (
             {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "status", "status": 600}]},
-            "provider.windows[0].status = 600: must be a status from 400 to 599",
+            "provider.windows[0].status = 600: must be a whole number >= 400 and <= 599",
         ),
         (
             {"model": "faulty", "inner": SLOTS, "windows": [{"kind": "stall", "until_s": 0}]},
@@ -107,7 +107,7 @@ def test_every_model_has_defaults(model: str) -> None:
         ),
         (
             {**SLOTS, "faults": [{"kind": "status", "delay_s": 3}]},
-            "provider.faults[0].delay_s = 3: does nothing: kind = 'status' takes status, retry_",
+            "provider.faults[0].delay_s = 3.0: does nothing: kind = 'status' takes status, retry_",
         ),
     ],
 )

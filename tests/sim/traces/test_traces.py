@@ -316,13 +316,13 @@ def test_a_byte_order_mark_hides_no_column(tmp_path: Path) -> None:
     ("text", "workload", "message"),
     [
         (AZURE, {"requests": 10}, "workload.requests = 10: must be at most 3: the trace has no"),
-        (AZURE, {"prompt_tokens": 5}, "workload.prompt_tokens: the trace has its own lengths"),
+        (AZURE, {"prompt_tokens": 5}, "the trace has its own lengths"),
         (
             "t,output_tokens\n5,1\n5,2\n",
             {"rate_per_s": 3.0},
             "workload.rate_per_s = 3.0: must not stand beside a trace whose rows all have the time",
         ),
-        (YESTERDAY, {"deadline_s": {"short": 3}}, "workload.deadline_s: the decision log has each"),
+        (YESTERDAY, {"deadline_s": {"short": 3}}, "the decision log has each"),
     ],
 )
 def test_a_key_that_would_do_nothing_beside_the_trace_is_refused(

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from penstock.errors import ConfigError
+from penstock.schema.types import Complaints
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.base import Job, ProviderEvent, ProviderRefusal, Wrapper
 from penstock.sim.providers.changes import Change, Timeline
@@ -13,7 +12,6 @@ from penstock.sim.providers.sharing import SharingServer
 from penstock.sim.providers.slots import SlotsParams
 
 
-@dataclass(frozen=True, slots=True)
 class AutoscaleParams(Jittered):
     """From `least` to `most` replicas with `slots` places each and one hidden queue for all.
 
@@ -49,15 +47,10 @@ class AutoscaleParams(Jittered):
             cached_share=self.cached_share,
         )
 
-    def check(self, *, where: str) -> None:
-        """Refuse bounds that contradict each other.
-
-        Raises:
-            ConfigError: `most` is below `least`.
-
-        """
+    def complaints(self) -> Complaints:
+        """Yield bounds that contradict each other."""
         if self.most < self.least:
-            raise ConfigError(f"{where}.most = {self.most!r}: must be at least least")
+            yield "most", "must be at least least"
 
 
 class AutoscaleServer(Wrapper):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from penstock.sim.params import count, flag, not_negative, positive
+from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.base import (
     Happening,
     Job,
@@ -28,7 +28,6 @@ _ROUNDING = 1e-9
 """Of an iteration: a boundary so near is meant by a time that was reckoned from it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchingParams(Prompts):
     """Continuous batching with a KV cache: vLLM from outside.
 
@@ -55,7 +54,7 @@ class BatchingParams(Prompts):
     kv_tokens: int = count(100_000)
     iteration_base_s: float = positive(0.012)
     iteration_per_seq_s: float = not_negative(0.0006)
-    chunked: bool = flag(default=True)
+    chunked: bool = True
     prefill_tokens_per_s: float = positive(10_000.0, low=1e-3)
 
 

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from penstock.core.rule import Rule, shown
 from penstock.errors import ConfigError
-from penstock.schema.declared import read_params
+from penstock.schema.reading import read_params
+from penstock.schema.types import Table
 
 _P = TypeVar("_P")
+_T = TypeVar("_T", bound=Table)
 _P_co = TypeVar("_P_co", covariant=True)
 
 
@@ -52,7 +54,7 @@ class Timeline(Generic[_P]):
             self._next = coming
 
 
-def read_changes(start: _P, tables: object, *, where: str) -> tuple[Change[_P], ...]:
+def read_changes(start: _T, tables: object, *, where: str) -> tuple[Change[_T], ...]:
     """Return the changes in order of time, each laid over the one before.
 
     Args:
@@ -67,7 +69,7 @@ def read_changes(start: _P, tables: object, *, where: str) -> tuple[Change[_P], 
     """
     if not isinstance(tables, Sequence) or isinstance(tables, str):
         raise ConfigError(f"{where} = {tables!r}: must be a list of tables with at_s")
-    changes: list[Change[_P]] = []
+    changes: list[Change[_T]] = []
     params, last_s = start, -1.0
     for number, table in enumerate(tables):
         here = f"{where}[{number}]"
@@ -75,15 +77,11 @@ def read_changes(start: _P, tables: object, *, where: str) -> tuple[Change[_P], 
         given: dict[str, Any] = {k: v for k, v in table.items() if k != "at_s"}
         if not given:
             raise ConfigError(f"{here} = {dict(table)!r}: must name at least one parameter")
-        read_params(type(start), given, where=here, also=("at_s",))
-        params = read_params(type(start), {**_plain(params), **given}, where=here)
+        told = params.model_dump(exclude_none=True) | given
+        params = read_params(type(start), told, where=here, also=("at_s",))
         changes.append(Change(at_s, params))
         last_s = at_s
     return tuple(changes)
-
-
-def _plain(params: Any) -> dict[str, Any]:
-    return {k: v for k, v in asdict(params).items() if v is not None}
 
 
 def _time_of(table: object, *, after_s: float, where: str) -> float:

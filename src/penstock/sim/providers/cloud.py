@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from penstock.sim.chance import standard_normal, unit
-from penstock.sim.params import count, flag, not_negative, one_of, positive, share
+from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.changes import Change
 from penstock.sim.providers.demand import Variation
 from penstock.sim.providers.shared import SharedParams
@@ -18,7 +17,6 @@ _STEPS = 12
 """Into how many steps `outside_s` is cut where the level moves all the time."""
 
 
-@dataclass(frozen=True, slots=True)
 class CloudParams(Variation):
     """Others take a share of the capacity that moves; what is left is ours.
 
@@ -40,11 +38,11 @@ class CloudParams(Variation):
     capacity: int = count(16)
     tokens_per_s: float = positive(200.0, low=1e-3)
     ttft_s: float = not_negative(0.15)
-    outside: str = one_of("none", "walk", "daily", "sudden")
-    outside_share: float = share(0.6)
+    outside: Literal["none", "walk", "daily", "sudden"] = "none"
+    outside_share: float = not_negative(0.6, high=1.0)
     outside_s: float = positive(60.0, low=1e-3)
     sigma: float = not_negative(0.2, high=5.0)
-    queue: bool = flag(default=True)
+    queue: bool = True
 
     def left(self, taken: float) -> SlotsParams | SharedParams:
         """Return what is left for us while others take this share: room for one at least."""

@@ -5,11 +5,11 @@ times request by request.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
+from penstock.schema.types import Table
 from penstock.sim.chance import standard_normal, unit
-from penstock.sim.params import not_negative, positive, positive_or_none, share, table_or_none
+from penstock.sim.params import not_negative, positive
 from penstock.sim.providers.base import Job
 
 _CACHED_STREAM, _JITTER_STREAM, _STRAGGLER_STREAM = 0x4341, 0x4C49, 0x5354
@@ -17,16 +17,14 @@ CACHED_PART = 0.95
 """Of a cached prompt: what is new is the question at its end (PAPER.md)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stragglers:
+class Stragglers(Table):
     """This share of the jobs takes so many times as long, for no reason that a client can see."""
 
-    share: float = share(0.02)
+    share: float = not_negative(0.02, high=1.0)
     factor: float = positive(10.0, low=1.0, high=1e6)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompts:
+class Prompts(Table):
     """What prompts cost.
 
     Attributes:
@@ -37,11 +35,10 @@ class Prompts:
 
     """
 
-    prefill_tokens_per_s: float | None = positive_or_none(low=1e-3)
-    cached_share: float = share(0.0)
+    prefill_tokens_per_s: float | None = positive(None, low=1e-3)
+    cached_share: float = not_negative(0.0, high=1.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Variation(Prompts):
     """What prompts cost, and how service times vary.
 
@@ -50,10 +47,9 @@ class Variation(Prompts):
 
     """
 
-    stragglers: Stragglers | None = table_or_none(Stragglers)
+    stragglers: Stragglers | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Jittered(Variation):
     """What prompts cost, and how service times vary.
 

@@ -12,9 +12,6 @@ from datetime import UTC, datetime, timedelta
 
 from penstock.sim.providers.base import Limit
 
-DIALECTS = ("openai", "azure", "anthropic", "groq", "plain")
-
-
 Limits = Mapping[str, Limit]
 """By name: requests, tokens, input_tokens, output_tokens, requests_per_day."""
 

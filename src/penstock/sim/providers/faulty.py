@@ -1,15 +1,16 @@
 """`faulty`: any provider with windows of errors, slow first bytes, stalls and resets."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
-from typing import Any
+from typing import Literal
 
 from penstock.errors import ConfigError
-from penstock.schema.declared import read_params
+from penstock.schema.reading import read_params
+from penstock.schema.types import Complaints, Table
 from penstock.sim.chance import unit
-from penstock.sim.params import count, not_negative, one_of, positive_or_none
+from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.base import (
     Happening,
     Job,
@@ -31,8 +32,7 @@ _KIND_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FaultWindow:
+class FaultWindow(Table):
     """From `from_s` until `until_s`, a share of the jobs submitted meets this fault.
 
     Attributes:
@@ -44,14 +44,23 @@ class FaultWindow:
 
     """
 
-    kind: str = one_of(*_KIND_KEYS)
+    kind: Literal["status", "slow_first_token", "stall", "reset"]
     from_s: float = not_negative(0.0)
     until_s: float = not_negative(1e12, high=1e12)
-    share: float = not_negative(1.0)
-    status: int = count(503, low=400)
-    retry_after_s: float | None = positive_or_none()
+    share: float = not_negative(1.0, high=1.0)
+    status: int = count(503, low=400, high=599)
+    retry_after_s: float | None = positive(None)
     delay_s: float = not_negative(10.0)
     after_tokens: int = count(1, low=0)
+
+    def complaints(self) -> Complaints:
+        """Yield a window that is never open, and keys of another kind of fault."""
+        if self.until_s <= self.from_s:
+            yield "until_s", "must be later than from_s"
+        takes = _KIND_KEYS[self.kind]
+        for key in dict.fromkeys(key for keys in _KIND_KEYS.values() for key in keys):
+            if key in self.model_fields_set and key not in takes:
+                yield key, f"does nothing: kind = {self.kind!r} takes {', '.join(takes)}"
 
 
 def read_windows(tables: object, *, where: str) -> tuple[FaultWindow, ...]:
@@ -65,27 +74,9 @@ def read_windows(tables: object, *, where: str) -> tuple[FaultWindow, ...]:
         raise ConfigError(f"{where}: is missing: it must be a list of at least one table")
     if not isinstance(tables, Sequence) or isinstance(tables, str) or not tables:
         raise ConfigError(f"{where} = {tables!r}: must be a list of at least one table")
-    return tuple(_read_window(t, where=f"{where}[{n}]") for n, t in enumerate(tables))
-
-
-def _read_window(table: Any, *, where: str) -> FaultWindow:
-    if not isinstance(table, Mapping) or "kind" not in table:
-        raise ConfigError(f"{where} = {table!r}: must be a table with kind")
-    window = read_params(FaultWindow, table, where=where)
-    if window.share > 1:
-        raise ConfigError(f"{where}.share = {window.share!r}: must be a number in [0, 1]")
-    if window.status > 599:
-        raise ConfigError(f"{where}.status = {window.status!r}: must be a status from 400 to 599")
-    if window.until_s <= window.from_s:
-        raise ConfigError(f"{where}.until_s = {window.until_s!r}: must be later than from_s")
-    for key in (key for keys in _KIND_KEYS.values() for key in keys):
-        if key in table and key not in _KIND_KEYS[window.kind]:
-            takes = ", ".join(_KIND_KEYS[window.kind])
-            raise ConfigError(
-                f"{where}.{key} = {table[key]!r}: does nothing: kind = {window.kind!r} "
-                f"takes {takes}"
-            )
-    return window
+    return tuple(
+        read_params(FaultWindow, table, where=f"{where}[{n}]") for n, table in enumerate(tables)
+    )
 
 
 class FaultyServer(Wrapper):

@@ -17,7 +17,6 @@ from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import Jittered, cached_of, prefill_s, service_factors
 
 
-@dataclass(frozen=True, slots=True)
 class LinearParams(Jittered):
     """(base_s + s_per_token x tokens) x (1 + gamma x max(0, in_flight/capacity - 1)) x jitter.
 

@@ -1,10 +1,10 @@
 """`pool`: replicas behind a balancer, each with places and a hidden queue of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 from penstock.sim.chance import unit
-from penstock.sim.params import count, one_of
+from penstock.sim.params import count
 from penstock.sim.providers.base import (
     Happening,
     Job,
@@ -20,7 +20,6 @@ from penstock.sim.providers.slots import SlotsParams
 _ROUTE_STREAM = 0x524F
 
 
-@dataclass(frozen=True, slots=True)
 class PoolParams(SlotsParams):
     """So many replicas, each as `slots` is.
 
@@ -36,7 +35,7 @@ class PoolParams(SlotsParams):
 
     slots: int = count(4)
     replicas: int = count(4, high=10_000)
-    routing: str = one_of("random", "round_robin", "least")
+    routing: Literal["random", "round_robin", "least"] = "random"
 
 
 class PoolServer(NoLimits):

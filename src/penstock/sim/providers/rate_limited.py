@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Literal
 
-from penstock.sim.params import flag, not_negative, one_of, positive, positive_or_none
+from penstock.schema.types import Table
+from penstock.sim.params import not_negative, positive
 from penstock.sim.providers.base import Job, Limit, Provider, ProviderRefusal, Wrapper
 from penstock.sim.providers.changes import Change
-from penstock.sim.providers.dialects import DIALECTS, limit_headers, retry_headers
+from penstock.sim.providers.dialects import limit_headers, retry_headers
 
 LIMITS = ("rpm", "rpd", "tpm", "input_tpm", "output_tpm", "quota_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitedParams:
+class RateLimitedParams(Table):
     """Limits that the provider states and enforces; a limit left out does not hold.
 
     Attributes:
@@ -30,17 +30,17 @@ class RateLimitedParams:
 
     """
 
-    rpm: float | None = positive_or_none(low=1e-3, high=1e12)
-    rpd: float | None = positive_or_none(low=1e-3, high=1e12)
-    tpm: float | None = positive_or_none(low=1e-3, high=1e12)
-    input_tpm: float | None = positive_or_none(low=1e-3, high=1e12)
-    output_tpm: float | None = positive_or_none(low=1e-3, high=1e12)
+    rpm: float | None = positive(None, low=1e-3, high=1e12)
+    rpd: float | None = positive(None, low=1e-3, high=1e12)
+    tpm: float | None = positive(None, low=1e-3, high=1e12)
+    input_tpm: float | None = positive(None, low=1e-3, high=1e12)
+    output_tpm: float | None = positive(None, low=1e-3, high=1e12)
     burst_s: float = positive(60.0, low=1e-3)
-    dialect: str = one_of(*DIALECTS)
-    quota_tokens: float | None = positive_or_none(low=1e-3, high=1e12)
+    dialect: Literal["openai", "azure", "anthropic", "groq", "plain"] = "openai"
+    quota_tokens: float | None = positive(None, low=1e-3, high=1e12)
     quota_reset_s: float = positive(86_400.0, low=1e-3)
     unix_start_s: float = not_negative(0.0, high=1e12)
-    silent: bool = flag(default=False)
+    silent: bool = False
 
     def limits_anything(self) -> bool:
         """Return True if at least one limit is stated."""

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.errors import ConfigError
-from penstock.schema.declared import properties_of, read_params
-from penstock.sim.params import refuse_unknown
+from penstock.schema.json_schema import properties_of
+from penstock.schema.problem import refuse_unknown
+from penstock.schema.reading import read_params
+from penstock.schema.types import Table
 from penstock.sim.providers.autoscale import AutoscaleParams, AutoscaleServer
 from penstock.sim.providers.base import Provider
 from penstock.sim.providers.batching import BatchingParams, BatchingServer
@@ -21,7 +23,7 @@ from penstock.sim.providers.sharing import SharingServer
 from penstock.sim.providers.slots import SerialParams, SlotsParams
 from penstock.sim.providers.spells import SlowedServer, SpellClock, read_spells
 
-_PARAMS: dict[str, type[Any]] = {
+_PARAMS: dict[str, type[Table]] = {
     "linear": LinearParams,
     "slots": SlotsParams,
     "shared": SharedParams,
@@ -120,9 +122,6 @@ def _serving(
         clock = SpellClock(spells, seed=seed)
     params = read_params(_PARAMS[model], rest, where=where, also=(*_INSIDE, *_EVERY))
     changes = read_changes(params, tables, where=f"{where}.changes")
-    for each in (params, *(change.params for change in changes)):
-        if isinstance(each, AutoscaleParams):
-            each.check(where=where)
     if clock is not None:
         changes = tuple(Change(clock.to_provider_s(c.at_s), c.params) for c in changes)
     provider = _server(params, changes, seed=seed, first_tokens=first_tokens)

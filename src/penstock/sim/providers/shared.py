@@ -1,13 +1,11 @@
 """`shared` and `thrash`: processor sharing, no queue inside; everyone slows down together."""
 
 import math
-from dataclasses import dataclass
 
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.demand import Jittered
 
 
-@dataclass(frozen=True, slots=True)
 class SharedParams(Jittered):
     """Each of n active requests emits tokens_per_s x min(1, capacity/n), after ttft_s.
 
@@ -32,7 +30,6 @@ class SharedParams(Jittered):
         return share, self.tokens_per_s * share
 
 
-@dataclass(frozen=True, slots=True)
 class ThrashParams(SharedParams):
     """As `shared`, but beyond capacity the total falls as (capacity/n)^theta.
 

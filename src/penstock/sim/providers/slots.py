@@ -1,12 +1,9 @@
 """`slots` and `serial`: so many places, or one, and a hidden first-come-first-served queue."""
 
-from dataclasses import dataclass
-
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.demand import Jittered
 
 
-@dataclass(frozen=True, slots=True)
 class SlotsParams(Jittered):
     """What continuous batching looks like from outside.
 
@@ -32,7 +29,6 @@ class SlotsParams(Jittered):
         return 1.0, self.tokens_per_s / (1.0 + self.beta * active)
 
 
-@dataclass(frozen=True, slots=True)
 class SerialParams(Jittered):
     """`slots` with one slot, such as a small local model behind a lock."""
 

@@ -6,10 +6,10 @@ converts the owner's time into the provider's, and back.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from penstock.errors import ConfigError
-from penstock.schema.declared import read_params
+from penstock.schema.reading import read_params
+from penstock.schema.types import Complaints, Table
 from penstock.sim.chance import unit
 from penstock.sim.params import positive
 from penstock.sim.providers.base import Job, Provider, ProviderEvent, ProviderRefusal, Wrapper
@@ -17,13 +17,17 @@ from penstock.sim.providers.base import Job, Provider, ProviderEvent, ProviderRe
 _START_STREAM = 0x5350
 
 
-@dataclass(frozen=True, slots=True)
-class Spells:
+class Spells(Table):
     """Once in every `every_s`, at a time drawn, the speed falls to the factor for `for_s`."""
 
     factor: float = positive(0.1, low=1e-3, high=1.0)
     every_s: float = positive(60.0, low=1e-3)
     for_s: float = positive(10.0, low=1e-3)
+
+    def complaints(self) -> Complaints:
+        """Yield a spell that never ends."""
+        if self.for_s >= self.every_s:
+            yield "for_s", "must be below every_s, or none ends"
 
 
 def read_spells(table: object, *, where: str) -> Spells:
@@ -35,10 +39,7 @@ def read_spells(table: object, *, where: str) -> Spells:
     """
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where} = {table!r}: must be a table with factor, every_s, for_s")
-    spells = read_params(Spells, table, where=where)
-    if spells.for_s >= spells.every_s:
-        raise ConfigError(f"{where}.for_s = {spells.for_s!r}: must be below every_s, or none ends")
-    return spells
+    return read_params(Spells, table, where=where)
 
 
 class SpellClock:

@@ -18,6 +18,7 @@ from random import Random
 
 from penstock.core.model import TrafficClass
 from penstock.errors import ConfigError
+from penstock.schema.types import Complaints
 from penstock.sim import arrivals
 from penstock.sim.calls import Item
 from penstock.sim.traces.tables import number_in, read_lines, rows_of
@@ -91,8 +92,9 @@ class ServeGenTrace:
                 tenant=client,
             )
 
-    def check(self, count: int | None, rate_per_s: float | None) -> None:
-        """Accept any: the calls are drawn, and no rate is out of reach."""
+    def complaints(self, count: int | None, rate_per_s: float | None) -> Complaints:
+        """Yield nothing: the calls are drawn, and no rate is out of reach."""
+        yield from ()
 
     def _busiest_start(self, count: int) -> float:
         """Return the window from which `count` calls come soonest; the first of equals."""

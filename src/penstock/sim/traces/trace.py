@@ -6,7 +6,7 @@ from random import Random
 from typing import Protocol
 
 from penstock.core.model import TrafficClass
-from penstock.errors import ConfigError
+from penstock.schema.types import Complaints
 from penstock.sim.calls import Item
 
 MOST_TOKENS = 1_000_000_000
@@ -49,13 +49,8 @@ class Trace(Protocol):
         """
         ...
 
-    def check(self, count: int | None, rate_per_s: float | None) -> None:
-        """Refuse what the recording cannot give.
-
-        Raises:
-            ConfigError: it has fewer calls, or its times cannot be stretched to a rate.
-
-        """
+    def complaints(self, count: int | None, rate_per_s: float | None) -> Complaints:
+        """Yield what the recording cannot give: so many calls, or times stretched to that rate."""
         ...
 
 
@@ -100,26 +95,19 @@ class RowTrace:
         for t, n in placed:
             yield rows[n].moved_to(t)
 
-    def check(self, count: int | None, rate_per_s: float | None) -> None:
-        """Refuse more calls than there are rows, and a rate for rows that all have one time.
-
-        Raises:
-            ConfigError: so it is; the text names the key, the value and the rule.
-
-        """
+    def complaints(self, count: int | None, rate_per_s: float | None) -> Complaints:
+        """Yield more calls than there are rows, and a rate for rows that all have one time."""
         if not self.timed:
             return
         if count is not None and count > len(self.rows):
-            raise ConfigError(
-                f"workload.requests = {count}: must be at most {len(self.rows)}: the trace has no "
-                "more"
-            )
+            yield "requests", f"must be at most {len(self.rows)}: the trace has no more"
         rows = self.rows[:count]
         if rate_per_s and len(rows) > 1 and not self.jitter_s and rows[0].at == rows[-1].at:
-            raise ConfigError(
-                f"workload.rate_per_s = {rate_per_s!r}: must not stand beside a trace whose rows "
-                f"all have the time {rows[0].at:g}: no stretching spreads them"
+            rule = (
+                f"must not stand beside a trace whose rows all have the time {rows[0].at:g}: no "
+                "stretching spreads them"
             )
+            yield "rate_per_s", rule
 
     def _on_times(
         self, chance: Random, times: Iterator[float], count: int | None
