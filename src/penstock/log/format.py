@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -184,6 +185,8 @@ def _decode_union(kinds: tuple[Any, ...], data: Any) -> Any:
         return data
     if float in kinds and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
+    if any(map(is_dataclass, kinds)):
+        raise ValueError(f"{data!r:.60}: an object was expected")
     return data
 
 
@@ -196,9 +199,15 @@ def decode_fields(kind: Any, data: Any) -> dict[str, Any]:
     """
     if not isinstance(data, dict):
         raise ValueError(f"{data!r:.60} is no {kind.__name__}: an object was expected")
-    hints = typing.get_type_hints(kind)
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(data) - known)
+    hints = _hints(kind)
+    unknown = sorted(data.keys() - hints.keys())
     if unknown:
         raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}: was it written later?")
     return {name: decode(hints[name], value) for name, value in data.items()}
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields; finding them is dear."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}

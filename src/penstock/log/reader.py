@@ -90,14 +90,19 @@ def _end_of(file: Path, most_bytes: int) -> bytes:
         return header + lines.read(most_bytes)
 
 
-def parse_log(lines: bytes) -> Iterator[LogRecord]:
-    """Yield the records of a log that is in memory, as `/decisions` sends it.
+def parse_log(
+    lines: bytes,
+    path: Path = Path("/decisions"),
+    *,
+    on_cut: Callable[[Path, int], object] | None = None,
+) -> Iterator[LogRecord]:
+    """Yield the records of a log that is in memory, as `/decisions` sends it; see `read_log`.
 
     Raises:
         LogError: a line that is no record, or a version that is not ours.
 
     """
-    yield from _Reader(None).read(io.BytesIO(lines), Path("/decisions"))
+    yield from _Reader(on_cut).read(io.BytesIO(lines), path)
 
 
 def replayed(records: Iterable[LogRecord]) -> Iterator[tuple[float, list[Action], list[Action]]]:

@@ -1,61 +1,52 @@
-"""Penstock's own decision log as a trace: yesterday's traffic, for another policy.
+"""Penstock's own decision log as a trace: yesterday's traffic, for another policy."""
 
-Only the lines that say what arrived and how long it really was are read; the log's format is
-docs/reference/decision-log.md, version 1. (The reader in `runtime` replays decisions exactly; a
-simulation needs the traffic alone, and drivers do not import each other.)
-"""
-
+import logging
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from penstock.core.model import TokenEstimate, TrafficClass
-from penstock.core.rule import Rule
+from penstock.core.events import Arrived, Completed
+from penstock.core.model import Request, TrafficClass
 from penstock.errors import ConfigError
+from penstock.log.format import Header, LogRecord
+from penstock.log.reader import LogError, parse_log
 from penstock.sim.calls import Item, Knowledge
-from penstock.sim.traces.log_lines import COUNT, NUMBER, LogLine, lines_of, or_inf
 from penstock.sim.traces.trace import MOST_TOKENS, RowTrace
+
+logger = logging.getLogger("penstock.traces")
 
 HEADER_KEY = "penstock_decision_log"
 MOST_GAP_S = 60.0
 """Between two runs no more time is kept: a night without traffic need not be simulated."""
-_VERSION = 1
-_OPTIONAL = Rule(optional=True)
-_COUNT_OR_NONE = Rule(low=0, high=MOST_TOKENS, whole=True, optional=True)
-_P50 = Rule(low=1, high=MOST_TOKENS)
-_WEIGHT = Rule(low=1e-6, high=1e6)
-_SPAN_OR_NONE = Rule(low=0, low_is_allowed=False, optional=True)
-_ID = Rule(low=0, whole=True)
-_QUEUE = Rule(low=1, whole=True)
 
 
 @dataclass(slots=True)
 class _LoggedRun:
-    """What one run of penstock saw; its clock and its requests' numbers are its own.
+    """What one run of penstock saw; its clock and its requests' numbers are its own."""
 
-    Attributes:
-        wall_s: what to add to its clock for seconds since 1970; None if the header does not say.
-        last_at: the last time that a line of it speaks of, by its clock.
-
-    """
-
-    name: str | None
-    wall_s: float | None
-    classes: list[TrafficClass]
+    header: Header
     arrived: dict[int, Item] = field(default_factory=dict)
-    last_at: float = 0.0
 
-    def take(self, line: LogLine) -> None:
-        """Keep what the line says of the traffic."""
-        self.last_at = max(self.last_at, line.number_of("now", NUMBER, default=self.last_at))
-        if line.table.get("event") == "arrived":
-            request = line.inner("request")
-            self.arrived[request.number_of("id", _ID)] = _item(request)
-        elif line.table.get("event") == "completed":
-            item = self.arrived.get(line.number_of("request_id", _ID))
-            tokens = line.number_of("output_tokens", _COUNT_OR_NONE)
-            if item is not None and tokens is not None:
-                item.output_tokens = tokens
+    @property
+    def wall_s(self) -> float:
+        """What to add to its clock for seconds since 1970."""
+        return self.header.started_unix_s - self.header.started_at
+
+    def take(self, record: LogRecord) -> None:
+        """Keep what the record says of the traffic.
+
+        Raises:
+            ValueError: a number is none that a call can have.
+
+        """
+        what = record.what
+        if isinstance(what, Arrived):
+            self.arrived[what.request.id] = _item(what.request)
+        elif isinstance(what, Completed) and what.output_tokens is not None:
+            item = self.arrived.get(what.request_id)
+            if item is not None:
+                item.output_tokens = _tokens("output_tokens", what.output_tokens)
 
     def items(self) -> list[Item]:
         """Return the calls in order of time, by the run's clock."""
@@ -65,48 +56,36 @@ class _LoggedRun:
 def read_decision_log(lines: list[str], path: Path) -> RowTrace:
     """Return the traffic of all the log's runs, one after the other.
 
-    Between two runs the time by the calendar is kept, up to a minute; where the headers do not
-    tell it, a run begins where the one before ended. A request that never got a whole reply
-    (refused, failed, cancelled) is as long as was predicted, or it would be missing from the load
-    that another policy has to bear.
+    Between two runs the time by the calendar is kept, up to a minute. A request that never got a
+    whole reply (refused, failed, cancelled) is as long as was predicted, or it would be missing
+    from the load that another policy has to bear.
 
     Raises:
         ConfigError: a line is no record or has an impossible value, the version is not ours, or
             no request is in the log.
 
     """
-    runs = [run for run in _runs(lines_of(lines, path)) if run.arrived]
+    runs: list[_LoggedRun] = []
+    text = "".join(line + "\n" for line in lines)
+    try:
+        for record in parse_log(text.encode(), path, on_cut=_pass_over):
+            # A log that was rotated, and put together again, names a run more than once.
+            if not runs or record.header.run != runs[-1].header.run:
+                runs.append(_LoggedRun(record.header))
+            runs[-1].take(record)
+    except LogError as error:
+        raise ConfigError(f"trace {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"trace {path}: {error}") from error
+    runs = [run for run in runs if run.arrived]
     if not runs:
         raise ConfigError(f"trace {path}: must have at least one request that arrived")
     rows = tuple(_one_after_the_other(runs))
     return RowTrace(rows, classes=_classes(runs, rows))
 
 
-def _runs(lines: Iterable[LogLine]) -> list[_LoggedRun]:
-    runs: list[_LoggedRun] = []
-    for line in lines:
-        if HEADER_KEY in line.table or not runs:
-            if line.table.get(HEADER_KEY) != _VERSION:
-                raise line.error(HEADER_KEY, f"must be {_VERSION}")
-            run = _run(line)
-            # A log that was rotated, and put together again, names a run more than once.
-            if not runs or run.name is None or run.name != runs[-1].name:
-                runs.append(run)
-        else:
-            runs[-1].take(line)
-    return runs
-
-
-def _run(header: LogLine) -> _LoggedRun:
-    name = header.table.get("run")
-    started_unix_s = header.number_of("started_unix_s", _OPTIONAL)
-    started_at = header.number_of("started_at", _OPTIONAL)
-    known = started_unix_s is not None and started_at is not None
-    wall_s = started_unix_s - started_at if known else None
-    tables: list[LogLine] = []
-    if header.table.get("settings") is not None:
-        tables = header.inner("settings").inner_list("classes")
-    return _LoggedRun(name if isinstance(name, str) else None, wall_s, [_class(t) for t in tables])
+def _pass_over(path: Path, number: int) -> None:
+    logger.warning("trace %s: its last line, %d, is cut off and was passed over", path, number)
 
 
 def _one_after_the_other(runs: list[_LoggedRun]) -> Iterable[Item]:
@@ -126,45 +105,36 @@ def _one_after_the_other(runs: list[_LoggedRun]) -> Iterable[Item]:
 def _gap_s(before: _LoggedRun, run: _LoggedRun, first: float) -> float:
     """Return the seconds from the last arrival of one run to the first of the next."""
     last = before.items()[-1].at
-    if before.wall_s is None or run.wall_s is None:
-        gap_s = before.last_at - last
-    else:
-        gap_s = (run.wall_s + first) - (before.wall_s + last)
+    gap_s = (run.wall_s + first) - (before.wall_s + last)
     return min(MOST_GAP_S, max(0.0, gap_s))
 
 
-def _item(request: LogLine) -> Item:
-    stated = request.inner("estimate")
-    p50 = stated.number_of("p50_tokens", _P50)
-    p90 = stated.number_of(
-        "p90_tokens", Rule(low=p50, high=MOST_TOKENS, why="its p50_tokens or more")
-    )
-    estimate = TokenEstimate(p50, p90, "recorded")
-    at = request.number_of("arrived_at", NUMBER)
-    deadline_s = or_inf(request.number_of("deadline", _OPTIONAL)) - at
+def _item(request: Request) -> Item:
+    at, estimate = request.arrived_at, request.estimate
+    if not math.isfinite(at) or math.isnan(request.deadline):
+        raise ValueError(f"request {request.id}: arrived_at and deadline must be finite numbers")
     return Item(
         at=at,
-        output_tokens=round(p50),
-        prompt_tokens=request.number_of("prompt_tokens", COUNT, default=0),
-        session=request.text_of("session", default=""),
-        deadline_s=deadline_s,
-        tenant=request.text_of("tenant", default=""),
-        recorded=Knowledge(request.text_of("traffic_class", empty=False), estimate, deadline_s),
+        output_tokens=_tokens("estimate.p50_tokens", round(estimate.p50_tokens)),
+        prompt_tokens=_tokens("prompt_tokens", request.prompt_tokens),
+        session=request.session,
+        deadline_s=request.deadline - at,
+        tenant=request.tenant,
+        recorded=Knowledge(
+            request.traffic_class, replace(estimate, source="recorded"), request.deadline - at
+        ),
     )
+
+
+def _tokens(key: str, count: int) -> int:
+    if not 0 <= count <= MOST_TOKENS:
+        raise ValueError(f"{key} = {count}: must be a whole number from 0 to {MOST_TOKENS:,}")
+    return count
 
 
 def _classes(runs: list[_LoggedRun], rows: tuple[Item, ...]) -> tuple[TrafficClass, ...]:
     """Return the classes as the newest run with each of them had it, then those merely seen."""
-    known = {each.name: each for run in runs for each in run.classes}
+    settings = (run.header.settings for run in runs)
+    known = {each.name: each for found in settings if found for each in found.classes}
     seen = dict.fromkeys(row.recorded.traffic_class for row in rows if row.recorded)
     return (*known.values(), *(TrafficClass(name) for name in seen if name not in known))
-
-
-def _class(table: LogLine) -> TrafficClass:
-    return TrafficClass(
-        table.text_of("name", empty=False),
-        weight=table.number_of("weight", _WEIGHT, default=1.0),
-        deadline_s=or_inf(table.number_of("deadline_s", _SPAN_OR_NONE)),
-        queue_limit=table.number_of("queue_limit", _QUEUE, default=100_000),
-        queue_limit_tokens=or_inf(table.number_of("queue_limit_tokens", _SPAN_OR_NONE)),
-    )

@@ -6,21 +6,36 @@ Sources:
 
 """
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
 
 from penstock.core.rule import Rule
 from penstock.errors import ConfigError
+from penstock.schema.reading import read_params
+from penstock.schema.types import Items, Table, ruled
 from penstock.sim.calls import Item
-from penstock.sim.traces.log_lines import COUNT, LogLine, lines_of
+from penstock.sim.params import count
 from penstock.sim.traces.rows import MOONCAKE_STEP_S
 from penstock.sim.traces.tables import count_in, rows_of
-from penstock.sim.traces.trace import RowTrace
+from penstock.sim.traces.trace import MOST_TOKENS, RowTrace
 
 AZURE_COLUMNS = frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"})
 MOONCAKE_KEYS = frozenset({"timestamp", "output_length"})
-_TIME_MS = Rule(low=0, high=1e12)
+
+
+class _MooncakeCall(Table):
+    """A line of Mooncake's; `timestamp` is in milliseconds."""
+
+    model_config = ConfigDict(extra="ignore")
+    timestamp: float = ruled(Rule(low=0, high=1e12))
+    output_length: int = ruled(Rule(low=0, high=MOST_TOKENS, whole=True))
+    input_length: int = count(0, low=0, high=MOST_TOKENS)
+    hash_ids: Items[Any] = ()
 
 
 def read_azure(lines: Sequence[str], path: Path) -> RowTrace:
@@ -54,22 +69,18 @@ def read_mooncake(lines: list[str], path: Path) -> RowTrace:
         ConfigError: a line is no JSON object, or a value is no number.
 
     """
-    items = [_call(line) for line in lines_of(lines, path)]
+    items = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            call = read_params(_MooncakeCall, json.loads(line), where="")
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"trace {path}, line {number}: {error}") from error
+        session = str(call.hash_ids[0]) if call.hash_ids else ""
+        at = call.timestamp / 1000.0
+        items.append(Item(at, call.output_length, call.input_length, session))
     rounded = all(item.at % MOONCAKE_STEP_S == 0 for item in items)
     ordered = tuple(sorted(items, key=lambda item: item.at))
     return RowTrace(ordered, jitter_s=MOONCAKE_STEP_S if rounded else 0.0)
-
-
-def _call(line: LogLine) -> Item:
-    blocks = line.table.get("hash_ids", [])
-    if not isinstance(blocks, list):
-        raise line.error("hash_ids", "must be a list of block ids")
-    return Item(
-        at=line.number_of("timestamp", _TIME_MS) / 1000.0,
-        output_tokens=line.number_of("output_length", COUNT),
-        prompt_tokens=line.number_of("input_length", COUNT, default=0),
-        session=str(blocks[0]) if blocks else "",
-    )
 
 
 def _time_in(text: str, path: Path, number: int) -> datetime:
