@@ -79,28 +79,6 @@ def test_a_prior_trained_on_ones_own_records_can_be_used_at_once(files: Path) ->
     assert report["bucket_accuracy"] > 0.95
 
 
-def test_a_decision_log_becomes_figures_and_a_plot(tmp_path: Path) -> None:
-    log = tmp_path / "decisions.jsonl"
-    lines: list[dict[str, Any]] = [{"penstock_decision_log": 1, "run": "r"}, {"now": 1.0}]
-    for asked in invented(300, seed=3):
-        outcome = {
-            "result": "completed", "traffic_class": "interactive", "p50_tokens": asked.tokens * 1.1,
-            "p90_tokens": asked.tokens * 2.0, "source": "predictor:online",
-            "output_tokens": asked.tokens,
-        }  # fmt: skip
-        lines.append({"now": 2.0, "event": "completed", "outcome": outcome})
-        lines.append({"now": 2.0, "outcome": {**outcome, "result": "failed"}})
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    plot = tmp_path / "plot.png"
-
-    report = run(tmp_path, "report", str(log), "--out", str(plot))
-
-    assert report["n"] == report["routes"]["interactive"]["n"] == 300
-    assert report["median_multiplicative_error"] == pytest.approx(1.1)
-    assert report["p90_coverage"] == 1.0
-    assert plot.read_bytes().startswith(b"\x89PNG")
-
-
 def test_sections_without_rows_are_left_out_and_names_are_no_markup(tmp_path: Path) -> None:
     test = tmp_path / "test.jsonl"
     rows = [{"prompt": "x", "output_tokens": 7, "route": name} for name in ("[/x]", "[red]hey")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.log_records import records_of
 from penstock.cli.operator import admin_options, ask, unexpected
 from penstock.cli.printable import printable
 
@@ -50,12 +51,12 @@ def command(
     if window == (request_id is not None) or (upstream and not window):
         raise click.UsageError("give either the ID of a request, or --window")
     if request_id is None:
-        records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, "window")
+        records = records_of(log) if log is not None else _from_sidecar(admin, token_env, "window")
         whose = f" of {upstream}: is there an upstream of that name?" if upstream else "."
         _print(explain_window(records, upstream, columns=_columns()) or [f"No window moved{whose}"])
         return
     query = f"id={urllib.parse.quote(request_id)}"
-    records = _from_log(log) if log is not None else _from_sidecar(admin, token_env, query)
+    records = records_of(log) if log is not None else _from_sidecar(admin, token_env, query)
     lines = explain(records, request_id, columns=_columns())
     if not lines:
         click.echo(
@@ -75,15 +76,6 @@ def _print(lines: Iterable[str]) -> None:
 def _columns() -> int:
     """Return the terminal's width; where there is none, lines are for programs: not broken."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
-
-
-def _from_log(path: Path) -> Iterator["LogRecord"]:
-    from penstock.log.reader import read_log
-
-    try:
-        yield from read_log(path)
-    except FileNotFoundError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["LogRecord"]:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.figures_table import print_figures
+from penstock.cli.log_records import records_of
 from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
-from penstock.cli.rows_taken import is_long, last_ones, note, note_reading, to_train_on
+from penstock.cli.rows_taken import is_long, last_ones, note_reading, to_train_on
 
 if TYPE_CHECKING:
+    from penstock.predict.evaluate.report import Settled
     from penstock.predict.online.predictor import OnlinePredictor
     from penstock.predict.prior.model import LogTokens
     from penstock.predict.train.datasets import RecordedReply
@@ -171,17 +173,39 @@ def report(log: Path, out: Path, json_file: Path | None) -> None:
 
     A last line that was cut, as a crash leaves it, is passed over, and stderr says so.
     """
-    from penstock.predict.evaluate.report import plot_report, read_log, summarise
+    from penstock.predict.evaluate.report import plot_report, summarise
 
     keep_apart({"LOG": log, "--out": out, "--json": json_file})
-    records = read_log(log, on_cut=note)
-    figures = summarise(records)
+    settled = _settled(log)
+    if not settled:
+        raise click.ClickException(
+            f"{log}: no line has an estimate and a real token count: is it a decision log, and did "
+            "any request complete?"
+        )
+    figures = summarise(settled)
     make_folder(out)
-    plot_report(records, out)
+    plot_report(settled, out)
     if json_file is not None:
         write_text(json_file, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     print_figures(figures)
     click.echo(f"plot: {out}")
+
+
+def _settled(log: Path) -> list[Settled]:
+    """Return the estimates of requests that completed with a count of the provider's."""
+    from penstock.predict.evaluate.report import Settled
+
+    settled = []
+    for record in records_of(log):
+        facts = record.outcome
+        if facts is None or facts.result != "completed" or facts.output_tokens is None:
+            continue
+        # A count that was estimated from the text is no truth to hold an estimate against.
+        if getattr(record.what, "reported", True):
+            group = facts.route or facts.traffic_class
+            estimate = (facts.p50_tokens, facts.p90_tokens, facts.source)
+            settled.append(Settled(*estimate, facts.output_tokens, group))
+    return settled
 
 
 def _prior(name: str) -> LogTokens | None:

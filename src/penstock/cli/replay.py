@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.log_records import records_of
+
 if TYPE_CHECKING:
     from penstock.core.events import Action
     from penstock.log.format import Header, LogRecord
@@ -44,24 +46,12 @@ def command(log: Path, run: str | None) -> None:
     To try another policy on the same traffic, name the log as `trace` in a scenario for
     `penstock simulate`.
     """
-    from penstock.log.reader import read_log
-
     cut: list[int] = []
-
-    def on_cut(file: Path, number: int) -> None:
-        cut.append(number)
-        click.echo(f"{file}: its last line, {number}, is cut off and was passed over", err=True)
-
-    try:
-        replays = [
-            compare(header, records, cut)
-            for header, records in groupby(
-                read_log(log, on_cut=on_cut), key=lambda record: record.header
-            )
-            if run in (None, header.run)
-        ]
-    except FileNotFoundError as error:
-        raise click.ClickException(str(error)) from None
+    replays = [
+        compare(header, records, cut)
+        for header, records in groupby(records_of(log, cut), key=lambda record: record.header)
+        if run in (None, header.run)
+    ]
     if not replays:
         raise click.ClickException(f"{log}: nothing to replay" + (f" in run {run}" if run else ""))
     for each in replays:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.log_records import records_of
 from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -23,16 +24,9 @@ def read_history(log: Path, run: str | None) -> "History":
         click.ClickException: there is no such log.
 
     """
-    from penstock.log.reader import read_log
     from penstock.twin.history import history_of
 
-    def on_cut(file: Path, number: int) -> None:
-        click.echo(f"{file}: its last line, {number}, is cut off and was passed over", err=True)
-
-    try:
-        history = history_of(read_log(log, on_cut=on_cut), run=run)
-    except FileNotFoundError as error:
-        raise click.ClickException(str(error)) from None
+    history = history_of(records_of(log), run=run)
     if history.earlier_calls:
         since = datetime.fromtimestamp(history.started_unix_s).astimezone()
         click.echo(

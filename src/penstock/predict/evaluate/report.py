@@ -1,20 +1,17 @@
-"""Plots and figures of how well estimates held, from a decision log."""
+"""Plots and figures of how well estimates held."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from penstock.core.rule import shown
 from penstock.errors import ConfigError
 from penstock.predict.evaluate.scores import score
-from penstock.predict.train.numbers import TOKENS_MAX, finite, likely_cause, token_count
-from penstock.predict.train.row_files import json_lines
 
 _STRETCH = 200  # replies a point, in the plots over time
 _ROUTES_SHOWN = 20
@@ -36,79 +33,6 @@ class Settled:
     source: str
     output_tokens: float
     group: str
-
-
-def read_log(path: Path, *, on_cut: Callable[[str], None] | None = None) -> list[Settled]:
-    """Read the settled estimates of a decision log, in its order.
-
-    Args:
-        path: as the runtime writes it, packed with gzip or not.
-        on_cut: told of a last line that was cut, as a crash leaves it; None refuses it.
-
-    Raises:
-        ConfigError: a line is no JSON, an estimate or count is no number of tokens, or no line
-            settles an estimate.
-
-    """
-    settled = []
-    for number, line in json_lines(path, on_cut=on_cut):
-        try:
-            record = settled_of(line) if isinstance(line, dict) else None
-        except ValueError as error:
-            raise ConfigError(f"{path}, line {number}: {error}") from error
-        if record is not None:
-            settled.append(record)
-    if not settled:
-        raise ConfigError(
-            f"{path}: no line has an estimate and a real token count: is it a decision log, and "
-            "did any request complete?"
-        )
-    return settled
-
-
-def settled_of(line: Mapping[str, Any]) -> Settled | None:
-    """Return the settled estimate of a log line; None for lines about something else.
-
-    The facts stand in `outcome` (as the runtime writes them) or in the line itself. A count that
-    was estimated from the text (`reported` false) is no truth to hold an estimate against.
-
-    Raises:
-        ValueError: a figure is there, and is no number of tokens.
-
-    """
-    if line.get("reported") is False:
-        return None
-    facts = line.get("outcome", line)
-    if not isinstance(facts, Mapping) or facts.get("result", "completed") != "completed":
-        return None
-    if any(facts.get(key) is None for key in ("output_tokens", "p50_tokens", "p90_tokens")):
-        return None
-    group = facts.get("route") or facts.get("traffic_class") or ""
-    return Settled(
-        _estimate(facts, "p50_tokens"),
-        _estimate(facts, "p90_tokens"),
-        str(facts.get("source", "")),
-        _count(facts, "output_tokens"),
-        str(group),
-    )
-
-
-def _estimate(facts: Mapping[str, Any], key: str) -> float:
-    tokens = finite(facts[key])
-    if tokens is None or tokens < 1:
-        raise ValueError(_no_tokens(key, facts[key], "a finite number of at least 1"))
-    return tokens
-
-
-def _count(facts: Mapping[str, Any], key: str) -> float:
-    tokens = token_count(facts[key])
-    if tokens is None:
-        raise ValueError(_no_tokens(key, facts[key], f"a finite number from 0 to {TOKENS_MAX:,}"))
-    return tokens
-
-
-def _no_tokens(key: str, value: object, rule: str) -> str:
-    return f"`{key}` is {shown(value)}; it must be {rule}: {likely_cause(value)}"
 
 
 def summarise(settled: Sequence[Settled]) -> dict[str, Any]:

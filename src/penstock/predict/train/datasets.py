@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from penstock.core.rule import shown
 from penstock.errors import ConfigError
 from penstock.predict.features.call import CallFeatures
-from penstock.predict.train.numbers import TOKENS_MAX, finite, likely_cause, token_count
 from penstock.predict.train.row_files import read_table
 
 _COLUMNS = ("prompt", "output_tokens", "route", "model", "max_tokens")
+TOKENS_MAX = 10_000_000
+"""No reply has more tokens; a larger count is a time stamp or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def _reply(row: DatasetRow, clock: Callable[[], float]) -> RecordedReply:
 
 
 def _checked(fields: Mapping[str, Any]) -> DatasetRow:
-    prompt, tokens = fields.get("prompt"), token_count(fields.get("output_tokens"))
+    prompt, tokens = fields.get("prompt"), _token_count(fields.get("output_tokens"))
     if not isinstance(prompt, str):
         raise ValueError(
             f"`prompt` is {shown(prompt)}; it must be text: is the field there, under this name, "
@@ -110,7 +113,7 @@ def _checked(fields: Mapping[str, Any]) -> DatasetRow:
         value = fields.get("output_tokens")
         raise ValueError(
             f"`output_tokens` is {shown(value)}; it must be a finite number from 0 to "
-            f"{TOKENS_MAX:,}: {likely_cause(value)}"
+            f"{TOKENS_MAX:,}: {_likely_cause(value)}"
         )
     return DatasetRow(
         prompt,
@@ -125,10 +128,40 @@ def _cap(value: Any) -> int | None:
     """Return a row's cap; missing values (null, NaN) and numbers below 1 are none."""
     if value is None or value != value:
         return None
-    cap = finite(value)
+    cap = _finite(value)
     if cap is None:
         raise ValueError(
             f"`max_tokens` is {shown(value)}; it must be a finite number, or null where there is "
-            f"no cap: {likely_cause(value)}"
+            f"no cap: {_likely_cause(value)}"
         )
     return int(cap) if cap >= 1 else None
+
+
+def _finite(value: object) -> float | None:
+    """Return a finite number as a float; None for all else, and truth values are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):  # 10**400; a signalling NaN
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _token_count(value: object) -> float | None:
+    """Return a count of tokens, from 0 to `TOKENS_MAX`; None for what is none."""
+    number = _finite(value)
+    return number if number is not None and 0 <= number <= TOKENS_MAX else None
+
+
+def _likely_cause(value: object) -> str:
+    """Return what probably went wrong where a number was to be, as a question."""
+    if value is None:
+        return "is the field there, under this name, in every row?"
+    if isinstance(value, bool):
+        return "a truth value is no number; was another field taken for it?"
+    if isinstance(value, str):
+        return "was the number written in quotes?"
+    if isinstance(value, int | float | Decimal):
+        return "is it a missing value or a sum gone wrong, or something other than tokens?"
+    return "was another field taken for it?"

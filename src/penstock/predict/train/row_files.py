@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,19 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict
     """Yield a file's rows, each with the words for where it stands ("line 7", "row 7").
 
     Args:
-        path: parquet if it says so, else JSON lines; both by content, whatever the ending.
+        path: parquet if it says so, else JSON lines; both by content, whatever the ending. JSON
+            lines are UTF-8, with a byte order mark or without, packed with gzip or not.
         columns: of parquet, only these are read.
 
     Raises:
-        ConfigError: the file is damaged, or a line is no JSON object.
+        ConfigError: the file is damaged, or a line is not UTF-8 or no JSON object.
 
     """
     if _is_parquet(path):
         for number, row in enumerate(_parquet_rows(path, columns), start=1):
             yield f"row {number}", row
         return
-    for number, row in json_lines(path):
+    for number, row in _json_lines(path):
         if not isinstance(row, dict):
             raise ConfigError(
                 f"{path}, line {number}: is not a JSON object: each line is one row, as "
@@ -41,19 +42,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict
         yield f"line {number}", row
 
 
-def json_lines(
-    path: Path, *, on_cut: Callable[[str], None] | None = None
-) -> Iterator[tuple[int, Any]]:
-    """Yield what each line holds, with its number; empty lines are passed over.
-
-    Args:
-        path: UTF-8, with a byte order mark or without, packed with gzip or not.
-        on_cut: told of a last line that was cut, as a crash leaves it; None refuses it.
-
-    Raises:
-        ConfigError: a line is not UTF-8 or not JSON, or the file cannot be read.
-
-    """
+def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield what each line holds, with its number; empty lines are passed over."""
     for number, text in _lines(path):
         if not text.strip():
             continue
@@ -61,9 +51,6 @@ def json_lines(
             text.encode()
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            if on_cut is not None and not text.endswith("\n"):
-                on_cut(f"{path}, line {number}: the last line was cut and is passed over")
-                return
             raise ConfigError(f"{path}, line {number}: {_why_unreadable(error)}") from error
         yield number, value
 
