@@ -98,6 +98,7 @@ WAYS: dict[str, bytes] = {
         200, b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\ndata: ' + ERROR + b"\n\n", SSE
     ),
     "an empty stream": answer(200, b"", SSE),
+    "a stream of nothing but its end": answer(200, b"data: [DONE]\n\n", SSE),
     "a stream that ends before its end": until_close(b": hello\n\n", SSE),
     "an event stream with JSON's error": answer(200, ERROR, SSE),
     "bytes that are no HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",

@@ -28,6 +28,7 @@ from tests.proxy.sidecars import (
 )
 from tests.proxy.test_browsers import BEARER, ENV, TOKEN, WITH_TOKEN
 
+MANY_TOKENS = {"x-mock-output-tokens": "3000"}
 LOG = "[log]\ndecisions_path = '{log}'\n"
 
 
@@ -72,7 +73,7 @@ def filed(mock: MockServer, tmp_path: Path) -> Iterator[FromFile]:
 def test_a_new_window_is_taken_with_calls_under_way_and_the_difference_is_told(
     filed: FromFile,
 ) -> None:
-    long = raw_request({**HELLO, "stream": True}, headers={"x-mock-output-tokens": "3000"})
+    long = raw_request({**HELLO, "stream": True}, headers=MANY_TOKENS)
     with connect(filed.port) as first, connect(filed.port) as second:
         first.sendall(long)
         eventually(lambda: filed.thread.snapshot().in_flight == 1)
@@ -282,6 +283,19 @@ def test_a_hundred_reloads_under_load_drop_nothing(filed: FromFile) -> None:
 def test_a_list_that_changed_is_told_by_what_it_holds(filed: FromFile) -> None:
     filed.change("[server]", "[server]\nhosts = ['a.example']")
     assert filed.reload()[1]["changed"] == ["server.hosts: [] -> ['a.example']"]
+
+
+def test_the_room_for_bodies_is_changed_and_what_is_held_stays(filed: FromFile) -> None:
+    large = {**HELLO, "user": "x" * 5000}
+    with connect(filed.port) as first:
+        first.sendall(raw_request({**HELLO, "stream": True}, headers=MANY_TOKENS))
+        eventually(lambda: filed.thread.snapshot().in_flight == 1)
+        filed.change("[server]", "[server]\nmax_held_bytes = 4096")
+        assert filed.reload()[1]["needs_restart"] == []
+        assert call(filed.port, body=large).status == 503
+        filed.change("max_held_bytes = 4096", "max_held_bytes = 1_000_000")
+        assert filed.reload()[0] == 200
+    assert call(filed.port, body=large).status == 200
 
 
 def test_the_answer_shows_no_key(filed: FromFile) -> None:

@@ -29,6 +29,8 @@ WHOLE = GOOD_REPLY
         (b'\xef\xbb\xbf{"\\ud83d":"k","model":"a"}',
          b'\xef\xbb\xbf{"\\ud83d":"k","model":"x-\xc3\xa9"}'),
         (b'{"model":"b","x":{"model":"a"}}', b'{"model":"b","x":{"model":"a"}}'),
+        ('{"model":"a"}'.encode("utf-16"), b'{"model":"x-\xc3\xa9"}'),
+        ('{"model":"a"}'.encode("utf-32-be"), b'{"model":"x-\xc3\xa9"}'),
     ],
 )  # fmt: skip
 def test_only_the_models_own_value_is_replaced(body: bytes, sent: bytes) -> None:

@@ -59,7 +59,7 @@ def _page_of_now(proxy: SidecarThread) -> str:
 def test_a_stream_that_begins_with_an_error_is_a_refusal_and_tried_again(
     path: str, error: bytes
 ) -> None:
-    end = b'data: {"type":"message_stop"}\n\n' if path != CHAT else MARK
+    end = b'data: {"type":"message_stop"}\n\n' if path != CHAT else STOP + MARK
     with scripted([SSE + _chunk(error) + END]) as upstream, sidecar(_to(upstream)) as proxy:
         with connect(proxy.port) as caller:
             upstream.go()

@@ -151,6 +151,8 @@ def other(text: str) -> dict[str, object]:
     [
         (Kind.CHAT, sse(chunk("H")), False),
         (Kind.CHAT, sse(chunk("H"), "[DONE]"), True),
+        (Kind.CHAT, b"\xef\xbb\xbf" + sse(chunk("H"), "[DONE]"), True),
+        (Kind.CHAT, sse("[DONE]"), False),
         (Kind.CHAT, sse(chunk("H"), stop(0)), True),
         (Kind.CHAT, sse(chunk("H"), other("I"), stop(0)), False),
         (Kind.CHAT, sse(chunk("H"), other("I"), stop(1), stop(0)), True),

@@ -89,8 +89,12 @@ class BodyRoom:
 
     def __init__(self, limit_bytes: int) -> None:
         """Allow so many."""
-        self.all = _Shared(limit_bytes)
-        self.coming = _Shared(limit_bytes // 2)
+        self.all, self.coming = _Shared(), _Shared()
+        self.allow(limit_bytes)
+
+    def allow(self, limit_bytes: int) -> None:
+        """Allow so many from now on; what is held stays."""
+        self.all.limit_bytes, self.coming.limit_bytes = limit_bytes, limit_bytes // 2
 
     @property
     def used_bytes(self) -> int:
@@ -107,18 +111,18 @@ class _Shared:
 
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(self) -> None:
+        self.limit_bytes = 0
         self._of: dict[str, int] = {}
         self.used_bytes = 0
 
     def take(self, whose: str, size_bytes: int, beside_bytes: int) -> None:
         """Take so many for a body that holds some already."""
-        if self.used_bytes + size_bytes > self._limit_bytes:
+        if self.used_bytes + size_bytes > self.limit_bytes:
             raise _no_room()
         if whose:
             own_bytes = self._of.get(whose, 0)
-            left_bytes = self._limit_bytes - self.used_bytes + own_bytes
+            left_bytes = self.limit_bytes - self.used_bytes + own_bytes
             too_much = (own_bytes + size_bytes) * ONES_WHOLE > left_bytes * ONES_PART
             if too_much and own_bytes > beside_bytes:
                 raise _too_much()

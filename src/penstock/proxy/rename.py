@@ -1,5 +1,6 @@
 """A model's name, put into a body that otherwise stays as it was sent: JSON or a form."""
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -27,6 +28,7 @@ def renamed(body: bytes, names: Mapping[str, str], *, key: str = "model") -> byt
     """
     if body.startswith(_DASHES):
         return _form_renamed(body, names)
+    body = _in_utf_8(body)
     once = body.count(b'"%b"' % key.encode()) == 1
     pieces: list[bytes] = []
     kept = depth = 0
@@ -54,9 +56,17 @@ def with_model(body: bytes, name: str, *, key: str = "model") -> bytes:
     if body.startswith(_DASHES):
         head = b'\r\nContent-Disposition: form-data; name="%b"\r\n\r\n' % key.encode()
         return body.partition(_LINE)[0] + head + name.encode() + _LINE + body
-    before, brace, after = body.partition(b"{")
+    before, brace, after = _in_utf_8(body).partition(b"{")
     comma = b"" if after.lstrip().startswith(b"}") else b","
     return before + brace + b'"%b":' % key.encode() + jsonio.dumps(name) + comma + after
+
+
+def _in_utf_8(body: bytes) -> bytes:
+    """Return a JSON text as it is, or from UTF-16 or UTF-32, whose first letter has a zero byte."""
+    if b"\0" not in body[:4]:
+        return body
+    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _form_renamed(body: bytes, names: Mapping[str, str]) -> bytes:

@@ -79,7 +79,8 @@ class Sidecar:
         self.telemetry = None if pipeline is None else pipeline.telemetry
         self.metrics = Metrics()
         self.guard = Guard(self.metrics.reading_faults.add)
-        self.room = BodyRoom(body_room(config.server.max_held_bytes))
+        self._max_held_bytes = config.server.max_held_bytes
+        self.room = BodyRoom(body_room(self._max_held_bytes))
         self.links: dict[str, UpstreamClient] = {}
         self._tables: dict[str, tuple[UpstreamTable, ForwardProxy | None]] = {}
         self._leaving: dict[asyncio.Task[None], UpstreamClient] = {}
@@ -200,6 +201,9 @@ class Sidecar:
             raise ProtocolError("the sidecar drains: what it would change is going away")
         self.driver.tell(Reconfigured(loaded.settings))
         self._take_links(loaded)
+        if loaded.config.server.max_held_bytes != self._max_held_bytes:
+            self._max_held_bytes = loaded.config.server.max_held_bytes
+            self.room.allow(body_room(self._max_held_bytes))
         self.holders.keep(self.links)
         # Classes that are gone stay known: requests whose bodies are still coming name them.
         self.factory.classes.update((each.name, each) for each in loaded.settings.classes)

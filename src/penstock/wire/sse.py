@@ -6,6 +6,7 @@ from penstock.wire.usage import Ends
 
 MAX_EVENT_BYTES = 1 << 20
 """Of an event larger than this only the ends are kept (the relay passes it on all the same)."""
+_BOM = b"\xef\xbb\xbf"
 _LINE_BYTES = 33
 """What Python keeps of an empty line: an event of millions of them is large too."""
 
@@ -100,6 +101,8 @@ class SseSplitter:
                 self._many = self._ends(self._data)
         elif line.startswith(b":"):
             self.heard = True
+        elif line.startswith(_BOM):
+            self._take(line.removeprefix(_BOM))
 
     def _ends(self, pieces: list[bytes]) -> Ends:
         """Return the ends of what is too large, and drop it."""

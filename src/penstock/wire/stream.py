@@ -29,7 +29,7 @@ class StreamReader:
     """
 
     __slots__ = ("_input", "_kind", "_open", "_output", "_reported", "_said_why", "_splitter",
-                 "_text_bytes", "error", "finished", "started")  # fmt: skip
+                 "_text_bytes", "_told", "error", "finished", "started")  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
         """Start at the beginning of a reply."""
@@ -44,6 +44,7 @@ class StreamReader:
         self.error: dict[str, Any] | None = None
         self._open: set[object] = set()
         self._said_why = False
+        self._told = False  # anything: an end mark alone ends no reply
 
     @property
     def heard(self) -> bool:
@@ -66,14 +67,16 @@ class StreamReader:
                 self._read_large(data)
                 continue
             if data == b"[DONE]":
-                self.finished = True
+                self.finished = self._told
                 continue
+            self._told = True
             event = jsonio.reply_object(data)
             if event is not None:
                 _READERS.get(self._kind, _read_chat)(self, event)
 
     def _read_large(self, event: Ends) -> None:
         """Read what the ends of an event tell that is too large to be kept: a picture, a file."""
+        self._told = True
         if not _ECHO.search(event.head[:ECHO_BYTES]):
             self.started = True
         self._take(event.usage(self._kind), final=True)

@@ -18,6 +18,7 @@ LIVE = (
     "server.hosts",
     "server.origins",
     "server.max_body_bytes",
+    "server.max_held_bytes",
     "server.body_timeout_s",
     "server.drain_grace_s",
     "admin.token_env",
