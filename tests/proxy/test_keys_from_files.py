@@ -64,6 +64,7 @@ def test_a_key_is_read_again_while_the_sidecar_runs(
     ("source", "rule"),
     [
         ("api_key_file = '/nowhere/key'", "cannot be read: No such file or directory"),
+        ("api_key_file = '/dev/null'", "is a pipe or a device"),
         ("api_key_command = ['/nowhere/tool']", "cannot be started: No such file or directory"),
         ("api_key_command = ['false']", "ended with status 1"),
         ("api_key_command = ['true']", "printed nothing"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.proxy.memory import body_room
+from penstock.proxy.memory import body_room, limit_files
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     CHAT,
@@ -85,6 +85,25 @@ def test_the_room_for_bodies_is_what_a_container_leaves(
     file = tmp_path / "memory.max"
     file.write_text(limit)
     assert body_room(256 * MB, [file, tmp_path / "nothing"]) == room
+
+
+@pytest.mark.parametrize(
+    ("own", "files"),
+    [
+        ("0::/a/b.service", ["a/b.service/memory.max", "a/memory.max", "memory.max"]),
+        (
+            "9:cpu,memory:/b\n0::/",
+            ["memory/b/memory.limit_in_bytes", "memory/memory.limit_in_bytes", "memory.max"],
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_a_services_limit_is_looked_for_where_it_stands(
+    tmp_path: Path, own: str, files: list[str]
+) -> None:
+    told = tmp_path / "own"
+    told.write_text(own)
+    assert list(limit_files(told, tmp_path)) == [tmp_path / each for each in files]
 
 
 def test_a_waiting_request_keeps_its_body_and_not_what_was_read_of_it() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.group import group
+from penstock.errors import ConfigError
 from penstock.log.reader import read_log, replayed
 from penstock.proxy.config import load
+from penstock.proxy.reload import read_settled
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import (
@@ -146,20 +149,24 @@ def test_a_file_that_is_gone_or_not_to_be_read_changes_nothing(filed: FromFile) 
     assert call(filed.port).status == 200
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    os.mkfifo(path)  # nobody writes
+    with pytest.raises(ConfigError, match="is a pipe or a device"):
+        read_settled(path)
+
+
 def test_half_of_a_file_is_not_taken_for_a_whole_one(
     mock: MockServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from penstock.errors import ConfigError
-    from penstock.proxy import reload
-
     path = tmp_path / "penstock.toml"
     whole = '[[upstreams]]\nbase_url = "http://h/v1"\n[[upstreams]]\nname = "b"\nbase_url = "http://b/v1"\n'
     path.write_text(whole[: whole.index("[[upstreams]]\nname")])  # good TOML, one upstream short
     monkeypatch.setattr("time.sleep", lambda _: path.write_text(whole))
     with pytest.raises(ConfigError, match="changed while it was read"):
-        reload.read_settled(path)
+        read_settled(path)
     monkeypatch.undo()
-    assert len(reload.read_settled(path).config.upstreams) == 2
+    assert len(read_settled(path).config.upstreams) == 2
 
 
 def test_an_upstream_with_calls_in_flight_is_not_removed(filed: FromFile, mock: MockServer) -> None:

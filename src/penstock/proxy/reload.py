@@ -45,6 +45,8 @@ def read_settled(path: str | Path) -> Loaded:
 
     """
     before = _stamp(path)
+    if before is not None and not Path(path).is_file() and not Path(path).is_dir():
+        raise ConfigError(f"{path} is a pipe or a device: is there a file that can be read again?")
     loaded = load(path)
     if before is not None and time.time() - before[0] / 1e9 < SETTLED_S:
         time.sleep(LOOK_AGAIN_S)

@@ -45,8 +45,11 @@ def read_key(source: KeySource, env: Mapping[str, str]) -> Secret:
 
 def _of_file(path: Path) -> str:
     try:
+        found = path.stat().st_mode
+        if not stat.S_ISREG(found) and not stat.S_ISDIR(found):  # opening it may wait for ever
+            raise KeyProblem("is a pipe or a device", "a program is asked by a command instead")
+        mode = stat.S_IMODE(found)
         with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
             data = file.read(LARGEST_KEY_BYTES)
         folder_mode = open_mode(path.parent)
     except OSError as error:
