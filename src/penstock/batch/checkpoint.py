@@ -180,6 +180,7 @@ class Checkpoint:
     def _begin(
         self, out: Path, errors: Path, inspection: Inspection, now_unix_s: float
     ) -> tuple[object, ...]:
+        """Begin a new run; return its row of the table `run`."""
         for file in (out, errors):
             if file.exists() and file.stat().st_size:
                 raise BatchError(
@@ -217,6 +218,7 @@ def _insert(
     started_unix_s: float,
     counts: tuple[int, ...],
 ) -> tuple[object, ...]:
+    """Write the row of the table `run`, and return it."""
     row = (VERSION, inspection.fingerprint, inspection.requests, started_unix_s, *counts)
     marks = ",".join("?" * len(row))
     database.execute(f"INSERT INTO run VALUES ({marks})", row)  # noqa: S608 - marks only

@@ -145,6 +145,7 @@ def _judged(
 
 
 def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, str, float | None]:
+    """Return what a refusal or an error means for the line, why in words, and the stated wait."""
     parsed = jsonio.reply_object(body)
     words = message_of(parsed)[:_WORDS_CHARS]
     said = f"HTTP {status}{f': {words}' if words else ''}"

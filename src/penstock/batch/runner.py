@@ -230,6 +230,7 @@ class Batch:
         return True
 
     async def _stops_within(self, seconds: float) -> bool:
+        """Return True as soon as the run is to stop; False once the seconds are over."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()

@@ -109,6 +109,7 @@ async def _run(
     repair: bool,
     quiet: bool,
 ) -> int:
+    """Run the batch; return the exit status."""
     from penstock.batch.checkpoint import Checkpoint
     from penstock.batch.lines import inspect
     from penstock.batch.repair import repair as rebuild
@@ -203,6 +204,7 @@ def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
 def _report(
     store: "Checkpoint", out: Path, errors: Path, quiet: bool, batch: "Batch", keyless: str
 ) -> int:
+    """Say how the batch ended and return the exit status; `keyless` says that no key was sent."""
     totals = store.totals
     left = store.requests - totals.done
     if left and batch.halted:

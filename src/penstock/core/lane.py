@@ -241,6 +241,7 @@ class Lane:
         elsewhere: tuple[str, float],
         now: float,
     ) -> tuple[Ticket, Upstream] | None:
+        """Return the ticket that goes next and to which upstream; None if none may."""
         blocked: list[Ticket] = []
         allocator, signals = self.allocator, self.signals
         while heads:
@@ -348,6 +349,7 @@ class Lane:
         )
 
     def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
+        """Return what keeps a ticket from an upstream, and until when; no cause if nothing does."""
         if ticket.attempts:
             breaker = upstream.account(ticket.request.account).breaker
             retry_at = ticket.may_retry_at(upstream.name)

@@ -38,8 +38,8 @@ class TenantQueue:
         self._demand = demand
         self._spare: OrderedQueue | None = None
         self._queues: dict[str, OrderedQueue] = {}
-        self._served: dict[str, float] = {}
-        self._floor = 0.0
+        self._served_tokens: dict[str, float] = {}
+        self._floor_tokens = 0.0
         self._turns: list[tuple[float, int, str]] = []
         self._number = 0
         self._waiting = 0
@@ -51,8 +51,8 @@ class TenantQueue:
         if queue is None:
             queue = self._make() if self._spare is None else self._spare
             self._queues[tenant], self._spare = queue, None
-            start = self._floor - self._part_tokens(len(self._queues))
-            self._served[tenant] = max(start, self._served.get(tenant, -math.inf))
+            start = self._floor_tokens - self._part_tokens(len(self._queues))
+            self._served_tokens[tenant] = max(start, self._served_tokens.get(tenant, -math.inf))
             if len(self._queues) == 2:  # one tenant alone needs no turns
                 for each in self._queues:
                     self._line_up(each)
@@ -66,7 +66,7 @@ class TenantQueue:
         if len(self._queues) == 1:
             (queue,) = self._queues.values()
             return queue.head(now=now)
-        turns, queues, served = self._turns, self._queues, self._served
+        turns, queues, served = self._turns, self._queues, self._served_tokens
         while turns:
             tokens, _, tenant = turns[0]
             if tenant in queues and served[tenant] == tokens:
@@ -84,35 +84,37 @@ class TenantQueue:
             self._spare = self._queues.pop(tenant)
             if not self._queues:
                 self._turns.clear()
-            if self._served[tenant] <= self._forgotten:
-                del self._served[tenant]
-            elif len(self._served) > DEBTORS_LIMIT + len(self._queues):
+            if self._served_tokens[tenant] <= self._forgettable_tokens:
+                del self._served_tokens[tenant]
+            elif len(self._served_tokens) > DEBTORS_LIMIT + len(self._queues):
                 self._forget()
 
     def charge(self, tenant: str, cost_tokens: float) -> None:
         """Note that a tenant's request goes, at its predicted cost."""
-        served = self._served.get(tenant, self._floor)
-        self._floor = max(self._floor, served)
-        self._move(tenant, served + cost_tokens)
+        served = self._served_tokens.get(tenant, self._floor_tokens)
+        self._floor_tokens = max(self._floor_tokens, served)
+        self._set_served(tenant, served + cost_tokens)
 
     def settle(self, tenant: str, excess_tokens: float) -> None:
         """Correct the charge once the real usage is known (real minus predicted)."""
-        self._move(tenant, self._served.get(tenant, self._floor) + excess_tokens)
+        self._set_served(
+            tenant, self._served_tokens.get(tenant, self._floor_tokens) + excess_tokens
+        )
 
     def rest(self) -> None:
         """Nothing waits or flies any more: nobody owes."""
-        self._served.clear()
+        self._served_tokens.clear()
         self._turns.clear()
-        self._floor = 0.0
+        self._floor_tokens = 0.0
 
     def __len__(self) -> int:
         """Return how many wait."""
         return self._waiting
 
     @property
-    def _forgotten(self) -> float:
-        """So low that a tenant stands no worse if nothing is known of it."""
-        return self._floor - self._demand.in_flight_tokens
+    def _forgettable_tokens(self) -> float:
+        """Served tokens up to which a tenant stands no worse if nothing is known of it."""
+        return self._floor_tokens - self._demand.in_flight_tokens
 
     def _part_tokens(self, tenants: int) -> float:
         """Return what whole places of one of so many tenants take of the tokens in flight."""
@@ -120,29 +122,30 @@ class TenantQueue:
         places = flying // max(2, tenants)
         return self._demand.in_flight_tokens * places / flying if places else 0.0
 
-    def _move(self, tenant: str, served: float) -> None:
-        self._served[tenant] = served
+    def _set_served(self, tenant: str, served_tokens: float) -> None:
+        """Note what a tenant was served; one that waits takes the turn that this gives it."""
+        self._served_tokens[tenant] = served_tokens
         if tenant in self._queues:
             if len(self._queues) > 1:
                 self._line_up(tenant)
-        elif served <= self._forgotten:
-            del self._served[tenant]
+        elif served_tokens <= self._forgettable_tokens:
+            del self._served_tokens[tenant]
 
     def _line_up(self, tenant: str) -> None:
         """Put a tenant where its service says; its older entries no longer match and fall out."""
         self._number += 1
-        heappush(self._turns, (self._served[tenant], self._number, tenant))
+        heappush(self._turns, (self._served_tokens[tenant], self._number, tenant))
         if len(self._turns) > 4 * len(self._queues) + 64:
             self._turns = sorted(
                 entry
                 for entry in self._turns
-                if entry[2] in self._queues and self._served[entry[2]] == entry[0]
+                if entry[2] in self._queues and self._served_tokens[entry[2]] == entry[0]
             )
 
     def _forget(self) -> None:
         """Drop the idle whose debts the others have caught up with, or else the oldest of all."""
-        floor, queues = self._forgotten, self._queues
-        idle = [tenant for tenant in self._served if tenant not in queues]
-        paid = [tenant for tenant in idle if self._served[tenant] <= floor]
+        floor, queues = self._forgettable_tokens, self._queues
+        idle = [tenant for tenant in self._served_tokens if tenant not in queues]
+        paid = [tenant for tenant in idle if self._served_tokens[tenant] <= floor]
         for tenant in paid or idle[: DEBTORS_LIMIT // 2]:
-            del self._served[tenant]
+            del self._served_tokens[tenant]

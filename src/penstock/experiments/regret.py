@@ -158,6 +158,7 @@ def _searches(paper: Paper, table: Table) -> Iterator[_Search]:
 def _finals(
     searches: Sequence[_Search], table: Table, trial: _Candidate, bench: Bench
 ) -> tuple[CellRegret, ...]:
+    """Return each cell's regret, with its best stacks and the fixed ones run once more."""
     count = 2 * int(table["search"]["finalists"])
     always = [{}, table["direct"], *table["references"]]
     plans = [(s, [*always, *(one.policy for one in s.best(count))]) for s in searches]

@@ -74,6 +74,7 @@ class HttpClients:
 
 
 def _modules(library: str | None) -> tuple[Any, Any]:
+    """Return the HTTP library, and our transports for it."""
     if library is None:
         found = (name for name in ("httpx2", "httpx") if importlib.util.find_spec(name))
         library = next(found, None)

@@ -76,6 +76,7 @@ class Guard:
             )  # fmt: skip
 
     def _first(self, reader: str, kind: str) -> bool:
+        """Count a failure; return whether it is the first of its kind, which is logged."""
         self.faults[reader] += 1
         if self._count is not None:
             self._count(reader)

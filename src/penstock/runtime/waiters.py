@@ -64,6 +64,7 @@ class AsyncWaiter:
         return _said(word)
 
     def _hand_over(self, word: Word | BaseException) -> bool:
+        """Wake the coroutine on its own loop; return False if that loop is closed."""
         if self.loop.is_closed():
             return False
         if threading.get_ident() == self._thread:

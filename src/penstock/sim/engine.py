@@ -243,6 +243,7 @@ class Engine:
         self._ended[id_] = (now, _OUTCOMES.get(type(event), RequestOutcome.FAILED))
 
     def _next_happening(self) -> float:
+        """Return when providers or clients next do something by themselves; inf if never."""
         soonest = self._given_up_at[0][0] if self._given_up_at else math.inf
         if self._slow_at and self._slow_at[0][0] < soonest:
             soonest = self._slow_at[0][0]

@@ -144,6 +144,7 @@ def constant_estimate(mix: Mapping[str, float]) -> TokenEstimate:
 
 
 def _mix_quantile(mix: Mapping[str, float], share: float) -> float:
+    """Return the length that this share of the calls stays below, in tokens."""
     total = math.fsum(mix.values())
     left = share * total
     low, high = BUCKET_RANGE_TOKENS["short"]

@@ -83,6 +83,7 @@ def _fold_table() -> NDArray[np.uint64]:
 
 
 def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return the powers of the hash multiplier up to `count`, and of its inverse."""
     inverse = pow(_MULTIPLIER, -1, 1 << 64)
     up, down = [1], [1]
     for _ in range(count):

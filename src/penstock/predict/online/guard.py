@@ -180,6 +180,7 @@ class GuardedPredictor:
             self._unlearned_since = None
 
     def _ask(self, call: CallFeatures) -> tuple[TokenEstimate | None, str]:
+        """Return the estimate, or None and the cause for which there is none."""
         predictor = self._predictor
         if predictor is None:
             return None, "off"

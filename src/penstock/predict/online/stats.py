@@ -139,6 +139,7 @@ class PredictorStats:
         return entry
 
     def _has_place(self) -> bool:
+        """Return whether one more route may be kept, if need be in place of one long unused."""
         if len(self._routes) < self._routes_max:
             return True
         name, oldest = next(iter(self._routes.items()))

@@ -118,6 +118,7 @@ def boosted_from(
 
 
 def _boosters(arrays: dict[str, NDArray[Any]], name: str) -> tuple[lightgbm.Booster, ...]:
+    """Return the boosters that a file holds under a name."""
     out: list[lightgbm.Booster] = []
     while (text := arrays.get(f"{name}_{len(out)}")) is not None:
         try:

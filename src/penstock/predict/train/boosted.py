@@ -99,6 +99,7 @@ def _boost(
     *,
     trees: int,
 ) -> tuple[lightgbm.Booster, ...]:
+    """Return boosters for one objective, one for each seed."""
     boosters = []
     for seed in _SEEDS:
         data = lightgbm.Dataset(rows, targets, params={"verbosity": -1})

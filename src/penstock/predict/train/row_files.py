@@ -56,6 +56,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _why_unreadable(error: Exception) -> str:
+    """Return what is wrong with a line that cannot be read."""
     if isinstance(error, UnicodeEncodeError):
         byte = ord(error.object[error.start]) - 0xDC00
         return (

@@ -62,6 +62,7 @@ def spread(rows: Iterable[DatasetRow], most: int, *, by: Literal["row", "prompt"
 
 
 def _number(entry: tuple[int, DatasetRow]) -> int:
+    """Return a row's number in the files, by which rows keep their order."""
     return entry[0]
 
 

@@ -92,6 +92,7 @@ def _grow_one(
     offered: NDArray[np.int64],
     options: TreeOptions,
 ) -> tuple[list[tuple[int, int]], NDArray[np.int64]]:
+    """Return a tree: (feature, border) of each level, and in which leaf each row falls."""
     leaf = np.zeros(len(binned), np.int64)
     sample = binned[np.ix_(drawn, offered)]
     weights = np.repeat(pull[drawn], offered.size)

@@ -48,6 +48,7 @@ class KeptDocuments:
         return json_response({"id": document["id"], "object": kind, "deleted": True})
 
     def _at(self, request: Request) -> tuple[dict[str, Any], list[Any]]:
+        """Return the kept document that a path names, and the items of its input."""
         named = request.path_params["id"]
         found = self._documents.get(named)
         if found is None:

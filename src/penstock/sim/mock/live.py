@@ -118,6 +118,7 @@ class LiveProvider:
         return self._provider.load()
 
     def _catch_up(self) -> float:
+        """Let the provider come to the present, wake whom it concerns, and return the present."""
         now = self.now()
         for event in self._provider.advance(now=now):
             if event.what is Happening.FIRST_TOKEN:

@@ -93,6 +93,7 @@ def _pieces(
 
 
 def _tokens(call: MockCall, seed: int, wanted: str | None) -> int:
+    """Return how many tokens the reply has: as its endpoint or a header says, else drawn."""
     if call.reply_tokens is not None:
         return call.reply_tokens
     if wanted is None:

@@ -83,6 +83,7 @@ def read_script(path: Path) -> tuple[ScriptedReply, ...]:
 
 
 def _last_of(body: Mapping[str, Any]) -> str:
+    """Return a body's last message, input or prompt as JSON."""
     for key in ("messages", "input", "prompt"):
         given = body.get(key)
         if given:

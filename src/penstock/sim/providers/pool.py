@@ -105,6 +105,7 @@ class PoolServer(NoLimits):
         return Occupancy(sum(each.active for each in loads), sum(each.queued for each in loads))
 
     def _route(self, job: Job) -> int:
+        """Return the number of the replica that the job goes to."""
         replicas = self._params.replicas
         if self._params.routing == "random":
             return int(unit(self._seed, _ROUTE_STREAM, job.id) * replicas)
