@@ -105,7 +105,7 @@ class Checkpoint:
         error_bytes: int,
         now_unix_s: float,
     ) -> None:
-        """Say anew, in one transaction, what is done; see `repair`.
+        """Write anew, in one transaction, what is done; see `repair`.
 
         Raises:
             BatchError: it belongs to another input, or another process runs it.

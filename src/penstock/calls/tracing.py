@@ -38,9 +38,9 @@ class Tracer(Protocol):
         ...
 
     def event(self, now: float, event: Event) -> None:
-        """Be shown an event before the scheduler is."""
+        """Take note of an event, before the scheduler handles it."""
         ...
 
     def action(self, now: float, action: Action) -> None:
-        """Be shown an action before it is carried out."""
+        """Take note of an action, before it is carried out."""
         ...

@@ -204,7 +204,7 @@ def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
 def _report(
     store: "Checkpoint", out: Path, errors: Path, quiet: bool, batch: "Batch", keyless: str
 ) -> int:
-    """Say how the batch ended and return the exit status; `keyless` says that no key was sent."""
+    """Print how the batch ended; return the exit status. `keyless` says that no key was sent."""
     totals = store.totals
     left = store.requests - totals.done
     if left and batch.halted:

@@ -44,7 +44,7 @@ class ParkingQueue:
         return self._common.head(now=now)
 
     def take(self, ticket: Ticket, *, now: float) -> None:
-        """Remove a ticket."""
+        """Remove a ticket that is parked no more."""
         id_ = ticket.request.id
         if self._retries.pop(id_, None) is not None:
             return

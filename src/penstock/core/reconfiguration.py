@@ -131,6 +131,7 @@ class Reconfiguration:
                 )
 
     def _take_classes(self, new: Settings) -> None:
+        """Go by the new classes; those that are gone without a successor stay for their tickets."""
         known = {each.name: each for each in new.classes}
         for each in new.classes:
             self.successors.pop(each.name, None)

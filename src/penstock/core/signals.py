@@ -61,7 +61,7 @@ class ClassDemand:
     _at: float = math.nan
 
     def arrived(self, ticket: Ticket, now: float) -> None:
-        """Count one arrival."""
+        """Count one arrival of the class."""
         if self._since != self._since:  # nan: the first one
             self._since = self._at = now
         decay = math.exp((self._at - now) / DEMAND_MEMORY_S)

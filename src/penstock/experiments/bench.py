@@ -20,7 +20,7 @@ _RUNS = ("experiments/job.py", "experiments/measure.py", "experiments/outcome.py
 
 
 def quiet(label: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 class Bench:

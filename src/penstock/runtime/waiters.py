@@ -96,7 +96,7 @@ class ThreadWaiter:
         self._word: Word | BaseException | None = None
 
     def deliver(self, action: Decision, *, first: bool) -> bool:
-        """Take the word."""
+        """Hand the scheduler's decision to the thread; a deferral goes on waiting."""
         if isinstance(action, Defer):
             return True
         self._set(action)

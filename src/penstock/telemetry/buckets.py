@@ -27,7 +27,7 @@ SCOPE = "penstock"
 
 
 def wanted() -> bool:
-    """Say whether sums since the start are wanted, which is what these are."""
+    """Return whether sums since the start are wanted, which is what these are."""
     preference = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "")
     return preference.strip().lower() in ("", "cumulative")
 

@@ -35,11 +35,11 @@ class Recording(Protocol):
         ...
 
     def event(self, name: str, attributes: Attributes, at_ns: int) -> None:
-        """Note what happened."""
+        """Add an event to the span."""
         ...
 
     def end(self, at_ns: int, *, failed: bool) -> None:
-        """Hand it over."""
+        """End the span, which exports it."""
         ...
 
     def carried(self) -> dict[str, str]:

@@ -165,7 +165,7 @@ class Telemetry:
         return attach(W3C.extract(carried, context=Context()))
 
     def leave(self, token: Token[Context]) -> None:
-        """Undo `enter`."""
+        """Leave the context that `enter` set."""
         detach(token)
 
     def begin(self, public_id: str, request: Request, spec: RequestSpec) -> None:

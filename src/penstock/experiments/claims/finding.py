@@ -39,8 +39,8 @@ class Claim:
     examine: Callable[[Results, Table], Finding]
 
 
-def points(share: float) -> str:
-    """Return a share in per cent."""
+def percent(share: float) -> str:
+    """Return a share as text, in per cent."""
     return f"{100 * share:.1f} %"
 
 

@@ -1,6 +1,6 @@
 """P3 and P4: what knowing the magnitude is worth, and how wrong it may be."""
 
-from penstock.experiments.claims.finding import Claim, Finding, points
+from penstock.experiments.claims.finding import Claim, Finding, percent
 from penstock.experiments.job import Table
 from penstock.experiments.results import Results
 
@@ -30,7 +30,7 @@ def examine_p3(results: Results, band: Table) -> Finding:
     )
     reading = (
         f"{inflation[worst]:.1f}x in {worst}, with {100 * loss[worst]:.1f} points of deadline "
-        f"satisfaction; coarse reaches at least {points(share[nearest])} of oracle's"
+        f"satisfaction; coarse reaches at least {percent(share[nearest])} of oracle's"
     )
     return Finding(measured, holds, reading)
 

@@ -1,6 +1,6 @@
 """P1 and P2: what the full stack reaches, and how near it comes to quota-tiered isolation."""
 
-from penstock.experiments.claims.finding import Claim, Finding, millis, points
+from penstock.experiments.claims.finding import Claim, Finding, millis, percent
 from penstock.experiments.job import Table
 from penstock.experiments.results import Results
 
@@ -26,8 +26,8 @@ def examine_p1(results: Results, band: Table) -> Finding:
         and p95_low_s <= measured["short_p95_s"] <= p95_high_s
     )
     reading = (
-        f"completion {points(measured['completion_rate'])}, deadlines "
-        f"{points(measured['deadline_satisfaction'])}, goodput "
+        f"completion {percent(measured['completion_rate'])}, deadlines "
+        f"{percent(measured['deadline_satisfaction'])}, goodput "
         f"{measured['useful_goodput_per_s']:.2f} req/s, short P95 {millis(measured['short_p95_s'])}"
     )
     return Finding(measured, holds, reading)

@@ -3,7 +3,7 @@
 import math
 from itertools import pairwise
 
-from penstock.experiments.claims.finding import Claim, Finding, points
+from penstock.experiments.claims.finding import Claim, Finding, percent
 from penstock.experiments.job import Table
 from penstock.experiments.results import Cell, Results
 from penstock.metrics import BUCKETS
@@ -48,7 +48,7 @@ def examine_p5(results: Results, band: Table) -> Finding:
     )
     reading = (
         f"completion differs by {100 * max(spread.values()):.1f} points and P95 by "
-        f"{max(tail.values()):.2f}x; {points(explained)} of {len(sheds)} refusals carry rung, "
+        f"{max(tail.values()):.2f}x; {percent(explained)} of {len(sheds)} refusals carry rung, "
         "cost and severity"
     )
     return Finding(measured, holds, reading)

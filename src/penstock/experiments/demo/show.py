@@ -21,7 +21,7 @@ _WORDS = {
 
 
 def greet(console: Console, shots: list[Shot], arms: list[str]) -> None:
-    """Say what is about to happen."""
+    """Print what is about to happen."""
     ways = [_WORDS[name] for name in arms]
     console.print(
         f"A provider with {SLOTS} hidden slots gets {len(shots)} chat completions at {LOAD:g} "

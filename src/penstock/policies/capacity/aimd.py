@@ -57,7 +57,7 @@ class Aimd(CountingWindow):
             self.window = min(self._largest, self.window + 1.0)
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
-        """Shrink."""
+        """Shrink the window by the back-off factor."""
         self._shrink()
 
     def _shrink(self) -> None:

@@ -64,7 +64,7 @@ class Vegas(CountingWindow):
             self._set(self.window - step)
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
-        """Step down."""
+        """Shrink the window by one step."""
         self._set(self.window - self._step())
 
     def _step(self) -> float:

@@ -101,7 +101,7 @@ class FeasibleSet:
         return by_age[0]
 
     def _sweep(self) -> None:
-        """Drop the tombstones."""
+        """Drop the entries of tickets that were taken."""
         waiting = self._waiting
         self._feasible = [entry for entry in self._feasible if waiting.get(entry[1]) is entry[2]]
         self._hopeless = [entry for entry in self._hopeless if waiting.get(entry[1]) is entry[2]]

@@ -16,5 +16,5 @@ class AlwaysAdmit:
     """
 
     def judge(self, ticket: Ticket, signals: Signals, *, now: float) -> Verdict:
-        """Admit."""
+        """Admit the request, whatever the severity."""
         return ADMIT

@@ -115,7 +115,7 @@ def _part_table() -> bytes:
 
 
 def _border_tables() -> tuple[bytes, bytes]:
-    """Say of the flags of two neighbours, the first's times 8: does a word begin, did one end?"""
+    """Return whether a word begins, and whether one ended, by the flags of two neighbours."""
     borders = [not (pair >> 3 & _GOES_ON and pair & _IN_WORD) for pair in range(256)]
     begins = bytes(border and pair & _SEEN != 0 for pair, border in enumerate(borders))
     ended = bytes(border and pair >> 3 & _SEEN != 0 for pair, border in enumerate(borders))

@@ -26,5 +26,5 @@ class Lesson:
 
 
 def lesson(call: CallFeatures, output_tokens: float) -> Lesson:
-    """Return a lesson."""
+    """Return the lesson that a recorded reply teaches."""
     return Lesson(call, math.log(max(1.0, output_tokens / call.choices)), fold_of(call))

@@ -182,5 +182,5 @@ class NoLimits:
         return {}
 
     def limits(self, *, now: float) -> Mapping[str, Limit]:
-        """Return none."""
+        """Return no limit: the provider states none."""
         return {}
