@@ -38,7 +38,7 @@ def test_a_nested_call_passes_a_full_window_and_the_queue() -> None:
     assert sent(penstock, 0.0, Arrived(request(1))) == [1]
     assert sent(penstock, 0.0, Arrived(request(2))) == []
     assert sent(penstock, 0.0, Arrived(nested(3, inside=1))) == [3]
-    assert sent(penstock, 1.0, Completed(3, 100)) == []  # the place is the holder's again
+    assert sent(penstock, 1.0, Completed(3, 100)) == []  # the place is the outer call's again
     assert sent(penstock, 2.0, Completed(1, 100)) == [2]
 
 
@@ -61,7 +61,7 @@ def test_where_the_window_has_room_nested_calls_go_side_by_side() -> None:
     assert sent(penstock, 0.0, Arrived(nested(5, inside=1))) == []
 
 
-def test_a_holder_that_ends_first_leaves_its_place_to_the_nested_call() -> None:
+def test_an_outer_call_that_ends_first_leaves_its_place_to_the_nested_call() -> None:
     penstock = scheduler(window=1)
     sent(penstock, 0.0, Arrived(request(1)))
     sent(penstock, 0.0, Arrived(nested(2, inside=1)))
@@ -91,7 +91,7 @@ def test_a_nested_call_that_is_refused_comes_back_in_the_same_place() -> None:
     assert sent(penstock, due, Woke()) == [2]
 
 
-def test_a_holder_that_is_unknown_or_gone_means_nothing() -> None:
+def test_an_outer_call_that_is_unknown_or_gone_means_nothing() -> None:
     penstock = scheduler(window=1)
     sent(penstock, 0.0, Arrived(request(1)))
     assert sent(penstock, 0.0, Arrived(nested(2, inside=77))) == []
@@ -99,7 +99,7 @@ def test_a_holder_that_is_unknown_or_gone_means_nothing() -> None:
     assert sent(penstock, 2.0, Arrived(nested(3, inside=1, at=2.0))) == []
 
 
-def test_an_impossible_holder_is_refused() -> None:
+def test_an_impossible_outer_call_is_refused() -> None:
     with pytest.raises(ProtocolError, match="inside='one'"):
         scheduler().handle(Arrived(nested(2, inside="one")), now=0.0)  # type: ignore[arg-type]
 
@@ -120,13 +120,13 @@ def test_pipelines_of_any_depth_end_at_any_window_and_leave_nothing(seed: int) -
             assert isinstance(each, Dispatch)
             flying.append(each.request.id)
 
-    def submit(holder: int | None) -> None:
+    def submit(outer: int | None) -> None:
         nonlocal next_id
         next_id += 1
         open_.add(next_id)
-        if holder is not None:
-            inside[next_id] = holder
-        tell(Arrived(replace(request(next_id, at=now), inside=holder)))
+        if outer is not None:
+            inside[next_id] = outer
+        tell(Arrived(replace(request(next_id, at=now), inside=outer)))
 
     for _ in range(20):
         submit(None)

@@ -1,4 +1,4 @@
-"""Calls that are made inside others: they may go in their holder's place.
+"""Calls that are made inside others: they may go in the place of those.
 
 A task that holds a slot and waits for another (a call for each piece of a streamed reply, a
 scheduled function that calls another) holds and waits: where enough tasks do, each waits for the
@@ -19,16 +19,16 @@ from penstock.core.upstream.ledger import Upstream
 
 
 @dataclass(slots=True)
-class _HolderPlace:
-    """A holder's place, and who was made inside it and has not ended."""
+class _OuterPlace:
+    """An outer call's place, and who was made inside it and has not ended."""
 
-    holder: Ticket
+    outer: Ticket
     nested: list[Ticket] = field(default_factory=list)
 
     @property
     def is_free(self) -> bool:
-        """True while the holder flies and nobody else goes in its place."""
-        return self.holder.stage is Stage.IN_FLIGHT and not any(each.lent for each in self.nested)
+        """True while the outer call flies and nobody else goes in its place."""
+        return self.outer.stage is Stage.IN_FLIGHT and not any(each.lent for each in self.nested)
 
 
 class Nesting:
@@ -37,7 +37,7 @@ class Nesting:
     One nested call at a time goes in each; more go through the window as any other call does.
 
     Attributes:
-        places: by the holder's number; empty nearly always.
+        places: by the outer call's number; empty nearly always.
 
     """
 
@@ -47,7 +47,7 @@ class Nesting:
         """Start without any; `lane_of` knows where a request waits."""
         self._lane_of = lane_of
         self.know(upstreams)
-        self.places: dict[int, _HolderPlace] = {}
+        self.places: dict[int, _OuterPlace] = {}
 
     def know(self, upstreams: tuple[Upstream, ...]) -> None:
         """Know these upstreams from now on; those with calls in flight are among them."""
@@ -56,17 +56,17 @@ class Nesting:
     def arrived(self, ticket: Ticket, tickets: Mapping[int, Ticket]) -> None:
         """Note a call that was made inside another, if that has not ended."""
         inside = ticket.request.inside
-        holder = None if inside is None else tickets.get(inside)
-        if holder is not None and ticket.stage is not Stage.ENDED:
-            self.places.setdefault(holder.request.id, _HolderPlace(holder)).nested.append(ticket)
+        outer = None if inside is None else tickets.get(inside)
+        if outer is not None and ticket.stage is not Stage.ENDED:
+            self.places.setdefault(outer.request.id, _OuterPlace(outer)).nested.append(ticket)
 
     def next(self, lane: Lane, now: float) -> tuple[Ticket, Upstream] | None:
-        """Return the nested ticket that goes now in its holder's place, or None.
+        """Return the nested ticket that goes now in its outer call's place, or None.
 
         Pauses and stated limits hold for it as for any other; `lane.wake_at` is when they end.
         """
         for place in self.places.values():
-            upstream = self._upstreams.get(place.holder.upstream)
+            upstream = self._upstreams.get(place.outer.upstream)
             if upstream is None or upstream not in lane.upstreams or not place.is_free:
                 continue
             for ticket in place.nested:

@@ -212,7 +212,7 @@ class Hold:
         if self._submitted:
             raise ProtocolError(f"slot {self.id} is entered once: ask the gate for another")
         self._submitted = True
-        self.request.inside = _holder_of(self.driver)
+        self.request.inside = _outer_of(self.driver)
         self.driver.submit(self.request, waiter)
 
     def _begin_trace(self, tracer: Tracer, spec: RequestSpec) -> None:
@@ -271,7 +271,7 @@ class Hold:
         )
 
 
-def _holder_of(driver: Driver) -> int | None:
+def _outer_of(driver: Driver) -> int | None:
     """Return the id of the request whose slot of that driver is held here; None if none is."""
     for each in reversed(_HELD.get()):
         slot = each()

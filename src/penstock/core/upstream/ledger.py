@@ -63,7 +63,7 @@ class Upstream:
     """Usages that nobody can have generated in the time."""
     in_flight: dict[int, Ticket] = field(default_factory=dict)
     occupied: int = 0
-    """Places in the window that they take: one that goes in the place of its holder takes none."""
+    """Places in the window that they take: one that goes in its outer call's place takes none."""
     tokens: float = 0.0
     slowdown: float = 0.0
     _service: dict[str, ServiceTime] = field(default_factory=dict)
