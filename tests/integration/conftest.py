@@ -25,11 +25,16 @@ class Way:
 
     def client(self) -> Any:
         """Return what a sync SDK takes as `http_client`; None is its own."""
-        return None if self.penstock is None else self.penstock.client()
+        return None if self.penstock is None else self.penstock.client(library=self.library)
 
     def async_client(self) -> Any:
         """Return what an async SDK takes as `http_client`; None is its own."""
-        return None if self.penstock is None else self.penstock.async_client()
+        return None if self.penstock is None else self.penstock.async_client(library=self.library)
+
+    @property
+    def library(self) -> Any:
+        """The HTTP library under the SDK."""
+        return "httpx" if self.name == "in process on httpx" else "httpx2"
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +48,10 @@ def way(request: pytest.FixtureRequest, mock: MockServer) -> Iterator[Way]:
     if request.param == "direct":
         yield Way("direct", mock.url, mock)
         return
-    if request.param == "in process":
+    if request.param.startswith("in process"):
         stack = Stack(capacity=PolicySpec("fixed", {"window": 16}))
         with Penstock(stack=stack) as scheduled:
-            yield Way("in process", mock.url, mock, scheduled)
+            yield Way(request.param, mock.url, mock, scheduled)
             eventually(lambda: not any(each.in_flight for each in scheduled.snapshot().values()))
         return
     with sidecar(in_front_of(mock.url, window=16)) as running:

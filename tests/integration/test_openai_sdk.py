@@ -20,6 +20,9 @@ TOOL: Any = {
     },
 }
 
+WAYS = ["direct", "sidecar", "in process", "in process on httpx"]
+pytestmark = pytest.mark.parametrize("way", WAYS, indirect=True)
+
 
 @pytest.fixture
 def client(way: Way) -> OpenAI:
