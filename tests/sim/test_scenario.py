@@ -137,17 +137,19 @@ prompt_tokens = { median = 800, sigma = 1.0 }
 """
 
 
-@pytest.mark.parametrize("text", [ISSUE, NOISY], ids=["issue", "noisy"])
-def test_results_do_not_depend_on_the_hash_seed(tmp_path: Path, text: str) -> None:
-    path = scenario_file(tmp_path, text)
+def test_results_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
+    paths = []
+    for name, text in (("issue.toml", ISSUE), ("noisy.toml", NOISY)):
+        paths.append(tmp_path / name)
+        paths[-1].write_text(text, "utf-8")
     code = (
         "import sys; from pathlib import Path; from penstock.sim.scenario import load_scenario; "
         "from penstock.sim.simulate import simulate; "
-        "print([r.row() for r in simulate(load_scenario(Path(sys.argv[1])))])"
+        "print([[r.row() for r in simulate(load_scenario(Path(p)))] for p in sys.argv[1:]])"
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code, str(path)],
+            [sys.executable, "-c", code, *map(str, paths)],
             env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
             capture_output=True,
             check=True,
