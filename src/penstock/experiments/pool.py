@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Protocol
 
@@ -59,20 +59,11 @@ class Processes:
         self._pool = ProcessPoolExecutor(
             count, mp_context=get_context("spawn"), initializer=_leave_ctrl_c_to_the_parent
         )
-        self._count = count
 
     def run(self, jobs: Sequence[SimulationJob]) -> Iterator[Batch]:
-        """Yield batches as processes finish them; at most two per process are under way."""
-        todo = iter(chunks(jobs))
-        flying: set[Future[Batch]] = set()
-        while True:
-            while len(flying) < 2 * self._count and (chunk := next(todo, None)) is not None:
-                flying.add(self._pool.submit(run_chunk, chunk))
-            if not flying:
-                return
-            done, flying = wait(flying, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+        """Yield batches as processes finish them."""
+        for future in as_completed([self._pool.submit(run_chunk, each) for each in chunks(jobs)]):
+            yield future.result()
 
     def close(self) -> None:
         """Drop what has not begun and wait for the rest."""
