@@ -141,7 +141,7 @@ def sidecar(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
         ends.asked = provider.asked
         return ends
 
-    return _over_sockets(play())
+    return _over_sockets(play(), seed)
 
 
 def batch(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
@@ -171,11 +171,12 @@ def batch(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
         return ends
 
     with tempfile.TemporaryDirectory() as folder:
-        return _over_sockets(play(Path(folder)))
+        return _over_sockets(play(Path(folder)), seed)
 
 
-def _over_sockets(play: Coroutine[None, None, Ends]) -> Ends:
-    return run_virtual(asyncio.wait_for(play, LIMIT_S), grace_s=GRACE_S)
+def _over_sockets(play: Coroutine[None, None, Ends], seed: int) -> Ends:
+    with _jitter_of(seed):
+        return run_virtual(asyncio.wait_for(play, LIMIT_S), grace_s=GRACE_S)
 
 
 def _done(folder: Path) -> dict[int, float]:
@@ -195,7 +196,7 @@ async def _run_batch(folder: Path, url: str) -> None:
         for number in range(CALLS)
     )
     source.write_bytes(b"".join(jsonio.dumps(line) + b"\n" for line in lines))
-    penstock = _penstock()
+    penstock = _penstock(asyncio.get_running_loop())
     send = HttpSend(url, None, penstock)
     inspection = inspect(source)
     store = Checkpoint(

@@ -125,6 +125,21 @@ def test_what_turns_out_not_to_have_passed_proves_nothing() -> None:
     assert pace.evidence.proven_per_s == 0.0
 
 
+def test_what_the_same_request_meets_again_lowers_no_pace_while_few_pass() -> None:
+    ends: dict[bool, float] = {}
+    for again in (False, True):
+        pace, now = LearntRate(), 0.0
+        pace.refused(pace.sent(1.0, 1.0, now=now), 0.0, lone=False, now=now)
+        for _ in range(4):
+            pace.sent(1.0, 1.0, now=now + 0.4)
+            now += 0.8
+            sent = pace.sent(1.0, 1.0, now=now)
+            pace.refused(sent, 0.0, lone=False, again=again, now=now)
+        ends[again] = pace.per_s
+
+    assert ends[False] < 2.0 <= ends[True]
+
+
 def test_a_storm_of_refusals_takes_no_more_and_more_memory() -> None:
     pace, sizes = LearntRate(), []
     for count in (200, 2000):

@@ -206,14 +206,18 @@ def accounts_of(penstock: Scheduler) -> int:
     return len(penstock._tickets.upstreams["default"].others)
 
 
+@pytest.mark.parametrize("calls", [8, 40])
+@pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.RATE])
 @pytest.mark.parametrize("poison", [1, 2, 5])
-def test_calls_that_are_always_refused_are_not_the_only_probes(poison: int) -> None:
-    """From the first call on, a circuit is probed by whoever was sent least often."""
+def test_calls_that_are_always_refused_hold_up_no_others(
+    poison: int, cause: RefusalCause, calls: int
+) -> None:
+    """A circuit is probed by whoever was sent least often, and a pace is not of one request."""
     penstock = scheduler(window=8)
     now, id_, waiting = 0.0, 0, {}
     answered: dict[int, float] = {}
     arrivals = [(0.0, n) for n in range(1, poison + 1)]
-    arrivals += [(1.0 + 0.5 * n, poison + 1 + n) for n in range(8)]
+    arrivals += [(1.0 + 0.5 * n, poison + 1 + n) for n in range(calls)]
     while now < 30.0:
         coming = arrivals[0][0] if arrivals else 1e9
         wake = penstock.next_wakeup()
@@ -230,13 +234,13 @@ def test_calls_that_are_always_refused_are_not_the_only_probes(poison: int) -> N
                 continue
             sent = action.request.id
             now += 1e-3
-            event: Event = Throttled(sent, RefusalCause.OVERLOAD, jitter=0.5)
+            event: Event = Throttled(sent, cause, jitter=0.5)
             if sent > poison:
                 event, answered[sent] = Completed(sent, 20), now
             actions += penstock.handle(event, now=now)
-        if len(answered) == 8:
+        if len(answered) == calls:
             break
 
     waits = [answered.get(each, 99.0) - waiting[each] for each in waiting if each > poison]
-    assert len(waits) == 8
+    assert len(waits) == calls
     assert max(waits) <= (1 + poison) * PROBE_GAP_S

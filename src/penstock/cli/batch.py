@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.batch.checkpoint import Checkpoint
     from penstock.batch.runner import Batch
     from penstock.integrations.program import Penstock
+    from penstock.runtime.clock import Clock
     from penstock.wire.secret import Secret
 
 
@@ -176,12 +177,12 @@ def _key(name: str) -> "Secret | None":
         raise click.BadParameter(f"{name!r} {problem}", param_hint="--api-key-env") from None
 
 
-def _penstock() -> "Penstock":
+def _penstock(clock: "Clock | None" = None) -> "Penstock":
     from penstock.core.settings import PolicySpec, Stack
     from penstock.integrations.program import Penstock
 
     stack = Stack(overload=PolicySpec("always_admit"))
-    return Penstock(default_class="batch", stack=stack, queue_ttl_s=0)
+    return Penstock(default_class="batch", stack=stack, queue_ttl_s=0, clock=clock)
 
 
 def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:

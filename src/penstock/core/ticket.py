@@ -45,7 +45,8 @@ class Ticket:
         cost_tokens: what it is charged until its real usage is known.
         likely_tokens: what must fit a provider's stated rest: the p90, or what a refusal taught.
         passes: how often another request went by while this one did not fit upstream.
-        not_before: by upstream that refused it, the time before which it is not sent there again.
+        refusals: by upstream that refused it, when, and before when it is not sent there again.
+        own_refusals: how many of them were about it alone, as others fared better; it backs off.
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
             from the retry budget already; `failed_at` where it broke.
         held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
@@ -72,7 +73,8 @@ class Ticket:
     attempts: int = 0
     retry_paid: bool = False
     failed_at: tuple[str, ...] = ()
-    not_before: dict[str, float] | None = None
+    refusals: dict[str, tuple[float, float]] | None = None
+    own_refusals: int = 0
     held_by: str = ""
     held_since: float = math.nan
     waits: dict[str, float] = field(default_factory=dict)
@@ -97,11 +99,15 @@ class Ticket:
         until = self.last_at if self.attempts else self.request.expires_at
         return self.hopeless_at if self.hopeless_at < until else until
 
-    def back_off(self, upstream: str, until: float) -> None:
+    def back_off(self, upstream: str, until: float, *, now: float) -> None:
         """Do not go to this upstream again before `until`: it has refused this request."""
-        if self.not_before is None:
-            self.not_before = {}
-        self.not_before[upstream] = until
+        if self.refusals is None:
+            self.refusals = {}
+        self.refusals[upstream] = now, until
+
+    def refused_at(self, upstream: str) -> float:
+        """Return when this upstream refused it last; inf if it has not."""
+        return (self.refusals or {}).get(upstream, (math.inf, 0.0))[0]
 
     def may_retry_at(self, upstream: str) -> float:
         """Return when it may be sent to this upstream again; it was sent somewhere before.
@@ -109,9 +115,9 @@ class Ticket:
         Never twice at one instant: where an answer takes no time, that is an endless loop.
         """
         at = self.dispatched_at + REDISPATCH_S
-        if self.not_before is None:
+        if self.refusals is None:
             return at
-        return max(at, self.not_before.get(upstream, at))
+        return max(at, self.refusals.get(upstream, (0.0, at))[1])
 
     def hold(self, cause: str, now: float) -> None:
         """Note what the request waits for from now on; "" ends the wait."""

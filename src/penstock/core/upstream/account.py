@@ -22,6 +22,8 @@ class Account:
     breaker: CircuitBreaker
     limits: UpstreamLimits
     rate: LearntRate = field(default_factory=LearntRate)
+    served_sent_at: float = -math.inf
+    """When the last of what is served was sent."""
     _in_tokens: bool = False
     _deaf_until: float = -math.inf
     _paced_by: str = ""
@@ -45,6 +47,11 @@ class Account:
         """Note an attempt."""
         ticket.paced = self.rate.sent(self._cost(ticket), _tokens(ticket), now=now)
         self.breaker.sent(now)
+
+    def served(self, sent_at: float) -> None:
+        """Note a sign of life from an attempt."""
+        self.served_sent_at = max(self.served_sent_at, sent_at)
+        self.breaker.succeeded(sent_at=sent_at)
 
     def settle(self, ticket: Ticket, output_tokens: int | None, event: Completed) -> None:
         """Replace what an attempt was thought to cost by what its reply used."""
@@ -70,7 +77,9 @@ class Account:
         if self.rate.per_s < math.inf and self.limits.states_requests(self._paced_by):
             self._learn_anew(now)
 
-    def learn_rate(self, ticket: Ticket, event: Throttled, *, lone: bool, now: float) -> Blame:
+    def learn_rate(
+        self, ticket: Ticket, event: Throttled, *, lone: bool, again: bool, now: float
+    ) -> Blame:
         """Return what a refusal for the rate is about, and learn a rate that nobody states from it.
 
         A limit in requests is looked for first. Where that is refuted, one in tokens; where that
@@ -85,7 +94,7 @@ class Account:
         if now < self._deaf_until:
             return Blame.REQUEST
         assert ticket.paced is not None
-        blame = self.rate.refused(ticket.paced, wait_s, lone=lone, now=now)
+        blame = self.rate.refused(ticket.paced, wait_s, lone=lone, again=again, now=now)
         evidence = self.rate.evidence
         if evidence.refuted:
             if not self._in_tokens and evidence.refused_are_dear:

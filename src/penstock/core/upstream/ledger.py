@@ -262,9 +262,9 @@ class Upstream:
         """Note the first token of a reply."""
         if math.isnan(ticket.first_token_at):
             ticket.first_token_at = now
-            breaker = self.account(ticket.request.account).breaker
-            breaker.outlier.heard(now)
-            breaker.succeeded(sent_at=ticket.dispatched_at)
+            account = self.account(ticket.request.account)
+            account.breaker.outlier.heard(now)
+            account.served(ticket.dispatched_at)
             if not self._measured(ticket, now):
                 return
             fit = self.service(ticket.request.model)
@@ -280,7 +280,7 @@ class Upstream:
         key = ticket.request.account
         account = self.account(key) if key else self.default
         account.settle(ticket, output_tokens, event)
-        account.breaker.succeeded(sent_at=sent_at)
+        account.served(sent_at)
         if self.has_peers:
             account.breaker.outlier.replied(sent_at, now)
         if not self._measured(ticket, now):
@@ -314,7 +314,8 @@ class Upstream:
         What the refusal is about waits, and nothing else: the request alone, where it can never
         pass, where the provider's own figures say that it was too long for what is left, or where
         it is one rate refusal without a wait among answers; else the account. One that came of an
-        unstated rate says nothing about the window.
+        unstated rate says nothing about the window. Where others that were sent since it was
+        refused have been served, and it is refused again, it also backs off by itself.
         """
         cause, sent_at = event.cause, ticket.dispatched_at
         account = self.account(ticket.request.account)
@@ -326,22 +327,25 @@ class Upstream:
             self._land(ticket, now)
             limits.settle(ticket, 0, 0)
             breaker.released(sent_at, now)
-            ticket.back_off(self.name, math.inf)
+            ticket.back_off(self.name, math.inf, now=now)
             return
         rate = cause is RefusalCause.RATE
         wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
         lone = breaker.is_lone(cause, sent_at)
+        again = rate and account.served_sent_at > ticket.refused_at(self.name)
         alone = rate and limits.explains(ticket, event.retry_after_s, now=now)
         blame = Blame.UPSTREAM
         if rate and not alone:
-            blame = account.learn_rate(ticket, event, lone=lone, now=now)
+            blame = account.learn_rate(ticket, event, lone=lone, again=again, now=now)
             alone = blame is Blame.REQUEST
         paced = blame is Blame.PACE
         if cause not in _NOT_OF_LOAD and not alone and not paced and not late:
             self.capacity.on_refusal(ticket, cause, now=now)
         self._land(ticket, now)
         limits.settle(ticket, 0, 0)
-        ticket.back_off(self.name, now + _own_wait_s(ticket, wait_s, event.jitter, alone))
+        ticket.own_refusals += alone or again
+        until = now + _own_wait_s(ticket.own_refusals, wait_s, event.jitter)
+        ticket.back_off(self.name, until, now=now)
         if alone or late:
             breaker.released(sent_at, now)
             return
@@ -416,9 +420,9 @@ class Upstream:
         return self.account(account).breaker.sound(now)
 
 
-def _own_wait_s(ticket: Ticket, wait_s: float | None, jitter: float, alone: bool) -> float:
+def _own_wait_s(own_refusals: int, wait_s: float | None, jitter: float) -> float:
     """Return how long a refused request itself must not come back here."""
-    if not alone:  # the circuit's back-off is everybody's
-        return max(LEAST_S, wait_s or 0.0)
-    own_s = backoff_s(ticket.attempts, jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
-    return max(own_s if wait_s is None or ticket.attempts > 1 else LEAST_S, wait_s or 0.0)
+    if not own_refusals or (own_refusals == 1 and wait_s is not None):
+        return max(LEAST_S, wait_s or 0.0)  # the circuit's back-off is everybody's
+    own_s = backoff_s(own_refusals, jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S)
+    return max(own_s, wait_s or 0.0)

@@ -51,8 +51,9 @@ class LearntRate:
       the retry-after is exact, t between the ends of the two waits gives it exactly), if the pace
       held them back throughout: else the bucket may have been full in between. The pace becomes
       `MARGIN` of it and never rises by this. Less than `SURE_SENDS` tell little: one such refusal
-      trims, the next ones lower by a quarter at most. A measure that is well above the one before
-      it may be of our own pace: faster is tried at once.
+      trims, the next ones lower by a quarter at most, and one of a request that was refused
+      before, while others were served, lowers nothing: it may be of that request. A measure that
+      is well above the one before it may be of our own pace: faster is tried at once.
     - Refused though slow (`Evidence`): the pace is not to blame and stays; the request waits alone.
     - While somebody waits for the pace and nothing is refused, it grows in steps that double, of
       1 % at first, or of what the measure left open. Each such probe costs a refusal: one in some
@@ -149,8 +150,13 @@ class LearntRate:
         if self.per_s > FASTEST_PER_S * self._mean_cost:
             self.per_s, self._ramping = math.inf, False
 
-    def refused(self, sent: Sent, wait_s: float, *, lone: bool, now: float) -> Blame:
-        """Note a refusal, and return what is to blame; `wait_s` is the retry-after, 0 if none."""
+    def refused(
+        self, sent: Sent, wait_s: float, *, lone: bool, again: bool = False, now: float
+    ) -> Blame:
+        """Note a refusal, and return what is to blame; `wait_s` is the retry-after, 0 if none.
+
+        `again` says that it is of a request that was refused before, while others were served.
+        """
         if sent.at < self._began_at:
             return Blame.REQUEST
         calm = now - self._refused_at > max(CALM_S, CALM_SENDS * self._mean_cost / self.per_s)
@@ -184,7 +190,7 @@ class LearntRate:
         elif not (sent.slow or (lone and self._ramping and not self._settled_per_s)):
             blame = Blame.PACE
             self._hold(sent, wait_s, now)
-            self._measured(flow, wait_s, sure=sure, now=now)
+            self._measured(flow, wait_s, sure=sure, again=again, now=now)
         if fresh or sure:
             self._anchor, self._anchor_wait_s = sent, wait_s
             self._saturated = True
@@ -229,8 +235,10 @@ class LearntRate:
             self._empty_at -= cost_s
         self._empty_at = max(self._empty_at, now + wait_s - cost_s)
 
-    def _measured(self, flow: Flow, wait_s: float, *, sure: bool, now: float) -> None:
+    def _measured(self, flow: Flow, wait_s: float, *, sure: bool, again: bool, now: float) -> None:
         """Take the rate at which units passed between two refusals, each of them one too many."""
+        if again and not sure:  # it may be of that request
+            return
         if self._ramping and self._settled_per_s:  # it was of the limit after all
             self.per_s = min(self.per_s, max(self._first_per_s, self.evidence.proven_per_s))
             self._few = self._ramping = False
