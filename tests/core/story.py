@@ -11,7 +11,7 @@ from penstock.core.events import (
     Defer,
     Dispatch,
     Event,
-    WindowMoved,
+    Reject,
     Woke,
 )
 from penstock.core.model import Request, TokenEstimate, TrafficClass
@@ -159,8 +159,8 @@ def told(actions: Iterable[Action]) -> list[Told]:
 
 
 def decisions(actions: Iterable[Action]) -> list[Decision]:
-    """Return the actions that are about a request."""
-    return [action for action in actions if not isinstance(action, WindowMoved)]
+    """Return the actions that a caller is told."""
+    return [action for action in actions if isinstance(action, Dispatch | Defer | Reject)]
 
 
 def _told(action: Decision) -> Told:

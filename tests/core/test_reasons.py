@@ -1,6 +1,15 @@
 """Every decision says what it stood on, and a recorded one does not change afterwards."""
 
-from penstock.core.events import Arrived, Completed, Dispatch, RefusalCause, Throttled, Woke
+from penstock.core.events import (
+    Abandoned,
+    Arrived,
+    Cancelled,
+    Completed,
+    Dispatch,
+    RefusalCause,
+    Throttled,
+    Woke,
+)
 from penstock.core.settings import Limits, PolicySpec
 from tests.core.story import DEAR_TOKENS, Bouncer, guarded, request, scheduler, tell, upstream
 
@@ -32,7 +41,7 @@ def test_the_slack_is_reckoned_with_the_p90() -> None:
     assert (why.service_p50_s, why.slack_s) == (2.0, 6.0)
 
 
-def test_waiting_for_the_window_is_told_apart_from_waiting_for_ones_turn() -> None:
+def test_who_stands_behind_the_head_waits_for_what_the_head_waits_for() -> None:
     penstock = scheduler(window=1)
     for id_ in (1, 2, 3):
         penstock.handle(Arrived(request(id_)), now=0.0)
@@ -40,8 +49,54 @@ def test_waiting_for_the_window_is_told_apart_from_waiting_for_ones_turn() -> No
     second = dispatched(penstock, Completed(1, 100), 2.0)
     third = dispatched(penstock, Completed(2, 100), 5.0)
 
-    assert second.why.waits == {"window": 2.0}
-    assert third.why.waits == {"order": 2.0, "window": 3.0}
+    assert (second.why.waits, second.why.sent_meanwhile) == ({"window": 2.0}, 0)
+    assert (third.why.waits, third.why.sent_meanwhile) == ({"window": 5.0}, 1)
+
+
+def test_a_pause_is_what_all_wait_for_wherever_they_stand() -> None:
+    penstock = scheduler(window=1)
+    for id_ in (1, 2, 3):
+        penstock.handle(Arrived(request(id_)), now=0.0)
+    penstock.handle(Throttled(1, RefusalCause.RATE, 30.0), now=1.0)
+
+    assert dispatched(penstock, Woke(), 31.0).why.waits == {"upstream": 30.0}
+    assert dispatched(penstock, Completed(1, 100), 33.0).why.waits == {
+        "window": 3.0, "upstream": 30.0,
+    }  # fmt: skip
+    assert dispatched(penstock, Completed(2, 100), 35.0).why.waits == {
+        "window": 5.0, "upstream": 30.0,
+    }  # fmt: skip
+
+
+def test_behind_a_limit_a_minute_all_wait_for_the_limit() -> None:
+    penstock = scheduler(upstream(window=9.0, limits=Limits(requests_per_min=1.0)))
+    for id_ in (1, 2, 3):
+        penstock.handle(Arrived(request(id_)), now=0.0)
+    dispatched(penstock, Woke(), 90.0)
+
+    assert dispatched(penstock, Woke(), 180.0).why.waits == {"limits": 180.0}
+
+
+def test_a_caller_that_leaves_the_queue_leaves_word_of_what_it_waited_for() -> None:
+    penstock = scheduler(window=1)
+    for id_ in (1, 2, 3):
+        penstock.handle(Arrived(request(id_)), now=0.0)
+
+    (left,) = penstock.handle(Cancelled(3), now=4.0)
+
+    assert isinstance(left, Abandoned)
+    assert (left.request.id, left.why.waited_s, left.why.waits) == (3, 4.0, {"window": 4.0})
+
+
+def test_asking_why_somebody_waits_changes_no_decision() -> None:
+    asked, left_alone = scheduler(window=1), scheduler(window=1)
+    for penstock in (asked, left_alone):
+        penstock.handle(Arrived(request(1)), now=0.1)
+        penstock.handle(Arrived(request(2, at=0.1)), now=0.1)
+    for tenths in range(2, 70):
+        asked.waiting.place(2, now=tenths / 10)
+
+    assert asked.handle(Completed(1, 100), now=7.3) == left_alone.handle(Completed(1, 100), now=7.3)
 
 
 def test_a_wait_for_a_limit_a_minute_is_named_so() -> None:

@@ -170,7 +170,7 @@ def test_a_newcomer_finds_out_why_a_call_is_slow(page: Page) -> None:
         page.get_by_role("button", name="Show").click()
 
         told = page.locator(".answer")
-        expect(told).to_contain_text("9.5 s because others of its class went first")
+        expect(told).to_contain_text("9.5 s because there was no room upstream")
         expect(told).to_contain_text("It is number 3 of its class")
         expect(told).to_contain_text("its turn may come in about 12.0 s")
 

@@ -102,19 +102,23 @@ def test_a_waiting_request_says_its_cause_its_place_and_when_its_turn_may_come()
     assert shown is not None
 
     assert shown["summary"] == [
-        "It waits: 9.5 s so far (9.5 s because others of its class went first).",
-        "Now it waits because others of its class went first.",
+        (
+            "It waits: 9.5 s so far (9.5 s because there was no room upstream). Meanwhile 2 of its "
+            "class went."
+        ),
+        "Now it waits because there was no room upstream.",
         (
             "It is number 3 of its class; 0.25 of its class were sent a second in the last minute, "
             "so its turn may come in about 12.0 s."
         ),
         (
-            "What helps: a shorter deadline if it is urgent, a class of its own, "
-            "or less of the same class."
+            "What helps: less of the same class, a shorter deadline if it is urgent, or another "
+            "upstream: penstock sends as much at once as the provider serves without queueing "
+            "inside (see Window)."
         ),
     ]
     assert shown["ended"] is False
-    assert shown["phases"] == {"order": 9.5}
+    assert shown["phases"] == {"window": 9.5}
 
 
 def test_the_place_is_the_ordering_policys_own() -> None:
@@ -135,7 +139,7 @@ def test_what_waits_is_told_by_class_tenant_and_cause() -> None:
     (row,) = now["classes"]
 
     assert (row["waiting"], row["in_flight"], row["oldest_s"]) == (6, 1, 10.5)
-    assert row["causes"] == {"window": 1, "order": 5}
+    assert row["causes"] == {"window": 6}
     assert row["slack_s"] is not None
     assert [each["id"] for each in now["longest_waiting"]] == [f"run-{n}" for n in range(3, 9)]
     assert now["upstreams"][0]["in_flight"] == 1
@@ -172,8 +176,7 @@ def test_a_caller_that_left_before_its_turn_is_not_said_not_to_have_waited() -> 
     now = view(source, "now")
 
     (row,) = now["slowest"]
-    assert (row["queued_s"], row["cause"]) == (7.0, "untold")
-    assert now["words"]["waits"]["untold"] == "its caller left before its turn"
+    assert (row["queued_s"], row["cause"]) == (7.0, "window")
 
 
 def test_an_attempt_that_broke_is_not_taken_for_waiting() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from penstock.core.dispatching import Dispatcher
 from penstock.core.events import (
+    Abandoned,
     Arrived,
     Cancelled,
     Completed,
@@ -82,6 +83,7 @@ class Containment:
             isinstance(event, Failed) and not event.retryable
         )
         answered = id_ not in tickets.by_id and self._knows(id_)
+        waited = ticket.stage is not Stage.IN_FLIGHT
         if ticket.upstream:
             try:
                 tickets.upstreams[ticket.upstream].abandon(ticket, now=now)
@@ -92,8 +94,13 @@ class Containment:
         tickets.expiry.cancel(id_)
         ticket.stage = Stage.ENDED
         tickets.lanes.nesting.ended(ticket)
-        if not answered and not (over and getattr(event, "request_id", None) == id_):
-            tickets.actions.append(Reject(ticket.request, "fault", None, why_of(ticket, None, now)))
+        if answered:
+            return
+        why = why_of(ticket, None, now)
+        if not (over and getattr(event, "request_id", None) == id_):
+            tickets.actions.append(Reject(ticket.request, "fault", None, why))
+        elif waited:
+            tickets.actions.append(Abandoned(ticket.request, why))
 
     def _recount(self, now: float) -> list[tuple[Ticket, Exception]]:
         """Count all that is derived from the tickets; return those that no queue takes, and why.

@@ -250,10 +250,11 @@ class Why:
         attempts: how often it was sent upstream before.
         slack_s: deadline minus now minus the predicted p90 service time; inf without deadline.
         service_p50_s: predicted service time at the estimate's median.
-        waits: seconds of `waited_s` by cause: "order" (others of its class went first), "class"
+        waits: seconds of `waited_s` by cause, of its own or of the head of its queue: "class"
             (another class's turn, or room kept for it), "window" (no room upstream), "limits"
             (requests or tokens per minute), "upstream" (paused after refusals), "deferral" (the
             ladder), "backoff" (after a failed attempt).
+        sent_meanwhile: how many others of its class were sent while it waited for its turn.
 
     """
 
@@ -269,6 +270,7 @@ class Why:
     slack_s: float
     service_p50_s: float
     waits: dict[str, float]
+    sent_meanwhile: int = 0
 
     @property
     def longest_wait(self) -> str:
@@ -316,6 +318,14 @@ class Reject:
 
 
 @dataclass(slots=True)
+class Abandoned:
+    """The caller of a waiting request left; there is nothing to carry out."""
+
+    request: Request
+    why: Why
+
+
+@dataclass(slots=True)
 class WindowMoved:
     """The concurrency limit of one upstream changed; there is nothing to carry out.
 
@@ -335,5 +345,5 @@ class WindowMoved:
 
 
 Decision = Dispatch | Defer | Reject
-"""An action about one request."""
-Action = Decision | WindowMoved
+"""An action about one request, for its caller."""
+Action = Decision | Abandoned | WindowMoved

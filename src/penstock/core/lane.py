@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from penstock.core.class_hold import ClassHold
 from penstock.core.latest import Latest
 from penstock.core.model import Request
 from penstock.core.parked import ParkingQueue, kind_of
@@ -47,8 +48,9 @@ class Lane:
     """No upstream has room, and only an event there can make some: arrivals need not look."""
     barred: tuple[str, ...] = ()
     """Classes whose heads the allocator holds back: one more of them changes nothing."""
+    holds: dict[str, ClassHold] = field(default_factory=dict)
+    """What keeps each class's head, and so its queue."""
     _cause: str = ""
-    _touched: list[str] = field(default_factory=list)
     _only: Upstream | None = None
     _reserving: bool = False
     _parking: list[ParkingQueue] = field(default_factory=list)
@@ -84,11 +86,17 @@ class Lane:
         if queue is None:
             queue = self.queues[name] = self._new_queue(name)
         ticket.stage = _QUEUED
+        self._follow(ticket, now)
         queue.push(ticket, now=now)
         self.signals.queued(ticket)
-        ticket.hold("order", now)
-        if name not in self._touched:
-            self._touched.append(name)
+
+    def _follow(self, ticket: Ticket, now: float) -> None:
+        """Let a ticket wait for whatever keeps its class's head."""
+        name = ticket.request.traffic_class
+        hold = self.holds.get(name)
+        if hold is None:
+            hold = self.holds[name] = ClassHold(self._cause, now)
+        ticket.follow(hold, now)
 
     def make_place(self, name: str) -> None:
         """Know a class of which a ticket comes from elsewhere."""
@@ -111,6 +119,7 @@ class Lane:
         for name in self.queues:
             self.queues[name] = self._new_queue(name)
         for ticket in waiting:
+            self._follow(ticket, now)
             self.queues[ticket.request.traffic_class].push(ticket, now=now)
         self._cause = ""
 
@@ -123,6 +132,7 @@ class Lane:
     def charge(self, ticket: Ticket) -> None:
         """Take the predicted cost of a dispatched request from its class and its tenant."""
         request = ticket.request
+        self.holds[request.traffic_class].sent += 1
         self.allocator.charge(request.traffic_class, ticket.cost_tokens)
         if self.tenants:
             self.tenants[request.traffic_class].charge(request.tenant, ticket.cost_tokens)
@@ -157,8 +167,6 @@ class Lane:
         name = ticket.request.traffic_class
         self.queues[name].take(ticket, now=now)
         self.signals.unqueued(ticket)
-        if name not in self._touched:
-            self._touched.append(name)
 
     def next(self, now: float) -> tuple[Ticket, Upstream] | None:
         """Return the ticket that goes now and where to, or None; sets `wake_at`."""
@@ -177,10 +185,11 @@ class Lane:
         if not opened:
             cause = obstacle[0]
             self.closed = obstacle[1] == math.inf
-            names = self._touched if cause == self._cause else self.queues
-            self._hold(self._heads(names, now), obstacle, now)
-            self._cause = cause
-            self._touched.clear()
+            self.wake_at = obstacle[1]
+            if cause != self._cause:
+                for hold in self.holds.values():
+                    hold.turn(cause, now)
+                self._cause = cause
             return None
         self._cause = ""
         if self._parking:
@@ -261,13 +270,14 @@ class Lane:
                 for each in blocked:
                     each.passes += 1
                 return ticket, target
-            self._hold({name: ticket}, obstacle, now)
             waits_for_retry = obstacle[0] == "backoff"
             if waits_for_retry or obstacle is OWED or self._only_its_kind(ticket, opened, now):
-                heads |= self._park(ticket, alone=waits_for_retry, now=now)
+                heads |= self._park(ticket, obstacle, now)
                 continue
+            self._hold((name,), obstacle, now)
             blocked.append(ticket)
             if ticket.passes >= PASSES_LIMIT:
+                self._hold(heads, obstacle, now)
                 break
         return None
 
@@ -306,14 +316,15 @@ class Lane:
                 best, best_key = upstream, key
         return best, nearest
 
-    def _park(self, ticket: Ticket, *, alone: bool, now: float) -> dict[str, Ticket]:
+    def _park(self, ticket: Ticket, obstacle: tuple[str, float], now: float) -> dict[str, Ticket]:
         """Park a head; return its class's next one, by class, if there is one."""
         name = ticket.request.traffic_class
         queue = self.queues[name]
         if not isinstance(queue, ParkingQueue):
             queue = self.queues[name] = ParkingQueue(queue, self.make_queue)
             self._parking.append(queue)
-        queue.park(ticket, alone=alone, now=now)
+        queue.park(ticket, alone=obstacle[0] == "backoff", now=now)
+        self._keep_out(ticket, obstacle, now)
         return self._heads((name,), now)
 
     def _unpark(self, opened: Sequence[Upstream], elsewhere: tuple[str, float], now: float) -> None:
@@ -326,9 +337,10 @@ class Lane:
                 if target is None and (
                     obstacle[0] == "backoff" or self._only_its_kind(ticket, opened, now)
                 ):
-                    self._hold({ticket.request.traffic_class: ticket}, obstacle, now)
+                    self._keep_out(ticket, obstacle, now)
                 else:
                     queue.unpark(ticket, now=now)
+                    self._follow(ticket, now)
 
     def _only_its_kind(self, ticket: Ticket, opened: Sequence[Upstream], now: float) -> bool:
         """Return whether only its model's limits or its account hold it back at each of these."""
@@ -372,13 +384,21 @@ class Lane:
         own_s = classes[name].slack_s
         return 0.0 if all(own_s <= each.slack_s for each in classes.values()) else PACE_OF_OTHERS
 
-    def _hold(self, heads: dict[str, Ticket], obstacle: tuple[str, float], now: float) -> None:
+    def _hold(self, names: Iterable[str], obstacle: tuple[str, float], now: float) -> None:
+        """Note what keeps the heads of these classes."""
         cause, until = obstacle
         if until < self.wake_at:
             self.wake_at = until
-        for ticket in heads.values():
-            if ticket.held_by != cause:
-                ticket.hold(cause, now)
+        for name in names:
+            self.holds[name].turn(cause, now)
+
+    def _keep_out(self, ticket: Ticket, obstacle: tuple[str, float], now: float) -> None:
+        """Note what keeps a parked ticket."""
+        cause, until = obstacle
+        if until < self.wake_at:
+            self.wake_at = until
+        if ticket.held_by != cause:
+            ticket.hold(cause, now)
 
     def no_use(self, request: Request, now: float) -> str:
         """Return why waiting is of no use to the request: "quota", "rate", or "" if it may wait.

@@ -17,7 +17,7 @@ from penstock.core.ticket import Stage, Ticket
 from penstock.core.tickets import Tickets
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S
 
-_QUEUED, _IN_FLIGHT = Stage.QUEUED, Stage.IN_FLIGHT
+_IN_FLIGHT = Stage.IN_FLIGHT
 
 
 class Outcomes:
@@ -139,9 +139,7 @@ class Outcomes:
         if ticket.stage is _IN_FLIGHT:
             tickets.landed(ticket)
             tickets.upstreams[ticket.upstream].left(ticket, now=now)
-        elif ticket.stage is _QUEUED:
-            lane.take(ticket, now)
-        tickets.end(ticket)
+        tickets.abandon(ticket, now)
         if ticket.upstream:
             self._dispatcher.pump_sharing(ticket.upstream, now)
         self._dispatcher.pump(lane, now)

@@ -36,6 +36,9 @@ class ParkingQueue:
         if queue is None:
             self._common.push(ticket, now=now)
         else:
+            first = queue.head(now=now)
+            if first is not None:
+                ticket.hold(first.held_by, now)
             queue.push(ticket, now=now)
             self._is_parked.add(ticket.request.id)
 

@@ -1,9 +1,11 @@
 """A request on its way through the scheduler: one mutable record from arrival to outcome."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from penstock.core.class_hold import ClassHold
 from penstock.core.model import Request, bucket_of
 
 REDISPATCH_S = 0.001
@@ -49,7 +51,10 @@ class Ticket:
         own_refusals: how many of them were about it alone, as others fared better; it backs off.
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
             from the retry budget already; `failed_at` where it broke.
-        held_by, held_since, waits: what it waits for now, since when, and seconds so far by cause.
+        held_by, held_since, waits: what keeps it alone, since when, and seconds so far by cause.
+        behind: the queue in which it waits for what keeps the head, since `held_since`;
+            `_counted` and `_sent_before` are what that queue had counted by then, and
+            `_sent_earlier` is how many were sent in the waits before.
         upstream, dispatched_at, first_token_at, in_flight_at_dispatch: its last attempt;
             `paced` is that attempt as the learnt rate saw it; `expected_s` is its predicted
             service time there. `measured` is False once the driver has stalled while the attempt
@@ -78,6 +83,10 @@ class Ticket:
     held_by: str = ""
     held_since: float = math.nan
     waits: dict[str, float] = field(default_factory=dict)
+    behind: ClassHold | None = None
+    _counted: dict[str, float] = field(default_factory=dict)
+    _sent_before: int = 0
+    _sent_earlier: int = 0
     upstream: str = ""
     dispatched_at: float = math.nan
     first_token_at: float = math.nan
@@ -120,19 +129,52 @@ class Ticket:
         return max(at, self.refusals.get(upstream, (0.0, at))[1])
 
     def hold(self, cause: str, now: float) -> None:
-        """Note what the request waits for from now on; "" ends the wait."""
-        if cause == self.held_by:
-            return
-        if self.held_by and now > self.held_since:
-            self.waits[self.held_by] = self.waits.get(self.held_by, 0.0) + now - self.held_since
-        self.held_by, self.held_since = cause, now
+        """Note what keeps the request alone from now on; "" ends the wait."""
+        self._count(now)
+        self.held_by, self.behind = cause, None
+
+    def follow(self, queue: ClassHold, now: float) -> None:
+        """Note that it waits from now on for what keeps the head of this queue."""
+        self._count(now)
+        self.held_by, self.behind = "", queue
+        self._counted, self._sent_before = queue.seconds_until(now), queue.sent
+
+    @property
+    def cause(self) -> str:
+        """What it waits for now, as in `Why.waits`."""
+        return self.held_by if self.behind is None else self.behind.cause
+
+    @property
+    def sent_meanwhile(self) -> int:
+        """How many others of its class were sent while it waited in its queue."""
+        now = 0 if self.behind is None else self.behind.sent - self._sent_before
+        return self._sent_earlier + now
 
     def waits_until(self, now: float) -> dict[str, float]:
         """Return the seconds waited by cause, the wait that goes on included."""
         waits = self.waits.copy()
-        if self.held_by and now > self.held_since:
-            waits[self.held_by] = waits.get(self.held_by, 0.0) + now - self.held_since
+        if now > self.held_since:
+            for cause, seconds in self._since(now):
+                waits[cause] = waits.get(cause, 0.0) + seconds
         return waits
+
+    def _since(self, now: float) -> Iterator[tuple[str, float]]:
+        """Yield the seconds since `held_since`, by cause."""
+        if self.behind is None:
+            if self.held_by:
+                yield self.held_by, now - self.held_since
+            return
+        for cause, seconds in self.behind.seconds_until(now).items():
+            more = seconds - self._counted.get(cause, 0.0)
+            if more > 0.0:
+                yield cause, more
+
+    def _count(self, now: float) -> None:
+        if now > self.held_since:
+            self.waits = self.waits_until(now)
+        if self.behind is not None:
+            self._sent_earlier = self.sent_meanwhile
+        self.held_since = now
 
 
 def ticket_of(request: Request, service_p50_s: float, service_p90_s: float) -> Ticket:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from penstock.core.backlog import Backlog
-from penstock.core.events import Action, Reject, Why
+from penstock.core.events import Abandoned, Action, Reject, Why
 from penstock.core.lane import Lane
 from penstock.core.lanes import Lanes
 from penstock.core.ticket import Stage, Ticket
@@ -108,6 +108,17 @@ class Tickets:
         self.end(ticket)
         self.reject(ticket, lane, reason, retry_after_s, now)
 
+    def abandon(self, ticket: Ticket, now: float) -> None:
+        """End a ticket whose caller has left; of one that waited, say for what."""
+        lane = self.lanes.of(ticket.request)
+        waited = ticket.stage is not _IN_FLIGHT
+        if ticket.stage is _QUEUED:
+            lane.take(ticket, now)
+        self.end(ticket)
+        if waited:
+            ticket.hold("", now)
+            self.actions.append(Abandoned(ticket.request, why_of(ticket, lane, now)))
+
     def waiting(self) -> list[Ticket]:
         """Return the tickets that do not fly, in the order of their arrival."""
         return [each for each in self.by_id.values() if each.stage is not _IN_FLIGHT]
@@ -119,7 +130,8 @@ def why_of(ticket: Ticket, lane: Lane | None, now: float) -> Why:
     slack_s = ticket.latest_start - now
     waited_s = now - request.arrived_at
     if lane is None:
-        return Why(0.0, ticket.rung, 0.0, 0.0, 0, 0, waited_s, 0, 0, slack_s, 0.0, ticket.waits)
+        waits = ticket.waits_until(now)
+        return Why(0.0, ticket.rung, 0.0, 0.0, 0, 0, waited_s, 0, 0, slack_s, 0.0, waits)
     signals = lane.signals
     return Why(
         signals.severity,
@@ -133,5 +145,6 @@ def why_of(ticket: Ticket, lane: Lane | None, now: float) -> Why:
         ticket.attempts,
         slack_s,
         ticket.service_p50_s,
-        ticket.waits.copy(),
+        ticket.waits_until(now),
+        ticket.sent_meanwhile,
     )

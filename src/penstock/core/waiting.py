@@ -17,8 +17,7 @@ class WaitingGroup:
     """The waiting requests of one class and tenant that wait for one cause.
 
     Attributes:
-        cause: as in `Why.waits`: "order", "class", "window", "limits", "upstream", "deferral",
-            "backoff".
+        cause: as in `Why.waits`: "class", "window", "limits", "upstream", "deferral", "backoff".
         arrived_at: when the oldest of them arrived, driver seconds.
         latest_start: the earliest time, driver seconds, after which the p90 of one of them no
             longer fits its deadline; inf if none has a deadline.
@@ -83,7 +82,7 @@ class Waiting:
         found: dict[tuple[str, str, str], WaitingGroup] = {}
         for ticket in self._tickets.waiting():
             request = ticket.request
-            key = (request.traffic_class, request.tenant, ticket.held_by)
+            key = (request.traffic_class, request.tenant, ticket.cause)
             held = found.get(key)
             if held is None:
                 held = found[key] = WaitingGroup(*key)
@@ -100,15 +99,14 @@ class Waiting:
             return None
         lane = self._tickets.lanes.of(ticket.request)
         why = why_of(ticket, lane, now)
-        why.waits = ticket.waits_until(now)
         if ticket.stage is Stage.DEFERRED:
             return QueuePosition(
-                ticket.held_by, self._tickets.deferred.due_at(request_id), None, 0, why
+                ticket.cause, self._tickets.deferred.due_at(request_id), None, 0, why
             )
         same = list(self._queued_beside(ticket, lane))
         mine = [each for each in same if each.request.tenant == ticket.request.tenant]
         tenants = len({each.request.tenant for each in same})
-        return QueuePosition(ticket.held_by, None, _position(ticket, mine, lane, now), tenants, why)
+        return QueuePosition(ticket.cause, None, _position(ticket, mine, lane, now), tenants, why)
 
     def outlook(self, request: Request, *, now: float) -> Outlook | None:
         """Return how a request would fare that came now; None if no upstream serves its model."""

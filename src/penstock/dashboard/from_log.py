@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from penstock.core.events import Defer, Dispatch, Reject, WindowMoved
+from penstock.core.events import Action
 from penstock.core.snapshot import Snapshot
 from penstock.core.waiting import QueuePosition, WaitingGroup
 from penstock.dashboard.state import DashboardState
@@ -34,7 +34,7 @@ class LogSource:
                 wall = header.started_unix_s + now - header.started_at
                 state = DashboardState(header.run, now=now, wall=wall, whole=True)
             self._now = now
-            if isinstance(what, Dispatch | Defer | Reject | WindowMoved):
+            if isinstance(what, Action):
                 state.action(now, what)
             else:
                 state.event(now, what)

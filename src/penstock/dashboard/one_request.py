@@ -10,10 +10,9 @@ from penstock.dashboard.views import ViewSource
 from penstock.log.explain import WAITS, RequestHistory
 
 HELPS = {
-    "order": "a shorter deadline if it is urgent, a class of its own, or less of the same class",
     "class": "a class with more weight, if it is as urgent as those that go before it",
-    "window": "another upstream: penstock sends as much at once as the provider serves without "
-    "queueing inside (see Window)",
+    "window": "less of the same class, a shorter deadline if it is urgent, or another upstream: "
+    "penstock sends as much at once as the provider serves without queueing inside (see Window)",
     "limits": "a higher limit on requests or tokens a minute, at the provider or in the "
     "configuration",
     "upstream": "another upstream: this one refused or failed (see Now for how long it is paused)",
@@ -53,8 +52,8 @@ def request_view(source: ViewSource, public_id: str) -> dict[str, Any] | None:
 def _whole(phases: Mapping[str, float], age_s: float, *, sent: bool) -> dict[str, float]:
     """Return the phases in order, with the rest of the request's time.
 
-    What was sent had the rest in attempts before the last one. Of what was never sent the causes
-    are told with its refusal; a caller that left while it waited leaves them untold.
+    What was sent had the rest in attempts before the last one. Of what still waits a log does not
+    tell the causes.
     """
     known = {name: phases[name] for name in (*WAITS, "provider", "tokens") if name in phases}
     rest_s = age_s - sum(known.values())
@@ -73,7 +72,9 @@ def _summary(
     causes = ", ".join(f"{s:.1f} s because {WAITS[cause]}" for s, cause in waits if s >= 0.05)
     provider_s = phases.get("provider", 0.0) + phases.get("tokens", 0.0)
     if place is not None:
-        lines = [f"It waits: {waited_s:.1f} s so far ({causes or 'it has only come'})."]
+        others = place["why"]["sent_meanwhile"]
+        gone = f" Meanwhile {others:,} of its class went." if others else ""
+        lines = [f"It waits: {waited_s:.1f} s so far ({causes or 'it has only come'}).{gone}"]
         lines.append(f"Now it waits because {place['words']}.")
         if place["position"] is not None:
             lines.append(_turn(place))

@@ -17,8 +17,7 @@ class Ended:
         latency_s: from its arrival to its end.
         queued_s: the part of it before the last dispatch; all of it if there was none.
         ended_at: driver seconds.
-        cause: what it waited for longest, as in `core.events.Why.waits`; empty if it did not wait,
-            "untold" if its caller left before any decision said it.
+        cause: what it waited for longest, as in `core.events.Why.waits`; empty if it did not wait.
         result: "completed", "late" (completed after its deadline), "cancelled", "failed" or the
             reason of its refusal.
 

@@ -91,7 +91,9 @@ class DashboardState:
         elif kind is Completed:
             self._completed(event, now)  # type: ignore[arg-type]
         elif kind is Cancelled:
-            self._end(event.request_id, "cancelled", now)  # type: ignore[union-attr]
+            known = self.in_hand.get(event.request_id)  # type: ignore[union-attr]
+            if known is not None and known.upstream:  # what waits, `Abandoned` ends
+                self._end(event.request_id, "cancelled", now)  # type: ignore[union-attr]
         elif kind is Failed and not event.retryable:  # type: ignore[union-attr]
             self._end(event.request_id, "failed", now)  # type: ignore[union-attr]
         elif kind is Throttled or kind is Failed:
@@ -129,6 +131,8 @@ class DashboardState:
             span.refused[name, action.reason, why.rung] += 1
             self.refusals.append((now, action))
             self._end(request.id, action.reason, now)
+        else:
+            self._end(request.id, "cancelled", now)
 
     def lately_s(self, now: float) -> float:
         """Return over how many seconds rates are counted."""
@@ -160,9 +164,8 @@ class DashboardState:
         request = known.request
         latency_s = now - request.arrived_at
         queued_s = known.queued_s if known.attempts else latency_s
-        left_waiting = result == "cancelled" and not known.attempts
         ended = Ended(
             latency_s, queued_s, now, self.id_of(number), request.traffic_class, request.tenant,
-            known.upstream, known.cause or ("untold" if left_waiting else ""), result,
+            known.upstream, known.cause, result,
         )  # fmt: skip
         self.spans.at(now).end(ended)

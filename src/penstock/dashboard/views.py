@@ -23,9 +23,6 @@ RESULTS = {
     "cancelled": "cancelled by its caller",
 }
 
-UNTOLD = {"untold": "its caller left before its turn"}
-"""Beside `WAITS`: why what was cancelled in the queue had waited is in no decision."""
-
 FALLBACKS = {
     "quota": "the account was spent",
     "rate": "too many requests or tokens a minute",
@@ -189,7 +186,7 @@ def view(source: ViewSource, name: str) -> dict[str, Any]:
         "live": source.live,
         "at": source.now() + source.state.wall_offset_s,
         "draining": snapshot is not None and snapshot.draining,
-        "words": {"waits": WAITS | UNTOLD, "results": RESULTS | REASONS},
+        "words": {"waits": WAITS, "results": RESULTS | REASONS},
         **VIEWS[name](source),
     }
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from textwrap import wrap
 
 from penstock.core.events import (
+    Abandoned,
     Arrived,
     Cancelled,
     Completed,
+    Decision,
     Defer,
     Dispatch,
     Failed,
@@ -23,7 +25,6 @@ from penstock.core.model import Request
 from penstock.log.format import NAMES, LogRecord
 
 WAITS = {
-    "order": "others of its class went first",
     "class": "another class had its turn, or room was kept for one",
     "window": "there was no room upstream",
     "limits": "the requests or tokens per minute were used up",
@@ -171,7 +172,7 @@ def _phases(story: Sequence[LogRecord], until: float | None) -> dict[str, float]
     ended_at = until
     for record in story:
         what = record.what
-        if isinstance(what, Dispatch | Reject | Defer):
+        if isinstance(what, Decision | Abandoned):
             phases = {cause: what.why.waits[cause] for cause in WAITS if cause in what.why.waits}
         if isinstance(what, Dispatch):
             sent_at, first_at, ended_at = record.now, None, until
@@ -232,7 +233,7 @@ def _ended(story: Sequence[LogRecord]) -> bool:
     last = story[-1].what
     if isinstance(last, Failed):
         return not last.retryable
-    return isinstance(last, Completed | Cancelled | Reject)
+    return isinstance(last, Completed | Cancelled | Abandoned | Reject)
 
 
 def _opening(arrival: LogRecord, request: Request, public_id: str) -> list[str]:
@@ -278,6 +279,8 @@ def _words(record: LogRecord, request: Request, *, again: bool) -> list[str]:
         return [f"The attempt ended without a reply ({fault}); {then}."]
     if isinstance(what, Cancelled):
         return ["The caller went away; whatever it held was freed."]
+    if isinstance(what, Abandoned):
+        return [_waited(what.why).capitalize(), _state(what.why)]
     return []
 
 
@@ -309,7 +312,7 @@ def _refused(what: Reject) -> list[str]:
             f"Refused ({what.reason}): {reason}. Rung {why.rung}, predicted cost "
             f"{what.request.cost_tokens:.0f} tokens; {again}."
         ),
-        f"{_waited(why)}".capitalize(),
+        _waited(why).capitalize(),
         _state(why),
     ]
 
@@ -337,7 +340,9 @@ def _waited(why: Why) -> str:
         for cause, seconds in sorted(why.waits.items(), key=lambda item: -item[1])
         if seconds >= 0.0005
     ]
-    return f"it had waited {why.waited_s:.3f} s: {', '.join(parts) or 'no cause was noted'}."
+    others = f"; meanwhile {why.sent_meanwhile} of its class went" if why.sent_meanwhile else ""
+    causes = ", ".join(parts) or "no cause was noted"
+    return f"it had waited {why.waited_s:.3f} s: {causes}{others}."
 
 
 def _state(why: Why) -> str:

@@ -27,6 +27,7 @@ def _name(kind: type) -> str:
 
 EVENTS: dict[str, type] = {_name(kind): kind for kind in typing.get_args(events.Event)}
 ACTIONS: dict[str, type] = {_name(kind): kind for kind in typing.get_args(events.Action)}
+_ABOUT_A_REQUEST = events.Decision | events.Abandoned
 NAMES: dict[type, str] = {kind: name for name, kind in (EVENTS | ACTIONS).items()}
 
 
@@ -110,7 +111,7 @@ class LogRecord:
     @property
     def request_id(self) -> int | None:
         """The request that it is about; None for wake-ups, draining, limits, windows."""
-        if isinstance(self.what, events.Arrived | events.Dispatch | events.Defer | events.Reject):
+        if isinstance(self.what, events.Arrived | _ABOUT_A_REQUEST):
             return self.what.request.id
         return getattr(self.what, "request_id", None)
 
@@ -138,7 +139,7 @@ def line_of(now: float, what: Event | Action, outcome: LoggedOutcome | None) -> 
     if isinstance(what, events.WindowMoved):
         line["action"] = NAMES[type(what)]
         skip = ""
-    elif isinstance(what, events.Dispatch | events.Defer | events.Reject):
+    elif isinstance(what, _ABOUT_A_REQUEST):
         line["action"] = NAMES[type(what)]
         line["request_id"] = what.request.id
         skip = "request"

@@ -148,6 +148,7 @@ class _Reader:
         self._on_cut = on_cut
         self._header: Header | None = None
         self._requests: dict[int, Request] = {}
+        self._ended: int | None = None
 
     def read(self, lines: BinaryIO, file: Path) -> Iterator[LogRecord]:
         for number, line in enumerate(lines, 1):
@@ -183,8 +184,8 @@ class _Reader:
             return None
         read = None if outcome is None else decode(LoggedOutcome, outcome)
         record = LogRecord(self._header, now, what, read)
-        if outcome is not None and record.request_id is not None:
-            self._requests.pop(record.request_id, None)
+        if outcome is not None:
+            self._ended = record.request_id
         return record
 
     def _take_header(self, line: dict[str, Any]) -> None:
@@ -197,6 +198,9 @@ class _Reader:
         self._header = header
 
     def _event(self, line: dict[str, Any]) -> Event | None:
+        if self._ended is not None:  # kept until then, for what the event of its end led to
+            self._requests.pop(self._ended, None)
+            self._ended = None
         event: Event = decode(EVENTS[line.pop("event")], line)
         if isinstance(event, Arrived):
             self._requests[event.request.id] = event.request

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from penstock.core.events import (
+    Abandoned,
     Action,
     Arrived,
     Cancelled,
@@ -49,6 +50,7 @@ FAULT_RETRY_S = 1.0
 STALL_TOLD_S = 1.0
 """A stall that long is told in the log, once: a program can do something about it."""
 _NO_SLOT = (Reject, Defer)
+_TOLD_ONLY = (WindowMoved, Abandoned)
 
 
 class Core(Protocol):
@@ -388,7 +390,7 @@ class Driver:
         first = True
         for action in self._core.handle(event, now=now):
             self._show_action(now, action)
-            if not isinstance(action, WindowMoved):
+            if not isinstance(action, _TOLD_ONLY):
                 self._deliver(action, first=first)
                 first = False
         while self._core.faults:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.events import (
+    Abandoned,
     Arrived,
     Cancelled,
     Completed,
@@ -180,7 +181,7 @@ class _Reading:
             self._again(what.settings, line.now)
         elif isinstance(what, Dispatch | Reject):
             self._decided(what, now)
-        elif not isinstance(what, Defer | WindowMoved):
+        elif not isinstance(what, Defer | Abandoned | WindowMoved):
             event = self._here(what, now)
             if event is not None:
                 self.history.events.append((now, event))

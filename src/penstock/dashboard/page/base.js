@@ -3,7 +3,7 @@ export const html = htm.bind(preact.h);
 export const { render } = preact;
 export const { useEffect, useRef, useState } = preactHooks;
 
-export const CAUSES = ["order", "class", "window", "limits", "upstream", "deferral", "backoff"];
+export const CAUSES = ["class", "window", "limits", "upstream", "deferral", "backoff"];
 export const PHASES = { provider: "at the provider, before the first token", tokens: "tokens arriving",
   earlier: "in earlier attempts", untold: "waiting; its cause was not told" };
 

@@ -62,7 +62,7 @@ export function WindowChart({ moves, now }) {
     let last = null;
     return times.map((at) => (last = byTime.has(at) ? byTime.get(at) : last));
   });
-  const palette = ["order", "window", "provider", "class", "limits", "tokens"];
+  const palette = ["backoff", "window", "provider", "class", "limits", "tokens"];
   const options = {
     series: [{ value: (_, at) => (at === null ? "" : clock(at)) }, ...names.map((name, i) => ({
       label: name, stroke: colour(palette[i % palette.length]), width: 2, points: { show: false },

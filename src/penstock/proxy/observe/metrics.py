@@ -8,7 +8,7 @@ of the sidecar's budget. Everything here runs on one event loop.
 from bisect import bisect_left
 from collections import defaultdict
 
-from penstock.core.events import Action, Defer, Dispatch, Reject, WindowMoved
+from penstock.core.events import Abandoned, Action, Defer, Dispatch, Reject, WindowMoved
 from penstock.core.model import Request
 from penstock.wire.usage import Usage
 
@@ -155,6 +155,9 @@ class Metrics:
             why = action.why
             self.decisions.add(name, why.rung, "dispatch", why.longest_wait or "nothing")
             self.queue.add(why.waited_s, name)
+        elif isinstance(action, Abandoned):
+            why = action.why
+            self.decisions.add(name, why.rung, "abandoned", why.longest_wait or "nothing")
         elif isinstance(action, Defer):
             self.decisions.add(name, action.why.rung, "defer", "overload")
         elif isinstance(action, Reject):
