@@ -69,6 +69,19 @@ def test_a_command_whose_packages_are_missing_says_which_extra_brings_them(
     assert "pip install 'penstock[proxy]'" in result.output
 
 
+def test_a_demo_without_its_sdk_says_so_before_it_starts_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    for name in [name for name in sys.modules if name.startswith("penstock.experiments.demo")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    result = CliRunner().invoke(group, ["demo"])
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: `penstock demo` needs the package openai")
+
+
 def test_a_missing_module_of_our_own_stays_a_loud_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "penstock.cli.serve", None)
 

@@ -53,10 +53,17 @@ def _metrics(in_time: int, latency_s: float) -> RunMetrics:
 def test_the_verdict_follows_the_figures() -> None:
     good = judge(_metrics(5, 2.0), _metrics(9, 0.4))
     assert good.kept
-    assert "1.80 times" in good.lines()[0]
+    assert "0.20 of those" in good.lines()[0]
     assert "0.20 of that" in good.lines()[1]
-    assert not judge(_metrics(6, 2.0), _metrics(9, 0.4)).kept
+    assert not judge(_metrics(5, 2.0), _metrics(7, 0.4)).kept
     assert not judge(_metrics(5, 2.0), _metrics(9, 0.6)).kept
+
+
+def test_a_load_too_short_for_a_queue_to_grow_is_promised_nothing() -> None:
+    short = judge(_metrics(9, 0.5), _metrics(9, 0.4), seconds=4.0)
+    assert short.kept
+    assert "(from 9 s on: at most 0.5)" in short.lines()[0]
+    assert KeptShare.of(_metrics(5, 0.4), _metrics(9, 0.4), seconds=4.0).kept
 
 
 def test_the_table_counts_the_calls_that_got_no_answer() -> None:
@@ -134,7 +141,7 @@ def test_a_short_demo_plays_all_arms_and_writes_its_report(tmp_path: Path) -> No
     assert len(greeting) > 1
     assert max(map(len, greeting)) <= 80
     assert " ".join(map(str.strip, greeting)).startswith("A provider with 8 hidden slots gets ")
-    for word in (*ARMS, "short P95", "deadline satisfaction", "useful goodput", "promised"):
+    for word in (*ARMS, "short P95", "deadline satisfaction", "useful goodput", "from 9 s on"):
         assert word in said
     report = out.read_text()
     assert report.count("<svg") == 2

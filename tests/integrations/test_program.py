@@ -162,6 +162,27 @@ def test_an_argument_that_does_not_exist_is_refused_with_those_that_do() -> None
         penstock.configure(tenantturns=True)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        ({"upstream": {"base_url": "http://x"}}, r"is a dict: .*penstock\.UpstreamSettings\("),
+        ({"stack": "aimd"}, r"is a str: .*penstock\.Stack\("),
+        ({"classes": ({"name": "chat"},)}, r"is a dict: .*penstock\.TrafficClass\("),
+        ({"classes": penstock.TrafficClass("chat")}, r"a tuple of penstock\.TrafficClass\("),
+    ],
+)
+def test_a_table_where_an_object_belongs_is_told_which(wrong: dict[str, Any], rule: str) -> None:
+    with pytest.raises(TypeError, match=rule):
+        penstock.Penstock(**wrong)
+
+
+def test_a_policys_bare_name_or_a_table_of_limits_is_told_what_belongs_there() -> None:
+    with pytest.raises(TypeError, match=r"capacity='aimd' .*penstock\.PolicySpec\("):
+        penstock.UpstreamSettings(capacity="aimd")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"limits=\{'requests_per_min': 3\} .*penstock\.Limits\("):
+        penstock.UpstreamSettings(limits={"requests_per_min": 3})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("turns", "order"), [(True, ["b", "a", "a"]), (False, ["a", "a", "b"])])
 async def test_tenants_take_turns_unless_the_program_says_otherwise(
     turns: bool, order: list[str]

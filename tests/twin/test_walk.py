@@ -63,6 +63,10 @@ def test_whatif_knows_that_a_small_window_would_miss_deadlines(log: Path, tmp_pa
     assert result.exit_code == 0, result.output
     assert "deadlines met" in result.output
     assert "USD" in result.output
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    steps = result.stderr.splitlines()
+    assert steps[0].startswith("fitting models of the provider")
+    assert steps[-1] == "running 500 calls under both configurations ..."
     report = json.loads(figures.read_text())
     assert report["trusted"] is True
     everything = report["groups"][0]

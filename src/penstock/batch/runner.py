@@ -57,7 +57,8 @@ class Batch:
         deadline_at: loop time after which lines that are not done expire; None for never.
         patience: with trouble.
         on_result: told after each line that is done.
-        on_trouble: told what went wrong with a line that will be tried again.
+        on_trouble: told what went wrong with a line that will be tried again, and in how many
+            seconds that is.
         on_stop: told when no further line is begun, to close the gate.
         chance: draws the pauses' jitter.
         halted: why the run stopped by itself before the end: nothing more could succeed. The
@@ -74,7 +75,7 @@ class Batch:
     deadline_at: float | None = None
     patience: RetryBounds = field(default_factory=RetryBounds)
     on_result: Callable[[], object] = lambda: None
-    on_trouble: Callable[[str], object] = lambda _problem: None
+    on_trouble: Callable[[str, float], object] = lambda _problem, _wait_s: None
     on_stop: Callable[[], object] = lambda: None
     chance: random.Random = field(default_factory=random.Random)
     halted: str = ""
@@ -225,7 +226,7 @@ class Batch:
         left_s = self._left_s()
         if left_s is not None and wait_s >= left_s:
             return False
-        self.on_trouble(f"{reply.why}; next try in {wait_s:.0f} s")
+        self.on_trouble(reply.why, wait_s)
         await self._stops_within(wait_s)
         return True
 

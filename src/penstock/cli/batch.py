@@ -235,8 +235,9 @@ def _shown(
 ) -> "Iterator[Callable[..., None]]":
     """Show a progress bar with the time left and the cost; yield what each result calls.
 
-    Trouble calls it too, with what it was: a provider that cannot be reached looks like a slow
-    one otherwise, for as long as lines are tried again.
+    Trouble calls it too, with what it was and when it is tried again: a provider that cannot be
+    reached looks like a slow one otherwise. New trouble is a line above the bar: beside it, 80
+    columns leave no room for a reason.
     """
     from rich.console import Console
     from rich.progress import (
@@ -262,7 +263,10 @@ def _shown(
     task = bar.add_task("batch", total=store.requests, note="")
     totals = store.totals
 
-    def show(trouble: str = "") -> None:
+    told = ""
+
+    def show(trouble: str = "", wait_s: float = 0.0) -> None:
+        nonlocal told
         cost_usd = (totals.prompt_tokens * price_in + totals.output_tokens * price_out) / 1e6
         note = f"{totals.output_tokens:,} tokens"
         if price_in or price_out:
@@ -270,7 +274,10 @@ def _shown(
         if totals.failed:
             note += f", {totals.failed} failed"
         if trouble:
-            note += f"; {trouble}"
+            note = f"next try in {wait_s:.0f} s"
+        if not quiet and trouble not in ("", told):
+            told = trouble
+            bar.console.print(trouble, markup=False, highlight=False, soft_wrap=True)
         bar.update(task, completed=totals.done, note=note)
 
     show()

@@ -54,7 +54,8 @@ def command(seconds: float, seed: int, out: Path, prompts: str | None, prior: st
     run is told the lengths beforehand, and shows what knowing them would have given.
 
     Ends with status 3 where the figures are below what penstock promises: the load is real and in
-    real time, so a busy machine can be why.
+    real time, so a busy machine can be why. Below 9 seconds nothing is promised: no queue grows in
+    so short a load.
     """
     from rich.console import Console
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from penstock.cli.out_file import OutFile, is_dash, keep_apart, write_text
-from penstock.cli.twin_read import UNTRUSTED, in_words, read_history
+from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 
 
 @click.command()
@@ -31,7 +31,8 @@ def command(log: Path, out: Path | None, run: str | None) -> None:
 
     keep_apart({"LOG": log, "--out": out})
     history = read_history(log, run)
-    twin = twin_of(history)
+    with progress() as step:
+        twin = twin_of(history, on_step=step)
     on_screen = out is None or is_dash(out)
     folder = Path() if out is None or on_screen else out.parent
     text = scenario_text(history, twin, log=log, folder=folder)

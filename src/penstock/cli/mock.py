@@ -1,6 +1,7 @@
 """`penstock mock`: parse, wire, print."""
 
 import asyncio
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,12 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _why(error: OSError) -> str:
+    """Return the system's word alone: asyncio puts the address into an error's text once more."""
+    known = error.errno is not None and error.errno > 0  # below: the resolver's, not errno's
+    return os.strerror(error.errno) if known and error.errno else error.strerror or str(error)
 
 
 def _provider_table(config: Path | None, model: str | None, pairs: tuple[str, ...]) -> Any:
@@ -105,6 +112,6 @@ def command(
         asyncio.run(serve_until_signalled(MockApp(settings), host, port, started=started))
     except OSError as error:
         raise click.ClickException(
-            f"cannot listen on {host}:{port}: {error.strerror or error} (does another program "
-            "listen there? --port 0 takes a free port)"
+            f"cannot listen on {host}:{port}: {_why(error)} (does another program listen there? "
+            "--port 0 takes a free port)"
         ) from error

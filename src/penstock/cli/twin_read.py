@@ -1,5 +1,7 @@
 """What `penstock fit` and `penstock whatif` share: reading a log, and what they say of a check."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +38,22 @@ def read_history(log: Path, run: str | None) -> "History":
             err=True,
         )
     return history
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], object]]:
+    """Show on standard error that a fit goes on, for it takes seconds; yield what says with what.
+
+    Where that is no terminal, each step is a line.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda step: click.echo(f"{step} ...", err=True)
+        return
+    with console.status("") as status:
+        yield lambda step: status.update(f"{printable(step)} ...")
 
 
 def in_words(check: "Check") -> list[str]:

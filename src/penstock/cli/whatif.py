@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from penstock.cli.out_file import OutFile, is_dash, keep_apart, standard_output, write_text
-from penstock.cli.twin_read import UNTRUSTED, in_words, read_history
+from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 from penstock.cli.whatif_table import print_groups
 
 
@@ -54,10 +54,12 @@ def command(
     policy = read_policy(read_toml(policy_file), where=str(policy_file))
     history = read_history(log, run)
     policy.settings(history.settings)  # what it names must be there before minutes are spent
-    twin = twin_of(history)
     price = (price_in / 1e6, price_out / 1e6)
     prices = {each.name: price for each in history.settings.upstreams}
-    groups = whatif(history, twin, policy, prices=prices)
+    with progress() as step:
+        twin = twin_of(history, on_step=step)
+        step(f"running {len(history.calls):,} calls under both configurations")
+        groups = whatif(history, twin, policy, prices=prices)
     if not is_dash(json_file):
         with standard_output():
             print_groups(groups)

@@ -34,6 +34,29 @@ def fits(pattern: str, name: str) -> bool:
     return True
 
 
+def require_kind(kind: type, **given: object) -> None:
+    """Refuse what is of another kind than this dataclass of ours.
+
+    Raises:
+        TypeError: one is.
+
+    """
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{name}={value!r:.80} is a {type(value).__name__}: it must be a "
+                f"penstock.{kind.__name__}(...)"
+            )
+
+
+def _require_classes(given: object) -> None:
+    if not isinstance(given, tuple | list):
+        rule = "it must be a tuple of penstock.TrafficClass(...)"
+        raise TypeError(f"classes={given!r:.80}: {rule}")
+    for each in given:
+        require_kind(TrafficClass, classes=each)
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySpec:
     """A policy by its registry name, with its options."""
@@ -104,6 +127,17 @@ class UpstreamSettings:
     s_per_token: float = 0.005
     identity: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a dictionary where something of ours belongs.
+
+        Raises:
+            TypeError: `limits` or `capacity` is of another kind.
+
+        """
+        require_kind(Limits, limits=self.limits, **self.model_limits)
+        if self.capacity is not None:
+            require_kind(PolicySpec, capacity=self.capacity)
+
     def serves(self, model: str) -> bool:
         """Return whether it may be asked for the model."""
         models = self.models
@@ -123,6 +157,15 @@ class Stack:
     ordering: PolicySpec = PolicySpec("feasible_set")
     overload: PolicySpec = PolicySpec("cost_ladder")
     capacity: PolicySpec = PolicySpec("posterior")
+
+    def __post_init__(self) -> None:
+        """Refuse a bare name where a policy belongs.
+
+        Raises:
+            TypeError: a layer's policy is of another kind.
+
+        """
+        require_kind(PolicySpec, **{each.name: getattr(self, each.name) for each in fields(self)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +201,11 @@ class Settings:
         """Refuse settings that cannot work.
 
         Raises:
+            TypeError: the classes are no tuple of them.
             ValueError: no class, no upstream, a name used twice, or a number that breaks its rule.
 
         """
+        _require_classes(self.classes)
         _COUNT.require(queue_limit=self.queue_limit, max_attempts=self.max_attempts)
         _SHARE.require(retry_share=self.retry_share)
         _PAUSE.require(max_pause_s=self.max_pause_s)

@@ -16,7 +16,7 @@ from penstock.calls.factory import RequestFactory
 from penstock.calls.tracing import Tracer
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.rule import Rule
-from penstock.core.settings import Settings, Stack, UpstreamSettings
+from penstock.core.settings import Settings, Stack, UpstreamSettings, require_kind
 from penstock.core.snapshot import Snapshot
 from penstock.integrations.clients import HttpClients
 from penstock.integrations.gates import ProgramGate, ProgramSyncGate
@@ -110,11 +110,20 @@ class Penstock(HttpClients):
         clock: Clock | None = None,
         **scheduler: Any,
     ) -> None:
-        """Check the settings; schedulers start with the first call to each provider."""
+        """Check the settings; schedulers start with the first call to each provider.
+
+        Raises:
+            TypeError: an argument is of another kind, or has no meaning here.
+            ValueError: one has a value that cannot work.
+
+        """
+        upstream, stack = upstream or UpstreamSettings(), stack or Stack()
+        require_kind(UpstreamSettings, upstream=upstream)
+        require_kind(Stack, stack=stack)
         self.settings = Settings(
             classes=classes,
-            upstreams=(replace(upstream or UpstreamSettings(), name=DEFAULT_UPSTREAM),),
-            stack=stack or Stack(),
+            upstreams=(replace(upstream, name=DEFAULT_UPSTREAM),),
+            stack=stack,
             **_known(scheduler),
         )
         build_scheduler(self.settings)  # fail now, not at the first call

@@ -1,5 +1,6 @@
 """From a history to a twin: each upstream's fits, and the kind that tells held-back time best."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,17 +50,24 @@ class Twin:
     early: Fits
 
 
-def twin_of(history: History) -> Twin:
+def twin_of(history: History, *, on_step: Callable[[str], object] = lambda _step: None) -> Twin:
     """Fit the history.
+
+    Args:
+        history: what really happened.
+        on_step: told what is done next, in words: it takes seconds.
 
     Raises:
         TooLittle: too few replies have ended to fit anything.
 
     """
     since = split_at(history)
-    return _chosen(
-        history, _fits_by_upstream(history, until=since), _fits_by_upstream(history), since
-    )
+    on_step("fitting models of the provider to the log's first 60 %")
+    early = _fits_by_upstream(history, until=since)
+    on_step("fitting models of the provider to the whole log")
+    whole = _fits_by_upstream(history)
+    on_step("checking them on what came after the first 60 %")
+    return _chosen(history, early, whole, since)
 
 
 def _chosen(history: History, early: Fits, whole: Fits, since: float) -> Twin:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import openai
+
 from penstock.experiments.demo.workload import Shot
 from penstock.metrics import RequestOutcome, RequestRecord
 
@@ -46,11 +48,9 @@ async def play(
         oracle: the sidecar is told each reply's length beforehand, which no caller knows.
 
     """
-    from openai import AsyncOpenAI
-
     result = ArmResult(name, [])
     # Without retries of its own: each request counts once, as it was answered first.
-    async with AsyncOpenAI(
+    async with openai.AsyncOpenAI(
         base_url=url + "/v1", api_key="demo", max_retries=0, timeout=120.0
     ) as client:
         await client.models.list()  # the first connection is not the load's to pay
@@ -84,10 +84,9 @@ async def play(
     return result
 
 
-async def _send(client: object, shot: Shot, result: ArmResult, *, oracle: bool) -> RequestOutcome:
-    import openai
-
-    assert isinstance(client, openai.AsyncOpenAI)
+async def _send(
+    client: openai.AsyncOpenAI, shot: Shot, result: ArmResult, *, oracle: bool
+) -> RequestOutcome:
     try:
         raw = await client.chat.completions.with_raw_response.create(
             model=shot.model,

@@ -67,9 +67,9 @@ def run(
                 )
     results: dict[str, RunMetrics] = {arm.name: measure(arm.records) for arm in arms}
     verdict = (
-        judge(results["direct"], results["penstock"])
+        judge(results["direct"], results["penstock"], seconds=seconds)
         if prompts is None
-        else KeptShare.of(results["penstock"], results[ORACLE])
+        else KeptShare.of(results["penstock"], results[ORACLE], seconds=seconds)
     )
     console.print()
     console.print(show.table(results))

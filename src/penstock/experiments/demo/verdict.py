@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from penstock.metrics import RunMetrics
 
-LEAST_DEADLINE_RATIO = 1.8
+PROMISED_FROM_S = 9.0
+"""A shorter load is over before a queue has grown: in 2 s direct calls meet up to 95 % themselves.
+
+Simulated at loads of 2 to 60 s (ten seeds): from 9 s on penstock misses 0.15 to 0.35 of what direct
+calls miss, and its short P95 is at most 0.21 of theirs; in 2 s up to all of it, and 0.4. How many
+times as many deadlines are met says how long the load lasted: 1.1 times in 2 s, 17 in 60 s.
+"""
+MOST_MISSED_SHARE = 0.5
 MOST_SHORT_RATIO = 0.25
 LEAST_ORACLE_SHARE = 0.95
 
@@ -14,29 +21,32 @@ class DemoVerdict:
     """The two ratios of one run.
 
     Attributes:
-        deadline_ratio: penstock's deadline satisfaction over that of direct calls.
+        missed_share: deadlines that penstock missed over those that direct calls missed.
         short_ratio: penstock's short P95 over that of direct calls.
+        promised: whether the load lasted long enough for a promise.
 
     """
 
-    deadline_ratio: float
+    missed_share: float
     short_ratio: float
+    promised: bool = True
 
     @property
     def kept(self) -> bool:
-        """Whether both promises hold."""
-        return self.deadline_ratio >= LEAST_DEADLINE_RATIO and self.short_ratio < MOST_SHORT_RATIO
+        """Whether both promises hold; true where none was made."""
+        held = self.missed_share <= MOST_MISSED_SHARE and self.short_ratio < MOST_SHORT_RATIO
+        return held or not self.promised
 
     def lines(self) -> list[str]:
-        """Return the promises, each with its figure."""
+        """Return the figures, each with its promise."""
         return [
             (
-                f"deadlines met: {self.deadline_ratio:.2f} times as many as with direct calls "
-                f"(promised: at least {LEAST_DEADLINE_RATIO})"
+                f"deadlines missed: {self.missed_share:.2f} of those that direct calls missed"
+                + _promise(f"at most {MOST_MISSED_SHARE}", self.promised)
             ),
             (
-                f"P95 of short requests: {self.short_ratio:.2f} of that of direct calls "
-                f"(promised: below {MOST_SHORT_RATIO})"
+                f"P95 of short requests: {self.short_ratio:.2f} of that of direct calls"
+                + _promise(f"below {MOST_SHORT_RATIO}", self.promised)
             ),
         ]
 
@@ -47,18 +57,23 @@ class KeptShare:
 
     Attributes:
         satisfaction: penstock's deadline satisfaction. oracle: that of the arm that was told.
+        promised: whether the load lasted long enough for a promise.
 
     """
 
     satisfaction: float
     oracle: float
+    promised: bool = True
 
     @classmethod
-    def of(cls, penstock: RunMetrics, oracle: RunMetrics) -> "KeptShare":
-        """Compare two arms of one run."""
+    def of(
+        cls, penstock: RunMetrics, oracle: RunMetrics, *, seconds: float = PROMISED_FROM_S
+    ) -> "KeptShare":
+        """Compare two arms of one run, of a load that lasted so long."""
         return cls(
             penstock.deadline_satisfaction,
             oracle.deadline_satisfaction,
+            seconds >= PROMISED_FROM_S,
         )
 
     @property
@@ -68,22 +83,30 @@ class KeptShare:
 
     @property
     def kept(self) -> bool:
-        """Whether the promise holds."""
-        return self.share >= LEAST_ORACLE_SHARE
+        """Whether the promise holds; true where none was made."""
+        return self.share >= LEAST_ORACLE_SHARE or not self.promised
 
     def lines(self) -> list[str]:
         """Return the promise with its figure."""
         return [
             (
                 f"deadlines met with predicted lengths: {self.share:.1%} of those met with "
-                f"lengths known beforehand (promised: at least {LEAST_ORACLE_SHARE:.0%})"
+                f"lengths known beforehand"
+                + _promise(f"at least {LEAST_ORACLE_SHARE:.0%}", self.promised)
             )
         ]
 
 
-def judge(direct: RunMetrics, penstock: RunMetrics) -> DemoVerdict:
-    """Compare two arms of one run."""
-    deadline = penstock.deadline_satisfaction / max(direct.deadline_satisfaction, 1e-9)
-    if penstock.short_p95_s is None or not direct.short_p95_s:
-        return DemoVerdict(deadline, float("inf"))
-    return DemoVerdict(deadline, penstock.short_p95_s / direct.short_p95_s)
+def judge(
+    direct: RunMetrics, penstock: RunMetrics, *, seconds: float = PROMISED_FROM_S
+) -> DemoVerdict:
+    """Compare two arms of one run, of a load that lasted so long."""
+    missed = (1.0 - penstock.deadline_satisfaction) / max(1.0 - direct.deadline_satisfaction, 1e-9)
+    short = float("inf")
+    if penstock.short_p95_s is not None and direct.short_p95_s:
+        short = penstock.short_p95_s / direct.short_p95_s
+    return DemoVerdict(missed, short, seconds >= PROMISED_FROM_S)
+
+
+def _promise(words: str, promised: bool) -> str:
+    return f" (promised: {words})" if promised else f" (from {PROMISED_FROM_S:g} s on: {words})"
