@@ -81,6 +81,7 @@ def _is_real(provider: Any) -> bool:
 
 
 def _of_environment(asked: Any) -> "Telemetry | None":
+    """Return what exports to the exporters asked for; None, with a warning, if that cannot be."""
     try:
         from penstock.telemetry.pipeline import Pipeline
 

@@ -34,7 +34,7 @@ class UsageTap(Protocol):
         """Read one chunk."""
 
     def usage(self) -> Usage:
-        """Return the best that is known now."""
+        """Return the reply's usage, as far as it is known."""
         ...
 
 

@@ -158,6 +158,7 @@ class FaultyServer(Wrapper):
         return None
 
     def _release(self, held: tuple[float, int, Job], out: list[ProviderEvent]) -> None:
+        """Hand a job on whose delay is over, unless it was cancelled or sent again meanwhile."""
         at, job_id, job = held
         if self._held_ids.get(job_id) != at:
             return
