@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from penstock.predict.features.call import CallFeatures, checksum
 from penstock.predict.features.dense import DENSE_NAMES
 from penstock.predict.online.conformal import ConformalP90
-from penstock.predict.online.gram_weights import GramWeights
 from penstock.predict.online.groups import GroupCentres
 from penstock.predict.online.kernel_window import MOST_BEYOND, KernelWindow, signature
+from penstock.predict.online.linear import GramWeights, RecursiveRegression
 from penstock.predict.online.mixing import ExpertMix
-from penstock.predict.online.regression import RecursiveRegression
 from penstock.predict.prior.model import LogTokens
 
 _START = math.log(200.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.prior.trees import ObliviousTrees
+from penstock.predict.prior.model import ObliviousTrees
 
 _BINS = 32
 
