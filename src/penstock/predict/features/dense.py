@@ -12,7 +12,7 @@ from penstock.predict.features.body import BodyFacts
 from penstock.predict.features.text import KINDS, TextNumbers
 
 _LOOKED_AT_CHARS = 400
-# It begins with a digit, so that the regex engine skips text without digits at full speed.
+_DIGITS = b"0123456789"
 _ASKED = re.compile(
     r"[0-9]{1,5}[ -]?(?:more |short |long |different |bullet |single )?"
     r"(?:word|sentence|paragraph|line|page|item|point|step|example|bullet|character|idea|tip|reason)"
@@ -123,6 +123,9 @@ def asked_tokens(text: str) -> float:
     if len(text) > 2 * _LOOKED_AT_CHARS:
         text = text[:_LOOKED_AT_CHARS] + " " + text[-_LOOKED_AT_CHARS:]
     most = 0.0
+    data = text.encode("ascii", "ignore")
+    if len(data.translate(None, _DIGITS)) == len(data):  # a tenth of the time of the regex
+        return most
     for demand in _ASKED.findall(text):
         count = float("".join(filter(str.isdigit, demand)))
         unit = demand.replace("-", " ").split()[-1].lstrip("0123456789")

@@ -76,7 +76,7 @@ class KernelWindow:
             self.signatures[:, : self.count] == _UNLIKE_ANY.take(mine)[:, None],
             2.0 / math.sqrt(max(1, int(np.count_nonzero(mine)))),
             _exponents(call.dense, call.dense @ call.dense),
-            call.route_sum,
+            np.uint32(call.route_sum),  # of Python's own int each comparison makes one
         )
         return float(row @ self.weights[: row.size])
 
@@ -95,7 +95,7 @@ class KernelWindow:
         equal: NDArray[np.bool_],
         scale: NDArray[np.float32] | float,
         exponents: NDArray[np.float32],
-        routes: NDArray[np.uint32] | int,
+        routes: NDArray[np.uint32] | np.uint32,
     ) -> NDArray[np.float32]:
         """Return how alike calls are to each kept one; the last axis is over those.
 
