@@ -16,6 +16,7 @@ from penstock.calls.endpoint import Endpoint
 from penstock.core.events import Arrived
 from penstock.core.model import Request
 from penstock.proxy.bodies import Held
+from penstock.proxy.callers import account_of
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
 from tests.integrations.http.rig import Tape
@@ -157,7 +158,9 @@ def sidecar(endpoint: Endpoint, body: Any, headers: Headers) -> Request:
 
         sent_headers = {"authorization": "Bearer k", **headers}
         raw = [(name.encode(), value.encode()) for name, value in sent_headers.items()]
-        prepared = await parts.reader.prepare(endpoint, raw, receive, Held(parts.room))
+        prepared = await parts.reader.prepare(
+            endpoint, raw, receive, Held(parts.room, account_of(raw))
+        )
         async with parts.gate.admit(prepared.spec) as slot:
             slot.settle(Usage(7))
 

@@ -23,6 +23,7 @@ from penstock.core.events import Arrived, Dispatch
 from penstock.core.settings import Limits, UpstreamSettings
 from penstock.errors import Refused
 from penstock.proxy.bodies import Held
+from penstock.proxy.callers import account_of
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
 from tests.calls.doors import CLASS, DOORS, TOML, written
@@ -99,7 +100,9 @@ def sidecar(tape: Tape) -> Call:
             return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
 
         headers = [(b"authorization", b"Bearer k")]
-        prepared = await parts.reader.prepare(endpoint, headers, receive, Held(parts.room))
+        prepared = await parts.reader.prepare(
+            endpoint, headers, receive, Held(parts.room, account_of(headers))
+        )
         async with parts.gate.admit(prepared.spec):
             await asyncio.Event().wait()
 

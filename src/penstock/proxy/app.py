@@ -172,7 +172,7 @@ class App:
     ) -> None:
         """Answer a call that has a key: as it was answered before, or as the one under way is."""
         replays, headers, query = self._sidecar.replays, scope["headers"], scope["query_string"]
-        owner = account_of(headers).encode()
+        owner = held.account.encode()
         digest = digest_of(scope["raw_path"], query, prepared.body.plain)
         word = prepared.head.get(PROGRESS_HEADER)
         progress = None if word is None else progress_of(word, prepared, send)

@@ -38,20 +38,26 @@ class Body:
 
 
 class Held:
-    """What one request holds."""
+    """What one request holds.
 
-    __slots__ = ("_coming_bytes", "_room", "_whose", "size_bytes")
+    Attributes:
+        account: its caller's; empty where the call names none.
+        size_bytes: how much it holds.
 
-    def __init__(self, room: "BodyRoom", whose: str = "") -> None:
-        """Hold nothing yet, for a caller's account; empty where calls name none."""
+    """
+
+    __slots__ = ("_coming_bytes", "_room", "account", "size_bytes")
+
+    def __init__(self, room: "BodyRoom", account: str) -> None:
+        """Hold nothing yet."""
         self._room = room
-        self._whose = whose
+        self.account = account
         self._coming_bytes = 0
         self.size_bytes = 0
 
     def has_come(self) -> None:
         """Note that the body is whole."""
-        self._room.coming.give_back(self._whose, self._coming_bytes)
+        self._room.coming.give_back(self.account, self._coming_bytes)
         self._coming_bytes = 0
 
     def take(self, size_bytes: int, *, coming: bool = False) -> None:
@@ -62,21 +68,21 @@ class Held:
 
         """
         if coming:
-            self._room.coming.take(self._whose, size_bytes, self._coming_bytes)
+            self._room.coming.take(self.account, size_bytes, self._coming_bytes)
             self._coming_bytes += size_bytes
-        self._room.all.take(self._whose, size_bytes, self.size_bytes)
+        self._room.all.take(self.account, size_bytes, self.size_bytes)
         self.size_bytes += size_bytes
 
     def handed_over(self) -> "Held":
         """Return who holds it from now on."""
-        other = Held(self._room, self._whose)
+        other = Held(self._room, self.account)
         other.size_bytes, self.size_bytes = self.size_bytes, 0
         return other
 
     def give_back(self) -> None:
         """Hold nothing any more."""
         self.has_come()
-        self._room.all.give_back(self._whose, self.size_bytes)
+        self._room.all.give_back(self.account, self.size_bytes)
         self.size_bytes = 0
 
 

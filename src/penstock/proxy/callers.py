@@ -11,7 +11,7 @@ from penstock.calls.hints import Hints
 from penstock.proxy.config.load import Loaded
 from penstock.proxy.config.models import Caller, Key
 from penstock.proxy.declined import Declined, no_key
-from penstock.proxy.headers import Header, credential
+from penstock.proxy.headers import Header
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +175,15 @@ def account_of(headers: Iterable[Header]) -> str:
     """
     key = credential(headers)
     return "" if key is None else blake2b(key, key=_ACCOUNT_SALT, digest_size=16).hexdigest()
+
+
+def credential(headers: Iterable[Header]) -> bytes | None:
+    """Return the key that a caller presents, or None."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, key = value.partition(b" ")
+            if scheme.lower() == b"bearer" and key.strip():
+                return key.strip()
+        elif name in (b"x-api-key", b"api-key") and value.strip():
+            return value.strip()
+    return None

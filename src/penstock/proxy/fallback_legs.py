@@ -10,9 +10,9 @@ from penstock.core.model import Request
 from penstock.core.outlook import Outlook
 from penstock.core.settings import fits
 from penstock.proxy.bodies import Body
-from penstock.proxy.callers import account_of
+from penstock.proxy.callers import account_of, credential
 from penstock.proxy.config.models import Fallback, FallbackCause
-from penstock.proxy.headers import Header, credential
+from penstock.proxy.headers import Header
 from penstock.proxy.rename import renamed, with_model
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import Target

@@ -130,15 +130,3 @@ def our_headers(id_: str, decision: str, queued_s: float) -> list[Header]:
 def listed(value: bytes) -> frozenset[bytes]:
     """Return the header names that a Connection header lists, in lower case."""
     return frozenset(token.strip().lower() for token in value.split(b","))
-
-
-def credential(headers: Iterable[Header]) -> bytes | None:
-    """Return the key that a caller presents, or None."""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            if scheme.lower() == b"bearer" and key.strip():
-                return key.strip()
-        elif name in (b"x-api-key", b"api-key") and value.strip():
-            return value.strip()
-    return None

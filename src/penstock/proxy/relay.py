@@ -17,8 +17,9 @@ from penstock.calls.relayed import NEVER, OF_FAMILIES, under
 from penstock.core.settings import fits
 from penstock.listener import Receive, Scope
 from penstock.proxy.bodies import Held
+from penstock.proxy.callers import credential
 from penstock.proxy.declined import Declined, check_method, no_key
-from penstock.proxy.headers import Header, credential, downward, one, upward
+from penstock.proxy.headers import Header, downward, one, upward
 from penstock.proxy.reply import Send
 from penstock.proxy.routes import Route
 from penstock.proxy.routing import serves

@@ -16,9 +16,9 @@ from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
 from penstock.listener import Receive
 from penstock.proxy.bodies import Body, BodyReader, Held
-from penstock.proxy.callers import Callers, account_of
+from penstock.proxy.callers import Callers
 from penstock.proxy.declined import Declined, no_key
-from penstock.proxy.headers import Head, Header, credential
+from penstock.proxy.headers import Head, Header
 from penstock.proxy.holders import Holders
 from penstock.proxy.rename import with_model
 from penstock.proxy.routing import Routing, Target
@@ -141,7 +141,7 @@ class RequestReader:
             endpoint: what it asks for.
             headers: of the request.
             receive: its body.
-            held: counts the bytes of its body.
+            held: counts the bytes of its body, for its caller's account.
             model: as its path names it, for a body that names none.
 
         Raises:
@@ -162,7 +162,7 @@ class RequestReader:
             named = with_model(body.plain, model)
             body = Body(named, named)
         facts = facts_of(endpoint, parsed)
-        target = self._target(endpoint, facts, headers)
+        target = self._target(endpoint, facts, held.account)
         spec = spec_of_call(endpoint, parsed, facts, hints)
         rules = self._rules
         certain = hints.traffic_class or rights.traffic_class
@@ -176,7 +176,7 @@ class RequestReader:
         spec.tenant = treatment.tenant
         spec.model = target.name
         if target.needs_caller_key:
-            spec.account = account_of(headers)
+            spec.account = held.account
         refers = references_of(parsed) if may_refer(body.plain) else []
         if refers:
             spec.upstream = self._holders.of(refers, now=self._now())
@@ -195,7 +195,7 @@ class RequestReader:
         """Return who serves a model to callers of this endpoint; None if nobody does."""
         return self._rules.routing.resolve(endpoint.vendor, model)
 
-    def _target(self, endpoint: Endpoint, facts: Facts, headers: list[Header]) -> Target:
+    def _target(self, endpoint: Endpoint, facts: Facts, account: str) -> Target:
         target = self.target_of(endpoint, _model_of(facts))
         if target is None:
             raise Declined(
@@ -204,7 +204,7 @@ class RequestReader:
                 f"No upstream here of dialect {endpoint.vendor} serves the model {facts.model!r} "
                 f"on {endpoint.path}.",
             )
-        if target.needs_caller_key and credential(headers) is None:
+        if target.needs_caller_key and not account:
             raise no_key()
         return target
 
