@@ -138,6 +138,11 @@ class _WireConnection(ResponseHandler):
             if reply is not None:
                 reply.set_exception(aiohttp.ClientPayloadError())
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on, where reading was held back; aiohttp asks for that after every piece."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         if self._alarm is not None:  # it would keep a closed connection for minutes
