@@ -67,7 +67,8 @@ class BodyFacts:
 def read_body(body: Mapping[str, Any]) -> BodyFacts:
     """Return the facts of a chat, completions, responses or messages body.
 
-    The shape is known by its keys, so one reader serves all endpoints. What has an
+    The shape is known by its keys, so one reader serves all endpoints. Inside it objects are dict,
+    as JSON has them: to ask for a Mapping takes four times as long, ten times a call. What has an
     unexpected type is passed over, as the provider and not we must refuse it.
     """
     facts = BodyFacts()
@@ -106,7 +107,7 @@ def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
         turn = turns[position]
         if isinstance(turn, str):  # a list of plain prompts (completions)
             role, text = "user", turn
-        elif isinstance(turn, Mapping):
+        elif isinstance(turn, dict):
             role = str(turn.get("role") or turn.get("type") or "user")
             text = _turn_text(turn, facts)
         else:
@@ -125,7 +126,7 @@ def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
     facts.history_chars = sum(map(len, facts.history))
     facts.last_user = last_user or ""
     first = turns[0] if len(turns) > _MAX_ITEMS else None
-    if isinstance(first, Mapping) and first.get("role") in ("system", "developer"):
+    if isinstance(first, dict) and first.get("role") in ("system", "developer"):
         system.append(_text_of(first.get("content"), facts))
 
 
@@ -138,9 +139,7 @@ def _turn_text(turn: Mapping[str, Any], facts: BodyFacts) -> str:
     text = _text_of(turn.get("content"), facts)
     calls = turn.get("tool_calls")
     if isinstance(calls, list):
-        text += "".join(
-            str(call.get("function", "")) for call in calls if isinstance(call, Mapping)
-        )
+        text += "".join(str(call.get("function", "")) for call in calls if isinstance(call, dict))
     return text
 
 
@@ -157,7 +156,7 @@ def _parts(content: Iterable[object], facts: BodyFacts) -> Iterable[str]:
         if isinstance(part, str):
             yield part
             continue
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             continue
         kind = str(part.get("type", ""))
         text = part.get("text")
@@ -178,22 +177,20 @@ def _read_options(body: Mapping[str, Any], facts: BodyFacts) -> None:
     choices = _number(body.get("n"))
     facts.choices = int(min(choices, _CHOICES_MAX)) if choices and choices >= 1 else 1
     text = body.get("text")
-    shape = body.get("response_format") or (
-        text.get("format") if isinstance(text, Mapping) else None
-    )
-    facts.json_mode = isinstance(shape, Mapping) and "json" in str(shape.get("type", ""))
+    shape = body.get("response_format") or (text.get("format") if isinstance(text, dict) else None)
+    facts.json_mode = isinstance(shape, dict) and "json" in str(shape.get("type", ""))
     stops = body.get("stop") or body.get("stop_sequences")
     facts.stops = len(stops) if isinstance(stops, list) else int(isinstance(stops, str))
     reasoning = body.get("reasoning")
     effort = body.get("reasoning_effort")
-    if isinstance(reasoning, Mapping):
+    if isinstance(reasoning, dict):
         effort = reasoning.get("effort") or effort
     output = body.get("output_config")
-    if isinstance(output, Mapping):
+    if isinstance(output, dict):
         effort = output.get("effort") or effort
     facts.effort = effort if isinstance(effort, str) else ""
     thinking = body.get("thinking")
-    if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
+    if isinstance(thinking, dict) and thinking.get("type") != "disabled":
         budget = _number(thinking.get("budget_tokens"))
         facts.thinking_tokens = 1 if budget is None else max(1, int(budget))
     heat = _number(body.get("temperature"))
@@ -204,12 +201,12 @@ def _read_tools(body: Mapping[str, Any], facts: BodyFacts) -> None:
     tools = body.get("tools") or body.get("functions")
     if isinstance(tools, list):
         for tool in tools:
-            if isinstance(tool, Mapping):
+            if isinstance(tool, dict):
                 inner = tool.get("function")
-                name = inner.get("name") if isinstance(inner, Mapping) else tool.get("name")
+                name = inner.get("name") if isinstance(inner, dict) else tool.get("name")
                 facts.tools.append(str(name or tool.get("type", "")))
     choice = body.get("tool_choice")
-    if isinstance(choice, Mapping):
+    if isinstance(choice, dict):
         choice = choice.get("type")
     facts.tool_forced = choice in ("required", "any", "tool", "function")
 
