@@ -74,6 +74,10 @@ def _share(name: str, answer: Answer | Fault, shares: tuple[float, ...]) -> list
     ]
 
 
+def _first(answer: Answer) -> Fault:
+    return lambda attempt: answer if attempt.number == 0 else None
+
+
 def _stating(name: str, *headers: tuple[str, str]) -> Trouble:
     answer = Answer(200, headers, after_s=0.0)
     return Trouble(name, during(START, START + 1.0, answer, share=0.5), START + 1.0)
@@ -114,6 +118,8 @@ def troubles() -> list[Trouble]:
         Trouble("one call in 20 is always answered 500", poison(refusal(500))),
         Trouble("one call in 20 is always reset", poison(RESET)),
         Trouble("one call in 20 is always answered 429", poison(refusal(429))),
+        Trouble("the first call is always answered 429", _first(refusal(429))),
+        Trouble("the first call is always answered 429, 20 s", _first(refusal(429, wait=20))),
         Trouble("one call in 20 takes 25 s", poison(Answer(200, after_s=25.0))),
         Trouble("one 'insufficient_quota'", during(START, START + 0.3, SPENT), START + 0.3),
         Trouble(

@@ -28,6 +28,7 @@ SHORT = (
     "500, 50% of attempts",
     "one call in 20 is too large",
     "one call in 20 is always reset",
+    "the first call is always answered 429",
     "one 'insufficient_quota'",
     "one 429 with retry-after 3600",
     "one 503 with retry-after 1e300",

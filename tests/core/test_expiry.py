@@ -104,10 +104,10 @@ def test_a_retry_lives_no_longer_than_its_request() -> None:
 
 def test_a_refused_attempt_lives_no_longer_than_its_request() -> None:
     penstock = scheduler(window=1)
-    arrive(penstock, request(1, expires_at=10.0), request(2))
+    arrive(penstock, request(1, expires_at=10.0))
     tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 3.0)))
 
-    # 1 is older: it is sent again as soon as the upstream opens, and only then has no end.
+    # It is sent again as soon as the upstream opens, and only then has no end.
     assert tell(penstock, (4.0, Woke())) == [("dispatch", 1, "default")]
     assert penstock.next_wakeup() is None
 

@@ -28,14 +28,14 @@ from tests.core.story import (
 )
 
 
-def test_a_refusal_pauses_the_upstream_and_keeps_the_place_in_line() -> None:
+def test_a_refusal_pauses_the_upstream_and_leaves_one_turn_to_who_was_not_refused() -> None:
     penstock = scheduler(window=1)
-    arrive(penstock, request(1), request(2))
+    arrive(penstock, request(1), request(2), request(3))
 
     assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 3.0))) == []
     assert penstock.next_wakeup() == 4.0
-    assert tell(penstock, (4.0, Woke())) == [("dispatch", 1, "default")]
-    assert complete(penstock, 1, now=5.0) == [("dispatch", 2, "default")]
+    assert tell(penstock, (4.0, Woke())) == [("dispatch", 2, "default")]
+    assert complete(penstock, 2, now=5.0) == [("dispatch", 1, "default")]
 
 
 def test_a_refusal_that_outlasts_the_request_ends_it() -> None:

@@ -5,6 +5,7 @@ import math
 from penstock.core.events import Failed, RefusalCause, Throttled, Woke
 from penstock.core.lane import PASSES_LIMIT
 from penstock.core.settings import Limits
+from penstock.core.upstream.breaker import TURN_S
 from tests.core.story import arrive, complete, dispatch_times, request, scheduler, tell, upstream
 
 
@@ -79,7 +80,7 @@ def test_when_all_are_closed_the_first_to_open_sets_the_alarm() -> None:
     )
 
     assert penstock.next_wakeup() == 4.0
-    assert tell(penstock, (4.0, Woke())) == [("dispatch", 1, "b")]
+    assert tell(penstock, (4.0 + TURN_S, Woke())) == [("dispatch", 1, "b")]
     assert penstock.next_wakeup() == 6.0
 
 

@@ -1,6 +1,7 @@
 """Nobody waits for a stranger: what one request, key or refusal holds back, and for how long."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -181,7 +182,7 @@ def test_what_waits_for_one_keys_pause_holds_up_no_other_key_of_its_class() -> N
     assert complete(penstock, 3, now=2.0) == [("dispatch", 4, "default")]
     assert complete(penstock, 4, now=3.0) == []
     assert penstock.next_wakeup() == 31.0
-    assert tell(penstock, (31.0, Woke())) == [("dispatch", 1, "default")]
+    assert tell(penstock, (31.0, Woke())) == [("dispatch", 2, "default")]
 
 
 def test_limits_that_are_stated_to_one_key_bind_no_other() -> None:
@@ -206,6 +207,32 @@ def accounts_of(penstock: Scheduler) -> int:
     return len(penstock._tickets.upstreams["default"].others)
 
 
+def waits_for_the_others(
+    arrivals: list[Request], refusal: Throttled, refused: set[int]
+) -> list[float]:
+    """Return how long the calls waited that are not refused each time; a provider takes 1 ms."""
+    penstock = scheduler(window=8)
+    now, coming = 0.0, list(arrivals)
+    waits: list[float] = []
+    while now < 120.0 and len(waits) < len(arrivals) - len(refused):
+        wakes_at = penstock.next_wakeup()
+        due_at = coming[0].arrived_at if coming else 1e9
+        now = max(now, min(due_at, 1e9 if wakes_at is None else wakes_at))
+        event: Event = Arrived(coming.pop(0)) if due_at <= now else Woke()
+        actions = list(penstock.handle(event, now=now))
+        while actions:
+            action = actions.pop(0)
+            if isinstance(action, Dispatch):
+                now += 1e-3
+                event = replace(refusal, request_id=action.request.id)
+                if action.request.id not in refused:
+                    waits.append(now - action.request.arrived_at)
+                    event = Completed(action.request.id, 20)
+                actions += penstock.handle(event, now=now)
+    assert len(waits) == len(arrivals) - len(refused)
+    return waits
+
+
 @pytest.mark.parametrize("calls", [8, 40])
 @pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.RATE])
 @pytest.mark.parametrize("poison", [1, 2, 5])
@@ -213,34 +240,23 @@ def test_calls_that_are_always_refused_hold_up_no_others(
     poison: int, cause: RefusalCause, calls: int
 ) -> None:
     """A circuit is probed by whoever was sent least often, and a pace is not of one request."""
-    penstock = scheduler(window=8)
-    now, id_, waiting = 0.0, 0, {}
-    answered: dict[int, float] = {}
-    arrivals = [(0.0, n) for n in range(1, poison + 1)]
-    arrivals += [(1.0 + 0.5 * n, poison + 1 + n) for n in range(calls)]
-    while now < 30.0:
-        coming = arrivals[0][0] if arrivals else 1e9
-        wake = penstock.next_wakeup()
-        now = max(now, min(coming, 1e9 if wake is None else wake))
-        if coming <= now:
-            id_ = arrivals.pop(0)[1]
-            waiting[id_] = now
-            actions = list(penstock.handle(Arrived(request(id_, at=now)), now=now))
-        else:
-            actions = list(penstock.handle(Woke(), now=now))
-        while actions:
-            action = actions.pop(0)
-            if not isinstance(action, Dispatch):
-                continue
-            sent = action.request.id
-            now += 1e-3
-            event: Event = Throttled(sent, cause, jitter=0.5)
-            if sent > poison:
-                event, answered[sent] = Completed(sent, 20), now
-            actions += penstock.handle(event, now=now)
-        if len(answered) == calls:
-            break
+    arrivals = [request(id_) for id_ in range(poison)]
+    arrivals += [request(poison + n, at=1.0 + 0.5 * n) for n in range(calls)]
+    waits = waits_for_the_others(arrivals, Throttled(0, cause, jitter=0.5), set(range(poison)))
 
-    waits = [answered.get(each, 99.0) - waiting[each] for each in waiting if each > poison]
-    assert len(waits) == calls
     assert max(waits) <= (1 + poison) * PROBE_GAP_S
+
+
+@pytest.mark.parametrize(
+    ("cause", "wait_s"),
+    [(RefusalCause.OVERLOAD, None), (RefusalCause.RATE, None), (RefusalCause.RATE, 20.0)],
+)
+def test_a_model_that_is_always_refused_holds_up_no_other_model(
+    cause: RefusalCause, wait_s: float | None
+) -> None:
+    """One call in four is for it, the first of all among them: its refusal is believed once."""
+    arrivals = [request(id_, at=0.1 * id_, model="ab"[id_ % 4 > 0]) for id_ in range(200)]
+    refused = {each.id for each in arrivals if each.model == "a"}
+    waits = waits_for_the_others(arrivals, Throttled(0, cause, wait_s, jitter=0.5), refused)
+
+    assert max(waits) <= (wait_s or 0.0) + PROBE_GAP_S

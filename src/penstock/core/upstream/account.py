@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass, field
 
 from penstock.core.events import Completed, LimitsSeen, Throttled
+from penstock.core.latest import Latest
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S, CircuitBreaker
 from penstock.core.upstream.rate import Blame, LearntRate
-from penstock.core.upstream.upstream_limits import UpstreamLimits
+from penstock.core.upstream.upstream_limits import MODELS_LIMIT, UpstreamLimits
 
 ACCOUNTS_LIMIT = 1024
 """So many keys are told apart at one upstream; of more, the longest unused is forgotten."""
@@ -24,6 +25,8 @@ class Account:
     rate: LearntRate = field(default_factory=LearntRate)
     served_sent_at: float = -math.inf
     """When the last of what is served was sent."""
+    _models: Latest[float] = field(default_factory=lambda: Latest(MODELS_LIMIT))
+    """When what was refused first was sent, by model; inf once one of that model was served."""
     _in_tokens: bool = False
     _deaf_until: float = -math.inf
     _paced_by: str = ""
@@ -48,10 +51,30 @@ class Account:
         ticket.paced = self.rate.sent(self._cost(ticket), _tokens(ticket), now=now)
         self.breaker.sent(now)
 
-    def served(self, sent_at: float) -> None:
+    def served(self, ticket: Ticket) -> None:
         """Note a sign of life from an attempt."""
+        sent_at, model = ticket.dispatched_at, ticket.request.model
         self.served_sent_at = max(self.served_sent_at, sent_at)
+        if self._models.get(model) != math.inf:
+            self._models.put(model, math.inf)
         self.breaker.succeeded(sent_at=sent_at)
+
+    def refuses_its_model(self, ticket: Ticket, now: float) -> bool:
+        """Note a refusal; return whether its model was never served, while others are by now.
+
+        A pace that this model's refusals have taught is forgotten then. One that was served says
+        nothing of the kind: where models share a limit, one is refused while another passes.
+        """
+        model = ticket.request.model
+        first_at = self._models.get(model)
+        if first_at is None:
+            self._models.put(model, ticket.dispatched_at)
+            return False
+        if self.served_sent_at < first_at:
+            return False
+        if self.rate.per_s < math.inf and self._paced_by == model:
+            self._learn_anew(now)
+        return True
 
     def settle(self, ticket: Ticket, output_tokens: int | None, event: Completed) -> None:
         """Replace what an attempt was thought to cost by what its reply used."""
@@ -95,6 +118,8 @@ class Account:
             return Blame.REQUEST
         assert ticket.paced is not None
         blame = self.rate.refused(ticket.paced, wait_s, lone=lone, again=again, now=now)
+        if self.rate.per_s < math.inf:
+            self._paced_by = model
         evidence = self.rate.evidence
         if evidence.refuted:
             if not self._in_tokens and evidence.refused_are_dear:
@@ -104,7 +129,6 @@ class Account:
                 self._deaf_until = now + DEAF_S
                 self._learn_anew(now)
         elif blame is Blame.PACE:
-            self._paced_by = model
             self.breaker.succeeded(sent_at=now)  # what went before it has passed
         return blame
 

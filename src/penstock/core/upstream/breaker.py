@@ -12,8 +12,8 @@ BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 2.0
 PROBE_GAP_S = 2.0
 """Half-open, one request goes in this time, even if the one before has not been answered yet."""
 TURN_S, MOST_TURNS = 0.02, 25
-"""A request that was refused more than once may itself be why: for each time more it leaves a turn
-to others before it is the probe, half a second at most."""
+"""A refused request may itself be why: before it is the probe it leaves a turn to others for each
+time it was sent (for each time more, once something has been served), half a second at most."""
 LONGEST_PAUSE_S = 60.0
 """Who has no deadline waits no longer than this."""
 LONGEST_RATE_S = 600.0
@@ -112,10 +112,13 @@ class CircuitBreaker:
         return self._probe_at if self.half_open and self._probe_at > now else now
 
     def probe_at(self, attempts: int) -> float:
-        """Return when a request that was sent so often may be the probe; -inf if none is due."""
-        if not self.half_open:
+        """Return when a request that was sent so often may be the probe; -inf if none is due.
+
+        Until anything has been served, any attempt after a refusal is one.
+        """
+        if not self.half_open and (self._has_served or not self.troubled):
             return -math.inf
-        turns = min(MOST_TURNS, max(0, attempts - 1))
+        turns = min(MOST_TURNS, attempts - self.half_open)
         return max(self.open_until, self._probe_at) + TURN_S * turns
 
     def open_at(self, now: float) -> float:

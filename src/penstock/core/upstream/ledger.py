@@ -28,6 +28,7 @@ shortly after one may have come during it. The driver looks for stalls as often.
 TICK_S = 1e-6
 """Policies divide by latencies, and a coarse clock may show none."""
 _NOT_OF_LOAD = (RefusalCause.QUOTA, RefusalCause.DENIED)
+_OF_A_MODEL = (RefusalCause.RATE, RefusalCause.OVERLOAD)
 NO_OBSTACLE = ("", math.inf)
 FULL = ("window", math.inf)
 
@@ -264,7 +265,7 @@ class Upstream:
             ticket.first_token_at = now
             account = self.account(ticket.request.account)
             account.breaker.outlier.heard(now)
-            account.served(ticket.dispatched_at)
+            account.served(ticket)
             if not self._measured(ticket, now):
                 return
             fit = self.service(ticket.request.model)
@@ -280,7 +281,7 @@ class Upstream:
         key = ticket.request.account
         account = self.account(key) if key else self.default
         account.settle(ticket, output_tokens, event)
-        account.served(sent_at)
+        account.served(ticket)
         if self.has_peers:
             account.breaker.outlier.replied(sent_at, now)
         if not self._measured(ticket, now):
@@ -312,10 +313,11 @@ class Upstream:
         """Take a refused attempt out of the ledger and heed the refusal.
 
         What the refusal is about waits, and nothing else: the request alone, where it can never
-        pass, where the provider's own figures say that it was too long for what is left, or where
-        it is one rate refusal without a wait among answers; else the account. One that came of an
-        unstated rate says nothing about the window. Where others that were sent since it was
-        refused have been served, and it is refused again, it also backs off by itself.
+        pass, where its model was never served while others are, where the provider's own
+        figures say that it was too long for what is left, or where it is one rate refusal without a
+        wait among answers; else the account. One that came of an unstated rate says nothing about
+        the window. Where others that were sent since it was refused have been served, and it is
+        refused again, it also backs off by itself.
         """
         cause, sent_at = event.cause, ticket.dispatched_at
         account = self.account(ticket.request.account)
@@ -333,7 +335,8 @@ class Upstream:
         wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
         lone = breaker.is_lone(cause, sent_at)
         again = rate and account.served_sent_at > ticket.refused_at(self.name)
-        alone = rate and limits.explains(ticket, event.retry_after_s, now=now)
+        alone = cause in _OF_A_MODEL and account.refuses_its_model(ticket, now)
+        alone = alone or (rate and limits.explains(ticket, event.retry_after_s, now=now))
         blame = Blame.UPSTREAM
         if rate and not alone:
             blame = account.learn_rate(ticket, event, lone=lone, again=again, now=now)
