@@ -145,5 +145,14 @@ def test_a_form_of_very_many_parts_is_refused() -> None:
         form_of(kind, part * 600_000 + b"--b--\r\n")
 
 
+def test_a_form_whose_boundary_almost_stands_in_it_over_and_over_is_refused() -> None:
+    head = b"--b\r\ncontent-disposition: form-data; name=a\r\n\r\n"
+    kind = "multipart/form-data; boundary=b"
+
+    assert form_of(kind, head + b"\r\n--" * 100_000 + b"\r\n--b--\r\n")["a"]
+    with pytest.raises(FormError, match="parts"):
+        form_of(kind, head + b"\r\n--bx" * 100_000 + b"\r\n--b--\r\n")
+
+
 def test_a_list_of_very_many_ids_is_cut() -> None:
     assert len(references_of({"conversation": ["conv_1"] * 100_000})) == MOST_IDS

@@ -15,7 +15,8 @@ MOST_FIELD_BYTES = 1 << 16
 """Longer fields are cut: a prompt for a picture has 32,000 characters at most (OpenAI)."""
 MOST_FIELDS = 256
 MOST_PARTS = 1000
-"""Each takes 12 us: 32 MB of small ones would hold the loop for 7 s. A call has some twenty."""
+"""Each takes 12 us: 32 MB of small ones would hold the loop for 7 s. A call has some twenty. Lines
+that only begin as the boundary does take as long, and count as well."""
 
 
 class FormError(ValueError):
@@ -57,7 +58,7 @@ class FormReader:
         self._is_file = False
         self._text = bytearray()
         self._size = 0
-        self._parts = 0
+        self._mark, self._marks = b"\r\n--" + boundary, 0
         self._whole = False
         try:
             self._parser = multipart.MultipartParser(boundary, self._callbacks())
@@ -71,6 +72,9 @@ class FormReader:
             FormError: it is no form.
 
         """
+        self._marks += piece.count(self._mark)
+        if self._marks > MOST_PARTS:
+            raise FormError(f"the form has more than {MOST_PARTS} parts: is it a form at all?")
         try:
             self._parser.write(piece)
         except FormParserError:
@@ -113,9 +117,6 @@ class FormReader:
         return callbacks
 
     def _begin_part(self) -> None:
-        self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise FormError(f"the form has more than {MOST_PARTS} parts: is it a form at all?")
         self._disposition = self._header = b""
         self._text.clear()
         self._size = 0
