@@ -12,8 +12,11 @@ def test_half_an_emoji_is_written_as_it_was_read() -> None:
     assert jsonio.dumps(jsonio.loads(text)) == text
 
 
-def test_what_is_nested_deeper_than_orjson_writes_is_written_as_it_was_read() -> None:
-    text = b'{"a":' + b"[" * 700 + b"]" * 700 + b"}"
+def test_whatever_depth_is_read_is_written() -> None:
+    inner = b'["{,",null,1.5,[],{},true,"ha \\ud83d",{"b":[1,2],"c":{}}]'
+    text = (
+        b'{"a":[' * 500 + b'{"a":"\xc3\xa9","x":%b}' % inner.replace(b" \\ud83d", b"") + b"]}" * 500
+    )
     assert jsonio.dumps(jsonio.loads(text)) == text
 
 

@@ -37,13 +37,42 @@ _MOST_DIGITS = 640
 """Of an integer that is read exactly; Python's own limit may not be set lower."""
 
 
+_HOW: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": False}
+
+
 def _dumps(value: Any) -> bytes:
-    how: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": False}
     try:
-        text = json.dumps(value, default=plain, allow_nan=False, **how)
-    except ValueError:  # an infinity: going through all in Python bears half the depth
-        text = json.dumps(plain(value), **how)
+        text = json.dumps(value, default=plain, allow_nan=False, **_HOW)
+    except (ValueError, RecursionError):  # an infinity, or too deep for Python
+        text = _piecewise(value)
     return text.encode(errors="backslashreplace")  # as JSON spells it too
+
+
+class _Between(str):
+    """A piece of JSON between two values."""
+
+    __slots__ = ()
+
+
+def _piecewise(value: Any) -> str:
+    """Return JSON of any depth: orjson reads 1024 levels, and Python writes less than 1000."""
+    pieces: list[str] = []
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, _Between):
+            pieces.append(each)
+        elif isinstance(each, dict | list):
+            named = isinstance(each, dict)
+            parts = [_Between("{" if named else "[")]
+            for key in each:
+                comma = "," if len(parts) > 1 else ""
+                name = f"{json.dumps(str(key), **_HOW)}:" if named else ""
+                parts += [_Between(comma + name), each[key] if named else key]
+            rest += reversed([*parts, _Between("}" if named else "]")])
+        else:
+            pieces.append(json.dumps(plain(each), **_HOW))
+    return "".join(pieces)
 
 
 def _loads_allowed(data: bytes | bytearray | str) -> Any:
