@@ -1,7 +1,7 @@
 """The window finds out how much a hidden provider can hold, and follows it."""
 
 import math
-from statistics import median
+from statistics import median, quantiles
 
 import pytest
 from hypothesis import given, settings
@@ -57,6 +57,15 @@ def test_a_provider_that_slows_down_for_all_is_filled_to_its_knee(model: str) ->
     seen = live_through({"model": model, "capacity": 8}, places=8, load=1.2)
 
     assert 7 <= seen.window_at(80.0) <= 10
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_brief_request_waits_for_no_place_where_the_provider_shares(seed: int) -> None:
+    provider = {"model": "shared", "capacity": 3}
+
+    seen = live_through(provider, places=3, load=1.1, seconds=300.0, seed=seed, mix=(0.6, 0.1, 0.3))
+
+    assert quantiles(seen.latencies_s["short"], n=20)[-1] <= 1.0  # seed 3, in turn: 2.2 s
 
 
 @pytest.mark.parametrize("jitter", [0.07, 0.15, 0.25])

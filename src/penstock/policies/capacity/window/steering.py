@@ -21,6 +21,9 @@ RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
 """A window that has never shrunk grows by half, a later one by a quarter, each time that replies
 sent since the last move into a window three quarters in use are back while requests wait."""
 REFUSED_RATIO, SERVED_KEPT = 0.7, 16
+BESIDE = 0.25
+"""Where the provider shares, so many times the window may fly beyond it that are brief: the others
+are hardly slower for them, and a place would be long in coming."""
 _Window = Annotated[float, Rule(low=1, whole=True, why="for below 1 nothing is ever sent")]
 _Tokens = Annotated[float, Rule(low=1, infinite=True, why="for below 1 nothing is ever sent")]
 
@@ -64,26 +67,33 @@ class Posterior:
         self._ramping = self._wanted = True
         self._moved_at = self._refused_at = -math.inf
         self._seen = 0
+        self._is_shared = False
+        self._beyond: set[int] = set()
         self._served: deque[int] = deque(maxlen=SERVED_KEPT)
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Return whether one more fits; one always may go."""
-        if ticket is None or not in_flight:
-            return in_flight < self.window + self._probe.extra or not in_flight
-        fits = in_flight < self.window or (
-            in_flight < self.window + self._probe.extra and self._probe.admits(ticket)
-        )
-        return fits and tokens + ticket.cost_tokens <= self._window_tokens
+        if not in_flight:
+            return True
+        fits = in_flight < self.window
+        if not fits and (
+            in_flight < self.window + self._probe.extra or len(self._beyond) < self._beside()
+        ):
+            fits = ticket is None or self._probe.admits(ticket)
+        return fits and (ticket is None or tokens + ticket.cost_tokens <= self._window_tokens)
 
     def on_dispatch(
         self, ticket: Ticket, service: ServiceTime, in_flight: int, *, now: float
     ) -> None:
         """Remember who flew."""
         self._flights.sent(ticket.request.id, in_flight, now=now)
+        if in_flight > self.window:
+            self._beyond.add(ticket.request.id)
 
     def on_landing(self, ticket: Ticket, in_flight: int, *, now: float) -> None:
         """Note that a place is free."""
         self._flights.landed(ticket.request.id, in_flight, now=now)
+        self._beyond.discard(ticket.request.id)
 
     def on_first_token(self, ticket: Ticket, service: ServiceTime, *, now: float) -> None:
         """Learn from the time to the first token: a wait stands out more than in the whole."""
@@ -133,6 +143,10 @@ class Posterior:
             self._ramping = False
             self._move(REFUSED_RATIO * self.window, "refused", {"in_flight": flight.in_flight}, now)
 
+    def _beside(self) -> float:
+        """Return how many brief requests may fly beyond the window, as their time is shared."""
+        return max(1.0, BESIDE * self.window // 1.0) if self._is_shared else 0.0
+
     def _learn(self, kind: Series, record: Record, now: float) -> None:
         """Learn from a record; of many at once, from one in so many, which tell nearly the same."""
         self._seen += 1
@@ -163,6 +177,7 @@ class Posterior:
     def _decide(self, belief: Belief, record: Record, now: float) -> None:
         """Move the window to what is believed: down at once, up as far as replies confirm it."""
         limit, probe = belief.places, self._probe
+        self._is_shared = limit < math.inf and belief.queue < 0.5
         in_use = record.in_flight >= IN_USE * self.window
         if limit == self.window:
             if in_use and probe.is_due():
