@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from penstock.core.upstream.rate import LONGEST_GAP_S, Blame, LearntRate
+from penstock.core.upstream.rate import Blame, LearntRate
 
 
 class Bucket:
@@ -215,4 +215,63 @@ def test_nobody_is_held_for_longer_than_the_longest_gap_however_dear() -> None:
         pace.refused(sent, 0.0, lone=False, now=now)
 
     assert pace.per_s < math.inf
-    assert pace.open_at(1e8, now=1.0) <= 1.0 + LONGEST_GAP_S
+    assert 25.0 <= pace.open_at(1e8, now=1.0) <= 1.0 + 30.0
+
+
+def test_a_ramp_that_meets_no_refusal_ends_in_no_pace_at_all() -> None:
+    pace = LearntRate()
+    pace.refused(pace.sent(1.0, 1.0, now=0.0), 0.0, lone=False, now=0.0)
+    for tick in range(1, 211):
+        pace.sent(1.0, 1.0, now=0.05 * tick)
+
+    assert pace.per_s == math.inf
+
+
+def test_a_ramp_that_nobody_used_for_an_hour_is_as_one_of_twenty_seconds() -> None:
+    pace = LearntRate()
+    pace.refused(pace.sent(1000.0, 1.0, now=0.0), 0.0, lone=False, now=0.0)
+    pace.sent(1000.0, 1.0, now=3600.0)
+
+    assert pace.per_s == math.inf
+
+
+@pytest.mark.parametrize(("per_s", "calm_s"), [(10.0, 30.0), (0.2, 150.0)])
+def test_what_was_proven_is_forgotten_with_the_episode(per_s: float, calm_s: float) -> None:
+    """An episode is over after 30 s, and after 30 sends at the pace, without a refusal."""
+    for share, forgotten in ((0.8, False), (1.3, True)):
+        provider = Bucket(per_s, 5.0)
+        provider.run(300.0 / per_s, demand_per_s=3.0 * per_s)
+        pace, now = provider.pace, provider.now
+        pace.refused(pace.sent(1.0, 1.0, now=now), 0.0, lone=False, now=now)
+        assert pace.evidence.proven_per_s > 0.0
+        now += share * calm_s
+        pace.refused(pace.sent(1.0, 1.0, now=now), 0.0, lone=False, now=now)
+
+        assert (pace.evidence.proven_per_s == 0.0) is forgotten
+
+
+def test_few_that_passed_lower_the_pace_by_a_quarter_at_most() -> None:
+    pace, now = LearntRate(), 0.0
+    pace.refused(pace.sent(1.0, 1.0, now=now), 0.0, lone=False, now=now)
+    learnt: list[float] = []
+    for _ in range(6):
+        pace.sent(1.0, 1.0, now=now + 0.4)
+        now += 0.8
+        sent = pace.sent(1.0, 1.0, now=now)
+        before = pace.per_s
+        pace.refused(sent, 0.0, lone=False, now=now)
+        learnt.append(pace.per_s / before)
+
+    assert 0.7 <= min(learnt) <= 0.8
+
+
+def test_a_pace_that_is_waited_for_grows_by_half_at_a_time_at_most() -> None:
+    provider = Bucket(10.0, 10.0)
+    provider.run(60.0, demand_per_s=50.0)
+    provider.per_s = provider.full = 1e6
+    paces = [provider.pace.per_s]
+    while paces[-1] < 200.0:
+        provider.run(provider.now + 0.5, demand_per_s=1000.0)
+        paces.append(provider.pace.per_s)
+
+    assert max(later / sooner for sooner, later in pairwise(paces)) == pytest.approx(1.5)

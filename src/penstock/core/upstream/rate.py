@@ -202,7 +202,7 @@ class LearntRate:
         insort(self._refused, sent, key=_order)
         del self._refused[:-MOST_REFUSED]
         if self._anchor is not None and _order(self._anchor) < _order(self._refused[0]):
-            self._anchor = self._refused[0]
+            self._anchor, self._anchor_wait_s = self._refused[0], 0.0  # not kept: any bound holds
         return last
 
     def _flow(self, first: Sent, second: Sent, now: float) -> Flow:
