@@ -109,7 +109,7 @@ def halved(history: History, twin: Twin) -> Check | None:
         fits[name] = [half_of(fit, flights) for fit in chosen]
         pairs = zip(fits[name], chosen, strict=True)
         worse = worse or any(half.error > fit.error + ONE_TENTH for half, fit in pairs)
-    return checked(history, fits, twin.kind, since) if worse else None
+    return checked(history, fits, twin.whole, twin.kind, since) if worse else None
 
 
 def half_of(fit: Fit, flights: AttemptTimes) -> Fit:
@@ -120,7 +120,8 @@ def half_of(fit: Fit, flights: AttemptTimes) -> Fit:
         half = replace(numbers.places, places=tuple(max(1, n // 2) for n in numbers.places.places))
     else:
         half = max(1, numbers.places // 2)
-    return fitted(fit, TELL[fit.kind](flights, replace(numbers, places=half), None))
+    told = TELL[fit.kind](flights, replace(numbers, places=half), None)
+    return replace(fitted(fit, told), bounded=True)  # it says that there are no more
 
 
 def asked(world: World, history: History) -> list[tuple[str, dict[str, Any]]]:

@@ -17,7 +17,7 @@ from penstock.twin.model import checked, twin_of
 from penstock.twin.policy import read_policy
 from penstock.twin.rerun import rerun, workload_of
 from penstock.twin.shadow import DIRECT_POLICY
-from penstock.twin.told import TELL
+from penstock.twin.told import TELL, KindNumbers
 from penstock.twin.whatif import whatif
 from tests.twin.histories import history, lines_of
 
@@ -105,13 +105,37 @@ def test_a_capacity_that_was_seen_to_move_may_move_again_when_the_log_shows_it()
     past = history({"model": "slots", "slots": 9, "jitter": 0.05, "changes": moves, **SPEED})
     flights = flights_of(past.attempts)
 
-    early = next(f for f in fits(flights.until(split_at(past))) if f.kind == "slots")
-    later = told_later(early, flights)
+    early = next(fit for fit in fits(flights.until(split_at(past))) if fit.kind == "slots")
+    later = told_later(early, None, flights)
 
     assert [each["slots"] for each in early.table["changes"]] == [3, 9]
     assert [each["slots"] for each in later.table["changes"]] == [3, 9, 3]
     assert later.table["changes"][-1]["at_s"] == pytest.approx(150.0, abs=10.0)
     assert later.told.line == early.told.line
+
+
+def test_a_bound_that_the_first_part_never_met_is_read_from_what_came_later() -> None:
+    """A model without one must not turn the most that flew into one."""
+    past = history({"model": "slots", "slots": 8, **SPEED})
+    flights = flights_of(past.attempts)
+    whole = next(fit for fit in fits(flights) if fit.kind == "slots")
+    few = replace(whole, told=replace(whole.told, numbers=KindNumbers(3)), bounded=False)
+
+    assert told_later(few, whole, flights).table["slots"] == 8
+    assert told_later(replace(few, bounded=True), whole, flights).table["slots"] == 3
+    assert told_later(few, None, flights).table["slots"] == 3
+
+
+def test_a_slowing_that_the_first_part_never_met_is_read_from_what_came_later_too() -> None:
+    provider = {"model": "linear", "capacity": 4, "base_s": 0.2, "s_per_token": 0.006}
+    flights = flights_of(history({**provider, "gamma": 0.5}).attempts)
+    whole = next(fit for fit in fits(flights) if fit.kind == "linear")
+    few = replace(whole, told=replace(whole.told, numbers=KindNumbers(9, 2.0)), bounded=False)
+
+    later = told_later(few, whole, flights)
+
+    assert later.told.numbers == whole.told.numbers
+    assert later.error == pytest.approx(whole.error)
 
 
 @pytest.mark.parametrize(
@@ -224,11 +248,12 @@ def test_a_wrong_twin_is_found_out_although_every_call_keeps_its_luck() -> None:
     """Luck does not know how many flew, and nobody is served before it is their turn."""
     provider = {"model": "slots", "slots": 6, "jitter": 0.1, **SPEED}
     past = history(provider, stack=dict(DIRECT_POLICY["scheduler"]), rate_per_s=1.8)
-    by_kind = {fit.kind: fit for fit in twin_of(past).early["default"]}
+    twin = twin_of(past)
+    by_kind = {fit.kind: fit for fit in twin.early["default"]}
     slots = by_kind["slots"]
 
     def checked_with(fit: Fit) -> Check:
-        return checked(past, {"default": [fit]}, fit.kind, split_at(past))
+        return checked(past, {"default": [fit]}, twin.whole, fit.kind, split_at(past))
 
     assert checked_with(slots).distance < 0.5
     for wrong in (with_places(slots, 0.5, past), with_places(slots, 2.0, past), by_kind["shared"]):

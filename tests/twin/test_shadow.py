@@ -16,6 +16,11 @@ from penstock.proxy.config import loads
 from penstock.proxy.promote import promoted
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
+from penstock.twin.history import history_of
+from penstock.twin.model import twin_of
+from penstock.twin.policy import read_policy
+from penstock.twin.shadow import DIRECT_POLICY
+from penstock.twin.whatif import whatif, witnesses
 from tests.proxy.sidecars import call, eventually, in_front_of
 from tests.proxy.test_browsers import BEARER, TOKEN, WITH_TOKEN
 from tests.proxy.test_reload import FromFile
@@ -65,6 +70,16 @@ def test_direct_calls_are_always_asked_and_a_policy_that_cannot_be_is_told(log: 
     assert answer["policies"]["narrow"][0]["figures"]["met"]["high"] < 0
     assert answer["policies"]["direct"][0]["figures"]["met"]["low"] < 0
     assert "there is no 'urgent'" in answer["policies"]["odd"]
+
+
+def test_asked_together_policies_are_told_what_each_is_told_alone(log: Path) -> None:
+    past = history_of(read_log(log))
+    twin = twin_of(past)
+    direct = read_policy(DIRECT_POLICY, where="direct")
+
+    together = whatif(past, twin, direct, held=witnesses(past, twin))
+
+    assert together == whatif(past, twin, direct)
 
 
 def test_only_the_logs_end_is_read(log: Path) -> None:

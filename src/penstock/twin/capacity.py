@@ -63,11 +63,19 @@ def path_of(
     price = _SWITCH * float(table.mean(axis=0).min())
     chosen = _cheapest(costs, price)
     since, places = [0.0], [numbers[chosen[0]]]
-    for piece, number in zip(pieces[1:], chosen[1:], strict=True):
-        if numbers[number] != places[-1]:
-            since.append(float(sent[piece[0]]))
-            places.append(numbers[number])
+    for nth in range(1, len(pieces)):
+        old, new = chosen[nth - 1], chosen[nth]
+        if new != old:
+            near = np.concatenate([pieces[nth - 1], pieces[nth]])
+            since.append(float(sent[near[_cut(table[near, old], table[near, new])]]))
+            places.append(numbers[new])
     return Path(tuple(since), tuple(places)) if len(since) > 1 else None
+
+
+def _cut(before: Floats, after: Floats) -> int:
+    """Return from which reply on the errors after a move tell more than those before it."""
+    total = np.cumsum(before) - np.cumsum(after)
+    return int(total.argmin()) + 1 if total.min() < 0 and total.argmin() + 1 < len(total) else 0
 
 
 def _cheapest(costs: Floats, price: float) -> list[int]:

@@ -34,6 +34,8 @@ _ENDLESS = 1_000_000
 """So many places as if there were no bound."""
 _LEAST_JITTER, _LEAST_STRAGGLERS = 0.005, 0.003
 _PLACES_KEY = {"slots": "slots", "pool": "slots", "batching": "max_seqs"}
+_SLOWED_BY_ALL = ("slots", "batching")
+"""The others are slowed by what flies beyond their places."""
 _BEND_KEY = {"slots": "beta", "thrash": "theta", "linear": "gamma"}
 
 _Tell = Callable[[int | Path, float, Line | None], Told]
@@ -113,11 +115,12 @@ def _searched(kind: str, flights: AttemptTimes) -> Fit:
     return Fit(kind, found, _table(kind, found), flights.calls, bounded)
 
 
-def told_later(fit: Fit, flights: AttemptTimes) -> Fit:
+def told_later(fit: Fit, whole: Fit | None, flights: AttemptTimes) -> Fit:
     """Return what the fit says of more attempts than it has seen.
 
     Its line and its slowing stay. Where its capacity moved, it may have moved since: when, and to
-    what, the attempts show.
+    what, the attempts show. Where it met no bound it is no witness of one, nor of a slowing beyond
+    it: these are those of `whole`, the same kind's fit to all attempts, if its places do not move.
     """
     numbers, line = fit.told.numbers, fit.told.line
     if isinstance(numbers.places, Path):
@@ -127,6 +130,9 @@ def told_later(fit: Fit, flights: AttemptTimes) -> Fit:
 
         path = path_of(flights, _near(numbers.places), errors)
         numbers = replace(numbers, places=path or numbers.places)
+    elif not fit.bounded and whole is not None and isinstance(whole.told.numbers.places, int):
+        bend = numbers.bend if fit.kind in _SLOWED_BY_ALL else whole.told.numbers.bend
+        numbers = replace(whole.told.numbers, bend=bend)
     return replace(fitted(fit, TELL[fit.kind](flights, numbers, line)), calls=flights.calls)
 
 

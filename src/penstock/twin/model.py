@@ -38,7 +38,7 @@ class Twin:
         luck: that the calls had by this model.
         others: other models that told the log as well, each with its luck; what they say of another
             configuration may differ.
-        kind: of the providers. early: all kinds' fits to the log's first part.
+        kind: of the providers. early, whole: all kinds' fits to the log's first part and to all.
 
     """
 
@@ -48,6 +48,7 @@ class Twin:
     others: tuple[tuple[dict[str, dict[str, Any]], Luck], ...]
     kind: str
     early: Fits
+    whole: Fits
 
 
 def twin_of(history: History, *, on_step: Callable[[str], object] = lambda _step: None) -> Twin:
@@ -75,7 +76,7 @@ def _chosen(history: History, early: Fits, whole: Fits, since: float) -> Twin:
     tried: list[tuple[float, str, Check]] = []
     for kind in _kinds(whole, early):
         try:
-            found = checked(history, early, kind, since)
+            found = checked(history, early, whole, kind, since)
         except ProtocolError:
             continue
         tried.append((found.distance, kind, found))
@@ -91,11 +92,14 @@ def _chosen(history: History, early: Fits, whole: Fits, since: float) -> Twin:
     for kind in (best[1], *kept):
         others += _roomy(whole, kind)
     luck = _luck(whole, best[1])
-    return Twin(_tables(whole, best[1]), best[2], luck, tuple(others), best[1], early)
+    return Twin(_tables(whole, best[1]), best[2], luck, tuple(others), best[1], early, whole)
 
 
-def checked(history: History, early: Fits, kind: str, since: float) -> Check:
-    """Run what the first part says of a kind through the rest, each call with its own luck."""
+def checked(history: History, early: Fits, whole: Fits, kind: str, since: float) -> Check:
+    """Run what the first part says of a kind through the rest, each call with its own luck.
+
+    Of the whole log's fits only a bound is taken that the first part never met.
+    """
     luck: dict[int, tuple[float, float]] = {}
     worse: list[Floats] = []
     tables = _tables(early, kind)
@@ -103,7 +107,8 @@ def checked(history: History, early: Fits, kind: str, since: float) -> Check:
         flights = flights_of([a for a in history.attempts if a.upstream == name])
         for fit in fits_:
             if fit.kind == kind:
-                later = told_later(fit, flights)
+                same = next((each for each in whole[name] if each.kind == kind), None)
+                later = told_later(fit, same, flights)
                 tables[name] = later.table
                 luck |= _by_call(luck_after(later.told, flights, since), flights.calls)
                 worse.append(later.told.error_after(flights, since) - fit.error)

@@ -18,7 +18,7 @@ from penstock.log.reader import read_tail
 from penstock.twin.history import history_of
 from penstock.twin.model import twin_of
 from penstock.twin.policy import read_policy
-from penstock.twin.whatif import plain, whatif
+from penstock.twin.whatif import plain, whatif, witnesses
 
 DIRECT = "direct"
 DIRECT_POLICY: Mapping[str, Any] = {
@@ -51,10 +51,11 @@ def report(
     asked = {DIRECT: DIRECT_POLICY, **policies}
     read = {name: read_policy(table, where=name) for name, table in asked.items()}
     twin = twin_of(history)
+    held = witnesses(history, twin)
     groups: dict[str, Any] = {}
     for name, policy in read.items():
         try:
-            groups[name] = plain(whatif(history, twin, policy))
+            groups[name] = plain(whatif(history, twin, policy, held=held))
         except PenstockError as error:
             groups[name] = str(error)
     started = history.calls[0].request.arrived_at + history.started_unix_s

@@ -76,10 +76,52 @@ class _Rows:
     usd: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What one model says of the log's own configuration, with some luck."""
+
+    tables: Providers
+    luck: Luck
+    seed: int
+    now: _Rows
+
+
+def witnesses(history: History, twin: Twin, *, prices: Prices | None = None) -> list[Witness]:
+    """Run the traffic under the log's configuration: at the twin first, then at what else may be.
+
+    Raises:
+        ProtocolError: a request never ends at the twin.
+
+    """
+    models = [
+        (twin.providers, twin.luck, SEEDS[0]),
+        *((tables, luck, SEEDS[0]) for tables, luck in twin.others),
+        *((twin.providers, {}, seed) for seed in SEEDS),
+    ]
+    found: list[Witness] = []
+    for tables, luck, seed in models:
+        workload = workload_of(history, luck)
+        try:
+            now = _run(history, tables, history.settings, dict(prices or {}), seed, workload)
+        except ProtocolError:
+            if not found:
+                raise
+            continue  # so slow under this load that its clock has no seconds left: no witness
+        found.append(Witness(tables, luck, seed, now))
+    return found
+
+
 def whatif(
-    history: History, twin: Twin, policy: Policy, *, prices: Prices | None = None
+    history: History,
+    twin: Twin,
+    policy: Policy,
+    *,
+    prices: Prices | None = None,
+    held: Sequence[Witness] | None = None,
 ) -> list[Group]:
     """Run the traffic at the twin under the log's configuration and under the policy's.
+
+    Where several policies are asked, `held` is what `witnesses` said: that is the same for all.
 
     Each call takes as many times as long as the model says as it really did. The interval holds
     what other luck at the provider and other stretches of the traffic would give, what other models
@@ -92,25 +134,19 @@ def whatif(
         Moving stretches: Künsch's block bootstrap (1989), over blocks that do not overlap.
 
     """
-    held = dict(prices or {})
+    paid = dict(prices or {})
     settings = policy.settings(history.settings)
-
-    def pair(tables: Providers, luck: Luck, seed: int) -> tuple[_Rows, _Rows]:
-        workload = workload_of(history, luck)
-        now = _run(history, tables, history.settings, held, seed, workload)
-        after, prices_then = policy.models(tables), policy.prices(held)
-        return now, _run(history, after, settings, prices_then, seed, workload)
-
-    pairs = [pair(twin.providers, twin.luck, SEEDS[0])]
-    for tables, luck, seed in (
-        *((tables, luck, SEEDS[0]) for tables, luck in twin.others),
-        *((twin.providers, {}, seed) for seed in SEEDS),
-    ):
+    pairs: list[tuple[_Rows, _Rows]] = []
+    for each in witnesses(history, twin, prices=prices) if held is None else held:
+        workload, after = workload_of(history, each.luck), policy.models(each.tables)
         try:
-            pairs.append(pair(tables, luck, seed))
+            then = _run(history, after, settings, policy.prices(paid), each.seed, workload)
         except ProtocolError:
-            continue  # so slow under this load that its clock has no seconds left: no witness
-    real = _rows([call.record() for call in history.calls], history, held, _last_upstreams(history))
+            if not pairs:
+                raise
+            continue
+        pairs.append((each.now, then))
+    real = _rows([call.record() for call in history.calls], history, paid, _last_upstreams(history))
     ended = np.array([call.outcome is not None for call in history.calls])
     return [
         _group(kind, name, chosen & ended, real, pairs)
