@@ -35,14 +35,12 @@ class Outcomes:
         self.max_attempts = max_attempts
 
     def on_first_token(self, event: FirstToken, now: float) -> None:
-        """Note that a reply has begun; half-open circuits open further by it."""
+        """Note that a reply has begun; half-open circuits and windows open further by it."""
         tickets = self._tickets
         ticket = tickets.flying(event.request_id, "FirstToken")
         upstream = tickets.upstreams[ticket.upstream]
-        troubled = upstream.account(ticket.request.account).breaker.troubled
         upstream.first_token(ticket, now=now)
-        if troubled:
-            self._dispatcher.pump_sharing(ticket.upstream, now)
+        self._dispatcher.pump_sharing(ticket.upstream, now)
 
     def on_completed(self, event: Completed, now: float) -> None:
         """End a request that was served."""

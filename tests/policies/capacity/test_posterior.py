@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.events import RefusalCause
+from penstock.core.events import Action, Arrived, Dispatch, FirstToken, RefusalCause
 from penstock.core.model import Request, TokenEstimate
 from penstock.core.policy import Reply
 from penstock.core.service_time import ServiceTime
-from penstock.core.settings import PolicySpec
+from penstock.core.settings import PolicySpec, Settings, Stack
 from penstock.core.ticket import Ticket, ticket_of
 from penstock.errors import ConfigError
 from penstock.policies.capacity.window.steering import Posterior
-from penstock.policies.registry import make
-from tests.policies.capacity.hidden import Seen, live_through
+from penstock.policies.registry import build_scheduler, make
+from tests.policies.capacity.hidden import CLASSES, Seen, live_through
 
 RAMP_REPLIES = {8: 0, 16: 100, 32: 100}
 """While nothing is known yet some wait: a first crowd let through blindly would wait longer."""
@@ -151,6 +151,25 @@ def test_no_window_stays_too_small_because_everybody_is_late_behind_it(
     seen = live_through(slots(places), places=places, load=1.3, seconds=150.0, seed=seed)
 
     assert places <= seen.window_at(140.0) <= places + 3
+
+
+def test_streams_that_last_hold_up_nobody_once_they_have_begun() -> None:
+    penstock = build_scheduler(Settings(CLASSES, stack=Stack(capacity=PolicySpec("posterior"))))
+    begun = sent = 0
+
+    def count(actions: list[Action]) -> None:
+        nonlocal sent
+        sent += sum(isinstance(action, Dispatch) for action in actions)
+
+    for id_ in range(40):
+        request = Request(id_, "interactive", 0.0, TokenEstimate(300.0, 600.0), prompt_tokens=10)
+        count(penstock.handle(Arrived(request), now=0.0))
+    assert sent == 16
+    while begun < sent:  # each begins after 0.2 s, and none ends
+        count(penstock.handle(FirstToken(begun), now=0.2 * (1 + begun // 16)))
+        begun += 1
+
+    assert sent == 40
 
 
 def test_a_first_guess_far_off_does_no_harm() -> None:

@@ -156,7 +156,9 @@ class Posterior:
             return
         estimate.learn(kind, record)
         self._probe.saw(record)
-        if self._try_fewer(record, now):
+        if kind is not estimate.first and self._try_fewer(record, now):
+            return
+        if self._trial.is_open:
             return
         every = max(1 + n // 8, 4 if warm else 1)
         if estimate.replies >= FIRST_REPLIES and estimate.replies % every == 0:

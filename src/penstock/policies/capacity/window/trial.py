@@ -16,7 +16,8 @@ class Trial:
     """Halves the window where all replies so far were crowded: nothing else tells its speed.
 
     Replies of a provider that shares are all alike slow then, and the line through them takes the
-    crowd for its speed. A window that shrank below all that was seen asks again.
+    crowd for its speed. A window that shrank below all that was seen asks again. First tokens alone
+    ask nothing: long streams would hold everybody up until the first of them end.
 
     Attributes:
         fewest: mean number in flight of the least crowded reply so far.
