@@ -246,36 +246,24 @@ def test_a_refused_lone_probe_tells_nothing_about_capacity() -> None:
     assert window.window == 10.0
 
 
+@pytest.mark.parametrize("cause", [RefusalCause.RATE, RefusalCause.OVERLOAD])
 @pytest.mark.parametrize(("served", "window_after"), [(10, 10.0), (6, 7.0)])
-def test_a_refusal_for_the_rate_shrinks_it_unless_as_many_were_served_of_late(
-    served: int, window_after: float
+def test_a_refusal_shrinks_it_unless_as_many_were_served_of_late(
+    served: int, window_after: float, cause: RefusalCause
 ) -> None:
-    """A hidden limit on calls at once answers 429 as well, but never where it served as many."""
+    """A limit on calls at once, stated or not, refuses none where it has just served as many."""
     window, fit = Posterior(start=10), ServiceTime()
     for id_ in range(1, served + 1):
         window.on_dispatch(ticket(id_), fit, id_, now=0.0)
     window.on_reply(reply(served, 1.0, served), now=1.0)
     window.on_dispatch(ticket(99), fit, 10, now=1.0)
 
-    window.on_refusal(ticket(99), RefusalCause.RATE, now=1.1)
+    window.on_refusal(ticket(99), cause, now=1.1)
 
     assert window.window == window_after
 
 
-def test_a_refusal_for_the_rate_that_says_nothing_hides_no_overload() -> None:
-    window, fit = Posterior(start=10), ServiceTime()
-    for id_ in range(1, 11):
-        window.on_dispatch(ticket(id_), fit, id_, now=0.0)
-    window.on_reply(reply(10, 1.0, 10), now=1.0)
-
-    window.on_refusal(ticket(8), RefusalCause.RATE, now=1.1)
-    assert window.window == 10.0
-    window.on_refusal(ticket(9), RefusalCause.OVERLOAD, now=1.2)
-
-    assert window.window == 7.0
-
-
-def test_what_was_served_long_ago_says_nothing_of_a_refusal_for_the_rate() -> None:
+def test_what_was_served_long_ago_says_nothing_of_a_refusal() -> None:
     window, fit = Posterior(start=10), ServiceTime()
     for id_, in_flight in enumerate([10] + 20 * [4]):
         window.on_dispatch(ticket(id_), fit, in_flight, now=float(id_))

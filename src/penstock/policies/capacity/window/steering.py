@@ -136,7 +136,7 @@ class Posterior:
         flight = self._flights.of(ticket.request.id)
         if flight is None or flight.sent_at <= self._refused_at:
             return
-        if cause is RefusalCause.RATE and flight.in_flight <= max(self._served, default=0):
+        if flight.in_flight <= max(self._served, default=0):
             return  # of late as many were served at once
         self._refused_at = now
         if 2 * flight.in_flight >= self.window:
