@@ -251,10 +251,11 @@ class _Connection(web.RequestHandler):
         if self.since is None and not self.busy and data:
             self.since = asyncio.get_running_loop().time()
         in_head = self._in_head()
-        if self.held or self.offer or (in_head and self.head_bytes) or _OFFER.search(data):
-            self._take_in_pieces(self.held + data)
-        else:
+        begins = in_head and not (self.head_bytes or self.held or self.offer)
+        if begins and not _OFFER.search(data):
             super().data_received(data)  # also b"": so aiohttp asks itself for what it holds back
+        else:  # an offer may begin in one piece and end in another, behind whatever comes first
+            self._take_in_pieces(self.held + data)
         if in_head:
             self._count_head(len(data))
 

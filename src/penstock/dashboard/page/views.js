@@ -100,7 +100,7 @@ export function Why({ data }) {
     ${totals.length === 0 && html`<p class="soft">No request has waited.</p>`}
     ${totals.length > 0 && html`<${WaitsChart} times=${data.times} waits=${data.waits} words=${words} />
     <${Bar} parts=${totals} words=${words} />
-    <${Table} caption="Seconds waited by class; counted when a request is sent or refused"
+    <${Table} caption="Seconds waited by class; counted when a request is sent or refused, or its caller leaves"
       head=${["because", ...classes.map(([name]) => `${name} #`)]}
       rows=${totals.map(([cause]) => [words[cause], ...classes.map(([, row]) => seconds(row[cause] || 0))])} />`}
     ${now && html`<h2>What waits now</h2>
