@@ -275,7 +275,9 @@ def test_a_log_that_a_crash_cut_runs_and_is_said_to_be_cut(
         "deadline": None,
     }
     arrived = json.dumps({"now": 5.0, "event": "arrived", "request": asked})
-    headers = [json.dumps({"penstock_decision_log": 1, "run": run}) for run in ("aa", "bb")]
+    header: dict[str, object] = {"penstock_decision_log": 1, "started_unix_s": 0, "started_at": 0}
+    header["settings"] = {"classes": [{"name": "chat"}]}
+    headers = [json.dumps({**header, "run": run}) for run in ("aa", "bb")]
     lines = [headers[0], arrived, headers[1], arrived, '{"now": 6.0, "ev']
     (tmp_path / "log.jsonl").write_text("\n".join(lines), "utf-8")
     path = tmp_path / "scenario.toml"

@@ -165,7 +165,7 @@ class _Reader:
             try:
                 record = self._record(parsed)
             except (KeyError, TypeError, ValueError) as error:
-                raise LogError(f"{file}:{number}: {error}") from error
+                raise LogError(f"{file}:{number}: {_said(error)}") from error
             if record is not None:
                 yield record
 
@@ -214,3 +214,12 @@ class _Reader:
         if request is None:
             return None
         return kind(request=request, **decode_fields(kind, line))  # type: ignore[no-any-return]
+
+
+def _said(error: Exception) -> str:
+    """Return what is wrong with a line, in a reader's words rather than in Python's."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return (
+        str(error).replace(".__init__() missing", " lacks").replace("positional argument", "field")
+    )
