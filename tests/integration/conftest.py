@@ -25,14 +25,16 @@ class Way:
 
     def client(self) -> Any:
         """Return what a sync SDK takes as `http_client`; None is its own."""
-        return None if self.penstock is None else self.penstock.client(library=self.library)
+        return None if self.penstock is None else self.penstock.client(library=self.http_library)
 
     def async_client(self) -> Any:
         """Return what an async SDK takes as `http_client`; None is its own."""
-        return None if self.penstock is None else self.penstock.async_client(library=self.library)
+        return (
+            None if self.penstock is None else self.penstock.async_client(library=self.http_library)
+        )
 
     @property
-    def library(self) -> Any:
+    def http_library(self) -> Any:
         """The HTTP library under the SDK."""
         return "httpx" if self.name == "in process on httpx" else "httpx2"
 

@@ -48,41 +48,38 @@ def sdk(
     return ask, error
 
 
-def drain(scheduled: Penstock, mock: MockServer) -> None:  # noqa: F811
-    scheduled.outlet(mock.url.removeprefix("http://")).gate.drain()
-
-
-def test_a_final_refusal_is_the_sdks_error_and_ours(
+@pytest.fixture
+def refusal(
     sdk: tuple[Ask, type[Exception]],
     scheduled: Penstock,
     mock: MockServer,  # noqa: F811
-) -> None:
+) -> Callable[..., Any]:
+    """Return what asks while penstock drains, and returns the error that the SDK raises."""
     ask, error = sdk
-    drain(scheduled, mock)
+    scheduled.outlet(mock.url.removeprefix("http://")).gate.drain()
 
-    with pytest.raises(error) as raised:
-        ask(extra_headers={"x-penstock-deadline-ms": "100"})
+    def refused(**more: Any) -> Any:
+        with pytest.raises(error) as raised:
+            ask(**more)
+        return raised.value
 
-    refused: Any = raised.value
+    return refused
+
+
+def test_a_final_refusal_is_the_sdks_error_and_ours(refusal: Callable[..., Any]) -> None:
+    refused = refusal(extra_headers={"x-penstock-deadline-ms": "100"})
+
     assert isinstance(refused, Refused)
     assert refused.reason == "draining"
     assert refused.response.headers["x-should-retry"] == "false"  # type: ignore[attr-defined]
     assert penstock.refusal_of(refused) is refused
 
 
-def test_a_refusal_that_is_worth_a_new_try_lets_the_sdk_try(
-    sdk: tuple[Ask, type[Exception]],
-    scheduled: Penstock,
-    mock: MockServer,  # noqa: F811
-) -> None:
-    ask, error = sdk
-    drain(scheduled, mock)
+def test_a_refusal_that_is_worth_a_new_try_lets_the_sdk_try(refusal: Callable[..., Any]) -> None:
+    error = refusal()
 
-    with pytest.raises(error) as raised:
-        ask()
-
-    assert raised.value.response.headers["x-should-retry"] == "true"  # type: ignore[attr-defined]
-    refused = penstock.refusal_of(raised.value)
+    assert error.response.headers["x-should-retry"] == "true"
+    refused = penstock.refusal_of(error)
     assert refused is not None
     assert (refused.reason, refused.retry_after_s) == ("draining", 5.0)
 
