@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from tests.listening import listening
+
 SSE = "text/event-stream"
 GOOD, BEGUN, OTHER = "good", "begun", "other"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -80,11 +82,8 @@ class Anything:
         try:
             while await self._one(reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # the client hung up
-        finally:
+        finally:  # the client hung up
             self.open -= 1
-            writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -200,24 +199,5 @@ def _dumps(value: object) -> bytes:
 async def anything(seed: str, *, extra: bool = False) -> AsyncIterator[tuple[Anything, str]]:
     """Serve on a loopback port; yield the provider and its base URL."""
     provider = Anything(random.Random(seed), extra)
-    serving: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        try:
-            await provider.serve(reader, writer)
-        except asyncio.CancelledError:
-            pass  # the story is over
-        finally:
-            serving.discard(task)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
-    try:
-        yield provider, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    finally:
-        server.close()
-        for task in list(serving):
-            task.cancel()
-        await asyncio.gather(*list(serving), return_exceptions=True)
+    async with listening(provider.serve) as port:
+        yield provider, f"http://127.0.0.1:{port}/v1"

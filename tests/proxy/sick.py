@@ -7,12 +7,12 @@ prints a row for each way. Every second call asks for a stream.
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
 
+from tests.listening import listening_apart
 from tests.proxy.sidecars import HELLO, call, sidecar
 
 CALLS = 30
@@ -117,43 +117,26 @@ class Upstream:
         self.port = 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-                body = await reader.readexactly(length)
-                self.asked += 1
-                if self._sick is None:
-                    streams = json.loads(body).get("stream")
-                    writer.write(answer(200, GOOD_STREAM, SSE) if streams else answer(200, GOOD))
-                elif self._sick is SILENT:
-                    await reader.read()
-                    break
-                else:
-                    writer.write(self._sick)
-                    break
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        writer.close()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            body = await reader.readexactly(length)
+            self.asked += 1
+            if self._sick is None:
+                streams = json.loads(body).get("stream")
+                writer.write(answer(200, GOOD_STREAM, SSE) if streams else answer(200, GOOD))
+            elif self._sick is SILENT:
+                await reader.read()
+                return
+            else:
+                writer.write(self._sick)
+                await writer.drain()
+                return
 
     @contextmanager
     def running(self) -> Iterator["Upstream"]:
-        loop = asyncio.new_event_loop()
-        up = threading.Event()
-
-        def run() -> None:
-            server = loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-            self.port = server.sockets[0].getsockname()[1]
-            up.set()
-            loop.run_forever()
-
-        threading.Thread(target=run, daemon=True).start()
-        assert up.wait(20)
-        try:
+        with listening_apart(self._serve) as self.port:
             yield self
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
 
 
 def served(way: str) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """Bytes that bring a reply no further are no sign of life: an upstream holds no slot with them."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from tests.listening import listening_apart
 from tests.proxy.sidecars import GOOD_REPLY, HELLO, call, connect, raw_request, sidecar
 
 PAUSE_S = 0.05
@@ -34,43 +34,23 @@ idle_timeout_s = 0.5
 @contextmanager
 def upstream(begins: bytes, goes_on: bytes) -> Iterator[int]:
     """Begin a reply, and go on for ever; the second call gets a good one. Yield the port."""
-    loop, up, port = asyncio.new_event_loop(), threading.Event(), 0
     asked = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked
         asked += 1
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            if asked > 1:
-                writer.write(GOOD_REPLY)
-                return
-            writer.write(begins)
-            while not writer.is_closing():
-                writer.write(goes_on)
-                await writer.drain()
-                await asyncio.sleep(PAUSE_S)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
+        await reader.readuntil(b"\r\n\r\n")
+        if asked > 1:
+            writer.write(GOOD_REPLY)
+            return
+        writer.write(begins)
+        while not writer.is_closing():
+            writer.write(goes_on)
+            await writer.drain()
+            await asyncio.sleep(PAUSE_S)
 
-    def run() -> None:
-        nonlocal port
-        asyncio.set_event_loop(loop)
-        server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
-        port = server.sockets[0].getsockname()[1]
-        up.set()
-        loop.run_forever()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    up.wait()
-    try:
+    with listening_apart(serve) as port:
         yield port
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
 
 
 @pytest.mark.timeout(60)

@@ -6,11 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import pytest
 
+from tests.listening import listening_apart
 from tests.proxy.sidecars import (
     CHAT,
     HELLO,
@@ -36,9 +37,7 @@ class Scripted:
         self.requests: list[bytes] = []
         self.port = 0
         self._go = threading.Semaphore(0)
-        self._up = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._serving = ExitStack()
 
     def go(self, count: int = 1) -> None:
         for _ in range(count):
@@ -51,41 +50,28 @@ class Scripted:
         """Return how many pieces the test allowed and the upstream has not written yet."""
         return self._go._value
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
-        self._up.set()
-        self._loop.run_forever()
-        self._loop.close()
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
+            head = await reader.readuntil(b"\r\n\r\n")
             length = 0
             for line in head.lower().split(b"\r\n"):
                 if line.startswith(b"content-length:"):
                     length = int(line.split(b":")[1])
             self.requests.append(head + await reader.readexactly(length))
             for piece in self.pieces:
-                await self._loop.run_in_executor(None, self._wait)
+                await asyncio.to_thread(self._wait)
                 writer.write(piece)
                 await writer.drain()
             if self.close:
-                writer.close()
                 return
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._up.wait(10)
+        self.port = self._serving.enter_context(listening_apart(self._serve))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.go(1000)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._serving.close()
 
 
 @contextmanager

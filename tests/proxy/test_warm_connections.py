@@ -34,7 +34,6 @@ class Fickle(Scripted):
                 await asyncio.sleep(self.after_s)
         except asyncio.IncompleteReadError:
             pass
-        writer.close()
 
     async def _request(self, reader: asyncio.StreamReader) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -25,6 +25,7 @@ from penstock.core.events import (
 )
 from penstock.runtime.clock import ThreadClock, Timer
 from tests.integrations.http.rig import BODY, CHAT, assert_idle, penstock_with, scripted
+from tests.listening import listening
 
 WINDOW = 8
 CROWD = 40
@@ -56,19 +57,14 @@ class Provider:
                 length = head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]
                 body = json.loads(await reader.readexactly(int(length)))
                 writer.write(SAID[body["user"]])
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client hung up: that is what it is here for
-        finally:
+        finally:  # the client hung up: that is what it is here for
             self.open -= 1
-            writer.close()
 
 
 @asynccontextmanager
 async def provider() -> AsyncIterator[tuple[Provider, str]]:
     scripted = Provider()
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with listening(scripted.serve) as port:
         yield scripted, f"http://127.0.0.1:{port}/v1/chat/completions"
 
 
