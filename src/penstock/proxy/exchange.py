@@ -12,7 +12,7 @@ from penstock.calls.references import ids_in_reply
 from penstock.core.events import LimitsSeen
 from penstock.core.model import Request
 from penstock.errors import Refused
-from penstock.proxy.failures import Ending, Failures, NotGoodError, Parts
+from penstock.proxy.failures import Ending, Failures, Parts, UnusableReplyError
 from penstock.proxy.headers import (
     Downward,
     Header,
@@ -130,7 +130,7 @@ class Exchange:
             if answer.status >= 400:
                 return await self._failed().judge(slot, link, answer, seen.encoding)
             return await self._relay(slot, link, answer, seen)
-        except NotGoodError as found:
+        except UnusableReplyError as found:
             assert answer is not None  # it is the answer that is not good
             answer.close()
             return await self._failed().not_good(slot, link, answer.headers, found)
@@ -155,13 +155,13 @@ class Exchange:
 
         Raises:
             UpstreamError: it broke before anything was relayed.
-            NotGoodError: it does not hold what was asked for; nothing was relayed.
+            UnusableReplyError: it does not hold what was asked for; nothing was relayed.
 
         """
         if answer.status not in GOOD_STATUSES:
             bad = verdict_of_status(answer.status)
             assert bad is not None
-            raise NotGoodError(bad, b"")
+            raise UnusableReplyError(bad, b"")
         learn = self._learner(link)
         data = await answer.chunk()
         is_stream = False
@@ -221,7 +221,7 @@ class Exchange:
         if verdict is None:
             verdict = Verdict(RELAY, status=status)
         elif verdict.fault:
-            raise NotGoodError(verdict, body)
+            raise UnusableReplyError(verdict, body)
         parts.metrics.settled(slot.request, verdict.usage)
         slot.settle(verdict.usage)
         if learn is not None:

@@ -74,11 +74,14 @@ class Ending(NamedTuple):
     status: int
 
 
-class NotGoodError(Exception):
-    """An answer with a good status turned out to be none; nothing of it was relayed yet."""
+class UnusableReplyError(Exception):
+    """An answer with a good status holds no reply: an error, a login page, nothing.
+
+    It is raised before anything of the answer was relayed.
+    """
 
     def __init__(self, verdict: Verdict, body: bytes) -> None:
-        """Keep what it is, and its bytes."""
+        """`verdict` says what is wrong; `body` is what came of the answer, an error's text."""
         super().__init__(verdict.fault)
         self.verdict = verdict
         self.body = body
@@ -147,7 +150,7 @@ class Failures:
         return None
 
     async def not_good(
-        self, slot: Slot, link: UpstreamClient, headers: list[Header], found: NotGoodError
+        self, slot: Slot, link: UpstreamClient, headers: list[Header], found: UnusableReplyError
     ) -> Ending | None:
         """Send again, or elsewhere, what was answered with a good status and nothing good."""
         verdict = found.verdict

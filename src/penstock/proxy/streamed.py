@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from penstock.proxy.failures import NotGoodError, Parts
+from penstock.proxy.failures import Parts, UnusableReplyError
 from penstock.proxy.headers import Downward, our_headers
 from penstock.proxy.reply import Send
 from penstock.proxy.upstream.http import ResetError, UpstreamAnswer, UpstreamError
@@ -59,7 +59,7 @@ class Streamed:
 
         Raises:
             UpstreamError: it broke before anything was relayed.
-            NotGoodError: it begins with a refusal; nothing was relayed.
+            UnusableReplyError: it begins with a refusal; nothing was relayed.
 
         """
         unread: UsageTap = UnreadableTap()
@@ -90,7 +90,7 @@ class Streamed:
             meaning = self._meaning(tap.error)
             if not isinstance(meaning, Relay):
                 verdict = Verdict(meaning, "begins its stream with an error", has_error=True)
-                raise NotGoodError(verdict, data)
+                raise UnusableReplyError(verdict, data)
         elif answer.complete and not tap.whole:
             raise ResetError("the upstream ended its stream without an end mark")
         return data

@@ -50,23 +50,23 @@ class Meter:
         self._burst_s = math.inf
 
     def add(self, amount: float, *, now: float) -> Entry:
-        """Use `amount` now and return where it is kept, for `correct`."""
+        """Count `amount` as used now; return the entry that holds it, for `correct`."""
         if math.isinf(self.limit):
-            return [0.0, -1.0]
-        if self._left == self._left:
+            return [0.0, -1.0]  # as if it had left already: nothing is measured
+        if not math.isnan(self._left):
             # Owed is a minute at most, as whatever was used leaves the window after one.
             self._left = max(-self.limit, self._left_now(now) - amount)
             self._left_at = now
-        window_s = self.window_s
-        grain_s = window_s * GRAIN_SHARE
-        leaves_at = (math.floor(now / grain_s) + 1.0) * grain_s + window_s * (1.0 + GUARD_SHARE)
-        entries = self._entries
-        if entries and entries[-1][0] >= leaves_at:
-            entries[-1][1] += amount
-        else:
-            entries.append([leaves_at, amount])
+        # All that is used within a grain leaves together: a window, and the guard, after its end.
+        grain_s = self.window_s * GRAIN_SHARE
+        grain_ends_at = (math.floor(now / grain_s) + 1.0) * grain_s
+        leaves_at = grain_ends_at + self.window_s * (1.0 + GUARD_SHARE)
+        if not self._entries or self._entries[-1][0] < leaves_at:
+            self._entries.append([leaves_at, 0.0])
+        entry = self._entries[-1]
+        entry[1] += amount
         self.used += amount
-        return entries[-1]
+        return entry
 
     def correct(self, entry: Entry, reserved: float, real: float) -> None:
         """Replace a reservation by what was really used, if it is still in the window."""

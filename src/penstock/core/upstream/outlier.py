@@ -42,7 +42,7 @@ class OutlierDetector:
         self._heard_at = -math.inf
         self._faults = 0
         self._seen = 0
-        self._spells = 0
+        self._probe_waits = 0
 
     def sent(self, ticket: Ticket, expected_s: float, now: float) -> None:
         """Note an attempt, and how long it is expected to take."""
@@ -77,8 +77,8 @@ class OutlierDetector:
                 self.held = False
                 self.look_at = self._heard_at + SILENCE_S
             self._note(0)
-        if self._spells and 4 * self._faults.bit_count() < self._seen:
-            self._spells = 0
+        if self._probe_waits and 4 * self._faults.bit_count() < self._seen:
+            self._probe_waits = 0
 
     def broke(self, sent_at: float, now: float) -> None:
         """Note an attempt that broke on the upstream's side."""
@@ -133,8 +133,7 @@ class OutlierDetector:
         self._wait_for_probe(now)
 
     def _wait_for_probe(self, now: float) -> None:
-        self.probe_at = now + backoff_s(
-            self._spells + 1, 1.0, base_s=PROBE_S, cap_s=LONGEST_PROBE_S
-        )
-        if self._spells < 10:
-            self._spells += 1
+        """Put the next probe off, by twice as long as the one before it, up to the longest wait."""
+        self._probe_waits += 1
+        wait_s = backoff_s(self._probe_waits, 1.0, base_s=PROBE_S, cap_s=LONGEST_PROBE_S)
+        self.probe_at = now + wait_s

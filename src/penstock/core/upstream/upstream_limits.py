@@ -66,13 +66,13 @@ class UpstreamLimits:
         return max(model_at, self._account_room_at(ticket, keep, now))
 
     def _account_room_at(self, ticket: Ticket, keep: float, now: float) -> float:
-        at = self._account.room_at(ticket, keep, now=now)
-        return _later(at, self._other_windows, ticket, now)
+        """Return when the account's limits, of a minute and of other windows, let it go."""
+        return _room_at(self._account, self._other_windows, ticket, keep, now)
 
     def _model_room_at(self, ticket: Ticket, keep: float, now: float) -> float:
+        """Return when the limits of the ticket's model, of all windows, let it go."""
         model = ticket.request.model
-        at = self._of(model).room_at(ticket, keep, now=now)
-        return _later(at, self._models_windows.get(model, ()), ticket, now)
+        return _room_at(self._of(model), self._models_windows.get(model, ()), ticket, keep, now)
 
     def never_fits(self, ticket: Ticket) -> bool:
         """Return whether the ticket is charged more than any whole window of a limit."""
@@ -158,8 +158,11 @@ def _other_windows(
     return tuple(windows)
 
 
-def _later(at: float, windows: tuple[WindowLimits, ...], ticket: Ticket, now: float) -> float:
-    """Return when these have room too; a day is not spread out, nor a second."""
-    for each in windows:
+def _room_at(
+    minute: WindowLimits, others: tuple[WindowLimits, ...], ticket: Ticket, keep: float, now: float
+) -> float:
+    """Return when all have room; only a minute is spread out, by a share kept for others."""
+    at = minute.room_at(ticket, keep, now=now)
+    for each in others:
         at = max(at, each.room_at(ticket, 0.0, now=now))
     return at

@@ -108,9 +108,9 @@ class _WireConnection(ResponseHandler):
         self._body_bytes = 0
         self._barren_bytes = 0
 
-    def begin(self) -> None:
-        """Take a request; once it is written the wait for the head of its answer begins."""
-        if self.used_at is None:
+    def begin_request(self) -> None:
+        """Count it as used, and await the head of the answer to what is written next."""
+        if self.used_at is None:  # its first request
             self._used.add(self)
         self._barren_bytes = 0
         self._awaits_head = True
@@ -183,7 +183,7 @@ class _WireRequest(aiohttp.ClientRequest):
         protocol = conn.protocol
         if not isinstance(protocol, _WireConnection) or protocol.should_close:
             raise _StaleError
-        protocol.begin()
+        protocol.begin_request()
         return await super().send(conn)
 
     def write_bytes(
