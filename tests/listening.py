@@ -5,6 +5,10 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ssl import SSLContext
+from typing import Any
 
 HUNG_UP = (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
@@ -14,7 +18,7 @@ LINE_BYTES = 1 << 20
 
 
 @asynccontextmanager
-async def listening(serve: Serve) -> AsyncIterator[int]:
+async def listening(serve: Serve, *, tls: SSLContext | None = None) -> AsyncIterator[int]:
     """Serve each connection in the running loop, close it when it is served, and yield the port."""
     serving: set[asyncio.Task[None]] = set()
 
@@ -29,7 +33,7 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
             serving.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connection, "127.0.0.1", 0, limit=LINE_BYTES)
+    server = await asyncio.start_server(connection, "127.0.0.1", 0, limit=LINE_BYTES, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -59,3 +63,19 @@ def listening_apart(serve: Serve) -> Iterator[int]:
         end()
         thread.join(20)
         assert not thread.is_alive()
+
+
+@contextmanager
+def serving_http(handler: type[BaseHTTPRequestHandler], **options: Any) -> Iterator[int]:
+    """Serve HTTP in threads by the handler, which is given the options; yield the port."""
+    quiet = type(handler.__name__, (handler,), {"log_message": lambda *_words: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, **options)) as server:
+        server.handle_error = lambda *_who: None  # type: ignore[method-assign]  # it hung up
+        # It ends at the next look for that: by default half a second later.
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join(20)

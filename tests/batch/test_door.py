@@ -2,10 +2,9 @@
 
 import gzip
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from click.testing import CliRunner, Result
 from penstock.cli.group import group
 from tests.batch.files import batch_file, ids_in, lines_in, request
 from tests.batch.http import REPLY
+from tests.listening import serving_http
 from tests.proxy.sidecars import sidecar
 
 KEY = "sk-1234567890abcdef"
@@ -46,15 +46,9 @@ def provider(status: int = 200, body: Any = REPLY, **headers: str) -> Iterator[S
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.handle_error = lambda *_who: None  # type: ignore[method-assign]  # it hung up
-        seen = Seen(server.server_port)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving_http(Handler) as port:
+        seen = Seen(port)
         yield seen
-        server.shutdown()
 
 
 def run(source: Path, url: str, *more: str, key: str = KEY) -> Result:

@@ -3,10 +3,9 @@
 import asyncio
 import json
 import random
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from penstock.cli.group import group
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in
+from tests.listening import serving_http
 from tests.virtual_loop import run_virtual
 
 CHAT = {
@@ -276,18 +276,13 @@ class Spent(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as above
-        pass
-
 
 def test_the_command_says_that_the_account_is_spent(tmp_path: Path) -> None:
     source = batch_file(tmp_path, 60)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Spent) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with serving_http(Spent) as port:
+        url = f"http://127.0.0.1:{port}"
         words = ["batch", str(source), "--out", str(tmp_path / "out.jsonl"), "--base-url", url]
         result = CliRunner().invoke(group, [*words, "--quiet"])
-        server.shutdown()
     assert result.exit_code == 1
     assert "stopped, because the account is spent (HTTP 429)" in " ".join(result.output.split())
     assert (tmp_path / "out.errors.jsonl").read_text() == ""

@@ -1,24 +1,18 @@
 """The pages as a site: links are checked, search works, and nothing comes from elsewhere."""
 
-import functools
-import http.server
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browsers import launched
+from tests.listening import serving_http
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +20,9 @@ def site(root: Path) -> Iterator[str]:
     """Build it as a reader does, and serve it on loopback."""
     made = subprocess.run(["make", "site"], cwd=root, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
-    handler = functools.partial(Quiet, directory=str(root / "build" / "site"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    folder = str(root / "build" / "site")
+    with serving_http(SimpleHTTPRequestHandler, directory=folder) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_every_page_fits_a_telephone_and_its_search_asks_nobody_else(site: str) -> None:

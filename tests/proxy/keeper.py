@@ -3,10 +3,11 @@
 import contextlib
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.listening import serving_http
 
 
 class Keeper:
@@ -91,15 +92,5 @@ def keeper(name: str, kind: type[Keeper] = Keeper) -> Iterator[Keeper]:
             self.rfile.readline()
             return whole
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    it.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serving_http(Handler) as it.port:
         yield it
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -4,7 +4,7 @@ import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -13,11 +13,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.listening import serving_http
+
 
 class Collector:
     """What was sent, decoded."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.spans: list[Span] = []
         self.metrics: set[str] = set()
         self.services: set[str] = set()
@@ -39,12 +42,7 @@ class Collector:
                 self.send_header("content-length", "0")
                 self.end_headers()
 
-            def log_message(self, *_words: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.handler = Handler
 
     def take(self, path: str, body: bytes) -> None:
         self.bytes += body
@@ -66,16 +64,13 @@ class Collector:
     def named(self, name: str) -> list[Span]:
         return [span for span in list(self.spans) if span.name == name]
 
-    def close(self) -> None:
-        self.held.set()
-        self._server.shutdown()
-        self._server.server_close()
-
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
     collector = Collector()
-    try:
-        yield collector
-    finally:
-        collector.close()
+    with serving_http(collector.handler) as port:
+        collector.url = f"http://127.0.0.1:{port}"
+        try:
+            yield collector
+        finally:
+            collector.held.set()

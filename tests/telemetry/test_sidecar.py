@@ -1,8 +1,7 @@
 """The sidecar joins its caller's trace, hands it on, and never waits for a collector."""
 
-import http.server
-import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -10,6 +9,7 @@ from penstock.errors import ConfigError
 from penstock.proxy.config import loads
 from penstock.proxy.config.differences import needs_restart
 from penstock.proxy.server import Running
+from tests.listening import serving_http
 from tests.proxy.sidecars import GOOD, HELLO, call, eventually, in_front_of, sidecar
 from tests.telemetry.collector import Collector, collecting
 
@@ -23,11 +23,12 @@ class Provider:
     """Answers everything well, after as many 503 as it is told, and keeps the headers."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.seen: list[dict[str, str]] = []
         self.refusals = 0
         provider = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
@@ -41,23 +42,15 @@ class Provider:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_words: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.handler = Handler
 
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     made = Provider()
-    yield made
-    made.close()
+    with serving_http(made.handler) as port:
+        made.url = f"http://127.0.0.1:{port}"
+        yield made
 
 
 @pytest.fixture

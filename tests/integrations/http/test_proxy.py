@@ -10,6 +10,7 @@ import pytest
 
 from penstock.core.events import Completed
 from tests.integrations.http.rig import BODY, Tape, assert_idle, penstock_with
+from tests.listening import listening
 
 pytestmark = pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
 URL = "http://provider.invalid/v1/chat/completions"
@@ -32,14 +33,13 @@ class ForwardProxy:
         self.lines.append(head.split(b"\r\n")[0])
         writer.write(HEAD % len(ANSWER) + ANSWER)
         await writer.drain()
-        writer.close()
 
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[ForwardProxy]:
     made = ForwardProxy()
-    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as server:
-        made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(made.serve) as port:
+        made.url = f"http://127.0.0.1:{port}"
         yield made
 
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import trustme
 
+from tests.listening import listening
+
 HOST = "provider.invalid"
 """Nobody can reach it but through the proxy."""
 AUTHORITY = trustme.CA()
@@ -36,11 +38,10 @@ class Tunnels:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         AUTHORITY.issue_cert(HOST).configure_cert(context)
         async with (
-            await asyncio.start_server(self._decrypt, "127.0.0.1", 0, ssl=context) as tls,
-            await asyncio.start_server(self._tunnel, "127.0.0.1", 0) as proxy,
+            listening(self._decrypt, tls=context) as self._tls_port,
+            listening(self._tunnel) as port,
         ):
-            self._tls_port = tls.sockets[0].getsockname()[1]
-            self.url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+            self.url = f"http://127.0.0.1:{port}"
             yield self
 
     async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,7 +54,6 @@ class Tunnels:
         if self.refuses_with:
             writer.write(f"HTTP/1.1 {self.refuses_with}\r\ncontent-length: 0\r\n\r\n".encode())
             await writer.drain()
-            writer.close()
             return
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await _join(reader, writer, self._tls_port)
@@ -64,8 +64,10 @@ class Tunnels:
 
 async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
     there, back = await asyncio.open_connection("127.0.0.1", port)
-    with contextlib.suppress(asyncio.CancelledError):  # the loop ends with a tunnel open
+    try:
         await asyncio.gather(_pour(reader, back), _pour(there, writer))
+    finally:
+        back.close()
 
 
 async def _pour(source: asyncio.StreamReader, into: asyncio.StreamWriter) -> None:
