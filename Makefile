@@ -12,8 +12,10 @@ SHELL := /bin/sh
 export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
-WORKERS ?= auto
-PYTEST := $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+# Tests wait for half of their time, for sockets, processes and clocks: two workers share a core.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_count()))')
+# conftest.py puts the longest files first.
+PYTEST = $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Pages into which --help and formulas are pasted from the code.
 COG_PAGES = $$(grep -rl --include='*.md' '\[\[\[cog' docs README.md)
 PINNED := requirements/build.txt pyproject.toml

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import bpe_openai
 import pytest
 
 from penstock.errors import ConfigError
@@ -21,6 +20,8 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def counted(text: str) -> int:
+    import bpe_openai  # not at the top: a second of CPU for every worker that collects this file
+
     return len(bpe_openai.get_encoding("o200k_base").encode_ordinary(text))
 
 
