@@ -11,25 +11,25 @@ import contextlib
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from penstock.asgi import Application, AsgiExchange
 
 BACKLOG = 2048
 LOOK_S = 1.0
 """How often connections are looked at: one look over all is cheaper than timers for each."""
 
 DESCRIPTORS_KEPT, DESCRIPTORS_WANTED = 160, 65_536
+
+LOOKED_AT = 16
+"""Connections that are asked to give way to a new one: of thousands that read slowly, some."""
 
 REFUSED_AT_ONCE = 32
 """Connections above the limit that are still told why; beyond them they are only closed."""
@@ -40,7 +40,8 @@ class Bounds:
     """What one listener allows.
 
     Attributes:
-        connections: how many may be open.
+        connections: how many may be open. For one more, the one gives way that has been without a
+            request for longest; where all have one, it is refused.
         head_bytes: the longest head of a request, its line and headers together.
         head_timeout_s: from a connection's start, or a later request's first byte, to its head.
         keep_alive_s: how long a connection stays open without a request.
@@ -101,6 +102,7 @@ class Listener:
         self._protocols: _Protocols | None = None
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
 
     @property
     def open_connections(self) -> int:
@@ -112,7 +114,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._protocols = _Protocols(self._handle, self._bounds)
         self._server = await loop.create_server(self._protocols, sock=self._socket)
-        self._timer = loop.call_later(LOOK_S, self._look)
+        self._timer, self._due = loop.call_later(LOOK_S, self._look), loop.time() + LOOK_S
 
     async def stop(self, grace_s: float) -> None:
         """Accept nobody any more; let what is being answered end, but not longer than the grace."""
@@ -127,16 +129,19 @@ class Listener:
     def _look(self) -> None:
         assert self._protocols is not None
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(LOOK_S, self._look)
-        now = loop.time()
+        now, due = loop.time(), self._due
+        self._timer, self._due = loop.call_later(LOOK_S, self._look), now + LOOK_S
+        if now - due > LOOK_S:  # this process was suspended: what has come meanwhile is read first
+            return
         for connection in list(self._protocols.open):
             connection.look(now)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
-        exchange = _AsgiExchange(request, connection)
+        exchange = AsgiExchange(request, connection)
         connection.busy, connection.body = True, request.content
         connection.handled += 1
+        connection.owner.idle.pop(connection, None)
         try:
             if isinstance(request, _OddRequest):
                 return connection.handle_error(request, 400)
@@ -144,6 +149,7 @@ class Listener:
             return exchange.response()
         finally:
             connection.busy = False
+            connection.owner.idle[connection] = None
 
 
 class _Protocols(web.Server):
@@ -156,6 +162,7 @@ class _Protocols(web.Server):
         super().__init__(handle, request_factory=_request, handler_cancellation=True)
         self.bounds = bounds
         self.open: set[_Connection] = set()
+        self.idle: dict[_Connection, None] = {}  # nothing of theirs is at work, since the longest
         self.make: dict[str, Any] = {
             "keepalive_timeout": bounds.keep_alive_s,
             "max_line_size": bounds.head_bytes,
@@ -168,6 +175,14 @@ class _Protocols(web.Server):
 
     def __call__(self) -> "_Connection":
         return _Connection(self, asyncio.get_running_loop())
+
+    def make_room(self) -> None:
+        """Close the connection that has been without a request for longest, if there is one."""
+        for connection in list(islice(self.idle, LOOKED_AT)):
+            del self.idle[connection]
+            if connection.give_way():
+                return
+            self.idle[connection] = None
 
 
 def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any) -> web.BaseRequest:
@@ -234,12 +249,15 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.link = cast("asyncio.Transport", transport)
         self.owner.open.add(self)
+        if len(self.owner.open) > self.owner.bounds.connections:
+            self.owner.make_room()
         over = len(self.owner.open) - self.owner.bounds.connections
         self.refused = over > 0
         if over > REFUSED_AT_ONCE:
             self.link.abort()
         if not self.refused:
             self.link.set_write_buffer_limits(high=self.owner.bounds.unread_bytes)
+            self.owner.idle[self] = None
             super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -307,9 +325,22 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.owner.open.discard(self)
+        self.owner.idle.pop(self, None)
         self.link = None
         if not self.refused:
             super().connection_lost(exc)
+
+    def give_way(self) -> bool:
+        """Close, if no request is there and its caller has been sent all; return whether it is so.
+
+        Who sends nothing must not keep out who does.
+        """
+        link = self.link
+        if link is None or not self._in_head() or link.get_write_buffer_size():
+            return False
+        self.owner.open.discard(self)
+        link.abort()
+        return True
 
     def look(self, now: float) -> None:
         """Close a connection whose caller sends no head, or reads nothing of what it was sent."""
@@ -368,128 +399,3 @@ _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
     b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(_NO_ROOM)
 ) + _NO_ROOM
-
-
-class _AsgiExchange:
-    """One request and its reply, between aiohttp and ASGI."""
-
-    __slots__ = (
-        "_body",
-        "_connection",
-        "_ended",
-        "_request",
-        "_response",
-        "_start",
-        "_taken",
-        "_waited_for",
-    )
-
-    def __init__(self, request: web.BaseRequest, connection: _Connection) -> None:
-        self._request = request
-        self._connection = connection
-        self._body = request.content
-        self._taken = False
-        self._waited_for = request.headers.get("expect", "").lower() == "100-continue"
-        self._start: dict[str, Any] | None = None
-        self._response: web.StreamResponse | None = None
-        self._ended = False
-
-    def scope(self) -> Scope:
-        request = self._request
-        version, target = request.version, request.raw_path
-        if target in _PLAIN_TARGETS:
-            path = raw_path = target
-            query = ""
-        else:
-            url = request.rel_url
-            path, raw_path, query = url.path, url.raw_path, url.raw_query_string
-            if path == target and len(_PLAIN_TARGETS) < PLAIN_TARGETS_KEPT:
-                _PLAIN_TARGETS.add(target)
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "extensions": {"penstock.transport": request.transport},
-            "http_version": "1.1" if version == HttpVersion11 else f"{version[0]}.{version[1]}",
-            "method": request.method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": raw_path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.lower(), value) for name, value in request.raw_headers],
-        }
-
-    async def receive(self) -> Message:
-        """Return the next piece of the body; after the last one nothing comes any more.
-
-        Raises:
-            ValueError: the body is framed wrongly.
-
-        """
-        if self._taken:
-            await asyncio.get_running_loop().create_future()  # ends when the request is cancelled
-        if self._waited_for and not self._body.is_eof():
-            self._waited_for = False
-            transport = self._request.transport
-            if transport is not None:
-                transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        try:
-            data = await self._body.readany()
-        except web.RequestPayloadError as error:
-            raise ValueError("the body is framed wrongly") from error
-        self._taken = self._body.at_eof()
-        return {"type": "http.request", "body": data, "more_body": not self._taken}
-
-    async def send(self, message: dict[str, Any]) -> None:
-        """Take the reply's start, then its body piece by piece."""
-        if message["type"] == "http.response.start":
-            if self._start is not None:
-                raise RuntimeError("a reply begins once")
-            self._start = message
-            return
-        start = self._start
-        if start is None or self._ended:
-            raise RuntimeError("a body comes after the reply's start and before its end")
-        body: bytes = message.get("body", b"")
-        self._connection.sent += len(body)
-        self._ended = not message.get("more_body", False)
-        if self._response is None:
-            headers, counted = _headers(start)
-            if self._ended and counted:  # one write for head and body
-                self._response = web.Response(status=start["status"], headers=headers, body=body)
-                return
-            self._response = web.StreamResponse(status=start["status"], headers=headers)
-            await self._response.prepare(self._request)
-        if self._ended:
-            await self._response.write_eof(body)
-        else:  # an empty first piece sends the head; later ones send nothing
-            await self._response.write(body)
-
-    def response(self) -> web.StreamResponse:
-        """Return the reply; one that was begun and not ended is cut, for its caller to see."""
-        if self._response is None:
-            raise RuntimeError("the application did not answer")
-        if not self._ended:
-            self._connection.force_close()
-        return self._response
-
-
-_ASGI = {"version": "3.0", "spec_version": "2.4"}  # 2.4: send raises once the caller left
-
-PLAIN_TARGETS_KEPT = 64
-_PLAIN_TARGETS: set[str] = set()
-"""Targets that are a path and nothing else: yarl takes 5 us to say so of each request."""
-
-
-def _headers(start: dict[str, Any]) -> tuple[list[tuple[str, str]], bool]:
-    """Return the headers as text, and whether they state the body's length."""
-    found = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
-    named = served = False
-    for name, _ in found:
-        if name == "content-length":
-            named = True
-        elif name == "server":
-            served = True
-    if not served:
-        found.append(("server", "penstock"))
-    return found, named

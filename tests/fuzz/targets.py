@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
+from penstock.asgi import Receive, Scope, Send
 from penstock.batch.lines import BatchError, parse_line
 from penstock.batch.reply import reply_of
 from penstock.calls.endpoint import CHAT, ENDPOINTS
@@ -17,9 +18,9 @@ from penstock.calls.facts import facts_of
 from penstock.calls.form import FormError, form_of
 from penstock.calls.hints import NO_HINTS, HintError, hints_of
 from penstock.calls.references import may_refer, references_of
-from penstock.core.bounds import EventCheck
+from penstock.core.bounds import LARGEST_COUNT, EventCheck
 from penstock.errors import ConfigError
-from penstock.listener import Bounds, Listener, Receive, Scope, Send, bind
+from penstock.listener import Bounds, Listener, bind
 from penstock.log.reader import LogError, parse_log
 from penstock.proxy.config import loads
 from penstock.wire import jsonio
@@ -27,7 +28,6 @@ from penstock.wire.encoding import READABLE
 from penstock.wire.endpoint import Kind
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import meaning_of
-from penstock.wire.usage import MOST_TOKENS
 from penstock.wire.usage_tap import UsageTap, usage_tap
 from penstock.wire.verdict import verdict_of_reply
 
@@ -73,7 +73,7 @@ def stream(data: bytes) -> None:
         assert state(whole) == state(cut), (state(whole), state(cut))
     usage = cut.usage()
     for count in (usage.output_tokens, usage.prompt_tokens, usage.cached_tokens):
-        assert count is None or 0 <= count <= 3 * MOST_TOKENS, usage
+        assert count is None or 0 <= count <= 3 * LARGEST_COUNT, usage
     if cut.error is not None:
         meaning_of(500, {}, jsonio.dumps(cut.error), wall_now=NOW)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.listener import Bounds, Listener, Receive, Scope, Send, bind, connection_limit
+from penstock.asgi import Receive, Scope, Send
+from penstock.listener import Bounds, Listener, bind, connection_limit
 from penstock.sim.mock.server import MockServer
 from tests.programs import needed
 from tests.proxy.sidecars import (
@@ -28,6 +29,8 @@ from tests.proxy.sidecars import (
 )
 from tests.proxy.test_relay import DONE, SSE, scripted
 
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+CONTENT = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
 SIZES = range(500_000, 700_000, 20_000)
 UPGRADES = [
     {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABk"},
@@ -222,18 +225,59 @@ def test_connections_above_the_limit_are_told_so_and_operators_keep_their_room(
     mock: MockServer,
 ) -> None:
     with sidecar(_server(mock, "max_connections = 3")) as proxy:
-        idle = [connect(proxy.port) for _ in range(3)]
-        eventually(lambda: _open(proxy) == 3)
+        at_work = [connect(proxy.port) for _ in range(3)]
+        for sock in at_work:
+            sock.sendall(raw_request(headers={"x-mock-fault": "stall"}))
+        eventually(lambda: proxy.snapshot().in_flight == 3)
         with connect(proxy.port) as sock:
             sock.sendall(raw_request())
             answer = sock.recv(65536)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"too_many_connections" in answer
         assert call(proxy.admin_port, "/healthz", method="GET", body=None).status == 200
-        for sock in idle:
+        for sock in at_work:
             sock.close()
         eventually(lambda: _open(proxy) == 0)
         assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+
+
+def test_connections_without_a_request_keep_out_nobody_who_has_one(mock: MockServer) -> None:
+    with sidecar(_server(mock, "max_connections = 3")) as proxy:
+        with connect(proxy.port) as kept:
+            kept.sendall(raw_request(headers={"x-mock-output-tokens": "2"}))
+            answer_of(kept)
+            silent = [connect(proxy.port) for _ in range(2)]
+            silent[1].sendall(b"POST /v1/chat")
+            eventually(lambda: _open(proxy) == 3)
+            with connect(proxy.port) as newer, connect(proxy.port) as newest:
+                for sock in (newer, newest):
+                    sock.sendall(raw_request(headers={"x-mock-output-tokens": "2"}))
+                    answer_of(sock)
+                assert kept.recv(65536) == b""  # it had been without one for longest
+                assert silent[0].recv(65536) == b""
+                assert _open(proxy) == 3
+                silent[1].sendall(raw_request(headers={"x-mock-output-tokens": "2"})[13:])
+                answer_of(silent[1])
+        for sock in silent:
+            sock.close()
+        idle = [connect(proxy.admin_port) for _ in range(200)]
+        assert call(proxy.admin_port, "/healthz", method="GET", body=None).status == 200
+        for sock in idle:
+            sock.close()
+
+
+def test_a_stream_to_a_caller_of_http_1_0_ends_with_its_connection() -> None:
+    with scripted([SSE + CONTENT, DONE + b"0\r\n\r\n"]) as upstream:
+        toml = in_front_of(f"http://127.0.0.1:{upstream.port}")
+        with sidecar(toml) as proxy, connect(proxy.port) as sock:
+            request = raw_request({**HELLO, "stream": True}, headers={"connection": "keep-alive"})
+            sock.sendall(request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+            upstream.go()
+            upstream.go()
+            got = b""
+            while data := sock.recv(65536):
+                got += data
+    assert got.endswith(b"\r\n\r\n" + EVENT + b"data: [DONE]\n\n")
 
 
 def test_the_limit_leaves_descriptors_for_the_upstreams() -> None:

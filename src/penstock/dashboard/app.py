@@ -4,9 +4,9 @@ import asyncio
 from importlib.resources import files
 from urllib.parse import parse_qs
 
+from penstock.asgi import Receive, Scope, Send
 from penstock.dashboard.one_request import request_view
 from penstock.dashboard.views import VIEWS, ViewSource, view
-from penstock.listener import Receive, Scope, Send
 from penstock.wire import jsonio
 
 ROOT = "/dashboard"

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from penstock.asgi import Receive, Scope, Send
 from penstock.calls.facts import count_of
 from penstock.core.events import PauseLifted, Pinned
 from penstock.dashboard.app import ROOT
 from penstock.errors import ProtocolError
-from penstock.listener import Receive, Scope, Send
 from penstock.log.explain import NOTHING_KEPT
 from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
@@ -97,7 +97,7 @@ class AdminApp:
         Without a token everybody who reaches the port may read: the configuration's check keeps
         such a port on loopback.
         """
-        if self.token is None or request.url.path in OPEN:
+        if self.token is None or request.scope["path"] in OPEN:
             return None
         presented = _presented(request.headers.get("authorization", ""))
         if presented is not None and hmac.compare_digest(presented, self.token.reveal().encode()):

@@ -5,8 +5,8 @@ import contextlib
 import logging
 import traceback
 
+from penstock.asgi import Receive, Scope, Send
 from penstock.calls.hints import IGNORED_HEADER, PROGRESS_HEADER, ignored_of, told_of
-from penstock.listener import Receive, Scope, Send
 from penstock.proxy.bodies import Held
 from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method

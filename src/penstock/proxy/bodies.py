@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from penstock.listener import Message, Receive
+from penstock.asgi import Message, Receive
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Head
 from penstock.wire.encoding import EncodingError, unpacked

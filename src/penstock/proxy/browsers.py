@@ -10,15 +10,14 @@ import re
 from collections.abc import Awaitable, Collection, Iterable
 from typing import cast
 
-from penstock.listener import Application, Receive, Scope, Send
+from penstock.asgi import Application, Receive, Scope, Send
 from penstock.proxy.headers import Header
 from penstock.proxy.reply import send_answer
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
 
 MOST_REMEMBERED = 64
-_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]*))(?::[0-9]*)?\Z")
-_NAME = re.compile(r"[a-z0-9._-]{1,253}\Z")
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]{1,253}))(?::[0-9]*)?\Z")
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PREFLIGHT_S = 600
 """How long a browser may remember that it may ask: Chromium forgets after 7,200 s."""
@@ -101,8 +100,7 @@ class BrowserGuard:
     @staticmethod
     def _line(host: bytes) -> str:
         """Return what the configuration has to say for this name to be allowed."""
-        name = _without_port(host.decode("latin-1").lower())
-        return f'hosts = ["{name if _NAME.match(name) else "NAME"}"]'
+        return f'hosts = ["{_without_port(host.decode("latin-1").lower()) or "NAME"}"]'
 
     def _is_ours(self, value: bytes) -> bool:
         name = _without_port(value.decode("latin-1").lower())
@@ -113,7 +111,10 @@ class BrowserGuard:
 
 
 def _without_port(host: str) -> str:
-    """Return the name in a Host header; empty if there is none, or something behind its port."""
+    """Return the name or address in a Host header; empty if it is none.
+
+    Whoever makes a URL of the header takes what is neither for a path (`a/healthz?.localhost`).
+    """
     found = _HOST.match(host)
     return "" if found is None else found[1] or found[2]
 

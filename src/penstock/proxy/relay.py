@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from penstock.asgi import Receive, Scope
 from penstock.calls.endpoint import COUNT_TOKENS, MODELS
 from penstock.calls.references import ids_in_reply, references_of
 from penstock.calls.relayed import NEVER, OF_FAMILIES, under
 from penstock.core.settings import fits
-from penstock.listener import Receive, Scope
 from penstock.proxy.bodies import Held
 from penstock.proxy.callers import credential
 from penstock.proxy.declined import Declined, check_method, no_key

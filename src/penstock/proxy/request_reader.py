@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.asgi import Receive
 from penstock.calls.endpoint import Endpoint
 from penstock.calls.estimate import Predictor, estimate_for
 from penstock.calls.factory import spec_of_call
@@ -14,7 +15,6 @@ from penstock.calls.hints import REPEAT_HEADER, HintError, hints_of
 from penstock.calls.references import may_refer, references_of
 from penstock.calls.spec import RequestSpec
 from penstock.core.model import TrafficClass, bucket_of
-from penstock.listener import Receive
 from penstock.proxy.bodies import Body, BodyReader, Held
 from penstock.proxy.callers import Callers
 from penstock.proxy.declined import Declined, no_key

@@ -8,8 +8,9 @@ import signal
 import socket
 from collections.abc import Callable
 
+from penstock.asgi import Application
 from penstock.errors import ConfigError
-from penstock.listener import Application, Bounds, Listener, bind, connection_limit
+from penstock.listener import Bounds, Listener, bind, connection_limit
 from penstock.log.writer import DecisionLog
 from penstock.private_file import FileInUse, NotPrivate
 from penstock.proxy.admin import AdminApp

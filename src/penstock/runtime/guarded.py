@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from penstock.calls.facts import MOST_TOKENS
+from penstock.core.bounds import LARGEST_COUNT
 from penstock.wire.usage import Usage
 
 logger = logging.getLogger("penstock.runtime")
@@ -99,7 +99,7 @@ def usage_of(usage: Usage | None, guard: Guard) -> Usage:
     for count in (
         usage.output_tokens, usage.prompt_tokens, usage.cached_tokens, usage.counted_input_tokens,
     ):  # fmt: skip
-        if count is not None and (type(count) is not int or not 0 <= count <= MOST_TOKENS):
+        if count is not None and (type(count) is not int or not 0 <= count <= LARGEST_COUNT):
             break
     else:
         return usage
@@ -116,7 +116,7 @@ def _count(value: Any, guard: Guard) -> int | None:
     except (TypeError, ValueError, OverflowError) as error:
         guard.hook_failed("usage", "a slot was settled with what is no count of tokens", error)
         return None
-    if not 0 <= count <= MOST_TOKENS:
+    if not 0 <= count <= LARGEST_COUNT:
         what = "a slot was settled with an impossible count of tokens"
         guard.hook_failed("usage", what, ValueError(str(count)))
         return None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from penstock.core.bounds import LARGEST_COUNT
 from penstock.wire.endpoint import Kind
 
 UsageSource = Literal["reported", "estimated", "unknown"]
@@ -46,9 +47,6 @@ _CACHE_HITS = ("prompt_cache_hit_tokens",)
 """DeepSeek's word for it."""
 CACHED_NAME = "cached_tokens"
 COUNT_NAMES = (*_PROMPT_NAMES, *_OUTPUT_NAMES, *_CACHE_WRITES, *_CACHE_READS, *_CACHE_HITS)
-
-MOST_TOKENS = 1_000_000_000
-"""A reply's count beyond this is nonsense, and would bend every sum that it enters."""
 
 ENDS_BYTES = 1 << 16
 """How much is kept of each end of a reply that is too large to be kept. The vendors write the
@@ -149,6 +147,6 @@ def _cached(usage: dict[str, Any]) -> int | None:
 def _count(usage: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
         value = usage.get(name)
-        if type(value) is int and 0 <= value <= MOST_TOKENS:
+        if type(value) is int and 0 <= value <= LARGEST_COUNT:
             return value
     return None

@@ -62,7 +62,8 @@ class Server(Table):
     )
     max_connections: Count = Field(
         10_000,
-        description="Open connections; more are answered with 503 and closed. Fewer where the "
+        description="Open connections. For one more, the one is closed that has been without a "
+        "request for longest; where all have one, it is answered with 503. Fewer where the "
         "process may open fewer files.",
     )
     max_head_bytes: Annotated[int, Field(ge=1024)] = Field(

@@ -33,6 +33,10 @@ what has read a request and breaks takes longer, or was busy a moment ago."""
 BUFFER_BYTES = 262_144
 """Unread bytes of a reply above which reading stops, so that a slow caller slows the upstream."""
 
+LATE_S = 1.0
+"""A timer that fires later was held up with the whole process (SIGSTOP, a frozen container): what
+came meanwhile waits in the socket, and event loops tell of timers first. It has so long again."""
+
 HEAD_BYTES = 65_536
 """How much may come that brings a reply no further: its head with all interim ones (1xx), what is
 said of a chunk, trailers. What sends more is no provider."""
@@ -166,8 +170,11 @@ class _WireConnection(ResponseHandler):
         self._alarm = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:
+        due, now = self._alarm_at, self._loop.time()
         self._alarm, self._alarm_at = None, math.inf
-        if self._silent_until <= self._loop.time():
+        if now - due > LATE_S and self._silent_until < math.inf:
+            self._silent_until = max(self._silent_until, now + LATE_S)
+        if self._silent_until <= now:
             self._on_read_timeout()
         elif self._silent_until < math.inf:
             self._set_alarm(self._silent_until)

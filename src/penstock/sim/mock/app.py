@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from penstock.listener import Receive, Scope, Send
+from penstock.asgi import Receive, Scope, Send
 from penstock.sim.mock.answers import json_response
 from penstock.sim.mock.anthropic_messages import Messages
 from penstock.sim.mock.call import BodyError, MockEndpoint

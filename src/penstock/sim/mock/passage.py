@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from penstock.listener import Scope, Send
+from penstock.asgi import Scope, Send
 from penstock.sim.mock.stats import MockStats
 
 STATS_PATH = "/mock/stats"
