@@ -21,15 +21,15 @@ FLAGS = [
 
 
 @contextlib.contextmanager
-def launched() -> Iterator[Browser]:
-    """Give a browser.
+def launched(*flags: str) -> Iterator[Browser]:
+    """Give a browser, started with these flags of Chromium's too.
 
     While it is open its thread counts as one with a running event loop, so nothing there may use
     `asyncio.run`: close it before the next module's tests.
     """
     chromium = shutil.which("chromium-browser") or needed("chromium", "chromium")
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
 
 
 def barriers(page: Page) -> list[tuple[str, str]]:

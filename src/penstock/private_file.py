@@ -1,4 +1,4 @@
-"""Files that hold names, prompts or lengths: nobody but their owner reads them."""
+"""Files that hold names or prompts, or say what to do: only their owner may write them."""
 
 import os
 import stat
@@ -29,17 +29,19 @@ def open_private(path: Path | str, flags: int) -> int:
     """
     folder = Path(path).parent
     if (mode := open_mode(folder)) is not None:
+        makes = (
+            ", or name a folder inside that is not there yet: penstock makes it for its owner alone"
+        )
         raise NotPrivate(
             f"{path}: everybody may write into its folder (mode {mode:04o}), and so put another "
-            f"file in its place; chmod o-w {folder}, or name a folder inside that is not there "
-            "yet: penstock makes it for its owner alone"
+            f"file in its place; chmod o-w {folder}{makes if flags & os.O_CREAT else ''}"
         )
     at_once = getattr(os, "O_NONBLOCK", 0)  # or a FIFO is waited for until somebody reads it
     file = os.open(path, flags | at_once | getattr(os, "O_CLOEXEC", 0), _FILE)
     if at_once:
         os.set_blocking(file, True)
     mode = os.fstat(file).st_mode
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & stat.S_IWOTH:
+    if stat.S_ISREG(mode) and _everybodys(mode, file):
         os.close(file)
         raise NotPrivate(
             f"{path} may be written by everybody (mode {stat.S_IMODE(mode):04o}): only its owner "
@@ -58,8 +60,18 @@ def open_mode(folder: Path) -> int | None:
 
     """
     mode = stat.S_IMODE(folder.stat().st_mode)
-    is_open = os.name == "posix" and mode & stat.S_IWOTH and not mode & stat.S_ISVTX
-    return mode if is_open else None
+    return mode if not mode & stat.S_ISVTX and _everybodys(mode, folder) else None
+
+
+def _everybodys(mode: int, place: Path | int) -> bool:
+    """Return whether everybody may write there.
+
+    What is mounted read-only nobody can: so Kubernetes mounts a ConfigMap (mode 0777), and Docker
+    on Windows shows every file of its host as 0777.
+    """
+    if os.name != "posix" or not mode & stat.S_IWOTH:
+        return False
+    return not os.statvfs(place).f_flag & os.ST_RDONLY
 
 
 def make_private_folder(folder: Path) -> None:

@@ -130,6 +130,22 @@ def test_a_state_learnt_on_another_prior_is_kept_under_a_name_that_tells_why(
     assert sources.get(after, b"predictor:trained") in last
 
 
+def test_a_prior_that_everybody_may_write_is_not_believed(
+    mock: MockServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state, config = tmp_path / "predictor.state", tmp_path / "penstock.toml"
+    prior = Path(_prior(tmp_path, "own", 300))
+    prior.chmod(0o666)
+    config.write_text(_toml(mock.url, state, prior=str(prior)))
+
+    checked = CliRunner().invoke(group, ["serve", "--check", "--config", str(config)])
+    assert "may be written by everybody" in checked.output
+    with sidecar(config.read_text()) as proxy:
+        _ready(proxy)
+        assert call(proxy.port, headers=TOKENS).status == 200
+    assert "may be written by everybody" in caplog.text
+
+
 def _with_method_99(data: bytes) -> bytes:
     """Say that all parts are packed by a method nobody knows: NotImplementedError in zipfile."""
     return _patched(data, b"PK\x01\x02", 10, b"\x63\x00")

@@ -42,6 +42,10 @@ def _status(port: int, path: str, **headers: str) -> int:
         ("attacker", 421),
         ("localhost:80:attacker.example", 421),
         ("[::1]attacker.example", 421),
+        ("a/healthz?.localhost", 421),
+        ("a#.localhost", 421),
+        ("attacker.example\\.localhost", 421),
+        ("me@.localhost", 421),
         ("", 421),
     ],
 )
@@ -115,7 +119,7 @@ async def _nobody(*_words: object) -> None:
 
 
 def test_with_a_token_every_page_but_the_probes_asks_for_it(mock: MockServer) -> None:
-    with sidecar(in_front_of(mock.url, more=WITH_TOKEN), ENV) as proxy:
+    with sidecar(in_front_of(mock.url, more=f'{WITH_TOKEN}hosts = ["*"]\n'), ENV) as proxy:
         port = proxy.admin_port
         assert _status(port, "/healthz") == 200
         for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic !"}):
@@ -123,6 +127,8 @@ def test_with_a_token_every_page_but_the_probes_asks_for_it(mock: MockServer) ->
                 refused = call(port, path, method="POST", headers=wrong)
                 assert refused.status == 401
                 assert TOKEN.encode() not in refused.body
+            odd = {"host": "a/healthz?"}  # of which some libraries make the address /healthz
+            assert call(port, "/snapshot", method="GET", headers=odd).status == 401
         basic = base64.b64encode(f"me:{TOKEN}".encode()).decode()
         assert _status(port, "/snapshot", **BEARER) == 200
         assert _status(port, "/snapshot", authorization=f"Basic {basic}") == 200

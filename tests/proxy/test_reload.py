@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +148,28 @@ def test_a_file_that_is_gone_or_not_to_be_read_changes_nothing(filed: FromFile) 
     filed.path.mkdir()
     assert filed.reload()[0] == 409
     assert call(filed.port).status == 200
+
+
+def test_a_file_that_everybody_may_write_is_not_believed(
+    filed: FromFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filed.change("window = 1", "window = 2")
+    for what, told in ((filed.path, "may be written by everybody"), (tmp_path, "into its folder")):
+        mode = what.stat().st_mode & 0o777
+        what.chmod(mode | 0o002)
+        status, answer = filed.reload()
+        assert (status, filed.generation) == (409, 1)
+        assert told in answer["refused"]
+        assert f"chmod o-w {what}" in answer["refused"]
+        checked = CliRunner().invoke(group, ["serve", "--check", "-c", str(filed.path)])
+        assert checked.exit_code == 1
+        assert told in checked.output
+        what.chmod(mode)
+
+    for what in (tmp_path, filed.path):
+        what.chmod(0o777)  # as Kubernetes mounts a ConfigMap, and Docker on Windows all: read-only
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert filed.reload()[0] == 200
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

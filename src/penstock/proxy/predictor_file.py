@@ -1,10 +1,12 @@
 """What the predictor of the sidecar starts from: its prior, and the state of the last run."""
 
 import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.errors import PenstockError
+from penstock.private_file import open_private
 from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def start_of(prior: str) -> "OnlinePredictor":
         return OnlinePredictor.cold()
     if prior == SHIPPED_PRIOR:
         return OnlinePredictor.shipped()
+    os.close(open_private(prior, os.O_RDONLY))  # whoever may write it may bend what is predicted
     return OnlinePredictor.starting_from(read_prior(Path(prior)))
 
 

@@ -5,17 +5,27 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import ConfigError
+from penstock.private_file import NotPrivate, open_private
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
+def read_toml(path: str | Path, *, private: bool = False) -> dict[str, Any]:
     """Return a file's tables.
+
+    Args:
+        path: where the file is.
+        private: whether nobody but its owner may be able to write it.
 
     Raises:
         ConfigError: it cannot be read, or is no TOML; the text says where and why.
 
     """
+    opener = open_private if private else None
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")  # Windows' editors write a BOM
+        # Windows' editors write a BOM
+        with open(path, encoding="utf-8-sig", opener=opener) as file:
+            text = file.read()
+    except NotPrivate as error:
+        raise ConfigError(str(error)) from None
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}): is it the right path?"

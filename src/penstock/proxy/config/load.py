@@ -49,11 +49,14 @@ class Loaded:
 def load(path: str | Path, *, env: Mapping[str, str] | None = None) -> Loaded:
     """Read and check a file.
 
+    Whoever may write it names the upstreams, and programs that are run for their keys: as sshd,
+    ssh and sudo do with theirs, one that everybody may write is refused.
+
     Raises:
         ConfigError: it cannot be read or used; the text names every problem.
 
     """
-    return _checked(read_toml(path), env=env, where=str(path))
+    return _checked(read_toml(path, private=True), env=env, where=str(path))
 
 
 def loads(
