@@ -13,7 +13,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Connection(Protocol):
+class CallerConnection(Protocol):
     """What carries a request and its reply.
 
     Attributes:
@@ -41,7 +41,7 @@ class AsgiExchange:
         "_waited_for",
     )
 
-    def __init__(self, request: web.BaseRequest, connection: Connection) -> None:
+    def __init__(self, request: web.BaseRequest, connection: CallerConnection) -> None:
         """Answer nothing yet."""
         self._request = request
         self._connection = connection
