@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from penstock.proxy.memory import body_room, limit_files
+from penstock.proxy.request_reader import Prepared
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     CHAT,
+    GOOD_REPLY,
     HELLO,
     Reply,
     call,
@@ -24,7 +26,7 @@ from tests.proxy.sidecars import (
     in_front_of,
     sidecar,
 )
-from tests.proxy.test_fallback import QUOTA, config, rule
+from tests.proxy.test_fallback import QUOTA, WRONG, config, rule
 from tests.proxy.test_relay import scripted
 
 MB = 1 << 20
@@ -134,6 +136,25 @@ def test_nor_does_one_that_fell_back_keep_what_was_read_of_it() -> None:
         eventually(lambda: silent.requests)
         kept = sum(type(each) is dict for each in gc.get_objects()) - before
     assert kept < len(MANY) / 10
+
+
+@pytest.mark.parametrize("rules", ["", rule("a", "b")], ids=["plain", "fallback"])
+@pytest.mark.parametrize("reply", [GOOD_REPLY, QUOTA, WRONG], ids=["good", "quota", "wrong"])
+def test_a_call_that_has_ended_leaves_no_body_to_the_collector(reply: bytes, rules: str) -> None:
+    with (
+        scripted([reply]) as main,
+        scripted([GOOD_REPLY]) as other,
+        sidecar(config(main.port, other.port, rules)) as proxy,
+    ):
+        main.go()
+        other.go()
+        assert gc.get_threshold()[0] >= 1000  # it comes seldom
+        gc.disable()
+        try:
+            call(proxy.port, body={**HELLO, "model": "a"})
+            eventually(lambda: not any(type(each) is Prepared for each in gc.get_objects()))
+        finally:
+            gc.enable()
 
 
 def test_what_a_packed_body_holds_is_counted(mock: MockServer) -> None:

@@ -90,6 +90,9 @@ class Exchange:
         except asyncio.CancelledError:
             self._landed("cancelled")
             raise
+        finally:
+            # What may point back here would keep the body until the collector comes.
+            del self._failures, self._send, self.watch
         self.outcome, self.status = ending
 
     def told(self) -> str:
