@@ -1,13 +1,16 @@
 """The learning predictor behind the sidecar, seen from its metrics page and its log."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+import penstock.predict
 from penstock.cli.group import group
+from penstock.predict.online.guard import READ_PER_S
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import HELLO, UNPREDICTED, call, eventually, in_front_of, sidecar
 
@@ -27,6 +30,46 @@ def test_what_replies_teach_is_on_the_metrics_page(mock: MockServer) -> None:
 
     for name in ("bucket_accuracy", "p90_coverage", "fallback_rate"):
         assert f'penstock_predictor_{name}{{route="(all)"}}' in told
+
+
+BY_SIZE = """
+[[classes]]
+name = "quick"
+buckets = ["short"]
+{0}
+[[classes]]
+name = "slow"
+buckets = ["medium", "long", "xlong"]
+{0}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "headers", "usual"),
+    [
+        ("", {}, 4),
+        ("", {"x-penstock-class": "heavy"}, 0),  # it may be below the call's own class
+        (BY_SIZE.format(""), {}, 4),
+        (BY_SIZE.format("deadline_s = 60"), {}, 0),
+        (BY_SIZE.format("") + 'hopeless = "refuse"', {}, 0),
+    ],
+    ids=["default", "asked", "weights", "deadlines", "hopeless"],
+)
+def test_a_call_is_read_where_its_length_may_decide_something(
+    mock: MockServer,
+    monkeypatch: pytest.MonkeyPatch,
+    more: str,
+    headers: dict[str, str],
+    usual: int,
+) -> None:
+    standing = partial(penstock.predict.GuardedPredictor, clock=lambda: 0.0)
+    monkeypatch.setattr(penstock.predict, "GuardedPredictor", standing)
+    with sidecar(in_front_of(mock.url) + more) as proxy:
+        eventually(lambda: "penstock_predictor_usual 0.0" in proxy.metrics())
+        for _ in range(51 + int(READ_PER_S) + 4):
+            told = {"x-mock-output-tokens": "3", **headers}
+            assert call(proxy.port, body=HELLO, headers=told).status == 200
+        assert f"penstock_predictor_usual {usual}.0" in proxy.metrics()
 
 
 def test_routes_that_are_called_all_and_other_are_routes_like_any_other(mock: MockServer) -> None:

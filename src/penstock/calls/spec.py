@@ -51,6 +51,7 @@ class RequestSpec:
         upstream: the only one that may have it; any if empty.
         facts: of `body` or `prompt`, once somebody has read it.
         prediction: of the output tokens, where it is made already.
+        idle: whether nothing waits where it goes; the gate says so, for the predictor.
 
     """
 
@@ -72,6 +73,7 @@ class RequestSpec:
     facts: Facts | None = field(default=None, repr=False, compare=False)
     prediction: Prediction | None = field(default=None, repr=False)
     account: str = ""
+    idle: bool = field(default=False, repr=False, compare=False)
 
     @property
     def kind(self) -> Endpoint:

@@ -1,7 +1,7 @@
 """Output tokens, estimated at submission and learned from every reply."""
 
 from penstock.predict.archive import StateError
-from penstock.predict.features.call import CallFeatures
+from penstock.predict.features.call import CallFeatures, CallKind
 from penstock.predict.features.prompt_tokens import load_tokenizer
 from penstock.predict.online.guard import (
     GuardCounts,
@@ -14,6 +14,7 @@ from penstock.predict.sampled_errors import SampledErrors
 
 __all__ = [
     "CallFeatures",
+    "CallKind",
     "GuardCounts",
     "GuardedPredictor",
     "OnlinePredictor",

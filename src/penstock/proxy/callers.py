@@ -66,6 +66,11 @@ class Callers:
             bucket: item.name for item in config.classes for bucket in item.buckets
         }
         self._only = config.classes[0].name if len(config.classes) == 1 else None
+        by_bucket = [item for item in config.classes if item.buckets]
+        self._timed = (
+            any(item.deadline_s for item in by_bucket)
+            or len({(item.hopeless, item.ttl_s) for item in by_bucket}) > 1
+        )
         everything = frozenset(self._rank)
 
         def rights(name: str, table: Caller | Key) -> Rights:
@@ -105,6 +110,16 @@ class Callers:
         if found is None:
             raise Declined(401, "invalid_api_key", "The API key is not known here.")
         return found
+
+    def needs_length(self, rights: Rights, hints: Hints) -> bool:
+        """Return whether a call's predicted length decides something even where nothing waits.
+
+        Its class may be allowed or not by its length, and classes by length may differ in more
+        than in their shares of what is scarce.
+        """
+        if rights.traffic_class is not None:
+            return False
+        return self._timed if hints.traffic_class is None else bool(self._by_bucket)
 
     def treat(self, rights: Rights, hints: Hints, bucket: str) -> Treatment:
         """Return how the request will be treated.

@@ -91,6 +91,7 @@ class RequestReader:
         classes: dict[str, TrafficClass],
         holders: Holders,
         now: Callable[[], float],
+        idle: Callable[[], bool],
     ) -> None:
         """Take what the checks need."""
         self._predictor = predictor
@@ -98,6 +99,7 @@ class RequestReader:
         self._bodies = BodyReader(rules.max_body_bytes, rules.body_timeout_s)
         self._holders = holders
         self._now = now
+        self._idle = idle
         self._rules = rules
 
     def reconfigure(self, rules: ReadingRules) -> None:
@@ -166,6 +168,7 @@ class RequestReader:
         spec = spec_of_call(endpoint, parsed, facts, hints)
         rules = self._rules
         certain = hints.traffic_class or rights.traffic_class
+        spec.idle = self._idle() and not callers.needs_length(rights, hints)
         prediction = self._predictor.predict(spec, self._classes.get(certain or "", rules.default))
         spec.prediction = prediction
         bucket = bucket_of(estimate_for(spec, prediction).p50_tokens)

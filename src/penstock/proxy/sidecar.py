@@ -117,6 +117,7 @@ class Sidecar:
             classes=self.factory.classes,
             holders=self.holders,
             now=self.driver.now,
+            idle=self.driver.idle,
         )
         self.fallbacks = config.fallbacks
         self.relayed = 0
@@ -232,6 +233,7 @@ def _of_predictor(predictor: "GuardedPredictor", unread: int) -> "Iterable[Gauge
     counts = predictor.counts
     fallbacks = sum(counts.fallbacks.values())
     yield "penstock_predictor_predicted", "Estimates it gave.", {}, counts.predicted
+    yield "penstock_predictor_usual", "Estimates of what its kind has.", {}, counts.usual
     yield "penstock_predictor_fallbacks", "Estimates it did not give.", {}, fallbacks
     yield "penstock_predictor_learned", "Replies it learnt from.", {}, counts.learned
     yield "penstock_predictor_unread", "Bodies that it could not read.", {}, unread

@@ -200,6 +200,10 @@ class Driver:
         """How many requests are waiting or hold a slot."""
         return len(self._waiters)
 
+    def idle(self) -> bool:
+        """Return whether nothing waits: what is in hand is all in flight."""
+        return len(self._waiters) <= len(self._holding)
+
     def now(self) -> float:
         """Return the driver's time in seconds."""
         clock = self._clock

@@ -1,5 +1,6 @@
 """Lets the learning predictor answer, with a table behind it."""
 
+import math
 from typing import TYPE_CHECKING
 
 from penstock.calls.endpoint import Endpoint
@@ -8,7 +9,7 @@ from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.model import TrafficClass
 
 if TYPE_CHECKING:  # numpy is not needed before something is learnt
-    from penstock.predict import CallFeatures, GuardedPredictor
+    from penstock.predict import CallFeatures, CallKind, GuardedPredictor
 
 
 class LearnedPredictor:
@@ -39,11 +40,14 @@ class LearnedPredictor:
         if guard is None or not endpoint.predicted:
             return prior
         try:
-            call = _features(spec, endpoint)
+            kind = _kind(spec, endpoint)
+            if kind is None:
+                return prior
+            if _decides_nothing(spec, traffic_class) and (usual := guard.usual(kind)) is not None:
+                return Prediction(usual[0], None, usual[1], kind.route)
+            call = _features(kind)
         except Exception:  # noqa: BLE001 - counted; an odd body is the provider's to judge
             self.unread += 1
-            return prior
-        if call is None:
             return prior
         if spec.tokens is not None:
             # A lesson like any other, but no merit or fault of the predictor's.
@@ -62,15 +66,28 @@ class LearnedPredictor:
         )
 
 
-def _features(spec: RequestSpec, endpoint: Endpoint) -> "CallFeatures | None":
-    """Return what the predictor keeps of a call; None if there is nothing to read."""
-    from penstock.predict import CallFeatures
+def _decides_nothing(spec: RequestSpec, traffic_class: TrafficClass) -> bool:
+    """Return whether a call goes out at once and is held to no time, however long its reply is."""
+    timed = spec.deadline_s is not None or traffic_class.deadline_s < math.inf
+    return spec.idle and not timed and spec.tokens is None
+
+
+def _kind(spec: RequestSpec, endpoint: Endpoint) -> "CallKind | None":
+    """Return what a call is before its texts are read; None if there is nothing to read."""
+    from penstock.predict import CallKind
 
     route = spec.route or None
     if spec.body is not None:
-        return CallFeatures.from_body(spec.body, endpoint=endpoint.kind.value, route=route)
+        return CallKind.from_body(spec.body, endpoint=endpoint.kind.value, route=route)
     if spec.prompt is None:
         return None
-    return CallFeatures.from_prompt(
+    return CallKind.from_prompt(
         spec.prompt, model=spec.model, route=route, max_tokens=spec.max_tokens
     )
+
+
+def _features(kind: "CallKind") -> "CallFeatures":
+    """Return what the predictor keeps of a call."""
+    from penstock.predict import CallFeatures
+
+    return CallFeatures.of(kind)

@@ -60,6 +60,7 @@ class Hold:
         self._epoch = driver.epoch
         self._factory = factory
         self._chance = chance
+        spec.idle = driver.idle()
         self.request: Request
         self.request, self._learn = factory.request(spec, now=driver.now())
         if factory.tracer is not None:

@@ -63,6 +63,11 @@ class BodyFacts:
     thinking_tokens: int = 0
     temperature: float = 1.0
 
+    @property
+    def chars(self) -> int:
+        """Characters of all texts."""
+        return len(self.system) + self.history_chars + len(self.last_user)
+
 
 def read_body(body: Mapping[str, Any]) -> BodyFacts:
     """Return the facts of a chat, completions, responses or messages body.

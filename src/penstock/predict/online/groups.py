@@ -205,6 +205,13 @@ class GroupCentres:
                 value += share * (centre - value)
         return value
 
+    def quantiles(self, key: str, shares: Sequence[float], *, at_least: int) -> list[float] | None:
+        """Return quantiles of a group's window; None where it holds fewer values than that."""
+        window = self._groups.get(key)
+        if window is None or len(window) < at_least:
+            return None
+        return [window.quantile(share) for share in shares]
+
     def most(self, keys: Sequence[str]) -> float:
         """Return the largest value that these groups remember; -inf if they remember none."""
         windows = [window for key in keys if (window := self._groups.get(key)) is not None]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from penstock.core.model import TokenEstimate
-from penstock.predict.features.call import CallFeatures
+from penstock.predict.features.call import CallFeatures, CallKind
 from penstock.predict.online.model import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
 from penstock.predict.online.state import ModelCopy, read_state, snapshot
+from penstock.predict.online.usual import UsualReplies
 from penstock.predict.prior.file import shipped_prior
 from penstock.predict.prior.model import LogTokens, PriorModel
 
@@ -24,6 +25,7 @@ class OnlinePredictor:
         """Wrap a model; use `cold`, `shipped`, `with_prior` or `load` to get one."""
         self.model = model
         self.source = source
+        self._usual = UsualReplies(model.centres)
 
     @classmethod
     def cold(cls) -> Self:
@@ -60,11 +62,16 @@ class OnlinePredictor:
     def predict(self, call: CallFeatures) -> TokenEstimate:
         """Return p50 and p90 of all output tokens of the call, at most what it allows."""
         seen = self.model.outlook(call)
+        self._usual.note(call)
         p50 = _at_least_one(seen.middle) * call.choices
         p90 = _at_least_one(seen.middle + seen.above) * call.choices
         cap = max(1.0, call.cap_tokens)
         p50 = min(p50, cap)
         return TokenEstimate(p50, max(p50, min(p90, cap)), self.source)
+
+    def usual(self, kind: CallKind) -> tuple[TokenEstimate, int] | None:
+        """Return what replies of this kind usually have, and the prompt's tokens; see `usual`."""
+        return self._usual.of(kind)
 
     def learn(self, call: CallFeatures, output_tokens: int) -> None:
         """Take note of the real output tokens over all choices; 0 counts as 1.
