@@ -161,6 +161,11 @@ def poison(answer: Answer, *, every: int = 20) -> Fault:
     return lambda attempt: answer if attempt.number % every == 7 else None
 
 
+def both(first: Fault, second: Fault) -> Fault:
+    """Return the fault of whoever suffers the first one, and else the second."""
+    return lambda attempt: first(attempt) or second(attempt)
+
+
 def per_minute(limit: int, *, stated: bool) -> Fault:
     """Return a limit of attempts a minute."""
 

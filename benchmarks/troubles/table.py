@@ -10,6 +10,7 @@ from benchmarks.troubles.provider import (
     Answer,
     Fault,
     at_once,
+    both,
     during,
     error,
     held_until,
@@ -74,8 +75,8 @@ def _share(name: str, answer: Answer | Fault, shares: tuple[float, ...]) -> list
     ]
 
 
-def _first(answer: Answer) -> Fault:
-    return lambda attempt: answer if attempt.number == 0 else None
+def _first(answer: Answer, *, calls: int = 1, others: Answer | None = None) -> Fault:
+    return lambda attempt: answer if attempt.number < calls else others
 
 
 def _stating(name: str, *headers: tuple[str, str]) -> Trouble:
@@ -120,17 +121,37 @@ def troubles() -> list[Trouble]:
         Trouble("one call in 20 is always answered 429", poison(refusal(429))),
         Trouble("the first call is always answered 429", _first(refusal(429))),
         Trouble("the first call is always answered 429, 20 s", _first(refusal(429, wait=20))),
+        Trouble("the first call is always answered 503, 20 s", _first(refusal(503, wait=20))),
+        Trouble("the first call is always answered 529", _first(refusal(529))),
+        Trouble("the first call is always reset", _first(RESET)),
+        Trouble(
+            "the first 2 calls are always answered 429, 20 s",
+            _first(refusal(429, wait=20), calls=2),
+        ),
+        Trouble(
+            "the first call is always answered 429, 20 s, others take 5 s",
+            _first(refusal(429, wait=20), others=Answer(200, after_s=4.5)),
+            slots=32,
+        ),
+        Trouble("one call in 20 is always answered 429, 20 s", poison(refusal(429, wait=20))),
+        Trouble("one call in 20 is always answered 503, 20 s", poison(refusal(503, wait=20))),
         Trouble("one call in 20 takes 25 s", poison(Answer(200, after_s=25.0))),
         Trouble("one 'insufficient_quota'", during(START, START + 0.3, SPENT), START + 0.3),
         Trouble(
             "one 429 with retry-after 3600", during(START, START + 0.3, refusal(429, wait=3600))
         ),
+        Trouble("one 429 with retry-after 40", during(START, START + 0.2, refusal(429, wait=40))),
+        Trouble("one 503 with retry-after 40", during(START, START + 0.2, refusal(503, wait=40))),
         Trouble(
             "one 503 with retry-after 1e300", during(START, START + 0.3, refusal(503, wait=1e300))
         ),
         Trouble("300 calls a minute, stated", per_minute(300, stated=True)),
         Trouble("200 calls a minute, stated", per_minute(200, stated=True)),
         Trouble("200 calls a minute, not stated", per_minute(200, stated=False)),
+        Trouble(
+            "200 calls a minute, not stated, one call in 20 always answered 429, 20 s",
+            both(poison(refusal(429, wait=20)), per_minute(200, stated=False)),
+        ),
         Trouble("429 above 3 at once", at_once(3, refusal(429))),
         Trouble("503 above 2 at once", at_once(2, refusal(503))),
         Trouble("queues above 3 at once", lambda _attempt: None, slots=3),

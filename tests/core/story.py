@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from penstock.core.events import (
     Action,
     Arrived,
+    Cancelled,
     Completed,
     Decision,
     Defer,
     Dispatch,
     Event,
+    RefusalCause,
     Reject,
+    Throttled,
     Woke,
 )
 from penstock.core.model import Request, TokenEstimate, TrafficClass
@@ -191,6 +194,17 @@ def arrive(penstock: Scheduler, *requests: Request) -> list[Told]:
 def complete(penstock: Scheduler, id_: int, *, now: float, tokens: int | None = 100) -> list[Told]:
     """Let a reply end and return what was decided."""
     return told(penstock.handle(Completed(id_, tokens), now=now))
+
+
+def refuse_first(penstock: Scheduler, *, account: str = "") -> None:
+    """Let each upstream refuse the first request of all, which speaks about that request alone."""
+    first = request(-1, at=-1.0)
+    first.account = account
+    now, words = -1.0, arrive(penstock, first)
+    while words:
+        now += 0.1
+        words = tell(penstock, (now, Throttled(-1, RefusalCause.RATE)), (now, Woke()))
+    tell(penstock, (now, Cancelled(-1)))
 
 
 def dispatch_times(penstock: Scheduler, *requests: Request) -> list[float]:

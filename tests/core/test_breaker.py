@@ -183,11 +183,13 @@ def test_two_answers_are_enough_to_take_one_refusal_for_chance() -> None:
     assert circuit.is_lone(RefusalCause.RATE, 100.0)
 
 
-def test_a_wait_that_an_overload_refusal_asks_for_is_kept() -> None:
+def test_a_wait_that_an_overload_refusal_asks_for_binds_others_once_a_second_one_asks_too() -> None:
     circuit = answered(20)
     refuse(circuit, RefusalCause.OVERLOAD, at=100.0, retry_after_s=20.0)
+    assert circuit.open_at(now=100.0) < 101.0
 
-    assert circuit.open_at(now=100.0) == 120.0
+    refuse(circuit, RefusalCause.OVERLOAD, at=101.0, retry_after_s=20.0)
+    assert circuit.open_at(now=101.0) == 121.0
 
 
 @pytest.mark.parametrize(

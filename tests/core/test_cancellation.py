@@ -8,6 +8,7 @@ from tests.core.story import (
     complete,
     guarded,
     is_at_rest,
+    refuse_first,
     request,
     scheduler,
     tell,
@@ -81,6 +82,7 @@ def test_a_head_that_did_not_fit_makes_way_for_those_behind_it() -> None:
 
 def test_a_probe_whose_caller_left_lets_the_next_one_try() -> None:
     penstock = scheduler(window=4)
+    refuse_first(penstock)
     arrive(penstock, request(1), request(2), request(3))
     tell(penstock, (1.0, Throttled(1, RefusalCause.OVERLOAD, 2.0)))
     tell(penstock, (1.5, Cancelled(2)), (1.5, Cancelled(3)))

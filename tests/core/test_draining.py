@@ -16,6 +16,7 @@ from tests.core.story import (
     arrive,
     guarded,
     is_at_rest,
+    refuse_first,
     request,
     scheduler,
     tell,
@@ -71,6 +72,7 @@ def test_what_breaks_while_draining_is_not_tried_again() -> None:
 
 def test_a_pause_that_nobody_waits_for_any_more_wakes_nobody() -> None:
     penstock = scheduler(window=1)
+    refuse_first(penstock)
     arrive(penstock, request(1), request(2))
     tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 30.0)))
     assert penstock.next_wakeup() == 31.0

@@ -21,6 +21,7 @@ from tests.core.story import (
     complete,
     dispatch_times,
     is_at_rest,
+    refuse_first,
     request,
     scheduler,
     tell,
@@ -30,6 +31,7 @@ from tests.core.story import (
 
 def test_a_refusal_pauses_the_upstream_and_leaves_one_turn_to_who_was_not_refused() -> None:
     penstock = scheduler(window=1)
+    refuse_first(penstock)
     arrive(penstock, request(1), request(2), request(3))
 
     assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 3.0))) == []
@@ -94,6 +96,7 @@ def test_a_backoff_that_outlasts_the_deadline_is_not_begun() -> None:
 
 def test_a_long_pause_for_the_rate_is_waited_for_by_those_whose_deadline_allows_it() -> None:
     penstock = scheduler(window=4)
+    refuse_first(penstock)
     arrive(penstock, request(1, deadline=300.0), request(2), request(3, deadline=100.0))
     told = tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 200.0)))
 
@@ -110,6 +113,7 @@ def test_a_long_pause_for_the_rate_is_waited_for_by_those_whose_deadline_allows_
 
 def test_a_long_pause_ends_what_waits_without_the_patience_for_it() -> None:
     penstock = scheduler(window=1)
+    refuse_first(penstock)
     arrive(penstock, request(1, deadline=300.0), request(2), request(3, deadline=300.0))
 
     assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 100.0))) == [("reject", 2, "rate")]
@@ -118,6 +122,7 @@ def test_a_long_pause_ends_what_waits_without_the_patience_for_it() -> None:
 
 def test_a_quota_that_is_spent_during_a_long_pause_ends_them_all() -> None:
     penstock = scheduler(window=2)
+    refuse_first(penstock)
     arrive(penstock, *(request(id_, deadline=300.0) for id_ in (1, 2, 3)))
     assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 100.0))) == []
 
@@ -259,6 +264,7 @@ def test_three_faults_in_a_row_close_the_upstream_for_a_while() -> None:
 
 def test_after_a_pause_for_overload_one_probe_goes_first() -> None:
     penstock = scheduler(window=3)
+    refuse_first(penstock)
     arrive(penstock, request(1), request(2))
     tell(penstock, (1.0, Throttled(1, RefusalCause.OVERLOAD, 2.0)), (1.5, Completed(2, 100)))
     arrive(penstock, request(3, at=2.0), request(4, at=2.0))
@@ -293,6 +299,7 @@ def test_retries_beyond_the_budget_are_not_made() -> None:
 
 def test_a_throttled_request_waits_for_the_retry_budget_and_lets_others_go() -> None:
     penstock = scheduler(window=1, retry_share=0.0)
+    refuse_first(penstock)
     arrive(penstock, request(1))
     now = 0.0
     for _ in range(3):
@@ -312,6 +319,7 @@ def test_a_throttled_request_waits_for_the_retry_budget_and_lets_others_go() -> 
 
 def test_a_success_elsewhere_lifts_the_retry_budget() -> None:
     penstock = scheduler(window=1, retry_share=0.0)
+    refuse_first(penstock)
     arrive(penstock, request(1))
     for now in (1.0, 3.0, 5.0, 6.5):
         tell(penstock, (now, Throttled(1, RefusalCause.RATE, 1.0, jitter=0.0)), (now + 1.0, Woke()))

@@ -6,7 +6,16 @@ from penstock.core.events import Failed, RefusalCause, Throttled, Woke
 from penstock.core.lane import PASSES_LIMIT
 from penstock.core.settings import Limits
 from penstock.core.upstream.breaker import TURN_S
-from tests.core.story import arrive, complete, dispatch_times, request, scheduler, tell, upstream
+from tests.core.story import (
+    arrive,
+    complete,
+    dispatch_times,
+    refuse_first,
+    request,
+    scheduler,
+    tell,
+    upstream,
+)
 
 
 def test_one_models_trouble_does_not_hold_up_another_model() -> None:
@@ -62,6 +71,7 @@ def test_a_pause_elsewhere_is_waited_for_if_it_ends_first() -> None:
     penstock = scheduler(
         upstream("a", window=4.0), upstream("b", window=4.0, window_tokens=150.0, base_s=9.0)
     )
+    refuse_first(penstock)
     arrive(penstock, request(1))
     assert tell(penstock, (0.5, Throttled(1, RefusalCause.RATE, 2.0))) == [("dispatch", 1, "b")]
 
@@ -72,6 +82,7 @@ def test_a_pause_elsewhere_is_waited_for_if_it_ends_first() -> None:
 
 def test_when_all_are_closed_the_first_to_open_sets_the_alarm() -> None:
     penstock = scheduler(upstream("a"), upstream("b", base_s=9.0))
+    refuse_first(penstock)
     arrive(penstock, request(1), request(2))
     tell(
         penstock,
@@ -120,6 +131,7 @@ def test_a_sick_upstream_elsewhere_lets_no_more_of_them_by() -> None:
     penstock = scheduler(
         upstream("sick", window=1.0), upstream("b", window=8.0, window_tokens=100.0, base_s=9.0)
     )
+    refuse_first(penstock)
     arrive(penstock, request(0, cost=50))
     tell(penstock, (0.1, Throttled(0, RefusalCause.RATE, 59.0)))  # 0 flies at b now
     arrive(penstock, request(1, at=0.1, cost=100))

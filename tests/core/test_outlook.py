@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from penstock.core.events import Pinned, RefusalCause, Throttled
 from penstock.core.outlook import Outlook
 from penstock.core.scheduler import Scheduler
-from tests.core.story import arrive, complete, request, scheduler, tell, upstream
+from tests.core.story import arrive, complete, refuse_first, request, scheduler, tell, upstream
 
 
 def outlook(penstock: Scheduler, now: float, model: str = "") -> Outlook | None:
@@ -36,6 +36,7 @@ def test_with_room_it_begins_at_once_and_with_a_backlog_after_it() -> None:
 )
 def test_a_pause_is_told_with_its_cause_and_its_rest(cause: RefusalCause, told: str) -> None:
     penstock = scheduler(window=1)
+    refuse_first(penstock)
     arrive(penstock, request(1))
     tell(penstock, (1.0, Throttled(1, cause, 30.0)))
 

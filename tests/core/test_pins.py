@@ -19,7 +19,16 @@ from penstock.core.events import (
 )
 from penstock.core.settings import PolicySpec
 from penstock.errors import ProtocolError
-from tests.core.story import arrive, complete, request, scheduler, sent, tell, upstream
+from tests.core.story import (
+    arrive,
+    complete,
+    refuse_first,
+    request,
+    scheduler,
+    sent,
+    tell,
+    upstream,
+)
 
 
 def pin(what: str, value: float = 0.0, *, name: str = "default", until: float = 10.0) -> Pinned:
@@ -48,6 +57,7 @@ def test_a_pinned_window_holds_until_its_end_and_is_told_with_its_reason() -> No
 def test_the_policy_below_a_pinned_window_goes_on_learning() -> None:
     settings = replace(upstream(), capacity=PolicySpec("aimd", {"initial": 16}))
     penstock = scheduler(settings)
+    refuse_first(penstock)
     tell(penstock, (0.0, pin("window", 4)))
     arrive(penstock, *(request(id_, at=0.5) for id_ in range(1, 5)))
     tell(penstock, (1.0, Throttled(1, RefusalCause.OVERLOAD)))

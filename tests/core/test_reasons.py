@@ -11,7 +11,16 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.settings import Limits, PolicySpec
-from tests.core.story import DEAR_TOKENS, Bouncer, guarded, request, scheduler, tell, upstream
+from tests.core.story import (
+    DEAR_TOKENS,
+    Bouncer,
+    guarded,
+    refuse_first,
+    request,
+    scheduler,
+    tell,
+    upstream,
+)
 
 
 def dispatched(penstock: object, event: object, now: float) -> Dispatch:
@@ -55,6 +64,7 @@ def test_who_stands_behind_the_head_waits_for_what_the_head_waits_for() -> None:
 
 def test_a_pause_is_what_all_wait_for_wherever_they_stand() -> None:
     penstock = scheduler(window=1)
+    refuse_first(penstock)
     for id_ in (1, 2, 3):
         penstock.handle(Arrived(request(id_)), now=0.0)
     penstock.handle(Throttled(1, RefusalCause.RATE, 30.0), now=1.0)
@@ -112,6 +122,7 @@ def test_a_wait_for_a_limit_a_minute_is_named_so() -> None:
 
 def test_a_wait_for_a_paused_upstream_is_named_so() -> None:
     penstock = scheduler()
+    refuse_first(penstock)
     penstock.handle(Arrived(request(1)), now=0.0)
     penstock.handle(Throttled(1, RefusalCause.RATE, 4.0), now=1.0)
 

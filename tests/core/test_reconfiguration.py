@@ -23,7 +23,7 @@ from penstock.core.scheduler import Scheduler
 from penstock.core.settings import Limits, PolicySpec, Settings, Stack, UpstreamSettings
 from penstock.errors import ProtocolError
 from penstock.policies.registry import build_scheduler
-from tests.core.story import arrive, complete, is_at_rest, request, tell
+from tests.core.story import arrive, complete, is_at_rest, refuse_first, request, tell
 
 FIXED = PolicySpec("fixed", {"window": 1})
 BATCH, INTERACTIVE = TrafficClass("batch"), TrafficClass("interactive", weight=4.0)
@@ -120,6 +120,7 @@ def test_a_days_and_a_headers_limit_outlive_a_reload() -> None:
 
 def test_a_pause_outlives_a_reload() -> None:
     penstock = build_scheduler(BEFORE)
+    refuse_first(penstock)
     arrive(penstock, request(1))
     tell(penstock, (1.0, Throttled(1, RefusalCause.OVERLOAD, retry_after_s=30.0)))
     taken(penstock, replace(BEFORE, stack=window(9)), 2.0)

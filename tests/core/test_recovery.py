@@ -23,7 +23,7 @@ from penstock.core.scheduler import Scheduler
 from penstock.core.upstream.account import ACCOUNTS_LIMIT
 from penstock.core.upstream.breaker import PROBE_GAP_S
 from penstock.errors import ProtocolError
-from tests.core.story import arrive, complete, request, scheduler, tell, upstream
+from tests.core.story import arrive, complete, refuse_first, request, scheduler, tell, upstream
 from tests.core.town import Town, partly
 
 DAY_S = 86_400.0
@@ -135,6 +135,7 @@ def test_random_refusals_for_the_rate_without_a_wait_back_off_one_request_each(
 
 def test_a_wait_of_days_is_believed_for_a_quarter_of_an_hour_and_then_probed() -> None:
     penstock = scheduler(window=2)
+    refuse_first(penstock)
     arrive(penstock, request(1))
     tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 6.5 * DAY_S)))
     (pause,) = penstock.snapshot().upstreams["default"].pauses
@@ -174,6 +175,7 @@ def test_one_keys_spent_quota_shuts_out_no_other_key() -> None:
 
 def test_what_waits_for_one_keys_pause_holds_up_no_other_key_of_its_class() -> None:
     penstock = scheduler(window=1)
+    refuse_first(penstock, account="slow")
     arrive(penstock, keyed(1, "slow"), keyed(2, "slow"), keyed(3, "quick"), keyed(4, "quick"))
 
     assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 30.0))) == [
@@ -235,16 +237,27 @@ def waits_for_the_others(
 
 @pytest.mark.parametrize("calls", [8, 40])
 @pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.RATE])
-@pytest.mark.parametrize("poison", [1, 2, 5])
+@pytest.mark.parametrize(("poison", "wait_s"), [(1, None), (2, None), (5, None), (1, 20.0)])
 def test_calls_that_are_always_refused_hold_up_no_others(
-    poison: int, cause: RefusalCause, calls: int
+    poison: int, wait_s: float | None, cause: RefusalCause, calls: int
 ) -> None:
     """A circuit is probed by whoever was sent least often, and a pace is not of one request."""
     arrivals = [request(id_) for id_ in range(poison)]
     arrivals += [request(poison + n, at=1.0 + 0.5 * n) for n in range(calls)]
-    waits = waits_for_the_others(arrivals, Throttled(0, cause, jitter=0.5), set(range(poison)))
+    refusal = Throttled(0, cause, wait_s, jitter=0.5)
+    waits = waits_for_the_others(arrivals, refusal, set(range(poison)))
 
     assert max(waits) <= (1 + poison) * PROBE_GAP_S
+
+
+@pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.RATE])
+def test_a_wait_that_some_calls_are_always_told_holds_up_no_others(cause: RefusalCause) -> None:
+    """Every fifth second one is refused, and the one refused 20 s before comes back after it."""
+    arrivals = [request(id_, at=0.25 * id_) for id_ in range(200)]
+    refusal = Throttled(0, cause, 20.0, jitter=0.5)
+    waits = waits_for_the_others(arrivals, refusal, set(range(7, 200, 20)))
+
+    assert max(waits) <= PROBE_GAP_S
 
 
 @pytest.mark.parametrize(

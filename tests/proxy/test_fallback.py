@@ -149,15 +149,20 @@ def test_what_is_refused_goes_on_and_the_answer_says_so(cause: str, said: bytes)
 
 
 @pytest.mark.parametrize(
-    ("cause", "said"), [("quota", QUOTA), ("rate", RATE), ("overload", OVERLOAD)]
+    ("cause", "said", "refusals"),
+    [("quota", QUOTA, 1), ("rate", RATE, 2), ("overload", OVERLOAD, 2)],
 )
-def test_the_next_one_goes_there_without_having_waited(cause: str, said: bytes) -> None:
+def test_the_next_one_goes_there_without_having_waited(
+    cause: str, said: bytes, refusals: int
+) -> None:
+    """A spent account is believed at once; the first refusal of another kind may be of one call."""
     with providers(said, rules=rule("a", "b", (cause,))) as both:
-        both.ask()
+        for _ in range(refusals):
+            both.ask()
         reply = both.ask()
 
         assert came_from(reply) == ("b", "a", cause)
-        assert both.asked == (1, 2)
+        assert both.asked == (refusals, refusals + 1)
 
 
 @pytest.mark.parametrize(

@@ -363,10 +363,11 @@ class Lane:
     def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
         """Return what keeps a ticket from an upstream, and until when; no cause if nothing does."""
         if ticket.attempts:
-            breaker = upstream.account(ticket.request.account).breaker
+            account = upstream.account(ticket.request.account)
+            breaker = account.breaker
             retry_at = ticket.may_retry_at(upstream.name)
             if self.signals.waiting > 1:
-                retry_at = max(retry_at, breaker.probe_at(ticket.attempts))
+                retry_at = max(retry_at, breaker.probe_at(ticket.attempts, account.due_at(ticket)))
             if breaker.troubled and not ticket.retry_paid:
                 # A spent budget leaves one retry in `PROBE_GAP_S`, or nobody would see it recover.
                 budget_at = self.retries.next_at(now=now)

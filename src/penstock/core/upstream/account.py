@@ -43,6 +43,11 @@ class Account:
         rate = self.rate
         return rate.open_at(self._cost(ticket), now=now) if rate.per_s < math.inf else now
 
+    def due_at(self, ticket: Ticket) -> float:
+        """Return when the learnt rate lets an attempt through; -inf where none is learnt."""
+        rate = self.rate
+        return rate.due_at(self._cost(ticket)) if rate.per_s < math.inf else -math.inf
+
     def _cost(self, ticket: Ticket) -> float:
         return _tokens(ticket) if self._in_tokens else 1.0
 
@@ -59,17 +64,20 @@ class Account:
             self._models.put(model, math.inf)
         self.breaker.succeeded(sent_at=sent_at)
 
-    def refuses_its_model(self, ticket: Ticket, now: float) -> bool:
-        """Note a refusal; return whether its model was never served, while others are by now.
+    def refuses_one_of_many(self, ticket: Ticket, now: float) -> bool:
+        """Note a refusal; return whether it says nothing yet of other requests.
 
-        A pace that this model's refusals have taught is forgotten then. One that was served says
-        nothing of the kind: where models share a limit, one is refused while another passes.
+        So it is where nothing else is known of the account, and the next one shows whether it
+        passes; and where its model was never served, while others are by now. A pace that this
+        model's refusals have taught is forgotten then. One that was served says nothing of the
+        kind: where models share a limit, one is refused while another passes.
         """
         model = ticket.request.model
         first_at = self._models.get(model)
         if first_at is None:
+            is_first = not self._models
             self._models.put(model, ticket.dispatched_at)
-            return False
+            return is_first
         if self.served_sent_at < first_at:
             return False
         if self.rate.per_s < math.inf and self._paced_by == model:

@@ -50,8 +50,8 @@ class CircuitBreaker:
       calls were answered before, such a wait is believed step by step: `believed_s`.
       Overload, slow first token and faults: a back-off with full jitter, once so many came in a
       row that chance does not explain them; until then an overload refusal among answers opens it
-      for a moment only, and a lone rate refusal not at all: where some are refused at any load, a
-      pause for all after each would cost more than the refusals.
+      for a moment only, whatever wait it states, and a lone rate refusal not at all: where some are
+      refused at any load, a pause for all after each would cost more than the refusals.
     - Silence or brokenness while other upstreams serve (`OutlierDetector`).
 
     An open circuit becomes half-open when its time is over, which is at most `max_pause_s`. Half
@@ -111,15 +111,16 @@ class CircuitBreaker:
             return self.open_until
         return self._probe_at if self.half_open and self._probe_at > now else now
 
-    def probe_at(self, attempts: int) -> float:
+    def probe_at(self, attempts: int, paced_to: float = -math.inf) -> float:
         """Return when a request that was sent so often may be the probe; -inf if none is due.
 
-        Until anything has been served, any attempt after a refusal is one.
+        Until two answers have come, any attempt is one. `paced_to` is when the learnt rate has
+        room: turns are counted from there, or the pace would let the refused one go first.
         """
-        if not self.half_open and (self._has_served or not self.troubled):
+        if not self.half_open and self._has_served:
             return -math.inf
         turns = min(MOST_TURNS, attempts - self.half_open)
-        return max(self.open_until, self._probe_at) + TURN_S * turns
+        return max(self.open_until, self._probe_at, paced_to) + TURN_S * turns
 
     def open_at(self, now: float) -> float:
         """Return when the present pause is over; `now` if there is none."""
@@ -180,7 +181,7 @@ class CircuitBreaker:
         if sent_at >= self._last_bad_at:
             self._streak += 1
             self._last_bad_at = now
-        if cause is RefusalCause.OVERLOAD and wait_s is None and lone:
+        if cause is RefusalCause.OVERLOAD and lone:
             pause_s = backoff_s(1, jitter, base_s=SPORADIC_PAUSE_S, cap_s=SPORADIC_PAUSE_S)
             self._open(cause, now + pause_s)
             return

@@ -313,11 +313,12 @@ class Upstream:
         """Take a refused attempt out of the ledger and heed the refusal.
 
         What the refusal is about waits, and nothing else: the request alone, where it can never
-        pass, where its model was never served while others are, where the provider's own
-        figures say that it was too long for what is left, or where it is one rate refusal without a
-        wait among answers; else the account. One that came of an unstated rate says nothing about
-        the window. Where others that were sent since it was refused have been served, and it is
-        refused again, it also backs off by itself.
+        pass, where nothing else is known of the account, where its model was never served while
+        others are, where the provider's own figures say that it was too long for what is left, or
+        where it is one rate refusal among answers; else the account. One that came of an unstated
+        rate says nothing about the window. Where others that were sent since it was refused have
+        been served, and it is refused again, it also backs off by itself, and a wait that an
+        overload states is its own.
         """
         cause, sent_at = event.cause, ticket.dispatched_at
         account = self.account(ticket.request.account)
@@ -334,8 +335,8 @@ class Upstream:
         rate = cause is RefusalCause.RATE
         wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
         lone = breaker.is_lone(cause, sent_at)
-        again = rate and account.served_sent_at > ticket.refused_at(self.name)
-        alone = cause in _OF_A_MODEL and account.refuses_its_model(ticket, now)
+        again = cause in _OF_A_MODEL and account.served_sent_at > ticket.refused_at(self.name)
+        alone = cause in _OF_A_MODEL and account.refuses_one_of_many(ticket, now)
         alone = alone or (rate and limits.explains(ticket, event.retry_after_s, now=now))
         blame = Blame.UPSTREAM
         if rate and not alone:
@@ -355,7 +356,7 @@ class Upstream:
         breaker.refused(
             cause,
             sent_at=sent_at,
-            retry_after_s=wait_s,
+            retry_after_s=wait_s if rate or not again else None,
             jitter=event.jitter,
             lone=lone,
             now=now,

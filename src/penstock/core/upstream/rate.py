@@ -58,7 +58,8 @@ class LearntRate:
     - While somebody waits for the pace and nothing is refused, it grows in steps that double, of
       1 % at first, or of what the measure left open. Each such probe costs a refusal: one in some
       25 s, or 40 sends if that is more.
-    - Nothing passed since: no limit but a storm. The pace stays, and the upstream's health waits.
+    - Nothing passed since: no limit but a storm. The pace stays, and the upstream's health waits,
+      unless few are refused and this one was before, while others passed: it may be that request.
 
     Source:
         Ours. Ramp and steps are the slow start and the avoidance of Jacobson, "Congestion
@@ -110,11 +111,15 @@ class LearntRate:
 
     def open_at(self, cost: float, *, now: float) -> float:
         """Return when to ask again: `now` if one of that cost may go now."""
-        at = self._empty_at + min(LONGEST_GAP_S, cost / self.per_s)
+        at = self.due_at(cost)
         if at - SLIP_S <= now:
             return now
         self._pressed = True
         return at
+
+    def due_at(self, cost: float) -> float:
+        """Return when the pace has room for one of that cost, be it past or to come."""
+        return self._empty_at + min(LONGEST_GAP_S, cost / self.per_s)
 
     def sent(self, cost: float, tokens: float, *, now: float) -> Sent:
         """Note a send."""
@@ -172,8 +177,7 @@ class LearntRate:
         if last is not None and self._anchor is not None:
             recent, flow = self._flow(last, sent, now), self._flow(self._anchor, sent, now)
             if recent.n <= 0 or recent.took_s <= 0.0:  # nothing has passed since
-                self._hold(sent, wait_s, now)
-                return Blame.UPSTREAM
+                return self._none_passed(sent, wait_s, spared=lone and again, now=now)
             for each in () if fresh else (recent, flow):
                 if each.n >= self._proof_sends:
                     self.evidence.passed(each)
@@ -224,6 +228,16 @@ class LearntRate:
         self._step, self._stepped_at = FIRST_STEP, now
         self._hold(sent, wait_s, now)
         return Blame.UPSTREAM if flow is None else Blame.PACE
+
+    def _none_passed(self, sent: Sent, wait_s: float, *, spared: bool, now: float) -> Blame:
+        """Return what one of two refusals in a row is about; `spared` says that others passed it.
+
+        Few are refused then, and this one was before.
+        """
+        if spared:
+            return Blame.REQUEST
+        self._hold(sent, wait_s, now)
+        return Blame.UPSTREAM
 
     def _hold(self, sent: Sent, wait_s: float, now: float) -> None:
         """Let the next one go after the wait: a refused request has taken nothing.
