@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.timers import Timers
+from penstock.core.tickets import Timers
 
 
 def test_what_is_due_comes_in_order_of_time_then_of_sequence_number() -> None:

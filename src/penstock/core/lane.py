@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from penstock.core.class_hold import ClassHold
 from penstock.core.latest import Latest
 from penstock.core.model import Request
 from penstock.core.parked import ParkingQueue, kind_of
@@ -16,7 +15,7 @@ from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.tenants import TenantQueue
-from penstock.core.ticket import Stage, Ticket
+from penstock.core.ticket import ClassHold, Stage, Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S, PROBE_GAP_S, BreakerState
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
 

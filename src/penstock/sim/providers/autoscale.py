@@ -8,8 +8,8 @@ from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.base import Job, ProviderEvent, ProviderRefusal, Wrapper
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import Jittered
+from penstock.sim.providers.places import SlotsParams
 from penstock.sim.providers.sharing import SharingServer
-from penstock.sim.providers.slots import SlotsParams
 
 
 class AutoscaleParams(Jittered):

@@ -9,8 +9,7 @@ from penstock.sim.chance import standard_normal, unit
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.changes import Change
 from penstock.sim.providers.demand import Variation
-from penstock.sim.providers.shared import SharedParams
-from penstock.sim.providers.slots import SlotsParams
+from penstock.sim.providers.places import SharedParams, SlotsParams
 
 _OUTSIDE_STREAM = 0x4F55
 _STEPS = 12

@@ -14,8 +14,8 @@ from penstock.sim.providers.base import (
     ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
+from penstock.sim.providers.places import SlotsParams
 from penstock.sim.providers.sharing import SharingServer
-from penstock.sim.providers.slots import SlotsParams
 
 _ROUTE_STREAM = 0x524F
 

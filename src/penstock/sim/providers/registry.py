@@ -16,11 +16,10 @@ from penstock.sim.providers.cloud import CloudParams, moves
 from penstock.sim.providers.faulty import FaultyServer, read_windows
 from penstock.sim.providers.keeps_cancelled import KeepsCancelled
 from penstock.sim.providers.linear import LinearParams, LinearServer
+from penstock.sim.providers.places import SerialParams, SharedParams, SlotsParams, ThrashParams
 from penstock.sim.providers.pool import PoolParams, PoolServer
 from penstock.sim.providers.rate_limited import LIMITS, RateLimitedParams, RateLimitedServer
-from penstock.sim.providers.shared import SharedParams, ThrashParams
 from penstock.sim.providers.sharing import SharingServer
-from penstock.sim.providers.slots import SerialParams, SlotsParams
 from penstock.sim.providers.spells import SlowedServer, SpellClock, read_spells
 
 _PARAMS: dict[str, type[Table]] = {

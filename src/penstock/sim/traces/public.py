@@ -1,8 +1,9 @@
-"""Azure's and Mooncake's traces as they are published, without a conversion.
+"""Traces with a row per call: Azure's and Mooncake's as they are published, and plain columns.
 
 Sources:
     AzureLLMInferenceTrace_*.csv, Azure/AzurePublicDataset (Patel et al., Splitwise, ISCA 2024),
-    CC-BY; *_trace.jsonl, kvcache-ai/Mooncake (Qin et al., FAST 2025), Apache-2.0.
+    CC-BY; *_trace.jsonl, kvcache-ai/Mooncake (Qin et al., FAST 2025), Apache-2.0; lengths alone:
+    microsoft/vidur, MIT.
 
 """
 
@@ -20,12 +21,13 @@ from penstock.schema.reading import read_params
 from penstock.schema.types import Items, Table, ruled
 from penstock.sim.calls import Item
 from penstock.sim.params import count
-from penstock.sim.traces.rows import MOONCAKE_STEP_S
-from penstock.sim.traces.tables import count_in, rows_of
+from penstock.sim.traces.tables import count_in, number_in, rows_of
 from penstock.sim.traces.trace import MOST_TOKENS, RowTrace
 
 AZURE_COLUMNS = frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"})
 MOONCAKE_KEYS = frozenset({"timestamp", "output_length"})
+MOONCAKE_STEP_S = 3.0
+"""Mooncake's conversation arrivals are rounded to this; its own column tells the file."""
 
 
 class _MooncakeCall(Table):
@@ -81,6 +83,35 @@ def read_mooncake(lines: list[str], path: Path) -> RowTrace:
     rounded = all(item.at % MOONCAKE_STEP_S == 0 for item in items)
     ordered = tuple(sorted(items, key=lambda item: item.at))
     return RowTrace(ordered, jitter_s=MOONCAKE_STEP_S if rounded else 0.0)
+
+
+def read_rows(lines: list[str], path: Path) -> RowTrace:
+    """Return the recording: columns `output_tokens` and, where there, `t`, `input_tokens`.
+
+    With Mooncake's `first_block`, calls of one conversation share a session.
+
+    Raises:
+        ConfigError: a value is no number, or there is no row at all.
+
+    """
+    columns = lines[0].split(",")
+    timed = "t" in columns
+    items: list[Item] = []
+    for number, row in rows_of(lines, path):
+        items.append(
+            Item(
+                at=number_in(row, "t", path, number) if timed else 0.0,
+                output_tokens=count_in(row, "output_tokens", path, number),
+                prompt_tokens=(
+                    count_in(row, "input_tokens", path, number) if "input_tokens" in columns else 0
+                ),
+                session=row.get("first_block", ""),
+            )
+        )
+    if not items:
+        raise ConfigError(f"trace {path}: must have at least one row")
+    jitter_s = MOONCAKE_STEP_S if "prefix_hit_tokens" in columns else 0.0
+    return RowTrace(tuple(sorted(items, key=lambda item: item.at)), timed, jitter_s)
 
 
 def _time_in(text: str, path: Path, number: int) -> datetime:

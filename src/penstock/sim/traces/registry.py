@@ -10,8 +10,8 @@ from penstock.sim.traces.public import (
     MOONCAKE_KEYS,
     read_azure,
     read_mooncake,
+    read_rows,
 )
-from penstock.sim.traces.rows import read_rows
 from penstock.sim.traces.servegen import read_servegen
 from penstock.sim.traces.tables import read_lines
 from penstock.sim.traces.trace import Trace

@@ -11,10 +11,8 @@ from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket
 from penstock.policies.capacity.window.estimate import Belief, Estimate
 from penstock.policies.capacity.window.evidence import Series
-from penstock.policies.capacity.window.flights import Flights, Record
-from penstock.policies.capacity.window.probe import Probe
-from penstock.policies.capacity.window.service import LEAST_S, ExpectedService
-from penstock.policies.capacity.window.trial import Trial
+from penstock.policies.capacity.window.flights import LEAST_S, ExpectedService, Flights, Record
+from penstock.policies.capacity.window.probe import Probe, Trial
 
 FIRST_REPLIES, SHARING_REPLIES, WARM_REPLIES = 4, 16, 64
 RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
