@@ -8,7 +8,7 @@ from pathlib import Path
 from penstock.errors import ConfigError
 from penstock.proxy.config.address import Address
 from penstock.proxy.config.forward_proxy import ForwardProxy, configured, from_environment
-from penstock.proxy.config.keyring import Keyring, KeySource
+from penstock.proxy.config.keyring import KINDS, Keyring, KeySource
 from penstock.proxy.config.listeners import Admin
 from penstock.proxy.config.models import (
     BUCKETS,
@@ -24,6 +24,7 @@ from penstock.proxy.routing import serves
 from penstock.schema.policies import problems_of
 from penstock.schema.problem import Problem, close_to
 from penstock.schema.reading import TableReading
+from penstock.schema.types import Table
 from penstock.wire.secret import KeyProblem, Secret
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - only compared
@@ -202,28 +203,26 @@ def _unusable(source: KeySource, keyring: Keyring) -> Problems:
 
 def source_of_upstream(upstream: UpstreamTable, index: int) -> KeySource | None:
     """Return where an upstream's key is; None if it has none of our own."""
-    place = f"upstreams[{index}]"
-    if upstream.api_key_env is not None:
-        return KeySource(f"{place}.api_key_env", "env", (upstream.api_key_env,))
-    if upstream.api_key_file is not None:
-        return KeySource(f"{place}.api_key_file", "file", (upstream.api_key_file,))
-    if upstream.api_key_command is not None:
-        return KeySource(f"{place}.api_key_command", "command", upstream.api_key_command)
-    return None
+    return _source(f"upstreams[{index}].api_key", upstream, "api_key")
 
 
 def _source_of_key(key: Key, index: int) -> KeySource:
-    if key.key_env is not None:
-        return KeySource(f"keys[{index}].key_env", "env", (key.key_env,))
-    assert key.key_file is not None  # the table's own check
-    return KeySource(f"keys[{index}].key_file", "file", (key.key_file,))
+    source = _source(f"keys[{index}].key", key, "key")
+    assert source is not None  # the table's own check
+    return source
 
 
 def _source_of_token(admin: Admin) -> KeySource | None:
-    if admin.token_env is not None:
-        return KeySource("admin.token_env", "env", (admin.token_env,))
-    if admin.token_file is not None:
-        return KeySource("admin.token_file", "file", (admin.token_file,))
+    return _source("admin.token", admin, "token")
+
+
+def _source(place: str, table: Table, secret: str) -> KeySource | None:
+    """Return where a table says that its secret is; None if it does not."""
+    for kind in KINDS:
+        words = getattr(table, f"{secret}_{kind}", None)
+        if words is not None:
+            words = (words,) if isinstance(words, str) else words
+            return KeySource(f"{place}_{kind}", kind, words)
     return None
 
 

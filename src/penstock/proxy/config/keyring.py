@@ -5,13 +5,16 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from penstock.private_file import open_mode
 from penstock.wire.secret import KeyProblem, Secret
 
 COMMAND_TIMEOUT_S = 10.0
 LARGEST_KEY_BYTES = 65_536
+
+KeyKind = Literal["env", "file", "command"]
+KINDS: tuple[KeyKind, ...] = get_args(KeyKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class KeySource:
     """
 
     place: str
-    kind: Literal["env", "file", "command"]
+    kind: KeyKind
     words: tuple[str, ...]
 
 

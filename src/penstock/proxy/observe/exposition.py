@@ -11,11 +11,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from penstock.core.snapshot import PauseSnapshot, Snapshot
+from penstock.core.snapshot import Snapshot
 from penstock.proxy.observe.metrics import Metrics, Spread, Tally
 
 Gauge = tuple[str, str, Mapping[str, str], float]
 """Name, help, labels (the same names for the same gauge) and value."""
+_COUNTERS = ("penstock_faults", "penstock_ignored_numbers", "penstock_unmeasured_replies")
+"""Of the state, what only grows."""
 
 
 class Exposition(Collector):
@@ -47,7 +49,7 @@ class Exposition(Collector):
             yield _counter(tally)
         for spread in self._metrics.spreads:
             yield _histogram(spread)
-        yield from _state(self._snapshot())
+        yield from _families(_state(self._snapshot()))
         yield from _families(self._gauges())
 
     def describe(self) -> Iterable[Metric]:
@@ -70,90 +72,48 @@ def _histogram(spread: Spread) -> Metric:
     return family
 
 
-def _state(state: Snapshot) -> Iterable[Metric]:
-    yield GaugeMetricFamily("penstock_draining", "1 while draining.", value=state.draining)
-    yield GaugeMetricFamily(
-        "penstock_deferred", "Requests held back by the cost ladder.", value=state.deferred
-    )
-    yield CounterMetricFamily(
-        "penstock_faults", "Errors inside the scheduler, contained.", value=state.faults
-    )
-    yield CounterMetricFamily(
-        "penstock_ignored_numbers",
-        "Impossible numbers of providers that were ignored.",
-        value=state.ignored_numbers,
-    )
-    window = GaugeMetricFamily(
-        "penstock_window", "Requests allowed in flight.", labels=["upstream"]
-    )
-    flying = GaugeMetricFamily("penstock_in_flight", "Requests in flight.", labels=["upstream"])
-    tokens = GaugeMetricFamily(
-        "penstock_in_flight_tokens", "Predicted tokens in flight.", labels=["upstream"]
-    )
-    slowdown = GaugeMetricFamily(
-        "penstock_slowdown", "Latency over predicted service time.", labels=["upstream"]
-    )
-    unmeasured = CounterMetricFamily(
-        "penstock_unmeasured_replies",
-        "Replies whose times were no evidence, because this process had stalled.",
-        labels=["upstream"],
-    )
-    paused = GaugeMetricFamily(
-        "penstock_pause_seconds",
-        "Seconds until the longest pause of an upstream ends, by its cause.",
-        labels=["upstream", "cause"],
-    )
-    circuits = GaugeMetricFamily(
-        "penstock_open_circuits",
-        "Accounts at an upstream to which nothing is sent at present.",
-        labels=["upstream"],
-    )
+def _state(state: Snapshot) -> Iterable[Gauge]:
+    yield "penstock_draining", "1 while draining.", {}, state.draining
+    yield "penstock_deferred", "Requests held back by the cost ladder.", {}, state.deferred
+    yield "penstock_faults", "Errors inside the scheduler, contained.", {}, state.faults
+    ignored = "Impossible numbers of providers that were ignored."
+    yield "penstock_ignored_numbers", ignored, {}, state.ignored_numbers
     for name, upstream in state.upstreams.items():
-        ends = {pause.cause: pause.until for pause in sorted(upstream.open, key=_until)}
+        of = {"upstream": name}
+        yield "penstock_window", "Requests allowed in flight.", of, upstream.window
+        yield "penstock_in_flight", "Requests in flight.", of, upstream.in_flight
+        tokens = upstream.in_flight_tokens
+        yield "penstock_in_flight_tokens", "Predicted tokens in flight.", of, tokens
+        slowdown = "Latency over predicted service time."
+        yield "penstock_slowdown", slowdown, of, upstream.slowdown
+        unmeasured = "Replies whose times were no evidence, because this process had stalled."
+        yield "penstock_unmeasured_replies", unmeasured, of, upstream.unmeasured
+        closed = "Accounts at an upstream to which nothing is sent at present."
+        yield "penstock_open_circuits", closed, of, len(upstream.open)
+        paused = "Seconds until the longest pause of an upstream ends, by its cause."
+        ends = dict(sorted((each.cause, each.until) for each in upstream.open))
         for cause, until in ends.items():
-            paused.add_metric([name, cause], until - state.now)
-        circuits.add_metric([name], float(len(upstream.open)))
-        unmeasured.add_metric([name], upstream.unmeasured)
-        window.add_metric([name], upstream.window)
-        flying.add_metric([name], upstream.in_flight)
-        tokens.add_metric([name], upstream.in_flight_tokens)
-        slowdown.add_metric([name], upstream.slowdown)
-    yield from (window, flying, tokens, slowdown, unmeasured, paused, circuits)
-    pins = GaugeMetricFamily(
-        "penstock_pin_seconds",
-        "Seconds until an operator's pin of an upstream or a class ends.",
-        labels=["pin", "name"],
-    )
+            yield "penstock_pause_seconds", paused, of | {"cause": cause}, until - state.now
     for pin in state.pins:
-        pins.add_metric([pin.what, pin.name], pin.until - state.now)
-    yield pins
-    severity = GaugeMetricFamily("penstock_severity", "Overload in [0, 1].", labels=["upstreams"])
-    backlog = GaugeMetricFamily(
-        "penstock_backlog", "Requests waiting.", labels=["upstreams", "traffic_class"]
-    )
-    backlog_tokens = GaugeMetricFamily(
-        "penstock_backlog_tokens",
-        "Predicted tokens waiting.",
-        labels=["upstreams", "traffic_class"],
-    )
+        text = "Seconds until an operator's pin of an upstream or a class ends."
+        labels = {"pin": pin.what, "name": pin.name}
+        yield "penstock_pin_seconds", text, labels, pin.until - state.now
     for lane in state.lanes:
-        names = "+".join(lane.upstreams)
-        severity.add_metric([names], lane.severity)
+        names = {"upstreams": "+".join(lane.upstreams)}
+        yield "penstock_severity", "Overload in [0, 1].", names, lane.severity
         for kind, each in lane.classes.items():
-            backlog.add_metric([names, kind], each.waiting)
-            backlog_tokens.add_metric([names, kind], each.waiting_tokens)
-    yield from (severity, backlog, backlog_tokens)
-
-
-def _until(pause: PauseSnapshot) -> float:
-    return pause.until
+            labels = names | {"traffic_class": kind}
+            yield "penstock_backlog", "Requests waiting.", labels, each.waiting
+            tokens = each.waiting_tokens
+            yield "penstock_backlog_tokens", "Predicted tokens waiting.", labels, tokens
 
 
 def _families(gauges: Iterable[Gauge]) -> Iterable[Metric]:
-    families: dict[str, GaugeMetricFamily] = {}
+    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
     for name, text, labels, value in gauges:
         family = families.get(name)
         if family is None:
-            family = families[name] = GaugeMetricFamily(name, text, labels=list(labels))
+            kind = CounterMetricFamily if name in _COUNTERS else GaugeMetricFamily
+            family = families[name] = kind(name, text, labels=list(labels))
         family.add_metric(list(labels.values()), value)
     return families.values()
