@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from penstock.calls.estimate import estimate_for
 from penstock.core.model import Request
-from penstock.core.outlook import Outlook
 from penstock.core.settings import fits
+from penstock.core.waiting import Outlook
 from penstock.proxy.bodies import Body
 from penstock.proxy.callers import account_of, credential
 from penstock.proxy.config.models import Fallback, FallbackCause

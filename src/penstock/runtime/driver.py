@@ -33,9 +33,8 @@ from penstock.core.events import (
 )
 from penstock.core.latest import Latest
 from penstock.core.model import Request
-from penstock.core.outlook import Outlook
 from penstock.core.upstream.account import ACCOUNTS_LIMIT
-from penstock.core.waiting import QueuePosition, WaitingGroup
+from penstock.core.waiting import Outlook, QueuePosition, WaitingGroup
 from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.guarded import Guard
