@@ -6,10 +6,10 @@ from typing import Any
 import orjson
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import BodyError, MockCall, MockReply
+from penstock.sim.mock.call import BodyError, MockCall, MockEndpoint, MockReply
 
 
-class Messages:
+class Messages(MockEndpoint):
     """Text, tools, images, structured output and thinking; whole or streamed."""
 
     vendor = "anthropic"
@@ -79,10 +79,6 @@ class Messages:
             sse.named({"type": "message_delta", "delta": delta, "usage": counts}),
             sse.named({"type": "message_stop"}),
         ]
-
-    def kept_input(self, call: MockCall) -> list[Any] | None:
-        """Return None: messages are not kept."""
-        return None
 
 
 def _index(reply: MockReply) -> int:

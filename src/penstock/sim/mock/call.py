@@ -1,8 +1,9 @@
 """What all endpoints have in common: the call as read from the body, and its reply."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 
 class BodyError(Exception):
@@ -100,31 +101,31 @@ CREATED_UNIX_S = 1_767_225_600
 """When every reply was made, as it says: a clock would keep replies from repeating to the byte."""
 
 
-class MockEndpoint(Protocol):
+class MockEndpoint(ABC):
     """One vendor API call: how its body is read and how its answer is written."""
 
-    vendor: str
+    vendor = "openai"
 
+    @abstractmethod
     def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
-        ...
 
+    @abstractmethod
     def whole(self, call: MockCall, reply: MockReply) -> dict[str, Any] | bytes:
         """Return the answer to a call without streaming: JSON, or sound."""
-        ...
 
     def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
-        """Return the SSE events before the first token."""
-        ...
+        """Return the SSE events before the first token; none where there is no stream."""
+        return []
 
     def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
-        """Return the SSE event that carries these tokens of this choice's text."""
-        ...
+        """Return the SSE event that carries these tokens of this choice's text; likewise."""
+        return b""
 
     def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
-        """Return the SSE events after the last token."""
-        ...
+        """Return the SSE events after the last token; likewise."""
+        return []
 
     def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return the input's items of a call whose reply is kept; None if it is not kept."""
-        ...
+        return None

@@ -7,14 +7,13 @@ from typing import Any
 
 from penstock.sim.chance import unit
 from penstock.sim.mock import reading
-from penstock.sim.mock.call import BodyError, MockCall, MockReply
-from penstock.sim.mock.unstreamed import Unstreamed
+from penstock.sim.mock.call import BodyError, MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.words import count_tokens, seed_of
 
 _USUAL_DIMENSIONS = 64
 
 
-class Embeddings(Unstreamed):
+class Embeddings(MockEndpoint):
     """Vectors that depend on the text alone; never streamed; takes the provider's ttft_s."""
 
     def read(self, body: Mapping[str, Any]) -> MockCall:

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.logprobs import alternatives_of, logprobs
 
 
-class ChatCompletions:
+class ChatCompletions(MockEndpoint):
     """Text, tools, images, structured output, several choices; whole or streamed."""
-
-    vendor = "openai"
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""

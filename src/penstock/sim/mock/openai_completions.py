@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.sim.mock import reading, sse
-from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.logprobs import legacy_alternatives_of, legacy_logprobs
 from penstock.sim.mock.openai_chat import usage
 from penstock.sim.mock.words import count_tokens
 
 
-class Completions:
+class Completions(MockEndpoint):
     """A prompt in, text out; whole or streamed."""
-
-    vendor = "openai"
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError; each prompt of a list gets `n` replies."""
@@ -65,10 +63,6 @@ class Completions:
         if call.include_usage:
             events.append(sse.data(head | {"choices": [], "usage": usage(call, reply)}))
         return [*events, sse.DONE]
-
-    def kept_input(self, call: MockCall) -> list[Any] | None:
-        """Return None: the old API keeps nothing."""
-        return None
 
 
 def _head(call: MockCall, reply: MockReply) -> dict[str, Any]:

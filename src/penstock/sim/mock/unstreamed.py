@@ -1,4 +1,4 @@
-"""OpenAI's calls that are answered whole: vectors, pictures, sound, verdicts, ranks."""
+"""OpenAI's calls that are answered whole: pictures, sound, verdicts, ranks; each takes ttft_s."""
 
 import base64
 import struct
@@ -8,36 +8,14 @@ from typing import Any
 
 from penstock.sim.chance import unit
 from penstock.sim.mock import reading
-from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockReply
+from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.words import count_tokens, seed_of
 
 FILE = "(file)"
 """What a form's field says that holds a file: its content means nothing here."""
 
 
-class Unstreamed:
-    """What such calls have in common; each takes the provider's ttft_s."""
-
-    vendor = "openai"
-
-    def opening(self, call: MockCall, reply: MockReply) -> list[bytes]:
-        """Return nothing: there is no stream."""
-        return []
-
-    def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
-        """Return nothing: there is no stream."""
-        return b""
-
-    def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
-        """Return nothing: there is no stream."""
-        return []
-
-    def kept_input(self, call: MockCall) -> list[Any] | None:
-        """Return None: nothing is kept."""
-        return None
-
-
-class Images(Unstreamed):
+class Images(MockEndpoint):
     """POST /v1/images/generations and /edits: `n` pictures of one black point, as PNG."""
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
@@ -55,7 +33,7 @@ class Images(Unstreamed):
         return {"created": CREATED_UNIX_S, "data": data, "usage": usage}
 
 
-class Speech(Unstreamed):
+class Speech(MockEndpoint):
     """POST /v1/audio/speech: a tenth of a second of silence for each word, as WAV."""
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
@@ -72,7 +50,7 @@ class Speech(Unstreamed):
         return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-class Transcriptions(Unstreamed):
+class Transcriptions(MockEndpoint):
     """POST /v1/audio/transcriptions and /translations: the drawn reply as what was heard."""
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
@@ -88,7 +66,7 @@ class Transcriptions(Unstreamed):
         return {"text": reply.text, "usage": {"type": "tokens", **usage}}
 
 
-class Moderations(Unstreamed):
+class Moderations(MockEndpoint):
     """POST /v1/moderations: nothing is flagged."""
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
@@ -108,7 +86,7 @@ class Moderations(Unstreamed):
         return {"id": f"modr-mock{reply.id}", "model": call.model, "results": results}
 
 
-class Rerank(Unstreamed):
+class Rerank(MockEndpoint):
     """POST /v1/rerank, as Cohere, Jina and vLLM have it; scores depend on the texts alone."""
 
     def read(self, body: Mapping[str, Any]) -> MockCall:
