@@ -36,6 +36,8 @@ FALLBACKS = {
 class ViewSource(Protocol):
     """Where the page's data come from: a running scheduler, or a log.
 
+    A log tells little of what goes on; one that inherits from this says nothing more.
+
     Attributes:
         state: what was counted.
         live: whether time goes on.
@@ -43,7 +45,7 @@ class ViewSource(Protocol):
     """
 
     state: DashboardState
-    live: bool
+    live: bool = False
 
     def now(self) -> float:
         """Return the moment that is shown, driver seconds."""
@@ -51,27 +53,27 @@ class ViewSource(Protocol):
 
     def snapshot(self) -> Snapshot | None:
         """Return the scheduler's state; None if there is only a log."""
-        ...
+        return None
 
     def held(self) -> Sequence[WaitingGroup] | None:
         """Return what waits by class, tenant and cause; None if there is only a log."""
-        ...
+        return None
 
     def place(self, number: int) -> QueuePosition | None:
         """Return where a waiting request stands; None if it does not wait, or in a log."""
-        ...
+        return None
 
     def whatif(self) -> Mapping[str, Any] | None:
         """Return what other configurations would have done; None if nobody has asked yet."""
-        ...
+        return None
 
     def fallbacks(self) -> Mapping[tuple[str, ...], float]:
         """Return how many requests went on elsewhere, by rule's model, target and reason."""
-        ...
+        return {}
 
     def turned_away(self) -> Mapping[tuple[str, str], float]:
         """Return how many were answered with an error and never scheduled, by path and status."""
-        ...
+        return {}
 
     def story(self, public_id: str) -> RequestHistory | None:
         """Return what happened to a request; None if nothing is known of it."""

@@ -97,6 +97,7 @@ class Provider(Protocol):
 
     The owner calls `advance` up to `now` before it submits or cancels at `now`: a provider is not
     asked to catch up by itself.
+    One that inherits from this states no limits unless it says so.
     """
 
     def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
@@ -121,14 +122,14 @@ class Provider(Protocol):
 
     def headers(self, *, now: float) -> dict[str, str]:
         """Return the rate-limit headers that an answer would carry now; empty if none."""
-        ...
+        return {}
 
     def limits(self, *, now: float) -> Mapping[str, Limit]:
         """Return the limits that the provider states, by name; empty if it states none.
 
         Names: requests, tokens, input_tokens, output_tokens (a minute), requests_per_day.
         """
-        ...
+        return {}
 
     def load(self) -> Occupancy:
         """Return how many jobs are being served and how many wait inside."""
@@ -172,15 +173,3 @@ class Wrapper:
     def load(self) -> Occupancy:
         """Return the inner provider's load."""
         return self._inner.load()
-
-
-class NoLimits:
-    """What a provider answers that states no limits."""
-
-    def headers(self, *, now: float) -> dict[str, str]:
-        """Return no headers: this provider states no limits."""
-        return {}
-
-    def limits(self, *, now: float) -> Mapping[str, Limit]:
-        """Return no limit: the provider states none."""
-        return {}

@@ -14,8 +14,8 @@ from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.base import (
     Happening,
     Job,
-    NoLimits,
     Occupancy,
+    Provider,
     ProviderEvent,
     ProviderRefusal,
 )
@@ -117,7 +117,7 @@ class _Stretch:
         return max(0, min(self.iterations, begun))
 
 
-class BatchingServer(NoLimits):
+class BatchingServer(Provider):
     """The engine. Its token clock counts the iterations in which sequences were decoded."""
 
     def __init__(

@@ -8,8 +8,8 @@ from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.base import (
     Happening,
     Job,
-    NoLimits,
     Occupancy,
+    Provider,
     ProviderEvent,
     ProviderRefusal,
 )
@@ -45,7 +45,7 @@ class _FixedService:
     alive: bool = True
 
 
-class LinearServer(NoLimits):
+class LinearServer(Provider):
     """A provider that never queues; what a request takes is settled when it comes in."""
 
     def __init__(

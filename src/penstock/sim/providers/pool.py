@@ -8,8 +8,8 @@ from penstock.sim.params import count
 from penstock.sim.providers.base import (
     Happening,
     Job,
-    NoLimits,
     Occupancy,
+    Provider,
     ProviderEvent,
     ProviderRefusal,
 )
@@ -38,7 +38,7 @@ class PoolParams(SlotsParams):
     routing: Literal["random", "round_robin", "least"] = "random"
 
 
-class PoolServer(NoLimits):
+class PoolServer(Provider):
     """Routes each job to one of several servers."""
 
     def __init__(

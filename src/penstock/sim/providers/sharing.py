@@ -19,8 +19,8 @@ from typing import Protocol
 from penstock.sim.providers.base import (
     Happening,
     Job,
-    NoLimits,
     Occupancy,
+    Provider,
     ProviderEvent,
     ProviderRefusal,
 )
@@ -77,7 +77,7 @@ class _InService:
 _Entry = tuple[float, int, int, _InService]
 
 
-class SharingServer(NoLimits):
+class SharingServer(Provider):
     """A provider whose jobs all advance at one speed, with an FCFS queue in front."""
 
     def __init__(
