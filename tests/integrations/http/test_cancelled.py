@@ -19,6 +19,7 @@ from penstock.core.events import (
     Arrived,
     Cancelled,
     Dispatch,
+    DriverStalled,
     Event,
     FirstToken,
     Throttled,
@@ -87,6 +88,8 @@ class Stages:
                 self.refused += 1
             case Cancelled(request_id):
                 self.counts[self._now.pop(request_id)] += 1
+            case DriverStalled():
+                pass  # by a busy machine
             case _:
                 raise AssertionError(f"{event} in a crowd of which every call is cancelled")
 
@@ -160,7 +163,8 @@ async def assert_nothing_grows(scheduled: Penstock, clock: MovedClock, one: Call
 async def test_ten_thousand_cancelled_calls_leak_no_slot_no_connection_no_task() -> None:
     stages, clock = Stages(), MovedClock()
     scheduled = penstock_with(WINDOW, stages, clock=clock)
-    async with provider() as (upstream, url), scheduled.async_client() as client:
+    patient = scheduled.async_client(timeout=None)  # a busy machine is no end of a call
+    async with provider() as (upstream, url), patient as client:
 
         async def one(number: int) -> None:
             content = json.dumps({**BODY, "user": list(SAID)[number % 3]}).encode()
