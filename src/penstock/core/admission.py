@@ -1,6 +1,7 @@
 """Whether a request may wait: asked at its arrival, after each deferral, and when time runs out."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from penstock.core.dispatching import Dispatcher
 from penstock.core.events import Arrived, Defer
@@ -14,28 +15,21 @@ from penstock.errors import ProtocolError
 DRAIN_RETRY_S = 5.0
 
 
+@dataclass(slots=True)
 class AdmissionControl:
     """Lets requests wait, defers or refuses them.
 
     Attributes:
         overload: the policy that judges what may wait.
+        _inherited: gives a request of a class that is gone to its successor.
 
     """
 
-    def __init__(
-        self,
-        tickets: Tickets,
-        dispatcher: Dispatcher,
-        overload: OverloadPolicy,
-        classes: Mapping[str, TrafficClass],
-        inherited: Callable[[Request], Request],
-    ) -> None:
-        """Judge by these; `inherited` gives a request of a class that is gone to its successor."""
-        self._tickets = tickets
-        self._dispatcher = dispatcher
-        self.overload = overload
-        self._classes = classes
-        self._inherited = inherited
+    _tickets: Tickets
+    _dispatcher: Dispatcher
+    overload: OverloadPolicy
+    _classes: Mapping[str, TrafficClass]
+    _inherited: Callable[[Request], Request]
 
     def on_arrived(self, event: Arrived, now: float) -> None:
         """Take in a request, and send it at once if it may go."""

@@ -1,6 +1,7 @@
 """What became of an attempt: what it teaches, and whether the request is sent again."""
 
 import math
+from dataclasses import dataclass
 
 from penstock.core.backoff import REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.dispatching import Dispatcher
@@ -20,6 +21,7 @@ from penstock.core.upstream.breaker import LONGEST_PAUSE_S
 _IN_FLIGHT = Stage.IN_FLIGHT
 
 
+@dataclass(slots=True)
 class Outcomes:
     """Takes in how attempts went.
 
@@ -28,11 +30,9 @@ class Outcomes:
 
     """
 
-    def __init__(self, tickets: Tickets, dispatcher: Dispatcher, max_attempts: int) -> None:
-        """Look at the attempts of these."""
-        self._tickets = tickets
-        self._dispatcher = dispatcher
-        self.max_attempts = max_attempts
+    _tickets: Tickets
+    _dispatcher: Dispatcher
+    max_attempts: int
 
     def on_first_token(self, event: FirstToken, now: float) -> None:
         """Note that a reply has begun; half-open circuits and windows open further by it."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.errors import ConfigError, PenstockError
@@ -65,32 +65,26 @@ def _stamp(path: str | Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
+@dataclass
 class Reloader:
     """Reads the file again and has it taken, one reload after the other.
 
-    Args:
-        loaded: the configuration that holds.
-        read: reads the file again, in a thread of its own; None if there is no file.
+    Attributes:
+        _holds: the configuration that holds.
+        _read: reads the file again, in a thread of its own; None if there is no file.
         take: lets a configuration hold from now on, between two events of the scheduler, and
             returns its generation; raises a `PenstockError` and changes nothing if it cannot.
-        generation: returns the one that holds.
+        _generation: returns the one that holds.
+        outcomes: how many were taken, and how many refused.
 
     """
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        read: Callable[[], Loaded] | None,
-        take: Callable[[Loaded], None],
-        generation: Callable[[], int],
-    ) -> None:
-        """Nothing is read yet."""
-        self._holds = loaded
-        self._read = read
-        self.take = take
-        self._generation = generation
-        self._turn = asyncio.Lock()
-        self.outcomes = {"taken": 0, "refused": 0}
+    _holds: Loaded
+    _read: Callable[[], Loaded] | None
+    take: Callable[[Loaded], None]
+    _generation: Callable[[], int]
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    outcomes: dict[str, int] = field(default_factory=lambda: {"taken": 0, "refused": 0})
 
     async def reload(self) -> Reloaded:
         """Read, check and take the file; say in the log and in the answer what came of it."""

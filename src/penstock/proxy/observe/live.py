@@ -1,6 +1,7 @@
 """The dashboard's data from the running sidecar."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.snapshot import Snapshot
@@ -14,25 +15,16 @@ from penstock.proxy.shadow import Shadow
 from penstock.runtime.driver import Driver
 
 
+@dataclass
 class LiveSource:
     """What goes on now."""
 
-    live = True
-
-    def __init__(
-        self,
-        state: DashboardState,
-        driver: Driver,
-        recent: Recent,
-        shadow: Shadow,
-        metrics: Metrics,
-    ) -> None:
-        """Look at these."""
-        self._metrics = metrics
-        self._shadow = shadow
-        self.state = state
-        self._driver = driver
-        self._recent = recent
+    state: DashboardState
+    _driver: Driver
+    _recent: Recent
+    _shadow: Shadow
+    _metrics: Metrics
+    live: bool = True
 
     def now(self) -> float:
         """Return the driver's time."""

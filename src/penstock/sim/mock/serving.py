@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -21,22 +21,15 @@ from penstock.sim.providers.base import Happening, ProviderRefusal
 _HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
+@dataclass
 class Serving:
     """Answers one call. Its task is cancelled when the client leaves."""
 
-    def __init__(
-        self,
-        passage: Passage,
-        endpoint: MockEndpoint,
-        live: LiveProvider,
-        stats: MockStats,
-        kept: KeptDocuments,
-    ) -> None:
-        self._passage = passage
-        self._endpoint = endpoint
-        self._live = live
-        self._stats = stats
-        self._kept = kept
+    _passage: Passage
+    _endpoint: MockEndpoint
+    _live: LiveProvider
+    _stats: MockStats
+    _kept: KeptDocuments
 
     async def answer(self, call: MockCall, reply: MockReply, fault: Fault) -> Response:
         """Return the answer to the call, or break it as asked."""
