@@ -2,13 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import tomlkit
 
-from penstock.core.settings import PolicySpec
 from penstock.twin.history import History
 from penstock.twin.model import Twin
+from penstock.twin.policy import plain_of
 
 _LAYERS = ("allocation", "ordering", "overload", "capacity")
 
@@ -26,7 +25,7 @@ def scenario_text(history: History, twin: Twin, *, log: Path, folder: Path) -> s
     trace = os.path.relpath(log.resolve(), folder.resolve())
     workload = {"trace": trace, "information": "recorded", "stream": _share(history.streamed())}
     stack = history.settings.stack
-    policy = {layer: _spec(getattr(stack, layer)) for layer in _LAYERS}
+    policy = {layer: plain_of(getattr(stack, layer)) for layer in _LAYERS}
     head = [f"# Fitted to {len(history.attempts)} attempts of run {history.run}."]
     head += [f"# Not to be trusted here: {fault}." for fault in twin.check.faults]
     tables = {
@@ -39,7 +38,3 @@ def scenario_text(history: History, twin: Twin, *, log: Path, folder: Path) -> s
 
 def _share(value: float) -> float | bool:
     return value == 1.0 if value in (0.0, 1.0) else round(value, 3)
-
-
-def _spec(spec: PolicySpec) -> Any:
-    return {"kind": spec.kind, **spec.options} if spec.options else spec.kind
