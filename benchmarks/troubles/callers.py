@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 
+from benchmarks.troubles.threads import VirtualThreads
+
 CALLS = 200
 EVERY_S = 0.25
 IN_TIME_S = 30.0
 """A call that is answered later is of no use."""
+FIRST_S, GOODPUT_FROM_S, GOODPUT_S = 2.5, 5.0, 10.0
+"""To the first answer after a trouble: a back-off or a probe interval of 2 s, a call of 0.5 s. From
+when on, and for how long, goodput is measured."""
 RETRIES = 2
 """As openai 3 and anthropic 2 set them."""
 
@@ -24,19 +29,29 @@ class Ends:
 
     at: dict[int, float] = field(default_factory=dict)
     asked: int = 0
+    every_s: float = EVERY_S
 
     @property
     def in_time(self) -> int:
         """How many calls were answered in time."""
-        return sum(at - number * EVERY_S <= IN_TIME_S for number, at in self.at.items())
+        return sum(at - number * self.every_s <= IN_TIME_S for number, at in self.at.items())
 
     def first_after_s(self, until: float) -> float:
         """Return how long after a time the first call succeeded that ended after it."""
         return min((at for at in self.at.values() if at > until), default=float("inf")) - until
 
-    def goodput(self, start: float, end: float) -> float:
-        """Return the calls that ended in [start, end), as a share of those that come in it."""
-        return sum(start <= at < end for at in self.at.values()) * EVERY_S / (end - start)
+    def goodput_after(self, until: float) -> float:
+        """Return the calls that ended from 5 to 15 s after it, as a share of those that came."""
+        start = until + GOODPUT_FROM_S
+        ended = sum(start <= at < start + GOODPUT_S for at in self.at.values())
+        return ended * self.every_s / GOODPUT_S
+
+    def recovered(self, until: float) -> bool:
+        """Say whether calls were answered soon after a time, and soon all of them."""
+        at_once = not self.every_s  # nobody comes later, so there is no goodput
+        return self.first_after_s(until) <= FIRST_S and (
+            at_once or self.goodput_after(until) >= 0.95
+        )
 
 
 def body_of(number: int, *, streams: bool) -> dict[str, Any]:
@@ -101,6 +116,30 @@ async def ask(client: Any, url: str, number: int, *, streams: bool) -> bool:
         await asyncio.sleep(wait_s)
 
 
+def program_sync(
+    client: Any,
+    url: str,
+    clock: VirtualThreads,
+    *,
+    streams: bool,
+    every_s: float = EVERY_S,
+    numbers: Sequence[int] = range(CALLS),
+) -> Ends:
+    """Make every call at its time in a thread of its own, and wait for all of them."""
+    ends = Ends(every_s=every_s)
+    start = clock.time() - numbers[0] * every_s
+
+    def call(number: int) -> Callable[[], None]:
+        def one() -> None:
+            if ask_sync(client, url, number, clock.sleep, streams=streams):
+                ends.at[number] = clock.time() - start
+
+        return one
+
+    clock.run([(start + number * every_s, call(number)) for number in numbers])
+    return ends
+
+
 def ask_sync(
     client: Any, url: str, number: int, sleep: Callable[[float], object], *, streams: bool
 ) -> bool:
@@ -119,16 +158,23 @@ def ask_sync(
         sleep(wait_s)
 
 
-async def program(client: Any, url: str, *, streams: bool) -> Ends:
-    """Make every call at its time, and wait for all of them."""
-    ends = Ends()
+async def program(
+    client: Any,
+    url: str,
+    *,
+    streams: bool,
+    every_s: float = EVERY_S,
+    numbers: Sequence[int] = range(CALLS),
+) -> Ends:
+    """Make every call at its time, the first of them now, and wait for all of them."""
+    ends = Ends(every_s=every_s)
     loop = asyncio.get_running_loop()
-    start = loop.time()
+    start = loop.time() - numbers[0] * every_s
 
     async def one(number: int) -> None:
-        await asyncio.sleep(start + number * EVERY_S - loop.time())
+        await asyncio.sleep(start + number * every_s - loop.time())
         if await ask(client, url, number, streams=streams):
             ends.at[number] = loop.time() - start
 
-    await asyncio.gather(*(one(number) for number in range(CALLS)))
+    await asyncio.gather(*(one(number) for number in numbers))
     return ends

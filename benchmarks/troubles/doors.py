@@ -3,7 +3,7 @@
 import asyncio
 import random
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +13,14 @@ import httpx2
 
 from benchmarks.troubles.callers import (
     CALLS,
-    EVERY_S,
     Ends,
     ask,
-    ask_sync,
     body_of,
     program,
+    program_sync,
 )
 from benchmarks.troubles.http import AsyncWire, SyncWire, served
+from benchmarks.troubles.lives import URL, lived
 from benchmarks.troubles.provider import Provider
 from benchmarks.troubles.table import Trouble
 from benchmarks.troubles.threads import VirtualThreads
@@ -35,7 +35,6 @@ from penstock.proxy.server import Running
 from penstock.wire import jsonio
 from tests.virtual_loop import VirtualLoop, run_virtual
 
-URL = "http://provider.example/v1/chat/completions"
 GRACE_S = 0.001
 LIMIT_S = 7200.0
 """Virtual seconds after which a program over sockets hangs: an hour is the longest wait asked."""
@@ -79,6 +78,9 @@ def _holds(trouble: Trouble) -> None:
 
 def in_process(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
     """Play an async program."""
+    if trouble.life:
+        with _jitter_of(seed):
+            return lived(trouble, _provider(trouble, seed), "async", with_penstock=with_penstock)
 
     async def play() -> Ends:
         _holds(trouble)
@@ -89,7 +91,7 @@ def in_process(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
         if with_penstock:
             client = Penstock(clock=loop, tracer=None).async_client(transport=wire, timeout=None)
         async with client:
-            ends = await program(client, URL, streams=trouble.streams)
+            ends = await program(client, URL, streams=trouble.streams, every_s=trouble.every_s)
         ends.asked = provider.asked
         return ends
 
@@ -99,6 +101,9 @@ def in_process(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
 
 def threads(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
     """Play a program with a thread for each call."""
+    if trouble.life:
+        with _jitter_of(seed):
+            return lived(trouble, _provider(trouble, seed), "sync", with_penstock=with_penstock)
     clock = VirtualThreads()
     for at, span_s in trouble.holds:
         clock.call_at(at, lambda span_s=span_s: clock.hold(span_s))  # type: ignore[misc]
@@ -107,17 +112,8 @@ def threads(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
     client = httpx2.Client(transport=wire, timeout=None)
     if with_penstock:
         client = Penstock(clock=clock, tracer=None).client(transport=wire, timeout=None)
-    ends = Ends()
-
-    def call(number: int) -> Callable[[], None]:
-        def one() -> None:
-            if ask_sync(client, URL, number, clock.sleep, streams=trouble.streams):
-                ends.at[number] = clock.time()
-
-        return one
-
     with _jitter_of(seed), mock.patch("penstock.runtime.slot.ThreadWaiter", clock.waiter):
-        clock.run([(number * EVERY_S, call(number)) for number in range(CALLS)])
+        ends = program_sync(client, URL, clock, streams=trouble.streams, every_s=trouble.every_s)
     ends.asked = provider.asked
     return ends
 
@@ -135,7 +131,12 @@ def sidecar(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
             await up.wait()
             base = f"http://127.0.0.1:{running.port}/v1" if with_penstock else url
             async with httpx2.AsyncClient(timeout=None) as client:
-                ends = await program(client, f"{base}/chat/completions", streams=trouble.streams)
+                ends = await program(
+                    client,
+                    f"{base}/chat/completions",
+                    streams=trouble.streams,
+                    every_s=trouble.every_s,
+                )
             running.stop()
             await serving
         ends.asked = provider.asked

@@ -1,8 +1,10 @@
 """The troubles: what goes wrong, from when, for how long."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from benchmarks.troubles.callers import EVERY_S
+from benchmarks.troubles.lives import LIVES
 from benchmarks.troubles.provider import (
     REPLY,
     SLOTS,
@@ -35,6 +37,8 @@ class Trouble:
         streams: whether calls stream.
         slots: of the provider.
         holds: when the program's own event loop is held, and for how long, in seconds.
+        every_s: between calls; 0 if all come at once.
+        life: what befalls the program after half of its calls (`lives`); "" if nothing.
 
     """
 
@@ -44,6 +48,8 @@ class Trouble:
     streams: bool = False
     slots: int = SLOTS
     holds: tuple[tuple[float, float], ...] = ()
+    every_s: float = EVERY_S
+    life: str = ""
 
 
 RESET = Answer(ends="reset", after_s=0.05)
@@ -79,6 +85,20 @@ def _first(answer: Answer, *, calls: int = 1, others: Answer | None = None) -> F
     return lambda attempt: answer if attempt.number < calls else others
 
 
+def _first_waves() -> list[Trouble]:
+    """Return rows of 200 calls that all come at once to a provider that refuses."""
+    faults = {
+        "429 above 8": at_once(8, refusal(429)),
+        "429 above 8, retry-after 1": at_once(8, refusal(429, wait=1)),
+        "503 above 8": at_once(8, refusal(503)),
+        "529 for 5 s": during(0.0, 5.0, refusal(529)),
+        "429 for 5 s, retry-after 2": during(0.0, 5.0, refusal(429, wait=2)),
+        "600 a minute, not stated": per_minute(600, stated=False),
+    }
+    rows = [Trouble(f"all at once, {name}", fault, every_s=0.0) for name, fault in faults.items()]
+    return [replace(row, until=5.0) if " 5 s" in row.name else row for row in rows]
+
+
 def _stating(name: str, *headers: tuple[str, str]) -> Trouble:
     answer = Answer(200, headers, after_s=0.0)
     return Trouble(name, during(START, START + 1.0, answer, share=0.5), START + 1.0)
@@ -87,6 +107,10 @@ def _stating(name: str, *headers: tuple[str, str]) -> Trouble:
 def troubles() -> list[Trouble]:
     """Return every row."""
     rows = [Trouble("none", lambda _attempt: None)]
+    rows += _first_waves()
+    for life in LIVES:
+        rows.append(Trouble(life, lambda _attempt: None, life=life))
+        rows.append(Trouble(f"{life} amid 429", during(20.0, 30.0, refusal(429)), life=life))
     rows += _for("429", refusal(429), (2.0, 5.0, 20.0))
     rows += _for("429, retry-after 1", refusal(429, wait=1), (2.0, 10.0))
     rows += _for("429, retry-after 5", refusal(429, wait=5), (5.0,))
