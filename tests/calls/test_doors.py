@@ -18,8 +18,8 @@ from penstock.calls.endpoint import (
     RESPONSES,
     Endpoint,
 )
-from penstock.core.model import Request, TokenEstimate
-from tests.calls.doors import DOORS
+from penstock.core.model import LARGEST_ESTIMATE_TOKENS, Request, TokenEstimate, TrafficClass
+from tests.calls.doors import DOORS, TOML
 
 WORDS = "water " * 1000
 CLASS = TokenEstimate(256, 1024, "class")
@@ -59,6 +59,9 @@ BODIES: dict[str, tuple[Endpoint, dict[str, Any], TokenEstimate, int]] = {
     "nested": (CHAT, chat(deep(200)), CLASS, 5),
     "prompts": (COMPLETIONS, {"model": "m", "prompt": ["a"] * 5},
                 TokenEstimate(80, 80, "max_tokens"), 2),
+    "all that can be asked for": (
+        COMPLETIONS, {"model": "m", "prompt": ["a"] * 3000, "n": 1000, "max_tokens": 10_000_000},
+        TokenEstimate(256 * 128 * 2048, 1024 * 128 * 2048, "class"), 751),
     "tokens": (COMPLETIONS, {"model": "m", "prompt": [7] * 1000},
                TokenEstimate(16, 16, "max_tokens"), 1001),
     "responses": (RESPONSES, {"model": "m", "input": WORDS, "instructions": WORDS}, CLASS, 3001),
@@ -88,6 +91,19 @@ def test_a_body_is_the_same_request_at_every_door(name: str, door: str) -> None:
     assert facts(request)[:3] == ("all", "m", estimate)
     assert request.prompt_tokens == pytest.approx(prompt_tokens, abs=6)
     assert facts(request) == facts(DOORS["httpx2 sync"](endpoint, body, {}))
+
+
+@EVERY_DOOR
+def test_no_estimate_is_too_large_for_a_body(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = TokenEstimate(10_000.0, 100_000.0, "class")
+    monkeypatch.setattr("tests.calls.doors.CLASS", TrafficClass("all", estimate=large))
+    monkeypatch.setattr("tests.calls.doors.TOML", TOML.replace("= 1024", "= 100_000"))
+    body = {"model": "m", "prompt": ["a"] * 2048, "n": 128, "max_tokens": 10_000_000}
+
+    request = DOORS[door](COMPLETIONS, body, {})
+
+    assert request.estimate.p90_tokens == LARGEST_ESTIMATE_TOKENS
+    assert request.cap_tokens == LARGEST_ESTIMATE_TOKENS
 
 
 @EVERY_DOOR

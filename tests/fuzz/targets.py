@@ -13,12 +13,14 @@ from penstock.asgi import Receive, Scope, Send
 from penstock.batch.lines import BatchError, parse_line
 from penstock.batch.reply import reply_of
 from penstock.calls.endpoint import CHAT, ENDPOINTS
-from penstock.calls.factory import spec_of_call
+from penstock.calls.factory import RequestFactory, spec_of_call
 from penstock.calls.facts import facts_of
 from penstock.calls.form import FormError, form_of
 from penstock.calls.hints import NO_HINTS, HintError, hints_of
 from penstock.calls.references import may_refer, references_of
 from penstock.core.bounds import LARGEST_COUNT, EventCheck
+from penstock.core.events import Arrived
+from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.errors import ConfigError
 from penstock.listener import Bounds, Listener, bind
 from penstock.log.reader import LogError, parse_log
@@ -32,6 +34,7 @@ from penstock.wire.usage_tap import UsageTap, usage_tap
 from penstock.wire.verdict import verdict_of_reply
 
 NOW = 1_700_000_000.0
+FACTORY = RequestFactory((TrafficClass("all", estimate=TokenEstimate(1e6, 1e6)),), run="fuzz")
 KINDS = list(Kind)
 CODINGS = ["", *sorted(READABLE)]
 
@@ -114,7 +117,8 @@ def body(data: bytes) -> None:
     facts = facts_of(endpoint, parsed)
     assert facts.replies >= 1
     assert facts.max_tokens is None or facts.max_tokens >= 0
-    spec_of_call(endpoint, parsed, facts, NO_HINTS)
+    request, _ = FACTORY.request(spec_of_call(endpoint, parsed, facts, NO_HINTS), now=0.0)
+    EventCheck().checked(Arrived(request), 0.0, 0.0)
     if may_refer(data):
         references_of(parsed)
     if jsonio.loads_object(data) is not None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from penstock.calls.facts import MOST_TOKENS
 from penstock.calls.spec import Prediction, RequestSpec
-from penstock.core.model import TokenEstimate, TrafficClass
+from penstock.core.model import LARGEST_ESTIMATE_TOKENS, TokenEstimate, TrafficClass
 
 STATED = "caller"
 """The source of an estimate that the caller stated."""
@@ -126,5 +126,8 @@ def times(estimate: TokenEstimate, count: float) -> TokenEstimate:
     """Return the estimate for so many replies, images or seconds."""
     if count == 1:
         return estimate
-    p50 = max(1.0, estimate.p50_tokens * count)
-    return TokenEstimate(p50, max(p50, estimate.p90_tokens * count), estimate.source)
+    p50, p90 = (
+        min(max(1.0, tokens * count), LARGEST_ESTIMATE_TOKENS)
+        for tokens in (estimate.p50_tokens, estimate.p90_tokens)
+    )
+    return TokenEstimate(p50, p90, estimate.source)

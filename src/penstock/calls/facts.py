@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock.calls.endpoint import Endpoint
 from penstock.calls.form import FilePart
+from penstock.core.model import LARGEST_ESTIMATE_TOKENS
 
 BYTES_PER_TOKEN = 4
 """Rough: English text has about 4.4 bytes a token with today's vocabularies, Chinese about 4.2."""
@@ -31,6 +32,9 @@ MOST_MODEL_CHARS = 256
 MOST_TOKENS = 10_000_000
 """A reply or a cap above this is no length: no provider's context holds a tenth of it for output.
 What is stated beyond it would only bend the sums that it enters."""
+
+LARGEST = int(LARGEST_ESTIMATE_TOKENS)
+"""All choices of all prompts together, or all that goes in: what is more counts as so much."""
 
 MOST_CHOICES = 128
 """What OpenAI takes for `n`; it multiplies the estimate, so it must be bounded."""
@@ -91,9 +95,9 @@ def facts_of(endpoint: Endpoint, body: Mapping[str, Any]) -> Facts:
     streams = stream is True or body.get("stream_format") == "sse"
     return Facts(
         _model(body.get("model", endpoint.default_model), problems),
-        None if cap is None else cap * replies,
+        None if cap is None else min(cap * replies, LARGEST),
         replies,
-        weigh(body),
+        min(weigh(body), LARGEST),
         streams and endpoint.streams,
         replies if endpoint.unit == "reply" else _units(endpoint, body, replies),
         tuple(problems) if problems else (),
