@@ -1,5 +1,6 @@
 """`penstock top` shows the dashboard's Now where there is no browser."""
 
+import json
 import os
 import pty
 import re
@@ -87,7 +88,7 @@ def test_names_of_callers_cannot_write_on_the_terminal(monkeypatch: pytest.Monke
         "longest_waiting": [row],
         "words": {"waits": {}},
     }
-    monkeypatch.setattr("penstock.cli.top._fetched", lambda *_: now)
+    monkeypatch.setattr("penstock.cli.top.ask", lambda *_: (200, json.dumps(now).encode()))
     told = CliRunner().invoke(command, ["--once"]).output
 
     assert "\x1b" not in told

@@ -1,6 +1,8 @@
 """Web pages and rebound names reach neither listener; the admin pages ask for their token."""
 
+import asyncio
 import base64
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +12,7 @@ from penstock.errors import ConfigError
 from penstock.proxy.browsers import BrowserGuard
 from penstock.proxy.config import loads
 from penstock.sim.mock.server import MockServer
+from tests.listening import listening_apart
 from tests.proxy.sidecars import SidecarThread, call, eventually, in_front_of, sidecar
 from tests.proxy.test_config import LEAST
 
@@ -198,6 +201,34 @@ def test_another_server_is_not_taken_for_a_sidecar(mock: MockServer, words: list
     assert told.exit_code == 1
     assert "answered 404" in told.output
     assert "is that a sidecar's admin listener?" in told.output
+
+
+@pytest.mark.parametrize(
+    "words", [["reload"], ["lift", "one"], ["top", "--once"], ["explain", "--window"], ["promote"]]
+)
+@pytest.mark.parametrize("body", [b'{"error":"\\u001b[2J"}', b"[]", b"7", b"\x1b[2J", b""])
+def test_whatever_another_server_answers_is_refused_in_words(
+    words: list[str], body: bytes, tmp_path: Path
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+
+    config = tmp_path / "penstock.toml"
+    config.write_text(f"{LEAST}[shadow.policies.calm.scheduler]\nsticky = true\n")
+    if words == ["promote"]:
+        words = ["promote", "calm", "-c", str(config)]
+    before = config.read_bytes()
+    with listening_apart(serve) as port:
+        told = CliRunner().invoke(group, [*words, "--admin", f"http://127.0.0.1:{port}"])
+    assert isinstance(told.exception, SystemExit | None)
+    assert "\x1b" not in told.output
+    assert config.read_bytes() == before
+    if words[0] != "explain":
+        assert "is that a sidecar's admin listener?" in told.output
 
 
 @pytest.mark.parametrize("words", [["health"], ["top"], ["reload"], ["explain", "--window"]])

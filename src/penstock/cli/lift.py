@@ -5,7 +5,8 @@ import urllib.parse
 
 import click
 
-from penstock.cli.operator import admin_options, ask, message_of
+from penstock.cli.operator import a_sidecars_answer, admin_options, ask, message_of
+from penstock.cli.printable import printable
 
 
 @click.command()
@@ -21,7 +22,9 @@ def command(name: str, admin: str, token_env: str) -> None:
     status, content = ask(admin, token_env, path, method="POST")
     if status != 200:
         raise click.ClickException(message_of(content))
-    answer = json.loads(content)
-    ended = [pause["cause"] for pause in answer["lifted"]]
-    ended += [f"pinned {pin['what']}" for pin in answer["pins"]]
-    click.echo(f"{name}: lifted {', '.join(ended)}." if ended else f"{name} was not paused.")
+    with a_sidecars_answer(admin):
+        answer = json.loads(content)
+        ended = [pause["cause"] for pause in answer["lifted"]]
+        ended += [f"pinned {pin['what']}" for pin in answer["pins"]]
+        causes = printable(", ".join(ended))
+    click.echo(f"{name}: lifted {causes}." if ended else f"{name} was not paused.")

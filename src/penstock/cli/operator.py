@@ -4,7 +4,8 @@ import http.client
 import json
 import os
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -74,6 +75,23 @@ def ask(
     if status == 403:
         raise unexpected(admin, status, content)
     return status, content
+
+
+@contextmanager
+def a_sidecars_answer(admin: str) -> Iterator[None]:
+    """Read what a sidecar answers: of another server it may be anything.
+
+    Raises:
+        click.ClickException: it lacks what a sidecar's answer has.
+
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise click.ClickException(
+            f"{admin} answers with something else than a sidecar of this version: "
+            "is that a sidecar's admin listener?"
+        ) from None
 
 
 def unexpected(admin: str, status: int, content: bytes) -> click.ClickException:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from penstock.cli.operator import admin_options, ask, message_of
+from penstock.cli.operator import a_sidecars_answer, admin_options, ask, message_of
 from penstock.cli.out_file import refusal
 from penstock.cli.printable import printable
 
@@ -40,14 +40,20 @@ def command(name: str, path: Path, admin: str, token_env: str) -> None:
         raise click.ClickException(refusal(path, error)) from None
     try:
         status, content = ask(admin, token_env, "/admin/reload", method="POST")
+        with a_sidecars_answer(admin):
+            if status not in (200, 409):
+                refused, changed, generation = message_of(content), [], 0
+            else:
+                answer = json.loads(content)
+                refused, generation = printable(answer["refused"]), int(answer["generation"])
+                changed = [printable(sentence) for sentence in answer["changed"]]
     except click.ClickException:
         replace_file(path, before)
         raise
-    answer = json.loads(content) if status in (200, 409) else {"refused": message_of(content)}
-    if answer["refused"]:
+    if refused:
         replace_file(path, before)
-        click.echo(f"Refused, and {path} is as it was. {printable(answer['refused'])}", err=True)
+        click.echo(f"Refused, and {path} is as it was. {refused}", err=True)
         sys.exit(1)
-    for sentence in answer["changed"]:
-        click.echo(f"  {printable(sentence)}")
-    click.echo(f"Generation {answer['generation']} holds now.")
+    for sentence in changed:
+        click.echo(f"  {sentence}")
+    click.echo(f"Generation {generation} holds now.")

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from penstock.cli.operator import admin_options, ask, unexpected
+from penstock.cli.operator import a_sidecars_answer, admin_options, ask, unexpected
 from penstock.cli.printable import printable
 
 
@@ -22,11 +22,13 @@ def command(admin: str, token_env: str) -> None:
     status, content = ask(admin, token_env, "/admin/reload", method="POST")
     if status not in (200, 409):
         raise unexpected(admin, status, content)
-    answer = json.loads(content)
-    for sentence in answer["changed"]:
-        click.echo(f"  {printable(sentence)}")
-    if answer["refused"]:
-        lines = "\n".join(map(printable, answer["refused"].splitlines()))
-        click.echo(f"Refused; generation {answer['generation']} goes on. {lines}", err=True)
-        sys.exit(1)
-    click.echo(f"Generation {answer['generation']} holds now.")
+    with a_sidecars_answer(admin):
+        answer = json.loads(content)
+        for sentence in answer["changed"]:
+            click.echo(f"  {printable(sentence)}")
+        generation = int(answer["generation"])
+        if answer["refused"]:
+            lines = "\n".join(map(printable, answer["refused"].splitlines()))
+            click.echo(f"Refused; generation {generation} goes on. {lines}", err=True)
+            sys.exit(1)
+    click.echo(f"Generation {generation} holds now.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.operator import admin_options, ask, unexpected
+from penstock.cli.operator import a_sidecars_answer, admin_options, ask, unexpected
 from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -39,23 +39,23 @@ def command(admin: str, token_env: str, every: float, once: bool) -> None:
 
     console = Console()
     if once or not console.is_terminal:
-        console.print(_screen(_fetched(admin, token_env)))
+        console.print(_looked(admin, token_env))
         return
     try:
-        with Live(_screen(_fetched(admin, token_env)), console=console, screen=True) as live:
+        with Live(_looked(admin, token_env), console=console, screen=True) as live:
             while True:
                 time.sleep(every)
-                live.update(_screen(_fetched(admin, token_env)))
+                live.update(_looked(admin, token_env))
     except KeyboardInterrupt:
         return
 
 
-def _fetched(admin: str, token_env: str) -> dict[str, Any]:
+def _looked(admin: str, token_env: str) -> "Group":
     status, body = ask(admin, token_env, _PATH)
     if status != 200:
         raise unexpected(admin, status, body)
-    data: dict[str, Any] = json.loads(body)
-    return data
+    with a_sidecars_answer(admin):
+        return _screen(json.loads(body))
 
 
 def _screen(now: Mapping[str, Any]) -> "Group":
