@@ -15,8 +15,8 @@ from penstock.predict.online.guard import READ_PER_S
 from tests.integrations.http.rig import BODY, CHAT, Tape, penstock_with, scripted_sync
 
 PROMPT = "Name a colour of the rainbow."
-FIRST = 51
-"""Calls after which a kind is known: fifty replies, and a prompt read beside them."""
+FIRST = 50
+"""Replies after which a kind is known."""
 IN_A_SECOND = int(READ_PER_S)
 
 

@@ -66,7 +66,7 @@ def test_a_call_is_read_where_its_length_may_decide_something(
     monkeypatch.setattr(penstock.predict, "GuardedPredictor", standing)
     with sidecar(in_front_of(mock.url) + more) as proxy:
         eventually(lambda: "penstock_predictor_usual 0.0" in proxy.metrics())
-        for _ in range(51 + int(READ_PER_S) + 4):
+        for _ in range(50 + int(READ_PER_S) + 4):
             told = {"x-mock-output-tokens": "3", **headers}
             assert call(proxy.port, body=HELLO, headers=told).status == 200
         assert f"penstock_predictor_usual {usual}.0" in proxy.metrics()

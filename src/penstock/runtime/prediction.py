@@ -4,12 +4,16 @@ import math
 from typing import TYPE_CHECKING
 
 from penstock.calls.endpoint import Endpoint
-from penstock.calls.estimate import Predictor, TablePredictor
+from penstock.calls.estimate import Predictor, TablePredictor, times
 from penstock.calls.spec import Prediction, RequestSpec
+from penstock.core.latest import Latest
 from penstock.core.model import TrafficClass
 
 if TYPE_CHECKING:  # numpy is not needed before something is learnt
-    from penstock.predict import CallFeatures, CallKind, GuardedPredictor
+    from penstock.predict import CallFeatures, GuardedPredictor
+
+KINDS_KEPT = 1000
+"""As many as the predictor itself keeps of used ones."""
 
 
 class LearnedPredictor:
@@ -32,6 +36,8 @@ class LearnedPredictor:
         self.guard = guard
         self.table = table if table is not None else TablePredictor()
         self.unread = 0
+        self._per_estimated: Latest[float] = Latest(KINDS_KEPT)
+        """By how much the predictor finds prompts of a kind larger than the estimate by bytes."""
 
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the learnt estimate; what the reply really had is learnt from."""
@@ -43,12 +49,18 @@ class LearnedPredictor:
             kind = _kind(spec, endpoint)
             if kind is None:
                 return prior
-            if _decides_nothing(spec, traffic_class) and (usual := guard.usual(kind)) is not None:
-                return Prediction(usual[0], None, usual[1], kind.route)
-            call = _features(kind)
+            facts, name = spec.read(), "\0".join(kind)
+            if _decides_nothing(spec, traffic_class):
+                scale = self._per_estimated.get(name)
+                usual = None if scale is None else guard.usual(name)
+                if usual is not None and scale is not None:
+                    size = round(scale * facts.prompt_tokens)
+                    return Prediction(times(usual, facts.replies), None, size, kind[1])
+            call = _features(spec, endpoint)
         except Exception:  # noqa: BLE001 - counted; an odd body is the provider's to judge
             self.unread += 1
             return prior
+        self._per_estimated.put(name, call.prompt_tokens / max(1, facts.prompt_tokens))
         if spec.tokens is not None:
             # A lesson like any other, but no merit or fault of the predictor's.
             return Prediction(
@@ -72,22 +84,22 @@ def _decides_nothing(spec: RequestSpec, traffic_class: TrafficClass) -> bool:
     return spec.idle and not timed and spec.tokens is None
 
 
-def _kind(spec: RequestSpec, endpoint: Endpoint) -> "CallKind | None":
-    """Return what a call is before its texts are read; None if there is nothing to read."""
-    from penstock.predict import CallKind
+def _kind(spec: RequestSpec, endpoint: Endpoint) -> tuple[str, str] | None:
+    """Return the model and the route of a call; None if there is nothing to read."""
+    from penstock.predict import kind_of
 
-    route = spec.route or None
     if spec.body is not None:
-        return CallKind.from_body(spec.body, endpoint=endpoint.kind.value, route=route)
-    if spec.prompt is None:
-        return None
-    return CallKind.from_prompt(
-        spec.prompt, model=spec.model, route=route, max_tokens=spec.max_tokens
-    )
+        return kind_of(spec.body, endpoint=endpoint.kind.value, route=spec.route or None)
+    return None if spec.prompt is None else (spec.model, spec.route or "~chat")
 
 
-def _features(kind: "CallKind") -> "CallFeatures":
+def _features(spec: RequestSpec, endpoint: Endpoint) -> "CallFeatures":
     """Return what the predictor keeps of a call."""
     from penstock.predict import CallFeatures
 
-    return CallFeatures.of(kind)
+    route = spec.route or None
+    if spec.body is not None:
+        return CallFeatures.from_body(spec.body, endpoint=endpoint.kind.value, route=route)
+    return CallFeatures.from_prompt(
+        spec.prompt or "", model=spec.model, route=route, max_tokens=spec.max_tokens
+    )

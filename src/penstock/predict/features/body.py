@@ -13,6 +13,7 @@ CAP_KEYS: Final = (
     "max_tokens_to_sample",
 )
 """Names of the output cap, newest first."""
+_SYSTEM = ("system", "developer")
 _CHOICES_MAX = 128  # what OpenAI allows; it multiplies the estimate, so it must be bounded
 _PROMPTS_MAX = 2048  # of a completions body; our bound, the providers' are lower
 _MAX_ITEMS = 200  # of a long conversation, only so many last items are looked at
@@ -63,11 +64,6 @@ class BodyFacts:
     thinking_tokens: int = 0
     temperature: float = 1.0
 
-    @property
-    def chars(self) -> int:
-        """Characters of all texts."""
-        return len(self.system) + self.history_chars + len(self.last_user)
-
 
 def read_body(body: Mapping[str, Any]) -> BodyFacts:
     """Return the facts of a chat, completions, responses or messages body.
@@ -76,20 +72,48 @@ def read_body(body: Mapping[str, Any]) -> BodyFacts:
     as JSON has them: to ask for a Mapping takes four times as long, ten times a call. What has an
     unexpected type is passed over, as the provider and not we must refuse it.
     """
+    facts = read_shape(body)
+    turns = _turns_of(body)
+    _read_turns(turns, facts)
+    _read_options(body, facts)
+    facts.effort = effort_of(body)
+    if turns is body.get("prompt"):
+        facts.choices *= _prompts(turns)
+    return facts
+
+
+def read_shape(body: Mapping[str, Any]) -> BodyFacts:
+    """Return of a body what says which kind of call it is: system texts and tools."""
     facts = BodyFacts()
     system = [_text_of(body.get("system"), facts), _text_of(body.get("instructions"), facts)]
-    turns, prompts = body.get("messages"), 1
-    if turns is None and "input" in body:
-        turns = body["input"]
-    elif turns is None:
-        turns = body.get("prompt")
-        prompts = _prompts(turns)
-    _read_turns(turns, facts, system)
+    _read_systems(_turns_of(body), facts, system)
     facts.system = "\n".join(part for part in system if part)
-    _read_options(body, facts)
-    facts.choices *= prompts
     _read_tools(body, facts)
     return facts
+
+
+def _turns_of(body: Mapping[str, Any]) -> object:
+    turns = body.get("messages")
+    if turns is None:
+        turns = body["input"] if "input" in body else body.get("prompt")
+    return turns
+
+
+def _read_systems(turns: object, facts: BodyFacts, system: list[str]) -> None:
+    if not isinstance(turns, list):
+        return
+    system.extend(
+        _turn_text(turn, facts)
+        for turn in reversed(turns[-_MAX_ITEMS:])
+        if isinstance(turn, dict) and _role_of(turn) in _SYSTEM
+    )
+    first = turns[0] if len(turns) > _MAX_ITEMS else None
+    if isinstance(first, dict) and first.get("role") in _SYSTEM:
+        system.append(_text_of(first.get("content"), facts))
+
+
+def _role_of(turn: Mapping[str, Any]) -> str:
+    return str(turn.get("role") or turn.get("type") or "user")
 
 
 def _prompts(prompt: object) -> int:
@@ -99,7 +123,7 @@ def _prompts(prompt: object) -> int:
     return 1
 
 
-def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
+def _read_turns(turns: object, facts: BodyFacts) -> None:
     if isinstance(turns, str):
         facts.turns, facts.last_user = 1, turns
         return
@@ -113,13 +137,13 @@ def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
         if isinstance(turn, str):  # a list of plain prompts (completions)
             role, text = "user", turn
         elif isinstance(turn, dict):
-            role = str(turn.get("role") or turn.get("type") or "user")
+            role = _role_of(turn)
+            if role in _SYSTEM:
+                continue
             text = _turn_text(turn, facts)
         else:
             continue
-        if role in ("system", "developer"):
-            system.append(text)
-        elif role == "assistant":
+        if role == "assistant":
             facts.replies += 1
             if not seen_reply:
                 seen_reply, facts.reply_chars = True, len(text)
@@ -130,9 +154,6 @@ def _read_turns(turns: object, facts: BodyFacts, system: list[str]) -> None:
             facts.history.append(text)
     facts.history_chars = sum(map(len, facts.history))
     facts.last_user = last_user or ""
-    first = turns[0] if len(turns) > _MAX_ITEMS else None
-    if isinstance(first, dict) and first.get("role") in ("system", "developer"):
-        system.append(_text_of(first.get("content"), facts))
 
 
 def _turn_text(turn: Mapping[str, Any], facts: BodyFacts) -> str:
@@ -186,6 +207,16 @@ def _read_options(body: Mapping[str, Any], facts: BodyFacts) -> None:
     facts.json_mode = isinstance(shape, dict) and "json" in str(shape.get("type", ""))
     stops = body.get("stop") or body.get("stop_sequences")
     facts.stops = len(stops) if isinstance(stops, list) else int(isinstance(stops, str))
+    thinking = body.get("thinking")
+    if isinstance(thinking, dict) and thinking.get("type") != "disabled":
+        budget = _number(thinking.get("budget_tokens"))
+        facts.thinking_tokens = 1 if budget is None else max(1, int(budget))
+    heat = _number(body.get("temperature"))
+    facts.temperature = 1.0 if heat is None else heat
+
+
+def effort_of(body: Mapping[str, Any]) -> str:
+    """Return how much reasoning the caller asks for, in its own word; "" if it does not say."""
     reasoning = body.get("reasoning")
     effort = body.get("reasoning_effort")
     if isinstance(reasoning, dict):
@@ -193,13 +224,7 @@ def _read_options(body: Mapping[str, Any], facts: BodyFacts) -> None:
     output = body.get("output_config")
     if isinstance(output, dict):
         effort = output.get("effort") or effort
-    facts.effort = effort if isinstance(effort, str) else ""
-    thinking = body.get("thinking")
-    if isinstance(thinking, dict) and thinking.get("type") != "disabled":
-        budget = _number(thinking.get("budget_tokens"))
-        facts.thinking_tokens = 1 if budget is None else max(1, int(budget))
-    heat = _number(body.get("temperature"))
-    facts.temperature = 1.0 if heat is None else heat
+    return effort if isinstance(effort, str) else ""
 
 
 def _read_tools(body: Mapping[str, Any], facts: BodyFacts) -> None:

@@ -11,57 +11,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.features.body import BodyFacts, read_body
+from penstock.predict.features.body import BodyFacts, effort_of, read_body, read_shape
 from penstock.predict.features.dense import dense_features
 from penstock.predict.features.prompt_tokens import count_tokens, estimate_tokens
 from penstock.predict.features.text import SAMPLE_BYTES, read_text
 
 _DIGITS = str.maketrans("", "", "0123456789")
 _SYSTEM_HEAD_CHARS = 200  # dates and names further on would split one route into many
-
-
-@dataclass(slots=True, eq=False)
-class CallKind:
-    """What is known of a call before its texts are read as numbers.
-
-    Attributes:
-        facts: of its body.
-        model, endpoint, route: as in `CallFeatures`.
-
-    """
-
-    facts: BodyFacts
-    model: str
-    endpoint: str
-    route: str
-
-    @classmethod
-    def from_body(cls, body: Mapping[str, Any], *, endpoint: str, route: str | None = None) -> Self:
-        """Take a request body apart; see `CallFeatures.from_body`."""
-        facts = read_body(body)
-        model = str(body.get("model", ""))
-        if facts.effort:
-            model = f"{model}#{facts.effort}"
-        return cls(facts, model, endpoint, route or derive_route(facts, endpoint))
-
-    @classmethod
-    def from_prompt(
-        cls,
-        prompt: str,
-        *,
-        model: str = "",
-        route: str | None = None,
-        max_tokens: int | None = None,
-    ) -> Self:
-        """Take a bare prompt for one user turn of a chat."""
-        facts = BodyFacts(last_user=prompt, turns=1, cap=max_tokens)
-        return cls(facts, model, "chat", route or derive_route(facts, "chat"))
-
-    @property
-    def cap_tokens(self) -> float:
-        """Most output tokens that the body allows, over all choices; inf if unlimited."""
-        facts = self.facts
-        return math.inf if facts.cap is None else float(facts.cap * facts.choices)
 
 
 @dataclass(slots=True, eq=False)  # not frozen: one is made a call, and nobody changes it
@@ -77,7 +33,6 @@ class CallFeatures:
         choices: how many replies are asked for at once.
         prompt_tokens: size of the prompt's texts: counted where a tokenizer is loaded, else
             estimated. Features stay estimates, so that models do not depend on it.
-        prompt_chars: characters of those texts.
         dense: features named by `features.DENSE_NAMES`, scaled, float32.
         grams: places of the last turn's hashed n-grams, uint16, sorted and unique.
 
@@ -90,7 +45,6 @@ class CallFeatures:
     cap_tokens: float
     choices: int
     prompt_tokens: int
-    prompt_chars: int
     dense: NDArray[np.float32]
     grams: NDArray[np.uint16]
 
@@ -104,7 +58,7 @@ class CallFeatures:
             route: the caller's label for this kind of call; None derives one.
 
         """
-        return cls.of(CallKind.from_body(body, endpoint=endpoint, route=route))
+        return cls._from_facts(read_body(body), str(body.get("model", "")), endpoint, route)
 
     @classmethod
     def from_prompt(
@@ -116,13 +70,11 @@ class CallFeatures:
         max_tokens: int | None = None,
     ) -> Self:
         """Read a bare prompt, as data sets have it: one user turn of a chat."""
-        kind = CallKind.from_prompt(prompt, model=model, route=route, max_tokens=max_tokens)
-        return cls.of(kind)
+        facts = BodyFacts(last_user=prompt, turns=1, cap=max_tokens)
+        return cls._from_facts(facts, model, "chat", route)
 
     @classmethod
-    def of(cls, kind: CallKind) -> Self:
-        """Read the texts of a call whose kind is known."""
-        facts = kind.facts
+    def _from_facts(cls, facts: BodyFacts, model: str, endpoint: str, route: str | None) -> Self:
         text = read_text(facts.last_user)
         stretch = max(1.0, len(facts.last_user) / (2 * SAMPLE_BYTES))
         user_tokens = estimate_tokens(text.kind_counts, text.words, stretch=stretch)
@@ -132,18 +84,28 @@ class CallFeatures:
             (facts.system, *facts.history, facts.last_user),
             estimate=math.ceil(user_tokens + rest_tokens),
         )
+        route = route or derive_route(facts, endpoint)
         return cls(
-            endpoint=kind.endpoint,
-            model=kind.model,
-            route=kind.route,
-            route_sum=checksum(kind.route),
-            cap_tokens=kind.cap_tokens,
+            endpoint=endpoint,
+            model=_told(model, facts.effort),
+            route=route,
+            route_sum=checksum(route),
+            cap_tokens=math.inf if facts.cap is None else float(facts.cap * facts.choices),
             choices=facts.choices,
             prompt_tokens=prompt_tokens,
-            prompt_chars=facts.chars,
             dense=dense_features(facts, text, user_tokens=user_tokens, rest_tokens=rest_tokens),
             grams=text.grams,
         )
+
+
+def kind_of(body: Mapping[str, Any], *, endpoint: str, route: str | None = None) -> tuple[str, str]:
+    """Return the model and the route that `CallFeatures.from_body` would have; it costs a tenth."""
+    model = _told(str(body.get("model", "")), effort_of(body))
+    return model, route or derive_route(read_shape(body), endpoint)
+
+
+def _told(model: str, effort: str) -> str:
+    return f"{model}#{effort}" if effort else model
 
 
 def checksum(text: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penstock.core.model import TokenEstimate
-from penstock.predict.features.call import CallFeatures, CallKind
+from penstock.predict.features.call import CallFeatures
 from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.online.state import ModelCopy
 from penstock.predict.online.stats import PredictorStats
@@ -21,9 +21,9 @@ from penstock.predict.online.worker import Slow, Worker
 
 _SLOW_MAX = 3
 _REST_S = 1.0
-READ_PER_S = 20.0
+READ_PER_S = 10.0
 """So many calls a second are read and learnt from although their length decides nothing: a read, a
-prediction and a lesson take 0.4 ms of CPU together, so that is below 1 % of a core."""
+prediction and a lesson take 0.5 ms of CPU together, so that is half a percent of a core."""
 
 
 class TokenPredictor(Protocol):
@@ -122,8 +122,8 @@ class GuardedPredictor:
         self.stats.predicted(call.route, fell_back=bool(cause))
         return estimate
 
-    def usual(self, kind: CallKind) -> tuple[TokenEstimate, int] | None:
-        """Return what replies of this kind usually have, and the prompt's tokens.
+    def usual(self, kind: str) -> TokenEstimate | None:
+        """Return what a reply to a call of this kind usually has, before any cap.
 
         For calls whose length decides nothing. None where the predictor is to read the call all
         the same: too little is known of its kind, it fails, or fewer than `READ_PER_S` came.

@@ -6,18 +6,19 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.model import BUCKET_UPPER_TOKENS, TokenEstimate
+
+if TYPE_CHECKING:  # only the figures need it, and a dashboard keeps windows before any is wanted
+    import numpy as np
+    from numpy.typing import NDArray
 
 # No caller's label has brackets (x-penstock-route), so neither can be mistaken for a route.
 ALL_ROUTES = "(all)"
 OTHER_ROUTES = "(other)"
 _RANKED_AGAINST = 16  # each reply is compared with so many before it
-_BORDERS = np.array([upper for _, upper in BUCKET_UPPER_TOKENS[:-1]])
+_BORDERS = [upper for _, upper in BUCKET_UPPER_TOKENS[:-1]]
 _IDLE_AFTER = 2000  # predictions without one of its own, after which a route's place is free
 
 
@@ -50,6 +51,8 @@ class _RouteWindow:
     used_at: int = 0
 
     def figures(self) -> RouteFigures:
+        import numpy as np
+
         tokens, p50, p90 = np.array(self.settled, float).reshape(-1, 3).T
         return RouteFigures(
             replies=tokens.size,
@@ -62,6 +65,8 @@ class _RouteWindow:
 
 def bucket_numbers(tokens: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the number of the bucket that holds each count of output tokens."""
+    import numpy as np
+
     numbers: NDArray[np.intp] = np.searchsorted(_BORDERS, tokens)
     return numbers
 
@@ -71,6 +76,8 @@ def _pairs_ranked(tokens: NDArray[np.float64], p50: NDArray[np.float64]) -> NDAr
 
     Each reply is compared with the `_RANKED_AGAINST` before it.
     """
+    import numpy as np
+
     gaps, guesses = (
         np.concatenate([values[back:] - values[:-back] for back in range(1, _RANKED_AGAINST + 1)])
         for values in (tokens, p50)
