@@ -47,6 +47,10 @@ class SseSplitter:
         """Yield the data of every event that this chunk completes; of a large one its ends."""
         if not chunk:
             return
+        if self._is_one_event(chunk):  # as most come; it takes a quarter of the time
+            self.heard = True
+            yield chunk[6:-2]
+            return
         whole, text = chunk, chunk[1:] if self._skip_lf and chunk[0] == 10 else chunk
         # A CR at the chunk's end may be half of a CRLF.
         self._skip_lf = whole.endswith(b"\r")
@@ -77,6 +81,17 @@ class SseSplitter:
             self._data_bytes = 0
         if rest:
             self._keep(rest)
+
+    def _is_one_event(self, chunk: bytes) -> bool:
+        """Return whether a chunk is one event with its data on one line, and nothing is kept."""
+        return (
+            chunk.startswith(b"data: ")
+            and chunk.endswith(b"\n\n")
+            and chunk.find(b"\n") == len(chunk) - 2 <= MAX_EVENT_BYTES
+            and b"\r" not in chunk
+            and not (self._rest or self._data or self._skip_lf)
+            and self._long is self._many is None
+        )
 
     def _keep(self, rest: bytes) -> None:
         """Keep a piece of a line that has not ended."""

@@ -28,12 +28,13 @@ class StreamReader:
 
     """
 
-    __slots__ = ("_input", "_kind", "_open", "_output", "_reported", "_said_why", "_splitter",
-                 "_text_bytes", "_told", "error", "finished", "started")  # fmt: skip
+    __slots__ = ("_input", "_kind", "_open", "_output", "_read", "_reported", "_said_why",
+                 "_splitter", "_text_bytes", "_told", "error", "finished", "started")  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
         """Start at the beginning of a reply."""
         self._kind = kind
+        self._read = _READERS.get(kind, _read_chat)
         self._splitter = SseSplitter()
         self._output: int | None = None
         self._input = UNKNOWN
@@ -72,7 +73,7 @@ class StreamReader:
             self._told = True
             event = jsonio.reply_object(data)
             if event is not None:
-                _READERS.get(self._kind, _read_chat)(self, event)
+                self._read(self, event)
 
     def _read_large(self, event: Ends) -> None:
         """Read what the ends of an event tell that is too large to be kept: a picture, a file."""
@@ -92,14 +93,13 @@ class StreamReader:
         of = self._input
         return Usage(output, of.prompt_tokens, source, of.cached_tokens, of.counted_input_tokens)
 
-    def text(self, *pieces: object) -> None:
+    def text(self, piece: object) -> None:
         """Count what was written; anything but text is passed over."""
-        for piece in pieces:
-            if isinstance(piece, str) and piece:
-                self.started = True
-                self._text_bytes += (
-                    len(piece) if piece.isascii() else len(piece.encode(errors="replace"))
-                )
+        if piece and isinstance(piece, str):
+            self.started = True
+            self._text_bytes += (
+                len(piece) if piece.isascii() else len(piece.encode(errors="replace"))
+            )
 
     def stopped(self, choice: object, reason: object) -> None:
         """Note a choice's piece, and whether it says why the choice stops here."""
@@ -131,10 +131,15 @@ def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
     if event.get("error") or event.get("object") == "error":  # some send "error": null along
         reader.failed(event.get("error") or event)
     choices = event.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict):
-            _read_choice(reader, choice)
-    reader.report(event, final=True)
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                _read_choice(reader, choice)
+    if event.get("usage"):
+        reader.report(event, final=True)
+
+
+_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
 def _read_choice(reader: StreamReader, choice: dict[str, Any]) -> None:
@@ -142,17 +147,15 @@ def _read_choice(reader: StreamReader, choice: dict[str, Any]) -> None:
     reader.stopped(index if isinstance(index, int) else 0, choice.get("finish_reason"))
     delta = choice.get("delta")
     if isinstance(delta, dict):
-        reader.text(
-            delta.get("content"),
-            delta.get("reasoning_content"),
-            delta.get("reasoning"),
-            delta.get("refusal"),
-        )
+        for name in _TEXTS:
+            if name in delta:
+                reader.text(delta[name])
         calls = delta.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict):
-                reader.text(function.get("name"), function.get("arguments"))
+                reader.text(function.get("name"))
+                reader.text(function.get("arguments"))
     else:
         reader.text(choice.get("text"))
 
@@ -183,7 +186,8 @@ def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
     elif kind == "content_block_delta":
         delta = event.get("delta")
         if isinstance(delta, dict):
-            reader.text(delta.get("text"), delta.get("partial_json"), delta.get("thinking"))
+            for name in ("text", "partial_json", "thinking"):
+                reader.text(delta.get(name))
     elif kind == "message_delta":
         reader.report(event, final=True)
         delta = event.get("delta")

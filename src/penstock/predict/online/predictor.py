@@ -16,6 +16,7 @@ from penstock.predict.prior.model import LogTokens, PriorModel
 USUAL = "predictor:usual"
 """The source of an estimate that is what replies of a kind usually have."""
 _KNOWN_AFTER = 50  # replies of a kind: of fewer a p90 is a matter of one or two of them
+_ALIKE = 3.0  # times the median, for the p90: a caller who leaves after that may have a reason
 
 
 class OnlinePredictor:
@@ -73,14 +74,14 @@ class OnlinePredictor:
     def usual(self, kind: str) -> TokenEstimate | None:
         """Return what a reply to a call of this kind usually has, before any cap; see `kind_of`.
 
-        The quantiles of the last replies of its group; None where too few are known. It costs a
-        hundredth of a prediction, which knows better by what the call's own texts say.
+        The quantiles of the last replies of its group; None where too few are known, or they
+        differ much. It costs a hundredth of a prediction, which knows better by the call's texts.
         """
         found = self.model.centres.quantiles(kind, (0.5, 0.9), at_least=_KNOWN_AFTER)
         if found is None:
             return None
         p50, p90 = map(_at_least_one, found)
-        return TokenEstimate(p50, p90, USUAL)
+        return TokenEstimate(p50, p90, USUAL) if p90 <= _ALIKE * p50 else None
 
     def learn(self, call: CallFeatures, output_tokens: int) -> None:
         """Take note of the real output tokens over all choices; 0 counts as 1.
