@@ -26,6 +26,7 @@ from tests.proxy.sidecars import call, eventually
 
 OPS = Path(__file__).parents[2] / "ops"
 USER = "65532:65532"
+BASE = "python3,python3-venv,libstdc++6,libc-bin,dash,coreutils,findutils"
 IMAGE_MB = 170
 """What the image adds to its base, unpacked."""
 
@@ -89,8 +90,8 @@ class Image:
         self.buildah: list[str | Path] = ["buildah", "--storage-driver", "overlay", *store]
         base = done([*self.buildah, "from", "scratch"]).strip()
         root = done([*self.buildah, "mount", base]).strip()
-        extra = ["--include=python3,python3-venv", "--dpkgopt=path-exclude=/usr/share/doc/*"]
-        done(["mmdebstrap", "--quiet", "--variant=minbase", *extra, "bookworm", root])
+        # Unpacked alone: setting its packages up takes two minutes, and changes no file used here.
+        done(["mmdebstrap", "--quiet", "--variant=extract", f"--include={BASE}", "bookworm", root])
         done([*self.buildah, "commit", "--rm", base, "base"])
         options = ["--isolation", "chroot", "--format", "docker", "-t", "penstock"]
         options += ["--build-arg", "BASE=localhost/base"]
