@@ -31,6 +31,10 @@ DESCRIPTORS_KEPT, DESCRIPTORS_WANTED = 160, 65_536
 LOOKED_AT = 16
 """Connections that are asked to give way to a new one: of thousands that read slowly, some."""
 
+HEADS_AT_ONCE = 256
+"""So many of the longest heads, of all connections, may have come of requests that are not at work
+yet, whole ones behind another included: of one such an application counts what it holds."""
+
 REFUSED_AT_ONCE = 32
 """Connections above the limit that are still told why; beyond them they are only closed."""
 
@@ -140,8 +144,7 @@ class Listener:
         connection = cast("_Connection", request.protocol)
         exchange = AsgiExchange(request, connection)
         connection.busy, connection.body = True, request.content
-        connection.handled += 1
-        connection.owner.idle.pop(connection, None)
+        connection.taken_up()
         try:
             if isinstance(request, _OddRequest):
                 return connection.handle_error(request, 400)
@@ -149,7 +152,8 @@ class Listener:
             return exchange.response()
         finally:
             connection.busy = False
-            connection.owner.idle[connection] = None
+            if connection.link is not None:
+                connection.owner.idle[connection] = None
 
 
 class _Protocols(web.Server):
@@ -163,6 +167,8 @@ class _Protocols(web.Server):
         self.bounds = bounds
         self.open: set[_Connection] = set()
         self.idle: dict[_Connection, None] = {}  # nothing of theirs is at work, since the longest
+        self.unread: dict[_Connection, None] = {}  # hold bytes of such requests, since the longest
+        self.unread_bytes = 0
         self.make: dict[str, Any] = {
             "keepalive_timeout": bounds.keep_alive_s,
             "max_line_size": bounds.head_bytes,
@@ -175,6 +181,13 @@ class _Protocols(web.Server):
 
     def __call__(self) -> "_Connection":
         return _Connection(self, asyncio.get_running_loop())
+
+    def hold(self, connection: "_Connection", size_bytes: int) -> None:
+        """Count bytes of requests that are not at work; where they are too many, the oldest go."""
+        self.unread[connection] = None  # it keeps its place
+        self.unread_bytes += size_bytes
+        while self.unread_bytes > HEADS_AT_ONCE * self.bounds.head_bytes:
+            next(iter(self.unread)).cut()
 
     def make_room(self) -> None:
         """Close the connection that has been without a request for longest, if there is one."""
@@ -227,8 +240,8 @@ class _Connection(web.RequestHandler):
     """One caller's connection."""
 
     __slots__ = (
-        "acknowledged", "body", "busy", "end_bytes", "handled", "head_bytes", "held", "link",
-        "moved_at", "offer", "owner", "refused", "sent", "since",
+        "acknowledged", "body", "busy", "end_bytes", "handled", "held", "link", "moved_at", "offer",
+        "owner", "refused", "sent", "since", "unread_bytes",
     )  # fmt: skip
 
     def __init__(self, owner: _Protocols, loop: asyncio.AbstractEventLoop) -> None:
@@ -238,7 +251,7 @@ class _Connection(web.RequestHandler):
         self.busy = False
         self.body: StreamReader | None = None  # of the request before
         self.handled = 0  # how many requests the application has been given
-        self.head_bytes = 0
+        self.unread_bytes = 0  # of heads, and of requests behind the one at work
         self.held = self.end_bytes = b""  # behind an offer, and the last bytes that were read
         self.offer: tuple[Any, StreamReader] | None = None  # an upgrade's, whose body is coming
         self.refused = False
@@ -269,13 +282,14 @@ class _Connection(web.RequestHandler):
         if self.since is None and not self.busy and data:
             self.since = asyncio.get_running_loop().time()
         in_head = self._in_head()
-        begins = in_head and not (self.head_bytes or self.held or self.offer)
+        in_body = not in_head and self._in_body()
+        begins = in_head and not (self.unread_bytes or self.held or self.offer)
         if begins and not _OFFER.search(data):
             super().data_received(data)  # also b"": so aiohttp asks itself for what it holds back
         else:  # an offer may begin in one piece and end in another, behind whatever comes first
             self._take_in_pieces(self.held + data)
-        if in_head:
-            self._count_head(len(data))
+        if data:
+            self._count(len(data), in_body=in_body)
 
     def _take_in_pieces(self, data: bytes) -> None:
         """Let a piece end wherever a request may end that offers an upgrade.
@@ -313,22 +327,60 @@ class _Connection(web.RequestHandler):
             return False
         return self.body is None or self.body.is_eof()
 
-    def _count_head(self, size_bytes: int) -> None:
-        """Refuse a head that is too long as a whole: aiohttp bounds each of its 128 headers."""
-        if self._request_count != self.handled:  # it has come whole
-            self.head_bytes = 0
+    def _in_body(self) -> bool:
+        """Return whether what comes next is of the body at work, or of the one that will be."""
+        if self.busy:
+            return self.body is not None and not self.body.is_eof()
+        return bool(self._messages) and not self._messages[-1][1].is_eof()
+
+    def _count(self, size_bytes: int, *, in_body: bool) -> None:
+        """Bound what has come of heads, and of requests behind the one at work.
+
+        aiohttp bounds each of a head's 128 headers, and the requests behind by their number.
+        """
+        behind = self._request_count - self.handled - (not self.busy)
+        if behind <= 0 and (
+            in_body or (behind == 0 and not self.busy)
+        ):  # all is, or will be, at work
+            if self.unread_bytes:
+                self.let_go(self.unread_bytes)
             return
-        self.head_bytes += size_bytes
-        if self.head_bytes > self.owner.bounds.head_bytes and self.link is not None:
-            self.link.write(_TOO_LONG)
+        self.unread_bytes += size_bytes
+        if behind <= 0 and self.unread_bytes > self.owner.bounds.head_bytes:
+            if self.link is not None and not self.busy:
+                self.link.write(_TOO_LONG)
             self.force_close()
+        self.owner.hold(self, size_bytes)
+
+    def taken_up(self) -> None:
+        """Note that a request is at work; those behind it hold their part of what has come."""
+        self.handled += 1
+        self.owner.idle.pop(self, None)
+        if self.unread_bytes:
+            behind = self._request_count - self.handled
+            self.let_go(self.unread_bytes - self.unread_bytes * behind // (behind + 1))
+
+    def let_go(self, size_bytes: int) -> None:
+        """Count so many bytes less of requests that are not at work."""
+        self.unread_bytes -= size_bytes
+        self.owner.unread_bytes -= size_bytes
+        if not self.unread_bytes:
+            self.owner.unread.pop(self, None)
+
+    def cut(self) -> None:
+        """Close, and forget what has come."""
+        self.let_go(self.unread_bytes)
+        if self.link is not None:
+            self.link.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.owner.open.discard(self)
         self.owner.idle.pop(self, None)
+        self.let_go(self.unread_bytes)
         self.link = None
         if not self.refused:
             super().connection_lost(exc)
+        self._messages.clear()  # or megabytes of requests wait for the collector of cycles
 
     def give_way(self) -> bool:
         """Close, if no request is there and its caller has been sent all; return whether it is so.

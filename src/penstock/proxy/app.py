@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import traceback
+from itertools import chain
 
 from penstock.asgi import Receive, Scope, Send
 from penstock.calls.hints import IGNORED_HEADER, PROGRESS_HEADER, ignored_of, told_of
@@ -97,6 +98,7 @@ class App:
         sidecar, endpoint = self._sidecar, route.endpoint
         held = Held(sidecar.room, account_of(scope["headers"]))
         try:
+            held.take(sum(map(len, chain.from_iterable(scope["headers"]))))
             if endpoint is None or not endpoint.scheduled:
                 await self._relay(route, scope, receive, send, held)
                 return

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from penstock.asgi import Message, Receive
+from penstock.asgi import Receive
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Head
 from penstock.wire.encoding import EncodingError, unpacked
@@ -262,12 +262,7 @@ class BodyReader:
             raise RuntimeError("an ASGI application runs in a task: which server is this?")
         self.patience.begin(task)
         try:
-            message = await receive()
-            body: bytes = (
-                await self._pieces(message, receive, held)
-                if message["more_body"]
-                else message["body"]
-            )
+            body = await self._pieces(receive, held)
         except ValueError:
             raise Declined(400, "invalid_body", "The request's body is framed wrongly.") from None
         except asyncio.CancelledError:
@@ -278,26 +273,26 @@ class BodyReader:
             raise Declined(408, "body_timeout", text) from None
         finally:
             self.patience.end(task)
-        if len(body) > self.max_bytes:
-            raise self._too_large()
-        if len(body) > held.size_bytes:
-            held.take(len(body) - held.size_bytes)
         return body
 
-    async def _pieces(self, message: Message, receive: Receive, held: Held) -> bytes:
+    async def _pieces(self, receive: Receive, held: Held) -> bytes:
         pieces: list[bytes] = []
         size = 0
         while True:
-            piece = message["body"]
+            message = await receive()
+            piece: bytes = message["body"]
             size += len(piece)
             if size > self.max_bytes:
                 raise self._too_large()
-            pieces.append(piece)
-            if not message["more_body"]:
+            whole = not message["more_body"]
+            if whole:
                 held.has_come()
+            held.take(len(piece), coming=not whole)
+            if whole and not pieces:
+                return piece
+            pieces.append(piece)
+            if whole:
                 return b"".join(pieces)
-            held.take(len(piece), coming=True)
-            message = await receive()
 
     def _too_large(self) -> Declined:
         return Declined(
