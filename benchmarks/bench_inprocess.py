@@ -3,7 +3,8 @@
 The provider is scripted and answers at once with a 2 kB body, so what is measured is the client
 alone. Nothing queues. Two answers are tried: one with a bare header, one with all the headers that
 OpenAI's have, rate limits among them; and the second once more with the learning predictor, which
-is off in process unless it is asked for. Each pair of calls, one plain and one scheduled, is made
+is off in process unless it is asked for, and reads ten a second of calls that are alike and wait
+for nothing. Each pair of calls, one plain and one scheduled, is made
 at one moment and in changing order, and the median of the pairs' differences is what is judged:
 what else the machine does hits both. CPU time is shown beside it.
 

@@ -6,7 +6,9 @@ All stand in front of the same upstream, which answers after 20 ms; one process 
 pinned to one core, load and upstream to the other, and their batches take turns: what else the
 machine does hits all alike. penstock runs with its defaults, predictor and all. CPU is what the
 kernel charged the proxy (user and system) divided by the requests. `aiohttp` is `bare_relay.py`:
-what the sidecar's libraries take when they do nothing but relay; the rest is penstock's. Needs
+what the sidecar's libraries take when they do nothing but relay; the rest is penstock's. All calls
+are of one kind and none waits, so that the predictor reads ten a second of them; `all read` is a
+penstock whose calls have a deadline, for which it reads each. Needs
 Linux and nginx (`apt-get install nginx-light`), a plain reverse proxy; without it there are no
 ratios. LiteLLM's command is looked for beside this Python and in `.venv-examples`. `--against`
 adds the penstock of another checkout, to compare two versions in one run.
@@ -56,6 +58,7 @@ EVENTS = 20
 REPLY_AFTER_S = 0.02  # all requests side by side: a server that answers at once does so in turns
 BATCHES = 10
 SLOWER = 20  # so many times fewer requests for LiteLLM
+TIMED = '[[classes]]\nname = "timed"\ndeadline_s = 3600\n'
 LIMITS = {"cpu_ratio": 20.0, "stream_cpu_ratio": 6.0, "rss_mb": 90.0, "start_s": 1.0}
 
 
@@ -282,7 +285,7 @@ def _serving(
 
 @contextlib.contextmanager
 def penstock(
-    upstream: int, folder: Path, source: Path = ROOT / "src"
+    upstream: int, folder: Path, source: Path = ROOT / "src", more: str = ""
 ) -> Iterator[tuple[int, list[int], float]]:
     port = free_port()
     config = folder / "penstock.toml"
@@ -296,6 +299,7 @@ port = 0
 name = "bench"
 base_url = "http://127.0.0.1:{upstream}/v1"
 auth = "none"
+{more}
 """
     )
     command = [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)]
@@ -436,7 +440,8 @@ def main() -> int:
 
 
 def _proxies(against: Path | None) -> dict[str, Proxy]:
-    found: dict[str, Proxy] = {"penstock": penstock, "aiohttp": bare_relay}
+    all_read = functools.partial(penstock, more=TIMED)
+    found: dict[str, Proxy] = {"penstock": penstock, "all read": all_read, "aiohttp": bare_relay}
     if against is not None:
         found["against"] = functools.partial(penstock, source=against.resolve() / "src")
     if shutil.which("nginx"):

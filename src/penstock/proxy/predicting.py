@@ -181,5 +181,5 @@ def _take_room() -> None:
     """Let OpenBLAS have its buffer now: it ends the process where it gets none at its first use."""
     import numpy as np
 
-    square = np.ones((256, 256))
+    square = np.ones((256, 256), np.float32)
     square @ square

@@ -41,14 +41,13 @@ class LearnedPredictor:
 
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the learnt estimate; what the reply really had is learnt from."""
-        prior = self.table.predict(spec, traffic_class)
         guard, endpoint = self.guard, spec.kind
         if guard is None or not endpoint.predicted:
-            return prior
+            return self.table.predict(spec, traffic_class)
         try:
             kind = _kind(spec, endpoint)
             if kind is None:
-                return prior
+                return self.table.predict(spec, traffic_class)
             facts, name = spec.read(), "\0".join(kind)
             if _decides_nothing(spec, traffic_class):
                 scale = self._per_estimated.get(name)
@@ -59,7 +58,8 @@ class LearnedPredictor:
             call = _features(spec, endpoint)
         except Exception:  # noqa: BLE001 - counted; an odd body is the provider's to judge
             self.unread += 1
-            return prior
+            return self.table.predict(spec, traffic_class)
+        prior = self.table.predict(spec, traffic_class)
         self._per_estimated.put(name, call.prompt_tokens / max(1, facts.prompt_tokens))
         if spec.tokens is not None:
             # A lesson like any other, but no merit or fault of the predictor's.

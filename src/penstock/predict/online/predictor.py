@@ -16,7 +16,9 @@ from penstock.predict.prior.model import LogTokens, PriorModel
 USUAL = "predictor:usual"
 """The source of an estimate that is what replies of a kind usually have."""
 _KNOWN_AFTER = 50  # replies of a kind: of fewer a p90 is a matter of one or two of them
-_ALIKE = 3.0  # times the median, for the p90: a caller who leaves after that may have a reason
+_MOST_ABOVE, _MOST_BELOW = 2.0, 3.0
+"""Replies of a kind are alike where the p90 is so many times the median at most, and that so many
+times the p10. Labelled routes of the GPT-4 mix are, 84 % of its calls; all in one kind are not."""
 
 
 class OnlinePredictor:
@@ -77,11 +79,12 @@ class OnlinePredictor:
         The quantiles of the last replies of its group; None where too few are known, or they
         differ much. It costs a hundredth of a prediction, which knows better by the call's texts.
         """
-        found = self.model.centres.quantiles(kind, (0.5, 0.9), at_least=_KNOWN_AFTER)
+        found = self.model.centres.quantiles(kind, (0.1, 0.5, 0.9), at_least=_KNOWN_AFTER)
         if found is None:
             return None
-        p50, p90 = map(_at_least_one, found)
-        return TokenEstimate(p50, p90, USUAL) if p90 <= _ALIKE * p50 else None
+        p10, p50, p90 = map(_at_least_one, found)
+        alike = p90 <= _MOST_ABOVE * p50 and p50 <= _MOST_BELOW * p10
+        return TokenEstimate(p50, p90, USUAL) if alike else None
 
     def learn(self, call: CallFeatures, output_tokens: int) -> None:
         """Take note of the real output tokens over all choices; 0 counts as 1.
