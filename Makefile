@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 # Tests wait for half of their time, for sockets, processes and clocks: two workers share a core.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_count()))')
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(8, 2 * os.cpu_count()))')
 # conftest.py puts the longest files first.
 PYTEST = $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Pages into which --help and formulas are pasted from the code.
