@@ -250,32 +250,48 @@ class LearntRate:
         self._empty_at = max(self._empty_at, now + wait_s - cost_s)
 
     def _measured(self, flow: Flow, wait_s: float, *, sure: bool, again: bool, now: float) -> None:
-        """Take the rate at which units passed between two refusals, each of them one too many."""
-        if again and not sure:  # it may be of that request
+        """Lower the pace to the rate that passed between two refusals, each of them one too many.
+
+        Unless many passed, a refusal of a request that was refused before may be about it alone.
+        """
+        if again and not sure:
             return
-        if self._ramping and self._settled_per_s:  # it was of the limit after all
+        if self._ramping and self._settled_per_s:  # faster was tried: what was measured was right
             self.per_s = min(self.per_s, max(self._first_per_s, self.evidence.proven_per_s))
             self._few = self._ramping = False
             self._step, self._stepped_at = FIRST_STEP, now
             return
-        cost, took_s = flow.second.cost, flow.took_s
-        units = max(flow.units, cost)
-        exact_s = took_s + wait_s - self._anchor_wait_s
-        rate = units / exact_s if exact_s > 0.0 else math.inf
-        least, most = (units - flow.first.cost) / took_s, (units + cost) / took_s
-        share = max(least, min(most, rate)) / self.per_s
+        least, likely = self._rate_of(flow, wait_s)
+        share = min(1.0, max(likely / self.per_s, self._least_share(sure=sure)))
+        self._few, self._ramping = not sure, False
+        self._lower(MARGIN * share, now)
         if not sure:
-            share = max(share, LEAST_SHARE if self._ramping or self._few else 1.0)
-        elif self._ramping or not self._saturated:
-            share = max(share, LEAST_SHARE)
-        self._few = not sure
-        self._ramping = False
-        self._lower(MARGIN * min(1.0, share), now)
-        if sure and least > UNSETTLED * self._settled_per_s:
+            cost = flow.second.cost
+            open_share = cost / max(flow.units, cost)  # which part of the rate is not known
+            self._step = min(LAST_STEP, max(FIRST_STEP, open_share))
+        elif least > UNSETTLED * self._settled_per_s:
             self._settled_per_s = least
             self._ramping, self._ramp_at, self._first_per_s = True, now + wait_s, self.per_s
-        if not sure:
-            self._step = min(LAST_STEP, max(FIRST_STEP, cost / units))  # what is left open
+
+    def _rate_of(self, flow: Flow, wait_s: float) -> tuple[float, float]:
+        """Return the least rate that let this flow pass, and the likely one.
+
+        Where the provider's waits are exact, its bucket was empty at the end of both, and what
+        passed between these ends is the rate. It is believed within what the refusals bound: the
+        first one lacked less than its cost, and so did the second.
+        """
+        units = max(flow.units, flow.second.cost)
+        between_ends_s = flow.took_s + wait_s - self._anchor_wait_s
+        exact = units / between_ends_s if between_ends_s > 0.0 else math.inf
+        least = (units - flow.first.cost) / flow.took_s
+        most = (units + flow.second.cost) / flow.took_s
+        return least, max(least, min(most, exact))
+
+    def _least_share(self, *, sure: bool) -> float:
+        """Return which share of the pace a measure leaves at least: few sends tell little."""
+        if sure:
+            return LEAST_SHARE if self._ramping or not self._saturated else 0.0
+        return LEAST_SHARE if self._ramping or self._few else 1.0
 
     def _lower(self, share: float, now: float) -> None:
         least = max(self.evidence.proven_per_s, self._survived_per_s)
