@@ -107,6 +107,7 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._late = False
 
     @property
     def open_connections(self) -> int:
@@ -135,7 +136,10 @@ class Listener:
         loop = asyncio.get_running_loop()
         now, due = loop.time(), self._due
         self._timer, self._due = loop.call_later(LOOK_S, self._look), now + LOOK_S
-        if now - due > LOOK_S:  # this process was suspended: what has come meanwhile is read first
+        # This process was suspended: what has come meanwhile is read first. One that is late each
+        # time looks every other time.
+        self._late = now - due > LOOK_S and not self._late
+        if self._late:
             return
         for connection in list(self._protocols.open):
             connection.look(now)

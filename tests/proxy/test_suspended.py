@@ -76,6 +76,15 @@ async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
+async def _late_again_and_again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    for _ in range(20):
+        suspend()
+        await asyncio.sleep(0.01)
+    writer.write(GOOD_REPLY)
+    writer.close()
+
+
 @pytest.mark.parametrize("serve", [_whole, _begun])
 def test_an_answer_that_came_while_suspended_reaches_its_caller(serve: Serve) -> None:
     answer = answer_with(serve)
@@ -93,5 +102,25 @@ def test_a_request_that_came_while_suspended_is_served() -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-def test_an_upstream_that_said_nothing_meanwhile_is_given_up() -> None:
-    assert answer_with(_silent).startswith(b"HTTP/1.1 504 ")
+@pytest.mark.parametrize("serve", [_silent, _late_again_and_again])
+def test_an_upstream_that_said_nothing_meanwhile_is_given_up(serve: Serve) -> None:
+    assert answer_with(serve).startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_caller_that_sends_no_head_is_closed_however_late_the_clock_is() -> None:
+    async def story() -> None:
+        running = Running(loads(TOML.format(port=9) + UNPREDICTED, env={}))
+        up = asyncio.Event()
+        serving = asyncio.create_task(running.run(started=up.set, signals=False))
+        await up.wait()
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        await asyncio.sleep(0.1)
+        for _ in range(10):
+            suspend()
+            await asyncio.sleep(0.1)
+        assert reader.at_eof()
+        writer.close()
+        running.stop()
+        await serving
+
+    run_virtual(story(), grace_s=0.005)

@@ -106,6 +106,7 @@ class _WireConnection(ResponseHandler):
         self._silent_until = math.inf
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
+        self._late = False
         self._awaits_head = False
         self._receiving = False
         self._reply: Any = None
@@ -172,7 +173,8 @@ class _WireConnection(ResponseHandler):
     def _look(self) -> None:
         due, now = self._alarm_at, self._loop.time()
         self._alarm, self._alarm_at = None, math.inf
-        if now - due > LATE_S and self._silent_until < math.inf:
+        self._late = now - due > LATE_S and not self._late  # one that is always late is believed
+        if self._late and self._silent_until < math.inf:
             self._silent_until = max(self._silent_until, now + LATE_S)
         if self._silent_until <= now:
             self._on_read_timeout()
