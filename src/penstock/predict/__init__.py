@@ -1,4 +1,4 @@
-"""Output tokens, estimated at submission and learned from every reply.
+"""Output tokens, estimated at submission and learned from replies.
 
 Importing this package loads no numpy: names come when they are first used.
 """

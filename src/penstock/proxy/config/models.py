@@ -300,7 +300,7 @@ class PredictorTable(Table):
     """The learning predictor of output lengths."""
 
     kind: Literal["off", "online"] = Field(
-        "online", description="online: learns from every reply's usage while it runs."
+        "online", description="online: learns from replies' usage while it runs."
     )
     prior: Text = Field(
         SHIPPED_PRIOR,
