@@ -109,7 +109,8 @@ def test_an_upstream_that_said_nothing_meanwhile_is_given_up(serve: Serve) -> No
 
 def test_a_caller_that_sends_no_head_is_closed_however_late_the_clock_is() -> None:
     async def story() -> None:
-        running = Running(loads(TOML.format(port=9) + UNPREDICTED, env={}))
+        toml = TOML.format(port=9).replace("[server]", "[server]\nkeep_alive_s = 3600.0")
+        running = Running(loads(toml + UNPREDICTED, env={}))
         up = asyncio.Event()
         serving = asyncio.create_task(running.run(started=up.set, signals=False))
         await up.wait()
