@@ -6,18 +6,13 @@ from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.policies.capacity.counting import (
-    CountingWindow,
-    Initial,
-    Largest,
-    require_above,
-)
+from penstock.policies.capacity.counting import Initial, Largest, MovingWindow
 
 _Factor = Annotated[float, Rule(low=0, low_is_allowed=False, high=1, high_is_allowed=False)]
 _Timeout = Annotated[float, Rule(low=0, low_is_allowed=False, infinite=True)]
 
 
-class Aimd(CountingWindow):
+class Aimd(MovingWindow):
     """One more per good reply while at least half the window is used; `backoff` times on a bad one.
 
     A reply is bad when it took longer than `timeout_s`, whatever its length: the policy does not
@@ -43,22 +38,20 @@ class Aimd(CountingWindow):
             ValueError: `largest` is below `initial`.
 
         """
-        require_above(initial, largest)
-        self.window = float(initial)
+        super().__init__(initial, largest)
         self._backoff = backoff
         self._timeout_s = timeout_s
-        self._largest = largest
 
     def on_reply(self, reply: Reply, *, now: float) -> None:
         """Grow on a quick reply, shrink on a slow one."""
         if reply.latency_s > self._timeout_s:
             self._shrink()
         elif reply.in_flight * 2 >= self.window:
-            self.window = min(self._largest, self.window + 1.0)
+            self._set(self.window + 1.0)
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
         """Shrink the window by the back-off factor."""
         self._shrink()
 
     def _shrink(self) -> None:
-        self.window = max(1.0, self.window * self._backoff)
+        self._set(self.window * self._backoff)

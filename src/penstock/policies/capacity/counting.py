@@ -11,16 +11,6 @@ Initial = Annotated[float, Rule(low=1)]
 Largest = Annotated[float, Rule(low=1, infinite=True)]
 
 
-def require_above(initial: float, largest: float) -> None:
-    """Refuse a largest window below the first one.
-
-    Raises:
-        ValueError: it is.
-
-    """
-    Rule(low=initial, infinite=True, why="for it cannot be below initial").require(largest=largest)
-
-
 class CountingWindow(CapacityPolicy):
     """At most `window` requests in flight; subclasses say how replies move it."""
 
@@ -35,6 +25,25 @@ class CountingWindow(CapacityPolicy):
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Return whether one more fits; one always may go."""
         return in_flight < self.window or in_flight < 1
+
+
+class MovingWindow(CountingWindow):
+    """A window from 1 to `largest`."""
+
+    def __init__(self, initial: float, largest: float) -> None:
+        """Start at `initial`.
+
+        Raises:
+            ValueError: `largest` is below it.
+
+        """
+        rule = Rule(low=initial, infinite=True, why="for it cannot be below initial")
+        rule.require(largest=largest)
+        self.window = float(initial)
+        self._largest = largest
+
+    def _set(self, window: float) -> None:
+        self.window = max(1.0, min(self._largest, window))
 
 
 class Unlimited(CountingWindow):

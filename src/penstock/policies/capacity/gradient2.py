@@ -6,12 +6,7 @@ from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.ticket import Ticket
-from penstock.policies.capacity.counting import (
-    CountingWindow,
-    Initial,
-    Largest,
-    require_above,
-)
+from penstock.policies.capacity.counting import Initial, Largest, MovingWindow
 
 WARM_UP = 10
 DRIFT = 0.95
@@ -21,7 +16,7 @@ _Smoothing = Annotated[float, Rule(low=0, low_is_allowed=False, high=1)]
 _Memory = Annotated[float, Rule(low=1, why="the number of replies that a mean looks back on")]
 
 
-class Gradient2(CountingWindow):
+class Gradient2(MovingWindow):
     """The window follows window x gradient + queue, smoothed.
 
         gradient = tolerance x long-term mean latency / latency of this reply, in [0.5, 1]
@@ -50,9 +45,7 @@ class Gradient2(CountingWindow):
             ValueError: `largest` is below `initial`.
 
         """
-        require_above(initial, largest)
-        self.window = float(initial)
-        self._largest = largest
+        super().__init__(initial, largest)
         self._queue = queue
         self._tolerance = tolerance
         self._smoothing = smoothing
@@ -72,11 +65,11 @@ class Gradient2(CountingWindow):
         gradient = max(0.5, min(1.0, self._tolerance * long_s / latency_s))
         wanted = self.window * gradient + self._queue
         smoothed = self.window * (1.0 - self._smoothing) + wanted * self._smoothing
-        self.window = max(1.0, min(self._largest, smoothed))
+        self._set(smoothed)
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
         """Halve what the smoothing lets through; the original leaves refusals to its caller."""
-        self.window = max(1.0, self.window * (1.0 - self._smoothing / 2.0))
+        self._set(self.window * (1.0 - self._smoothing / 2.0))
 
     def _long_term_s(self, latency_s: float) -> float:
         """Return the mean latency: plain for the first replies, then exponential."""

@@ -5,18 +5,13 @@ import math
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.ticket import Ticket
-from penstock.policies.capacity.counting import (
-    CountingWindow,
-    Initial,
-    Largest,
-    require_above,
-)
+from penstock.policies.capacity.counting import Initial, Largest, MovingWindow
 
 PROBE_EVERY = 30
 PROBE_SHARE = 0.75  # the original draws it from [0.5, 1); the core has no chance
 
 
-class Vegas(CountingWindow):
+class Vegas(MovingWindow):
     """Keeps window x (1 - shortest latency / latency), its idea of the queue, between two marks.
 
     The shortest latency is that of the shortest reply, so every longer one looks queued.
@@ -35,9 +30,7 @@ class Vegas(CountingWindow):
             ValueError: `largest` is below `initial`.
 
         """
-        require_above(initial, largest)
-        self.window = float(initial)
-        self._largest = largest
+        super().__init__(initial, largest)
         self._shortest_s = math.inf
         self._replies = 0
 
@@ -69,6 +62,3 @@ class Vegas(CountingWindow):
 
     def _step(self) -> float:
         return float(max(1, int(math.log10(max(1.0, self.window)))))
-
-    def _set(self, window: float) -> None:
-        self.window = max(1.0, min(self._largest, window))
