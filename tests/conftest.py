@@ -31,7 +31,14 @@ settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first: the others would wait at the end for one that began last."""
+    """Give those time that install things, and put the longest files first.
+
+    The others would wait at the end for a file that began last.
+    """
+    for item in items:
+        installs = "environments" in getattr(item, "fixturenames", ())
+        if installs and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300))
     if not hasattr(config, "workerinput"):
         return  # one process runs all, in the order of the folders
     length_s: Counter[Path] = Counter()

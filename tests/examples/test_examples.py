@@ -35,6 +35,7 @@ def test_every_example_is_run() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == HERE.keys() | ELSEWHERE
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", HERE)
 def test_the_example_runs(mock: MockServer, name: str) -> None:
     done = subprocess.run(
@@ -43,7 +44,7 @@ def test_the_example_runs(mock: MockServer, name: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert HERE[name] in done.stdout

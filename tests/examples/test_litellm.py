@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 
 PYTHON = ROOT / ".venv-examples" / "bin" / "python"
 pytestmark = [
+    pytest.mark.timeout(300),  # LiteLLM takes seconds to import; beside others, minutes
     pytest.mark.slow,
     pytest.mark.skipif(not PYTHON.exists(), reason="make test-examples runs it"),
 ]
@@ -35,7 +36,7 @@ def run(script: Path, url: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
