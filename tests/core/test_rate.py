@@ -275,3 +275,24 @@ def test_a_pace_that_is_waited_for_grows_by_half_at_a_time_at_most() -> None:
         paces.append(provider.pace.per_s)
 
     assert max(later / sooner for sooner, later in pairwise(paces)) == pytest.approx(1.5)
+
+
+def test_the_wait_of_a_refusal_that_is_no_longer_kept_is_not_counted() -> None:
+    """Nothing passed since but 64 more refusals: what passes then is measured from those kept."""
+    paces = set()
+    for wait_s in (0.0, 8.0):
+        provider = Bucket(10.0, 10.0)
+        provider.run(60.0, demand_per_s=20.0)
+        pace, now = provider.pace, provider.now + 40.0  # the next refusal begins a new episode
+        for number in range(65):
+            sent = pace.sent(1.0, 1.0, now=now)
+            pace.refused(sent, 10.0 if number else wait_s, lone=False, now=now)
+            now += 0.001
+        now += 9.95  # nobody asks, so the pace makes no step
+        for _ in range(12):
+            sent = pace.sent(1.0, 1.0, now=now)
+            now += 0.11
+        pace.refused(sent, 1.0, lone=False, now=now)
+        paces.add(round(pace.per_s, 9))
+
+    assert len(paces) == 1
