@@ -59,6 +59,7 @@ def asked(log: Path, policies: dict[str, Any], most_bytes: int = 1 << 30) -> Any
     return json.loads(answer.stdout)
 
 
+@pytest.mark.timeout(300)
 def test_direct_calls_are_always_asked_and_a_policy_that_cannot_be_is_told(log: Path) -> None:
     narrow = {"scheduler": {"capacity": {"kind": "fixed", "window": 2}}}
     odd = {"classes": [{"name": "urgent", "weight": 2.0}]}

@@ -197,7 +197,9 @@ async def test_calls_cancelled_in_the_back_off_leak_nothing() -> None:
             each.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
     assert_idle(scheduled)
-    assert stages.counts == {"in the back-off": WINDOW, "queued": CROWD - WINDOW}
+    assert stages.counts["in the back-off"] == WINDOW
+    assert stages.counts["sent"] <= 1  # the first refusal binds its own call, and one more may show
+    assert stages.counts.total() == CROWD
 
 
 async def test_ten_thousand_cancelled_admissions_leak_no_slot_and_no_task() -> None:
