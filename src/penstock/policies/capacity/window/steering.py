@@ -15,9 +15,9 @@ from penstock.policies.capacity.window.flights import LEAST_S, ExpectedService, 
 from penstock.policies.capacity.window.probe import Probe
 
 FIRST_REPLIES, WARM_REPLIES = 4, 64
-GROWTH, IN_USE = 1.25, 0.75
-"""The window grows by a quarter each time that replies sent since the last move into a window three
-quarters in use are back while requests wait."""
+RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
+"""A window that has never shrunk grows by half, a later one by a quarter, each time that replies
+sent since the last move into a window three quarters in use are back while requests wait."""
 REFUSED_RATIO, SERVED_KEPT = 0.7, 16
 BESIDE = 0.25
 """Where the provider shares, so many times the window may fly beyond it that are brief: the others
@@ -61,7 +61,7 @@ class Posterior:
         self._flights = Flights()
         self._estimate = Estimate()
         self._probe = Probe()
-        self._wanted = True
+        self._ramping = self._wanted = True
         self._moved_at = self._refused_at = -math.inf
         self._seen = 0
         self._is_shared = False
@@ -137,6 +137,7 @@ class Posterior:
             return  # of late as many were served at once
         self._refused_at = now
         if 2 * flight.in_flight >= self.window:
+            self._ramping = False
             self._move(REFUSED_RATIO * self.window, "refused", {"in_flight": flight.in_flight}, now)
 
     def _beside(self) -> float:
@@ -175,9 +176,11 @@ class Posterior:
             if record.sent_at < self._moved_at or not (in_use and self._wanted):
                 return
             probe.found_room()
-            limit = min(limit, GROWTH * self.window + 1.0)
+            growth = RAMP if self._ramping else REGROWTH
+            limit = min(limit, growth * self.window + 1.0)
         elif limit < self.window:
             because = "queue" if belief.queue >= 0.5 else "sharing"
+            self._ramping = False
         self._move(limit, because, belief.figures(), now)
 
     def _move(self, limit: float, because: str, evidence: dict[str, float], now: float) -> None:
