@@ -49,6 +49,8 @@ MOVES = {
     "queue": "replies took as long as if only so many places served them and the rest queued",
     "sharing": "beyond so many in flight each reply took longer in proportion: no more got done",
     "probe": "too few brief requests flew beyond the window: one more of any kind may",
+    "trial": "every reply so far flew in a crowd: fewer fly for a moment to see how fast each is",
+    "trial_over": "enough replies flew among few; the window is what it was before",
     "refused": "the provider refused an attempt as too much",
     "reply": "the policy's rule for every reply",
 }

@@ -70,7 +70,7 @@ def test_a_batch_is_done_about_as_fast_as_by_a_window_that_knows(model: str, pla
 
     ours = makespan_s({})
 
-    assert ours < (2.0 if model == "thrash" else 1.1) * makespan_s(known(places))
+    assert ours < 1.25 * makespan_s(known(places))
     if model == "thrash":
         assert ours < 0.5 * makespan_s(DIRECT)
 

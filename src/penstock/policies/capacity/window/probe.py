@@ -1,4 +1,4 @@
-"""One more beyond what is believed, now and then: is there room?"""
+"""Other than the believed number in flight, for a while: one more for room, half for the speed."""
 
 import math
 from dataclasses import dataclass
@@ -8,11 +8,15 @@ from penstock.policies.capacity.window.flights import Record
 
 PAUSE, LONGEST_PAUSE = 24, 192
 """Replies between two probes: twice as many after each that found no room."""
-RECORDS = 5
+PROBE_RECORDS = 5
 BRIEF_SHARE, ANYBODY_AFTER = 0.5, 48
 """Who is served in half the mean latency comes to its turn no later inside the provider than here;
 others make whoever comes after them wait, and probe only if so many replies saw too few brief."""
 LATENCY_WEIGHT = 0.05
+CROWDED, REPLIES = 0.6, 12
+"""If no reply of the first so many flew among fewer than this share of the window, ..."""
+TRIAL_RECORDS = 3
+"""... half of the window flies until so many did."""
 
 
 @dataclass(slots=True)
@@ -60,7 +64,7 @@ class Probe:
         """Count what flew beyond; after enough of it there is no room, for twice as long."""
         if record.in_flight > self.beyond:
             self._records += 1
-            if self._records >= RECORDS:
+            if self._records >= PROBE_RECORDS:
                 self._pause = min(LONGEST_PAUSE, 2 * self._pause)
                 self.end()
 
@@ -71,3 +75,41 @@ class Probe:
     def end(self) -> None:
         """Let nobody fly beyond the window."""
         self.extra, self.beyond, self._replies = 0.0, math.inf, 0
+
+
+@dataclass(slots=True)
+class Trial:
+    """Halves the window where all replies so far were crowded: nothing else tells its speed.
+
+    Replies of a provider that shares are all alike slow then, and the line through them takes the
+    crowd for its speed. A window that shrank below all that was seen asks again. First tokens alone
+    ask nothing: long streams would hold everybody up until the first of them end.
+
+    Attributes:
+        fewest: mean number in flight of the least crowded reply so far.
+        few, window: how many may fly while it is open, and how many before.
+
+    """
+
+    fewest: float = math.inf
+    few: float = math.inf
+    window: float = math.inf
+    _since: float = 0.0
+    _records: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether fewer fly at the moment."""
+        return self.few < math.inf
+
+    def goes_on(self, record: Record, window: float, replies: int, *, now: float) -> bool:
+        """Take in a record; say whether the trial is open from now on."""
+        self.fewest = min(self.fewest, record.mean_in_flight)
+        if self.is_open:
+            self._records += record.sent_at >= self._since
+            if self._records >= TRIAL_RECORDS:
+                self.few = math.inf
+        elif replies >= REPLIES and self.fewest > CROWDED * window > CROWDED:
+            self.few, self.window = window // 2.0, window
+            self._since, self._records = now, 0
+        return self.is_open

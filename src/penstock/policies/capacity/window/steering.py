@@ -12,9 +12,9 @@ from penstock.core.ticket import Ticket
 from penstock.policies.capacity.window.estimate import Belief, Estimate
 from penstock.policies.capacity.window.evidence import Series
 from penstock.policies.capacity.window.flights import LEAST_S, ExpectedService, Flights, Record
-from penstock.policies.capacity.window.probe import Probe
+from penstock.policies.capacity.window.probe import Probe, Trial
 
-FIRST_REPLIES, WARM_REPLIES = 4, 64
+FIRST_REPLIES, SHARING_REPLIES, WARM_REPLIES = 4, 16, 64
 RAMP, REGROWTH, IN_USE = 1.5, 1.25, 0.75
 """A window that has never shrunk grows by half, a later one by a quarter, each time that replies
 sent since the last move into a window three quarters in use are back while requests wait."""
@@ -61,6 +61,7 @@ class Posterior:
         self._flights = Flights()
         self._estimate = Estimate()
         self._probe = Probe()
+        self._trial = Trial()
         self._ramping = self._wanted = True
         self._moved_at = self._refused_at = -math.inf
         self._seen = 0
@@ -153,9 +154,25 @@ class Posterior:
             return
         estimate.learn(kind, record)
         self._probe.saw(record)
+        if kind is not estimate.first and self._try_fewer(record, now):
+            return
+        if self._trial.is_open:
+            return
         every = max(1 + n // 8, 4 if warm else 1)
         if estimate.replies >= FIRST_REPLIES and estimate.replies % every == 0:
             self._decide(estimate.belief(), record, now)
+
+    def _try_fewer(self, record: Record, now: float) -> bool:
+        """Return whether few fly for a moment, because every reply so far flew in a crowd."""
+        trial = self._trial
+        was, window = trial.is_open, self.window
+        if trial.goes_on(record, window, self._estimate.replies, now=now):
+            if not was:
+                self._move(trial.few, "trial", {"fewest_in_flight": trial.fewest}, now)
+            return True
+        if was:
+            self._move(trial.window, "trial_over", {"fewest_in_flight": trial.fewest}, now)
+        return False
 
     def _decide(self, belief: Belief, record: Record, now: float) -> None:
         """Move the window to what is believed: down at once, up as far as replies confirm it."""
@@ -180,6 +197,8 @@ class Posterior:
             limit = min(limit, growth * self.window + 1.0)
         elif limit < self.window:
             because = "queue" if belief.queue >= 0.5 else "sharing"
+            if because == "sharing" and self._estimate.replies < SHARING_REPLIES:
+                return
             self._ramping = False
         self._move(limit, because, belief.figures(), now)
 
