@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.troubles.provider import Answer, Provider
+from tests.listening import listening
 
 SSE, JSON = "text/event-stream", "application/json"
 NUMBER = "call-number"
@@ -93,29 +94,13 @@ class SyncWire(httpx2.BaseTransport):
 @asynccontextmanager
 async def served(provider: Provider) -> AsyncIterator[str]:
     """Serve a provider on a loopback port and yield its base URL."""
-    serving: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        try:
-            while await _serve_one(provider, reader, writer):
-                pass
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        while await _serve_one(provider, reader, writer):
             pass
-        finally:
-            serving.discard(task)
-            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    finally:
-        server.close()
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 async def _serve_one(
