@@ -1,12 +1,12 @@
 """`penstock demo`: parse, wire, print."""
 
-import signal
 import sys
 from pathlib import Path
 
 import click
 
 from penstock.cli.out_file import OutFile, keep_apart, make_folder
+from penstock.cli.sigterm import sigterm_as_ctrl_c
 
 BELOW_PROMISES = 3
 """Exit status of a demo that ran to its end; 1 and 2 are errors, as everywhere."""
@@ -71,16 +71,13 @@ def command(seconds: float, seed: int, out: Path, prompts: str | None, prior: st
         )
     keep_apart({"--prompts": Path(prompts) if prompts else None, "--out": out})
     make_folder(out)
-    # Ended by another program is ended as cleanly: provider and sidecar must not outlive it.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        verdict = run(
-            seconds=seconds, seed=seed, out=out, console=Console(), prompts=prompts, prior=prior
-        )
+        with sigterm_as_ctrl_c():
+            verdict = run(
+                seconds=seconds, seed=seed, out=out, console=Console(), prompts=prompts, prior=prior
+            )
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
     if not verdict.kept:
         click.echo("This run did not keep its promises: is the machine busy?", err=True)
         sys.exit(BELOW_PROMISES)

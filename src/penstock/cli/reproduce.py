@@ -1,6 +1,5 @@
 """`penstock reproduce`: parse, wire, print."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.out_file import OutFile, is_dash, refusal, standard_output, write_text
+from penstock.cli.sigterm import sigterm_as_ctrl_c
 from penstock.runtime.out_file import try_file
 
 if TYPE_CHECKING:
@@ -84,11 +84,9 @@ def command(
         except OSError as error:
             raise click.BadParameter(refusal(report, error), param_hint="--out") from error
     workers = _workers(ray_address, jobs)  # before the store: without Ray, no folder is left behind
-    # Ended by another program is ended as cleanly: the live run's servers must not outlive it.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     store = Store(out)
     try:
-        with _progress() as progress:
+        with sigterm_as_ctrl_c(), _progress() as progress:
             bench = Bench(store, workers, progress)
             study = make_study(paper_directory(), Wish(names, seeds, worlds), bench)
             written = write_report(study, out)
@@ -102,7 +100,6 @@ def command(
     finally:
         workers.close()
         store.close()
-        signal.signal(signal.SIGTERM, before)
     files = list(written.files)
     if json_file is not None:
         write_text(json_file, written.json)
