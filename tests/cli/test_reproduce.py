@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from penstock.cli.group import group
 from penstock.cli.reproduce import command
 from tests.browsers import assert_readable
+from tests.child_processes import children_of, handles_sigint
 
 
 def reproduce(*arguments: str, exit_code: int = 0) -> str:
@@ -176,3 +178,23 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> Non
 
     after = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert f"{50 - kept} runs made" in after.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
+def test_ctrl_c_while_the_workers_start_is_as_quiet(tmp_path: Path) -> None:
+    arguments: list[Any] = [sys.executable, "-m", "penstock.cli.main", "reproduce"]
+    arguments += ["allocation", "--seeds", "2", "--jobs", "2", "--out", tmp_path]
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    # Two workers and what tracks their resources, which ignores SIGINT.
+    while process.poll() is None and sum(map(handles_sigint, children_of(process.pid))) < 2:
+        time.sleep(0.01)
+
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "Stopped." in said
+    assert "Traceback" not in said

@@ -22,6 +22,7 @@ from penstock.experiments.demo.verdict import KeptShare, judge
 from penstock.experiments.demo.workload import KINDS, LOAD, SLOTS, plan
 from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 from tests.browsers import assert_readable
+from tests.child_processes import children_of
 
 
 @given(seconds=st.floats(2, 30), seed=st.integers(0, 1000))
@@ -149,19 +150,6 @@ def test_a_short_demo_plays_all_arms_and_writes_its_report(tmp_path: Path) -> No
     assert not re.search(r"""(src|href)=["']https?:""", report)  # one file, nothing fetched
 
 
-def _children(parent: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == parent:
-                found.append(int(entry.name))
-    return found
-
-
 def _listens(process: int) -> bool:
     """Say whether the process holds a socket: the provider is up then."""
     try:
@@ -190,7 +178,7 @@ def test_ctrl_c_ends_it_quietly_and_takes_its_children_along(
     while not any(map(_listens, children)):
         assert time.monotonic() < until, "the demo started nothing"
         time.sleep(0.02)
-        children = _children(process.pid)
+        children = children_of(process.pid)
 
     os.kill(process.pid, ending)
     said, _ = process.communicate(timeout=30)

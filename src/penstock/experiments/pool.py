@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Protocol
 
@@ -62,12 +63,27 @@ class Processes:
 
     def run(self, jobs: Sequence[SimulationJob]) -> Iterator[Batch]:
         """Yield batches as processes finish them."""
-        for future in as_completed([self._pool.submit(run_chunk, each) for each in chunks(jobs)]):
+        with _ctrl_c_blocked():  # processes start as jobs are submitted, and inherit the mask
+            futures = [self._pool.submit(run_chunk, each) for each in chunks(jobs)]
+        for future in as_completed(futures):
             yield future.result()
 
     def close(self) -> None:
         """Drop what has not begun and wait for the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Hold SIGINT back, where the system can: it comes at the end of the block."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_ctrl_c_to_the_parent() -> None:
