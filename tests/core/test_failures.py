@@ -12,6 +12,7 @@ from penstock.core.events import (
     Throttled,
     Woke,
 )
+from penstock.core.outcomes import CROSSING_S
 from penstock.core.settings import PolicySpec, UpstreamSettings
 from penstock.core.upstream.breaker import PROBE_GAP_S
 from penstock.errors import ProtocolError
@@ -207,6 +208,32 @@ def test_others_go_while_one_backs_off() -> None:
     assert tell(penstock, (1.0, Failed(1, retryable=True))) == [("dispatch", 2, "default")]
     assert tell(penstock, (1.5, Woke())) == []
     assert complete(penstock, 2, now=2.0) == [("dispatch", 1, "default")]
+
+
+@pytest.mark.parametrize(("after_s", "goes_again"), [(CROSSING_S, True), (CROSSING_S + 0.1, False)])
+def test_what_crossed_the_end_of_a_reused_connection_goes_again_at_once_and_costs_nothing(
+    after_s: float, goes_again: bool
+) -> None:
+    penstock = scheduler(retry_share=0.0)
+    for id_ in range(1, 10):
+        at = 10.0 * id_
+        arrive(penstock, request(id_, at=at))
+        failed = Failed(id_, retryable=True, reused=True)
+        told = tell(penstock, (at + after_s, failed))
+        assert (told == [("dispatch", id_, "default")]) is goes_again
+        if not goes_again:
+            break
+        complete(penstock, id_, now=at + 5.0)
+
+
+def test_a_request_crosses_an_end_once_and_is_a_broken_attempt_then() -> None:
+    penstock = scheduler()
+    arrive(penstock, request(1))
+    crossed = Failed(1, retryable=True, jitter=0.5, reused=True)
+
+    assert tell(penstock, (0.1, crossed)) == [("dispatch", 1, "default")]
+    assert tell(penstock, (0.2, crossed)) == []
+    assert penstock.next_wakeup() == 0.7
 
 
 def test_after_the_last_attempt_the_answer_stands() -> None:

@@ -8,7 +8,13 @@ from aiohttp.client_proto import ResponseHandler
 
 from penstock.proxy.config.address import Address
 from penstock.proxy.upstream import http
-from penstock.proxy.upstream.http import DialError, HttpClient, MalformedError, ResetError, Timeouts
+from penstock.proxy.upstream.http import (
+    CrossedError,
+    DialError,
+    HttpClient,
+    MalformedError,
+    Timeouts,
+)
 from tests.proxy.sidecars import GOOD_REPLY, call, in_front_of, sidecar
 from tests.proxy.test_relay import Scripted
 
@@ -41,12 +47,14 @@ class Fickle(Scripted):
         self.requests.append(head + await reader.readexactly(int(stated)))
 
 
-async def twice(upstream: Fickle, *, method: str = "POST", seen_closing: bool = False) -> None:
+async def twice(
+    upstream: Fickle, *, method: str = "POST", seen_closing: bool = False, fresh: bool = False
+) -> None:
     """Send two requests, one after the other, over one client's connections."""
     client = HttpClient(Address.parse(f"http://127.0.0.1:{upstream.port}/v1"), Timeouts())
     try:
         for _ in range(2):
-            answer = await client.send(method, "/x", [], b"{}")
+            answer = await client.send(method, "/x", [], b"{}", fresh=fresh)
             assert (await answer.chunk()).startswith(b'{"choices"')
             answer.close()
             while seen_closing and client.open_connections:
@@ -67,7 +75,7 @@ async def test_what_was_read_and_not_answered_is_not_sent_again_in_silence(
 ) -> None:
     goodbye_after(monkeypatch, long_idle_s=long_idle_s, at_once_s=at_once_s)
     with Fickle() as upstream:
-        with pytest.raises(ResetError):
+        with pytest.raises(CrossedError):
             await twice(upstream)
 
     assert (len(upstream.requests), upstream.connections) == (2, 1)
@@ -163,6 +171,24 @@ def test_a_request_that_may_have_been_acted_on_goes_out_again_as_a_counted_attem
 
     assert len(upstream.requests) == 3
     assert 'outcome="broken",upstream="open"} 1.0' in page
+
+
+def test_an_upstream_that_closes_after_each_reply_costs_no_call_and_is_not_blamed() -> None:
+    calls = 12  # of which a budget for retries allows three
+    with Fickle() as upstream, sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
+        assert [call(proxy.port).status for _ in range(calls)] == [200] * calls
+        page = proxy.metrics()
+
+    assert upstream.connections == calls
+    assert f'outcome="broken",upstream="open"}} {calls - 1}.0' in page
+    assert 'penstock_open_circuits{upstream="open"} 0.0' in page
+
+
+async def test_where_a_fresh_connection_is_wanted_no_warm_one_is_used() -> None:
+    with Fickle() as upstream:
+        await twice(upstream, fresh=True)
+
+    assert (len(upstream.requests), upstream.connections) == (2, 2)
 
 
 async def test_a_name_that_cannot_be_encoded_is_a_failed_dial() -> None:

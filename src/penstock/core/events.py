@@ -109,6 +109,8 @@ class Failed:
         upstream_fault: True if it speaks against the upstream's health (5xx, reset, stall).
         reached: False if nothing of the attempt can have got to the provider (nobody answered the
             call for a connection).
+        reused: True if a connection that had served others before ended without a byte of an
+            answer: the upstream may have closed it before it saw the request.
 
     """
 
@@ -117,6 +119,7 @@ class Failed:
     upstream_fault: bool = True
     jitter: float = 0.5
     reached: bool = True
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

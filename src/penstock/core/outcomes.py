@@ -20,6 +20,12 @@ from penstock.core.upstream.breaker import LONGEST_PAUSE_S
 
 _IN_FLIGHT = Stage.IN_FLIGHT
 
+CROSSING_S = 1.0
+"""A reused connection that ends so soon after a request, with no byte of an answer, was most likely
+closed before the request came: the two crossed on the way. It is long for that, as on a machine
+with nothing to spare each side is told late; what breaks at work on a request takes longer still.
+"""
+
 
 @dataclass(slots=True)
 class Outcomes:
@@ -94,15 +100,18 @@ class Outcomes:
         tickets = self._tickets
         ticket = tickets.flying(event.request_id, "Failed")
         lane = tickets.landed(ticket)
+        crossed = event.reused and now - ticket.dispatched_at <= CROSSING_S and not ticket.crossed
+        ticket.crossed = ticket.crossed or crossed
+        upstream_fault = event.upstream_fault and not crossed
         tickets.upstreams[ticket.upstream].fail(
-            ticket, upstream_fault=event.upstream_fault, jitter=event.jitter, now=now
+            ticket, upstream_fault=upstream_fault, jitter=event.jitter, now=now
         )
         lane.settle(ticket, -ticket.cost_tokens)
         until = now + backoff_s(
             ticket.attempts, event.jitter, base_s=REQUEST_BASE_S, cap_s=REQUEST_CAP_S
         )
-        elsewhere = event.upstream_fault and _give_up_upstream(ticket, lane, event, now)
-        if elsewhere and not event.reached:
+        elsewhere = upstream_fault and _give_up_upstream(ticket, lane, event, now)
+        if crossed or (elsewhere and not event.reached):
             until = now
         again = (
             event.retryable
@@ -111,8 +120,10 @@ class Outcomes:
             and until < ticket.last_at
             and not lane.no_use(ticket.request, now)
         )
-        if again and (elsewhere or _pay(ticket, lane, now)):
-            if elsewhere and event.reached:
+        if again and (crossed or elsewhere or _pay(ticket, lane, now)):
+            if crossed:
+                ticket.retry_paid = True
+            elif elsewhere and event.reached:
                 lane.retries.go_elsewhere(now=now)
             tickets.hold_back(ticket)
             if until > now:

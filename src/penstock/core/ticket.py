@@ -83,7 +83,8 @@ class Ticket:
         refusals: by upstream that refused it, when, and before when it is not sent there again.
         own_refusals: how many of them were about it alone, as others fared better; it backs off.
         attempts: how often it was sent upstream; `retry_paid` if the next one has been taken
-            from the retry budget already; `failed_at` where it broke.
+            from the retry budget already; `failed_at` where it broke; `crossed` once the end of a
+            connection has crossed it on the way.
         held_by, held_since, waits: what keeps it alone, since when, and seconds so far by cause.
         behind: the queue in which it waits for what keeps the head, since `held_since`;
             `_counted` and `_sent_before` are what that queue had counted by then, and
@@ -111,6 +112,7 @@ class Ticket:
     attempts: int = 0
     retry_paid: bool = False
     failed_at: tuple[str, ...] = ()
+    crossed: bool = False
     refusals: dict[str, tuple[float, float]] | None = None
     own_refusals: int = 0
     held_by: str = ""

@@ -276,6 +276,8 @@ def _words(record: LogRecord, request: Request, *, again: bool) -> list[str]:
     if isinstance(what, Failed):
         then = "it may be tried again" if what.retryable else "it is not tried again"
         fault = "the upstream failed" if what.upstream_fault else "no fault of the upstream's"
+        if what.reused:
+            fault = "a connection that had served others ended"
         return [f"The attempt ended without a reply ({fault}); {then}."]
     if isinstance(what, Cancelled):
         return ["The caller went away; whatever it held was freed."]

@@ -26,7 +26,7 @@ from penstock.proxy.reply import Send, send_whole
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.streamed import COMPLETE, OPENING_BYTES, Streamed
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.http import UpstreamAnswer, UpstreamError
+from penstock.proxy.upstream.http import CrossedError, UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, plain
 from penstock.wire.endpoint import Kind
@@ -51,8 +51,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_caller_headers", "_failures", "_flying", "_parts", "_prepared", "_send", "_slot",
-        "_target", "landed", "outcome", "status", "watch",
+        "_caller_headers", "_failures", "_flying", "_fresh", "_parts", "_prepared", "_send",
+        "_slot", "_target", "landed", "outcome", "status", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class Exchange:
         self._slot: Slot | None = None
         self._flying: UpstreamClient | None = None
         self._failures: Failures | None = None
+        self._fresh = False
         self.outcome = "cancelled"
         self.status = 0
         self.landed = ""
@@ -122,10 +123,15 @@ class Exchange:
         )
         if traced := slot.trace_headers(link.host, link.port):
             headers = [*without_trace(headers), *traced.items()]
+        fresh, self._fresh = self._fresh, False
         answer: UpstreamAnswer | None = None
         try:
             answer = await link.send(
-                "POST", self._target, headers, body.plain if as_plain else body.sent
+                "POST",
+                self._target,
+                headers,
+                body.plain if as_plain else body.sent,
+                fresh=fresh,
             )
             seen = downward(answer.headers)
             if seen.states_limits:
@@ -140,6 +146,7 @@ class Exchange:
         except UpstreamError as error:
             if answer is not None:
                 answer.close()
+            self._fresh = isinstance(error, CrossedError)
             return await self._failed().broke(slot, error)
         finally:
             if answer is not None:

@@ -24,7 +24,13 @@ from penstock.proxy.reply import (
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.http import DialError, SilenceError, UpstreamAnswer, UpstreamError
+from penstock.proxy.upstream.http import (
+    CrossedError,
+    DialError,
+    SilenceError,
+    UpstreamAnswer,
+    UpstreamError,
+)
 from penstock.runtime.gate import Gate
 from penstock.runtime.guarded import Guard
 from penstock.runtime.slot import Slot
@@ -146,7 +152,9 @@ class Failures:
                 return await self._give_up(slot, kept)
             await slot.throttled(RefusalCause.SLOW_FIRST_TOKEN)
             return None
-        await slot.failed(reached=not isinstance(error, DialError))
+        await slot.failed(
+            reached=not isinstance(error, DialError), reused=isinstance(error, CrossedError)
+        )
         return None
 
     async def not_good(

@@ -227,7 +227,9 @@ class Hold:
         jitter = self._chance.random()
         self.driver.tell(Throttled(self.request.id, RefusalCause(cause), retry_after_s, jitter))
 
-    def _broken(self, *, retryable: bool, upstream_fault: bool, reached: bool) -> bool:
+    def _broken(
+        self, *, retryable: bool, upstream_fault: bool, reached: bool, reused: bool
+    ) -> bool:
         """Report that the attempt broke; return whether there may be another."""
         if not retryable:
             self.fail(upstream_fault=upstream_fault)
@@ -237,7 +239,12 @@ class Hold:
         id_ = self.request.id
         self.driver.tell(
             Failed(
-                id_, retryable=True, upstream_fault=upstream_fault, jitter=jitter, reached=reached
+                id_,
+                retryable=True,
+                upstream_fault=upstream_fault,
+                jitter=jitter,
+                reached=reached,
+                reused=reused,
             )
         )
         return True
@@ -315,7 +322,12 @@ class Slot(Hold):
         await self._next_word()
 
     async def failed(
-        self, *, retryable: bool = True, upstream_fault: bool = True, reached: bool = True
+        self,
+        *,
+        retryable: bool = True,
+        upstream_fault: bool = True,
+        reached: bool = True,
+        reused: bool = False,
     ) -> None:
         """Report that the attempt broke; if it may be retried, wait until it may be sent again.
 
@@ -325,13 +337,17 @@ class Slot(Hold):
             retryable: False if a byte of the reply has been used already.
             upstream_fault: True if it speaks against the upstream's health.
             reached: False if nothing got to the provider, so that another may be tried at once.
+            reused: True if a connection that had served others before ended without a byte of an
+                answer.
 
         Raises:
             Refused: it will not be sent again; the provider's answer stands.
             ProtocolError: the slot has ended already.
 
         """
-        if self._broken(retryable=retryable, upstream_fault=upstream_fault, reached=reached):
+        if self._broken(
+            retryable=retryable, upstream_fault=upstream_fault, reached=reached, reused=reused
+        ):
             await self._next_word()
 
     async def __aenter__(self) -> Self:
@@ -379,7 +395,12 @@ class SyncSlot(Hold):
         self._next_word()
 
     def failed(
-        self, *, retryable: bool = True, upstream_fault: bool = True, reached: bool = True
+        self,
+        *,
+        retryable: bool = True,
+        upstream_fault: bool = True,
+        reached: bool = True,
+        reused: bool = False,
     ) -> None:
         """Report that the attempt broke; if it may be retried, block until it may be sent again.
 
@@ -388,7 +409,9 @@ class SyncSlot(Hold):
             ProtocolError: the slot has ended already.
 
         """
-        if self._broken(retryable=retryable, upstream_fault=upstream_fault, reached=reached):
+        if self._broken(
+            retryable=retryable, upstream_fault=upstream_fault, reached=reached, reused=reused
+        ):
             self._next_word()
 
     def __enter__(self) -> Self:

@@ -254,6 +254,34 @@ def _name_of_limit(raw_name: bytes) -> str:
     return name if wanted else ""
 
 
+class ConnectionTrace:
+    """Follows on which connection an attempt goes, by the libraries' documented "trace" extension.
+
+    Args:
+        request: whose own follower, if it has one, is told as well.
+
+    """
+
+    def __init__(self, request: Any) -> None:
+        """Nothing is known yet."""
+        self.told = request.extensions.get("trace")
+        self._dialled = self._sent = self._answered = False
+
+    @property
+    def reused(self) -> bool:
+        """Whether it went on a connection that had served others, and no answer began."""
+        return self._sent and not self._dialled and not self._answered
+
+    def note(self, event: str) -> None:
+        """Take in what happens."""
+        if event.startswith("connection.connect_"):
+            self._dialled = True
+        elif event == "http11.send_request_headers.started":
+            self._sent = True
+        elif event == "http11.receive_response_headers.complete":
+            self._answered = True
+
+
 def may_try_again(library: Any, error: Exception) -> bool:
     """Return whether a transport's error may be answered by another attempt.
 

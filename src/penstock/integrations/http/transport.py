@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from penstock.errors import Refused
@@ -76,8 +76,12 @@ class _Scheduling(ABC):
         """
 
     @abstractmethod
-    async def _report(self, slot: Any, meaning: Meaning | None) -> None:
+    async def _report(self, slot: Any, meaning: Meaning | None, *, reused: bool) -> None:
         """Report a refusal, or with None a fault; returns when the call may be sent again."""
+
+    @abstractmethod
+    def _follower(self, trace: attempt.ConnectionTrace) -> Callable[[str, Any], Any]:
+        """Return what the library tells where the attempt goes."""
 
     async def _handle(self, request: Any) -> Any:
         endpoint = endpoint_for(request)
@@ -105,13 +109,16 @@ class _Scheduling(ABC):
         """Send until there is an answer for the caller."""
         while True:
             attempt.pass_trace_on(request, slot)
+            trace = attempt.ConnectionTrace(request)
             try:
-                response = await self._pass_on(request)
+                response = await self._pass_along(request, trace)
                 attempt.note_limits(plan, response)
                 is_held = attempt.wants_body(response)
                 body = await self._body_of(request, response) if is_held else None
             except self.http.TransportError as error:
-                if attempt.may_try_again(self.http, error) and await self._again(slot, None):
+                if attempt.may_try_again(self.http, error) and await self._again(
+                    slot, None, reused=trace.reused
+                ):
                     continue
                 raise
             if body is not None:
@@ -139,7 +146,18 @@ class _Scheduling(ABC):
             attempt.stands(plan, response, meaning)
         return again
 
-    async def _again(self, slot: Any, meaning: Meaning | None) -> bool:
+    async def _pass_along(self, request: Any, trace: attempt.ConnectionTrace) -> Any:
+        """Send once, and follow on which connection."""
+        request.extensions["trace"] = self._follower(trace)
+        try:
+            return await self._pass_on(request)
+        finally:
+            if trace.told is None:
+                del request.extensions["trace"]
+            else:
+                request.extensions["trace"] = trace.told
+
+    async def _again(self, slot: Any, meaning: Meaning | None, *, reused: bool = False) -> bool:
         """Wait until the call may be sent again; False if the upstream's answer is to stand.
 
         Raises:
@@ -147,7 +165,7 @@ class _Scheduling(ABC):
 
         """
         try:
-            await self._report(slot, meaning)
+            await self._report(slot, meaning, reused=reused)
         except Refused as refused:
             if refused.reason != "upstream":
                 raise
@@ -200,11 +218,19 @@ class AsyncScheduling(_Scheduling):
             if response.stream is stream:
                 await stream.aclose()
 
-    async def _report(self, slot: Slot, meaning: Meaning | None) -> None:
+    async def _report(self, slot: Slot, meaning: Meaning | None, *, reused: bool) -> None:
         if isinstance(meaning, Backoff):
             await slot.throttled(meaning.cause, meaning.retry_after_s)
         else:
-            await slot.failed()
+            await slot.failed(reused=reused)
+
+    def _follower(self, trace: attempt.ConnectionTrace) -> Callable[[str, Any], Any]:
+        async def follow(event: str, info: Any) -> None:
+            trace.note(event)
+            if trace.told is not None:
+                await trace.told(event, info)
+
+        return follow
 
 
 class SyncScheduling(_Scheduling):
@@ -252,11 +278,19 @@ class SyncScheduling(_Scheduling):
             if response.stream is stream:
                 stream.close()
 
-    async def _report(self, slot: SyncSlot, meaning: Meaning | None) -> None:
+    async def _report(self, slot: SyncSlot, meaning: Meaning | None, *, reused: bool) -> None:
         if isinstance(meaning, Backoff):
             slot.throttled(meaning.cause, meaning.retry_after_s)
         else:
-            slot.failed()
+            slot.failed(reused=reused)
+
+    def _follower(self, trace: attempt.ConnectionTrace) -> Callable[[str, Any], Any]:
+        def follow(event: str, info: Any) -> None:
+            trace.note(event)
+            if trace.told is not None:
+                trace.told(event, info)
+
+        return follow
 
 
 def _run(steps: Coroutine[Any, Any, _T]) -> _T:

@@ -81,6 +81,8 @@ class UpstreamClient:
         target: str,
         headers: list[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
+        *,
+        fresh: bool = False,
     ) -> UpstreamAnswer:
         """Send a request and wait for the answer's headers.
 
@@ -90,6 +92,7 @@ class UpstreamClient:
             headers: the caller's, as far as they travel on.
             body: as the caller sent it; its model is renamed where this upstream has other names,
                 unless it comes piece by piece.
+            fresh: whether no connection will do that has served others.
 
         Raises:
             UpstreamError: no connection came about, or it broke, fell silent or spoke no HTTP.
@@ -100,7 +103,7 @@ class UpstreamClient:
         if not self._dated and "api-version=" in target:
             target = _DATE.sub("", target).rstrip("?&")
         try:
-            answer = await self._http.send(method, target, headers + self._key, body)
+            answer = await self._http.send(method, target, headers + self._key, body, fresh=fresh)
         except DialError as error:
             self._unreachable(str(error))
             raise

@@ -57,6 +57,13 @@ class ResetError(UpstreamError):
     """The upstream closed or reset the connection before the answer was complete."""
 
 
+class CrossedError(ResetError):
+    """A connection that had served others before ended without a byte of the answer.
+
+    The upstream may have closed it before it saw the request.
+    """
+
+
 class SilenceError(UpstreamError):
     """The upstream sent nothing for longer than the configuration allows."""
 
@@ -87,8 +94,19 @@ class _StaleError(aiohttp.ClientConnectionError):
     """A pooled connection had bytes on it that answer no request; nothing was sent."""
 
 
-class _CrossedError(aiohttp.ClientConnectionError):
-    """The upstream's goodbye crossed the request."""
+class _NoAnswerError(aiohttp.ClientConnectionError):
+    """A connection ended before the answer's head.
+
+    Attributes:
+        reused: whether it had served others, and no byte came.
+        again: whether the request may be sent again unseen.
+
+    """
+
+    def __init__(self, *, reused: bool, again: bool) -> None:
+        super().__init__()
+        self.reused = reused
+        self.again = again
 
 
 class _WireConnection(ResponseHandler):
@@ -119,6 +137,11 @@ class _WireConnection(ResponseHandler):
             self._used.add(self)
         self._barren_bytes = 0
         self._awaits_head = True
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether no byte has come since the request began."""
+        return not self._barren_bytes
 
     def head_came(self) -> None:
         """Wait for nothing more before the next piece is asked for."""
@@ -183,6 +206,9 @@ class _WireConnection(ResponseHandler):
 
 
 class _WireRequest(aiohttp.ClientRequest):
+    wants_fresh = False
+    """Whether no connection will do that has served others."""
+
     _skip_auto_headers = frozenset((aiohttp.hdrs.CONTENT_TYPE,))  # type: ignore[assignment]
 
     def update_auto_headers(self, skip_auto_headers: object) -> None:
@@ -191,6 +217,8 @@ class _WireRequest(aiohttp.ClientRequest):
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         protocol = conn.protocol
         if not isinstance(protocol, _WireConnection) or protocol.should_close:
+            raise _StaleError
+        if self.wants_fresh and protocol.used_at is not None:
             raise _StaleError
         protocol.begin_request()
         return await super().send(conn)
@@ -219,11 +247,10 @@ class _Response(aiohttp.ClientResponse):
         try:
             return await super().start(connection)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            idle_s = 0.0 if idle_since is None else began - idle_since
+            idle_s = -1.0 if idle_since is None or not protocol.is_mute else began - idle_since
             crossed = idle_s >= LONG_IDLE_S and loop.time() - began <= AT_ONCE_S
-            if crossed or self.method in IDEMPOTENT_METHODS:
-                raise _CrossedError from None
-            raise
+            again = crossed or self.method in IDEMPOTENT_METHODS
+            raise _NoAnswerError(reused=idle_s >= 0.0, again=again) from None
         finally:
             protocol.head_came()
 
@@ -312,31 +339,37 @@ class HttpClient:
         target: str,
         headers: Sequence[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
+        *,
+        fresh: bool = False,
     ) -> UpstreamAnswer:
         """Send a request and wait for the answer's headers.
 
         A warm connection may turn out to have been closed by the upstream while it idled. Where
         that is sure, or likely (see `LONG_IDLE_S`), or the method may be repeated (RFC 9110,
-        section 9.2.2), the request goes out once more on another one. Otherwise the upstream may
+        section 9.2.2), the request goes out once more on a fresh one. Otherwise the upstream may
         have acted on it, and whether it goes out again is the scheduler's business: it counts
-        attempts, and has a budget for them.
+        attempts, and has a budget for them. With `fresh` no warm connection is used: those that
+        idle are closed.
 
         Raises:
             DialError: no connection came about.
+            CrossedError: a warm connection ended without a byte of the answer.
             UpstreamError: the connection broke, fell silent or spoke no HTTP.
 
         """
-        crossed = False
+        sent = 1
         while True:
             try:
-                response = await self._once(method, target, headers, body)
+                response = await self._once(method, target, headers, body, fresh=fresh)
             except _StaleError:
                 continue  # nothing was sent, and that connection is closed now
-            except _CrossedError:
-                if crossed or not isinstance(body, bytes):  # what has passed cannot be sent again
-                    raise ResetError("the upstream closed the connection at once") from None
-                crossed = True
-                continue
+            except _NoAnswerError as error:
+                # What has passed piece by piece cannot be sent again.
+                if error.again and sent == 1 and isinstance(body, bytes):
+                    sent, fresh = 2, True
+                    continue
+                kind = CrossedError if error.reused else ResetError
+                raise kind("the upstream closed the connection before it answered") from None
             except aiohttp.ClientConnectorError as error:
                 raise self._no_connection(_reason(error)) from None
             except aiohttp.ClientHttpProxyError as error:
@@ -359,6 +392,8 @@ class HttpClient:
         target: str,
         headers: Sequence[tuple[str, str]],
         body: bytes | AsyncIterable[bytes],
+        *,
+        fresh: bool,
     ) -> _Response:
         connector = self._opened()
         large = isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES
@@ -373,6 +408,7 @@ class HttpClient:
             proxy=self._proxy,
             proxy_headers=self._proxy_headers or None,
         )
+        request.wants_fresh = fresh
         try:
             connection = await connector.connect(request, [], self._patience)
         except TimeoutError:
