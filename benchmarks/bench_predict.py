@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from penstock.predict import CallFeatures, OnlinePredictor
 from penstock.predict.evaluate.scores import score
-from penstock.predict.features.dense import DENSE_NAMES
+from penstock.predict.features.call import DENSE_NAMES
 from penstock.predict.prior.folds import FoldPriors
 from penstock.predict.train.datasets import RecordedReply
 from penstock.predict.train.learners import learner

@@ -17,8 +17,7 @@ import bpe_openai
 import numpy as np
 from bench_predict import prompts
 
-from penstock.predict.features.prompt_tokens import VOCABULARY, estimate_tokens
-from penstock.predict.features.text import SAMPLE_BYTES, read_text
+from penstock.predict.features.text import SAMPLE_BYTES, VOCABULARY, estimate_tokens, read_text
 
 EACH = 400
 

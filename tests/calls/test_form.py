@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.calls.endpoint import IMAGE_EDITS, SPEECH, TRANSCRIPTIONS
-from penstock.calls.estimate import TablePredictor
 from penstock.calls.facts import facts_of
 from penstock.calls.form import MOST_FIELD_BYTES, FilePart, FormError, FormReader, form_of
-from penstock.calls.spec import RequestSpec
+from penstock.calls.spec import RequestSpec, TablePredictor
 from penstock.core.model import TrafficClass
 
 

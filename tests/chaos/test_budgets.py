@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from backports import zstd
 
+from penstock.calls.facts import MOST_IDS, references_of
 from penstock.calls.form import MOST_PARTS, FormError, form_of
-from penstock.calls.references import MOST_IDS, references_of
 from penstock.wire import jsonio
 from penstock.wire.encoding import MEMBERS_MOST, EncodingError, Inflater, unpacked
 from penstock.wire.endpoint import Kind

@@ -13,9 +13,8 @@ from types import FrameType
 import pytest
 
 from penstock.calls.endpoint import endpoint_like
-from penstock.calls.facts import facts_of
+from penstock.calls.facts import facts_of, references_of
 from penstock.calls.hints import HintError, hints_of
-from penstock.calls.references import references_of
 from penstock.wire import jsonio
 from penstock.wire.encoding import unpacked
 from penstock.wire.endpoint import Kind

@@ -1,6 +1,6 @@
 """Conversations stay where their prompt cache is, as long as there is room."""
 
-from penstock.core.latest import Latest
+from penstock.core.model import Latest
 from tests.core.story import arrive, complete, request, scheduler, upstream
 
 

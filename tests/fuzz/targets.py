@@ -14,10 +14,9 @@ from penstock.batch.lines import BatchError, parse_line
 from penstock.batch.reply import reply_of
 from penstock.calls.endpoint import CHAT, ENDPOINTS
 from penstock.calls.factory import RequestFactory, spec_of_call
-from penstock.calls.facts import facts_of
+from penstock.calls.facts import facts_of, may_refer, references_of
 from penstock.calls.form import FormError, form_of
 from penstock.calls.hints import NO_HINTS, HintError, hints_of
-from penstock.calls.references import may_refer, references_of
 from penstock.core.bounds import LARGEST_COUNT, EventCheck
 from penstock.core.events import Arrived
 from penstock.core.model import TokenEstimate, TrafficClass

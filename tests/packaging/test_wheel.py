@@ -64,7 +64,7 @@ FIRST_COMMANDS = {
     "mock": {"mock": started("penstock mock --port 0")},
     "predict": {"predict": "penstock predict evaluate --test replies.jsonl"},
     "tokenizer": {
-        "": "python -c 'from penstock.predict.features.prompt_tokens import load_tokenizer\n"
+        "": "python -c 'from penstock.predict.features.text import load_tokenizer\n"
         "load_tokenizer()'"
     },
     "boosted": {"": "python -c 'import lightgbm, penstock'"},

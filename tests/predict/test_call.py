@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.predict import CallFeatures
-from penstock.predict.features.dense import DENSE_NAMES, asked_tokens
+from penstock.predict.features.call import DENSE_NAMES, asked_tokens
 from penstock.predict.features.text import read_text
 
 QUESTION = "How deep is the lake?"

@@ -7,15 +7,15 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.predict import CallFeatures, load_tokenizer
-from penstock.predict.features import prompt_tokens
-from penstock.predict.features.prompt_tokens import COUNTED_CHARS_MAX, count_tokens
+from penstock.predict.features import text as features_text
+from penstock.predict.features.text import COUNTED_CHARS_MAX, count_tokens
 
 PROSE = "The miller opened the penstock, and the wheel, which had slept all winter, turned. "
 
 
 @pytest.fixture(autouse=True)
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt_tokens, "_tokenizer", None)
+    monkeypatch.setattr(features_text, "_tokenizer", None)
     load_tokenizer()
 
 

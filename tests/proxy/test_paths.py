@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.proxy.routes import route_of
+from penstock.proxy.routing import route_of
 from penstock.wire.endpoint import Vendor
 from tests.proxy.keeper import Keeper, keeper
 from tests.proxy.sidecars import SidecarThread, call, in_front_of, sidecar

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from penstock.calls.estimate import TablePredictor
 from penstock.calls.factory import RequestFactory
-from penstock.calls.spec import RequestSpec
+from penstock.calls.spec import RequestSpec, TablePredictor
 from penstock.core.events import Cancelled, Completed, Failed, FirstToken
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.errors import ProtocolError, Refused

@@ -5,10 +5,9 @@ import math
 from collections.abc import Callable
 
 from penstock.calls.endpoint import Endpoint
-from penstock.calls.estimate import Predictor, TablePredictor, estimate_for
 from penstock.calls.facts import Facts
 from penstock.calls.hints import Hints
-from penstock.calls.spec import RequestSpec
+from penstock.calls.spec import Predictor, RequestSpec, TablePredictor, estimate_for
 from penstock.calls.tracing import Tracer
 from penstock.core.model import Request, TrafficClass
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from penstock.calls.estimate import STATED
 from penstock.calls.facts import MOST_TOKENS
+from penstock.calls.spec import STATED
 from penstock.core.model import TokenEstimate
 
 CLASS_HEADER = "x-penstock-class"

@@ -1,12 +1,24 @@
-"""What a caller says about a request."""
+"""What a caller says about a request, and how many output tokens it will have.
 
-from collections.abc import Callable, Mapping
+Stated > learnt > cap > class: a caller's own word goes before what was learnt, a learning predictor
+before a trusted cap, and that before the class's table; whatever it is, the call's cap cuts it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from penstock.calls.endpoint import BY_KIND, CHAT, Endpoint
-from penstock.calls.facts import Facts, facts_of, text_tokens
-from penstock.core.model import TokenEstimate
+from penstock.calls.facts import MOST_TOKENS, Facts, facts_of, text_tokens
+from penstock.core.model import LARGEST_ESTIMATE_TOKENS, TokenEstimate, TrafficClass
+
+STATED = "caller"
+"""The source of an estimate that the caller stated."""
+CAPPED = "max_tokens"
+"""The source of an estimate that the call's cap decides."""
+
+MEDIAN_OF_TRUSTED_CAP = 0.6
+"""Callers who set `max_tokens` to what they need leave some room (ours, version 1)."""
 
 
 @dataclass(slots=True)
@@ -99,3 +111,115 @@ class RequestSpec:
                 facts = Facts()
             self.facts = facts
         return facts
+
+
+class Predictor(Protocol):
+    """Predicts output tokens at submission and learns from every reply.
+
+    Neither may raise, wait or take longer than a few milliseconds.
+    """
+
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
+        """Return the estimate for a request of that class; it keeps nothing of the spec's text.
+
+        Where `spec.tokens` states the length, the estimate is not used, but `learn` is.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table of estimates.
+
+    Attributes:
+        fits: says whether it is for calls of this model at this path (after /v1).
+        estimate: of one reply.
+
+    """
+
+    fits: Callable[[str, str], bool]
+    estimate: TokenEstimate
+
+
+class TablePredictor:
+    """What is known before anything was learnt: a table's row, the call's cap, the class's word.
+
+    Args:
+        rows: the first that fits a call goes before its class.
+        trusts_cap: whether `max_tokens` is what callers expect, rather than a mere cap.
+
+    """
+
+    def __init__(self, rows: Sequence[Row] = (), *, trusts_cap: bool = False) -> None:
+        """Keep the table."""
+        self._rows = rows
+        self._trusts_cap = trusts_cap
+
+    def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
+        """Return the table's estimate, times the replies, no quantile above the call's cap."""
+        facts = spec.read()
+        reply = spec.kind.reply
+        if reply is not None:
+            return Prediction(times(reply, facts.units))
+        cap = spec.cap_tokens
+        row = self._row(spec) if self._rows else None
+        if row is None and cap is not None and self._trusts_cap:
+            p90 = min(max(float(cap), 1.0), float(MOST_TOKENS) * facts.replies)
+            return Prediction(TokenEstimate(max(1.0, p90 * MEDIAN_OF_TRUSTED_CAP), p90, CAPPED))
+        return Prediction(times(row or traffic_class.estimate, facts.replies).capped(cap, CAPPED))
+
+    def _row(self, spec: RequestSpec) -> TokenEstimate | None:
+        model, tail = spec.model or spec.read().model, spec.kind.tail
+        return next((row.estimate for row in self._rows if row.fits(model, tail)), None)
+
+
+def stated(tokens: TokenEstimate | float | tuple[float, float]) -> TokenEstimate:
+    """Return the caller's word as an estimate.
+
+    Args:
+        tokens: output tokens: a count, or a median and a 90th percentile; an estimate is
+            returned as it is.
+
+    Raises:
+        ValueError: it is neither, or no length of a reply.
+
+    """
+    if isinstance(tokens, TokenEstimate):
+        estimate = tokens
+    else:
+        pair = tokens if isinstance(tokens, tuple) else (tokens, tokens)
+        try:
+            p50, p90 = pair
+            estimate = TokenEstimate(p50, p90, STATED)
+        except (TypeError, ValueError):
+            raise _no_length(tokens) from None
+    if estimate.p90_tokens > MOST_TOKENS:
+        raise _no_length(tokens)
+    return estimate
+
+
+def _no_length(tokens: object) -> ValueError:
+    return ValueError(
+        f"tokens={tokens!r} is no length of a reply: it must be a count of output tokens, 1 to "
+        f"{MOST_TOKENS}, or a median and a 90th percentile such as (40, 90); were the two swapped?"
+    )
+
+
+def estimate_for(spec: RequestSpec, prediction: Prediction) -> TokenEstimate:
+    """Return the caller's word, else the prediction, with no quantile above what the call allows.
+
+    A block's word covers many calls; one of them may be an embedding, or ask for less.
+    """
+    said = prediction.estimate if spec.tokens is None else stated(spec.tokens)
+    return said.capped(spec.cap_tokens)
+
+
+def times(estimate: TokenEstimate, count: float) -> TokenEstimate:
+    """Return the estimate for so many replies, images or seconds."""
+    if count == 1:
+        return estimate
+    p50, p90 = (
+        min(max(1.0, tokens * count), LARGEST_ESTIMATE_TOKENS)
+        for tokens in (estimate.p50_tokens, estimate.p90_tokens)
+    )
+    return TokenEstimate(p50, p90, estimate.source)

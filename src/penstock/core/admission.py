@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from penstock.core.dispatching import Dispatcher
 from penstock.core.events import Arrived, Defer
 from penstock.core.lane import Lane
 from penstock.core.model import Request, TrafficClass
@@ -26,7 +25,6 @@ class AdmissionControl:
     """
 
     _tickets: Tickets
-    _dispatcher: Dispatcher
     overload: OverloadPolicy
     _classes: Mapping[str, TrafficClass]
     _inherited: Callable[[Request], Request]
@@ -69,7 +67,7 @@ class AdmissionControl:
         if nested:
             tickets.lanes.nesting.arrived(ticket, tickets.by_id)
         if nested or (not lane.closed and request.traffic_class not in lane.barred):
-            self._dispatcher.pump(lane, now)
+            self._tickets.pump(lane, now)
 
     def _refusal(self, ticket: Ticket, lane: Lane, now: float) -> tuple[str, float | None] | None:
         """Return why a new request is refused unjudged, and after how long it may come again."""
@@ -115,7 +113,7 @@ class AdmissionControl:
                 lane.push(ticket, now)
             else:
                 self._judge(ticket, lane, now)
-        self._dispatcher.pump_all(now)
+        self._tickets.pump_all(now)
 
     def on_draining(self, now: float) -> None:
         """Refuse what waits, and all that arrives from now on."""

@@ -6,7 +6,9 @@ the core meets a number that is negative where it must not be, infinite, not a n
 """
 
 import math
+import operator
 from dataclasses import replace
+from typing import Any
 
 from penstock.core.events import (
     Arrived,
@@ -29,7 +31,8 @@ LEAST_LIMIT, LARGEST_LIMIT = 1.0, 1e12
 """Of requests or tokens a minute: what is below lets nothing through that the provider serves."""
 LONGEST_WAIT_S = 1e9
 _LIMITS = ("requests", "tokens", "input_tokens", "output_tokens")
-_COUNTS = ("output_tokens", "prompt_tokens", "cached_tokens", "counted_input_tokens")
+COUNTS = ("output_tokens", "prompt_tokens", "cached_tokens", "counted_input_tokens")
+"""The attributes of a usage, and of `Completed`, that count tokens."""
 
 
 def require_stall(since: float, now: float) -> None:
@@ -88,17 +91,11 @@ class EventCheck:
         return event
 
     def _completed(self, event: Completed) -> Completed:
-        for count in (
-            event.output_tokens, event.prompt_tokens, event.cached_tokens,
-            event.counted_input_tokens,
-        ):  # fmt: skip
-            if count is not None and (type(count) is not int or not 0 <= count <= LARGEST_COUNT):
-                break
-        else:
+        if has_sound_counts(event):
             return event
-        counts = {name: _count(getattr(event, name)) for name in _COUNTS}
+        counts = {name: whole_count(getattr(event, name)) for name in COUNTS}
         self.ignored += sum(
-            counts[name] is None and getattr(event, name) is not None for name in _COUNTS
+            count is None and getattr(event, name) is not None for name, count in counts.items()
         )
         return replace(event, **counts)  # type: ignore[arg-type]
 
@@ -128,13 +125,24 @@ class EventCheck:
         return replace(event, **wrong)  # type: ignore[arg-type]
 
 
-def _count(value: object) -> int | None:
-    """Return a count of tokens as an int, None if it is no possible one."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or not 0 <= value <= LARGEST_COUNT:
+def has_sound_counts(usage: Any) -> bool:
+    """Return whether each of `COUNTS` is a whole number within bounds, or None."""
+    for count in (
+        usage.output_tokens, usage.prompt_tokens, usage.cached_tokens, usage.counted_input_tokens,
+    ):  # fmt: skip
+        if count is not None and (type(count) is not int or not 0 <= count <= LARGEST_COUNT):
+            return False
+    return True
+
+
+def whole_count(value: Any) -> int | None:
+    """Return a count of tokens as an int, None if it is no possible one; 12.0 is, as numpy's 12."""
+    try:
+        whole = isinstance(value, float) and value.is_integer()
+        count = int(value) if whole else operator.index(value)
+    except TypeError:
         return None
-    return value
+    return count if 0 <= count <= LARGEST_COUNT else None
 
 
 def _require(request: Request, now: float) -> None:

@@ -3,7 +3,6 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from penstock.core.dispatching import Dispatcher
 from penstock.core.events import (
     Abandoned,
     Arrived,
@@ -35,7 +34,6 @@ class Containment:
     """
 
     tickets: Tickets
-    dispatcher: Dispatcher
     seen: int = 0
     faults: deque[Exception] = field(default_factory=lambda: deque(maxlen=FAULTS_KEPT))
 
@@ -51,7 +49,7 @@ class Containment:
         self._restore(fault, ticket, event, now)
         for lane in self.tickets.lanes:
             try:
-                self.dispatcher.pump(lane, now)
+                self.tickets.pump(lane, now)
             except Exception as again:  # noqa: BLE001 - kept, and looked at again in a moment
                 self._restore(again, self.tickets.at_work, Woke(), now)
                 lane.wake_at = now + FAULT_RETRY_S

@@ -8,8 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from penstock.core.latest import Latest
-from penstock.core.model import Request
+from penstock.core.model import Latest, Request
 from penstock.core.parked import ParkingQueue, kind_of
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from penstock.core.lane import Lane
-from penstock.core.latest import Latest
-from penstock.core.model import Request, TrafficClass
+from penstock.core.model import Latest, Request, TrafficClass
 from penstock.core.nesting import Nesting
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget

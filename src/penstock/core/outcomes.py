@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 from penstock.core.backoff import REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
-from penstock.core.dispatching import Dispatcher
 from penstock.core.events import (
     Cancelled,
     Completed,
@@ -37,7 +36,6 @@ class Outcomes:
     """
 
     _tickets: Tickets
-    _dispatcher: Dispatcher
     max_attempts: int
 
     def on_first_token(self, event: FirstToken, now: float) -> None:
@@ -46,7 +44,7 @@ class Outcomes:
         ticket = tickets.flying(event.request_id, "FirstToken")
         upstream = tickets.upstreams[ticket.upstream]
         upstream.first_token(ticket, now=now)
-        self._dispatcher.pump_sharing(ticket.upstream, now)
+        self._tickets.pump_sharing(ticket.upstream, now)
 
     def on_completed(self, event: Completed, now: float) -> None:
         """End a request that was served."""
@@ -62,7 +60,7 @@ class Outcomes:
         if ratio == ratio:  # not nan
             signals.replied(ticket, ratio, now)
         tickets.end(ticket)
-        self._dispatcher.pump_sharing(ticket.upstream, now)
+        self._tickets.pump_sharing(ticket.upstream, now)
 
     def on_throttled(self, event: Throttled, now: float) -> None:
         """Let a request that the provider refused wait for another attempt, or end it."""
@@ -93,7 +91,7 @@ class Outcomes:
         for each, closings in zip(sharing, before, strict=True):
             if each.closings(account, now) > closings:
                 self._fail_fast(each, account, now)
-        self._dispatcher.pump_sharing(upstream.name, now)
+        self._tickets.pump_sharing(upstream.name, now)
 
     def on_failed(self, event: Failed, now: float) -> None:
         """Let a request whose attempt broke wait for another attempt, or end it."""
@@ -135,7 +133,7 @@ class Outcomes:
             if event.retryable:
                 open_at = lane.open_at(ticket.request.account, now)
                 tickets.reject(ticket, lane, "upstream", open_at - now, now)
-        self._dispatcher.pump_sharing(ticket.upstream, now)
+        self._tickets.pump_sharing(ticket.upstream, now)
 
     def on_cancelled(self, event: Cancelled, now: float) -> None:
         """End a request whose caller has left."""
@@ -150,8 +148,8 @@ class Outcomes:
             tickets.upstreams[ticket.upstream].left(ticket, now=now)
         tickets.abandon(ticket, now)
         if ticket.upstream:
-            self._dispatcher.pump_sharing(ticket.upstream, now)
-        self._dispatcher.pump(lane, now)
+            self._tickets.pump_sharing(ticket.upstream, now)
+        self._tickets.pump(lane, now)
 
     def _fail_fast(self, lane: Lane, account: str, now: float) -> None:
         """Refuse what waits for upstreams that are closed beyond its own patience."""

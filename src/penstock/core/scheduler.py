@@ -7,7 +7,6 @@ from penstock.core.admission import AdmissionControl
 from penstock.core.backlog import Backlog
 from penstock.core.bounds import EventCheck
 from penstock.core.containment import Containment
-from penstock.core.dispatching import Dispatcher
 from penstock.core.events import (
     Action,
     Arrived,
@@ -45,8 +44,8 @@ class Scheduler:
     it with `Woke` when `next_wakeup` comes due. The same events at the same times give the same
     actions, whoever drives.
 
-    A request arrives at `core.admission`, waits in its `core.lane`, is sent by `core.dispatching`,
-    and `core.outcomes` hears how that went; `core.tickets` knows where it is.
+    A request arrives at `core.admission`, waits in its `core.lane`, is sent by `core.tickets`
+    (which knows where each is), and `core.outcomes` hears how that went.
 
     Attributes:
         faults: what was raised inside, the last few; whoever reports them takes them out.
@@ -72,14 +71,13 @@ class Scheduler:
             self._lanes, {u.name: u for u in upstreams}, Backlog(classes, settings.queue_limit)
         )
         self.waiting = Waiting(tickets)
-        self._dispatcher = dispatcher = Dispatcher(tickets)
-        self._containment = Containment(tickets, dispatcher)
+        self._containment = Containment(tickets)
         self.faults = self._containment.faults
         self._reconfiguration = Reconfiguration(settings, build, classes, tickets)
         self._admission = AdmissionControl(
-            tickets, dispatcher, overload, classes, self._reconfiguration.inherited
+            tickets, overload, classes, self._reconfiguration.inherited
         )
-        self._outcomes = outcomes = Outcomes(tickets, dispatcher, settings.max_attempts)
+        self._outcomes = outcomes = Outcomes(tickets, settings.max_attempts)
         self._pins = Pins(tickets, classes)
         self._now = -math.inf
         self._gate = EventCheck()
@@ -131,7 +129,7 @@ class Scheduler:
         tickets = self._tickets
         if self._pins.ends_at <= now:
             self._pins.end(now)
-            self._dispatcher.pump_all(now)
+            self._tickets.pump_all(now)
         if tickets.deferred.earliest <= now or tickets.expiry.earliest <= now:
             # At one instant timers come last: those due exactly now wait for `Woke`.
             due = now if isinstance(event, Woke) else math.nextafter(now, -math.inf)
@@ -165,11 +163,11 @@ class Scheduler:
         )
 
     def _on_woke(self, _event: Woke, now: float) -> None:
-        self._dispatcher.pump_all(now)
+        self._tickets.pump_all(now)
 
     def _on_draining(self, _event: Draining, now: float) -> None:
         self._admission.on_draining(now)
-        self._dispatcher.pump_all(now)
+        self._tickets.pump_all(now)
 
     def _on_stalled(self, event: DriverStalled, now: float) -> None:
         for upstream in self._all_upstreams:
@@ -177,15 +175,15 @@ class Scheduler:
 
     def _on_limits_seen(self, event: LimitsSeen, now: float) -> None:
         self._lanes.upstream(event.upstream).learn(event, now=now)
-        self._dispatcher.pump_sharing(event.upstream, now)
+        self._tickets.pump_sharing(event.upstream, now)
 
     def _on_pause_lifted(self, event: PauseLifted, now: float) -> None:
         self._lanes.upstream(event.upstream).lift(event.account, now=now)
-        self._dispatcher.pump_sharing(event.upstream, now)
+        self._tickets.pump_sharing(event.upstream, now)
 
     def _on_pinned(self, event: Pinned, now: float) -> None:
         self._pins.take(event, now)
-        self._dispatcher.pump_all(now)
+        self._tickets.pump_all(now)
 
     def _on_reconfigured(self, event: Reconfigured, now: float) -> None:
         self._admission.overload = self._reconfiguration.apply(event.settings, now)
@@ -193,4 +191,4 @@ class Scheduler:
         self._outcomes.max_attempts = event.settings.max_attempts
         self._all_upstreams = tuple(self._tickets.upstreams.values())
         self._pins.hold()
-        self._dispatcher.pump_all(now)
+        self._tickets.pump_all(now)

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from penstock.core.backlog import Backlog
-from penstock.core.events import Abandoned, Action, Reject, Why
+from penstock.core.events import Abandoned, Action, Dispatch, Reject, Why
 from penstock.core.lane import Lane
 from penstock.core.lanes import Lanes
 from penstock.core.ticket import Stage, Ticket
@@ -104,6 +104,51 @@ class Tickets:
     actions: list[Action] = field(default_factory=list)
     at_work: Ticket | None = None
     draining: bool = False
+
+    def pump(self, lane: Lane, now: float) -> None:
+        """Send everything in a lane that may go now: the step that ends nearly every event."""
+        signals, nesting = lane.signals, self.lanes.nesting
+        self.at_work = None
+        while signals.waiting:
+            chosen = lane.next(now)
+            if chosen is None and nesting.places:
+                chosen = nesting.next(lane, now)
+            if chosen is None:
+                return
+            ticket, upstream = chosen
+            self.at_work = ticket
+            request = ticket.request
+            lane.take(ticket, now)
+            self.backlog.leave(ticket)
+            ticket.hold("", now)
+            lane.charge(ticket)
+            why = why_of(ticket, lane, now)
+            if ticket.attempts:
+                breaker = upstream.account(request.account).breaker
+                if breaker.troubled and not ticket.retry_paid:
+                    lane.retries.spend(now=now)
+                ticket.retry_paid = False
+                self.expiry.cancel(request.id)
+            upstream.depart(ticket, now)
+            signals.departed(ticket)
+            ticket.stage = _IN_FLIGHT
+            if request.expires_at < math.inf or ticket.hopeless_at < math.inf:
+                self.expiry.cancel(request.id)
+            if lane.homes is not None and request.session:
+                lane.homes.put(request.session, upstream.name)
+            self.actions.append(Dispatch(request, upstream.name, why))
+            self.at_work = None
+        lane.emptied()
+
+    def pump_sharing(self, upstream: str, now: float) -> None:
+        """Send what may go now in each lane that an upstream serves."""
+        for lane in self.lanes.of_upstream[upstream]:
+            self.pump(lane, now)
+
+    def pump_all(self, now: float) -> None:
+        """Send what may go now in each lane."""
+        for lane in self.lanes:
+            self.pump(lane, now)
 
     def flying(self, request_id: int, what: str) -> Ticket:
         """Return a ticket in flight; it is the one at work from now on.

@@ -9,8 +9,8 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-from penstock.calls.estimate import stated
 from penstock.calls.hints import NO_HINTS, Hints
+from penstock.calls.spec import stated
 from penstock.runtime.guarded import Guard
 
 CURRENT: ContextVar[Hints] = ContextVar("penstock_request", default=NO_HINTS)

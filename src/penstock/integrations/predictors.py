@@ -3,8 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from penstock.calls.estimate import Predictor, TablePredictor
-from penstock.calls.spec import Prediction, RequestSpec
+from penstock.calls.spec import Prediction, Predictor, RequestSpec, TablePredictor
 from penstock.core.model import TrafficClass
 
 if TYPE_CHECKING:  # numpy is not needed where nothing is learnt

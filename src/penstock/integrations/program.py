@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from weakref import WeakSet
 
-from penstock.calls.estimate import Predictor
 from penstock.calls.factory import RequestFactory
+from penstock.calls.spec import Predictor
 from penstock.calls.tracing import Tracer
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.rule import Rule

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock.predict.archive import StateError
     from penstock.predict.features.call import CallFeatures, kind_of
-    from penstock.predict.features.prompt_tokens import load_tokenizer
+    from penstock.predict.features.text import load_tokenizer
     from penstock.predict.online.guard import GuardCounts, GuardedPredictor, TokenPredictor
     from penstock.predict.online.predictor import OnlinePredictor
     from penstock.predict.online.stats import PredictorStats, RouteFigures
@@ -26,7 +26,7 @@ _HOMES = {
     "StateError": "archive",
     "TokenPredictor": "online.guard",
     "kind_of": "features.call",
-    "load_tokenizer": "features.prompt_tokens",
+    "load_tokenizer": "features.text",
 }
 
 __all__ = [

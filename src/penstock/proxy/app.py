@@ -12,14 +12,14 @@ from penstock.proxy.bodies import Held
 from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
-from penstock.proxy.fallback import FallingBack, exchange_of
-from penstock.proxy.headers import Header, one
+from penstock.proxy.fallback import FallingBack
+from penstock.proxy.fallback_legs import fitting, tier_of
+from penstock.proxy.headers import Header, one, saying, send_answer, send_whole
 from penstock.proxy.progress import progress_of
 from penstock.proxy.relay import UnscheduledRelay, unknown_path, vendor_of
 from penstock.proxy.replays import digest_of
-from penstock.proxy.reply import saying, send_answer, send_whole
 from penstock.proxy.request_reader import Prepared
-from penstock.proxy.routes import Route, route_of
+from penstock.proxy.routing import Route, route_of
 from penstock.proxy.sidecar import Sidecar
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
@@ -119,11 +119,11 @@ class App:
             query = scope["query_string"]
             word = prepared.head.get(PROGRESS_HEADER)
             if word is None:
-                exchange = exchange_of(sidecar, prepared, headers, query, send)
+                exchange = _exchange_of(sidecar, prepared, headers, query, send)
                 await self._run(exchange, prepared, headers)
                 return
             progress = progress_of(word, prepared, send)
-            exchange = exchange_of(sidecar, prepared, headers, query, progress.send)
+            exchange = _exchange_of(sidecar, prepared, headers, query, progress.send)
             async with progress.speaking(exchange.told):
                 await self._run(exchange, prepared, headers)
         finally:
@@ -182,7 +182,7 @@ class App:
         again = replay is not None
         if replay is None:
             replay = replays.add(owner, key, digest)
-            exchange = exchange_of(self._sidecar, prepared, headers, query, replay.take)
+            exchange = _exchange_of(self._sidecar, prepared, headers, query, replay.take)
             replay.told = exchange.told
             kept = held.handed_over()  # until the call has ended, whoever leaves
 
@@ -222,6 +222,20 @@ _NO_WEBSOCKET = (
 
 def _wants_websocket(headers: list[Header]) -> bool:
     return (one(headers, b"upgrade") or b"").lower() == b"websocket"
+
+
+def _exchange_of(
+    sidecar: Sidecar, prepared: Prepared, headers: list[Header], query: bytes, send: Send
+) -> Exchange | FallingBack:
+    """Return who relays a request: most have nowhere else to go, and pay nothing for it."""
+    rules = sidecar.fallbacks
+    tier = tier_of(prepared) if rules else None
+    prepared.spec.body = None  # it is read: 1 to 10 times the bytes of the body, which are kept
+    if tier is None or not prepared.may_fall_back or prepared.refers:
+        return Exchange(sidecar, prepared, headers, query, send)
+    if any(True for _ in fitting(rules, prepared.facts.model, tier)):
+        return FallingBack(sidecar, prepared, headers, query, send, tier)
+    return Exchange(sidecar, prepared, headers, query, send)
 
 
 def _label(route: Route | None) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Collection, Iterable
 from typing import cast
 
 from penstock.asgi import Application, Receive, Scope, Send
-from penstock.proxy.headers import Header
-from penstock.proxy.reply import send_answer
+from penstock.proxy.headers import Header, send_answer
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
 

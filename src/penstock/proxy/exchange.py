@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from penstock.calls.references import ids_in_reply
+from penstock.calls.facts import ids_in_reply
 from penstock.core.events import LimitsSeen
 from penstock.core.model import Request
 from penstock.errors import Refused
@@ -16,13 +16,14 @@ from penstock.proxy.failures import Ending, Failures, Parts, UnusableReplyError
 from penstock.proxy.headers import (
     Downward,
     Header,
+    Send,
     downward,
     our_headers,
+    send_whole,
     text_headers,
     upward,
     without_trace,
 )
-from penstock.proxy.reply import Send, send_whole
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.streamed import COMPLETE, OPENING_BYTES, Streamed
 from penstock.proxy.upstream.client import UpstreamClient

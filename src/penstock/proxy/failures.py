@@ -10,17 +10,20 @@ from typing import NamedTuple, Protocol
 from penstock.core.events import RefusalCause
 from penstock.dashboard.state import DashboardState
 from penstock.errors import Refused
-from penstock.proxy.headers import Header, downward, our_headers, text_headers
-from penstock.proxy.holders import Holders
-from penstock.proxy.observe.metrics import Metrics
-from penstock.proxy.reply import (
+from penstock.proxy.headers import (
+    Header,
     Kept,
     Send,
+    downward,
+    our_headers,
     send_answer,
     send_whole,
+    text_headers,
     with_bounded_wait,
     without_advice,
 )
+from penstock.proxy.holders import Holders
+from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient

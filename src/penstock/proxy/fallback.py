@@ -14,9 +14,8 @@ from urllib.parse import quote
 from penstock.core.model import Request
 from penstock.proxy.config.models import FallbackCause
 from penstock.proxy.exchange import Exchange
-from penstock.proxy.fallback_legs import LAST_S, Leg, Legs, Step, fitting, tier_of
-from penstock.proxy.headers import Header
-from penstock.proxy.reply import Send
+from penstock.proxy.fallback_legs import LAST_S, Leg, Legs, Step
+from penstock.proxy.headers import Header, Send
 from penstock.proxy.request_reader import Prepared
 from penstock.wire.words import is_too_long
 
@@ -51,20 +50,6 @@ _REASONS: dict[str, FallbackCause] = {
     "too_large": "context_length",
 }
 """By the reason of a refusal of ours."""
-
-
-def exchange_of(
-    sidecar: "Sidecar", prepared: Prepared, headers: list[Header], query: bytes, send: Send
-) -> "Exchange | FallingBack":
-    """Return who relays a request: most have nowhere else to go, and pay nothing for it."""
-    rules = sidecar.fallbacks
-    tier = tier_of(prepared) if rules else None
-    prepared.spec.body = None  # it is read: 1 to 10 times the bytes of the body, which are kept
-    if tier is None or not prepared.may_fall_back or prepared.refers:
-        return Exchange(sidecar, prepared, headers, query, send)
-    if any(True for _ in fitting(rules, prepared.facts.model, tier)):
-        return FallingBack(sidecar, prepared, headers, query, send, tier)
-    return Exchange(sidecar, prepared, headers, query, send)
 
 
 class FallingBack:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from penstock.calls.estimate import estimate_for
+from penstock.calls.spec import estimate_for
 from penstock.core.model import Request
 from penstock.core.settings import fits
 from penstock.core.waiting import Outlook

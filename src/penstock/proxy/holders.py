@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from penstock.core.latest import Latest
+from penstock.core.model import Latest
 
 
 class Holders:

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from penstock.proxy.declined import Declined
-from penstock.proxy.headers import Header, one
-from penstock.proxy.reply import Send
+from penstock.proxy.headers import Header, Send, one
 from penstock.proxy.request_reader import Prepared
 
 EVERY_S = 2.0

@@ -13,16 +13,14 @@ from urllib.parse import quote
 
 from penstock.asgi import Receive, Scope
 from penstock.calls.endpoint import COUNT_TOKENS, MODELS
-from penstock.calls.references import ids_in_reply, references_of
+from penstock.calls.facts import ids_in_reply, references_of
 from penstock.calls.relayed import NEVER, OF_FAMILIES, under
 from penstock.core.settings import fits
 from penstock.proxy.bodies import Held
 from penstock.proxy.callers import credential
 from penstock.proxy.declined import Declined, check_method, no_key
-from penstock.proxy.headers import Header, downward, one, upward
-from penstock.proxy.reply import Send
-from penstock.proxy.routes import Route
-from penstock.proxy.routing import serves
+from penstock.proxy.headers import Header, Send, downward, one, upward
+from penstock.proxy.routing import Route, serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.http import DialError, SilenceError, UpstreamAnswer, UpstreamError
 from penstock.wire import jsonio

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 from penstock.proxy.declined import Declined
-from penstock.proxy.reply import Send
+from penstock.proxy.headers import Send
 
 MOST_KEY_BYTES = 255
 RECORD_BYTES = 1024

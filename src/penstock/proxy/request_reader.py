@@ -7,13 +7,11 @@ from typing import Any
 
 from penstock.asgi import Receive
 from penstock.calls.endpoint import Endpoint
-from penstock.calls.estimate import Predictor, estimate_for
 from penstock.calls.factory import spec_of_call
-from penstock.calls.facts import Facts, facts_of
+from penstock.calls.facts import Facts, facts_of, may_refer, references_of
 from penstock.calls.form import FormError, form_of, is_form
 from penstock.calls.hints import REPEAT_HEADER, HintError, hints_of
-from penstock.calls.references import may_refer, references_of
-from penstock.calls.spec import RequestSpec
+from penstock.calls.spec import Predictor, RequestSpec, estimate_for
 from penstock.core.model import TrafficClass, bucket_of
 from penstock.proxy.bodies import Body, BodyReader, Held
 from penstock.proxy.callers import Callers

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.proxy.failures import Parts, UnusableReplyError
-from penstock.proxy.headers import Downward, our_headers
-from penstock.proxy.reply import Send
+from penstock.proxy.headers import Downward, Send, our_headers
 from penstock.proxy.upstream.http import ResetError, UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
 from penstock.wire.endpoint import Kind

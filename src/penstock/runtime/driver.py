@@ -31,8 +31,7 @@ from penstock.core.events import (
     WindowMoved,
     Woke,
 )
-from penstock.core.latest import Latest
-from penstock.core.model import Request
+from penstock.core.model import Latest, Request
 from penstock.core.upstream.account import ACCOUNTS_LIMIT
 from penstock.core.waiting import Outlook, QueuePosition, WaitingGroup
 from penstock.errors import ProtocolError

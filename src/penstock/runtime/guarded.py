@@ -4,19 +4,12 @@ Faults are counted by reader, and the first of each kind is logged.
 """
 
 import logging
-import operator
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, TypeVar
-
-from penstock.core.bounds import LARGEST_COUNT
-from penstock.wire.usage import Usage
+from typing import TypeVar
 
 logger = logging.getLogger("penstock.runtime")
-_COUNTS = ("output_tokens", "prompt_tokens", "cached_tokens", "counted_input_tokens")
-_UNKNOWN = Usage(source="unknown")
 Result = TypeVar("Result")
 
 
@@ -84,40 +77,3 @@ class Guard:
             return False
         self._logged.add((reader, kind))
         return True
-
-
-def usage_of(usage: Usage | None, guard: Guard) -> Usage:
-    """Return a usage whose counts are whole numbers; what is no count is unknown, and logged once.
-
-    numpy's integers are counts, and so is 12.0.
-    """
-    if usage is None:
-        return _UNKNOWN
-    if not isinstance(usage, Usage):
-        guard.hook_failed("usage", "a slot was settled with what is no penstock.Usage", usage)
-        return _UNKNOWN
-    for count in (
-        usage.output_tokens, usage.prompt_tokens, usage.cached_tokens, usage.counted_input_tokens,
-    ):  # fmt: skip
-        if count is not None and (type(count) is not int or not 0 <= count <= LARGEST_COUNT):
-            break
-    else:
-        return usage
-    counts = {name: _count(getattr(usage, name), guard) for name in _COUNTS}
-    return replace(usage, **counts)  # type: ignore[arg-type]
-
-
-def _count(value: Any, guard: Guard) -> int | None:
-    if value is None:
-        return None
-    try:
-        whole = isinstance(value, float) and value.is_integer()
-        count = int(value) if whole else operator.index(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        guard.hook_failed("usage", "a slot was settled with what is no count of tokens", error)
-        return None
-    if not 0 <= count <= LARGEST_COUNT:
-        what = "a slot was settled with an impossible count of tokens"
-        guard.hook_failed("usage", what, ValueError(str(count)))
-        return None
-    return count

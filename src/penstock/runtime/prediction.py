@@ -4,10 +4,8 @@ import math
 from typing import TYPE_CHECKING
 
 from penstock.calls.endpoint import Endpoint
-from penstock.calls.estimate import Predictor, TablePredictor, times
-from penstock.calls.spec import Prediction, RequestSpec
-from penstock.core.latest import Latest
-from penstock.core.model import TrafficClass
+from penstock.calls.spec import Prediction, Predictor, RequestSpec, TablePredictor, times
+from penstock.core.model import Latest, TrafficClass
 
 if TYPE_CHECKING:  # numpy is not needed before something is learnt
     from penstock.predict import CallFeatures, GuardedPredictor

@@ -24,10 +24,9 @@ from penstock.core.events import (
 from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver, Waiter
-from penstock.runtime.guarded import usage_of
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
 from penstock.wire.refusal import Backoff, Meaning, Relay
-from penstock.wire.usage import Usage
+from penstock.wire.usage import UNKNOWN, Usage, checked
 
 _NO_HEADERS: Mapping[str, str] = {}
 _OF_PROVIDER = ("quota", "rate", "upstream")
@@ -131,7 +130,7 @@ class Hold:
             raise ProtocolError(
                 f"slot {self.id} has ended already: settle it once, inside its `with`"
             )
-        self._settle(usage_of(usage, self.driver.guard))
+        self._settle(checked(usage, self.driver.guard.hook_failed))
 
     def fail(self, *, upstream_fault: bool = False) -> None:
         """Report that the attempt broke for good and give the slot back; harmless when ended.
@@ -177,7 +176,7 @@ class Hold:
         if self.ended:
             return
         if error is None:
-            self._settle(Usage(source="unknown"))
+            self._settle(UNKNOWN)
         elif isinstance(error, Exception):
             self.fail()
         else:  # CancelledError, GeneratorExit, KeyboardInterrupt: the caller went away

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from penstock.core.bounds import LARGEST_COUNT
+from penstock.core.bounds import COUNTS, LARGEST_COUNT, has_sound_counts, whole_count
 from penstock.wire.endpoint import Kind
 
 UsageSource = Literal["reported", "estimated", "unknown"]
@@ -35,6 +35,31 @@ class Usage:
 
 
 UNKNOWN = Usage(source="unknown")
+
+
+def checked(usage: Usage | None, complain: Callable[[str, str, object], object]) -> Usage:
+    """Return a program's usage, its counts whole numbers; unknown is what is no possible count.
+
+    Args:
+        usage: of a slot that is settled; None is unknown.
+        complain: told "usage", what was wrong, and with which value.
+
+    """
+    if usage is None:
+        return UNKNOWN
+    if not isinstance(usage, Usage):
+        complain("usage", "a slot was settled with what is no penstock.Usage", usage)
+        return UNKNOWN
+    if has_sound_counts(usage):
+        return usage
+    counts = {name: whole_count(getattr(usage, name)) for name in COUNTS}
+    for name, count in counts.items():
+        if count is None and getattr(usage, name) is not None:
+            what = "a slot was settled with what is no count of tokens"
+            complain("usage", what, getattr(usage, name))
+    return replace(usage, **counts)  # type: ignore[arg-type]
+
+
 _PROMPT_NAMES = ("prompt_tokens", "input_tokens")
 _OUTPUT_NAMES = ("completion_tokens", "output_tokens")
 _USAGE_BYTES = 4096

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from penstock.core.events import Completed, LimitsSeen, Throttled
-from penstock.core.latest import Latest
+from penstock.core.model import Latest
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S, CircuitBreaker
 from penstock.core.upstream.rate import Blame, LearntRate

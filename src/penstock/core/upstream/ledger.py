@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from penstock.core.backoff import LEAST_S, REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled, WindowMoved
-from penstock.core.latest import Latest
+from penstock.core.model import Latest
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings

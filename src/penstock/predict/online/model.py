@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.features.call import CallFeatures, checksum
-from penstock.predict.features.dense import DENSE_NAMES
+from penstock.predict.features.call import DENSE_NAMES, CallFeatures, checksum
 from penstock.predict.online.conformal import ConformalP90
 from penstock.predict.online.groups import GroupCentres
 from penstock.predict.online.kernel_window import MOST_BEYOND, KernelWindow, signature

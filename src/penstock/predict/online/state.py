@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.archive import StateError, pack, unpack, write_whole
-from penstock.predict.features.dense import DENSE_NAMES
+from penstock.predict.features.call import DENSE_NAMES
 from penstock.predict.online.model import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
 from penstock.predict.prior.file import checksum_of, shipped_prior
 from penstock.predict.prior.model import LogTokens

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from penstock.predict.archive import StateError, pack, unpack, write_whole
-from penstock.predict.features.dense import DENSE_NAMES
+from penstock.predict.features.call import DENSE_NAMES
 from penstock.predict.prior.folds import FoldPriors, shipped_folds
 from penstock.predict.prior.model import LogTokens, PriorModel, arrays_of, prior_of
 

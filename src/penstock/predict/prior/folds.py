@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.archive import StateError, pack, unpack, write_whole
-from penstock.predict.features.call import CallFeatures
-from penstock.predict.features.dense import DENSE_NAMES
+from penstock.predict.features.call import DENSE_NAMES, CallFeatures
 from penstock.predict.prior.model import PriorModel, arrays_of, prior_of
 
 _KIND = "penstock fold priors"

@@ -5,7 +5,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from penstock.calls.estimate import Row, TablePredictor
+from penstock.calls.spec import Row, TablePredictor
 from penstock.core.model import TokenEstimate, TrafficClass
 from penstock.core.settings import Limits, Settings, Stack, UpstreamSettings, fits
 from penstock.proxy.config.models import (
