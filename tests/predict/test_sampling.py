@@ -48,10 +48,13 @@ def test_by_prompt_all_rows_of_a_prompt_stay_together() -> None:
 
 
 @pytest.mark.slow
-def test_a_training_on_more_rows_says_what_it_takes(tmp_path: Path) -> None:
+def test_a_training_on_more_rows_says_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.predict.train.sampling.TRAINED_MAX", 2_100)
     file = tmp_path / "many.jsonl"
     with file.open("w") as lines:
-        for row in rows(20_500, prompts=20_500):
+        for row in rows(2_200, prompts=2_200):
             fields = {"prompt": row.prompt, "output_tokens": row.output_tokens}
             lines.write(json.dumps(fields) + "\n")
 
@@ -60,6 +63,6 @@ def test_a_training_on_more_rows_says_what_it_takes(tmp_path: Path) -> None:
     )
 
     assert done.exit_code == 0, done.output
-    assert "20,500 rows, more than the 20,000 of a training: 20,000 are taken" in done.stderr
-    assert "fitting to 20,000 replies" in done.stderr
-    assert done.stdout.endswith("from 20,000 replies\n")
+    assert "2,200 rows, more than the 2,100 of a training: 2,100 are taken" in done.stderr
+    assert "fitting to 2,100 replies" in done.stderr
+    assert done.stdout.endswith("from 2,100 replies\n")

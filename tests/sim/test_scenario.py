@@ -419,8 +419,8 @@ overload = { kind = "cost_ladder", returns = -1 }
         "policies.a.capacity.windw",
         "policies.a.queue_limit",
         "policies.b.overload.returns",
-        "provider.slots",
         "provider.ttft_s",
+        "provider.slots",
     ]
 
 

@@ -61,28 +61,18 @@ class SafePredictor:
         try:
             prediction = self._predictor.predict(spec, traffic_class)
         except Exception as error:  # noqa: BLE001  whatever it is, the call goes out
-            self._failed("predict", error)
+            self._failed(error)
             return self._table.predict(spec, traffic_class)
         if not isinstance(prediction, Prediction):
-            self._failed("predict", TypeError(f"{type(prediction).__name__} is no Prediction"))
+            self._failed(TypeError(f"{type(prediction).__name__} is no Prediction"))
             return self._table.predict(spec, traffic_class)
-        learn = prediction.learn
-        if learn is not None:
-
-            def safely(output_tokens: int) -> None:
-                try:
-                    learn(output_tokens)
-                except Exception as error:  # noqa: BLE001  the reply has been delivered
-                    self._failed("learn", error)
-
-            prediction.learn = safely
         return prediction
 
-    def _failed(self, doing: str, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
         if not self._told:
             self._told = True
             logger.warning(
-                "predictor %s failed to %s (%s: %s); the class's estimate stands in, and further "
+                "predictor %s failed (%s: %s); the class's estimate stands in, and further "
                 "failures are not logged",
-                type(self._predictor).__name__, doing, type(error).__name__, error,
+                type(self._predictor).__name__, type(error).__name__, error,
             )  # fmt: skip

@@ -27,8 +27,8 @@ from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
 from penstock.sim.engine import Habits
 from penstock.sim.information import ClassPlan, Informant, constant_estimate
 from penstock.sim.params import count, not_negative, positive
-from penstock.sim.traces.registry import read_trace
-from penstock.sim.traces.trace import MOST_TOKENS, Trace
+from penstock.sim.traces.registry import Trace, read_trace
+from penstock.sim.traces.trace import MOST_TOKENS
 from penstock.sim.workload import (
     NO_PROMPTS,
     LogNormalTokens,

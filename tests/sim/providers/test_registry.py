@@ -34,7 +34,7 @@ def test_every_model_has_defaults(model: str) -> None:
         ({**SLOTS, "slotz": 1}, "did you mean slots?"),
         (
             {**SLOTS, "zzz": 1},
-            "jitter, slots, tokens_per_s, ttft_s, beta, model",
+            "jitter, tokens_per_s, ttft_s, slots, beta, model",
         ),
         ({**SLOTS, "slots": 0}, "provider.slots = 0: must be a whole number >= 1"),
         ({**SLOTS, "slots": 1.5}, "provider.slots = 1.5: must be a whole number >= 1"),

@@ -5,7 +5,6 @@ times request by request.
 """
 
 import math
-from typing import Protocol
 
 from penstock.schema.types import Table
 from penstock.sim.chance import standard_normal, unit
@@ -60,43 +59,14 @@ class Jittered(Variation):
 
     jitter: float = not_negative(0.0, high=5.0)
 
-    @property
-    def sigma(self) -> float:
-        """The lognormal sigma of a service time."""
-        return self.jitter
 
-
-class Demanding(Protocol):
-    """Parameters from which a job's demand follows."""
-
-    @property
-    def prefill_tokens_per_s(self) -> float | None:
-        """See `Prompts`."""
-        ...
-
-    @property
-    def cached_share(self) -> float:
-        """See `Prompts`."""
-        ...
-
-    @property
-    def stragglers(self) -> Stragglers | None:
-        """See `Variation`."""
-        ...
-
-    @property
-    def sigma(self) -> float:
-        """The lognormal sigma of a service time."""
-        ...
-
-
-def without_variation(params: Demanding) -> bool:
+def without_variation(params: Jittered) -> bool:
     """Return True if jobs of one length are alike: no prompt counts and nothing is drawn."""
     prompts = params.prefill_tokens_per_s is not None or params.cached_share > 0
-    return not prompts and not params.sigma and params.stragglers is None
+    return not prompts and not params.jitter and params.stragglers is None
 
 
-def service_factors(params: Demanding, seed: int, job: Job) -> tuple[float, float]:
+def service_factors(params: Jittered, seed: int, job: Job) -> tuple[float, float]:
     """Return by what factors this job's service takes longer than its tokens say.
 
     One up to its first token, one after it; what is drawn is one for both.
@@ -104,15 +74,15 @@ def service_factors(params: Demanding, seed: int, job: Job) -> tuple[float, floa
     if job.luck is not None:
         return job.luck
     factor, job_id = 1.0, job.id
-    if params.sigma:
-        factor = math.exp(params.sigma * standard_normal(seed, _JITTER_STREAM, job_id))
+    if params.jitter:
+        factor = math.exp(params.jitter * standard_normal(seed, _JITTER_STREAM, job_id))
     slow = params.stragglers
     if slow is not None and unit(seed, _STRAGGLER_STREAM, job_id) < slow.share:
         factor *= slow.factor
     return factor, factor
 
 
-def cached_of(params: Prompts | Demanding, seed: int, job: Job) -> int | None:
+def cached_of(params: Prompts, seed: int, job: Job) -> int | None:
     """Return how many of the prompt's tokens are cached; None if there is no prompt cache."""
     if not params.cached_share or job.cached_tokens is not None:
         return job.cached_tokens
@@ -120,7 +90,7 @@ def cached_of(params: Prompts | Demanding, seed: int, job: Job) -> int | None:
     return int(CACHED_PART * job.prompt_tokens) if cached else 0
 
 
-def prefill_s(params: Prompts | Demanding, job: Job, cached_tokens: int | None) -> float:
+def prefill_s(params: Prompts, job: Job, cached_tokens: int | None) -> float:
     """Return how long the prompt takes at full speed, in seconds."""
     if params.prefill_tokens_per_s is None:
         return 0.0

@@ -6,7 +6,22 @@ from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.demand import Jittered
 
 
-class SlotsParams(Jittered):
+class PlacesParams(Jittered):
+    """What a model says of itself that `sharing.py` serves."""
+
+    tokens_per_s: float = positive(200.0, low=1e-3)
+    ttft_s: float = not_negative(0.15)
+
+    def places(self) -> float:
+        """Return how many jobs may be in service at once; inf if there is no such bound."""
+        raise NotImplementedError
+
+    def speeds(self, active: int) -> tuple[float, float]:
+        """Return (prefill seconds per second, tokens per second) of each of `active` jobs."""
+        raise NotImplementedError
+
+
+class SlotsParams(PlacesParams):
     """What continuous batching looks like from outside.
 
     Each of n active requests emits tokens_per_s / (1 + beta x n), after ttft_s; the time to the
@@ -18,8 +33,6 @@ class SlotsParams(Jittered):
     """
 
     slots: int = count(8)
-    tokens_per_s: float = positive(200.0, low=1e-3)
-    ttft_s: float = not_negative(0.15)
     beta: float = not_negative(0.0, high=1e3)
 
     def places(self) -> float:
@@ -31,11 +44,8 @@ class SlotsParams(Jittered):
         return 1.0, self.tokens_per_s / (1.0 + self.beta * active)
 
 
-class SerialParams(Jittered):
+class SerialParams(PlacesParams):
     """`slots` with one slot, such as a small local model behind a lock."""
-
-    tokens_per_s: float = positive(200.0, low=1e-3)
-    ttft_s: float = not_negative(0.15)
 
     def places(self) -> float:
         """Return 1."""
@@ -46,7 +56,7 @@ class SerialParams(Jittered):
         return 1.0, self.tokens_per_s
 
 
-class SharedParams(Jittered):
+class SharedParams(PlacesParams):
     """Each of n active requests emits tokens_per_s x min(1, capacity/n), after ttft_s.
 
     The time to the first token stretches by the same factor: prefill shares the machine too.
@@ -57,8 +67,6 @@ class SharedParams(Jittered):
     """
 
     capacity: int = count(8)
-    tokens_per_s: float = positive(200.0, low=1e-3)
-    ttft_s: float = not_negative(0.15)
 
     def places(self) -> float:
         """Return inf: nobody waits at the door."""

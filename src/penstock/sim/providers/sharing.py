@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Protocol
 
 from penstock.sim.providers.base import (
     Happening,
@@ -26,34 +25,17 @@ from penstock.sim.providers.base import (
 )
 from penstock.sim.providers.changes import Change, Timeline
 from penstock.sim.providers.demand import (
-    Demanding,
     cached_of,
     prefill_s,
     service_factors,
     without_variation,
 )
+from penstock.sim.providers.places import PlacesParams
 
 _FIRST_TOKEN = Happening.FIRST_TOKEN
 _FINISHED = Happening.FINISHED
 SURELY_S = 1e-6
 """An end so much later than a time is later for certain, however the sums are rounded."""
-
-
-class Speeds(Demanding, Protocol):
-    """What a model must say about itself."""
-
-    @property
-    def ttft_s(self) -> float:
-        """Prefill work, in seconds at full speed."""
-        ...
-
-    def places(self) -> float:
-        """Return how many jobs may be in service at once; inf if there is no such bound."""
-        ...
-
-    def speeds(self, active: int) -> tuple[float, float]:
-        """Return (prefill seconds per second, tokens per second) of each of `active` jobs."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -82,8 +64,8 @@ class SharingServer(Provider):
 
     def __init__(
         self,
-        params: Speeds,
-        changes: Iterable[Change[Speeds]] = (),
+        params: PlacesParams,
+        changes: Iterable[Change[PlacesParams]] = (),
         *,
         seed: int = 0,
         first_tokens: bool = True,
@@ -171,13 +153,13 @@ class SharingServer(Provider):
         """Return how many jobs are being served and how many wait inside."""
         return Occupancy(len(self._running), len(self._queue))
 
-    def become(self, params: Speeds, *, now: float) -> None:
+    def become(self, params: PlacesParams, *, now: float) -> None:
         """Go on with these parameters from `now` on (after `advance`)."""
         self._move_clocks(now)
         self._use(params)
         self._refill()
 
-    def _use(self, params: Speeds) -> None:
+    def _use(self, params: PlacesParams) -> None:
         self._params = params
         self._uniform = without_variation(params)
         self._places = params.places()
@@ -287,7 +269,7 @@ class SharingServer(Provider):
         self._next_at = soonest
 
 
-def _steady_ratio(params: Speeds) -> float:
+def _steady_ratio(params: PlacesParams) -> float:
     """Return tokens per second of prefill if that is the same for any load, else 0."""
     ratios = {round(tokens / prefill, 9) for prefill, tokens in map(params.speeds, (1, 2, 3, 64))}
     return ratios.pop() if len(ratios) == 1 else 0.0

@@ -12,9 +12,11 @@ from penstock.sim.traces.public import (
     read_mooncake,
     read_rows,
 )
-from penstock.sim.traces.servegen import read_servegen
+from penstock.sim.traces.servegen import ServeGenTrace, read_servegen
 from penstock.sim.traces.tables import read_lines
-from penstock.sim.traces.trace import Trace
+from penstock.sim.traces.trace import RowTrace
+
+Trace = RowTrace | ServeGenTrace
 
 
 def read_trace(path: Path) -> Trace:

@@ -49,21 +49,14 @@ class ServeGenTrace:
     Attributes:
         rates: in order of time, then client.
         quantiles: by client, field and length window; clients without any use everyone's.
+        timed, classes: as `RowTrace` has them: the rates say when, and clients are no classes.
 
     """
 
     rates: tuple[RateRow, ...]
     quantiles: dict[tuple[str, str, int], Quantiles]
-
-    @property
-    def timed(self) -> bool:
-        """True: the rates say when."""
-        return True
-
-    @property
-    def classes(self) -> tuple[TrafficClass, ...]:
-        """None: ServeGen knows clients, not classes."""
-        return ()
+    timed: bool = True
+    classes: tuple[TrafficClass, ...] = ()
 
     def lengths(self) -> Sequence[int]:
         """Return the medians and upper quantiles of the clients, each once."""

@@ -1,9 +1,8 @@
-"""What every recording answers to."""
+"""Recordings of a row per call, and what each answers to, as `servegen` does too."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol
 
 from penstock.core.model import TrafficClass
 from penstock.schema.types import Complaints
@@ -11,47 +10,6 @@ from penstock.sim.calls import Item
 
 MOST_TOKENS = 1_000_000_000
 """More in one prompt or reply is no count of tokens."""
-
-
-class Trace(Protocol):
-    """A recording from which workloads are made."""
-
-    @property
-    def timed(self) -> bool:
-        """True if it has arrival times of its own."""
-        ...
-
-    @property
-    def classes(self) -> tuple[TrafficClass, ...]:
-        """Traffic classes that the recording itself speaks of; empty if none."""
-        ...
-
-    def lengths(self) -> Sequence[int]:
-        """Return output lengths that stand for the whole, in tokens."""
-        ...
-
-    def items(
-        self,
-        chance: Random,
-        *,
-        count: int | None,
-        rate_per_s: float | None,
-        times: Iterator[float] | None,
-    ) -> Iterator[Item]:
-        """Yield the calls in order of time, from 0.
-
-        Args:
-            chance: for what the recording leaves open (jitter, draws).
-            count: how many will be taken; None for all.
-            rate_per_s: stretch time to this mean rate; None for as recorded.
-            times: arrival times for a recording without its own.
-
-        """
-        ...
-
-    def complaints(self, count: int | None, rate_per_s: float | None) -> Complaints:
-        """Yield what the recording cannot give: so many calls, or times stretched to that rate."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +29,7 @@ class RowTrace:
     classes: tuple[TrafficClass, ...] = ()
 
     def lengths(self) -> Sequence[int]:
-        """Return the output lengths, in tokens."""
+        """Return output lengths that stand for the whole, in tokens."""
         return [row.output_tokens for row in self.rows]
 
     def items(
@@ -82,7 +40,15 @@ class RowTrace:
         rate_per_s: float | None,
         times: Iterator[float] | None,
     ) -> Iterator[Item]:
-        """Yield the rows; with times given, from a random start, as often as needed."""
+        """Yield the calls in order of time, from 0; with times, from any row on and round again.
+
+        Args:
+            chance: for what the recording leaves open (jitter, draws).
+            count: how many will be taken; None for all.
+            rate_per_s: stretch time to this mean rate; None for as recorded.
+            times: arrival times for a recording without its own.
+
+        """
         if times is not None:
             yield from self._on_times(chance, times, count)
             return
