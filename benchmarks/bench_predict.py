@@ -23,9 +23,8 @@ from penstock.predict import CallFeatures, OnlinePredictor
 from penstock.predict.evaluate.scores import score
 from penstock.predict.features.call import DENSE_NAMES
 from penstock.predict.prior.folds import FoldPriors
-from penstock.predict.train.datasets import RecordedReply
+from penstock.predict.train.datasets import Lesson, RecordedReply, lesson
 from penstock.predict.train.learners import learner
-from penstock.predict.train.lessons import Lesson, lesson
 from penstock.predict.train.shared import train_folds
 from penstock.predict.train.training import train_predictor
 

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, HttpCredentials, Page, Request, expect
 
+from penstock.cli.dashboard import serving
 from penstock.core.events import Completed
 from penstock.dashboard.app import ROOT
 from penstock.dashboard.from_log import LogSource
 from penstock.dashboard.views import VIEWS, ViewSource, now_view
-from penstock.proxy.log_page import serving
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.browsers import barriers, launched

@@ -16,9 +16,8 @@ from penstock.predict.online.state import OtherPriorError
 from penstock.predict.prior.file import read_prior, shipped_prior, write_prior
 from penstock.predict.prior.folds import fold_of, read_folds, shipped_folds, write_folds
 from penstock.predict.prior.model import LogTokens
-from penstock.predict.train.datasets import RecordedReply
+from penstock.predict.train.datasets import Lesson, RecordedReply, lesson
 from penstock.predict.train.learners import learner
-from penstock.predict.train.lessons import Lesson, lesson
 from penstock.predict.train.shared import train_folds
 from tests.predict.replies import invented
 

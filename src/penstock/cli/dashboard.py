@@ -2,9 +2,17 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from penstock.dashboard.views import ViewSource
+
+HOST = "127.0.0.1"
 
 
 @click.command()
@@ -32,12 +40,11 @@ def command(log: Path, port: int) -> None:
         asyncio.run(_serve(source, port))
 
 
-async def _serve(source: object, port: int) -> None:
+async def _serve(source: "ViewSource", port: int) -> None:
     from penstock.dashboard.app import ROOT
-    from penstock.proxy.log_page import serving
 
     try:
-        async with serving(source, port) as bound:  # type: ignore[arg-type]
+        async with serving(source, port) as bound:
             click.echo(f"the dashboard is at http://127.0.0.1:{bound}{ROOT} (Ctrl-C ends it)")
             await asyncio.Event().wait()
     except OSError as error:
@@ -45,3 +52,27 @@ async def _serve(source: object, port: int) -> None:
             f"--port {port}: cannot listen on it ({error.strerror or error}): is another dashboard "
             "open? --port 0 takes a free one."
         ) from None
+
+
+@asynccontextmanager
+async def serving(source: "ViewSource", port: int) -> AsyncIterator[int]:
+    """Serve a log's dashboard to this machine while the block runs; yield the port that was bound.
+
+    Raises:
+        OSError: the port cannot be had.
+
+    """
+    from penstock.dashboard.app import DashboardApp
+    from penstock.listener import Bounds, Listener, bind
+    from penstock.proxy.browsers import BrowserGuard
+
+    sock = bind(HOST, port)
+    page = DashboardApp(source)
+    guard = BrowserGuard(page, "admin", HOST, (), ())
+    listener = Listener(guard, sock, Bounds(connections=64))
+    await listener.start()
+    try:
+        yield sock.getsockname()[1]
+    finally:
+        page.close()
+        await listener.stop(1.0)

@@ -69,8 +69,8 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, fold
         raise click.UsageError("--folds: fold priors know no routes: give --unlabelled as well.")
     from penstock.predict.prior.file import write_prior
     from penstock.predict.prior.folds import shipped_folds, write_folds
+    from penstock.predict.train.datasets import lesson
     from penstock.predict.train.learners import learner as fit_of
-    from penstock.predict.train.lessons import lesson
     from penstock.predict.train.shared import train_folds, train_shared
 
     keep_apart({"FILES": files, "--out": out})
@@ -236,8 +236,8 @@ def _predictor(
 ) -> OnlinePredictor:
     from penstock.predict.online.predictor import OnlinePredictor
     from penstock.predict.prior.folds import shipped_folds
+    from penstock.predict.train.datasets import lesson
     from penstock.predict.train.learners import learner as fit_of
-    from penstock.predict.train.lessons import lesson
     from penstock.predict.train.training import train_predictor
 
     prior = _prior(prior_name)

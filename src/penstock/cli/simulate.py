@@ -45,9 +45,8 @@ def command(
 
     The same file gives the same results, to the byte. Its format: docs/reference/scenario.md.
     """
-    from penstock.sim.logged import simulate_logged
     from penstock.sim.scenario import load_scenario
-    from penstock.sim.simulate import simulate
+    from penstock.sim.simulate import simulate, simulate_logged
 
     keep_apart({"SCENARIO": scenario, "--json": json_file, "--decision-log": decision_log})
     with _ends_at_once():

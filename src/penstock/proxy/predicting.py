@@ -1,14 +1,20 @@
-"""Brings the learning predictor in beside a running sidecar: numpy is too slow to wait for."""
+"""Brings the learning predictor in beside a running sidecar: numpy is too slow to wait for.
+
+It starts from its prior and the state of the last run, which is written now and then.
+"""
 
 import asyncio
 import ctypes
+import itertools
 import logging
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.errors import PenstockError
 from penstock.private_file import (
     FileInUse,
     NotPrivate,
@@ -16,11 +22,111 @@ from penstock.private_file import (
     make_private_folder,
     open_private,
 )
-from penstock.proxy.config.models import PredictorTable
-from penstock.proxy.keeping import Keeper
-from penstock.proxy.predictor_file import set_aside, start_of, told
+from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR, PredictorTable
 from penstock.runtime.out_file import likely_cause, try_file
 from penstock.runtime.prediction import LearnedPredictor
+
+if TYPE_CHECKING:
+    from penstock.predict import OnlinePredictor
+
+
+def start_of(prior: str) -> "OnlinePredictor":
+    """Return a predictor that knows what the configuration says, and nothing of the last run.
+
+    Raises:
+        Exception: the prior cannot be used; of what kind, the damage to its file decides.
+
+    """
+    from penstock.predict import OnlinePredictor
+    from penstock.predict.prior.file import read_prior
+
+    if prior == NO_PRIOR:
+        return OnlinePredictor.cold()
+    if prior == SHIPPED_PRIOR:
+        return OnlinePredictor.shipped()
+    os.close(open_private(prior, os.O_RDONLY))  # whoever may write it may bend what is predicted
+    return OnlinePredictor.starting_from(read_prior(Path(prior)))
+
+
+def told(error: Exception) -> str:
+    """Return an error's text, with its type where it was written for somebody else's readers."""
+    ours = isinstance(error, PenstockError | OSError)
+    return str(error) if ours else f"{type(error).__name__}: {error}"
+
+
+def set_aside(path: Path, problem: Exception) -> Path:
+    """Rename a state that cannot be used, to a name that tells why; return the new name.
+
+    Raises:
+        OSError: it cannot be renamed.
+
+    """
+    from penstock.predict.online.state import OtherPriorError
+
+    why = "other-prior" if isinstance(problem, OtherPriorError) else "damaged"
+    kept = path.with_name(f"{path.name}.{why}")
+    numbers = itertools.count(2)
+    while kept.exists():
+        kept = path.with_name(f"{path.name}.{why}-{next(numbers)}")
+    path.rename(kept)
+    return kept
+
+
+if TYPE_CHECKING:
+    from penstock.predict import GuardedPredictor
+    from penstock.predict.online.state import ModelCopy
+
+logger = logging.getLogger("penstock.proxy")
+
+
+class Keeper:
+    """Writes one predictor's state to one file, one write after the other."""
+
+    def __init__(self, predictor: "GuardedPredictor", path: Path) -> None:
+        """Keep what it learns from now on."""
+        self._predictor = predictor
+        self._path = path
+        self._kept_learned = 0
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="penstock-save")
+
+    async def save(self) -> None:
+        """Write what was learned, if anything was since the last time.
+
+        The copy is taken here, in a few milliseconds, and the file, which takes 0.2 s with 100
+        routes, is made in a thread.
+        """
+        learned = self._predictor.counts.learned
+        if learned == self._kept_learned:
+            return
+        copy = self._copy()
+        if copy is None:
+            return
+        loop = asyncio.get_running_loop()
+        if await loop.run_in_executor(self._writer, self._write, copy):
+            self._kept_learned = learned
+
+    def close(self) -> None:
+        """Wait for a write under way, and write the last state."""
+        self._writer.shutdown()
+        copy = self._copy()
+        if copy is None or not self._write(copy):
+            logger.error("predictor: what was learnt since the last write is lost")
+
+    def _copy(self) -> "ModelCopy | None":
+        try:
+            return self._predictor.snapshot()
+        except Exception as error:  # noqa: BLE001 - the traffic goes on, whatever it is
+            logger.error("predictor: what was learnt cannot be copied (%s)", told(error))
+            return None
+
+    def _write(self, copy: "ModelCopy") -> bool:
+        try:
+            copy.write(self._path)
+        except Exception as error:  # noqa: BLE001 - the traffic goes on, whatever it is
+            logger.error("predictor: state_path %s cannot be written (%s)", self._path, told(error))
+            return False
+        return True
+
 
 if TYPE_CHECKING:
     from penstock.predict import OnlinePredictor
@@ -162,11 +268,6 @@ class Attached:
             kept,
             self._prior,
         )
-
-
-def attach_predictor(learned: LearnedPredictor, table: PredictorTable) -> Attached:
-    """Begin loading the predictor that the configuration asks for, if it asks for one."""
-    return Attached(learned, table)
 
 
 def _give_back() -> None:

@@ -10,7 +10,7 @@ from penstock.errors import ConfigError
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.models import Otel, PredictorTable
 from penstock.proxy.observe.otel import pipeline_of
-from penstock.proxy.predictor_file import start_of, told
+from penstock.proxy.predicting import start_of, told
 from penstock.runtime.out_file import likely_cause, try_file
 from penstock.schema.problem import Problem, refusal
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from penstock.asgi import Receive, Scope
-from penstock.calls.endpoint import COUNT_TOKENS, MODELS
+from penstock.calls.endpoint import COUNT_TOKENS, MODELS, NEVER, OF_FAMILIES, under
 from penstock.calls.facts import ids_in_reply, references_of
-from penstock.calls.relayed import NEVER, OF_FAMILIES, under
 from penstock.core.settings import fits
 from penstock.proxy.bodies import Held
 from penstock.proxy.callers import credential

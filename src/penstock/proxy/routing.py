@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from penstock.calls.endpoint import ENDPOINTS, MODELS, Endpoint, endpoint_of
-from penstock.calls.relayed import Family, family_of
+from penstock.calls.endpoint import ENDPOINTS, MODELS, Endpoint, Family, endpoint_of, family_of
 from penstock.core.settings import fits
 from penstock.wire.endpoint import Vendor
 

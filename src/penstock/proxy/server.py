@@ -22,7 +22,7 @@ from penstock.proxy.config.listeners import Admin, Server
 from penstock.proxy.key_refresh import KeyRefresh
 from penstock.proxy.observe.otel import pipeline_of
 from penstock.proxy.observe.outages import Outages
-from penstock.proxy.predicting import attach_predictor
+from penstock.proxy.predicting import Attached
 from penstock.proxy.preflight import unheld
 from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
@@ -152,7 +152,7 @@ class Running:
         listeners = [self._listener]
         if self._admin_socket is not None:
             listeners.append(Listener(self._admin_guard, self._admin_socket, ADMIN_BOUNDS))
-        predictor = attach_predictor(self.sidecar.predictor, self._predictor_table)
+        predictor = Attached(self.sidecar.predictor, self._predictor_table)
         outages = Outages(self.sidecar.snapshot)
         beside = [
             asyncio.ensure_future(each)

@@ -2,14 +2,18 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
 from penstock.experiments.report.content import Section, sections
-from penstock.experiments.report.html import to_html
-from penstock.experiments.report.markdown import to_markdown
 from penstock.experiments.study import Study
+from penstock.experiments.tables import ResultTable, by_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,69 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+_MARKS = (
+    (re.compile(r"`([^`]+)`"), r"<code>\1</code>"),
+    (re.compile(r"\*([^*]+)\*"), r"<em>\1</em>"),
+)
+
+
+def to_html(study: Study, sections: list[Section], *, intro: str) -> str:
+    """Return the whole report as one HTML document."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"prose": prose, "share": share}
+    template = files("penstock.experiments.report").joinpath("report.html.j2").read_text("utf-8")
+    return environment.from_string(template).render(
+        study=study, sections=sections, intro=intro, by_group=by_group, safe=Markup
+    )
+
+
+def prose(text: str) -> Markup:
+    """Return paragraphs with `code` and *emphasis*; everything else is escaped."""
+    paragraphs = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        words = str(escape(" ".join(block.split())))
+        for pattern, replacement in _MARKS:
+            words = pattern.sub(replacement, words)
+        paragraphs.append(f"<p>{words}</p>")
+    return Markup("\n".join(paragraphs))  # noqa: S704 - escaped above
+
+
+def to_markdown(study: Study, sections: list[Section], *, intro: str) -> str:
+    """Return the whole report; plots are linked as `plots/NAME.svg`."""
+    parts = ["# The paper's experiments, reproduced", intro]
+    if study.verdicts:
+        parts += ["## Claims", f"**{study.note}.**" if study.note else "", _claims(study)]
+    for section in sections:
+        parts += [f"## {section.title}", section.text]
+        parts += [f"![{p.caption}](plots/{p.name}.svg)\n\n*{p.caption}*" for p in section.plots]
+        if section.table is not None:
+            parts.append(_table(section.table))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _claims(study: Study) -> str:
+    head = "| | Published | Ours | Band | Holds | Worlds |\n|---|---|---|---|---|---|\n"
+    return head + "\n".join(
+        f"| {v.claim} | {v.paper['statement']} | {v.finding.reading} | {v.paper['rule']} | "
+        f"{'**NO**' if v.holds is False else v.word} | {share(v.worlds_share)} |"
+        for v in study.verdicts
+    )
+
+
+def share(worlds_share: float | None) -> str:
+    """Return a share of worlds in words, or that none was asked for."""
+    return "not asked" if worlds_share is None else f"{100 * worlds_share:.0f} %"
+
+
+def _table(table: ResultTable) -> str:
+    head = "| " + " | ".join(c.heading for c in table.columns) + " |\n|"
+    head += "|".join("---" if c.text else "--:" for c in table.columns) + "|"
+    parts = []
+    for heading, rows in by_group(table):
+        lines = "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+        parts.append((f"### {heading}\n\n" if heading else "") + f"{head}\n{lines}")
+    return "\n\n".join(parts)

@@ -13,7 +13,7 @@ from penstock.predict.prior.boosted import BoostedPrior, blended, tree_inputs
 from penstock.predict.prior.folds import FOLDS, FoldPriors
 from penstock.predict.prior.gram_kernel import SHARPNESSES, GramKernel, keep_calls, solve
 from penstock.predict.prior.model import LogTokens
-from penstock.predict.train.lessons import Lesson
+from penstock.predict.train.datasets import Lesson
 from penstock.predict.train.training import fit_prior, linear_out_of_fold
 
 _SEEDS = (0, 1)

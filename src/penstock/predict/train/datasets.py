@@ -1,4 +1,4 @@
-"""Recorded replies from parquet or JSON lines."""
+"""Recorded replies from parquet or JSON lines, and the lessons that they teach."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from penstock.core.rule import shown
 from penstock.errors import ConfigError
 from penstock.predict.features.call import CallFeatures
+from penstock.predict.prior.folds import fold_of
 from penstock.predict.train.row_files import read_table
 
 _COLUMNS = ("prompt", "output_tokens", "route", "model", "max_tokens")
@@ -165,3 +166,24 @@ def _likely_cause(value: object) -> str:
     if isinstance(value, int | float | Decimal):
         return "is it a missing value or a sum gone wrong, or something other than tokens?"
     return "was another field taken for it?"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """A recorded reply.
+
+    Attributes:
+        call: what was asked.
+        log_tokens: logarithm of its output tokens per choice, at least 0.
+        fold: equal for equal prompts, in 0 to FOLDS - 1.
+
+    """
+
+    call: CallFeatures
+    log_tokens: float
+    fold: int
+
+
+def lesson(call: CallFeatures, output_tokens: float) -> Lesson:
+    """Return the lesson that a recorded reply teaches."""
+    return Lesson(call, math.log(max(1.0, output_tokens / call.choices)), fold_of(call))

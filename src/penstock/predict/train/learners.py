@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from penstock.errors import ConfigError
 from penstock.predict.prior.folds import FoldPriors
 from penstock.predict.prior.model import LogTokens
-from penstock.predict.train.lessons import Lesson
+from penstock.predict.train.datasets import Lesson
 from penstock.predict.train.training import Fit, fit_prior
 
 LEARNERS = ("auto", "numpy", "boosted")

@@ -9,8 +9,7 @@ import numpy as np
 
 from penstock.predict.prior.folds import FOLDS, FoldPriors
 from penstock.predict.prior.model import PriorModel
-from penstock.predict.train.datasets import RecordedReply
-from penstock.predict.train.lessons import Lesson, lesson
+from penstock.predict.train.datasets import Lesson, RecordedReply, lesson
 from penstock.predict.train.training import fit_prior
 
 _ROUNDS = 3

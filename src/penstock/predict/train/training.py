@@ -15,7 +15,7 @@ from penstock.predict.features.text import PLACES
 from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.prior.folds import FOLDS
 from penstock.predict.prior.model import LogTokens, PriorModel, Regressor, inputs, route_places
-from penstock.predict.train.lessons import Lesson
+from penstock.predict.train.datasets import Lesson
 from penstock.predict.train.replay import PriorReplay
 from penstock.predict.train.trees import TreeOptions, grow
 

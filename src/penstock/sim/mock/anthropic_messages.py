@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from penstock.sim.mock import reading, sse
+from penstock.sim.mock import reading
+from penstock.sim.mock.answers import sse_named
 from penstock.sim.mock.call import BodyError, MockCall, MockEndpoint, MockReply
 
 
@@ -56,10 +57,10 @@ class Messages(MockEndpoint):
         at = {"index": _index(reply)}
         block = {"type": "content_block_start", **at, "content_block": _block(call, reply)}
         return [
-            sse.named({"type": "message_start", "message": _message(call, reply)}),
+            sse_named({"type": "message_start", "message": _message(call, reply)}),
             *_thinking_events(reply),
-            sse.named(block),
-            sse.named({"type": "ping"}),
+            sse_named(block),
+            sse_named({"type": "ping"}),
         ]
 
     def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
@@ -75,9 +76,9 @@ class Messages(MockEndpoint):
         delta = {"stop_reason": _stop_reason(call, reply), "stop_sequence": None}
         counts = _usage(call, reply)
         return [
-            sse.named({"type": "content_block_stop", "index": _index(reply)}),
-            sse.named({"type": "message_delta", "delta": delta, "usage": counts}),
-            sse.named({"type": "message_stop"}),
+            sse_named({"type": "content_block_stop", "index": _index(reply)}),
+            sse_named({"type": "message_delta", "delta": delta, "usage": counts}),
+            sse_named({"type": "message_stop"}),
         ]
 
 
@@ -100,16 +101,16 @@ def _thinking_events(reply: MockReply) -> list[bytes]:
         part = {"type": "thinking_delta", "thinking": block["thinking"]}
         signed = {"type": "signature_delta", "signature": block["signature"]}
         events += [
-            sse.named({"type": "content_block_start", "index": 0, "content_block": empty}),
+            sse_named({"type": "content_block_start", "index": 0, "content_block": empty}),
             _block_delta(0, part),
             _block_delta(0, signed),
-            sse.named({"type": "content_block_stop", "index": 0}),
+            sse_named({"type": "content_block_stop", "index": 0}),
         ]
     return events
 
 
 def _block_delta(index: int, delta: dict[str, Any]) -> bytes:
-    return sse.named({"type": "content_block_delta", "index": index, "delta": delta})
+    return sse_named({"type": "content_block_delta", "index": index, "delta": delta})
 
 
 def _message(call: MockCall, reply: MockReply) -> dict[str, Any]:

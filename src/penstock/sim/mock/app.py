@@ -10,11 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 
 from penstock.asgi import Receive, Scope, Send
-from penstock.sim.mock.answers import json_response
+from penstock.sim.mock.answers import ClientError, error_body, json_response
 from penstock.sim.mock.anthropic_messages import Messages
 from penstock.sim.mock.call import BodyError, MockEndpoint
 from penstock.sim.mock.embeddings import Embeddings
-from penstock.sim.mock.errors import ClientError, error_body
 from penstock.sim.mock.faults import BrokenOnPurposeError, read_fault
 from penstock.sim.mock.files import KeptFiles
 from penstock.sim.mock.kept import KeptDocuments

@@ -8,9 +8,8 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock.sim.mock.answers import json_response, response
+from penstock.sim.mock.answers import ClientError, json_response, response
 from penstock.sim.mock.call import CREATED_UNIX_S
-from penstock.sim.mock.errors import ClientError
 
 MOST_BYTES = 64 << 20
 """Of all files together; the oldest give way."""

@@ -6,8 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock.sim.mock.answers import json_response
-from penstock.sim.mock.errors import ClientError
+from penstock.sim.mock.answers import ClientError, json_response
 
 MOST = 10_000
 """Some tens of megabytes; a story that goes back further than that is none of a mock's."""

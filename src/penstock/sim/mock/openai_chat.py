@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.sim.mock import reading, sse
+from penstock.sim.mock import reading
+from penstock.sim.mock.answers import SSE_DONE, sse_data
 from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.logprobs import alternatives_of, logprobs
 
@@ -75,8 +76,8 @@ class ChatCompletions(MockEndpoint):
         events = [_chunk(call, reply, i, {}, finish_reason=reason) for i in range(call.replies)]
         if call.include_usage:
             last = _head(call, reply, "chat.completion.chunk")
-            events.append(sse.data(last | {"choices": [], "usage": usage(call, reply)}))
-        return [*events, sse.DONE]
+            events.append(sse_data(last | {"choices": [], "usage": usage(call, reply)}))
+        return [*events, SSE_DONE]
 
     def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return the messages, if the caller wants the reply stored."""
@@ -124,7 +125,7 @@ def _chunk(
     chunk = _head(call, reply, "chat.completion.chunk") | {"choices": [choice]}
     if call.include_usage:
         chunk["usage"] = None
-    return sse.data(chunk)
+    return sse_data(chunk)
 
 
 def _message(call: MockCall, reply: MockReply) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.sim.mock import reading, sse
+from penstock.sim.mock import reading
+from penstock.sim.mock.answers import SSE_DONE, sse_data
 from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.logprobs import legacy_alternatives_of, legacy_logprobs
 from penstock.sim.mock.openai_chat import usage
@@ -50,19 +51,19 @@ class Completions(MockEndpoint):
     def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the chunk that carries these tokens."""
         one = _choice(choice, "".join(pieces), None, legacy_logprobs(call, pieces))
-        return sse.data(_head(call, reply) | {"choices": [one]})
+        return sse_data(_head(call, reply) | {"choices": [one]})
 
     def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return each choice's end, the usage if asked for, and [DONE]."""
         reason = "length" if reply.cut else "stop"
         head = _head(call, reply)
         events = [
-            sse.data(head | {"choices": [_choice(index, "", reason)]})
+            sse_data(head | {"choices": [_choice(index, "", reason)]})
             for index in range(call.replies)
         ]
         if call.include_usage:
-            events.append(sse.data(head | {"choices": [], "usage": usage(call, reply)}))
-        return [*events, sse.DONE]
+            events.append(sse_data(head | {"choices": [], "usage": usage(call, reply)}))
+        return [*events, SSE_DONE]
 
 
 def _head(call: MockCall, reply: MockReply) -> dict[str, Any]:

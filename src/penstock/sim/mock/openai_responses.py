@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.sim.mock import reading, sse
+from penstock.sim.mock import reading
+from penstock.sim.mock.answers import sse_named
 from penstock.sim.mock.call import CREATED_UNIX_S, BodyError, MockCall, MockEndpoint, MockReply
 from penstock.sim.mock.logprobs import response_alternatives_of, response_logprobs
 
@@ -54,12 +55,12 @@ class Responses(MockEndpoint):
         if call.tool is None:
             at = _place(reply)
             events.append({"type": "response.content_part.added", **at, "part": _part("", [])})
-        return [sse.named(e | {"sequence_number": n}) for n, e in enumerate(events)]
+        return [sse_named(e | {"sequence_number": n}) for n, e in enumerate(events)]
 
     def delta(self, call: MockCall, reply: MockReply, choice: int, pieces: list[str]) -> bytes:
         """Return the event that carries these tokens of a text or of a tool's arguments."""
         # The numbers only have to grow; leaving room keeps this function free of state.
-        return sse.named(_delta(call, reply, pieces) | {"sequence_number": 4})
+        return sse_named(_delta(call, reply, pieces) | {"sequence_number": 4})
 
     def closing(self, call: MockCall, reply: MockReply) -> list[bytes]:
         """Return the events from the text's end to response.completed."""
@@ -80,7 +81,7 @@ class Responses(MockEndpoint):
         events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
         events.append({"type": f"response.{state}", "response": _response(call, reply, state)})
         first = 5 + reply.tokens
-        return [sse.named(e | {"sequence_number": first + n}) for n, e in enumerate(events)]
+        return [sse_named(e | {"sequence_number": first + n}) for n, e in enumerate(events)]
 
     def kept_input(self, call: MockCall) -> list[Any] | None:
         """Return the input's items, unless the caller wants nothing stored."""

@@ -8,9 +8,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from penstock.sim.mock.answers import json_response, response
+from penstock.sim.mock.answers import json_response, refusal_body, response
 from penstock.sim.mock.call import MockCall, MockEndpoint, MockReply
-from penstock.sim.mock.errors import refusal_body
 from penstock.sim.mock.faults import BrokenOnPurposeError, Fault
 from penstock.sim.mock.kept import KeptDocuments
 from penstock.sim.mock.live import LiveJob, LiveProvider
