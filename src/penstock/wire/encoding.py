@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 PLAIN_MAX_BYTES = 16 << 20
 """Beyond this nothing more is read of what a provider or a program has packed."""
@@ -40,22 +40,12 @@ class EncodingError(ValueError):
         self.too_large = too_large
 
 
-class _Decoder(Protocol):
-    members: int
-    """How many have begun after the first."""
-
-    def step(self, data: bytes) -> bytes:
-        """Take `data` and return at most `_STEP_BYTES` plain bytes."""
-        ...
-
-    @property
-    def hungry(self) -> bool:
-        """True if nothing more comes without more data."""
-        ...
-
-
 class _Zlib:
-    """gzip, in as many members as come, and deflate with or without zlib's frame."""
+    """gzip, in as many members as come, and deflate with or without zlib's frame.
+
+    As every decoder: `step` takes data and returns at most `_STEP_BYTES` plain bytes, `hungry` is
+    True if nothing more comes without more data, `members` counts those after the first.
+    """
 
     def __init__(self, wbits: int) -> None:
         self._wbits = wbits
@@ -133,7 +123,7 @@ class _Brotli:
         return piece
 
 
-_DECODERS: dict[str, Callable[[], _Decoder]] = {
+_DECODERS: dict[str, Callable[[], _Zlib | _Zstd | _Brotli]] = {
     "gzip": lambda: _Zlib(_GZIP),
     "x-gzip": lambda: _Zlib(_GZIP),
     "deflate": lambda: _Zlib(_ANY_DEFLATE),

@@ -1,6 +1,6 @@
 """Reads a copy of a reply while it passes, whatever form and encoding it has."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from penstock.wire.encoding import READABLE, Inflater, codings_of
 from penstock.wire.endpoint import NOT_ONLY_JSON, Kind
@@ -14,28 +14,6 @@ million tokens one by one are as much."""
 
 KEPT_BYTES = 1 << 20
 """How much of a reply that is no stream is kept, to be judged whole."""
-
-
-class UsageTap(Protocol):
-    """Reads along; give it every chunk that is relayed. For the properties see `StreamReader`."""
-
-    @property
-    def started(self) -> bool: ...  # noqa: D102
-    @property
-    def finished(self) -> bool: ...  # noqa: D102
-    @property
-    def heard(self) -> bool: ...  # noqa: D102
-    @property
-    def whole(self) -> bool: ...  # noqa: D102
-    @property
-    def error(self) -> dict[str, Any] | None: ...  # noqa: D102
-
-    def feed(self, chunk: bytes) -> None:
-        """Read one chunk."""
-
-    def usage(self) -> Usage:
-        """Return the reply's usage, as far as it is known."""
-        ...
 
 
 class UnreadableTap:
@@ -101,13 +79,13 @@ class WholeReply:
 class Inflated:
     """A compressed reply; once it cannot be inflated, it counts as unread."""
 
-    def __init__(self, inner: UsageTap, coding: str) -> None:
+    def __init__(self, inner: StreamReader | WholeReply, coding: str) -> None:
         """Let `inner` read the plain bytes."""
         self._inner = inner
         self._inflater = Inflater(coding, INFLATED_MAX_BYTES)
 
     @property
-    def _now(self) -> UsageTap:
+    def _now(self) -> StreamReader | WholeReply | UnreadableTap:
         return UnreadableTap() if self._inflater.failed else self._inner
 
     @property
@@ -145,6 +123,10 @@ class Inflated:
         return self._now.usage()
 
 
+UsageTap = StreamReader | WholeReply | Inflated | UnreadableTap
+"""Reads along: `feed` it every chunk that is relayed. For the properties see `StreamReader`."""
+
+
 def usage_tap(kind: Kind, encoding: str, *, is_stream: bool) -> UsageTap:
     """Return who reads a reply that is relayed piece by piece.
 
@@ -154,7 +136,7 @@ def usage_tap(kind: Kind, encoding: str, *, is_stream: bool) -> UsageTap:
         is_stream: whether it comes as server-sent events.
 
     """
-    inner: UsageTap = StreamReader(kind) if is_stream else WholeReply(kind)
+    inner = StreamReader(kind) if is_stream else WholeReply(kind)
     codings = codings_of(encoding) if encoding else ()
     if not codings:
         return inner
