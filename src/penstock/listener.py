@@ -424,7 +424,8 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP; the library's own text quotes what was sent."""
-        status = 431 if isinstance(exc, LineTooLong) else status
+        if isinstance(exc, LineTooLong) or "Too many headers" in str(exc):
+            status = 431
         text = _HEAD_TOO_LONG if status == 431 else _NOT_HTTP if status == 400 else _FAILED
         response = web.Response(status=status, body=text, headers=_JSON)
         response.force_close()
@@ -444,7 +445,7 @@ def _error(code: str, message: str) -> bytes:
 
 
 _NOT_HTTP = _error("not_http", "The request is not HTTP/1.1 as RFC 9112 has it.")
-_HEAD_TOO_LONG = _error("head_too_long", "The request line and the headers are too long.")
+_HEAD_TOO_LONG = _error("head_too_long", "The headers are too long, or too many.")
 _FAILED = _error("internal", "The server failed; its log says where.")
 _TOO_LONG = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"

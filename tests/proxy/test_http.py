@@ -136,7 +136,8 @@ def test_curl_that_offers_http2_is_served(shared: SidecarThread) -> None:
     [
         (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 3000 + b"\r\n\r\n", b"431"),
         (b"GET /" + b"y" * 3000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", b"431"),
-        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 500 + b"\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"431"),
+        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nnonsense\r\n\r\n", b"400"),
         (b"GET /healthz HTTP/1.1\r\n\r\n", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
         (b"GET /healthz\r\nhost: localhost\r\n\r\n", b"400"),

@@ -165,6 +165,37 @@ def test_nothing_is_added_to_the_callers_headers_but_what_the_relay_needs() -> N
     assert names == [b"accept-encoding", b"content-length", b"host"]
 
 
+LENGTH = b"content-length: %d\r\n" % len(REPLY)
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (LENGTH * 2, REPLY),
+        (LENGTH[:-2] + b", %d\r\n" % len(REPLY), REPLY),
+        (LENGTH + CHUNKED, b"%x\r\n%s\r\n0\r\n\r\n" % (len(REPLY), REPLY)),
+        (CHUNKED + LENGTH, b"%x\r\n%s\r\n0\r\n\r\n" % (len(REPLY), REPLY)),
+        (LENGTH + b"x-penstock-a: b\r\n" * 500, REPLY),
+    ],
+)
+def test_a_head_that_the_sdks_libraries_read_is_read(head: bytes, body: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\n" + head + b"content-type: application/json\r\n\r\n" + body
+    with scripted([answer]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(2)
+        found = [call(proxy.port) for _ in range(2)]
+
+    assert [(each.status, each.body) for each in found] == [(200, REPLY)] * 2
+    assert found[0].headers["content-length"] == str(len(REPLY))
+
+
+def test_two_lengths_that_differ_are_no_http() -> None:
+    answer = b"HTTP/1.1 200 OK\r\n" + LENGTH + b"content-length: 3\r\n\r\n" + REPLY
+    with scripted([answer]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(9)
+        assert call(proxy.port).status == 502
+
+
 @pytest.mark.parametrize("value", [b"caf\xe9", "caf\u00e9".encode(), b"\xff\xfe", b"\xed\xa0\xbd"])
 @pytest.mark.parametrize("method", ["POST /v1/chat/completions", "GET /v1/files"])
 def test_a_headers_bytes_are_relayed_whatever_their_encoding(method: str, value: bytes) -> None:

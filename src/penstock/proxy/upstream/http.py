@@ -8,6 +8,7 @@ an error says whether the upstream may have acted on the request.
 import asyncio
 import io
 import math
+import re
 from collections.abc import AsyncIterable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,6 +110,32 @@ class _NoAnswerError(aiohttp.ClientConnectionError):
         self.again = again
 
 
+_LENGTH = re.compile(
+    rb"\r\ncontent-length:[ \t]*(\d++)(?:[ \t]*,[ \t]*\1)*[ \t]*(?=\r\n)", re.IGNORECASE
+)
+_LISTED = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+
+
+def with_one_length(data: bytes) -> bytes:
+    """Return an answer's first bytes with its length stated once; the same object if they have it.
+
+    Some servers state it twice, or beside chunks, which then count. aiohttp refuses both, though a
+    recipient may put it right (RFC 9110, section 8.6; RFC 9112, section 6.3), as the SDKs' do.
+    """
+    end = data.find(b"\r\n\r\n") + 2
+    stated = _LENGTH.findall(data, 0, end)
+    if not stated:
+        return data
+    if _CHUNKED.search(data, 0, end):
+        length = b""
+    elif len(set(stated)) == 1 and (len(stated) > 1 or _LISTED.search(data, 0, end)):
+        length = b"content-length: %s\r\n" % stated[0]
+    else:
+        return data
+    return _LENGTH.sub(b"", data[:end]) + length + data[end:]
+
+
 class _WireConnection(ResponseHandler):
     """A connection on which only a reply's progress is a sign of life.
 
@@ -150,6 +177,9 @@ class _WireConnection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         self._receiving = True
+        if self._awaits_head and (mended := with_one_length(data)) is not data:
+            self.force_close()  # after it: who frames an answer twice may have framed two
+            data = mended
         super().data_received(data)
         self._receiving = False
         reply = self._payload
@@ -436,6 +466,7 @@ class HttpClient:
             read_bufsize=BUFFER_BYTES,
             max_line_size=HEAD_BYTES,
             max_field_size=HEAD_BYTES,
+            max_headers=HEAD_BYTES,  # all together are bounded as they come
         )
         response = await request.send(connection)
         assert isinstance(response, _Response)
