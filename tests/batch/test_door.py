@@ -61,9 +61,13 @@ def said(result: Result) -> str:
     return " ".join(result.output.split())
 
 
-def test_no_redirect_is_followed_and_none_is_a_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("door", [("--sidecar",), ()])
+def test_no_redirect_is_followed_and_none_is_a_result(
+    tmp_path: Path, door: tuple[str, ...]
+) -> None:
     with provider() as elsewhere, provider(307, "", location=elsewhere.url + "/x") as there:
-        result = run(batch_file(tmp_path, 3), there.url, "--sidecar")
+        result = run(batch_file(tmp_path, 3), there.url, *door)
+    assert len(there.bodies) <= 3
     assert result.exit_code == 1
     assert "the base URL answers with a redirect: does it lead to the provider's API?" in said(
         result

@@ -75,8 +75,9 @@ def test_a_stream_that_begins_with_an_error_is_a_refusal_and_tried_again(
         assert 'outcome="refused_overload"' in proxy.metrics()
 
 
-def test_the_refusal_is_relayed_where_there_is_no_further_try() -> None:
-    spent = b'data: {"error":{"code":"insufficient_quota","message":"spent"}}\n\n'
+@pytest.mark.parametrize("before", [b"", TOKEN])  # in one piece with it
+def test_the_refusal_is_relayed_where_there_is_no_further_try(before: bytes) -> None:
+    spent = before + b'data: {"error":{"code":"insufficient_quota","message":"spent"}}\n\n'
     with scripted([SSE + _chunk(spent) + END]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go(100)
         reply = call(proxy.port, body=STREAM)
@@ -87,8 +88,9 @@ def test_the_refusal_is_relayed_where_there_is_no_further_try() -> None:
         assert len(upstream.requests) == 1
 
 
-def test_an_error_that_is_the_callers_is_relayed_at_once() -> None:
-    mistake = b'data: {"error":{"type":"invalid_request_error","message":"no"}}\n\n'
+@pytest.mark.parametrize("before", [b"", TOKEN])
+def test_an_error_that_is_the_callers_is_relayed_at_once(before: bytes) -> None:
+    mistake = before + b'data: {"error":{"type":"invalid_request_error","message":"no"}}\n\n'
     with scripted([SSE + _chunk(mistake) + END]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go(100)
         assert call(proxy.port, body=STREAM).body == mistake

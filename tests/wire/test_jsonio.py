@@ -48,3 +48,10 @@ def test_a_number_that_only_python_writes_makes_no_reply_unreadable(number: str)
     assert verdict.good
     assert (verdict.usage.prompt_tokens, verdict.usage.output_tokens) == (None, 7)
     assert not verdict_of_reply(Kind.CHAT, 200, body[:-1]).good
+
+
+def test_bytes_that_are_no_utf_8_make_no_reply_unreadable() -> None:
+    body = b'{"choices":[{"message":{"content":"caf\xe9"}}],"usage":{"completion_tokens":7}}'
+
+    assert verdict_of_reply(Kind.CHAT, 200, body).usage.output_tokens == 7
+    assert not verdict_of_reply(Kind.CHAT, 200, body[:-1]).good

@@ -12,6 +12,7 @@ from penstock.wire.endpoint import Kind
 from penstock.wire.sse import SseSplitter
 from penstock.wire.stream import StreamReader
 from penstock.wire.usage import Usage, usage_of_object
+from penstock.wire.verdict import verdict_of_object
 
 
 def sse(*events: object, end: str = "\n") -> bytes:
@@ -132,10 +133,12 @@ def test_an_error_inside_a_stream_is_seen(kind: Kind, event: dict[str, object]) 
     assert reader.error is not None
 
 
-def test_an_error_that_is_null_is_none() -> None:
+@pytest.mark.parametrize("error", [None, "", {}, {"message": "", "type": "", "code": None}])
+def test_an_error_without_a_word_in_it_is_none(error: object) -> None:
     reader = StreamReader(Kind.CHAT)
-    reader.feed(sse({**chunk("H"), "error": None}))
+    reader.feed(sse({**chunk("H"), "error": error}))
     assert reader.error is None
+    assert verdict_of_object(Kind.CHAT, 200, {"choices": [{"message": {}}], "error": error}).good
 
 
 def stop(index: int) -> dict[str, object]:
@@ -159,6 +162,7 @@ def other(text: str) -> dict[str, object]:
         (Kind.MESSAGES, MESSAGES[: MESSAGES.index(b'{"type": "message_delta"')], False),
         (Kind.RESPONSES, RESPONSES[: RESPONSES.index(b'{"type": "response.completed"')], False),
         (Kind.RESPONSES, sse({"type": "response.incomplete", "response": {}}), True),
+        (Kind.RESPONSES, sse({"type": "response.cancelled", "response": {}}), True),
         (Kind.CHAT, b"data: " + b"x" * 1_100_000, True),  # an event that nobody has read
     ],
 )

@@ -87,6 +87,7 @@ def reply_of(
     refused: Refused | None,
     *,
     wall_now: float,
+    misdirected: str = "",
 ) -> BatchReply:
     """Return what an HTTP answer means for its line.
 
@@ -97,10 +98,13 @@ def reply_of(
         body: without its content encoding.
         refused: the refusal of the gate in this process, if it is one.
         wall_now: seconds since 1970, for waits given as points in time.
+        misdirected: how it looks as if the base URL led elsewhere, where the transport has seen it.
 
     """
     parsed = jsonio.reply_object(body)
     standing, why, wait_s, usage = _judged(line, status, headers, body, wall_now)
+    if misdirected:
+        standing, why, wait_s = _elsewhere(misdirected)
     ours = refused or _sidecars_refusal(parsed)
     if ours is not None:
         standing, why, wait_s = _of_refusal(ours, sidecar=refused is None)
@@ -132,8 +136,7 @@ def _judged(
         if verdict.good:
             return Standing.RESULT, "", None, verdict.usage
         if verdict.misdirected:
-            why = f"the base URL {verdict.fault}: does it lead to the provider's API?"
-            return Standing.BLOCKED, why, None, UNKNOWN
+            return *_elsewhere(verdict.fault), UNKNOWN
         return *_of_meaning(verdict.meaning, verdict.status, body), UNKNOWN
     # Without the advice: our own transport and the sidecar write it for SDKs.
     plain = {name: word for name, word in headers.items() if name != "x-should-retry"}
@@ -142,6 +145,10 @@ def _judged(
     if wait_s is None:
         wait_s = retry_after_s(headers, wall_now=wall_now)
     return standing, why, wait_s, UNKNOWN
+
+
+def _elsewhere(fault: str) -> tuple[Standing, str, None]:
+    return Standing.BLOCKED, f"the base URL {fault}: does it lead to the provider's API?", None
 
 
 def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, str, float | None]:

@@ -9,6 +9,7 @@ from penstock.batch.lines import BatchError, BatchLine
 from penstock.batch.reply import BatchReply, Standing, reply_of
 from penstock.calls.hints import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER, HintError, hints_of
 from penstock.errors import Refused
+from penstock.integrations.http.attempt import MISDIRECTED
 from penstock.integrations.program import Penstock
 from penstock.wire import jsonio
 from penstock.wire.encoding import EncodingError, unpacked
@@ -115,6 +116,7 @@ class HttpSend:
             body,
             refused if isinstance(refused, Refused) else None,
             wall_now=time.time(),
+            misdirected=response.extensions.get(MISDIRECTED, ""),
         )
 
     async def close(self) -> None:

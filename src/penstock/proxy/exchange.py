@@ -34,7 +34,13 @@ from penstock.wire.endpoint import Kind
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import RELAY
 from penstock.wire.usage_tap import KEPT_BYTES
-from penstock.wire.verdict import GOOD_STATUSES, Verdict, verdict_of_reply, verdict_of_status
+from penstock.wire.verdict import (
+    GOOD_STATUSES,
+    Verdict,
+    goes_on,
+    verdict_of_reply,
+    verdict_of_status,
+)
 
 MOST_PLACED = 500
 """With more in hand nobody is told its place: to find one takes a look at all (0.5 ms)."""
@@ -183,7 +189,7 @@ class Exchange:
             if seen.encoding:
                 is_stream = seen.is_stream
             else:
-                is_stream = data.lstrip()[:1] not in (b"", b"{", b"[", b"<")
+                is_stream = bool(goes_on(self._prepared.endpoint.kind, data, streams=True))
         if not is_stream:
             body, whole = await self._rest(answer, data)
             if whole:
@@ -199,19 +205,15 @@ class Exchange:
         """Return the reply's body, and whether it is whole; if not, it is to pass as it comes."""
         if answer.complete:
             return data, True
-        pieces, size = [data], len(data)
+        kind, pieces, size = self._prepared.endpoint.kind, [data], len(data)
         while not answer.complete:
             # Too large, a sign of life, or sound, which is played while it comes.
-            if size > KEPT_BYTES or not pieces[0].strip() or self._is_sound(pieces[0]):
+            if size > KEPT_BYTES or goes_on(kind, pieces[0], streams=False) is not False:
                 return b"".join(pieces), False
             piece = await answer.chunk()
             pieces.append(piece)
             size += len(piece)
         return b"".join(pieces), True
-
-    def _is_sound(self, data: bytes) -> bool:
-        speaks = self._prepared.endpoint.kind is Kind.SPEECH
-        return speaks and data.lstrip()[:1] not in (b"{", b"<")
 
     async def _send_whole(
         self,

@@ -4,12 +4,14 @@ Names of headers are lower case throughout.
 """
 
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.wire.errors import MAX_RETRY_AFTER_S, OwnAnswer
+from penstock.wire.verdict import is_event_stream
 from penstock.wire.waits import retry_after_s
 
 Header = tuple[bytes, bytes]
@@ -106,7 +108,7 @@ def downward(headers: list[Header]) -> Downward:
                 named = listed(value)
             continue
         if name == b"content-type":
-            is_stream = value.startswith(b"text/event-stream")
+            is_stream = is_event_stream(value.decode("latin-1"))
         elif name == b"content-encoding":
             encoding = value.decode("latin-1").lower()
         elif b"ratelimit" in name:
@@ -201,3 +203,29 @@ def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:
     headers = [item for item in kept.headers if item[0] not in _WAITS]
     ours.append((b"x-penstock-upstream-retry-after-s", b"%d" % math.ceil(wait_s)))
     return Kept(kept.status, headers, kept.body), ours
+
+
+_LENGTH = re.compile(
+    rb"\r\ncontent-length:[ \t]*(\d++)(?:[ \t]*,[ \t]*\1)*[ \t]*(?=\r\n)", re.IGNORECASE
+)
+_LISTED = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+
+
+def with_one_length(data: bytes) -> bytes:
+    """Return an answer's first bytes with its length stated once; the same object if they have it.
+
+    Some servers state it twice, or beside chunks, which then count. aiohttp refuses both, though a
+    recipient may put it right (RFC 9110, section 8.6; RFC 9112, section 6.3), as the SDKs' do.
+    """
+    end = data.find(b"\r\n\r\n") + 2
+    stated = _LENGTH.findall(data, 0, end)
+    if not stated:
+        return data
+    if _CHUNKED.search(data, 0, end):
+        length = b""
+    elif len(set(stated)) == 1 and (len(stated) > 1 or _LISTED.search(data, 0, end)):
+        length = b"content-length: %s\r\n" % stated[0]
+    else:
+        return data
+    return _LENGTH.sub(b"", data[:end]) + length + data[end:]

@@ -85,12 +85,13 @@ class Streamed:
             self._feed(piece)
             data += piece
         tap = self._tap
-        if tap.error is not None and not tap.started:
+        ended = answer.complete and not tap.whole
+        if tap.error is not None and (ended or not tap.started):
             meaning = self._meaning(tap.error)
             if not isinstance(meaning, Relay):
                 verdict = Verdict(meaning, "begins its stream with an error", has_error=True)
                 raise UnusableReplyError(verdict, data)
-        elif answer.complete and not tap.whole:
+        elif ended:
             raise ResetError("the upstream ended its stream without an end mark")
         return data
 

@@ -170,15 +170,20 @@ def reply_object(data: bytes) -> dict[str, Any] | None:
     """Return a reply's JSON object; None if it is none, or broken.
 
     Servers in Python write NaN and Infinity, which JSON has not, and clients in Python read them.
+    Some write bytes that are no UTF-8, half a character of a token or another charset; clients in
+    JavaScript read those as U+FFFD.
     """
     found = loads_object(data)
-    if found is None and (b"NaN" in data or b"Infinity" in data):
-        try:
-            value = json.loads(data, parse_int=_integer)
-        except (ValueError, RecursionError):
-            return None
-        return value if isinstance(value, dict) else None
-    return found
+    if found is not None:
+        return found
+    text = data.decode("utf-8-sig", errors="replace")
+    if not any(each in text for each in ("\ufffd", "NaN", "Infinity")):
+        return None
+    try:
+        value = json.loads(text, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def loads_object(data: bytes | bytearray | str) -> dict[str, Any] | None:

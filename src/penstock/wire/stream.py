@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.wire import jsonio
 from penstock.wire.endpoint import MEDIA, Kind
+from penstock.wire.refusal import error_in
 from penstock.wire.sse import SseSplitter
 from penstock.wire.usage import UNKNOWN, Ends, Usage, UsageSource, usage_of_object
 
@@ -128,8 +129,9 @@ class StreamReader:
 
 def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
     """Chat completions and legacy completions."""
-    if event.get("error") or event.get("object") == "error":  # some send "error": null along
-        reader.failed(event.get("error") or event)
+    error = error_in(event)
+    if error or event.get("object") == "error":
+        reader.failed(error or event)
     choices = event.get("choices")
     if isinstance(choices, list):
         for choice in choices:
@@ -160,12 +162,17 @@ def _read_choice(reader: StreamReader, choice: dict[str, Any]) -> None:
         reader.text(choice.get("text"))
 
 
+_RESPONSE_ENDS = frozenset(
+    f"response.{how}" for how in ("completed", "incomplete", "failed", "cancelled")
+)
+
+
 def _read_responses(reader: StreamReader, event: dict[str, Any]) -> None:
     kind = event.get("type")
     kind = kind if isinstance(kind, str) else ""
     if kind.endswith(".delta"):
         reader.text(event.get("delta"))
-    elif kind in ("response.completed", "response.incomplete", "response.failed"):
+    elif kind in _RESPONSE_ENDS:
         reader.finished = True
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
@@ -202,8 +209,9 @@ def _read_media(reader: StreamReader, event: dict[str, Any]) -> None:
     """Pictures and sound: `TYPE.delta` and `TYPE.partial_image`, then `TYPE.done|completed`."""
     kind = event.get("type")
     kind = kind if isinstance(kind, str) else ""
-    if event.get("error") or kind == "error":
-        reader.failed(event.get("error") or event)
+    error = error_in(event)
+    if error or kind == "error":
+        reader.failed(error or event)
     elif kind.endswith((".done", ".completed")):
         reader.started = reader.finished = True
         reader.report(event, final=True)

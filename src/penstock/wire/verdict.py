@@ -10,9 +10,17 @@ from typing import Any
 
 from penstock.wire import jsonio
 from penstock.wire.endpoint import NOT_ONLY_JSON, Kind
-from penstock.wire.refusal import BROKEN, RELAY, Meaning, meaning_of_error, status_of_error
+from penstock.wire.refusal import (
+    BROKEN,
+    RELAY,
+    Meaning,
+    error_in,
+    meaning_of_error,
+    status_of_error,
+)
 from penstock.wire.usage import UNKNOWN, Usage, usage_of_object
 
+EVENT_STREAM = "text/event-stream"
 GOOD_STATUSES = frozenset((200, 201, 202, 203))
 FAULT_STATUS = 502
 """What a caller is told of an answer that is none, where the error in it names no status."""
@@ -45,6 +53,30 @@ class Verdict:
         return not self.fault
 
 
+def is_event_stream(content_type: str) -> bool:
+    """Return whether server-sent events follow; names of media types know no case."""
+    return content_type[: len(EVENT_STREAM)].lower() == EVENT_STREAM
+
+
+def goes_on(kind: Kind, opening: bytes, *, streams: bool) -> bool | None:
+    """Return whether a reply passes as it comes, whatever type it states; None if it has not begun.
+
+    So does what was asked to be a stream, and sound, unless its first byte shows JSON or a page.
+
+    Args:
+        kind: what was asked for.
+        opening: how its body begins.
+        streams: whether a stream was asked for.
+
+    """
+    first = opening.lstrip()[:1]
+    if not first:
+        return None
+    if streams:
+        return first not in b"{[<"
+    return kind is Kind.SPEECH and first not in b"{<"
+
+
 def verdict_of_status(status: int) -> Verdict | None:
     """Return the verdict on a status below 400 that no endpoint answers with; None for others."""
     if status in GOOD_STATUSES:
@@ -69,7 +101,7 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
     reply = jsonio.reply_object(body)
     if reply is None:
         what, is_page = _shape(body)
-        if kind in NOT_ONLY_JSON and what == _OTHER:
+        if what == _OTHER and (kind in NOT_ONLY_JSON or (kind is Kind.RERANK and _is_list(body))):
             return Verdict(RELAY, "", status)
         return Verdict(BROKEN, f"answers with {what}", FAULT_STATUS, misdirected=is_page)
     return verdict_of_object(kind, status, reply)
@@ -89,6 +121,8 @@ def verdict_of_object(kind: Kind, status: int, reply: Mapping[str, Any]) -> Verd
 
 
 _OTHER = "no JSON object"
+_SAMPLE_BYTES = 4096
+"""Sound has zeros before that (one sample in 128 begins like an object); no text has any."""
 
 
 def _shape(body: bytes) -> tuple[str, bool]:
@@ -96,17 +130,27 @@ def _shape(body: bytes) -> tuple[str, bool]:
     text = body.lstrip()
     if text.startswith(b"<"):
         return "a web page", True
-    if not text:
-        return "an empty body", False
-    return ("half a reply" if text.startswith(b"{") else _OTHER), False
+    if not text:  # as plain text a line end says that nobody spoke
+        return (_OTHER if body == b"\n" else "an empty body"), False
+    is_text = b"\0" not in text[:_SAMPLE_BYTES]
+    return ("half a reply" if is_text and text.startswith(b"{") else _OTHER), False
+
+
+def _is_list(body: bytes) -> bool:
+    """Return whether a body is a list of objects, as TEI ranks."""
+    try:
+        found = jsonio.loads(body)
+    except ValueError:
+        return False
+    return isinstance(found, list) and bool(found) and isinstance(found[0], dict)
 
 
 def _error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
-    error = reply.get("error")
+    error = error_in(reply)
     if not error:
         choices = reply.get("choices")
         first = choices[0] if isinstance(choices, list) and choices else None
-        error = first.get("error") if isinstance(first, dict) else None  # OpenRouter
+        error = error_in(first) if isinstance(first, dict) else None  # OpenRouter
     if not error and "error" in (reply.get("object"), reply.get("type")):
         error = reply
     if not error:
@@ -120,7 +164,10 @@ def _holds_choices(field: str) -> Callable[[Mapping[str, Any]], bool]:
         if choices == []:  # blocked by a filter (Gemini), and paid for
             return isinstance(reply.get("usage"), dict)
         first = choices[0] if isinstance(choices, list) else None
-        return isinstance(first, dict) and first.get(field) is not None
+        # With a reason why it stopped it may hold nothing: all was spent on thinking, and is paid.
+        return isinstance(first, dict) and (
+            first.get(field) is not None or bool(first.get("finish_reason"))
+        )
 
     return holds
 

@@ -24,11 +24,19 @@ from penstock.wire.refusal import (
     is_spent,
     meaning_of,
 )
-from penstock.wire.verdict import GOOD_STATUSES, Verdict, verdict_of_reply
+from penstock.wire.verdict import (
+    GOOD_STATUSES,
+    Verdict,
+    goes_on,
+    is_event_stream,
+    verdict_of_reply,
+)
 from penstock.wire.waits import retry_after_s
 from penstock.wire.words import words_of_refusal
 
 _BODY = "penstock_body"
+MISDIRECTED = "penstock_misdirected"
+"""The extension of an answer that says how it looks as if the base URL led elsewhere."""
 
 
 def wants_body(response: Any) -> bool:
@@ -38,8 +46,7 @@ def wants_body(response: Any) -> bool:
     """
     if response.status_code not in GOOD_STATUSES:
         return True
-    kind: str = response.headers.get("content-type", "")
-    return not kind.startswith("text/event-stream")
+    return not is_event_stream(response.headers.get("content-type", ""))
 
 
 class Prefix:
@@ -47,25 +54,41 @@ class Prefix:
 
     Args:
         response: whose body it is.
+        plan: of the request.
 
     Attributes:
         is_error: whether it is an error's, which says enough wherever it ends.
+        is_events: whether it is a stream of events, whatever type it states.
 
     """
 
-    __slots__ = ("_most_bytes", "_size_bytes", "_until", "is_error", "pieces")
+    __slots__ = (
+        "_kind", "_most_bytes", "_size_bytes", "_streams", "_until", "_was_judged", "is_error",
+        "is_events", "pieces",
+    )  # fmt: skip
 
-    def __init__(self, response: Any) -> None:
+    def __init__(self, response: Any, plan: Plan) -> None:
         """Begin with nothing."""
+        self._kind = plan.endpoint.kind
+        self._streams = plan.spec.read().streams
+        self.is_events = False
         self.is_error = response.status_code not in GOOD_STATUSES
         self._most_bytes = ERROR_BYTES if self.is_error else PLAIN_MAX_BYTES
         self._until = time.monotonic() + ERROR_S if self.is_error else math.inf
         self._size_bytes = 0
+        # Of what is packed the first byte shows nothing.
+        self._was_judged = self.is_error or bool(response.headers.get("content-encoding"))
         self.pieces: list[bytes] = []
 
     def take(self, chunk: bytes) -> bool:
         """Take what came next; return whether it is enough."""
         self.pieces.append(chunk)
+        if not self._was_judged:
+            found = goes_on(self._kind, chunk, streams=self._streams)
+            self._was_judged = found is not None
+            if found:
+                self.is_events = self._streams
+                return True
         self._size_bytes += len(chunk)
         return self._size_bytes > self._most_bytes or time.monotonic() > self._until
 
@@ -73,7 +96,8 @@ class Prefix:
         """Return an error as far as it has come; let a reply go on as it comes, and return None."""
         if self.is_error:
             return self.begun(response)
-        response.stream = Begun(self, chunks, response.stream)
+        if not response.is_closed:  # else all of it is at hand (a cache, a mock)
+            response.stream = Begun(self, chunks, response.stream)
         return None
 
     def begun(self, response: Any) -> bytes:
@@ -117,11 +141,15 @@ class Begun:
         rest: yields what comes after it.
         stream: is closed in the end.
 
+    Attributes:
+        is_events: whether it is a stream of events, whatever type it states.
+
     """
 
     def __init__(self, prefix: Prefix, rest: Any, stream: Any) -> None:
         """Hold all three."""
         self._pieces, self._rest, self._stream = prefix.pieces, rest, stream
+        self.is_events = prefix.is_events
         self.close, self.aclose = getattr(stream, "close", None), getattr(stream, "aclose", None)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -184,7 +212,12 @@ def judge(library: Any, plan: Plan, response: Any, slot: Hold) -> tuple[Any, Mea
     if verdict.good:
         slot.settle(verdict.usage)
         return response, RELAY
-    return _refused(library, plan, response, sent, verdict), verdict.meaning
+    refused = _refused(library, plan, response, sent, verdict)
+    if verdict.misdirected:  # whoever answers there will not become the API
+        slot.fail(upstream_fault=True)
+        refused.extensions[MISDIRECTED] = verdict.fault
+        return refused, Relay(for_good=True)
+    return refused, verdict.meaning
 
 
 def _refused(library: Any, plan: Plan, response: Any, sent: bytes, verdict: Verdict) -> Any:

@@ -7,6 +7,7 @@ from penstock.integrations.http.plan import Plan
 from penstock.runtime.slot import Hold
 from penstock.wire.refusal import RELAY, Meaning, meaning_of_error
 from penstock.wire.usage_tap import UsageTap, usage_tap
+from penstock.wire.verdict import is_event_stream
 
 _LENGTHS = (len("content-type"), len("content-encoding"))
 
@@ -57,7 +58,7 @@ class ReplyFollower:
         self._unread = plan.outlet.driver.unread
         self.idle_since, self.look_s = self._unread.now(), 0.0
         self._unread.watch(self)
-        if kind.startswith("text/event-stream"):
+        if is_event_stream(kind) or getattr(response.stream, "is_events", False):
             self._open(encoding)
 
     def awaited(self) -> None:

@@ -65,10 +65,11 @@ class _Scheduling(ABC):
     async def _pass_on(self, request: Any) -> Any: ...
 
     @abstractmethod
-    async def _body_of(self, request: Any, response: Any) -> bytes | None:
+    async def _body_of(self, request: Any, response: Any, plan: Plan) -> bytes | None:
         """Return an answer's body, of an error as much as says enough; close its stream.
 
-        None if it is too long to be judged: it can be read from its beginning then.
+        None if it goes on as it comes, or is too long to be judged: it can be read from its
+        beginning then.
 
         Raises:
             TransportError: a reply has broken off.
@@ -114,7 +115,7 @@ class _Scheduling(ABC):
                 response = await self._pass_along(request, trace)
                 attempt.note_limits(plan, response)
                 is_held = attempt.wants_body(response)
-                body = await self._body_of(request, response) if is_held else None
+                body = await self._body_of(request, response, plan) if is_held else None
             except self.http.TransportError as error:
                 if attempt.may_try_again(self.http, error) and await self._again(
                     slot, None, reused=trace.reused
@@ -201,8 +202,8 @@ class AsyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return await self._inner.handle_async_request(request)
 
-    async def _body_of(self, request: Any, response: Any) -> bytes | None:
-        prefix, stream = attempt.Prefix(response), response.stream
+    async def _body_of(self, request: Any, response: Any, plan: Plan) -> bytes | None:
+        prefix, stream = attempt.Prefix(response, plan), response.stream
         try:
             with prefix.patience(request):
                 chunks = aiter(stream)
@@ -261,8 +262,8 @@ class SyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return self._inner.handle_request(request)
 
-    async def _body_of(self, request: Any, response: Any) -> bytes | None:
-        prefix, stream = attempt.Prefix(response), response.stream
+    async def _body_of(self, request: Any, response: Any, plan: Plan) -> bytes | None:
+        prefix, stream = attempt.Prefix(response, plan), response.stream
         try:
             with prefix.patience(request):
                 chunks = iter(stream)

@@ -8,7 +8,6 @@ an error says whether the upstream may have acted on the request.
 import asyncio
 import io
 import math
-import re
 from collections.abc import AsyncIterable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from penstock.errors import PenstockError
 from penstock.listener import as_bytes
 from penstock.proxy.config.address import Address
 from penstock.proxy.config.forward_proxy import ForwardProxy
-from penstock.proxy.headers import Header
+from penstock.proxy.headers import Header, with_one_length
 
 LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
 """Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had
@@ -59,10 +58,7 @@ class ResetError(UpstreamError):
 
 
 class CrossedError(ResetError):
-    """A connection that had served others before ended without a byte of the answer.
-
-    The upstream may have closed it before it saw the request.
-    """
+    """A connection that had served others ended without a byte: perhaps it was closed before."""
 
 
 class SilenceError(UpstreamError):
@@ -108,32 +104,6 @@ class _NoAnswerError(aiohttp.ClientConnectionError):
         super().__init__()
         self.reused = reused
         self.again = again
-
-
-_LENGTH = re.compile(
-    rb"\r\ncontent-length:[ \t]*(\d++)(?:[ \t]*,[ \t]*\1)*[ \t]*(?=\r\n)", re.IGNORECASE
-)
-_LISTED = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
-
-
-def with_one_length(data: bytes) -> bytes:
-    """Return an answer's first bytes with its length stated once; the same object if they have it.
-
-    Some servers state it twice, or beside chunks, which then count. aiohttp refuses both, though a
-    recipient may put it right (RFC 9110, section 8.6; RFC 9112, section 6.3), as the SDKs' do.
-    """
-    end = data.find(b"\r\n\r\n") + 2
-    stated = _LENGTH.findall(data, 0, end)
-    if not stated:
-        return data
-    if _CHUNKED.search(data, 0, end):
-        length = b""
-    elif len(set(stated)) == 1 and (len(stated) > 1 or _LISTED.search(data, 0, end)):
-        length = b"content-length: %s\r\n" % stated[0]
-    else:
-        return data
-    return _LENGTH.sub(b"", data[:end]) + length + data[end:]
 
 
 class _WireConnection(ResponseHandler):
