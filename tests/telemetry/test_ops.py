@@ -25,8 +25,8 @@ OF_PROMETHEUS = {"le", "instance", "job"}
 
 
 @pytest.fixture(scope="module")
-def page(mock: MockServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page of a sidecar with everything on that has served calls, and lost an account."""
+def pages(mock: MockServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The page of a sidecar with everything on: as it starts, and once an account is lost."""
     log = tmp_path_factory.mktemp("log") / "decisions.jsonl"
     head = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n"
     with (
@@ -58,6 +58,8 @@ enabled = true
                     running.admin_port, "/metrics", method="GET", body=None, headers=BEARER
                 ).body.decode()
 
+            eventually(lambda: "penstock_predictor_learned" in metrics())  # it is loaded
+            fresh = metrics()
             pin = {"what": "window", "name": "open", "value": 3, "for_s": 600}
             assert call(running.admin_port, "/admin/pins", body=pin, headers=BEARER).status == 200
             for more in ({}, {"stream": True}, {"max_tokens": "many"}):
@@ -67,10 +69,16 @@ enabled = true
             eventually(
                 lambda: (
                     call(running.port).status == 200
-                    and "penstock_predictor_p90_coverage" in metrics()
+                    and "penstock_predictor_p90_coverage{" in metrics()
                 )
             )
-            yield metrics()
+            yield fresh, metrics()
+
+
+@pytest.fixture
+def page(pages: tuple[str, str]) -> str:
+    """What /metrics says of a sidecar that has met all sorts of requests."""
+    return pages[1]
 
 
 def names(page: str) -> set[str]:
@@ -115,13 +123,28 @@ def test_every_series_and_label_of_dashboard_and_rules_is_on_the_page(
     assert used - labels(page) - {""} == set()
 
 
-def test_every_metric_of_the_sidecar_is_explained(page: str, root: Path) -> None:
+def explained(root: Path) -> set[str]:
+    """Return the names of the metrics that the reference page has."""
     told = (root / "docs/reference/metrics.md").read_text()
     for stem, parts in re.findall(r"`(penstock_predictor)_\w+`((?:, `_\w+`)+)", told):
         told += " ".join(f"`{stem}{part}`" for part in re.findall(r"`(_\w+)`", parts))
+    return set(re.findall(r"`(penstock_\w+)`", told))
+
+
+def test_every_explained_metric_has_its_type_and_help_before_its_first_value(
+    pages: tuple[str, str], root: Path
+) -> None:
+    fresh = pages[0]
+    for what in ("TYPE", "HELP"):
+        there = set(re.findall(rf"^# {what} (\S+) ", fresh, re.MULTILINE))
+        assert explained(root) - there == set()
+    assert "penstock_pause_seconds{" not in fresh
+
+
+def test_every_metric_of_the_sidecar_is_explained(page: str, root: Path) -> None:
     there = re.findall(r"^# TYPE (penstock_\S+) ", page, re.MULTILINE)
     assert len(there) > 30
-    assert [name for name in there if f"`{name}`" not in told] == []
+    assert set(there) - explained(root) == set()
 
 
 def test_each_panel_has_a_place_of_its_own(root: Path) -> None:

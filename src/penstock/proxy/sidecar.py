@@ -41,6 +41,14 @@ if TYPE_CHECKING:  # neither is needed before somebody looks
     from penstock.proxy.observe.exposition import Gauge
     from penstock.telemetry.pipeline import Pipeline
 
+_FIGURES_BY_ROUTE = {
+    "bucket_accuracy": "Share in the predicted bucket.",
+    "pair_ranking": "Share of pairs put in the right order.",
+    "p90_coverage": "Share of replies within the p90.",
+    "fallback_rate": "Share of estimates from the table.",
+}
+"""Of the predictor's `RouteFigures`, with their help."""
+
 
 class Sidecar:
     """The parts that requests share.
@@ -238,12 +246,8 @@ def _of_predictor(predictor: "GuardedPredictor", unread: int) -> "Iterable[Gauge
     yield "penstock_predictor_learned", "Replies it learnt from.", {}, counts.learned
     yield "penstock_predictor_unread", "Bodies that it could not read.", {}, unread
     yield "penstock_predictor_failures", "Replies it failed on.", {}, counts.learn_failures
-    for route, figures in predictor.stats.figures().items():
-        for name, text, value in (
-            ("bucket_accuracy", "Share in the predicted bucket.", figures.bucket_accuracy),
-            ("pair_ranking", "Share of pairs put in the right order.", figures.pair_ranking),
-            ("p90_coverage", "Share of replies within the p90.", figures.p90_coverage),
-            ("fallback_rate", "Share of estimates from the table.", figures.fallback_rate),
-        ):
-            if value is not None:
-                yield f"penstock_predictor_{name}", text, {"route": route}, value
+    routes = predictor.stats.figures()
+    for figure, text in _FIGURES_BY_ROUTE.items():
+        yield f"penstock_predictor_{figure}", text, {"route": ""}, None
+        for route, figures in routes.items():
+            yield f"penstock_predictor_{figure}", text, {"route": route}, getattr(figures, figure)

@@ -11,11 +11,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from penstock.core.snapshot import Snapshot
+from penstock.core.snapshot import LaneSnapshot, Snapshot
 from penstock.proxy.observe.metrics import Metrics, Spread, Tally
 
-Gauge = tuple[str, str, Mapping[str, str], float]
-"""Name, help, labels (the same names for the same gauge) and value."""
+Gauge = tuple[str, str, Mapping[str, str], float | None]
+"""Name, help, labels (the same names for the same gauge) and value. Without a value there is no
+line of it, but its HELP and TYPE are there: what may be seen one day is to be found before."""
 _COUNTERS = ("penstock_faults", "penstock_ignored_numbers", "penstock_unmeasured_replies")
 """Of the state, what only grows."""
 
@@ -91,21 +92,32 @@ def _state(state: Snapshot) -> Iterable[Gauge]:
         closed = "Accounts at an upstream to which nothing is sent at present."
         yield "penstock_open_circuits", closed, of, len(upstream.open)
         paused = "Seconds until the longest pause of an upstream ends, by its cause."
+        yield "penstock_pause_seconds", paused, of | {"cause": ""}, None
         ends = dict(sorted((each.cause, each.until) for each in upstream.open))
         for cause, until in ends.items():
             yield "penstock_pause_seconds", paused, of | {"cause": cause}, until - state.now
+    text = "Seconds until an operator's pin of an upstream or a class ends."
+    yield "penstock_pin_seconds", text, {"pin": "", "name": ""}, None
     for pin in state.pins:
-        text = "Seconds until an operator's pin of an upstream or a class ends."
         labels = {"pin": pin.what, "name": pin.name}
         yield "penstock_pin_seconds", text, labels, pin.until - state.now
-    for lane in state.lanes:
+    yield from _lanes(state.lanes)
+
+
+def _lanes(lanes: Iterable[LaneSnapshot]) -> Iterable[Gauge]:
+    severity, backlog = "Overload in [0, 1].", "Requests waiting."
+    tokens = "Predicted tokens waiting."
+    none = {"upstreams": "", "traffic_class": ""}
+    yield "penstock_severity", severity, {"upstreams": ""}, None
+    yield "penstock_backlog", backlog, none, None
+    yield "penstock_backlog_tokens", tokens, none, None
+    for lane in lanes:
         names = {"upstreams": "+".join(lane.upstreams)}
-        yield "penstock_severity", "Overload in [0, 1].", names, lane.severity
+        yield "penstock_severity", severity, names, lane.severity
         for kind, each in lane.classes.items():
             labels = names | {"traffic_class": kind}
-            yield "penstock_backlog", "Requests waiting.", labels, each.waiting
-            tokens = each.waiting_tokens
-            yield "penstock_backlog_tokens", "Predicted tokens waiting.", labels, tokens
+            yield "penstock_backlog", backlog, labels, each.waiting
+            yield "penstock_backlog_tokens", tokens, labels, each.waiting_tokens
 
 
 def _families(gauges: Iterable[Gauge]) -> Iterable[Metric]:
@@ -115,5 +127,6 @@ def _families(gauges: Iterable[Gauge]) -> Iterable[Metric]:
         if family is None:
             kind = CounterMetricFamily if name in _COUNTERS else GaugeMetricFamily
             family = families[name] = kind(name, text, labels=list(labels))
-        family.add_metric(list(labels.values()), value)
+        if value is not None:
+            family.add_metric(list(labels.values()), value)
     return families.values()
