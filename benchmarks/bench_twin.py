@@ -117,7 +117,7 @@ def half_of(fit: Fit, flights: AttemptTimes) -> Fit:
     numbers = fit.told.numbers
     half: int | capacity.Path
     if isinstance(numbers.places, capacity.Path):
-        half = replace(numbers.places, places=tuple(max(1, n // 2) for n in numbers.places.places))
+        half = numbers.places.times(0.5)
     else:
         half = max(1, numbers.places // 2)
     told = TELL[fit.kind](flights, replace(numbers, places=half), None)

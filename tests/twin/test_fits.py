@@ -365,3 +365,68 @@ def test_where_nothing_changes_the_interval_still_allows_for_what_was_not_seen()
     assert met.change == 0.0
     assert (met.low, met.high) == pytest.approx((-3.0 / 400, 3.0 / 400), rel=0.01)
     assert not met.sure
+
+
+DIRECT = dict(DIRECT_POLICY["scheduler"])
+
+
+def test_a_place_is_free_when_it_really_was_however_fast_the_model_is() -> None:
+    """A model that is a little fast is not let run ahead of a past that is known."""
+    past = history({"model": "slots", "slots": 3, **SPEED}, rate_per_s=1.2, stack=DIRECT)
+    since = split_at(past)
+    flying = [a for a in past.attempts if a.sent_at < since < a.ended_at]
+    fast = {"default": {"model": "slots", "slots": 3, "tokens_per_s": 165.0, "ttft_s": 0.18}}
+
+    again = rerun(past, fast, since=since)
+
+    assert len(flying) > 10
+    real_s = sum(a.ended_at - since for a in flying)
+    assert sum(again.records[a.call].ended_at - since for a in flying) > 0.7 * real_s
+
+
+def test_of_two_kinds_that_only_rounding_tells_apart_the_plainest_is_the_twin() -> None:
+    twin = twin_of(history({"model": "serial", **SPEED}, rate_per_s=0.8, information="oracle"))
+
+    assert twin.kind == "slots"
+    assert twin.check.distance < 0.1
+
+
+def test_a_slowing_is_found_beside_places_that_moved() -> None:
+    line = {"base_s": 0.1, "s_per_token": 0.007, "prefill_tokens_per_s": 2600.0, "jitter": 0.05}
+    moves = {"capacity": 5, "gamma": 0.2, "changes": [{"at_s": 45.0, "capacity": 2}]}
+    prompts = {"prompt_tokens": {"median": 1900, "sigma": 0.5, "most": 10000}}
+    bursts = {"arrivals": "bursts", "on_s": 42.0, "off_s": 21.0, "rate_per_s": 0.8, "stream": 0.5}
+    twin = twin_of(history({"model": "linear", **line, **moves}, **prompts, **bursts))
+
+    (linear,) = [fit for fit in twin.early["default"] if fit.kind == "linear"]
+    assert linear.table["gamma"] == pytest.approx(0.2, rel=0.05)
+    assert twin.check.passed, twin.check.faults
+
+
+def test_a_move_that_one_kind_sees_is_tried_with_the_others() -> None:
+    """With one number throughout, the line of `slots` is so far off that no move shows on it."""
+    slots = {"slots": 6, "beta": 0.02, "jitter": 0.2, "prefill_tokens_per_s": 12935.0}
+    changes = [{"at_s": 33.7, "slots": 3}]
+    past = history(
+        {"model": "slots", **slots, "tokens_per_s": 269.0, "ttft_s": 0.436, "changes": changes},
+        prompt_tokens={"median": 2560, "sigma": 0.5, "most": 10000},
+        information="oracle",
+        rate_per_s=1.6,
+        stack=DIRECT,
+    )
+
+    best = fits(flights_of(past.attempts).until(split_at(past)))[0]
+
+    assert best.kind == "slots"
+    assert [best.table["slots"]] + [each["slots"] for each in best.table["changes"]] == [6, 3]
+
+
+def test_places_that_moved_may_move_far_beyond_what_the_first_part_met() -> None:
+    changes = [{"at_s": 30.0, "slots": 5}, {"at_s": 152.0, "slots": 20}]
+    provider = {"model": "slots", "slots": 4, "jitter": 0.1, "changes": changes, **SPEED}
+    past = history(provider, rate_per_s=1.5, stack=DIRECT)
+
+    check = twin_of(past).check
+
+    assert split_at(past) < 152.0
+    assert check.passed, check.faults

@@ -5,7 +5,7 @@ number (DESIGN.md).
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -38,6 +38,10 @@ _FIRST_TOKEN, _FINISHED = Happening.FIRST_TOKEN, Happening.FINISHED
 _COMPLETED = RequestOutcome.COMPLETED
 _JITTER_STREAM, _STREAMED_STREAM, _HEARD_STREAM = 0x4A49, 0x5352, 0x4845
 _IDLE_WAKES_LIMIT = 10_000
+_ENDS = (Completed, Failed, Cancelled, Throttled)
+"""Of an attempt."""
+_HOLDS_ITS_PLACE = (1e6, 1e6)
+"""Luck with which no attempt ends by itself."""
 _OUTCOMES = {Completed: RequestOutcome.COMPLETED, Cancelled: RequestOutcome.CANCELLED}
 _CAUSES = {
     "rate": RefusalCause.RATE,
@@ -145,6 +149,7 @@ class Engine:
         self._started: dict[int, bool] = {}
         self._pending: deque[Event] = deque()
         self._turned_away: dict[int, Event] = {}
+        self._real_ends: Counter[int] = Counter()
         self._leaving: list[tuple[float, int]] = []
         self._stale = True
         self._loads: tuple[Load, ...] = ()
@@ -159,7 +164,8 @@ class Engine:
         Args:
             workload: what arrives.
             past: what really happened at first, with its times: the scheduler is told just that,
-                and the providers come in with what was flying at its end.
+                and the providers come in with what was flying at its end. An attempt that really
+                ended in it ends then, and not before.
 
         Raises:
             ProtocolError: requests are left that nothing will ever end, or the scheduler asks to
@@ -203,9 +209,12 @@ class Engine:
         """Let the past happen and return how many requests arrived in it.
 
         What a provider makes of it meanwhile is not told; what it has ended by itself although it
-        was not over is over when the past is.
+        was not over is over when the past is. What was over holds its place until it really ended:
+        a place that is free a little too early would have the whole queue come in too early.
         """
+        past = list(past)
         arrived, now = 0, 0.0
+        self._real_ends.update(e.request_id for _, e in past if isinstance(e, _ENDS))
         early: dict[int, tuple[str, ProviderEvent]] = {}
         for now, event in past:
             for name, provider in self._each:
@@ -214,7 +223,8 @@ class Engine:
                         early[happened.job_id] = (name, happened)
             if isinstance(event, Arrived):
                 arrived += 1
-            elif isinstance(event, Completed | Failed | Cancelled | Throttled):
+            elif isinstance(event, _ENDS):
+                self._real_ends[event.request_id] -= 1
                 self._really_ended(event, now)
                 early.pop(event.request_id, None)
                 self._turned_away.pop(event.request_id, None)
@@ -377,7 +387,8 @@ class Engine:
         self._ended.pop(id_, None)
         self._upstream_of[id_] = upstream
         load = self._loads[id_ - 1]
-        job = Job(id_, load.output_tokens, request.prompt_tokens, load.luck, load.cached_tokens)
+        luck = _HOLDS_ITS_PLACE if self._real_ends and self._real_ends[id_] else load.luck
+        job = Job(id_, load.output_tokens, request.prompt_tokens, luck, load.cached_tokens)
         refusal = self._providers[upstream].submit(job, now=now)
         if refusal is not None:
             self._queue_limits(upstream, now)

@@ -33,6 +33,10 @@ class Path:
         starts = np.array(self.since[1:])
         return np.array(self.places, dtype=float)[np.searchsorted(starts, times, side="right")]
 
+    def times(self, factor: float) -> "Path":
+        """Return the same moves of so many times the places."""
+        return Path(self.since, tuple(max(1, round(factor * n)) for n in self.places))
+
     def changes(self, key: str) -> list[dict[str, Any]]:
         """Return the moves as a provider's table has them."""
         moves = zip(self.since[1:], self.places[1:], strict=True)

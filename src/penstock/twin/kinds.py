@@ -15,6 +15,7 @@ import numpy as np
 from penstock.twin.capacity import Path, path_of
 from penstock.twin.flights import AttemptTimes
 from penstock.twin.history import Floats
+from penstock.twin.noise import NO_DIFFERENCE
 from penstock.twin.replicas import MOST_REPLICAS, ROUTINGS
 from penstock.twin.service_line import Line
 from penstock.twin.told import LEAST_REPLIES, TELL, KindNumbers, Told, hopeless
@@ -25,6 +26,9 @@ _STRETCHES = 20
 _WORTH_MOVES = 0.97
 _SECTIONS = 16
 _NEAR = (0.8, 0.86, 0.92, 0.96, 1.0, 1.04, 1.09, 1.17, 1.25)
+_NEAR_SIZES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.4, 1.7, 2.0)
+_NEAR_BENDS = (0.4, 0.6, 0.8, 0.9, 0.97, 1.0, 1.03, 1.1, 1.25, 1.6, 2.5)
+_TURNS = 6
 _BETAS = (0.003, 0.01, 0.03, 0.1, 0.3)
 _THETAS = (0.25, 0.5, 1.0, 2.0)
 _GAMMAS = (0.2, 0.5, 1.0, 2.0)
@@ -36,6 +40,7 @@ _LEAST_JITTER, _LEAST_STRAGGLERS = 0.005, 0.003
 _PLACES_KEY = {"slots": "slots", "pool": "slots", "batching": "max_seqs"}
 _SLOWED_BY_ALL = ("slots", "batching")
 """The others are slowed by what flies beyond their places."""
+_BENDS = {"slots": _BETAS, "batching": _BETAS, "thrash": _THETAS, "linear": _GAMMAS}
 _BEND_KEY = {"slots": "beta", "thrash": "theta", "linear": "gamma"}
 
 _Tell = Callable[[int | Path, float, Line | None], Told]
@@ -66,8 +71,9 @@ class Fit:
         return self.told.error
 
     def as_good_as(self, best: "Fit") -> bool:
-        """Whether the difference of the errors to the best one's may be chance."""
-        return not _clearly_less(best.told.errors, self.told.errors)
+        """Whether the difference of the errors to the best one's is nothing, or may be chance."""
+        nothing = self.error - best.error < NO_DIFFERENCE
+        return nothing or not _clearly_less(best.told.errors, self.told.errors)
 
 
 def _clearly_less(ours: Floats, theirs: Floats) -> bool:
@@ -90,6 +96,9 @@ def fits(flights: AttemptTimes) -> list[Fit]:
     found = [
         _searched(kind, flights) for kind in ("slots", "shared", "thrash", "linear", "batching")
     ]
+    moves = min(found, key=lambda fit: fit.error).told.numbers.places
+    if isinstance(moves, Path):
+        found = [_moved_alike(fit, moves, flights) for fit in found]
     pool = _pool(flights)
     if pool is not None and _clearly_less(pool.told.errors, found[0].told.errors):
         found.append(pool)  # else one queue for all tells as much with fewer numbers
@@ -107,12 +116,43 @@ def _searched(kind: str, flights: AttemptTimes) -> Fit:
         found = _search(numbers, lambda n: tell(n, 0.03 if kind == "batching" else 0.0))
     if kind in ("slots", "batching"):
         found = _bent(kind, numbers, found, tell)
-    bend = found.numbers.bend
     found = _moved(flights, found, tell)
+    if kind in _BENDS and isinstance(found.numbers.places, Path):
+        found = _bent_over_time(found, _BENDS[kind], tell)
+    bend = found.numbers.bend
     free = tell(_ENDLESS, bend, found.line)
     moves = isinstance(found.numbers.places, Path)
     bounded = moves or _clearly_less(found.errors, free.errors)
     return Fit(kind, found, _table(kind, found), flights.calls, bounded)
+
+
+def _bent_over_time(found: Told, bends: tuple[float, ...], tell: _Tell) -> Told:
+    """Return the fit with the slowing and the size of the places that tell most, moves and all.
+
+    Both were found where the places did not move. Each makes up for the other, so they are
+    searched together.
+    """
+    for _ in range(_TURNS):
+        before, path, bend = found.error, found.numbers.places, found.numbers.bend
+        assert isinstance(path, Path)
+        if not bend:
+            return _best(found, (tell(path, first, None) for first in bends))
+        sizes = dict.fromkeys(path.times(near) for near in _NEAR_SIZES)
+        near = ((size, bend * factor) for size in sizes for factor in _NEAR_BENDS)
+        found = min((found, *(tell(*both, None) for both in near)), key=lambda each: each.error)
+        if before - found.error < NO_DIFFERENCE * before:
+            break
+    return found
+
+
+def _moved_alike(fit: Fit, moves: Path, flights: AttemptTimes) -> Fit:
+    """Return the fit with the moves that the best kind saw, if these tell the ends much better.
+
+    A kind whose one number throughout was far off has a line on which no move shows.
+    """
+    told = TELL[fit.kind](flights, replace(fit.told.numbers, places=moves), None)
+    better = told.error <= _WORTH_MOVES * fit.error
+    return replace(fitted(fit, told), bounded=True) if better else fit
 
 
 def told_later(fit: Fit, whole: Fit | None, flights: AttemptTimes) -> Fit:
@@ -128,7 +168,8 @@ def told_later(fit: Fit, whole: Fit | None, flights: AttemptTimes) -> Fit:
         def errors(n: int) -> Floats:
             return TELL[fit.kind](flights, replace(numbers, places=n), line).errors
 
-        path = path_of(flights, _near(numbers.places), errors)
+        tried = sorted({*_near(numbers.places), *_places_of(flights)})
+        path = path_of(flights, tried, errors)
         numbers = replace(numbers, places=path or numbers.places)
     elif not fit.bounded and whole is not None and isinstance(whole.told.numbers.places, int):
         bend = numbers.bend if fit.kind in _SLOWED_BY_ALL else whole.told.numbers.bend

@@ -18,6 +18,9 @@ STRETCH = 20
 """Attempts: within so many in a row a provider's own slow and fast times are one level."""
 _CLEARLY = 3.0
 """Standard errors: at 2, one right model in twenty would be blamed."""
+NO_DIFFERENCE = 0.005
+"""Of a logarithm: half a per cent of a reply's time. Where nothing is luck, rounding alone is
+clear."""
 _OUTLIER = 4.0
 
 
@@ -50,4 +53,6 @@ def luck_after(told: Told, flights: AttemptTimes, since: float) -> Floats:
         return told.luck
     usual = float(np.median(load[before]))
     told_by_load = np.where(later, slope * (load - usual), 0.0)
+    if float(np.abs(told_by_load[later]).mean()) < NO_DIFFERENCE:
+        return told.luck
     return np.asarray(told.luck * np.exp(-told_by_load)[:, None])

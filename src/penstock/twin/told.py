@@ -50,7 +50,7 @@ class Told:
             complete reply.
         luck: by what factors each attempt took longer than the line says, up to its first token
             and after it, in two columns: one factor for both where no first token was seen. Nan
-            where that is not known, and everywhere for a kind in which luck has no part.
+            where that is not known.
 
     """
 
@@ -111,7 +111,7 @@ def _linear(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> T
 
 
 def _batching(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
-    """Tell an engine: its prompts take the time of all, and it has no luck."""
+    """Tell an engine: its prompts take the time of all, and luck is in its decoding alone."""
     ours, over_time = _both(flights, numbers.places)
     starts = flights.starts(ours)
     clock = flights.clock(lambda n: 1.0 / (1.0 + numbers.bend * np.minimum(n, over_time)))
@@ -123,11 +123,12 @@ def _batching(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) ->
     if line is None:
         line = fit_line(read[good], flights.output[good], work[good])
     begin = clock.at(np.where(np.isfinite(starts), starts, flights.sent))
+    luck = _decoding_luck(good, line, flights, work - line.first_s(read))
     ends = clock.when(begin + line.work_s(flights.prompt, flights.output))
     for _ in range(_ROUNDS):  # not the real end: it would tell how long the reply took
         read = flights.read_during(starts, ends, clock)
         ends = clock.when(begin + line.work_s(read, flights.output))
-    return Told(numbers, line, _errors(flights, ends, good), _unknown(flights))
+    return Told(numbers, line, _errors(flights, ends, good), luck)
 
 
 TELL: Mapping[str, Callable[[AttemptTimes, KindNumbers, Line | None], Told]] = {
@@ -212,6 +213,13 @@ def _lucks(good: np.ndarray, first: Floats, rest: Floats, seen: Floats, whole: F
     known = ((apart > _LEAST_LUCK) & (apart < 1.0 / _LEAST_LUCK)).all(axis=1, keepdims=True)
     luck = np.where(known, apart, both[:, None])
     return np.where(good[:, None], luck, math.nan)
+
+
+def _decoding_luck(good: np.ndarray, line: Line, flights: AttemptTimes, decoded: Floats) -> Floats:
+    """Return the luck where it is in the decoding alone, which took so much work."""
+    factor = decoded / np.maximum(line.s_per_token * flights.output, 1e-9)
+    known = good & (factor > _LEAST_LUCK) & (factor < 1.0 / _LEAST_LUCK)
+    return np.where(known[:, None], np.stack([np.ones_like(factor), factor], axis=1), math.nan)
 
 
 def _unknown(flights: AttemptTimes) -> Floats:

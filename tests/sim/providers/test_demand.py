@@ -163,3 +163,15 @@ def test_luck_and_a_cached_prompt_that_are_known_are_not_drawn(model: str) -> No
     assert first.at == pytest.approx(2.0 * (0.5 + 0.4))
     assert done.at == pytest.approx(first.at + 0.5 * 1.0)
     assert done.cached_tokens == 600
+
+
+def test_luck_in_an_engine_is_more_iterations_or_fewer() -> None:
+    engine = {"model": "batching", "iteration_base_s": 0.01, "iteration_per_seq_s": 0.0}
+
+    def took_s(luck: tuple[float, float] | None) -> float:
+        provider = build_provider(engine, seed=1)
+        assert provider.submit(Job(1, 100, luck=luck), now=0.0) is None
+        return provider.advance(now=1e6)[-1].at
+
+    assert took_s((1.0, 1.5)) == pytest.approx(1.5 * took_s(None), abs=0.011)
+    assert took_s((9.0, 1.0)) == pytest.approx(took_s(None))

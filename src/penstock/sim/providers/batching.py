@@ -63,6 +63,7 @@ class _Sequence:
     """A job inside the engine.
 
     Attributes:
+        output_tokens: after which it ends: luck is in the decoding, as more iterations or fewer.
         unread: tokens of the prompt, and of the reply if it was preempted, still to be computed.
         emitted: reply tokens when `since` was noted. since: the token clock's reading when its
             decoding last began.
@@ -72,6 +73,7 @@ class _Sequence:
 
     job: Job
     cached_tokens: int | None
+    output_tokens: int
     number: int = 0
     unread: int = 0
     emitted: int = 0
@@ -144,7 +146,9 @@ class BatchingServer(Provider):
 
     def submit(self, job: Job, *, now: float) -> ProviderRefusal | None:
         """Take the job in; if there is room it joins when the iteration under way ends."""
-        sequence = _Sequence(job, cached_of(self._params, self._seed, job))
+        _, luck = job.luck or (1.0, 1.0)
+        output_tokens = max(1, round(luck * job.output_tokens))
+        sequence = _Sequence(job, cached_of(self._params, self._seed, job), output_tokens)
         self._jobs[job.id] = sequence
         self._waiting.append(sequence)
         if len(self._waiting) == 1 and self._fits(sequence):
@@ -325,7 +329,7 @@ class BatchingServer(Provider):
         sequence.decoding, sequence.since = True, self._clock
         if sequence.emitted == 1:
             self._emit(sequence, Happening.FIRST_TOKEN, out)
-        left = sequence.job.output_tokens - sequence.emitted
+        left = sequence.output_tokens - sequence.emitted
         if left > 0:
             entry = (self._clock + left, sequence.job.id, sequence.number, sequence)
             heappush(self._ends, entry)
