@@ -126,9 +126,20 @@ def test_hints_are_the_same_at_every_door(door: str) -> None:
 
 
 @pytest.mark.parametrize("door", [d for d in DOORS if "sync" in d])
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"model": NaN}', b"\xff\xfe"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"model": NaN', b"\xff\xfe"])
 def test_what_is_no_json_goes_out_with_a_default_estimate(body: bytes, door: str) -> None:
     assert facts(DOORS[door](CHAT, body, {})) == ("all", "", CLASS, 0)
+
+
+@pytest.mark.parametrize("door", [d for d in DOORS if "sync" in d or d == "sidecar"])
+@pytest.mark.parametrize("encoding", ["utf-8", "gzip"])
+def test_what_only_some_read_is_the_same_request(door: str, encoding: str) -> None:
+    body = {**chat(WORDS, max_tokens=100), "temperature": 1.0}
+    sent = json.dumps({**body, "temperature": float("nan"), "user": "é"}, ensure_ascii=False)
+
+    request = DOORS[door](CHAT, sent.encode("latin-1"), {"content-encoding": encoding})
+
+    assert facts(request)[:3] == facts(DOORS[door](CHAT, body, {}))[:3]
 
 
 @pytest.mark.parametrize("door", [d for d in DOORS if "sync" in d or d == "sidecar"])

@@ -101,7 +101,7 @@ def reply_of(
         misdirected: how it looks as if the base URL led elsewhere, where the transport has seen it.
 
     """
-    parsed = jsonio.reply_object(body)
+    parsed = jsonio.lenient_object(body)
     standing, why, wait_s, usage = _judged(line, status, headers, body, wall_now)
     if misdirected:
         standing, why, wait_s = _elsewhere(misdirected)
@@ -153,7 +153,7 @@ def _elsewhere(fault: str) -> tuple[Standing, str, None]:
 
 def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, str, float | None]:
     """Return what a refusal or an error means for the line, why in words, and the stated wait."""
-    parsed = jsonio.reply_object(body)
+    parsed = jsonio.lenient_object(body)
     words = message_of(parsed)[:_WORDS_CHARS]
     said = f"HTTP {status}{f': {words}' if words else ''}"
     if status == 401:

@@ -9,7 +9,7 @@ from typing import Any
 from penstock.asgi import Receive
 from penstock.proxy.declined import Declined
 from penstock.proxy.headers import Head
-from penstock.wire.encoding import EncodingError, unpacked
+from penstock.wire.encoding import EncodingError, is_plain, unpacked
 
 ONES_PART, ONES_WHOLE = 3, 4
 """One caller may hold three quarters of what the others leave, so that room is left for whoever
@@ -245,6 +245,8 @@ class BodyReader:
         except EncodingError as error:
             if error.too_large:
                 raise self._too_large() from None
+            if is_plain(sent):
+                return Body(sent, sent)
             status, code = (415, "encoding_not_taken") if error.unknown else (400, "bad_encoding")
             raise Declined(
                 status, code, f"{error} Or send the JSON as it is, without content-encoding."

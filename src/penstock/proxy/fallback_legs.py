@@ -202,7 +202,7 @@ class Legs:
         spec = replace(
             spec,
             model=leg.model,
-            body=jsonio.loads_object(body),
+            body=jsonio.lenient_object(body),
             facts=facts,
             deadline_s=deadline_s,
             expires_in_s=_or_never(spec.expires_in_s) - passed_s,

@@ -120,7 +120,7 @@ class UnscheduledRelay:
             return call
         reader = self._sidecar.reader
         call.body = await reader.plain_body(self._headers, receive, held)
-        parsed = jsonio.loads_object(call.body)
+        parsed = jsonio.lenient_object(call.body)
         if parsed is not None:
             call.ids += references_of(parsed)
             model = parsed.get("model")

@@ -40,9 +40,9 @@ def renamed(body: bytes, names: Mapping[str, str], *, key: str = "model") -> byt
             depth -= 1
         elif depth == 1:
             value = _VALUE.match(body, match.end())
-            if value is None or jsonio.loads(token) != key:
+            if value is None or jsonio.lenient_loads(token) != key:
                 continue
-            name = names.get(jsonio.loads(value[1]))
+            name = names.get(jsonio.lenient_loads(value[1]))
             if name is not None:
                 pieces += [body[kept : value.start(1)], jsonio.dumps(name)]
                 kept = value.end(1)

@@ -233,7 +233,7 @@ def _parsed(head: Head, body: bytes) -> dict[str, Any]:
             raise Declined(400, "invalid_form", f"{error}.") from None
     _require_few_values(body)
     try:
-        parsed = jsonio.loads(body)
+        parsed = jsonio.lenient_loads(body)
     except ValueError:
         raise Declined(
             400, "invalid_json", "The body is not valid JSON: was it cut short or encoded twice?"

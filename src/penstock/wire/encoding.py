@@ -24,6 +24,15 @@ _ZSTD_WINDOW_LOG = 23
 """8 MB, the most that RFC 9659 allows: a frame may ask for a window of gigabytes."""
 
 
+def is_plain(body: bytes) -> bool:
+    """Return whether a body is a JSON object as it is, whatever coding is stated.
+
+    Some clients state a charset there, or what somebody on the way has undone; servers that look
+    at no coding take it.
+    """
+    return body.lstrip()[:1] == b"{"
+
+
 class EncodingError(ValueError):
     """A body that cannot be unpacked here; the text says why.
 

@@ -166,21 +166,33 @@ def has_too_many_values(data: bytes) -> bool:
     return _TOO_MANY.match(data) is not None
 
 
-def reply_object(data: bytes) -> dict[str, Any] | None:
-    """Return a reply's JSON object; None if it is none, or broken.
+def lenient_loads(data: bytes) -> Any:
+    """Return the parsed JSON of who writes a little else; what is read here is passed on as it is.
 
-    Servers in Python write NaN and Infinity, which JSON has not, and clients in Python read them.
-    Some write bytes that are no UTF-8, half a character of a token or another charset; clients in
-    JavaScript read those as U+FFFD.
+    Python writes NaN and Infinity, which JSON has not, and reads them: here they are None. Others
+    write bytes that are no UTF-8, half a character of a token or another charset; JavaScript reads
+    those as U+FFFD.
+
+    Raises:
+        ValueError: it is none.
+
     """
-    found = loads_object(data)
-    if found is not None:
-        return found
-    text = data.decode("utf-8-sig", errors="replace")
-    if not any(each in text for each in ("\ufffd", "NaN", "Infinity")):
-        return None
     try:
-        value = json.loads(text, parse_int=_integer)
+        return loads(data)
+    except ValueError:
+        text = data.decode("utf-8-sig", errors="replace")
+        if not any(each in text for each in ("\ufffd", "NaN", "Infinity")):
+            raise
+    try:
+        return json.loads(text, parse_int=_integer, parse_constant=lambda _: None)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def lenient_object(data: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of who writes a little else; None if it is broken or another value."""
+    try:
+        value = lenient_loads(data)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

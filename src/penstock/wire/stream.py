@@ -72,7 +72,7 @@ class StreamReader:
                 self.finished = self._told
                 continue
             self._told = True
-            event = jsonio.reply_object(data)
+            event = jsonio.lenient_object(data)
             if event is not None:
                 self._read(self, event)
 

@@ -98,7 +98,7 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
     bad = verdict_of_status(status)
     if bad is not None:
         return bad
-    reply = jsonio.reply_object(body)
+    reply = jsonio.lenient_object(body)
     if reply is None:
         what, is_page = _shape(body)
         if what == _OTHER and (kind in NOT_ONLY_JSON or (kind is Kind.RERANK and _is_list(body))):

@@ -14,7 +14,7 @@ from penstock.calls.spec import RequestSpec
 from penstock.integrations.context import CURRENT
 from penstock.integrations.program import Outlet, Penstock
 from penstock.wire import jsonio
-from penstock.wire.encoding import PLAIN_MAX_BYTES, EncodingError, unpacked
+from penstock.wire.encoding import PLAIN_MAX_BYTES, EncodingError, is_plain, unpacked
 
 logger = logging.getLogger("penstock.calls")
 _MARK_LENGTH = len(MARK)
@@ -96,9 +96,10 @@ def _body(headers: Any, content: bytes) -> dict[str, Any] | None:
             try:
                 encoding = value.decode("latin-1")
                 content = unpacked(content, encoding, at_most_bytes=PLAIN_MAX_BYTES)
-            except EncodingError:
-                return None
-    parsed = jsonio.loads_object(content)
+            except EncodingError as error:
+                if error.too_large or not is_plain(content):
+                    return None
+    parsed = jsonio.lenient_object(content)
     if parsed is None and is_form(kind := headers.get("content-type", "")):
         try:
             return form_of(kind, content)
