@@ -1,5 +1,8 @@
 """The command line is quick to answer and says what is missing."""
 
+import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +142,25 @@ def test_the_version_is_the_installed_one(root: Path) -> None:
 
     assert result.output == "penstock 0.1.0\n"
     assert 'version = "0.1.0"' in (root / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["health", "--admin", "http://127.0.0.1:9"], "no sidecar's admin listener at"),
+        (["pin", "open", "--window", "4"], "Missing option '--for'"),
+        (["promote", "wider", "-c", "a-file-that-is-not-there.toml"], "does not exist"),
+    ],
+)
+def test_what_went_wrong_is_folded_at_words_in_a_terminal(words: list[str], says: str) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "penstock", *words]
+    run = subprocess.Popen(command, stderr=theirs, env=os.environ | {"COLUMNS": "40"})
+    os.close(theirs)
+    run.wait(60)
+    told = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    *_, error = re.split(r"^(?=Error: )", told, flags=re.MULTILINE)
+    assert says in " ".join(error.split())
+    assert all(len(line) <= 40 or " " not in line.strip() for line in error.splitlines())

@@ -177,6 +177,7 @@ def test_a_caller_that_left_before_its_turn_is_not_said_not_to_have_waited() -> 
 
     (row,) = now["slowest"]
     assert (row["queued_s"], row["cause"]) == (7.0, "window")
+    assert row["mostly"] == "there was no room upstream"
 
 
 def test_an_attempt_that_broke_is_not_taken_for_waiting() -> None:

@@ -11,7 +11,7 @@ import click
 
 from penstock.cli.log_records import records_of
 from penstock.cli.operator import admin_options, ask, unexpected
-from penstock.cli.printable import printable
+from penstock.cli.printable import printable, say
 
 if TYPE_CHECKING:
     from penstock.log.format import LogRecord
@@ -59,7 +59,7 @@ def command(
     records = records_of(log) if log is not None else _from_sidecar(admin, token_env, query)
     lines = explain(records, request_id, columns=_columns())
     if not lines:
-        click.echo(
+        say(
             f"Nothing is known of request {request_id}. Ids look like 3f2a1c-42; the sidecar "
             "remembers the latest admin.decisions_kept requests, the decision log more.",
             err=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from penstock.cli.out_file import OutFile, is_dash, keep_apart, write_text
+from penstock.cli.printable import say
 from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 
 
@@ -40,7 +41,7 @@ def command(log: Path, out: Path | None, run: str | None) -> None:
         click.echo(text, nl=False)
     else:
         write_text(out, text)
-        click.echo(f"written: {out}")
-    click.echo("\n".join(in_words(twin.check)), err=on_screen)
+        say(f"written: {out}")
+    say("\n".join(in_words(twin.check)), err=on_screen)
     if not twin.check.passed:
         sys.exit(UNTRUSTED)

@@ -1,11 +1,13 @@
 """The click group: which commands there are, loaded only when used."""
 
 import importlib
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 
 import click
 
+from penstock.cli.printable import folded
 from penstock.errors import PenstockError
 
 
@@ -55,6 +57,8 @@ command with all that it needs: `penstock --help` would take seconds.
 """
 
 
+_WORDED = (click.UsageError, click.BadParameter, click.MissingParameter)
+"""Mistakes of usage that click tells in a sentence."""
 _EXTRAS = {"ray": "ray"}
 """The extra of a package that a command uses if asked to, and that its own extra does not bring."""
 
@@ -98,6 +102,17 @@ class LazyGroup(click.Group):
             click.ClickException: the configuration is wrong, or a package is not installed.
 
         """
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as error:
+            said = folded(error.format_message(), sys.stderr, before=len("Error: "))
+            if type(error) is click.ClickException:
+                raise click.ClickException(said) from error.__cause__
+            if isinstance(error, click.UsageError) and type(error) in _WORDED:
+                raise click.UsageError(said, error.ctx) from error.__cause__
+            raise
+
+    def _invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as missing:

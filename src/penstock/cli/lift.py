@@ -6,7 +6,7 @@ import urllib.parse
 import click
 
 from penstock.cli.operator import a_sidecars_answer, admin_options, ask, message_of
-from penstock.cli.printable import printable
+from penstock.cli.printable import printable, say
 
 
 @click.command()
@@ -27,4 +27,4 @@ def command(name: str, admin: str, token_env: str) -> None:
         ended = [pause["cause"] for pause in answer["lifted"]]
         ended += [f"pinned {pin['what']}" for pin in answer["pins"]]
         causes = printable(", ".join(ended))
-    click.echo(f"{name}: lifted {causes}." if ended else f"{name} was not paused.")
+    say(f"{name}: lifted {causes}." if ended else f"{name} was not paused.")

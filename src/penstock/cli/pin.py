@@ -3,6 +3,7 @@
 import click
 
 from penstock.cli.operator import admin_options, ask, message_of
+from penstock.cli.printable import say
 from penstock.cli.span import TimeSpan
 
 
@@ -39,4 +40,4 @@ def command(
     if status != 200:
         raise click.ClickException(message_of(content))
     held = "is paused" if what == "pause" else f"has {what} {value:g}"
-    click.echo(f"{name} {held} for {for_s:g} s.")
+    say(f"{name} {held} for {for_s:g} s.")

@@ -8,7 +8,7 @@ import click
 
 from penstock.cli.operator import a_sidecars_answer, admin_options, ask, message_of
 from penstock.cli.out_file import refusal
-from penstock.cli.printable import printable
+from penstock.cli.printable import printable, say
 
 
 @click.command()
@@ -52,8 +52,8 @@ def command(name: str, path: Path, admin: str, token_env: str) -> None:
         raise
     if refused:
         replace_file(path, before)
-        click.echo(f"Refused, and {path} is as it was. {refused}", err=True)
+        say(f"Refused, and {path} is as it was. {refused}", err=True)
         sys.exit(1)
     for sentence in changed:
-        click.echo(f"  {sentence}")
+        say(f"  {sentence}")
     click.echo(f"Generation {generation} holds now.")

@@ -6,7 +6,7 @@ import sys
 import click
 
 from penstock.cli.operator import a_sidecars_answer, admin_options, ask, unexpected
-from penstock.cli.printable import printable
+from penstock.cli.printable import printable, say
 
 
 @click.command()
@@ -25,10 +25,10 @@ def command(admin: str, token_env: str) -> None:
     with a_sidecars_answer(admin):
         answer = json.loads(content)
         for sentence in answer["changed"]:
-            click.echo(f"  {printable(sentence)}")
+            say(f"  {printable(sentence)}")
         generation = int(answer["generation"])
         if answer["refused"]:
             lines = "\n".join(map(printable, answer["refused"].splitlines()))
-            click.echo(f"Refused; generation {generation} goes on. {lines}", err=True)
+            say(f"Refused; generation {generation} goes on. {lines}", err=True)
             sys.exit(1)
     click.echo(f"Generation {generation} holds now.")

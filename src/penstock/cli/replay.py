@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.log_records import records_of
+from penstock.cli.printable import say
 
 if TYPE_CHECKING:
     from penstock.core.events import Action
@@ -57,7 +58,7 @@ def command(log: Path, run: str | None) -> None:
     for each in replays:
         click.echo(f"Run {each.run}: {each.decisions} decisions, {each.differences} differ.")
         if each.first:
-            click.echo(each.first)
+            say(each.first)
     if any(each.differences for each in replays):
         sys.exit(1)
 

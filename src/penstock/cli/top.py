@@ -102,7 +102,7 @@ def _screen(now: Mapping[str, Any]) -> "Group":
                 for row in now["longest_waiting"]
             ),
         ),
-        *_slowest(now["slowest"][:SLOWEST_SHOWN], words["waits"]),
+        *_slowest(now["slowest"][:SLOWEST_SHOWN]),
         *_turned_away(now["turned_away"]),
     )  # fmt: skip
 
@@ -122,7 +122,7 @@ def _pins(pins: Sequence[Mapping[str, Any]]) -> "list[Table]":
     return [_table({"held by hand": "", "of": "", "value": "#", "ends in": "#"}, rows)]
 
 
-def _slowest(rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> "list[Table]":
+def _slowest(rows: Sequence[Mapping[str, Any]]) -> "list[Table]":
     if not rows:
         return []
     shown = (
@@ -131,7 +131,7 @@ def _slowest(rows: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> "li
             row["traffic_class"],
             _seconds(row["latency_s"]),
             _seconds(row["queued_s"]),
-            words.get(row["cause"], row["cause"]) if row["cause"] else "it did not wait",
+            row["mostly"],
         )
         for row in rows
     )

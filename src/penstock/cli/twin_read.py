@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.log_records import records_of
-from penstock.cli.printable import printable
+from penstock.cli.printable import printable, say
 
 if TYPE_CHECKING:
     from penstock.twin.check import Check
@@ -31,7 +31,7 @@ def read_history(log: Path, run: str | None) -> "History":
     history = history_of(records_of(log), run=run)
     if history.earlier_calls:
         since = datetime.fromtimestamp(history.started_unix_s).astimezone()
-        click.echo(
+        say(
             f"Read: the {len(history.calls):,} calls since {since:%Y-%m-%d %H:%M:%S}, when the "
             f"scheduler's settings last changed; not the {history.earlier_calls:,} before, which "
             "other settings decided.",

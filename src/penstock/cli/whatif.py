@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.out_file import OutFile, is_dash, keep_apart, standard_output, write_text
-from penstock.cli.printable import printable
+from penstock.cli.printable import printable, say
 from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 
 
@@ -66,7 +66,7 @@ def command(
     if not is_dash(json_file):
         with standard_output():
             print_groups(groups)
-            click.echo("\n".join(in_words(twin.check)))
+            say("\n".join(in_words(twin.check)))
     if json_file is not None:
         faults = list(twin.check.faults)
         report = {"trusted": twin.check.passed, "because": faults, "groups": plain(groups)}

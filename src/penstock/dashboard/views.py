@@ -353,4 +353,15 @@ def _longest_waiting(state: DashboardState, now: float) -> list[dict[str, Any]]:
 
 def _slowest(state: DashboardState, then: float) -> list[dict[str, Any]]:
     slowest: list[Ended] = heapq.nlargest(SLOWEST_SHOWN, state.spans.slowest_since(then))
-    return [{**asdict(each), "at": each.ended_at + state.wall_offset_s} for each in slowest]
+    offset_s = state.wall_offset_s
+    return [
+        {**asdict(each), "at": each.ended_at + offset_s, "mostly": _mostly(each)}
+        for each in slowest
+    ]
+
+
+def _mostly(ended: Ended) -> str:
+    """Return in words what took most of a request's time."""
+    if ended.queued_s <= ended.latency_s / 2.0:
+        return "the provider took so long"
+    return WAITS.get(ended.cause, "it was never sent")

@@ -87,7 +87,7 @@ function Slowest({ rows, words, title }) {
     <${Table} caption="Choose one to see where its time went" empty="None has ended."
       head=${["request", "class", "took #", "waited here #", "mostly because", "ended"]}
       rows=${rows.map((row) => [html`<${RequestLink} id=${row.id} />`, row.traffic_class, seconds(row.latency_s),
-        seconds(row.queued_s), row.cause ? words.waits[row.cause] : "it did not wait", words.results[row.result] || row.result])} />`;
+        seconds(row.queued_s), row.mostly, words.results[row.result] || row.result])} />`;
 }
 
 export function Why({ data }) {

@@ -72,7 +72,8 @@ def _buckets(config: Config) -> Problems:
     if missing and needs and len(config.classes) > 1:
         yield Problem(
             "classes", "", f"no class lists the bucket(s) {', '.join(missing)}",
-            f"{needs[0]} has no traffic_class, so its requests are sorted by bucket",
+            f"{needs[0]} has no traffic_class, so its requests are sorted by bucket: "
+            "name each in the buckets of a class",
         )  # fmt: skip
 
 
