@@ -1,5 +1,6 @@
 """An operator pins a window, a pause or a weight at a running sidecar, and everybody can see it."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,13 @@ def test_what_cannot_be_pinned_is_refused_in_words(
     assert refused.exit_code != 0
     assert said in " ".join(refused.output.split())
     assert filed.thread.snapshot().pins == ()
+
+
+def test_an_upstream_paused_by_hand_is_not_shown_in_use(filed: FromFile, run: Run) -> None:
+    assert run("pin", "open", "--pause", "--for", "90s").exit_code == 0
+
+    (state,) = re.findall(r"^open .*", run("top", "--once").output, re.MULTILINE)
+    assert re.search(r"paused (89|90)(\.\d+)? s$", state.strip())
 
 
 def test_only_the_token_may_pin(filed: FromFile) -> None:

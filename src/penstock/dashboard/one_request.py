@@ -15,7 +15,8 @@ HELPS = {
     "penstock sends as much at once as the provider serves without queueing inside (see Window)",
     "limits": "a higher limit on requests or tokens a minute, at the provider or in the "
     "configuration",
-    "upstream": "another upstream: this one refused or failed (see Now for how long it is paused)",
+    "upstream": "another upstream: this one refused, failed or was paused by hand (see Now for "
+    "how long)",
     "deferral": "less load, or a class or an estimate that stands on a cheaper rung: the provider "
     "was overloaded",
     "backoff": "another upstream: its earlier attempt was refused or failed",

@@ -235,13 +235,14 @@ def _upstreams(state: DashboardState, snapshot: Snapshot | None) -> list[dict[st
             {"name": name, "window": state.windows.get(name), "in_flight": flying[name]}
             for name in names
         ]
+    by_hand_s = {pin.name: pin.until - snapshot.now for pin in snapshot.pins if pin.what == "pause"}
     return [
         {
             "name": name,
             "window": each.window,
             "in_flight": each.in_flight,
             "slowdown": each.slowdown,
-            "paused_s": max(0.0, each.open_at - snapshot.now),
+            "paused_s": max(0.0, each.open_at - snapshot.now, by_hand_s.get(name, 0.0)),
             "probation": each.probation,
             "pauses": Counter(f"{pause.state}: {pause.cause}" for pause in each.pauses),
             "moved": None if each.window_moved is None else each.window_moved.because,

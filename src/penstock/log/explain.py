@@ -28,7 +28,7 @@ WAITS = {
     "class": "another class had its turn, or room was kept for one",
     "window": "there was no room upstream",
     "limits": "the requests or tokens per minute were used up",
-    "upstream": "the upstream was paused after refusals or failures",
+    "upstream": "the upstream was paused after refusals or failures, or by hand",
     "deferral": "the cost ladder held it back",
     "backoff": "it paused before the next attempt",
 }
