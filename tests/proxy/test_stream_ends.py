@@ -205,6 +205,25 @@ def test_a_stream_that_says_why_it_stopped_is_whole_without_an_end_mark() -> Non
         assert 'outcomes_total{outcome="completed"' in proxy.metrics()
 
 
+SAID = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}\n\n'
+STOPPED = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "stream"), [(CHAT, TOKEN + MARK), ("/v1/messages", SAID + STOPPED)]
+)
+def test_a_body_that_stays_open_behind_its_end_mark_ends_for_the_caller_and_the_slot(
+    path: str, stream: bytes
+) -> None:
+    with scripted([SSE + _chunk(stream), END]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        assert call(proxy.port, path, body=STREAM).body == stream
+        assert upstream.left() == 0
+        page = proxy.metrics()
+    assert 'attempts_total{outcome="complete"' in page
+    assert "broken" not in page
+
+
 def test_a_stream_that_ends_before_anything_was_relayed_is_tried_again() -> None:
     with scripted([SSE + END]) as upstream, sidecar(_to(upstream)) as proxy:
         with connect(proxy.port) as caller:

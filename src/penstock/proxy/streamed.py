@@ -8,7 +8,7 @@ from penstock.proxy.failures import Parts, UnusableReplyError
 from penstock.proxy.headers import Downward, Send, our_headers
 from penstock.proxy.upstream.http import ResetError, UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
-from penstock.wire.endpoint import Kind
+from penstock.wire.endpoint import MEDIA, Kind
 from penstock.wire.refusal import RELAY, Meaning, Relay, meaning_of_error
 from penstock.wire.usage import UNKNOWN
 from penstock.wire.usage_tap import UnreadableTap, UsageTap, usage_tap
@@ -125,13 +125,35 @@ class Streamed:
                 if answer.complete:
                     break
                 await send({"type": "http.response.body", "body": data, "more_body": True})
-                data = await answer.chunk()
+                data = await self._next()
                 self._feed(data)
         except UpstreamError:
             # The caller must see that it is cut: the connection is closed without an end mark.
             slot.fail(upstream_fault=True)
             return BROKEN_MIDWAY
         return await self._end(data)
+
+    async def _next(self) -> bytes:
+        """Return what comes next; b"" at the end, or soon after the stream's own end mark.
+
+        Some leave the body open behind that: they hold no slot for it, and no caller who waits for
+        the end.
+        """
+        # Of several pictures each has an end mark.
+        if not self._tap.finished or self._tap.error is not None or self._kind in MEDIA:
+            return await self._answer.chunk()
+        self._settle()
+        try:
+            async with asyncio.timeout(OPENING_S):
+                return await self._answer.chunk()
+        except TimeoutError:
+            return b""
+
+    def _settle(self) -> None:
+        if not self._slot.ended:
+            usage = self._parts.guard.run("reply", self._tap.usage, UNKNOWN)
+            self._parts.metrics.settled(self._slot.request, usage)
+            self._slot.settle(usage)
 
     async def _end(self, data: bytes) -> str:
         """Relay the last bytes of a reply that the upstream has ended, and judge it."""
@@ -142,9 +164,7 @@ class Streamed:
             slot.end_midway(meaning)
             how = CALLER_ERROR if isinstance(meaning, Relay) else BROKEN_MIDWAY
         elif whole:
-            usage = self._parts.guard.run("reply", tap.usage, UNKNOWN)
-            self._parts.metrics.settled(slot.request, usage)
-            slot.settle(usage)
+            self._settle()
         else:  # cut, as above, though the upstream calls it an end
             slot.fail(upstream_fault=True)
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
