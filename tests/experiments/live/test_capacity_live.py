@@ -1,4 +1,4 @@
-"""Hidden slots and limits, found over real sockets; bench_capacity_live.py has the table."""
+"""Hidden slots and limits, found over real sockets."""
 
 import asyncio
 from collections.abc import Mapping
@@ -43,7 +43,6 @@ def _room(folder: Path, name: str) -> Path:
 
 
 def test_a_window_that_must_be_found_does_nearly_as_well_as_one_that_is_known() -> None:
-    """On the virtual clock; bench_capacity_live.py has the table over sockets."""
     scenario = {
         "provider": {"model": "slots", "slots": 8, "tokens_per_s": 400.0, "ttft_s": 0.075},
         "workload": {
