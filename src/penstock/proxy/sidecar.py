@@ -77,7 +77,6 @@ class Sidecar:
         self,
         loaded: Loaded,
         *,
-        predictor: "GuardedPredictor | None" = None,
         observers: Iterable[Observer] = (),
         pipeline: "Pipeline | None" = None,
     ) -> None:
@@ -114,7 +113,7 @@ class Sidecar:
             LiveSource(self.lately, self.driver, self.recent, self.shadow, self.metrics)
         )
         self.gate = Gate(self.driver, self.factory)
-        self.predictor = LearnedPredictor(predictor, table_of(config))
+        self.predictor = LearnedPredictor(table=table_of(config))
         self.holders = Holders(config.server.ids_kept, config.server.ids_kept_s)
         self.replays = Replays(
             config.server.idempotency_s, config.server.idempotency_bytes, self.driver.now

@@ -29,10 +29,10 @@ class AutoTracer:
     The first call for which there is either decides.
     """
 
-    def __init__(self, env: Mapping[str, str] = os.environ) -> None:
+    def __init__(self) -> None:
         """Import nothing."""
         self._found: Telemetry | None = None
-        self._asked = exporters(env)
+        self._asked = exporters(os.environ)
 
     def begin(self, public_id: str, request: Request, spec: RequestSpec) -> None:
         """Begin the request's span if anybody wants it."""

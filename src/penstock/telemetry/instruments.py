@@ -86,8 +86,8 @@ class Instruments:
         self.attempts = self._counter("penstock.attempts", "{attempt}", "Attempts, by their end.")
         self.refusals = self._counter("penstock.refusals", "{request}", "Requests refused here.")
         self.deferrals = self._counter("penstock.deferrals", "{deferral}", "Requests held back.")
-        self.in_flight = self._level("penstock.in_flight", "{request}", "Requests in flight.")
-        self.backlog = self._level("penstock.backlog", "{request}", "Requests waiting.")
+        self.in_flight = self._level("penstock.in_flight", "Requests in flight.")
+        self.backlog = self._level("penstock.backlog", "Requests waiting.")
         self.window = Sums()
         meter.create_observable_gauge(
             "penstock.window", [self.window.observed], "{request}", "Requests allowed in flight."
@@ -163,9 +163,9 @@ class Instruments:
         self._meter.create_observable_counter(name, [sums.observed], unit, text)
         return sums
 
-    def _level(self, name: str, unit: str, text: str) -> Sums:
+    def _level(self, name: str, text: str) -> Sums:
         sums = Sums()
-        self._meter.create_observable_up_down_counter(name, [sums.observed], unit, text)
+        self._meter.create_observable_up_down_counter(name, [sums.observed], "{request}", text)
         return sums
 
 

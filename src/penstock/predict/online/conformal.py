@@ -13,6 +13,8 @@ _LEVEL_LIMITS = (0.7, 0.985)
 _RECENT = 40  # replies that an alarm looks at
 _ALARM_BELOW = 0.72  # 0.90 covered gives 29 or fewer of 40 by chance once in 1,400 times
 _COVERAGE = 0.9
+_RESIDUALS = 200  # remembered per group
+_SHRINK = 10.0  # see `GroupCentres`
 
 
 @dataclass(slots=True)
@@ -36,10 +38,8 @@ class ConformalP90:
 
     """
 
-    def __init__(self, *, window: int = 200, shrink: float = 10.0) -> None:
-        """Remember `window` residuals per group; see `GroupCentres` for the rest."""
-        self._window = window
-        self._shrink = shrink
+    def __init__(self) -> None:
+        """Remember nothing yet."""
         self._groups: KeptGroups[_GroupResiduals] = KeptGroups()
         self.alarms = 0
 
@@ -52,7 +52,7 @@ class ConformalP90:
             group = self._groups.get(key)
             if group is not None and len(group.residuals):
                 count = len(group.residuals)
-                share = count / (count + self._shrink)
+                share = count / (count + _SHRINK)
                 exact = min(1.0, level * (count + 1) / count)  # finite-sample correction
                 value += share * (group.residuals.quantile(exact) - value)
         return max(0.0, value)
@@ -76,7 +76,7 @@ class ConformalP90:
         return alarm
 
     def _empty(self) -> _GroupResiduals:
-        return _GroupResiduals(Window(self._window))
+        return _GroupResiduals(Window(_RESIDUALS))
 
     def settle(self, seen: Mapping[str, Sequence[float]]) -> None:
         """Forget where chance left the levels and windows at the end of a replay.
@@ -98,7 +98,7 @@ class ConformalP90:
     def restore(self, state: dict[str, tuple[float, list[bool], list[float]]]) -> None:
         """Take over what `export` gave."""
         for key, (level, recent, residuals) in state.items():
-            group = _GroupResiduals(Window(self._window), level, list(recent))
+            group = _GroupResiduals(Window(_RESIDUALS), level, list(recent))
             for residual in residuals:
                 group.residuals.add(residual)
             self._groups.put(key, group)

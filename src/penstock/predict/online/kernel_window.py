@@ -13,6 +13,8 @@ from penstock.predict.features.text import GRAM_BITS
 
 SIGNATURE_PLACES = 64
 _ROUNDS = 6  # of improvement per batch
+SIZE = 512
+_RIDGE = np.float32(0.7)
 _EXACT = 1e-6
 _TWO = np.float32(2.0)
 _LOG_HALF = np.float32(math.log(0.5))
@@ -52,23 +54,21 @@ class KernelWindow:
 
     """
 
-    def __init__(self, dense_size: int, *, size: int = 512, ridge: float = 0.7) -> None:
-        """Start empty, with room for `size` calls."""
-        self.size = size
-        self._ridge = np.float32(ridge)
+    def __init__(self, dense_size: int) -> None:
+        """Start empty, with room for `SIZE` calls."""
         self.count = 0  # ever added
-        self.signatures = np.zeros((SIGNATURE_PLACES, size), np.uint8)
-        self.dense = np.zeros((size, dense_size), np.float32)
-        self.routes = np.zeros(size, np.uint32)
-        self.groups = np.zeros(size, np.uint32)
-        self.lengths = np.zeros(size, np.float32)
-        self.targets = np.zeros(size, np.float32)
-        self._per_place = np.ones(size, np.float32)  # 1 / root of a signature's filled places
-        self._squares = np.zeros(size, np.float32)
-        self._near = np.zeros((dense_size + 2, size), np.float32)
-        self._kernel = np.zeros((size, size), np.float32)
-        self.weights = np.zeros(size, np.float32)
-        self._fitted = np.zeros(size, np.float32)  # kernel @ weights
+        self.signatures = np.zeros((SIGNATURE_PLACES, SIZE), np.uint8)
+        self.dense = np.zeros((SIZE, dense_size), np.float32)
+        self.routes = np.zeros(SIZE, np.uint32)
+        self.groups = np.zeros(SIZE, np.uint32)
+        self.lengths = np.zeros(SIZE, np.float32)
+        self.targets = np.zeros(SIZE, np.float32)
+        self._per_place = np.ones(SIZE, np.float32)  # 1 / root of a signature's filled places
+        self._squares = np.zeros(SIZE, np.float32)
+        self._near = np.zeros((dense_size + 2, SIZE), np.float32)
+        self._kernel = np.zeros((SIZE, SIZE), np.float32)
+        self.weights = np.zeros(SIZE, np.float32)
+        self._fitted = np.zeros(SIZE, np.float32)  # kernel @ weights
 
     def value(self, call: CallFeatures, mine: NDArray[np.uint8]) -> float:
         """Return the regression's value for a call with this signature."""
@@ -132,8 +132,8 @@ class KernelWindow:
         mean has moved, the targets of all its kept calls move along. Many calls at once cost
         hardly more than one: most of the cost is that of moving the weights.
         """
-        first = self.count % self.size
-        room = self.size - first
+        first = self.count % SIZE
+        room = SIZE - first
         if len(calls) > room:
             parts = (calls, signatures, groups, log_tokens, bases)
             self.add(*(part[:room] for part in parts))  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ class KernelWindow:
         self.lengths[places] = log_tokens
         self._derive(places)
         self.count += len(calls)
-        kept = min(self.count, self.size)
+        kept = min(self.count, SIZE)
         for group, base in dict(zip(groups, bases, strict=True)).items():
             self._aim(group, base)
         rows = self._rows(places)
@@ -183,7 +183,7 @@ class KernelWindow:
 
     def rebuild(self) -> None:
         """Compute what follows from the kept calls and weights, as after loading them."""
-        kept = min(self.count, self.size)
+        kept = min(self.count, SIZE)
         self._derive(slice(kept))
         for at in range(kept):  # one by one, for the memory
             self._kernel[at, :kept] = self._rows(slice(at, at + 1))[0]
@@ -192,17 +192,17 @@ class KernelWindow:
     def _improve(self, kept: int) -> None:
         kernel = self._kernel[:kept, :kept]
         weights, fitted = self.weights[:kept], self._fitted[:kept]
-        left = self.targets[:kept] - fitted - self._ridge * weights
+        left = self.targets[:kept] - fitted - _RIDGE * weights
         step = left
         size = float(left @ left)
         for _ in range(_ROUNDS):
             if size < _EXACT:
                 return
             seen = kernel @ step
-            share = np.float32(size / float(step @ seen + self._ridge * (step @ step)))
+            share = np.float32(size / float(step @ seen + _RIDGE * (step @ step)))
             weights += share * step
             fitted += share * seen
-            left = left - share * (seen + self._ridge * step)
+            left = left - share * (seen + _RIDGE * step)
             before, size = size, float(left @ left)
             step = left + np.float32(size / before) * step
 

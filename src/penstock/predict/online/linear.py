@@ -9,32 +9,26 @@ from numpy.typing import NDArray
 
 from penstock.predict.features.text import PLACES
 
+_PRIOR_VARIANCE = 0.02
+_FORGET = np.float32(0.9995)
+_CLIP = np.float32(1.5)
+
 
 class RecursiveRegression:
     """Bayesian linear regressions on the same features, updated batch by batch.
 
-    Errors are clipped at `clip`, so that one runaway reply does not turn the plane, and old
-    replies fade by `forget` each. All targets share one covariance, which is most of the cost.
+    Errors are clipped at `_CLIP`, so that one runaway reply does not turn the plane, and old
+    replies fade by `_FORGET` each. All targets share one covariance, which is most of the cost.
 
     Source:
         Recursive least squares with exponential forgetting; Haykin, Adaptive Filter Theory.
 
     """
 
-    def __init__(
-        self,
-        start: NDArray[np.float32],
-        *,
-        prior_variance: float = 0.02,
-        forget: float = 0.9995,
-        clip: float = 1.5,
-    ) -> None:
-        """Start from `start` (one row a target), trusted as little as `prior_variance` says."""
+    def __init__(self, start: NDArray[np.float32]) -> None:
+        """Start from `start` (one row a target), trusted as little as `_PRIOR_VARIANCE` says."""
         self.weights = start.astype(np.float32)
-        self.covariance = np.eye(start.shape[1], dtype=np.float32) * np.float32(prior_variance)
-        self._ceiling = prior_variance
-        self._forget = np.float32(forget)
-        self._clip = np.float32(clip)
+        self.covariance = np.eye(start.shape[1], dtype=np.float32) * np.float32(_PRIOR_VARIANCE)
 
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the value of each target."""
@@ -44,13 +38,13 @@ class RecursiveRegression:
         """Take in by how much the values of replies, one a row, were too low."""
         pull = features @ self.covariance
         among = pull @ features.T
-        among.flat[:: len(features) + 1] += self._forget
+        among.flat[:: len(features) + 1] += _FORGET
         gain = np.linalg.solve(among, pull)
-        self.weights += np.minimum(self._clip, np.maximum(-self._clip, errors)).T @ gain
+        self.weights += np.minimum(_CLIP, np.maximum(-_CLIP, errors)).T @ gain
         self.covariance -= pull.T @ gain
         # Forgetting would let directions that no reply has pointed at grow without bound.
-        if float(self.covariance.diagonal().max()) < self._ceiling:
-            self.covariance /= self._forget ** len(features)
+        if float(self.covariance.diagonal().max()) < _PRIOR_VARIANCE:
+            self.covariance /= _FORGET ** len(features)
 
 
 class GramWeights:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from penstock.predict.online.groups import KeptGroups
 
 _ERROR_MAX = 2.0  # log tokens: what is booked of one reply at most
+_FADE = 0.98  # what an old loss keeps per reply of its group
+_EVERYWHERE = 0.2  # how much of the losses over all groups a group takes as its own
 
 
 class ExpertMix:
@@ -18,34 +20,23 @@ class ExpertMix:
 
     """
 
-    def __init__(
-        self,
-        start_losses: Sequence[float],
-        *,
-        eagerness: float = 2.0,
-        fade: float = 0.98,
-        everywhere: float = 0.2,
-    ) -> None:
+    def __init__(self, start_losses: Sequence[float], *, eagerness: float) -> None:
         """Start with losses already on the books, which say whom to believe at first.
 
         Args:
             start_losses: one per expert, in summed log error.
             eagerness: how decisive a difference in summed losses is.
-            fade: what an old loss keeps per reply of its group.
-            everywhere: how much of the losses over all groups a group takes as its own.
 
         """
         self._start = list(start_losses)
         self._eagerness = eagerness
-        self._fade = fade
-        self._everywhere = everywhere
         self.total = [0.0] * len(self._start)
         self.groups: KeptGroups[list[float]] = KeptGroups()
 
     def weights(self, group: str) -> list[float]:
         """Return the experts' weights, which add up to one."""
         own = self.groups.get(group) or self._start
-        losses = [a + self._everywhere * b for a, b in zip(own, self.total, strict=True)]
+        losses = [a + _EVERYWHERE * b for a, b in zip(own, self.total, strict=True)]
         least = min(losses)
         raw = [math.exp(-self._eagerness * (loss - least)) for loss in losses]
         total = sum(raw)
@@ -56,7 +47,7 @@ class ExpertMix:
         own = self.groups.use(group, lambda: list(self._start))
         for losses in (own, self.total):
             for number, error in enumerate(errors):
-                losses[number] = self._fade * losses[number] + min(_ERROR_MAX, error)
+                losses[number] = _FADE * losses[number] + min(_ERROR_MAX, error)
 
     def settle(self, seen: Mapping[str, Sequence[Sequence[float]]]) -> None:
         """Book what each expert's mean error over a whole replay comes to in the long run.
@@ -78,6 +69,6 @@ class ExpertMix:
     def _in_the_long_run(self, replies: Sequence[Sequence[float]]) -> list[float]:
         """Return the sums that discounted errors stand at if they go on like these."""
         return [
-            sum(min(_ERROR_MAX, error) for error in errors) / len(errors) / (1.0 - self._fade)
+            sum(min(_ERROR_MAX, error) for error in errors) / len(errors) / (1.0 - _FADE)
             for errors in zip(*replies, strict=True)
         ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.predict.archive import StateError, pack, unpack, write_whole
 from penstock.predict.features.call import DENSE_NAMES
+from penstock.predict.online.kernel_window import SIZE
 from penstock.predict.online.model import NO_PRIOR, SHIPPED, TRAINED, OnlineModel
 from penstock.predict.prior.file import checksum_of, shipped_prior
 from penstock.predict.prior.model import LogTokens
@@ -53,7 +54,7 @@ class ModelCopy:
 def snapshot(model: OnlineModel, *, source: str) -> ModelCopy:
     """Return a copy of what a model has learned."""
     model.absorb()
-    kept = min(model.kernel.count, model.kernel.size)
+    kept = min(model.kernel.count, SIZE)
     kernel = model.kernel
     arrays: dict[str, NDArray[Any]] = {
         "kernel_signatures": kernel.signatures[:, :kept].copy(),

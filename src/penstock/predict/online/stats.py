@@ -19,6 +19,7 @@ ALL_ROUTES = "(all)"
 OTHER_ROUTES = "(other)"
 _RANKED_AGAINST = 16  # each reply is compared with so many before it
 _BORDERS = [upper for _, upper in BUCKET_UPPER_TOKENS[:-1]]
+_WINDOW = 500  # replies and predictions that each route's figures are of
 _IDLE_AFTER = 2000  # predictions without one of its own, after which a route's place is free
 
 
@@ -95,11 +96,8 @@ class PredictorStats:
     replace the one longest unused would let labels used once push out those in daily use.)
     """
 
-    def __init__(
-        self, *, window: int = 500, routes_max: int = 20, idle_after: int = _IDLE_AFTER
-    ) -> None:
+    def __init__(self, *, routes_max: int = 20, idle_after: int = _IDLE_AFTER) -> None:
         """Start empty."""
-        self._window = window
         self._routes_max = routes_max
         self._idle_after = idle_after
         self._predictions = 0
@@ -156,7 +154,7 @@ class PredictorStats:
         return True
 
     def _new(self) -> _RouteWindow:
-        return _RouteWindow(deque(maxlen=self._window), deque(maxlen=self._window))
+        return _RouteWindow(deque(maxlen=_WINDOW), deque(maxlen=_WINDOW))
 
 
 def _mean(values: NDArray[Any]) -> float | None:

@@ -49,9 +49,8 @@ class Worker:
     at once: only the first caller pays the waiting time.
     """
 
-    def __init__(self, *, name: str, chores_max: int = _CHORES_MAX) -> None:
+    def __init__(self, *, name: str) -> None:
         self._name = name
-        self._chores_max = chores_max
         self._closed = False
         self._begin()
         _ALL.add(self)
@@ -91,7 +90,7 @@ class Worker:
 
     def post(self, chore: Callable[[], None]) -> bool:
         """Queue a chore, which must not raise; False if the queue is full or closed."""
-        if self._closed or len(self._chores) >= self._chores_max:
+        if self._closed or len(self._chores) >= _CHORES_MAX:
             return False
         self._chores.append(chore)
         self._wake.release()

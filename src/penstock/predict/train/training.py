@@ -17,7 +17,7 @@ from penstock.predict.prior.folds import FOLDS
 from penstock.predict.prior.model import LogTokens, PriorModel, Regressor, inputs, route_places
 from penstock.predict.train.datasets import Lesson
 from penstock.predict.train.replay import PriorReplay
-from penstock.predict.train.trees import TreeOptions, grow
+from penstock.predict.train.trees import grow
 
 _REPLAYED = 4000
 _RIDGE = 1.0
@@ -29,17 +29,12 @@ Fit = Callable[[Sequence["Lesson"]], LogTokens]
 Grow = Callable[[NDArray[np.float32], NDArray[np.float64]], Regressor]
 
 
-def grow_trees(rows: NDArray[np.float32], targets: NDArray[np.float64]) -> Regressor:
-    """Fit the default last stage: oblivious trees, numpy only."""
-    return grow(rows, targets, TreeOptions())
-
-
 def fit_prior(
     lessons: Sequence[Lesson],
     *,
     labelled: bool,
     wider: LogTokens | None = None,
-    last_stage: Grow | None = grow_trees,
+    last_stage: Grow | None = grow,
 ) -> PriorModel:
     """Fit a prior to recorded replies.
 
@@ -51,7 +46,7 @@ def fit_prior(
         labelled: whether routes and models are those of the calls to come; a shipped prior
             must do without.
         wider: a prior that is asked as well.
-        last_stage: fits the corrections; None leaves them out.
+        last_stage: fits the corrections, oblivious trees in numpy; None leaves them out.
 
     """
     calls = [item.call for item in lessons]

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from penstock.predict.prior.model import ObliviousTrees
 
 _BINS = 32
+_RATE = 0.05  # what each tree's correction is multiplied by
+_LEAF_PRIOR = 10.0  # replies with correction zero that each leaf is thought to hold besides
+_CLIP = 0.4  # errors beyond it count as it (Huber), in log tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,25 +23,19 @@ class TreeOptions:
     Attributes:
         trees: how many.
         depth: questions per tree.
-        rate: what each tree's correction is multiplied by.
         feature_share: share of features on offer to each tree.
-        leaf_prior: replies with correction zero that each leaf is thought to hold besides.
-        clip: errors beyond it count as it (Huber), in log tokens.
-        seed: of the choice of features and rows.
 
     """
 
     trees: int = 250
     depth: int = 4
-    rate: float = 0.05
     feature_share: float = 0.5
-    leaf_prior: float = 10.0
-    clip: float = 0.4
-    seed: int = 0
 
 
 def grow(
-    rows: NDArray[np.float32], targets: NDArray[np.float64], options: TreeOptions
+    rows: NDArray[np.float32],
+    targets: NDArray[np.float64],
+    options: TreeOptions = TreeOptions(),
 ) -> ObliviousTrees:
     """Fit trees to targets by gradient boosting on clipped errors.
 
@@ -47,7 +44,7 @@ def grow(
         al., NeurIPS 2018).
 
     """
-    chance = np.random.default_rng(options.seed)
+    chance = np.random.default_rng(0)
     borders = _borders(rows)
     binned = np.stack(
         [np.searchsorted(border, rows[:, f], side="left") for f, border in enumerate(borders)], 1
@@ -58,11 +55,11 @@ def grow(
     for _ in range(options.trees):
         offered = np.sort(chance.choice(rows.shape[1], count, replace=False))
         drawn = np.flatnonzero(chance.random(len(rows)) < 0.8)
-        pull = np.clip(error, -options.clip, options.clip)
+        pull = np.clip(error, -_CLIP, _CLIP)
         questions, leaf = _grow_one(binned, borders, drawn, pull, offered, options)
         total = np.bincount(leaf[drawn], pull[drawn], 1 << options.depth)
         held = np.bincount(leaf[drawn], minlength=1 << options.depth)
-        leaves = options.rate * total / (held + options.leaf_prior)
+        leaves = _RATE * total / (held + _LEAF_PRIOR)
         error -= leaves[leaf]
         grown.append((questions, leaves))
     return ObliviousTrees(
@@ -106,8 +103,8 @@ def _grow_one(
         total = np.bincount(place.ravel(), weights, size).reshape(shape).cumsum(2)
         held = np.bincount(place.ravel(), minlength=size).reshape(shape).cumsum(2)
         rest_total, rest_held = total[:, :, -1:] - total, held[:, :, -1:] - held
-        gain = total**2 / (held + options.leaf_prior)
-        gain += rest_total**2 / (rest_held + options.leaf_prior)
+        gain = total**2 / (held + _LEAF_PRIOR)
+        gain += rest_total**2 / (rest_held + _LEAF_PRIOR)
         gains = np.where(asks, gain.sum(0)[:, :-1], -1.0)
         feature, border = divmod(int(gains.argmax()), _BINS - 1)
         questions.append((int(offered[feature]), border))

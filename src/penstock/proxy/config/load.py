@@ -59,15 +59,14 @@ def load(path: str | Path, *, env: Mapping[str, str] | None = None) -> Loaded:
     return _checked(read_toml(path, private=True), env=env, where=str(path))
 
 
-def loads(
-    text: str, *, env: Mapping[str, str] | None = None, where: str = "penstock.toml"
-) -> Loaded:
+def loads(text: str, *, env: Mapping[str, str] | None = None) -> Loaded:
     """Check a file's text.
 
     Raises:
         ConfigError: it cannot be used; the text names every problem.
 
     """
+    where = "penstock.toml"
     return _checked(parse_toml(text, where=where), env=env, where=where)
 
 

@@ -43,14 +43,15 @@ def count_of(body: Mapping[str, Any], *keys: str) -> int | None:
     return None
 
 
-def messages_of(body: Mapping[str, Any], key: str = "messages") -> list[Mapping[str, Any]]:
+def messages_of(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return a required, non-empty list of messages with a role each."""
-    value = body.get(key)
+    value = body.get("messages")
     if not isinstance(value, list) or not value:
-        raise BodyError(f"'{key}' must be a non-empty array", key)
+        raise BodyError("'messages' must be a non-empty array", "messages")
     for number, message in enumerate(value):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise BodyError(f"'{key}[{number}]' must be an object with a role", f"{key}[{number}]")
+            where = f"messages[{number}]"
+            raise BodyError(f"'{where}' must be an object with a role", where)
     return value
 
 
