@@ -1,5 +1,6 @@
 """Reads a copy of a reply while it passes, whatever form and encoding it has."""
 
+from collections.abc import Callable
 from typing import Any
 
 from penstock.wire.encoding import READABLE, Inflater, codings_of
@@ -77,50 +78,27 @@ class WholeReply:
 
 
 class Inflated:
-    """A compressed reply; once it cannot be inflated, it counts as unread."""
+    """A compressed reply, read as its plain bytes; what cannot be inflated counts as unread."""
+
+    started: bool
+    finished: bool
+    heard: bool
+    whole: bool
+    error: dict[str, Any] | None
+    usage: Callable[[], Usage]
 
     def __init__(self, inner: StreamReader | WholeReply, coding: str) -> None:
         """Let `inner` read the plain bytes."""
         self._inner = inner
         self._inflater = Inflater(coding, INFLATED_MAX_BYTES)
 
-    @property
-    def _now(self) -> StreamReader | WholeReply | UnreadableTap:
-        return UnreadableTap() if self._inflater.failed else self._inner
-
-    @property
-    def started(self) -> bool:
-        """As the plain bytes say."""
-        return self._now.started
-
-    @property
-    def finished(self) -> bool:
-        """As the plain bytes say."""
-        return self._now.finished
-
-    @property
-    def heard(self) -> bool:
-        """As the plain bytes say."""
-        return self._now.heard
-
-    @property
-    def whole(self) -> bool:
-        """As the plain bytes say."""
-        return self._now.whole
-
-    @property
-    def error(self) -> dict[str, Any] | None:
-        """As the plain bytes say."""
-        return self._now.error
-
     def feed(self, chunk: bytes) -> None:
         """Inflate and read one chunk."""
         for piece in self._inflater.feed(chunk):
             self._inner.feed(piece)
 
-    def usage(self) -> Usage:
-        """As the plain bytes say."""
-        return self._now.usage()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(UnreadableTap() if self._inflater.failed else self._inner, name)
 
 
 UsageTap = StreamReader | WholeReply | Inflated | UnreadableTap

@@ -15,6 +15,8 @@ from penstock.experiments.report.content import Section, sections
 from penstock.experiments.study import Study
 from penstock.experiments.tables import ResultTable, by_group
 
+TITLE = "The paper's experiments, reproduced"
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -40,7 +42,7 @@ def write_report(study: Study, out: Path) -> Written:
         for plot in section.plots:
             (plots / f"{plot.name}.svg").write_text(_standing_alone(plot.svg), "utf-8")
     html, markdown = out / "report.html", out / "report.md"
-    html.write_text(to_html(study, parts, intro=intro), "utf-8")
+    html.write_text(to_html(parts, title=TITLE, intro=intro, study=study), "utf-8")
     markdown.write_text(to_markdown(study, parts, intro=intro), "utf-8")
     return Written((html, markdown), to_json(study, parts))
 
@@ -100,15 +102,15 @@ _MARKS = (
 )
 
 
-def to_html(study: Study, sections: list[Section], *, intro: str) -> str:
-    """Return the whole report as one HTML document."""
+def to_html(sections: list[Section], *, title: str, intro: str, study: Study | None = None) -> str:
+    """Return a report as one HTML document, with the claims of a study before the sections."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"prose": prose, "share": share}
     template = files("penstock.experiments.report").joinpath("report.html.j2").read_text("utf-8")
     return environment.from_string(template).render(
-        study=study, sections=sections, intro=intro, by_group=by_group, safe=Markup
+        study=study, sections=sections, title=title, intro=intro, by_group=by_group, safe=Markup
     )
 
 
@@ -125,7 +127,7 @@ def prose(text: str) -> Markup:
 
 def to_markdown(study: Study, sections: list[Section], *, intro: str) -> str:
     """Return the whole report; plots are linked as `plots/NAME.svg`."""
-    parts = ["# The paper's experiments, reproduced", intro]
+    parts = [f"# {TITLE}", intro]
     if study.verdicts:
         parts += ["## Claims", f"**{study.note}.**" if study.note else "", _claims(study)]
     for section in sections:
