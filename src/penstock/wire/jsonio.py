@@ -205,3 +205,12 @@ def loads_object(data: bytes | bytearray | str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def error_in(reply: Mapping[str, Any]) -> Any:
+    """Return the error that a reply or an event holds; something falsy if it holds none.
+
+    Many send the field along with every good reply: null, or an object without a word in it.
+    """
+    error = reply.get("error")
+    return any(error.values()) and error if isinstance(error, Mapping) else error

@@ -196,15 +196,6 @@ def _advised(advice: str | None, meaning: Meaning) -> Meaning:
     return meaning
 
 
-def error_in(reply: Mapping[str, Any]) -> Any:
-    """Return the error that a reply or an event holds; something falsy if it holds none.
-
-    Many send the field along with every good reply: null, or an object without a word in it.
-    """
-    error = reply.get("error")
-    return any(error.values()) and error if isinstance(error, Mapping) else error
-
-
 def meaning_of_error(error: Mapping[str, Any]) -> Meaning:
     """Return what an error inside a stream means, as if it had come with its own status.
 

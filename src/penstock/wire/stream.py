@@ -6,7 +6,6 @@ from typing import Any
 
 from penstock.wire import jsonio
 from penstock.wire.endpoint import MEDIA, Kind
-from penstock.wire.refusal import error_in
 from penstock.wire.sse import SseSplitter
 from penstock.wire.usage import UNKNOWN, Ends, Usage, UsageSource, usage_of_object
 
@@ -129,7 +128,7 @@ class StreamReader:
 
 def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
     """Chat completions and legacy completions."""
-    error = error_in(event)
+    error = jsonio.error_in(event)
     if error or event.get("object") == "error":
         reader.failed(error or event)
     choices = event.get("choices")
@@ -209,7 +208,7 @@ def _read_media(reader: StreamReader, event: dict[str, Any]) -> None:
     """Pictures and sound: `TYPE.delta` and `TYPE.partial_image`, then `TYPE.done|completed`."""
     kind = event.get("type")
     kind = kind if isinstance(kind, str) else ""
-    error = error_in(event)
+    error = jsonio.error_in(event)
     if error or kind == "error":
         reader.failed(error or event)
     elif kind.endswith((".done", ".completed")):

@@ -14,7 +14,6 @@ from penstock.wire.refusal import (
     BROKEN,
     RELAY,
     Meaning,
-    error_in,
     meaning_of_error,
     status_of_error,
 )
@@ -146,11 +145,11 @@ def _is_list(body: bytes) -> bool:
 
 
 def _error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
-    error = error_in(reply)
+    error = jsonio.error_in(reply)
     if not error:
         choices = reply.get("choices")
         first = choices[0] if isinstance(choices, list) and choices else None
-        error = error_in(first) if isinstance(first, dict) else None  # OpenRouter
+        error = jsonio.error_in(first) if isinstance(first, dict) else None  # OpenRouter
     if not error and "error" in (reply.get("object"), reply.get("type")):
         error = reply
     if not error:
