@@ -106,7 +106,7 @@ async def arm(name: str, engine: Engine, log: Path | None = None) -> AsyncIterat
                 yield Arm(name, engine.url, client, nullcontext(), scheduler)
     elif name == "sidecar":
         with tempfile.TemporaryDirectory(prefix="penstock-engines-") as folder:
-            more = "" if log is None else f"[log]\ndecisions_path = {json.dumps(str(log))}\n"
+            more = {} if log is None else {"log": {"decisions_path": str(log)}}
             with sidecar(engine.url, more, Path(folder)) as url:
                 async with httpx2.AsyncClient(**free) as client:
                     yield Arm(name, url, client, nullcontext())

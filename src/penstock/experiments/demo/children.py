@@ -6,45 +6,28 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import tomlkit
+
 from penstock.experiments.children import START_LIMIT_S, LiveError, child
 from penstock.experiments.demo.workload import FIRST_TOKEN_S, SLOTS, TOKENS_PER_S
+from penstock.experiments.job import Table, overlay
+from penstock.experiments.live.processes import sidecar_config
 
-CONFIG = """\
-[server]
-port = 0
-[admin]
-port = 0
-[anonymous]
-may_ask = ["*"]
-shortest_deadline_s = 0.001
-may_state_tokens = true
-[estimates]
-trust_max_tokens = true
-[[upstreams]]
-name = "provider"
-base_url = "{url}/v1"
-auth = "none"
-"""
-FIFO = """\
-[scheduler.allocation]
-kind = "fifo"
-[scheduler.ordering]
-kind = "fifo"
-[scheduler.overload]
-kind = "always_admit"
-[predictor]
-kind = "off"
-"""
-TRUSTING = """\
-[predictor]
-kind = "off"
-"""
+COMMON: Table = {
+    "admin": {"enabled": True, "port": 0},
+    "anonymous": {"may_ask": ["*"]},
+    "estimates": {"trust_max_tokens": True},
+}
+NO_PREDICTOR: Table = {"predictor": {"kind": "off"}}
 """The demo's own prompts say nothing about lengths; its callers' `max_tokens` does."""
-PREDICTING = """\
-[predictor]
-kind = "online"
-prior = "{prior}"
-"""
+FIFO: Table = {
+    "scheduler": {
+        "allocation": {"kind": "fifo"},
+        "ordering": {"kind": "fifo"},
+        "overload": {"kind": "always_admit"},
+    },
+    **NO_PREDICTOR,
+}
 
 
 @contextlib.contextmanager
@@ -57,12 +40,20 @@ def provider(seed: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def sidecar(url: str, more: str, folder: Path) -> Iterator[str]:
-    """Run a sidecar in front of a provider; yields its URL once its predictor, if any, is in."""
+def sidecar(url: str, more: Table, folder: Path) -> Iterator[str]:
+    """Run a sidecar in front of a provider; yields its URL once its predictor, if any, is in.
+
+    Args:
+        url: the provider's, without /v1.
+        more: tables of penstock.toml that are laid over what every arm has.
+        folder: for its configuration.
+
+    """
     config = folder / "penstock.toml"
-    config.write_text(CONFIG.format(url=url) + more, encoding="utf-8")
+    tables = overlay(overlay(sidecar_config(url, {}), COMMON), more)
+    config.write_text(tomlkit.dumps(tables), encoding="utf-8")
     with child("serve", "--config", str(config), addresses=2) as (own_url, admin_url):
-        if 'kind = "online"' in more:
+        if more.get("predictor", {}).get("kind") == "online":
             _wait_for_predictor(admin_url)
         yield own_url
 

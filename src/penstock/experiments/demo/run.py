@@ -11,13 +11,14 @@ from rich.progress import Progress, TaskID
 
 from penstock.experiments.demo import report, show
 from penstock.experiments.demo.arm import ArmResult, play
-from penstock.experiments.demo.children import FIFO, PREDICTING, TRUSTING, provider, sidecar
+from penstock.experiments.demo.children import FIFO, NO_PREDICTOR, provider, sidecar
 from penstock.experiments.demo.replay import plan_of_replies, replies_of
 from penstock.experiments.demo.verdict import DemoVerdict, KeptShare, judge
 from penstock.experiments.demo.workload import plan
+from penstock.experiments.job import Table
 from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 
-ARMS: dict[str, str | None] = {"direct": None, "FIFO": FIFO, "penstock": TRUSTING}
+ARMS: dict[str, Table | None] = {"direct": None, "FIFO": FIFO, "penstock": NO_PREDICTOR}
 """Each arm with what its sidecar's configuration adds; None for no sidecar."""
 
 ORACLE = "oracle"
@@ -54,8 +55,8 @@ def run(
         shots = plan(seconds, seed=seed)
     else:
         shots = plan_of_replies(replies_of(prompts), seconds, seed=seed)
-        ways["penstock"] = PREDICTING.format(prior=prior)
-        ways[ORACLE] = TRUSTING
+        ways["penstock"] = {"predictor": {"kind": "online", "prior": prior}}
+        ways[ORACLE] = NO_PREDICTOR
     show.greet(console, shots, list(ways))
     arms: list[ArmResult] = []
     with show.bars(console) as progress:
@@ -80,7 +81,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _way(config: str | None, seed: int) -> Iterator[str]:
+def _way(config: Table | None, seed: int) -> Iterator[str]:
     """Run a fresh provider, and a sidecar if the arm has one; yields what clients call."""
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(provider(seed))
