@@ -4,15 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.experiments.claims.allocation import P6
 from penstock.experiments.claims.finding import Claim, Finding
-from penstock.experiments.claims.information import P3, P4
-from penstock.experiments.claims.isolation import P1, P2
-from penstock.experiments.claims.overload import P5, P7
+from penstock.experiments.claims.relations import CLAIMS
 from penstock.experiments.job import Table
 from penstock.experiments.results import Results
-
-CLAIMS: tuple[Claim, ...] = (P1, P2, P3, P4, P5, P6, P7)
 
 
 @dataclass(frozen=True, slots=True)
