@@ -7,12 +7,13 @@ fails goes back to the scheduler, which alone decides whether there is another.
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from penstock.calls.facts import ids_in_reply
 from penstock.core.events import LimitsSeen
 from penstock.core.model import Request
 from penstock.errors import Refused
-from penstock.proxy.failures import Ending, Failures, Parts, UnusableReplyError
+from penstock.proxy.failures import Ending, Failures, UnusableReplyError
 from penstock.proxy.headers import (
     Downward,
     Header,
@@ -42,6 +43,9 @@ from penstock.wire.verdict import (
     verdict_of_status,
 )
 
+if TYPE_CHECKING:
+    from penstock.proxy.sidecar import Sidecar
+
 MOST_PLACED = 500
 """With more in hand nobody is told its place: to find one takes a look at all (0.5 ms)."""
 
@@ -63,7 +67,7 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(
-        self, parts: Parts, prepared: Prepared, headers: list[Header], query: bytes, send: Send
+        self, parts: "Sidecar", prepared: Prepared, headers: list[Header], query: bytes, send: Send
     ) -> None:
         """Prepare; `run` does it."""
         self._parts = parts

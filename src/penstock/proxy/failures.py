@@ -5,10 +5,9 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.core.events import RefusalCause
-from penstock.dashboard.state import DashboardState
 from penstock.errors import Refused
 from penstock.proxy.headers import (
     Header,
@@ -22,8 +21,6 @@ from penstock.proxy.headers import (
     with_bounded_wait,
     without_advice,
 )
-from penstock.proxy.holders import Holders
-from penstock.proxy.observe.metrics import Metrics
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
@@ -34,8 +31,6 @@ from penstock.proxy.upstream.http import (
     UpstreamAnswer,
     UpstreamError,
 )
-from penstock.runtime.gate import Gate
-from penstock.runtime.guarded import Guard
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, plain
 from penstock.wire.endpoint import Vendor
@@ -54,6 +49,9 @@ from penstock.wire.refusal import (
 from penstock.wire.verdict import Verdict
 from penstock.wire.words import words_of_refusal
 
+if TYPE_CHECKING:
+    from penstock.proxy.sidecar import Sidecar
+
 DENIED_S = 10.0
 """How long an upstream is left alone that denies what another serves, before it is probed."""
 
@@ -63,17 +61,6 @@ _DENIALS = {
     404: "answers 404 to what another upstream serves: are its base_url and its models right?",
 }
 """What an upstream says of the key, the model or the path that the configuration gave it."""
-
-
-class Parts(Protocol):
-    """What exchanges share."""
-
-    gate: Gate
-    links: dict[str, UpstreamClient]
-    metrics: Metrics
-    guard: Guard
-    holders: Holders
-    lately: DashboardState
 
 
 class Ending(NamedTuple):
@@ -106,7 +93,7 @@ class Failures:
     __slots__ = ("_denied_by", "_kept", "_landed", "_parts", "_prepared", "_send")
 
     def __init__(
-        self, parts: Parts, prepared: Prepared, send: Send, landed: Callable[[str], None]
+        self, parts: "Sidecar", prepared: Prepared, send: Send, landed: Callable[[str], None]
     ) -> None:
         """Answer to `send`; `landed` counts how each attempt ended."""
         self._parts = parts

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from penstock.proxy.failures import Parts, UnusableReplyError
+from penstock.proxy.failures import UnusableReplyError
 from penstock.proxy.headers import Downward, Send, our_headers
 from penstock.proxy.upstream.http import ResetError, UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
@@ -13,6 +13,9 @@ from penstock.wire.refusal import RELAY, Meaning, Relay, meaning_of_error
 from penstock.wire.usage import UNKNOWN
 from penstock.wire.usage_tap import UnreadableTap, UsageTap, usage_tap
 from penstock.wire.verdict import Verdict
+
+if TYPE_CHECKING:
+    from penstock.proxy.sidecar import Sidecar
 
 OPENING_BYTES, OPENING_S = 1 << 16, 1.0
 """A stream is held back until its first content, so that a refusal at its beginning can be tried
@@ -30,7 +33,7 @@ class Streamed:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: "Sidecar",
         send: Send,
         slot: Slot,
         answer: UpstreamAnswer,

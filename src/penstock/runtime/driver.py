@@ -39,6 +39,7 @@ from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.guarded import Guard
 from penstock.runtime.pulse import Pulse
 from penstock.runtime.unread import UNREAD_S, UnreadReplies
+from penstock.runtime.waiters import Waiter
 
 logger = logging.getLogger("penstock.runtime")
 # Tuples made once: `A | B` inside a call makes a new union each time (0.3 us).
@@ -88,29 +89,6 @@ class Observer(Protocol):
 
     def action(self, now: float, action: Action) -> None:
         """Take note of an action, before it is carried out."""
-        ...
-
-
-class Waiter(Protocol):
-    """Someone who waits for the scheduler's word about one request."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop whose coroutine waits; None for a thread."""
-        ...
-
-    def deliver(self, action: Decision, *, first: bool) -> bool:
-        """Take the word; return False if nobody is left to hear it.
-
-        Args:
-            action: the word.
-            first: False if others were dispatched before it by the same event: they go first.
-
-        """
-        ...
-
-    def fail(self, error: BaseException) -> None:
-        """Learn that the scheduler could not take the event."""
         ...
 
 

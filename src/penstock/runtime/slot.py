@@ -23,8 +23,8 @@ from penstock.core.events import (
 )
 from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
-from penstock.runtime.driver import Driver, Waiter
-from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Word
+from penstock.runtime.driver import Driver
+from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Waiter, Word
 from penstock.wire.refusal import Backoff, Meaning, Relay
 from penstock.wire.usage import UNKNOWN, Usage, checked
 

@@ -134,3 +134,10 @@ def _said(word: Word | BaseException | None) -> Word:
         raise word
     assert word is not None, "woken without a word"
     return word
+
+
+Waiter = AsyncWaiter | ThreadWaiter
+"""Somebody who waits for the scheduler's word about one request.
+
+`deliver` takes a word, and `fail` that there will be none; `loop` is that of a coroutine.
+"""
