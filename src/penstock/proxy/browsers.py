@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Collection, Iterable
 from typing import cast
 
 from penstock.asgi import Application, Receive, Scope, Send
+from penstock.core.settings import fits
 from penstock.proxy.headers import Header, send_answer
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
@@ -103,7 +104,7 @@ class BrowserGuard:
 
     def _is_ours(self, value: bytes) -> bool:
         name = _without_port(value.decode("latin-1").lower())
-        ours = _is_local(name) or name == self._own or any(_fits(h, name) for h in self._hosts)
+        ours = _is_local(name) or name == self._own or any(fits(h, name) for h in self._hosts)
         if ours and len(self._known) < MOST_REMEMBERED:
             self._known.add(value)
         return ours
@@ -127,12 +128,6 @@ def _is_local(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _fits(allowed: str, name: str) -> bool:
-    if allowed.startswith("*"):
-        return name.endswith(allowed[1:])
-    return allowed == name
 
 
 def readable_by(origins: Collection[str], application: Application) -> Application:
