@@ -15,33 +15,6 @@ from penstock.proxy.headers import Header
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
-    """What one caller is and may ask for.
-
-    Attributes:
-        name: the key's name; empty for anonymous callers.
-        traffic_class: its class, or None to go by the predicted bucket.
-        may_ask: classes that it may always ask for.
-        shortest_deadline_s: the tightest deadline it may ask for; None for its class's.
-        may_name_tenant: whether it may speak for tenants.
-        may_state_tokens: whether its word on how long replies will be is taken.
-
-    """
-
-    name: str
-    traffic_class: str | None
-    may_ask: frozenset[str]
-    shortest_deadline_s: float | None
-    may_name_tenant: bool
-    may_state_tokens: bool
-
-    @property
-    def table(self) -> str:
-        """Where the configuration states them, for people."""
-        return f"the [[keys]] table named {self.name}" if self.name else "[anonymous]"
-
-
-@dataclass(frozen=True, slots=True)
 class Treatment:
     """How a request will be treated."""
 
@@ -71,26 +44,10 @@ class Callers:
             any(item.deadline_s for item in by_bucket)
             or len({(item.hopeless, item.ttl_s) for item in by_bucket}) > 1
         )
-        everything = frozenset(self._rank)
+        self._anonymous = config.anonymous
+        self._keys = [(loaded.caller_keys[key.name].reveal().encode(), key) for key in config.keys]
 
-        def rights(name: str, table: Caller | Key) -> Rights:
-            asks = everything if "*" in table.may_ask else frozenset(table.may_ask)
-            return Rights(
-                name,
-                table.traffic_class,
-                asks,
-                table.shortest_deadline_s,
-                table.may_name_tenant,
-                table.may_state_tokens,
-            )
-
-        self._anonymous = rights("", config.anonymous)
-        self._keys = [
-            (loaded.caller_keys[key.name].reveal().encode(), rights(key.name, key))
-            for key in config.keys
-        ]
-
-    def identify(self, headers: Iterable[Header]) -> Rights:
+    def identify(self, headers: Iterable[Header]) -> Caller:
         """Return the caller's rights.
 
         Raises:
@@ -102,7 +59,7 @@ class Callers:
         presented = credential(headers)
         if presented is None:
             raise no_key()
-        found: Rights | None = None
+        found: Caller | None = None
         for key, rights in self._keys:
             # Every key is compared, in constant time: timing tells nothing about any of them.
             if hmac.compare_digest(key, presented):
@@ -111,7 +68,7 @@ class Callers:
             raise Declined(401, "invalid_api_key", "The API key is not known here.")
         return found
 
-    def needs_length(self, rights: Rights, hints: Hints) -> bool:
+    def needs_length(self, rights: Caller, hints: Hints) -> bool:
         """Return whether a call's predicted length decides something even where nothing waits.
 
         Its class may be allowed or not by its length, and classes by length may differ in more
@@ -121,7 +78,7 @@ class Callers:
             return False
         return self._timed if hints.traffic_class is None else bool(self._by_bucket)
 
-    def treat(self, rights: Rights, hints: Hints, bucket: str) -> Treatment:
+    def treat(self, rights: Caller, hints: Hints, bucket: str) -> Treatment:
         """Return how the request will be treated.
 
         Raises:
@@ -143,7 +100,7 @@ class Callers:
                     403,
                     "deadline_not_allowed",
                     f"x-penstock-deadline-ms: this caller may not ask for {least}; "
-                    f"shortest_deadline_s in {rights.table} allows it.",
+                    f"shortest_deadline_s in {_table(rights)} allows it.",
                 )
             deadline_s = hints.deadline_s
         if hints.tenant is not None and not rights.may_name_tenant:
@@ -151,18 +108,19 @@ class Callers:
                 403,
                 "tenant_not_allowed",
                 "x-penstock-tenant: this caller may not name a tenant; "
-                f"may_name_tenant = true in {rights.table} allows it.",
+                f"may_name_tenant = true in {_table(rights)} allows it.",
             )
         if hints.tokens is not None and not rights.may_state_tokens:
             raise Declined(
                 403,
                 "tokens_not_allowed",
                 "x-penstock-tokens: this caller may not state how long its replies will be; "
-                f"may_state_tokens = true in {rights.table} allows it.",
+                f"may_state_tokens = true in {_table(rights)} allows it.",
             )
-        return Treatment(name, deadline_s, hints.tenant or rights.name)
+        own_tenant = rights.name if isinstance(rights, Key) else ""
+        return Treatment(name, deadline_s, hints.tenant or own_tenant)
 
-    def _asked_class(self, rights: Rights, asked: str, own: str) -> str:
+    def _asked_class(self, rights: Caller, asked: str, own: str) -> str:
         rank = self._rank.get(asked)
         if rank is None:
             raise Declined(
@@ -170,14 +128,19 @@ class Callers:
                 "unknown_class",
                 f"x-penstock-class: there is no such class; there are {', '.join(self._rank)}.",
             )
-        if rank < self._rank[own] and asked not in rights.may_ask:
+        if rank < self._rank[own] and not {asked, "*"} & set(rights.may_ask):
             raise Declined(
                 403,
                 "class_not_allowed",
                 f"x-penstock-class: this caller may not ask for {asked}, only for {own} or a "
-                f"class listed after it; may_ask in {rights.table} allows it.",
+                f"class listed after it; may_ask in {_table(rights)} allows it.",
             )
         return asked
+
+
+def _table(rights: Caller) -> str:
+    """Return where the configuration states them, for people."""
+    return f"the [[keys]] table named {rights.name}" if isinstance(rights, Key) else "[anonymous]"
 
 
 _ACCOUNT_SALT = secrets.token_bytes(32)
