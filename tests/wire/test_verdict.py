@@ -61,3 +61,22 @@ def test_a_text_of_nobody_speaking_is_a_line_end() -> None:
     assert verdict_of_reply(Kind.TRANSCRIPTIONS, 200, b"\n").good
     for kind, body in ((Kind.TRANSCRIPTIONS, b""), (Kind.CHAT, b"\n")):
         assert not verdict_of_reply(kind, 200, body).good
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"message": "slow down", "code": 429}', "slow down"),
+        (b'{"detail": "Not authenticated"}', "Not authenticated"),
+        (b'{"success": false, "errors": [{"code": 1, "message": "no route"}]}', "no route"),
+        (b'{"base_resp": {"status_code": 1008, "status_msg": "no balance"}}', "no balance"),
+        (b"upstream connect error\r\nfor sk-1234567890", "upstream connect error for (hidden)"),
+        (b'{"id": "x"}', ""),
+        (b'{"choices": [{"message": {"content": "half', ""),
+    ],
+)
+def test_what_is_no_reply_is_told_in_its_own_words(body: bytes, said: str) -> None:
+    verdict = verdict_of_reply(Kind.CHAT, 200, body)
+
+    assert verdict.said == said
+    assert verdict.told.endswith(f"It says: {said}" if said else ".")

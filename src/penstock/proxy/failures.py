@@ -156,7 +156,7 @@ class Failures:
             return await self._heed(
                 slot, link, Kept(verdict.status, headers, found.body), verdict.meaning, found.body
             )
-        text = f"The upstream {verdict.fault}. Penstock's log names it."
+        text = f"{verdict.told} Penstock's log names it."
         kept = self._kept = _kept_error(
             self._prepared.endpoint.vendor, verdict.status, "upstream_broken", text
         )

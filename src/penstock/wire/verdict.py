@@ -18,6 +18,7 @@ from penstock.wire.refusal import (
     status_of_error,
 )
 from penstock.wire.usage import UNKNOWN, Usage, usage_of_object
+from penstock.wire.words import words_of, words_of_no_reply
 
 EVENT_STREAM = "text/event-stream"
 GOOD_STATUSES = frozenset((200, 201, 202, 203))
@@ -36,6 +37,7 @@ class Verdict:
         usage: what it took.
         has_error: whether it holds an error in the provider's words.
         misdirected: whether it looks as if the base URL led to something else than the API.
+        said: what it says in its own words, where it is neither a reply nor an error.
 
     """
 
@@ -45,6 +47,12 @@ class Verdict:
     usage: Usage = field(default_factory=lambda: UNKNOWN)
     has_error: bool = False
     misdirected: bool = False
+    said: str = ""
+
+    @property
+    def told(self) -> str:
+        """What is wrong, for the caller."""
+        return f"The upstream {self.fault}." + (f" It says: {self.said}" if self.said else "")
 
     @property
     def good(self) -> bool:
@@ -102,7 +110,9 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
         what, is_page = _shape(body)
         if what == _OTHER and (kind in NOT_ONLY_JSON or (kind is Kind.RERANK and _is_list(body))):
             return Verdict(RELAY, "", status)
-        return Verdict(BROKEN, f"answers with {what}", FAULT_STATUS, misdirected=is_page)
+        said = words_of_no_reply(body) if what == _OTHER else ""
+        fault = f"answers with {what}"
+        return Verdict(BROKEN, fault, FAULT_STATUS, misdirected=is_page, said=said)
     return verdict_of_object(kind, status, reply)
 
 
@@ -115,7 +125,8 @@ def verdict_of_object(kind: Kind, status: int, reply: Mapping[str, Any]) -> Verd
         return Verdict(meaning_of_error(error), fault, told, has_error=True)
     holds = _HOLDS.get(kind)
     if holds is not None and not holds(reply):
-        return Verdict(BROKEN, "answers without what its endpoint returns", FAULT_STATUS)
+        fault = "answers without what its endpoint returns"
+        return Verdict(BROKEN, fault, FAULT_STATUS, said=words_of(reply))
     return Verdict(RELAY, "", status, usage_of_object(kind, reply))
 
 

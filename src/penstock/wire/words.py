@@ -9,6 +9,7 @@ from penstock.wire import jsonio
 MOST_WORDS_CHARS = 300
 """A refusal's sentence, with its link to the billing page, has 120 to 250."""
 _READ_BYTES = 1 << 14
+_NAMES = ("message", "msg", "detail", "status_msg")
 
 _KEY = re.compile(
     r"\b(?:sk|pk|rk|gsk|csk|xai|nvapi|hf|r8|fw|pplx|tgp)[-_][\w*.-]{4,}"
@@ -34,8 +35,23 @@ def words_of_refusal(body: bytes) -> str:
     Keys are replaced, line breaks and control characters are spaces, and no more than
     `MOST_WORDS_CHARS` of it are kept.
     """
-    body = body[:_READ_BYTES]
-    said = message_of(jsonio.loads_object(body))
+    return words_of(jsonio.loads_object(body[:_READ_BYTES]))
+
+
+def words_of(parsed: Mapping[str, Any] | None) -> str:
+    """Return the same of an error's object."""
+    return _fit(message_of(parsed))
+
+
+def words_of_no_reply(body: bytes) -> str:
+    """Return what an answer says that is no reply, in the same way: of JSON its message."""
+    begun = body[:_READ_BYTES]
+    if begun.lstrip()[:1] in (b"{", b"["):
+        return words_of_refusal(body)
+    return _fit(begun.decode(errors="replace"))
+
+
+def _fit(said: str) -> str:
     shown = "".join(letter if letter.isprintable() else " " for letter in said)
     text = _KEY.sub("(hidden)", " ".join(shown.split()))
     return text if len(text) <= MOST_WORDS_CHARS else text[: MOST_WORDS_CHARS - 3] + "..."
@@ -44,8 +60,14 @@ def words_of_refusal(body: bytes) -> str:
 def message_of(parsed: Mapping[str, Any] | None) -> str:
     """Return the message of an error's object; empty if there is none."""
     error = (parsed or {}).get("error", parsed)
-    said = error.get("message") if isinstance(error, dict) else error
-    return said if isinstance(said, str) else ""
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else ""
+    inner = [each[0] if isinstance(each, list) and each else each for each in error.values()]
+    for holder in (error, *inner):  # `errors` of Cloudflare, `base_resp` of MiniMax
+        for name in _NAMES if isinstance(holder, dict) else ():
+            if isinstance(holder.get(name), str) and holder[name]:
+                return str(holder[name])
+    return ""
 
 
 def is_too_long(status: int, body: bytes) -> bool:

@@ -225,8 +225,7 @@ def _refused(library: Any, plan: Plan, response: Any, sent: bytes, verdict: Verd
     if verdict.has_error:
         headers, content = response.headers.raw, sent
     else:
-        told = f"The upstream {verdict.fault}."
-        answer = error_answer(plan.endpoint.vendor, verdict.status, "upstream_broken", told)
+        answer = error_answer(plan.endpoint.vendor, verdict.status, "upstream_broken", verdict.told)
         headers, content = list(answer.headers.items()), answer.body
     return library.Response(
         verdict.status,
