@@ -56,15 +56,15 @@ def test_nobody_waits_for_the_window_while_nothing_flies(
     assert idle_s == 0.0
 
 
-@given(PLACES, st.sampled_from((0.0, 0.2, 0.5)), st.booleans(), st.integers(1, 100))
-@settings(max_examples=15, deadline=None)
-def test_with_room_for_all_the_window_keeps_nobody_for_longer_than_the_ramp(
-    places: int, jitter: float, stream: bool, seed: int
-) -> None:
+def p95_wait_s(places: int, jitter: float, stream: bool, seed: int) -> float:
+    """Return what the window makes requests wait for after the ramp, where all have room.
+
+    From 16 to 96 places takes 4 to 6 service times of 2 s: 600 requests at 48 a second.
+    """
     document = {
         "seeds": [seed],
         "provider": {"model": "slots", "slots": 4 * places, "jitter": jitter},
-        "workload": {"requests": 300, "rate_per_s": places / 2.0, "stream": stream},
+        "workload": {"requests": 900, "rate_per_s": places / 2.0, "stream": stream},
         "policies": {"it": {"overload": "always_admit"}},
     }
     waits: list[float] = []
@@ -78,5 +78,22 @@ def test_with_room_for_all_the_window_keeps_nobody_for_longer_than_the_ramp(
 
     run_one(read_scenario(document), "it", seed, watch=watch)
 
-    late = sorted(waits[150:])
-    assert late[int(0.95 * len(late))] == 0.0
+    late = sorted(waits[600:])
+    return late[int(0.95 * len(late))]
+
+
+@given(PLACES, st.sampled_from((0.0, 0.2, 0.5)), st.booleans(), st.integers(1, 100))
+@settings(max_examples=25, deadline=None)
+def test_with_room_for_all_the_window_keeps_nobody_for_half_a_service(
+    places: int, jitter: float, stream: bool, seed: int
+) -> None:
+    assert p95_wait_s(places, jitter, stream, seed) < 1.0
+
+
+def test_noisy_first_tokens_and_one_whole_reply_starve_nobody() -> None:
+    """The first streams teach the line of first tokens, and count as whole replies until then.
+
+    How much such a kind of observation scatters is unknown after one or two. Taken for exact, one
+    that is six times as late as usual makes the window 1, and some wait 35 s where all have room.
+    """
+    assert p95_wait_s(places=8, jitter=0.5, stream=True, seed=79) < 1.0

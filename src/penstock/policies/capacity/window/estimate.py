@@ -97,20 +97,28 @@ class Estimate:
     def belief(self) -> Belief:
         """Return the median of the posterior and what goes with it."""
         kinds = [each for each in (self.whole, self.first, self.rest) if each.weight]
-        sums = [list(each.sums()) for each in kinds]
-        size = len(sums[0]) // 2
+        counts = [kind.weight / self._weight for kind in kinds]
+        replies = sum(counts)
+        fits = [
+            [_fit(each, kind.weight, count) for each in kind.sums()]
+            for kind, count in zip(kinds, counts, strict=True)
+        ]
+        size = len(fits[0]) // 2
         prior = [_prior(i, last=i == size - 1) for i in range(size)]
         scores = prior + prior
-        for kind, each in zip(kinds, sums, strict=True):
-            replies = kind.weight / self._weight
-            half = -0.5 * (replies + NOISE_WEIGHT)
-            usual = math.sqrt(math.log(1.0 + replies / LINE_REPLIES))
+        # Of one or two replies of a kind nobody knows how they scatter: the noise is of all kinds.
+        noise = [
+            sum(count * fit[1] for count, fit in zip(counts, each, strict=True)) / replies
+            for each in zip(*fits, strict=True)
+        ]
+        for kind, count, own in zip(kinds, counts, fits, strict=True):
+            half = -0.5 * (count + NOISE_WEIGHT)
+            usual = math.sqrt(math.log(1.0 + count / LINE_REPLIES))
             unwaited = kind.unwaited()
-            for i in range(2 * size):
-                near = unwaited[i] / self._weight if i < size else replies
-                mean, variance, _ = _fit(each[i], kind.weight, replies)
-                away = mean - USUAL - usual * math.sqrt(variance)
-                unsure = UNSURE * UNSURE + variance / near
+            for i, (mean, variance, _) in enumerate(own):
+                near = unwaited[i] / self._weight if i < size else count
+                away = mean - USUAL - usual * math.sqrt(noise[i])
+                unsure = UNSURE * UNSURE + noise[i] / near
                 scores[i] += half * math.log(variance) - 0.5 * away * away / unsure
         highest = max(scores)
         here = scores.index(highest) % size
@@ -119,22 +127,19 @@ class Estimate:
             default=highest,
         )
         if lead > ENOUGH:
-            total_replies = sum(each.weight for each in kinds) / self._weight
-            self._weight *= max(1.0, min(lead / ENOUGH, total_replies / LEAST_REPLIES))
+            self._weight *= max(1.0, min(lead / ENOUGH, replies / LEAST_REPLIES))
+            replies = sum(each.weight for each in kinds) / self._weight
         mass = [math.exp(score - highest) for score in scores]
         total = sum(mass)
         below = accumulate(mass[i] + mass[size + i] for i in range(size - 1))
         median = next((i for i, each in enumerate(below) if each >= 0.5 * total), None)
-        main = max(range(len(kinds)), key=lambda i: kinds[i].weight)
-        weight = kinds[main].weight
-        best = sums[main][scores.index(highest)]
-        _, variance, slowing = _fit(best, weight, weight / self._weight)
+        _, variance, slowing = fits[counts.index(max(counts))][scores.index(highest)]
         return Belief(
             math.inf if median is None else float(PLACES[median]),
             sum(mass[:size]) / total,
             math.sqrt(variance),
             slowing,
-            sum(each.weight for each in kinds) / self._weight,
+            replies,
         )
 
 
