@@ -125,11 +125,14 @@ def test_a_stream_without_a_token_is_unknown_never_zero() -> None:
         (Kind.MESSAGES, {"type": "error", "error": {"type": "overloaded_error"}}),
         (Kind.RESPONSES, {"type": "response.failed", "response": {}}),
         (Kind.RESPONSES, {"type": "error", "code": "x"}),
+        (Kind.CHAT, "error"),
+        (Kind.MESSAGES, "error"),
     ],
 )
-def test_an_error_inside_a_stream_is_seen(kind: Kind, event: dict[str, object]) -> None:
+def test_an_error_inside_a_stream_is_seen(kind: Kind, event: dict[str, object] | str) -> None:
+    named = b"event: error\n" + sse({"message": "no"}) if event == "error" else sse(event)
     reader = StreamReader(kind)
-    reader.feed(sse(event))
+    reader.feed(named)
     assert reader.error is not None
 
 
@@ -163,6 +166,9 @@ def other(text: str) -> dict[str, object]:
         (Kind.RESPONSES, RESPONSES[: RESPONSES.index(b'{"type": "response.completed"')], False),
         (Kind.RESPONSES, sse({"type": "response.incomplete", "response": {}}), True),
         (Kind.RESPONSES, sse({"type": "response.cancelled", "response": {}}), True),
+        (Kind.RESPONSES, b"event: response.completed\n" + sse({"response": {}}), True),
+        (Kind.MESSAGES, b"event:message_stop\r\ndata: {}\r\n\r\n", True),
+        (Kind.MESSAGES, b"event: message_stop\n\n" + sse({}), False),
         (Kind.CHAT, b"data: " + b"x" * 1_100_000, True),  # an event that nobody has read
     ],
 )

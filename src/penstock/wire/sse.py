@@ -14,21 +14,22 @@ _LINE_BYTES = 33
 class SseSplitter:
     """Feeds on chunks, yields each event's data; each byte is looked at once, however it comes.
 
-    Understands LF, CRLF and CR line ends, comments and data on several lines; the other fields
-    are left alone, since both vendors repeat the event's name inside its data.
+    Understands LF, CRLF and CR line ends, comments, data on several lines and the event's name,
+    which both vendors repeat inside its data; the other fields are left alone.
 
     Source:
         WHATWG HTML Living Standard, section 9.2.6, "Interpreting an event stream".
 
     Attributes:
+        name: of the event that was yielded last; empty if it has none.
         heard: True once an event or a comment has come whole: less is of no use to a client.
         lost: True once an event was too large to be read whole.
 
     """
 
     __slots__ = (
-        "_data", "_data_bytes", "_long", "_many", "_rest", "_rest_bytes", "_skip_lf", "heard",
-        "lost",
+        "_data", "_data_bytes", "_long", "_many", "_name", "_rest", "_rest_bytes", "_skip_lf",
+        "heard", "lost", "name",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class SseSplitter:
         self._data_bytes = 0
         self._many: Ends | None = None  # in its place, once they are too many
         self._skip_lf = False
+        self._name = self.name = b""  # of the event that has not ended, and of the last
         self.heard = False
         self.lost = False
 
@@ -48,7 +50,7 @@ class SseSplitter:
         if not chunk:
             return
         if self._is_one_event(chunk):  # as most come; it takes a quarter of the time
-            self.heard = True
+            self.heard, self.name = True, b""
             yield chunk[6:-2]
             return
         whole, text = chunk, chunk[1:] if self._skip_lf and chunk[0] == 10 else chunk
@@ -72,6 +74,7 @@ class SseSplitter:
                 self._take(line)
                 continue
             self.heard = True
+            self.name, self._name = self._name, b""
             if self._many is not None:
                 yield self._many
                 self._many = None
@@ -89,7 +92,7 @@ class SseSplitter:
             and chunk.endswith(b"\n\n")
             and chunk.find(b"\n") == len(chunk) - 2 <= MAX_EVENT_BYTES
             and b"\r" not in chunk
-            and not (self._rest or self._data or self._skip_lf)
+            and not (self._rest or self._data or self._skip_lf or self._name)
             and self._long is self._many is None
         )
 
@@ -114,6 +117,8 @@ class SseSplitter:
             self._data_bytes += len(data) + _LINE_BYTES
             if self._data_bytes > MAX_EVENT_BYTES and len(self._data) > 1:
                 self._many = self._ends(self._data)
+        elif line.startswith(b"event:"):
+            self._name = line[6:].strip()
         elif line.startswith(b":"):
             self.heard = True
         elif line.startswith(_BOM):

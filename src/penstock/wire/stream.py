@@ -73,6 +73,8 @@ class StreamReader:
             self._told = True
             event = jsonio.lenient_object(data)
             if event is not None:
+                if self._splitter.name:  # some leave to it what the vendors repeat
+                    event.setdefault("type", self._splitter.name.decode("latin-1"))
                 self._read(self, event)
 
     def _read_large(self, event: Ends) -> None:
@@ -129,7 +131,7 @@ class StreamReader:
 def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
     """Chat completions and legacy completions."""
     error = jsonio.error_in(event)
-    if error or event.get("object") == "error":
+    if error or "error" in (event.get("object"), event.get("type")):
         reader.failed(error or event)
     choices = event.get("choices")
     if isinstance(choices, list):
