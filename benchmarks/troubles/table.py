@@ -153,6 +153,10 @@ def troubles() -> list[Trouble]:
             _first(refusal(429, wait=20), calls=2),
         ),
         Trouble(
+            "the first 3 calls are always answered 429, 20 s",
+            _first(refusal(429, wait=20), calls=3),
+        ),
+        Trouble(
             "the first call is always answered 429, 20 s, others take 5 s",
             _first(refusal(429, wait=20), others=Answer(200, after_s=4.5)),
             slots=32,

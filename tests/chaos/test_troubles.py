@@ -29,7 +29,7 @@ SHORT = (
     "one call in 20 is too large",
     "one call in 20 is always reset",
     "the first call is always answered 429",
-    "the first 2 calls are always answered 429, 20 s",
+    "the first 3 calls are always answered 429, 20 s",
     "the first call is always answered 503, 20 s",
     "one call in 20 is always answered 429, 20 s",
     "one call in 20 is always answered 503, 20 s",

@@ -21,7 +21,7 @@ def refuse(
     circuit.refused(
         cause,
         sent_at=sent,
-        retry_after_s=circuit.believed_s(cause, retry_after_s, sent),
+        retry_after_s=circuit.waits_s(cause, retry_after_s, sent)[1],
         jitter=jitter,
         lone=circuit.is_lone(cause, sent),
         now=at,
@@ -30,9 +30,9 @@ def refuse(
 
 def test_a_rate_refusal_pauses_for_as_long_as_it_says_and_asks_for_no_probation() -> None:
     circuit = CircuitBreaker()
-    refuse(circuit, RefusalCause.RATE, at=10.0, retry_after_s=3.0)
+    refuse(circuit, RefusalCause.RATE, at=10.0, retry_after_s=1.5)
 
-    assert circuit.open_at(now=10.0) == 13.0
+    assert circuit.open_at(now=10.0) == 11.5
     assert not circuit.half_open
     assert circuit.troubled
 
@@ -183,13 +183,16 @@ def test_two_answers_are_enough_to_take_one_refusal_for_chance() -> None:
     assert circuit.is_lone(RefusalCause.RATE, 100.0)
 
 
-def test_a_wait_that_an_overload_refusal_asks_for_binds_others_once_a_second_one_asks_too() -> None:
+def test_a_wait_that_an_overload_refusal_asks_for_binds_others_step_by_step() -> None:
     circuit = answered(20)
     refuse(circuit, RefusalCause.OVERLOAD, at=100.0, retry_after_s=20.0)
     assert circuit.open_at(now=100.0) < 101.0
 
     refuse(circuit, RefusalCause.OVERLOAD, at=101.0, retry_after_s=20.0)
-    assert circuit.open_at(now=101.0) == 121.0
+    assert circuit.open_at(now=101.0) == 105.0
+    refuse(circuit, RefusalCause.OVERLOAD, at=105.0, retry_after_s=20.0)
+    assert circuit.open_at(now=105.0) == 113.0
+    assert circuit.waits_s(RefusalCause.OVERLOAD, 20.0, 113.0) == (20.0, 16.0)
 
 
 @pytest.mark.parametrize(
@@ -218,4 +221,4 @@ def test_what_has_served_is_believed_to_be_spent_step_by_step(
 
 
 def test_a_wait_of_nothing_is_no_wait() -> None:
-    assert CircuitBreaker().believed_s(RefusalCause.RATE, 0.0, 1.0) is None
+    assert CircuitBreaker().waits_s(RefusalCause.RATE, 0.0, 1.0) == (None, None)

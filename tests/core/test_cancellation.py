@@ -88,5 +88,5 @@ def test_a_probe_whose_caller_left_lets_the_next_one_try() -> None:
     tell(penstock, (1.5, Cancelled(2)), (1.5, Cancelled(3)))
     arrive(penstock, request(4, at=2.0))
 
-    assert tell(penstock, (3.0, Woke())) == [("dispatch", 1, "default")]  # one at a time
-    assert tell(penstock, (3.5, Cancelled(1))) == [("dispatch", 4, "default")]
+    assert tell(penstock, (3.0, Woke())) == [("dispatch", 4, "default")]  # one at a time
+    assert tell(penstock, (3.5, Cancelled(4)), (3.6, Woke())) == [("dispatch", 1, "default")]

@@ -74,8 +74,8 @@ def test_a_pause_that_nobody_waits_for_any_more_wakes_nobody() -> None:
     penstock = scheduler(window=1)
     refuse_first(penstock)
     arrive(penstock, request(1), request(2))
-    tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 30.0)))
-    assert penstock.next_wakeup() == 31.0
+    tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 1.5)))
+    assert penstock.next_wakeup() == 2.5
 
     tell(penstock, (2.0, Draining()))
 

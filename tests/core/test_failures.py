@@ -35,9 +35,9 @@ def test_a_refusal_pauses_the_upstream_and_leaves_one_turn_to_who_was_not_refuse
     refuse_first(penstock)
     arrive(penstock, request(1), request(2), request(3))
 
-    assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 3.0))) == []
-    assert penstock.next_wakeup() == 4.0
-    assert tell(penstock, (4.0, Woke())) == [("dispatch", 2, "default")]
+    assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 1.5))) == []
+    assert penstock.next_wakeup() == 2.5
+    assert tell(penstock, (2.5, Woke())) == [("dispatch", 2, "default")]
     assert complete(penstock, 2, now=5.0) == [("dispatch", 1, "default")]
 
 
@@ -70,7 +70,7 @@ def test_what_waits_for_another_attempt_at_its_deadline_ends_with_the_last_answe
     busy = RefusalCause.OVERLOAD
     tell(penstock, (1.0, Throttled(1, busy, 2.0)), (1.0, Throttled(2, busy, 2.0)))
 
-    assert tell(penstock, (3.0, Woke())) == [("dispatch", 1, "default")]  # the probe, which hangs
+    assert tell(penstock, (3.1, Woke())) == [("dispatch", 1, "default")]  # the probe, which hangs
     assert penstock.next_wakeup() == 5.0
     assert tell(penstock, (5.0, Woke())) == [("reject", 2, "upstream")]
 
@@ -108,8 +108,8 @@ def test_a_long_pause_for_the_rate_is_waited_for_by_those_whose_deadline_allows_
     assert arrive(penstock, request(6, at=2.0, deadline=300.0)) == []
     tell(penstock, (3.0, Completed(2, 100)), (3.0, Completed(3, 100)))
     assert penstock.next_wakeup() == 201.0
-    assert tell(penstock, (201.0, Woke())) == [("dispatch", 1, "default")]  # one probe
-    assert complete(penstock, 1, now=202.0) == [("dispatch", 6, "default")]
+    assert tell(penstock, (201.0, Woke())) == [("dispatch", 6, "default")]  # one probe
+    assert complete(penstock, 6, now=202.0) == [("dispatch", 1, "default")]
 
 
 def test_a_long_pause_ends_what_waits_without_the_patience_for_it() -> None:
@@ -118,7 +118,7 @@ def test_a_long_pause_ends_what_waits_without_the_patience_for_it() -> None:
     arrive(penstock, request(1, deadline=300.0), request(2), request(3, deadline=300.0))
 
     assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 100.0))) == [("reject", 2, "rate")]
-    assert tell(penstock, (101.0, Woke())) == [("dispatch", 1, "default")]
+    assert tell(penstock, (101.0, Woke())) == [("dispatch", 3, "default")]
 
 
 def test_a_quota_that_is_spent_during_a_long_pause_ends_them_all() -> None:
@@ -296,10 +296,10 @@ def test_after_a_pause_for_overload_one_probe_goes_first() -> None:
     tell(penstock, (1.0, Throttled(1, RefusalCause.OVERLOAD, 2.0)), (1.5, Completed(2, 100)))
     arrive(penstock, request(3, at=2.0), request(4, at=2.0))
 
-    assert tell(penstock, (3.0, Woke())) == [("dispatch", 1, "default")]
+    assert tell(penstock, (3.0, Woke())) == [("dispatch", 3, "default")]
     assert penstock.next_wakeup() == 3.0 + PROBE_GAP_S  # another one, should this one hang
-    assert tell(penstock, (3.5, FirstToken(1))) == [
-        ("dispatch", 3, "default"),
+    assert tell(penstock, (3.5, FirstToken(3))) == [
+        ("dispatch", 1, "default"),
         ("dispatch", 4, "default"),
     ]
 

@@ -86,13 +86,13 @@ def test_when_all_are_closed_the_first_to_open_sets_the_alarm() -> None:
     arrive(penstock, request(1), request(2))
     tell(
         penstock,
-        (1.0, Throttled(1, RefusalCause.RATE, 5.0)),
-        (1.0, Throttled(2, RefusalCause.RATE, 3.0)),
+        (1.0, Throttled(1, RefusalCause.RATE, 1.8)),
+        (1.0, Throttled(2, RefusalCause.RATE, 1.5)),
     )
 
-    assert penstock.next_wakeup() == 4.0
-    assert tell(penstock, (4.0 + TURN_S, Woke())) == [("dispatch", 1, "b")]
-    assert penstock.next_wakeup() == 6.0
+    assert penstock.next_wakeup() == 2.5
+    assert tell(penstock, (2.5 + TURN_S, Woke())) == [("dispatch", 1, "b")]
+    assert penstock.next_wakeup() == 2.8
 
 
 def test_a_conversation_stays_where_its_prompt_is_cached() -> None:
@@ -133,7 +133,7 @@ def test_a_sick_upstream_elsewhere_lets_no_more_of_them_by() -> None:
     )
     refuse_first(penstock)
     arrive(penstock, request(0, cost=50))
-    tell(penstock, (0.1, Throttled(0, RefusalCause.RATE, 59.0)))  # 0 flies at b now
+    tell(penstock, (0.1, Throttled(0, RefusalCause.DENIED, 59.0)))  # 0 flies at b now
     arrive(penstock, request(1, at=0.1, cost=100))
     passed = []
     for id_ in range(2, 50):

@@ -38,12 +38,12 @@ def test_a_pause_is_told_with_its_cause_and_its_rest(cause: RefusalCause, told: 
     penstock = scheduler(window=1)
     refuse_first(penstock)
     arrive(penstock, request(1))
-    tell(penstock, (1.0, Throttled(1, cause, 30.0)))
+    tell(penstock, (1.0, Throttled(1, cause, 1.8)))
 
-    paused = outlook(penstock, 2.0)
+    paused = outlook(penstock, 1.5)
     assert paused is not None
     assert paused.cause == told
-    assert paused.start_in_s >= 29.0
+    assert paused.start_in_s >= 1.2
 
 
 def test_one_open_upstream_is_enough_and_a_pinned_pause_closes_one() -> None:

@@ -67,16 +67,16 @@ def test_a_pause_is_what_all_wait_for_wherever_they_stand() -> None:
     refuse_first(penstock)
     for id_ in (1, 2, 3):
         penstock.handle(Arrived(request(id_)), now=0.0)
-    penstock.handle(Throttled(1, RefusalCause.RATE, 30.0), now=1.0)
+    penstock.handle(Throttled(1, RefusalCause.RATE, 1.5), now=1.0)
 
-    second = dispatched(penstock, Woke(), 31.0)
-    first = dispatched(penstock, Completed(2, 100), 33.0)
-    third = dispatched(penstock, Completed(1, 100), 35.0)
+    second = dispatched(penstock, Woke(), 2.5)
+    first = dispatched(penstock, Completed(2, 100), 5.0)
+    third = dispatched(penstock, Completed(1, 100), 7.0)
 
     assert [each.request.id for each in (second, first, third)] == [2, 1, 3]
-    assert second.why.waits == {"window": 1.0, "upstream": 30.0}
-    assert third.why.waits == {"window": 5.0, "upstream": 30.0}
-    assert first.why.waits == {"upstream": 30.0, "backoff": 2.0}
+    assert second.why.waits == {"window": 1.0, "upstream": 1.5}
+    assert third.why.waits == {"window": 5.5, "upstream": 1.5}
+    assert first.why.waits == {"upstream": 1.5, "backoff": 2.5}
 
 
 def test_behind_a_limit_a_minute_all_wait_for_the_limit() -> None:

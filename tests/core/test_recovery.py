@@ -21,7 +21,7 @@ from penstock.core.events import (
 from penstock.core.model import Request
 from penstock.core.scheduler import Scheduler
 from penstock.core.upstream.account import ACCOUNTS_LIMIT
-from penstock.core.upstream.breaker import PROBE_GAP_S
+from penstock.core.upstream.breaker import PROBE_GAP_S, TURN_S
 from penstock.errors import ProtocolError
 from tests.core.story import arrive, complete, refuse_first, request, scheduler, tell, upstream
 from tests.core.town import Town, partly
@@ -95,10 +95,11 @@ def test_a_silent_probe_holds_the_others_for_one_probe_interval_at_most() -> Non
     arrive(penstock, request(1), request(2), request(3))
     for id_ in (1, 2, 3):
         tell(penstock, (1.0, Throttled(id_, RefusalCause.OVERLOAD, 1.0)))
-    assert tell(penstock, (2.0, Woke())) == [("dispatch", 1, "default")]
+    probe_at = 2.0 + TURN_S
+    assert tell(penstock, (probe_at, Woke())) == [("dispatch", 1, "default")]
 
-    assert penstock.next_wakeup() == 2.0 + PROBE_GAP_S
-    assert tell(penstock, (4.0, Woke())) == [("dispatch", 2, "default")]
+    assert penstock.next_wakeup() == probe_at + PROBE_GAP_S
+    assert tell(penstock, (4.1, Woke())) == [("dispatch", 2, "default")]
 
 
 def test_a_request_that_can_never_pass_fails_alone_and_at_once() -> None:
@@ -178,13 +179,13 @@ def test_what_waits_for_one_keys_pause_holds_up_no_other_key_of_its_class() -> N
     refuse_first(penstock, account="slow")
     arrive(penstock, keyed(1, "slow"), keyed(2, "slow"), keyed(3, "quick"), keyed(4, "quick"))
 
-    assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 30.0))) == [
+    assert tell(penstock, (1.0, Throttled(1, RefusalCause.RATE, 1.9))) == [
         ("dispatch", 3, "default")
     ]
     assert complete(penstock, 3, now=2.0) == [("dispatch", 4, "default")]
-    assert complete(penstock, 4, now=3.0) == []
-    assert penstock.next_wakeup() == 31.0
-    assert tell(penstock, (31.0, Woke())) == [("dispatch", 2, "default")]
+    assert complete(penstock, 4, now=2.5) == []
+    assert penstock.next_wakeup() == 2.9
+    assert tell(penstock, (2.9, Woke())) == [("dispatch", 2, "default")]
 
 
 def test_limits_that_are_stated_to_one_key_bind_no_other() -> None:

@@ -5,7 +5,7 @@ It is the tests' own driver, so that laws of the core do not lean on the drivers
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from penstock.core.events import (
@@ -64,12 +64,20 @@ class Caller:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that happens. Fates go to attempts in turn; when used up, all goes well."""
+    """Everything that happens. Fates go to attempts in turn; when used up, all goes well.
+
+    Attributes:
+        always: what becomes of every attempt of some requests, by id, whatever else happens.
+        well: what becomes of an attempt when all goes well.
+
+    """
 
     settings: Settings
     callers: tuple[Caller, ...]
     fates: tuple[Fate, ...] = ()
     drains_at: float = math.inf
+    always: Mapping[int, Fate] = field(default_factory=dict)
+    well: Fate = field(default_factory=Fate)
 
 
 @dataclass
@@ -169,7 +177,8 @@ class Run:
         self.flying[id_] = action
         attempt = self._attempts[id_] = self._attempts.get(id_, 0) + 1
         fates = self.world.fates
-        fate = fates[self._sent] if self._sent < len(fates) else Fate()
+        fate = fates[self._sent] if self._sent < len(fates) else self.world.well
+        fate = self.world.always.get(id_, fate)
         self._sent += 1
         if fate.streams:
             self._plan(now + fate.after_s / 2, COMPLETIONS, FirstToken(id_), attempt)

@@ -365,7 +365,14 @@ class Lane:
             breaker = account.breaker
             retry_at = ticket.may_retry_at(upstream.name)
             if self.signals.waiting > 1:
-                retry_at = max(retry_at, breaker.probe_at(ticket.attempts, account.due_at(ticket)))
+                retry_at = max(
+                    retry_at,
+                    breaker.probe_at(
+                        ticket.attempts,
+                        unproven=account.unproven(ticket, upstream.name),
+                        paced_to=account.due_at(ticket),
+                    ),
+                )
             if breaker.troubled and not ticket.retry_paid:
                 # A spent budget leaves one retry in `PROBE_GAP_S`, or nobody would see it recover.
                 budget_at = self.retries.next_at(now=now)

@@ -7,7 +7,7 @@ from penstock.core.events import Completed, LimitsSeen, Throttled
 from penstock.core.model import Latest
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S, CircuitBreaker
-from penstock.core.upstream.rate import Blame, LearntRate
+from penstock.core.upstream.rate import Blame, LearntRate, RateRefusal
 from penstock.core.upstream.upstream_limits import MODELS_LIMIT, UpstreamLimits
 
 ACCOUNTS_LIMIT = 1024
@@ -42,6 +42,10 @@ class Account:
         """Return when the learnt rate lets an attempt through; `now` if at once."""
         rate = self.rate
         return rate.open_at(self._cost(ticket), now=now) if rate.per_s < math.inf else now
+
+    def unproven(self, ticket: Ticket, upstream: str) -> bool:
+        """Return whether nothing has passed yet of what was sent since it was refused."""
+        return self.served_sent_at <= ticket.refused_at(upstream) < math.inf
 
     def due_at(self, ticket: Ticket) -> float:
         """Return when the learnt rate lets an attempt through; -inf where none is learnt."""
@@ -109,7 +113,14 @@ class Account:
             self._learn_anew(now)
 
     def learn_rate(
-        self, ticket: Ticket, event: Throttled, *, lone: bool, again: bool, now: float
+        self,
+        ticket: Ticket,
+        event: Throttled,
+        believed_s: float | None,
+        *,
+        lone: bool,
+        again: bool,
+        now: float,
     ) -> Blame:
         """Return what a refusal for the rate is about, and learn a rate that nobody states from it.
 
@@ -125,7 +136,8 @@ class Account:
         if now < self._deaf_until:
             return Blame.REQUEST
         assert ticket.paced is not None
-        blame = self.rate.refused(ticket.paced, wait_s, lone=lone, again=again, now=now)
+        told = RateRefusal(wait_s, believed_s or 0.0, lone, ticket.own_refusals + 1 if again else 0)
+        blame = self.rate.refused(ticket.paced, told, now=now)
         if self.rate.per_s < math.inf:
             self._paced_by = model
         evidence = self.rate.evidence

@@ -13,7 +13,7 @@ PROBE_GAP_S = 2.0
 """Half-open, one request goes in this time, even if the one before has not been answered yet."""
 TURN_S, MOST_TURNS = 0.02, 25
 """A refused request may itself be why: before it is the probe it leaves a turn to others for each
-time it was sent (for each time more, once something has been served), half a second at most."""
+time it was sent , half a second at most."""
 LONGEST_PAUSE_S = 60.0
 """Who has no deadline waits no longer than this."""
 LONGEST_RATE_S = 600.0
@@ -21,8 +21,11 @@ LONGEST_RATE_S = 600.0
 MAX_PAUSE_S = 900.0
 """No stated wait is believed for longer: a probe is cheap, a wrong wait of days is an outage."""
 FIRST_DOUBT_S, LAST_DOUBT_S = 2.0, 16.0
-"""Where calls were answered before, one refusal is no proof that the account is spent: probes
-confirm it after 2, 4, 8 and 16 s, in which callers wait, and then at gaps that go on doubling."""
+"""A wait that one call is told binds that call. That it binds all is confirmed by probes after 2,
+4, 8 and 16 s, in which callers wait, and then at gaps that go on doubling; so is a spent account,
+where calls were answered before."""
+OF_A_MODEL = (RefusalCause.RATE, RefusalCause.OVERLOAD)
+"""Refusals that may be about one request, one model or the whole account."""
 CHANCE = 0.01
 USUAL_REFUSED, USUAL_BROKEN = 0.05, 0.2
 """A run of refusals or faults less likely than `CHANCE`, at the share of late, is no chance: two
@@ -47,7 +50,8 @@ class CircuitBreaker:
     - Refusals and failures. Rate: open for the stated wait, else for a back-off; beyond
       `LONGEST_PAUSE_S` only those wait whose deadline allows it. Quota, or a rate refusal with a
       wait beyond `LONGEST_RATE_S`: open until then, requests go elsewhere or end at once. Where
-      calls were answered before, such a wait is believed step by step: `believed_s`.
+      calls were answered before, and for others than its own request, a wait is believed step by
+      step: `waits_s`.
       Overload, slow first token and faults: a back-off with full jitter, once so many came in a
       row that chance does not explain them; until then an overload refusal among answers opens it
       for a moment only, whatever wait it states, and a lone rate refusal not at all: where some are
@@ -111,15 +115,18 @@ class CircuitBreaker:
             return self.open_until
         return self._probe_at if self.half_open and self._probe_at > now else now
 
-    def probe_at(self, attempts: int, paced_to: float = -math.inf) -> float:
+    def probe_at(
+        self, attempts: int, *, unproven: bool = False, paced_to: float = -math.inf
+    ) -> float:
         """Return when a request that was sent so often may be the probe; -inf if none is due.
 
-        Until two answers have come, any attempt is one. `paced_to` is when the learnt rate has
+        Until two answers have come, any attempt is one, and that of an `unproven` request: nothing
+        has passed yet of what was sent since it was refused. `paced_to` is when the learnt rate has
         room: turns are counted from there, or the pace would let the refused one go first.
         """
-        if not self.half_open and self._has_served:
+        if not self.half_open and not unproven and self._has_served:
             return -math.inf
-        turns = min(MOST_TURNS, attempts - self.half_open)
+        turns = min(MOST_TURNS, attempts)
         return max(self.open_until, self._probe_at, paced_to) + TURN_S * turns
 
     def open_at(self, now: float) -> float:
@@ -146,21 +153,23 @@ class CircuitBreaker:
         self._sporadic = few and not known and self._has_served
         return self._sporadic
 
-    def believed_s(
+    def waits_s(
         self, cause: RefusalCause, retry_after_s: float | None, sent_at: float
-    ) -> float | None:
-        """Return for how long a refusal is believed, in seconds; None if it does not say.
+    ) -> tuple[float | None, float | None]:
+        """Return for how long its request and all others heed a refusal; None if it does not say.
 
-        A wait of 0 is none. A long one, or a spent account, is believed step by step where calls
-        were answered before.
+        A wait of 0 is none. Others believe one step by step, and where calls were answered before,
+        a long wait or a spent account is believed so by the request itself.
         """
         wait_s = min(retry_after_s, self.max_pause_s) if retry_after_s else None
         grave = cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_PAUSE_S)
-        if not grave or not self._has_served:
-            return wait_s
+        doubtful = self._has_served if grave else cause in OF_A_MODEL and wait_s is not None
+        if not doubtful:
+            return wait_s, wait_s
         doubts = self._streak if sent_at >= self._last_bad_at else max(0, self._streak - 1)
         doubt_s = FIRST_DOUBT_S * 2.0 ** min(doubts, 30)
-        return min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
+        believed_s = min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
+        return believed_s if grave else wait_s, believed_s
 
     @property
     def _has_served(self) -> bool:
@@ -199,7 +208,7 @@ class CircuitBreaker:
             wait_s = max(wait_s or 0.0, self._backoff_s(jitter))
         if long:
             self.closed_to_some_until = max(self.closed_to_some_until, now + wait_s)
-        self.half_open = not rate or self._streak > 1 or long
+        self.half_open = not rate or self._streak > 1 or wait_s >= FIRST_DOUBT_S
         self._open(cause, now + wait_s)
 
     def failed(self, *, sent_at: float, jitter: float, now: float) -> None:

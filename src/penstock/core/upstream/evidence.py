@@ -134,6 +134,10 @@ class Evidence:
         slow, fast = self._slow, self._fast
         return (slow.cost + fast.cost) / (slow.sent + fast.sent)
 
+    def is_dear(self, tokens: float) -> bool:
+        """Return whether that is more than an attempt cost on average."""
+        return tokens * (self._slow.sent + self._fast.sent) > self._slow.cost + self._fast.cost
+
     @property
     def refused_are_dear(self) -> bool:
         """True if the refused slow attempts cost more than slow attempts do."""

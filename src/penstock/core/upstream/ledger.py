@@ -12,10 +12,10 @@ from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.account import ACCOUNTS_LIMIT, Account
-from penstock.core.upstream.breaker import MAX_PAUSE_S, CircuitBreaker
+from penstock.core.upstream.breaker import MAX_PAUSE_S, OF_A_MODEL, CircuitBreaker
 from penstock.core.upstream.outlier import OutlierDetector
 from penstock.core.upstream.pinned_window import PinnedWindow
-from penstock.core.upstream.rate import Blame
+from penstock.core.upstream.rate import TOLD_OFTEN, Blame
 from penstock.core.upstream.upstream_limits import UpstreamLimits
 
 SLOWDOWN_WEIGHT = 0.1
@@ -28,7 +28,6 @@ shortly after one may have come during it. The driver looks for stalls as often.
 TICK_S = 1e-6
 """Policies divide by latencies, and a coarse clock may show none."""
 _NOT_OF_LOAD = (RefusalCause.QUOTA, RefusalCause.DENIED)
-_OF_A_MODEL = (RefusalCause.RATE, RefusalCause.OVERLOAD)
 NO_OBSTACLE = ("", math.inf)
 FULL = ("window", math.inf)
 
@@ -317,8 +316,8 @@ class Upstream:
         others are, where the provider's own figures say that it was too long for what is left, or
         where it is one rate refusal among answers; else the account. One that came of an unstated
         rate says nothing about the window. Where others that were sent since it was refused have
-        been served, and it is refused again, it also backs off by itself, and a wait that an
-        overload states is its own.
+        been served, and it is refused again, it backs off by itself and pauses nobody; where that
+        has happened before, it is no evidence of a rate either.
         """
         cause, sent_at = event.cause, ticket.dispatched_at
         account = self.account(ticket.request.account)
@@ -333,22 +332,24 @@ class Upstream:
             ticket.back_off(self.name, math.inf, now=now)
             return
         rate = cause is RefusalCause.RATE
-        wait_s = breaker.believed_s(cause, event.retry_after_s, sent_at)
-        lone = breaker.is_lone(cause, sent_at)
-        again = cause in _OF_A_MODEL and account.served_sent_at > ticket.refused_at(self.name)
-        alone = cause in _OF_A_MODEL and account.refuses_one_of_many(ticket, now)
+        own_wait_s, wait_s = breaker.waits_s(cause, event.retry_after_s, sent_at)
+        again = cause in OF_A_MODEL and account.served_sent_at > ticket.refused_at(self.name)
+        own = again and (not rate or ticket.own_refusals >= TOLD_OFTEN)
+        lone = own or breaker.is_lone(cause, sent_at)
+        alone = cause in OF_A_MODEL and account.refuses_one_of_many(ticket, now)
         alone = alone or (rate and limits.explains(ticket, event.retry_after_s, now=now))
         blame = Blame.UPSTREAM
-        if rate and not alone:
-            blame = account.learn_rate(ticket, event, lone=lone, again=again, now=now)
+        if rate and (own or not alone):
+            blame = account.learn_rate(ticket, event, wait_s, lone=lone, again=again, now=now)
             alone = blame is Blame.REQUEST
+        alone = alone or (again and blame is not Blame.PACE)
         paced = blame is Blame.PACE
         if cause not in _NOT_OF_LOAD and not alone and not paced and not late:
             self.capacity.on_refusal(ticket, cause, now=now)
         self._land(ticket, now)
         limits.settle(ticket, 0, 0)
         ticket.own_refusals += alone or again
-        until = now + _own_wait_s(ticket.own_refusals, wait_s, event.jitter)
+        until = now + _own_wait_s(ticket.own_refusals, own_wait_s, event.jitter)
         ticket.back_off(self.name, until, now=now)
         if alone or late:
             breaker.released(sent_at, now)
@@ -356,7 +357,7 @@ class Upstream:
         breaker.refused(
             cause,
             sent_at=sent_at,
-            retry_after_s=wait_s if rate or not again else None,
+            retry_after_s=wait_s,
             jitter=event.jitter,
             lone=lone,
             now=now,

@@ -2,6 +2,7 @@
 
 import math
 from bisect import insort
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from penstock.core.ticket import Sent
@@ -11,7 +12,7 @@ CALM_S = 30.0
 CALM_SENDS = 30.0
 """Refusals further apart, in time and in sends at the pace, belong to different episodes."""
 FIRST_PER_S = 2.0
-DOUBLING_S, LONGEST_RAMP_S = 1.0, 20.0
+DOUBLING_S = 1.0
 FASTEST_PER_S = 1000.0
 MARGIN = 0.98
 UNSETTLED = 1.1
@@ -38,6 +39,28 @@ class Blame(Enum):
     UPSTREAM = auto()
 
 
+TOLD_OFTEN = 2
+"""A request that was refused so often while others passed says nothing new of the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateRefusal:
+    """What a refusal says, and what is known of its request.
+
+    Attributes:
+        wait_s: the retry-after, 0 if none.
+        held_s: how much of it is believed for others.
+        lone: whether it is one of few among answers.
+        again: how often the request was refused while others, sent since before, were served.
+
+    """
+
+    wait_s: float
+    held_s: float
+    lone: bool
+    again: int = 0
+
+
 class LearntRate:
     """What may go in a second to one upstream that refuses and does not say what it allows.
 
@@ -52,14 +75,18 @@ class LearntRate:
       held them back throughout: else the bucket may have been full in between. The pace becomes
       `MARGIN` of it and never rises by this. Less than `SURE_SENDS` tell little: one such refusal
       trims, the next ones lower by a quarter at most, and one of a request that was refused
-      before, while others were served, lowers nothing: it may be of that request. A measure that
+      before, while others were served, lowers nothing. A measure that
       is well above the one before it may be of our own pace: faster is tried at once.
     - Refused though slow (`Evidence`): the pace is not to blame and stays; the request waits alone.
     - While somebody waits for the pace and nothing is refused, it grows in steps that double, of
       1 % at first, or of what the measure left open. Each such probe costs a refusal: one in some
       25 s, or 40 sends if that is more.
     - Nothing passed since: no limit but a storm. The pace stays, and the upstream's health waits,
-      unless few are refused and this one was before, while others passed: it may be that request.
+      unless this one was refused before, while others passed: it may be that request.
+    - A request that was refused `TOLD_OFTEN` times while others passed says nothing new: it has
+      taken nothing of the pace, and waits alone. Not so what is dear: a bucket of tokens refuses it
+      while cheap ones pass.
+    - A ramp goes on by what is sent: a gap between two sends, however long, doubles it once.
 
     Source:
         Ours. Ramp and steps are the slow start and the avoidance of Jacobson, "Congestion
@@ -79,6 +106,7 @@ class LearntRate:
         self._refused: list[Sent] = []
         self._ramping = False
         self._ramp_at = 0.0
+        self._begun_at = -math.inf
         self._first_per_s = 0.0
         self._settled_per_s = 0.0
         self._survived_per_s = 0.0
@@ -142,8 +170,9 @@ class LearntRate:
             self._saturated = False
         self._empty_at = max(self._empty_at + cost_s, now - SLIP_S)
         if self._ramping:
-            ramp_s = min(LONGEST_RAMP_S, max(0.0, now - self._ramp_at))
-            self.per_s = self._first_per_s * 2.0 ** (ramp_s / DOUBLING_S)
+            ramp_s = min(DOUBLING_S, max(0.0, now - self._ramp_at))
+            self.per_s *= 2.0 ** (ramp_s / DOUBLING_S)
+            self._ramp_at = now
         elif self._pressed and now - self._stepped_at >= max(
             STEP_S, STEP_SENDS * self._mean_cost / self.per_s
         ):
@@ -155,13 +184,8 @@ class LearntRate:
         if self.per_s > FASTEST_PER_S * self._mean_cost:
             self.per_s, self._ramping = math.inf, False
 
-    def refused(
-        self, sent: Sent, wait_s: float, *, lone: bool, again: bool = False, now: float
-    ) -> Blame:
-        """Note a refusal, and return what is to blame; `wait_s` is the retry-after, 0 if none.
-
-        `again` says that it is of a request that was refused before, while others were served.
-        """
+    def refused(self, sent: Sent, told: RateRefusal, *, now: float) -> Blame:
+        """Note a refusal, and return what is to blame."""
         if sent.at < self._began_at:
             return Blame.REQUEST
         calm = now - self._refused_at > max(CALM_S, CALM_SENDS * self._mean_cost / self.per_s)
@@ -173,32 +197,39 @@ class LearntRate:
         last = self._note(sent)
         self.evidence.not_passed(sent)
         fresh = calm or self.evidence.refused(sent.tokens, slow=sent.slow)
+        if told.again > TOLD_OFTEN and not self.evidence.is_dear(sent.tokens):
+            return self._none_taken(sent)
         flow = None
         if last is not None and self._anchor is not None:
             recent, flow = self._flow(last, sent, now), self._flow(self._anchor, sent, now)
-            if recent.n <= 0 or recent.took_s <= 0.0:  # nothing has passed since
-                return self._none_passed(sent, wait_s, spared=lone and again, now=now)
+            if recent.n <= 0 or recent.took_s <= 0.0:
+                return self._none_passed(sent, told, now=now)
             for each in () if fresh else (recent, flow):
                 if each.n >= self._proof_sends:
                     self.evidence.passed(each)
-        blame = Blame.REQUEST
         sure = flow is not None and flow.n >= SURE_SENDS
-        if self.per_s == math.inf:
-            if not lone:
-                blame = self._start(sent, flow, wait_s, now=now)
-        elif flow is None:
-            blame = Blame.PACE
-            self._few = False
-            self._hold(sent, wait_s, now)
-            self._lower(MARGIN / (1.0 + self._step / 2.0), now)
-        elif not (sent.slow or (lone and self._ramping and not self._settled_per_s)):
-            blame = Blame.PACE
-            self._hold(sent, wait_s, now)
-            self._measured(flow, wait_s, sure=sure, again=again, now=now)
+        blame = self._steer(sent, told, flow, sure=sure, now=now)
         if fresh or sure:
-            self._anchor, self._anchor_wait_s = sent, wait_s
+            self._anchor, self._anchor_wait_s = sent, told.wait_s
             self._saturated = True
         return blame
+
+    def _steer(
+        self, sent: Sent, told: RateRefusal, flow: Flow | None, *, sure: bool, now: float
+    ) -> Blame:
+        """Begin to hold a pace, or lower it, by what has passed since an earlier refusal."""
+        if self.per_s == math.inf:
+            return Blame.REQUEST if told.lone else self._start(sent, flow, told.held_s, now=now)
+        if flow is None:
+            self._few = False
+            self._hold(sent, told.held_s, now)
+            self._lower(MARGIN / (1.0 + self._step / 2.0), now)
+            return Blame.PACE
+        if sent.slow or (told.lone and self._ramping and not self._settled_per_s):
+            return Blame.REQUEST
+        self._hold(sent, told.held_s, now)
+        self._measured(flow, told, sure=sure, now=now)
+        return Blame.PACE
 
     def _note(self, sent: Sent) -> Sent | None:
         """Put a refused one among the others, and return the last that was known of."""
@@ -221,6 +252,7 @@ class LearntRate:
         self._settled_per_s = 0.0
         self._ramping = flow is None or flow.n < SURE_SENDS or self.evidence.proven_per_s == 0.0
         self._ramp_at = now + wait_s
+        self._begun_at = now
         self._first_per_s = FIRST_PER_S * self._mean_cost
         if flow is not None:
             self._first_per_s = max(self._first_per_s, flow.least_per_s)
@@ -229,15 +261,17 @@ class LearntRate:
         self._hold(sent, wait_s, now)
         return Blame.UPSTREAM if flow is None else Blame.PACE
 
-    def _none_passed(self, sent: Sent, wait_s: float, *, spared: bool, now: float) -> Blame:
-        """Return what one of two refusals in a row is about; `spared` says that others passed it.
+    def _none_passed(self, sent: Sent, told: RateRefusal, *, now: float) -> Blame:
+        """Return what one of two refusals in a row is about: itself, if it was refused before."""
+        if not (told.again and told.lone):
+            self._hold(sent, told.held_s, now)
+        return Blame.REQUEST if told.again else Blame.UPSTREAM
 
-        Few are refused then, and this one was before.
-        """
-        if spared:
-            return Blame.REQUEST
-        self._hold(sent, wait_s, now)
-        return Blame.UPSTREAM
+    def _none_taken(self, sent: Sent) -> Blame:
+        """Give back the place in the pace of a request that is itself why it was refused."""
+        if self.per_s < math.inf and self._gives_back:
+            self._empty_at -= min(LONGEST_GAP_S, sent.cost / self.per_s)
+        return Blame.REQUEST
 
     def _hold(self, sent: Sent, wait_s: float, now: float) -> None:
         """Let the next one go after the wait: a refused request has taken nothing.
@@ -249,19 +283,22 @@ class LearntRate:
             self._empty_at -= cost_s
         self._empty_at = max(self._empty_at, now + wait_s - cost_s)
 
-    def _measured(self, flow: Flow, wait_s: float, *, sure: bool, again: bool, now: float) -> None:
+    def _measured(self, flow: Flow, told: RateRefusal, *, sure: bool, now: float) -> None:
         """Lower the pace to the rate that passed between two refusals, each of them one too many.
 
-        Unless many passed, a refusal of a request that was refused before may be about it alone.
+        Unless many passed, a refusal of a request that was refused before may be about it alone. A
+        ramp is not refuted by what was sent before it began, nor where as much passed as it allows.
         """
-        if again and not sure:
+        if (told.again and not sure) or flow.second.at < self._begun_at:
             return
         if self._ramping and self._settled_per_s:  # faster was tried: what was measured was right
             self.per_s = min(self.per_s, max(self._first_per_s, self.evidence.proven_per_s))
             self._few = self._ramping = False
             self._step, self._stepped_at = FIRST_STEP, now
             return
-        least, likely = self._rate_of(flow, wait_s)
+        least, likely = self._rate_of(flow, told.wait_s)
+        if self._ramping and likely >= self.per_s and not sure:
+            return
         share = min(1.0, max(likely / self.per_s, self._least_share(sure=sure)))
         self._few, self._ramping = not sure, False
         self._lower(MARGIN * share, now)
@@ -271,7 +308,7 @@ class LearntRate:
             self._step = min(LAST_STEP, max(FIRST_STEP, open_share))
         elif least > UNSETTLED * self._settled_per_s:
             self._settled_per_s = least
-            self._ramping, self._ramp_at, self._first_per_s = True, now + wait_s, self.per_s
+            self._ramping, self._ramp_at, self._first_per_s = True, now + told.held_s, self.per_s
 
     def _rate_of(self, flow: Flow, wait_s: float) -> tuple[float, float]:
         """Return the least rate that let this flow pass, and the likely one.
