@@ -44,24 +44,6 @@ _LAYERS = ("allocation", "ordering", "overload", "capacity")
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyPlan:
-    """One stack to run: the four layers, and what else the scheduler may be told.
-
-    Attributes:
-        queue_limit: how many requests may wait in all.
-        base_s, s_per_token: first guess of the service time, before any reply was seen.
-        limits: requests and tokens a minute that the scheduler is told of.
-
-    """
-
-    stack: Stack = field(default_factory=Stack)
-    queue_limit: int = 100_000
-    base_s: float = _GUESS.base_s
-    s_per_token: float = _GUESS.s_per_token
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True, slots=True)
 class Scenario:
     """A whole what-if.
 
@@ -76,7 +58,9 @@ class Scenario:
     workload: WorkloadSpec
     seeds: tuple[int, ...] = DEFAULT_SEEDS
     classes: tuple[ClassPlan, ...] = DEFAULT_CLASSES
-    policies: Mapping[str, PolicyPlan] = field(default_factory=lambda: {"default": PolicyPlan()})
+    policies: Mapping[str, "PolicyTable"] = field(
+        default_factory=lambda: {"default": PolicyTable()}
+    )
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,8 +118,7 @@ def read_scenario(
         workload=file.workload,
         seeds=file.seeds,
         classes=file.plans(),
-        policies={name: table.plan() for name, table in file.policies.items()}
-        or {"default": PolicyPlan()},
+        policies=file.policies or {"default": PolicyTable()},
     )
     if file.classes is not None and file.workload.information == "recorded":
         found.problems.append(
@@ -193,16 +176,11 @@ class PolicyTable(Table):
     )
     limits: LimitsOfTerms | None = None
 
-    def plan(self) -> PolicyPlan:
-        """Return it as a run takes it."""
+    @property
+    def stack(self) -> Stack:
+        """The four layers; penstock's own where it names none."""
         layers = {layer: getattr(self, layer) for layer in _LAYERS}
-        return PolicyPlan(
-            Stack(**{layer: spec for layer, spec in layers.items() if spec is not None}),
-            self.queue_limit,
-            self.base_s,
-            self.s_per_token,
-            self.limits.limits() if self.limits else Limits(),
-        )
+        return Stack(**{layer: spec for layer, spec in layers.items() if spec is not None})
 
 
 class ScenarioClassTable(Table):
@@ -264,17 +242,18 @@ class ScenarioFile(Table):
 
 
 def settings_of(
-    plan: PolicyPlan, classes: Sequence[Any], upstreams: Iterable[str] = (DEFAULT_UPSTREAM,)
+    plan: PolicyTable, classes: Sequence[Any], upstreams: Iterable[str] = (DEFAULT_UPSTREAM,)
 ) -> Settings:
     """Return the scheduler's settings for a plan over these traffic classes and upstreams."""
+    limits = plan.limits.limits() if plan.limits else Limits()
     each = tuple(
-        UpstreamSettings(name, base_s=plan.base_s, s_per_token=plan.s_per_token, limits=plan.limits)
+        UpstreamSettings(name, base_s=plan.base_s, s_per_token=plan.s_per_token, limits=limits)
         for name in upstreams
     )
     return Settings(tuple(classes), upstreams=each, stack=plan.stack, queue_limit=plan.queue_limit)
 
 
-def _try_stack(name: str, plan: PolicyPlan, scenario: Scenario) -> None:
+def _try_stack(name: str, plan: PolicyTable, scenario: Scenario) -> None:
     informant = scenario.workload.informant(scenario.classes)
     try:
         build_scheduler(settings_of(plan, informant.classes(), scenario.upstreams))
