@@ -199,6 +199,7 @@ def troubles() -> list[Trouble]:
             during(START, START + 1.0, with_stream(CLAIM, ((0.0, HUGE.encode()),))),
             START + 1.0,
         ),
+        _stating("a limit of 5 a minute stated", ("x-ratelimit-limit-requests", "5")),
         _stating("a limit of 1e-300 stated", ("x-ratelimit-limit-requests", "1e-300")),
         _stating(
             "nothing left for a year stated",

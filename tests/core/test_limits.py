@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.events import Arrived, Completed, LimitsSeen
+from penstock.core.events import Arrived, Completed, LimitsSeen, Woke
 from penstock.core.model import Request, TokenEstimate
+from penstock.core.scheduler import Scheduler
 from penstock.core.settings import Limits
 from penstock.core.ticket import Ticket, ticket_of
 from penstock.core.upstream.limits import WindowLimits
-from tests.core.story import request, scheduler, tell, upstream
+from tests.core.story import arrive, complete, request, scheduler, tell, upstream
 
 
 def ticket(id_: int, *, tokens: float = 100.0, prompt_tokens: int = 0) -> Ticket:
@@ -167,3 +168,44 @@ def test_once_the_cache_holds_the_prompts_no_more_is_reserved_than_counts() -> N
 
     tell(penstock, (0.0, Completed(10, 100, 20_000)))  # a miss: the whole prompt counted
     assert tell(penstock, (0.0, Arrived(request(50, prompt_tokens=20_000)))) == []
+
+
+def sent_until(penstock: Scheduler, until: int, *, model: str, states: bool = False) -> int:
+    """Return how many of 400 calls go, each served a second later, with a header or without."""
+    flying = arrive(penstock, *(request(id_, cost=1.0, model=model) for id_ in range(400)))
+    sent = len(flying)
+    for now in range(1, until):
+        told = tell(penstock, (float(now), Woke()))
+        if states:
+            tell(penstock, (float(now), LimitsSeen("default", limit_requests=5.0, model=model)))
+        for _, id_, _ in flying:
+            told += complete(penstock, int(str(id_)), now=float(now), tokens=1)
+        flying = told
+        sent += len(told)
+    return sent
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        LimitsSeen("default", limit_requests=5.0),
+        LimitsSeen("default", limit_requests=5.0, remaining_requests=4.0),
+        LimitsSeen("default", limit_tokens=5.0),
+        LimitsSeen("default", limit_output_tokens=5.0, model="m"),
+    ],
+)
+def test_a_limit_that_one_answer_states_and_no_other_is_forgotten_after_five_seconds(
+    seen: LimitsSeen,
+) -> None:
+    for until, least, most in ((5, 3, 5), (60, 400, 400)):
+        penstock = scheduler(window=9)
+        tell(penstock, (0.0, seen))
+
+        assert least <= sent_until(penstock, until, model=seen.model) <= most
+
+
+def test_a_limit_that_answers_go_on_stating_holds() -> None:
+    penstock = scheduler(window=9)
+    tell(penstock, (0.0, LimitsSeen("default", limit_requests=5.0)))
+
+    assert sent_until(penstock, 240, model="", states=True) <= 20

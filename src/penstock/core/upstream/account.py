@@ -93,6 +93,7 @@ class Account:
         counted = event.limited_tokens
         if not self.limits.unlimited:
             self.limits.settle(ticket, output_tokens, counted, event.counted_share)
+            self.limits.replied(ticket)
         if self._in_tokens and ticket.paced is not None and output_tokens is not None:
             prompt_tokens = ticket.request.prompt_tokens if counted is None else counted
             self.rate.settle(ticket.paced, prompt_tokens + output_tokens)

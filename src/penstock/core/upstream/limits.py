@@ -146,6 +146,11 @@ class WindowLimits:
         self._input.correct(held.input, held.prompt, prompt)
         self._output.correct(held.output, held.reply, reply)
 
+    def replied(self, sent_at: float) -> None:
+        """Note a reply to what was sent then; what it states is told before, by `learn`."""
+        for meter in self._meters:
+            meter.replied(sent_at)
+
     def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
         """Return whether the provider's own figures explain why it refused this request.
 

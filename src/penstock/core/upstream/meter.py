@@ -9,6 +9,9 @@ GUARD_SHARE, GRAIN_SHARE = 1.0 / 120.0, 1.0 / 600.0
 Requests do not travel equally long: what we send 60 s apart may arrive closer together."""
 LEAST_BURST_S = 1.0
 PATIENCE_S = 0.01
+FADE_S = 5.0
+"""A limit that replies have not stated for so long is none: providers state it with each. What a
+cache or another endpoint answers may come between."""
 
 Entry = list[float]
 """[when it leaves the window, amount]; an amount below 0 has left."""
@@ -27,6 +30,9 @@ class Meter:
       (limit / 60 a second, to the most it ever said was left) minus what was sent since. Where
       it tells nothing but has refused, a bucket of so many seconds' worth, halved at each
       refusal down to one second.
+
+    A stated limit is forgotten `FADE_S` after a reply stated it last, if one that was sent since
+    does not: one stray header would hold for ever.
 
     Source:
         The sliding window log of API gateways, with its log cut into grains; the bucket is that
@@ -48,6 +54,8 @@ class Meter:
         self._word = math.nan
         self._word_at = 0.0
         self._burst_s = math.inf
+        self._stated_at = math.inf
+        self._silent = False
 
     def add(self, amount: float, *, now: float) -> Entry:
         """Count `amount` as used now; return the entry that holds it, for `correct`."""
@@ -82,8 +90,29 @@ class Meter:
         A single request above the whole limit is let through when nothing else is in the
         window: the provider's answer then says what the limit really means.
         """
+        fades_at = self._fades_at
+        if fades_at <= now:
+            self._unlearn(now)
         if math.isinf(self.limit):
             return now
+        at = self._room_at(amount, likely, keep, now)
+        return at if fades_at <= now else min(at, fades_at)
+
+    @property
+    def _fades_at(self) -> float:
+        return self._stated_at + FADE_S if self._silent else math.inf
+
+    def replied(self, sent_at: float) -> None:
+        """Note a reply to what was sent then: it has stated the limit anew, or is silent on it."""
+        self._silent = self._silent or sent_at >= self._stated_at
+
+    def _unlearn(self, now: float) -> None:
+        """Go by the configured limit alone."""
+        self._stated_at, self._silent, self._theirs = math.inf, False, math.inf
+        self._left = self._word = math.nan
+        self._adopt(now)
+
+    def _room_at(self, amount: float, likely: float, keep: float, now: float) -> float:
         self._forget(now)
         wanted = self.used + min(amount, self.limit)
         if wanted > self.limit * (1.0 + 1e-9):
@@ -115,6 +144,7 @@ class Meter:
         tighter, that says nothing.
         """
         self._theirs = limit
+        self._stated_at, self._silent = now, False
         self._adopt(now)
         if remaining is not None and limit <= self._ours:
             remaining = min(remaining, limit)  # more than all is left of nothing

@@ -104,6 +104,11 @@ class UpstreamLimits:
         for limits in self._all(ticket):
             limits.settle(ticket, output_tokens, prompt_tokens, counted_share)
 
+    def replied(self, ticket: Ticket) -> None:
+        """Note a reply: limits that replies no longer state are forgotten."""
+        self._account.replied(ticket.dispatched_at)
+        self._of(ticket.request.model).replied(ticket.dispatched_at)
+
     def explains(self, ticket: Ticket, retry_after_s: float | None, *, now: float) -> bool:
         """Return whether the provider's own figures explain why it refused this request."""
         account = self._account.explains(ticket, retry_after_s, now=now)
