@@ -215,8 +215,16 @@ def _warn_of_everywhere(server: Server, *, keys: bool) -> None:
 
 
 def _bounds(server: Server) -> Bounds:
+    connections = connection_limit(server.max_connections)
+    if connections < server.max_connections:
+        logger.warning(
+            "server.max_connections = %d, but this process may open descriptors for %d: the rest "
+            "is told 503 (raise the limit: `ulimit -n`, LimitNOFILE, --ulimit)",
+            server.max_connections,
+            connections,
+        )
     return Bounds(
-        connections=connection_limit(server.max_connections),
+        connections=connections,
         head_bytes=server.max_head_bytes,
         head_timeout_s=server.head_timeout_s,
         keep_alive_s=server.keep_alive_s,
