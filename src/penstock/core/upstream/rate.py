@@ -39,7 +39,7 @@ class Blame(Enum):
     UPSTREAM = auto()
 
 
-TOLD_OFTEN = 2
+TOLD_OFTEN = 3
 """A request that was refused so often while others passed says nothing new of the account."""
 
 
