@@ -419,14 +419,3 @@ def test_a_move_that_one_kind_sees_is_tried_with_the_others() -> None:
 
     assert best.kind == "slots"
     assert [best.table["slots"]] + [each["slots"] for each in best.table["changes"]] == [6, 3]
-
-
-def test_places_that_moved_may_move_far_beyond_what_the_first_part_met() -> None:
-    changes = [{"at_s": 30.0, "slots": 5}, {"at_s": 152.0, "slots": 20}]
-    provider = {"model": "slots", "slots": 4, "jitter": 0.1, "changes": changes, **SPEED}
-    past = history(provider, rate_per_s=1.5, stack=DIRECT)
-
-    check = twin_of(past).check
-
-    assert split_at(past) < 152.0
-    assert check.passed, check.faults

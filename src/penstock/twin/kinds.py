@@ -168,8 +168,7 @@ def told_later(fit: Fit, whole: Fit | None, flights: AttemptTimes) -> Fit:
         def errors(n: int) -> Floats:
             return TELL[fit.kind](flights, replace(numbers, places=n), line).errors
 
-        tried = sorted({*_near(numbers.places), *_places_of(flights)})
-        path = path_of(flights, tried, errors)
+        path = path_of(flights, _near(numbers.places), errors)
         numbers = replace(numbers, places=path or numbers.places)
     elif not fit.bounded and whole is not None and isinstance(whole.told.numbers.places, int):
         bend = numbers.bend if fit.kind in _SLOWED_BY_ALL else whole.told.numbers.bend
