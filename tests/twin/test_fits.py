@@ -102,7 +102,9 @@ def test_a_capacity_that_changes_is_seen_when_it_does(at_s: float) -> None:
 
 def test_a_capacity_that_was_seen_to_move_may_move_again_when_the_log_shows_it() -> None:
     moves = [{"at_s": at, "slots": n} for at, n in ((45.0, 3), (90.0, 9), (150.0, 3))]
-    past = history({"model": "slots", "slots": 9, "jitter": 0.05, "changes": moves, **SPEED})
+    shown = {"capacity": {"kind": "fixed", "window": 12}}  # so that each move meets a full provider
+    provider = {"model": "slots", "slots": 9, "jitter": 0.05, "changes": moves, **SPEED}
+    past = history(provider, stack=shown)
     flights = flights_of(past.attempts)
 
     early = next(fit for fit in fits(flights.until(split_at(past))) if fit.kind == "slots")

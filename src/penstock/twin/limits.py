@@ -10,8 +10,9 @@ from penstock.core.events import LimitsSeen
 from penstock.twin.history import Attempt, Call, Floats
 
 _LEAST_REFUSALS = 3
-_STARTS_S = (5.0, 20.0, 60.0)
-_NEAR = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.997, 1.003, 1.01, 1.02, 1.05, 1.1, 1.2, 2.0)
+_MOST_BURST_S = 60.0
+_STARTS_S = (5.0, 20.0, _MOST_BURST_S)
+_NEAR = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.997, 0.999, 1.001, 1.003, 1.01, 1.02, 1.05, 1.1, 1.2, 2)
 _TURNS = 6
 _WORTH_BOTH = 0.7
 _UNEXPLAINED = 0.9
@@ -82,8 +83,9 @@ def _descent(knocks: Knocks, columns: Mapping[str, Floats]) -> tuple[dict[str, A
         name: _rate(knocks, costs, 0.5 if len(columns) == 1 else 0.9)
         for name, costs in columns.items()
     }
-    best, found = len(knocks.at) + 1, dict(start) | {"burst_s": _STARTS_S[0]}
-    for burst_s in _STARTS_S:
+    best, found = len(knocks.at) + 1, dict(start) | {"burst_s": _MOST_BURST_S}
+    first_s = max(_first_burst_s(knocks, columns[name], rate) for name, rate in start.items())
+    for burst_s in (first_s, *_STARTS_S):
         wrong, numbers = len(knocks.at) + 1, start | {"burst_s": burst_s}
         for _ in range(_TURNS):
             before = wrong
@@ -131,10 +133,11 @@ def _stated(stated: Sequence[LimitsSeen]) -> dict[str, Any] | None:
         left = [getattr(s, remaining) for s in stated if getattr(s, remaining) is not None]
         if limits and limits[-1] > 0:
             table[name] = limits[-1]
-            bursts_s.append(60.0 * _full(left) / limits[-1] if left else 60.0)
+            bursts_s.append(60.0 * _full(left) / limits[-1] if left else _MOST_BURST_S)
     if not table:
         return None
-    return table | {"burst_s": round(min(60.0, max(bursts_s)), 2), "dialect": "openai"}
+    burst_s = round(min(_MOST_BURST_S, max(bursts_s)), 2)
+    return table | {"burst_s": burst_s, "dialect": "openai"}
 
 
 def _full(left: Sequence[float]) -> float:
@@ -161,6 +164,13 @@ def _rate(knocks: Knocks, costs: Floats, share: float = 0.5) -> float:
     order = np.argsort(rates)
     place = int(np.searchsorted(np.cumsum(weights[order]), share * weights.sum()))
     return float(rates[order][min(place, len(order) - 1)])
+
+
+def _first_burst_s(knocks: Knocks, costs: Floats, rate: float) -> float:
+    """Return what a full bucket holds, in seconds of its rate, if the first refusal emptied it."""
+    first = int(np.flatnonzero(~knocks.let_in)[0])
+    spent_s = float(costs[:first].sum()) / rate
+    return min(_MOST_BURST_S, max(1.0, spent_s - float(knocks.at[first] - knocks.at[0])))
 
 
 def _wrong(knocks: Knocks, columns: Mapping[str, Floats], numbers: Mapping[str, float]) -> int:
