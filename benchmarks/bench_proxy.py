@@ -10,8 +10,8 @@ what the sidecar's libraries take when they do nothing but relay; the rest is pe
 are of one kind and none waits, so that the predictor reads ten a second of them; `all read` is a
 penstock whose calls have a deadline, for which it reads each. Needs
 Linux and nginx (`apt-get install nginx-light`), a plain reverse proxy; without it there are no
-ratios. LiteLLM's command is looked for beside this Python and in `.venv-examples`. `--against`
-adds the penstock of another checkout, to compare two versions in one run.
+ratios. LiteLLM's proxy (`pip install 'litellm[proxy]'`) is looked for beside this Python.
+`--against` adds the penstock of another checkout, to compare two versions in one run.
 """
 
 import argparse
@@ -352,9 +352,8 @@ http {{
 
 
 def litellm_command() -> str | None:
-    """Return LiteLLM's command, if it is installed."""
-    beside = [Path(sys.executable).parent, ROOT / ".venv-examples" / "bin"]
-    return shutil.which("litellm", path=os.pathsep.join(map(str, beside)))
+    """Return the command of LiteLLM's proxy, if it is installed beside this Python."""
+    return shutil.which("litellm", path=str(Path(sys.executable).parent))
 
 
 @contextlib.contextmanager
