@@ -32,6 +32,8 @@ logger = logging.getLogger("penstock.proxy")
 
 POLL_S = 0.02
 ADMIN_BOUNDS = Bounds(connections=64)
+FEW_CONNECTIONS = 256
+"""The usual limits on descriptors, from 1,024 on, leave more; a start that leaves fewer says so."""
 FAREWELL_S = 5.0
 """How long complete replies may take to reach slow callers after the last slot is free."""
 COLLECT_AFTER = 5_000
@@ -216,7 +218,7 @@ def _warn_of_everywhere(server: Server, *, keys: bool) -> None:
 
 def _bounds(server: Server) -> Bounds:
     connections = connection_limit(server.max_connections)
-    if connections < server.max_connections:
+    if connections < min(server.max_connections, FEW_CONNECTIONS):
         logger.warning(
             "server.max_connections = %d, but this process may open descriptors for %d: the rest "
             "is told 503 (raise the limit: `ulimit -n`, LimitNOFILE, --ulimit)",
