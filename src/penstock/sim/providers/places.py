@@ -1,6 +1,7 @@
 """`slots`, `serial`, `shared` and `thrash`: what `sharing.py` serves, queued inside or not."""
 
 import math
+from abc import abstractmethod
 
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.demand import Jittered
@@ -12,13 +13,13 @@ class PlacesParams(Jittered):
     tokens_per_s: float = positive(200.0, low=1e-3)
     ttft_s: float = not_negative(0.15)
 
+    @abstractmethod
     def places(self) -> float:
         """Return how many jobs may be in service at once; inf if there is no such bound."""
-        raise NotImplementedError
 
+    @abstractmethod
     def speeds(self, active: int) -> tuple[float, float]:
         """Return (prefill seconds per second, tokens per second) of each of `active` jobs."""
-        raise NotImplementedError
 
 
 class SlotsParams(PlacesParams):
