@@ -144,6 +144,21 @@ def test_what_the_same_request_meets_again_lowers_no_pace_while_few_pass() -> No
     assert ends[False] < 2.0 <= ends[True]
 
 
+def test_what_is_refused_a_fourth_time_while_others_pass_lowers_no_pace_however_many_pass() -> None:
+    ends: dict[int, float] = {}
+    for again in (3, 4):
+        pace, now = LearntRate(), 0.0
+        pace.refused(pace.sent(1.0, 1.0, now=now), _told(), now=now)
+        for _ in range(12):
+            for _ in range(12):
+                now += 1.0
+                pace.sent(1.0, 1.0, now=now)
+            pace.refused(pace.sent(1.0, 1.0, now=now), _told(again=again), now=now)
+        ends[again] = pace.per_s
+
+    assert ends[3] < 2.0 <= ends[4]
+
+
 def test_a_storm_of_refusals_takes_no_more_and_more_memory() -> None:
     pace, sizes = LearntRate(), []
     for count in (200, 2000):

@@ -13,7 +13,7 @@ PROBE_GAP_S = 2.0
 """Half-open, one request goes in this time, even if the one before has not been answered yet."""
 TURN_S, MOST_TURNS = 0.02, 25
 """A refused request may itself be why: before it is the probe it leaves a turn to others for each
-time it was sent , half a second at most."""
+time it was sent, half a second at most."""
 LONGEST_PAUSE_S = 60.0
 """Who has no deadline waits no longer than this."""
 LONGEST_RATE_S = 600.0
