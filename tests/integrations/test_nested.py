@@ -30,7 +30,7 @@ from tests.integrations.http.rig import (
 )
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx2, httpx], ids=lambda each: each.__name__)
-PIPELINES, PIECES = 16, 3
+PIPELINES, PIECES = 40, 3
 
 
 def provider(library: Any) -> Any:

@@ -96,7 +96,8 @@ def test_replicas_that_are_drawn_wait_each_by_itself_as_erlang_says() -> None:
     assert found.half < 0.35 * found.mean
 
 
-def test_an_engine_whose_iterations_grow_with_its_sequences_shares_its_processor() -> None:
+@pytest.mark.parametrize("law", [exponential(1.0), two_sizes], ids=["exponential", "two sizes"])
+def test_an_engine_whose_iterations_grow_with_its_sequences_shares_its_processor(law: Law) -> None:
     # n sequences gain a token in n x 1 us: M/G/1-PS again, and nobody is ever refused a place.
     engine = {
         "model": "batching",
@@ -105,7 +106,7 @@ def test_an_engine_whose_iterations_grow_with_its_sequences_shares_its_processor
         "iteration_base_s": 1e-6,
         "iteration_per_seq_s": 1e-3,
     }
-    work = poisson_workload(0.6, two_sizes, count=30_000, seed=7)
+    work = poisson_workload(0.6, law, count=30_000, seed=7)
     coarse = tuple(
         replace(each, output_tokens=-(-each.output_tokens // 1000)) for each in work.loads
     )

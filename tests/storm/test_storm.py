@@ -135,7 +135,9 @@ def tokens_within(done: list[tuple[float, int]], start: float, end: float) -> in
     return sum(tokens for at, tokens in done if start <= at < end)
 
 
-@pytest.mark.parametrize(("status", "retry_after_s"), [(503, None), (429, None), (429, 2.0)])
+@pytest.mark.parametrize(
+    ("status", "retry_after_s"), [(529, None), (503, None), (429, None), (429, 2.0)]
+)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_storm_loses_nobody_is_not_amplified_and_is_over_soon(
     status: int, retry_after_s: float | None, seed: int

@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.wire import jsonio
@@ -212,7 +212,6 @@ def test_an_event_of_several_data_lines_is_one_and_comments_are_none() -> None:
     assert events == [b"a\nb"]
 
 
-@settings(max_examples=20)  # of 2 MB each
 @given(step=st.integers(50_000, 3_000_000))
 def test_the_usage_of_an_event_too_large_to_keep_is_read(step: int) -> None:
     reply = {"output": ["y" * 2_000_000], "usage": {"input_tokens": 9, "output_tokens": 77}}
