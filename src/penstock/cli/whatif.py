@@ -13,6 +13,9 @@ from penstock.cli.out_file import OutFile, is_dash, keep_apart, standard_output,
 from penstock.cli.printable import printable, say
 from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 
+if TYPE_CHECKING:
+    from penstock.twin.whatif import Difference, Group
+
 
 @click.command()
 @click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
@@ -74,9 +77,6 @@ def command(
     if not twin.check.passed:
         sys.exit(UNTRUSTED)
 
-
-if TYPE_CHECKING:
-    from penstock.twin.whatif import Difference, Group
 
 _FIGURES = {
     "met": ("deadlines met", 100.0, "{:.1f} %", "{:+z.1f}", " points"),
