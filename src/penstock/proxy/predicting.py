@@ -27,7 +27,10 @@ from penstock.runtime.out_file import likely_cause, try_file
 from penstock.runtime.prediction import LearnedPredictor
 
 if TYPE_CHECKING:
-    from penstock.predict import OnlinePredictor
+    from penstock.predict import GuardedPredictor, OnlinePredictor
+    from penstock.predict.online.state import ModelCopy
+
+logger = logging.getLogger("penstock.proxy")
 
 
 def start_of(prior: str) -> "OnlinePredictor":
@@ -70,13 +73,6 @@ def set_aside(path: Path, problem: Exception) -> Path:
         kept = path.with_name(f"{path.name}.{why}-{next(numbers)}")
     path.rename(kept)
     return kept
-
-
-if TYPE_CHECKING:
-    from penstock.predict import GuardedPredictor
-    from penstock.predict.online.state import ModelCopy
-
-logger = logging.getLogger("penstock.proxy")
 
 
 class Keeper:
@@ -126,12 +122,6 @@ class Keeper:
             logger.error("predictor: state_path %s cannot be written (%s)", self._path, told(error))
             return False
         return True
-
-
-if TYPE_CHECKING:
-    from penstock.predict import OnlinePredictor
-
-logger = logging.getLogger("penstock.proxy")
 
 
 class Attached:

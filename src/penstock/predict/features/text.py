@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from penstock.errors import ConfigError
 
+if TYPE_CHECKING:
+    from bpe_openai import Encoding
+
 GRAM_BITS = 16
 """Hashed n-grams fall into 2**16 places: a place is a uint16, which numpy sorts by radix."""
 PLACES = 1 << GRAM_BITS
@@ -199,9 +202,6 @@ def _grams(
     np.not_equal(places[1:], places[:-1], out=first[1:])
     return places[first]
 
-
-if TYPE_CHECKING:
-    from bpe_openai import Encoding
 
 VOCABULARY = "o200k_base"
 """Of OpenAI's models since gpt-4o; for others a count with it is the better estimate."""
