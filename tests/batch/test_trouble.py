@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.batch.files import batch_file, ids_in, lines_in, request
 from tests.batch.http import REPLY, good, line_of, refusal, work
@@ -155,3 +156,41 @@ def test_what_is_nested_deeply_is_sent_and_its_reply_kept(tmp_path: Path) -> Non
     work(source, provider)
     (line,) = lines_in(tmp_path / "out.jsonl")
     assert line["response"]["body"]["extra"] == nested
+
+
+def test_what_is_nested_deeper_than_parsers_go_is_kept_as_a_text(tmp_path: Path) -> None:
+    text = json.dumps({**REPLY, "extra": None}).replace("null", "[" * 3000 + "]" * 3000)
+
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=text)
+
+    work(batch_file(tmp_path, 1), provider)
+    (line,) = lines_in(tmp_path / "out.jsonl")
+    assert line["response"]["body"] == text
+
+
+@pytest.mark.parametrize("coding", ["none", "utf-8", "gzip"])
+def test_plain_json_is_a_result_whatever_coding_its_header_names(
+    tmp_path: Path, coding: str
+) -> None:
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        stream = httpx2.ByteStream(json.dumps(REPLY).encode())
+        return httpx2.Response(200, headers={"content-encoding": coding}, stream=stream)
+
+    work(batch_file(tmp_path, 1), provider)
+    (line,) = lines_in(tmp_path / "out.jsonl")
+    assert line["response"]["body"] == REPLY
+
+
+def test_a_coding_that_nobody_here_knows_is_asked_for_once(tmp_path: Path) -> None:
+    asked = 0
+
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        stream = httpx2.ByteStream(b"\xff\x06\x00\x00sNaPpY")
+        return httpx2.Response(200, headers={"content-encoding": "snappy"}, stream=stream)
+
+    batch, _ = work(batch_file(tmp_path, 1), provider)
+    assert asked == 1
+    assert "'snappy' is not taken" in batch.halted

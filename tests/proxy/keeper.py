@@ -78,9 +78,10 @@ def keeper(name: str, kind: type[Keeper] = Keeper) -> Iterator[Keeper]:
             self.send_header("content-type", "application/json" if is_json else "audio/mpeg")
             self.send_header("content-length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
-        do_GET = do_POST = do_DELETE = do_PUT = _serve  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_DELETE = do_PUT = _serve  # noqa: N815
 
         def _body(self) -> bytes:
             if self.headers.get("transfer-encoding") != "chunked":

@@ -311,7 +311,7 @@ def test_a_start_says_where_descriptors_leave_room_for_few_connections(tmp_path:
 
 def test_a_wrong_method_is_told_the_right_one(shared: SidecarThread) -> None:
     assert call(shared.port, CHAT, method="GET", body=None).headers["allow"] == "POST"
-    assert call(shared.port, "/v1/models", method="PUT").headers["allow"] == "GET"
+    assert call(shared.port, "/v1/models", method="PUT").headers["allow"] == "GET, HEAD"
     answer = call(shared.admin_port, "/healthz", method="POST")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 

@@ -31,7 +31,7 @@ class Studio(Keeper):
             return 200, {"id": "modr-1", "model": "m", "results": []}
         if path == "/v1/rerank":
             return 200, {"results": [{"index": 0, "relevance_score": 0.5}]}
-        if path == "/v1/chat/completions":
+        if path == "/v1/chat/completions" and method == "POST":
             message = {"role": "assistant", "content": json.loads(body)["model"]}
             choices = [{"index": 0, "finish_reason": "stop", "message": message}]
             return 200, {"id": "c", "object": "chat.completion", "created": 1, "model": "m",
@@ -71,6 +71,8 @@ def client(proxy: SidecarThread) -> openai.OpenAI:
         ("/openai/deployments/gpt%2F4/chat/completions", "/v1/chat/completions", "gpt/4"),
         ("/openai/deployments/w/audio/transcriptions", "/v1/audio/transcriptions", "w"),
         ("/v2/rerank", "/v1/rerank", ""),
+        ("//v1//chat/completions//", "/v1/chat/completions", ""),
+        ("//openai//deployments//w/chat/completions", "/v1/chat/completions", "w"),
         ("/v1/chat/completion%73", "/v1/chat/completions", ""),
         ("/v1/models/org%2Fname", "/v1/models/org%2Fname", "org/name"),
         ("/models/org/name", "/v1/models/org/name", "org/name"),
@@ -174,8 +176,10 @@ def test_a_models_encoded_slash_stays_encoded(proxy: SidecarThread, studio: Keep
     ("method", "path", "allow"),
     [
         ("GET", "/v1/audio/speech", "POST"),
-        ("DELETE", "/v1/models/m", "GET"),
-        ("PUT", "/v1/files", "GET, POST, DELETE"),
+        ("HEAD", "/v1/audio/speech", "POST"),
+        ("OPTIONS", "/v1/chat/completions", "POST"),
+        ("DELETE", "/v1/models/m", "GET, HEAD"),
+        ("PUT", "/v1/files", "GET, HEAD, POST, DELETE"),
     ],
 )
 def test_another_method_is_a_405_that_says_which(
@@ -183,6 +187,23 @@ def test_another_method_is_a_405_that_says_which(
 ) -> None:
     reply = call(proxy.port, path, method=method, body=None)
     assert (reply.status, reply.headers["allow"]) == (405, allow)
+
+
+def test_head_is_answered_as_get_is_without_a_body(proxy: SidecarThread, studio: Keeper) -> None:
+    whole = call(proxy.port, "/v1/models", method="GET", body=None)
+    head = call(proxy.port, "/v1/models", method="HEAD", body=None)
+
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.body))
+    assert studio.targets[-1] == "GET /v1/models"  # few servers answer HEAD there
+    head = call(proxy.port, "/v1/files/f/content", method="HEAD", body=None)
+    assert (head.status, head.body) == (404, b"")
+    assert studio.targets[-1] == "HEAD /v1/files/f/content"  # which may be large
+
+
+def test_stored_calls_are_listed_by_the_provider(client: openai.OpenAI, studio: Keeper) -> None:
+    assert client.chat.completions.list(limit=2).data == []
+    assert studio.targets[-1] == "GET /v1/chat/completions?limit=2"
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime?model=m", "/v1/responses"])

@@ -58,7 +58,7 @@ class BatchReply:
     Attributes:
         status: HTTP status; 0 if no answer came.
         request_id: the provider's, for its support.
-        body: parsed; the text if it is no JSON.
+        body: parsed; the text if it is no JSON object, or one nested deeper than is read.
         usage: as reported.
         standing: what is to be done with the line.
         why: what is wrong, in words, where it is no result.
@@ -101,7 +101,9 @@ def reply_of(
         misdirected: how it looks as if the base URL led elsewhere, where the transport has seen it.
 
     """
-    parsed = jsonio.lenient_object(body)
+    strict = jsonio.loads_object(body)
+    parsed = jsonio.lenient_object(body) if strict is None else strict
+    is_text = parsed is None or (strict is None and jsonio.is_deep(body))
     standing, why, wait_s, usage = _judged(line, status, headers, body, wall_now)
     if misdirected:
         standing, why, wait_s = _elsewhere(misdirected)
@@ -116,7 +118,7 @@ def reply_of(
     return BatchReply(
         status,
         headers.get("x-request-id") or headers.get("request-id") or "",
-        body.decode(errors="replace") if parsed is None else parsed,
+        body.decode(errors="replace") if is_text else parsed,
         usage,
         standing,
         _fit(why),

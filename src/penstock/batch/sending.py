@@ -107,7 +107,9 @@ class HttpSend:
             away = isinstance(error, self._no_connection)
             return BatchReply(0, standing=Standing.BROKEN, why=why, away=away)
         except EncodingError as error:
-            return BatchReply(0, standing=Standing.BROKEN, why=str(error))
+            # Asked again, the provider would pack its answer so again.
+            standing = Standing.BLOCKED if error.unknown else Standing.BROKEN
+            return BatchReply(0, standing=standing, why=str(error))
         refused = response.extensions.get("penstock")
         return reply_of(
             line,

@@ -4,6 +4,7 @@ Families of paths are relayed beside the scheduler: they cost nothing worth a qu
 goes to the upstream that holds what it names, which ids tell: of files, responses, batches.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
@@ -23,7 +24,7 @@ class Endpoint:
         vendor: whose it is.
         kind: what it does.
         path: as the vendor documents it.
-        method: the only one that it takes.
+        method: what it is asked with.
         scheduled: False where a call costs nothing worth scheduling.
         cap_fields: the body's fields that cap the output tokens of a reply, the first that is
             there counts.
@@ -58,6 +59,11 @@ class Endpoint:
         """Work out once what every call asks for."""
         object.__setattr__(self, "tail", self.path.removeprefix("/v1"))
         object.__setattr__(self, "predicted", self.scheduled and self.reply is None)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that it takes: whoever has GET has HEAD (RFC 9110, section 9.1)."""
+        return READING if self.method == "GET" else (self.method,)
 
     @property
     def answers_json(self) -> bool:
@@ -155,6 +161,7 @@ ENDPOINTS = (
 BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 BY_KIND: dict[str, Endpoint] = {endpoint.kind: endpoint for endpoint in ENDPOINTS}
 # Longest first: "/chat/completions" must not be taken for "/completions".
+_SLASHES = re.compile(r"//+")
 _BY_TAIL = sorted(ENDPOINTS, key=lambda endpoint: -len(endpoint.tail))
 
 
@@ -175,7 +182,7 @@ def endpoint_like(path: str) -> Endpoint | None:
     For a client's requests, which may go to any base URL: Azure's
     "/openai/deployments/NAME/chat/completions" is a chat completion too.
     """
-    path = path.rstrip("/")
+    path = _SLASHES.sub("/", path).rstrip("/")
     for endpoint in _BY_TAIL:
         if path.endswith(endpoint.tail):
             return endpoint
@@ -196,7 +203,8 @@ class Family:
     vendor: Vendor | None
 
 
-OF_FAMILIES = ("GET", "POST", "DELETE")
+READING = ("GET", "HEAD")
+OF_FAMILIES = (*READING, "POST", "DELETE")
 """What the paths of a family take."""
 
 FAMILIES = (

@@ -95,6 +95,7 @@ class App:
 
     async def _serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call to a known path; what it holds of its body is given back in the end."""
+        route = route.asked_by(scope["method"])
         sidecar, endpoint = self._sidecar, route.endpoint
         held = Held(sidecar.room, account_of(scope["headers"]))
         try:
@@ -103,7 +104,7 @@ class App:
                 await self._relay(route, scope, receive, send, held)
                 return
             if scope["method"] != endpoint.method:
-                check_method(scope["method"], endpoint.path, (endpoint.method,))
+                check_method(scope["method"], endpoint.path, endpoint.methods)
             headers: list[Header] = scope["headers"]
             try:
                 prepared = await sidecar.reader.prepare(

@@ -23,22 +23,23 @@ from penstock.proxy.headers import (
     send_whole,
     text_headers,
     upward,
+    without_encoding,
     without_trace,
 )
 from penstock.proxy.request_reader import Prepared
-from penstock.proxy.streamed import COMPLETE, OPENING_BYTES, Streamed
+from penstock.proxy.streamed import COMPLETE, Streamed
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.http import CrossedError, UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
-from penstock.wire.encoding import can_read, plain
+from penstock.wire.encoding import can_read, is_misnamed, plain
 from penstock.wire.endpoint import Kind
 from penstock.wire.limits import limits_of
+from penstock.wire.opening import OPENING_BYTES, Opening
 from penstock.wire.refusal import RELAY
 from penstock.wire.usage_tap import KEPT_BYTES
 from penstock.wire.verdict import (
     GOOD_STATUSES,
     Verdict,
-    goes_on,
     verdict_of_reply,
     verdict_of_status,
 )
@@ -183,41 +184,34 @@ class Exchange:
             bad = verdict_of_status(answer.status)
             assert bad is not None
             raise UnusableReplyError(bad, b"")
-        learn = self._learner(link)
-        data = await answer.chunk()
-        is_stream = False
-        if seen.is_stream or self._prepared.facts.streams:
-            while not answer.complete and not data.strip() and len(data) < OPENING_BYTES:
-                data += await answer.chunk()
-            # Asked for a stream, some answer with JSON or a page, whatever they call it.
-            if seen.encoding:
-                is_stream = seen.is_stream
-            else:
-                is_stream = bool(goes_on(self._prepared.endpoint.kind, data, streams=True))
-        if not is_stream:
-            body, whole = await self._rest(answer, data)
-            if whole:
-                await self._send_whole(slot, answer.status, seen, body, learn)
-                return self._relayed(link, COMPLETE, answer.status)
-            data = body
-        kind = self._prepared.endpoint.kind
+        learn, kind = self._learner(link), self._prepared.endpoint.kind
+        streams = seen.is_stream or self._prepared.facts.streams
+        opening = Opening(kind, seen.encoding, is_events=seen.is_stream, streams=streams)
+        data, whole = await self._held_back(answer, opening, streams=streams)
+        if whole:
+            await self._send_whole(slot, answer.status, seen, data, learn)
+            return self._relayed(link, COMPLETE, answer.status)
         streamed = Streamed(self._parts, self._send, slot, answer, seen, kind, learn)
-        how = await streamed.run(data, is_stream=is_stream)
+        how = await streamed.run(data, opening.form)
         return self._relayed(link, how, answer.status)
 
-    async def _rest(self, answer: UpstreamAnswer, data: bytes) -> tuple[bytes, bool]:
-        """Return the reply's body, and whether it is whole; if not, it is to pass as it comes."""
-        if answer.complete:
-            return data, True
-        kind, pieces, size = self._prepared.endpoint.kind, [data], len(data)
-        while not answer.complete:
-            # Too large, a sign of life, or sound, which is played while it comes.
-            if size > KEPT_BYTES or goes_on(kind, pieces[0], streams=False) is not False:
-                return b"".join(pieces), False
+    async def _held_back(
+        self, answer: UpstreamAnswer, opening: Opening, *, streams: bool
+    ) -> tuple[bytes, bool]:
+        """Return what has come until the reply is whole, or is to pass as it comes."""
+        pieces: list[bytes] = []
+        size = 0
+        while True:
             piece = await answer.chunk()
             pieces.append(piece)
             size += len(piece)
-        return b"".join(pieces), True
+            opening.take(piece)
+            if answer.complete:
+                return b"".join(pieces), not opening.form.is_stream
+            # A stream, too large, or a sign of life.
+            lives = opening.blank and (size >= OPENING_BYTES if streams else size > 0)
+            if opening.passes or lives or size > KEPT_BYTES:
+                return b"".join(pieces), False
 
     async def _send_whole(
         self,
@@ -229,6 +223,8 @@ class Exchange:
     ) -> None:
         kind, encoding, parts = self._prepared.endpoint.kind, seen.encoding, self._parts
         verdict = None
+        if encoding and is_misnamed(body, encoding):
+            encoding, seen.kept = "", without_encoding(seen.kept)
         if not encoding or can_read(encoding):
             try:
                 text = plain(body, encoding) if encoding else body

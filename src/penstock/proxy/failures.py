@@ -20,6 +20,7 @@ from penstock.proxy.headers import (
     text_headers,
     with_bounded_wait,
     without_advice,
+    without_encoding,
 )
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
@@ -32,7 +33,7 @@ from penstock.proxy.upstream.http import (
     UpstreamError,
 )
 from penstock.runtime.slot import Slot
-from penstock.wire.encoding import can_read, plain
+from penstock.wire.encoding import can_read, is_misnamed, plain
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer, refusal_answer
 from penstock.wire.refusal import (
@@ -58,9 +59,13 @@ DENIED_S = 10.0
 _DENIALS = {
     401: "answers 401: is its key right?",
     403: "answers 403: may its key do this?",
+    405: "answers 405: does its base_url lead to the API?",
     404: "answers 404 to what another upstream serves: are its base_url and its models right?",
 }
 """What an upstream says of the key, the model or the path that the configuration gave it."""
+
+_WORDLESS = "answers {} without a word to what another upstream serves: what stands in front of it?"
+"""A provider says what is wrong with a request; a firewall or a web server has its own limits."""
 
 
 class Ending(NamedTuple):
@@ -121,9 +126,9 @@ class Failures:
             otherwise,
         )
         kept = Kept(answer.status, answer.headers, body)
-        if encoding and not answer.complete and can_read(encoding):  # nobody unpacks half a body
-            packed = b"content-encoding"
-            kept = Kept(answer.status, [each for each in kept.headers if each[0] != packed], text)
+        half = encoding and not answer.complete and can_read(encoding)  # which nobody unpacks
+        if half or is_misnamed(body, encoding):
+            kept = Kept(answer.status, without_encoding(kept.headers), text)
         answer.close()
         return await self._heed(slot, link, kept, meaning, text)
 
@@ -226,9 +231,10 @@ class Failures:
             self._landed("refused_request")
             await slot.throttled(RefusalCause.REQUEST)
             return None
-        if kept.status in _DENIALS and not link.wants_caller_key:
+        denial = "" if link.wants_caller_key else self._denial(kept.status, text)
+        if denial:
             certain = kept.status == 401 or link.outdone_at(self._prepared.spec.model)
-            if await self._goes_elsewhere(slot, link, _DENIALS[kept.status], certain=certain):
+            if await self._goes_elsewhere(slot, link, denial, certain=certain):
                 return None
             if kept.status == 401:
                 link.complain(_DENIALS[401])
@@ -240,6 +246,15 @@ class Failures:
             ours.append((b"x-should-retry", b"false"))
         await self._relay_kept(kept, ours)
         return Ending("caller_error", kept.status)
+
+    def _denial(self, status: int, text: bytes) -> str:
+        """Return what an answer says of our configuration; empty if it is about the request."""
+        known = _DENIALS.get(status)
+        if known is None and not self._parts.guard.run(
+            "refusal", lambda: words_of_refusal(text), ""
+        ):
+            return _WORDLESS.format(status)
+        return known or ""
 
     async def _goes_elsewhere(
         self, slot: Slot, link: UpstreamClient, of: str, *, certain: bool

@@ -182,6 +182,11 @@ def saying(send: Send, header: Header) -> Send:
     return send_more
 
 
+def without_encoding(headers: list[Header]) -> list[Header]:
+    """Return an answer's headers for its plain bytes."""
+    return [item for item in headers if item[0] != b"content-encoding"]
+
+
 def without_advice(kept: Kept) -> Kept:
     """Return an upstream's answer without its own word on whether to try again."""
     headers = [item for item in kept.headers if item[0] != b"x-should-retry"]

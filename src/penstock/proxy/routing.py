@@ -8,10 +8,18 @@ segment. For models there are names, as the scheduler knows nothing else.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from penstock.calls.endpoint import ENDPOINTS, MODELS, Endpoint, Family, endpoint_of, family_of
+from penstock.calls.endpoint import (
+    ENDPOINTS,
+    MODELS,
+    READING,
+    Endpoint,
+    Family,
+    endpoint_of,
+    family_of,
+)
 from penstock.core.settings import fits
 from penstock.wire.endpoint import Vendor
 
@@ -31,6 +39,7 @@ _PREFIXES = (
     ("/v1beta/openai/", None),
     ("/v2/rerank", None),
 )
+_SLASHES = re.compile(r"//+")
 _PLAIN = re.compile(r"%([0-9A-Fa-f]{2})")
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 
@@ -53,6 +62,13 @@ class Route:
     family: Family | None
     vendor: Vendor | None
     model: str = ""
+
+    def asked_by(self, method: str) -> "Route":
+        """Return what the path asks for by this method: of what calls have stored, its family's."""
+        if method not in READING or self.endpoint is None or not self.endpoint.scheduled:
+            return self
+        family = family_of(self.path)
+        return self if family is None else replace(self, endpoint=None, family=family)
 
     @property
     def tail(self) -> str:
@@ -81,6 +97,8 @@ def route_of(raw_path: str) -> Route | None:
     known = _AS_DOCUMENTED.get(raw_path)
     if known is not None:
         return known
+    # A base URL that ends in one, and a path that begins with one, make two.
+    raw_path = _SLASHES.sub("/", raw_path)
     if len(raw_path) > 1 and raw_path.endswith("/"):  # some clients put one there
         raw_path = raw_path[:-1]
     if not raw_path.isascii() or not _is_sound(raw_path):

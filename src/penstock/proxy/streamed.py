@@ -9,17 +9,13 @@ from penstock.proxy.headers import Downward, Send, our_headers
 from penstock.proxy.upstream.http import ResetError, UpstreamAnswer, UpstreamError
 from penstock.runtime.slot import Slot
 from penstock.wire.endpoint import MEDIA, Kind
+from penstock.wire.opening import OPENING_BYTES, OPENING_S, Form, verdict_of_opening
 from penstock.wire.refusal import RELAY, Meaning, Relay, meaning_of_error
 from penstock.wire.usage import UNKNOWN
 from penstock.wire.usage_tap import UnreadableTap, UsageTap, usage_tap
-from penstock.wire.verdict import Verdict
 
 if TYPE_CHECKING:
     from penstock.proxy.sidecar import Sidecar
-
-OPENING_BYTES, OPENING_S = 1 << 16, 1.0
-"""A stream is held back until its first content, so that a refusal at its beginning can be tried
-again, but no further and, from its first byte, no longer: then keep-alives go through."""
 
 COMPLETE, BROKEN_MIDWAY, CALLER_ERROR = "complete", "broken_midway", "caller_error"
 
@@ -51,13 +47,12 @@ class Streamed:
         self._learn = learn
         self._tap: UsageTap = UnreadableTap()
 
-    async def run(self, data: bytes, *, is_stream: bool) -> str:
+    async def run(self, data: bytes, form: Form) -> str:
         """Relay the answer, of which `data` has come; return how the attempt ended.
 
         Args:
             data: the answer's first bytes.
-            is_stream: whether it is a stream of events; else a reply that is too large, too slow
-                or too loud to be held.
+            form: of the answer; a whole one is too large, too slow or too loud to be held.
 
         Raises:
             UpstreamError: it broke before anything was relayed.
@@ -67,11 +62,16 @@ class Streamed:
         unread: UsageTap = UnreadableTap()
         self._tap = self._parts.guard.run(
             "stream",
-            lambda: usage_tap(self._kind, self._seen.encoding, is_stream=is_stream),
+            lambda: usage_tap(
+                self._kind,
+                self._seen.encoding,
+                is_stream=form is Form.EVENTS,
+                is_series=form is Form.SERIES,
+            ),
             unread,
         )
         self._feed(data)
-        if is_stream:
+        if form.is_stream:
             data = await self._opening(data)
         return await self._pass_on(data)
 
@@ -87,16 +87,14 @@ class Streamed:
                 break
             self._feed(piece)
             data += piece
-        tap = self._tap
-        ended = answer.complete and not tap.whole
-        if tap.error is not None and (ended or not tap.started):
-            meaning = self._meaning(tap.error)
-            if not isinstance(meaning, Relay):
-                verdict = Verdict(meaning, "begins its stream with an error", has_error=True)
-                raise UnusableReplyError(verdict, data)
-        elif ended:
-            raise ResetError("the upstream ended its stream without an end mark")
-        return data
+        found = self._parts.guard.run(
+            "stream", lambda: verdict_of_opening(self._tap, ended=answer.complete), None
+        )
+        if found is None:
+            return data
+        if found.has_error:
+            raise UnusableReplyError(found, data)
+        raise ResetError("the upstream ended its stream without an end mark")
 
     def _still_opening(self) -> bool:
         tap = self._tap

@@ -242,6 +242,20 @@ def unpacked(body: bytes, encoding: str, *, at_most_bytes: int) -> bytes:
     return body
 
 
+def is_misnamed(body: bytes, encoding: str) -> bool:
+    """Return whether a body is plain JSON, whatever coding its header names.
+
+    Some gateways undo a provider's coding, and pass its header on.
+    """
+    if not encoding or not is_plain(body):
+        return False
+    try:
+        unpacked(body, encoding, at_most_bytes=PLAIN_MAX_BYTES)
+    except EncodingError as error:
+        return not error.too_large
+    return not codings_of(encoding)
+
+
 def plain(body: bytes, encoding: str, at_most_bytes: int = PLAIN_MAX_BYTES) -> bytes:
     """Return a body without its content encoding; empty if nobody here can read it."""
     if not encoding:
@@ -249,4 +263,4 @@ def plain(body: bytes, encoding: str, at_most_bytes: int = PLAIN_MAX_BYTES) -> b
     try:
         return unpacked(body, encoding, at_most_bytes=at_most_bytes)
     except EncodingError:
-        return b""
+        return body if is_misnamed(body, encoding) else b""

@@ -75,6 +75,41 @@ def _piecewise(value: Any) -> str:
     return "".join(pieces)
 
 
+class DepthError(ValueError):
+    """JSON that is nested deeper than the parsers go: orjson 1024 levels, Python less than 1000."""
+
+
+MOST_LEVELS = 500
+"""Read of what is nested deeper than the parsers go; Python's own stack takes its part of 1000."""
+_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{}\]]', re.DOTALL)
+
+
+def _shallow(data: bytes) -> bytes:
+    """Return the JSON with null in place of whatever stands deeper than `MOST_LEVELS`.
+
+    Raises:
+        DepthError: nothing does.
+
+    """
+    pieces: list[bytes] = []
+    level = begins = 0
+    for match in _BRACKET.finditer(data):
+        mark = match[0]
+        if mark in (b"[", b"{"):
+            level += 1
+            if level == MOST_LEVELS + 1:
+                pieces.append(data[begins : match.start()])
+        elif mark in (b"]", b"}"):
+            if level == MOST_LEVELS + 1:
+                pieces.append(b"null")
+                begins = match.end()
+            level -= 1
+    if not pieces:
+        raise DepthError("nested too deeply for what is left of the stack")
+    rest = b"" if level > MOST_LEVELS else data[begins:]  # where it was cut, broken it stays
+    return b"".join((*pieces, rest))
+
+
 def _loads_allowed(data: bytes | bytearray | str) -> Any:
     """Return the parsed JSON; numbers beyond a float are infinite.
 
@@ -82,12 +117,13 @@ def _loads_allowed(data: bytes | bytearray | str) -> Any:
 
     Raises:
         ValueError: it is none.
+        DepthError: it is nested deeper than Python reads.
 
     """
     try:
         return json.loads(data, parse_constant=_refuse, parse_int=_integer)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise DepthError("nested too deeply") from None
 
 
 LARGE_BYTES, MOST_TIMES = 1 << 20, 48
@@ -171,7 +207,7 @@ def lenient_loads(data: bytes) -> Any:
 
     Python writes NaN and Infinity, which JSON has not, and reads them: here they are None. Others
     write bytes that are no UTF-8, half a character of a token or another charset; JavaScript reads
-    those as U+FFFD.
+    those as U+FFFD. What no parser here goes down to is None as well.
 
     Raises:
         ValueError: it is none.
@@ -179,6 +215,8 @@ def lenient_loads(data: bytes) -> Any:
     """
     try:
         return loads(data)
+    except (DepthError, RecursionError):
+        return lenient_loads(_shallow(data))
     except ValueError:
         text = data.decode("utf-8-sig", errors="replace")
         if not any(each in text for each in ("\ufffd", "NaN", "Infinity")):
@@ -187,6 +225,17 @@ def lenient_loads(data: bytes) -> Any:
         return json.loads(text, parse_int=_integer, parse_constant=lambda _: None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def is_deep(data: bytes) -> bool:
+    """Return whether JSON is nested deeper than is read: `lenient_loads` leaves some of it out."""
+    try:
+        loads(data)
+    except (DepthError, RecursionError):
+        return True
+    except ValueError:
+        return False
+    return False
 
 
 def lenient_object(data: bytes) -> dict[str, Any] | None:
@@ -207,10 +256,30 @@ def loads_object(data: bytes | bytearray | str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+_NO_CODES = (0, 200, "0", "200", "ok", "OK", "success")
+
+
 def error_in(reply: Mapping[str, Any]) -> Any:
     """Return the error that a reply or an event holds; something falsy if it holds none.
 
-    Many send the field along with every good reply: null, or an object without a word in it.
+    Many send the field along with every good reply: null, an object without a word in it, or one
+    whose code says that all is well.
     """
     error = reply.get("error")
-    return any(error.values()) and error if isinstance(error, Mapping) else error
+    if not isinstance(error, Mapping):
+        return error
+    return any(error.values()) and error.get("code") not in _NO_CODES and error
+
+
+def error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the error that a reply holds, as an object; None if it holds none."""
+    error = error_in(reply)
+    if not error:
+        choices = reply.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else None
+        error = error_in(first) if isinstance(first, dict) else None  # OpenRouter
+    if not error and "error" in (reply.get("object"), reply.get("type")):
+        error = reply
+    if not error:
+        return None
+    return dict(error) if isinstance(error, Mapping) else {"message": str(error)}

@@ -124,6 +124,9 @@ RELAY = Relay()
 NEVER = Relay(for_good=True)
 NEVER_HERE = Relay(for_good=True, elsewhere=True)
 BROKEN = Broken()
+_BROKEN_STATUSES = frozenset((408, 424, 460, 499))
+"""424: TGI failed while it generated. 499 (nginx, Gemini) and 460 (AWS) say that whoever asked has
+gone: as the caller is still there, that was somebody on the way."""
 _JUDGED = frozenset((400, 402, 403, 412, 413, 429))
 """Statuses under which some provider hides that an account is spent or its pace too high."""
 
@@ -162,7 +165,7 @@ def _meaning(
         return _judged(status, error, wait_s)
     if status in (498, 503, 529):  # 498: Groq's flex tier has no room
         return Backoff(RefusalCause.OVERLOAD, wait_s)
-    if status in (408, 424) or status >= 500:  # 424: TGI failed while it generated
+    if status in _BROKEN_STATUSES or status >= 500:
         return BROKEN
     return RELAY
 

@@ -75,7 +75,11 @@ class StreamReader:
             if event is not None:
                 if self._splitter.name:  # some leave to it what the vendors repeat
                     event.setdefault("type", self._splitter.name.decode("latin-1"))
-                self._read(self, event)
+                self.event(event)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Read one event."""
+        self._read(self, event)
 
     def _read_large(self, event: Ends) -> None:
         """Read what the ends of an event tell that is too large to be kept: a picture, a file."""

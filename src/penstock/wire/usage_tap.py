@@ -5,6 +5,7 @@ from typing import Any
 
 from penstock.wire.encoding import READABLE, Inflater, codings_of
 from penstock.wire.endpoint import NOT_ONLY_JSON, Kind
+from penstock.wire.series import SeriesReader
 from penstock.wire.stream import StreamReader
 from penstock.wire.usage import UNKNOWN, Ends, Usage
 from penstock.wire.verdict import Verdict, verdict_of_reply
@@ -105,16 +106,19 @@ UsageTap = StreamReader | WholeReply | Inflated | UnreadableTap
 """Reads along: `feed` it every chunk that is relayed. For the properties see `StreamReader`."""
 
 
-def usage_tap(kind: Kind, encoding: str, *, is_stream: bool) -> UsageTap:
+def usage_tap(kind: Kind, encoding: str, *, is_stream: bool, is_series: bool = False) -> UsageTap:
     """Return who reads a reply that is relayed piece by piece.
 
     Args:
         kind: what was asked for.
         encoding: the reply's content encoding; empty if it has none.
         is_stream: whether it comes as server-sent events.
+        is_series: whether it comes as JSON objects, one after another.
 
     """
-    inner = StreamReader(kind) if is_stream else WholeReply(kind)
+    inner: StreamReader | WholeReply = StreamReader(kind) if is_stream else WholeReply(kind)
+    if is_series:
+        inner = SeriesReader(kind)
     codings = codings_of(encoding) if encoding else ()
     if not codings:
         return inner

@@ -4,11 +4,13 @@ A status alone proves nothing. Sick upstreams and what stands in front of them a
 error, a login page, half a reply or nothing, or redirect. One parse serves verdict and usage.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.wire import jsonio
+from penstock.wire.content import holds_content
 from penstock.wire.endpoint import NOT_ONLY_JSON, Kind
 from penstock.wire.refusal import (
     BROKEN,
@@ -17,6 +19,8 @@ from penstock.wire.refusal import (
     meaning_of_error,
     status_of_error,
 )
+from penstock.wire.series import SeriesReader
+from penstock.wire.stream import StreamReader
 from penstock.wire.usage import UNKNOWN, Usage, usage_of_object
 from penstock.wire.words import words_of, words_of_no_reply
 
@@ -65,25 +69,6 @@ def is_event_stream(content_type: str) -> bool:
     return content_type[: len(EVENT_STREAM)].lower() == EVENT_STREAM
 
 
-def goes_on(kind: Kind, opening: bytes, *, streams: bool) -> bool | None:
-    """Return whether a reply passes as it comes, whatever type it states; None if it has not begun.
-
-    So does what was asked to be a stream, and sound, unless its first byte shows JSON or a page.
-
-    Args:
-        kind: what was asked for.
-        opening: how its body begins.
-        streams: whether a stream was asked for.
-
-    """
-    first = opening.lstrip()[:1]
-    if not first:
-        return None
-    if streams:
-        return first not in b"{[<"
-    return kind is Kind.SPEECH and first not in b"{<"
-
-
 def verdict_of_status(status: int) -> Verdict | None:
     """Return the verdict on a status below 400 that no endpoint answers with; None for others."""
     if status in GOOD_STATUSES:
@@ -108,8 +93,11 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
     reply = jsonio.lenient_object(body)
     if reply is None:
         what, is_page = _shape(body)
-        if what == _OTHER and (kind in NOT_ONLY_JSON or (kind is Kind.RERANK and _is_list(body))):
+        if what == _OTHER and (kind in NOT_ONLY_JSON or _is_list(kind, body)):
             return Verdict(RELAY, "", status)
+        found = None if is_page else _verdict_of_pieces(kind, status, body)
+        if found is not None:
+            return found
         said = words_of_no_reply(body) if what == _OTHER else ""
         fault = f"answers with {what}"
         return Verdict(BROKEN, fault, FAULT_STATUS, misdirected=is_page, said=said)
@@ -118,18 +106,37 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
 
 def verdict_of_object(kind: Kind, status: int, reply: Mapping[str, Any]) -> Verdict:
     """Return the verdict on a parsed reply with a good status."""
-    error = _error_of(reply)
+    error = jsonio.error_of(reply)
     if error is not None:
         told = status_of_error(error) or FAULT_STATUS
         fault = f"answers with an error under status {status}"
         return Verdict(meaning_of_error(error), fault, told, has_error=True)
     holds = _HOLDS.get(kind)
-    if holds is not None and not holds(reply):
+    if holds is not None and not holds(reply) and not holds_content(reply):
         fault = "answers without what its endpoint returns"
         return Verdict(BROKEN, fault, FAULT_STATUS, said=words_of(reply))
     return Verdict(RELAY, "", status, usage_of_object(kind, reply))
 
 
+def _verdict_of_pieces(kind: Kind, status: int, body: bytes) -> Verdict | None:
+    """Return the verdict on a body that came whole and is a stream; None if it is none.
+
+    Some stream to whoever asked for a whole reply: it is paid for, and its caller's to read.
+    """
+    text = body.lstrip(_BLANKS)
+    reader = SeriesReader(kind) if text[:1] in (b"{", b"[") else StreamReader(kind)
+    reader.feed(text + b"\n\n")
+    if reader.error is not None and not reader.started:
+        error = reader.error
+        told = status_of_error(error) or FAULT_STATUS
+        fault = f"answers with an error under status {status}"
+        return Verdict(meaning_of_error(error), fault, told, has_error=True)
+    good = reader.started and reader.whole
+    return Verdict(RELAY, "", status, reader.usage()) if good else None
+
+
+_BLANKS = b" \t\r\n\x1e"
+"""Between texts of JSON: RFC 7464 begins each with a record separator."""
 _OTHER = "no JSON object"
 _SAMPLE_BYTES = 4096
 """Sound has zeros before that (one sample in 128 begins like an object); no text has any."""
@@ -137,7 +144,7 @@ _SAMPLE_BYTES = 4096
 
 def _shape(body: bytes) -> tuple[str, bool]:
     """Return what a body is that is no JSON object, and whether it is a web page."""
-    text = body.lstrip()
+    text = body.removeprefix(BOM_UTF8).lstrip()
     if text.startswith(b"<"):
         return "a web page", True
     if not text:  # as plain text a line end says that nobody spoke
@@ -146,26 +153,18 @@ def _shape(body: bytes) -> tuple[str, bool]:
     return ("half a reply" if is_text and text.startswith(b"{") else _OTHER), False
 
 
-def _is_list(body: bytes) -> bool:
-    """Return whether a body is a list of objects, as TEI ranks."""
+_LISTED = {Kind.RERANK: dict, Kind.EMBEDDINGS: list}
+"""What TEI's own paths answer with: a list of ranks, or of vectors."""
+
+
+def _is_list(kind: Kind, body: bytes) -> bool:
+    """Return whether a body is a list of what its endpoint returns elsewhere."""
+    of = _LISTED.get(kind)
     try:
-        found = jsonio.loads(body)
+        found = jsonio.loads(body) if of is not None else None
     except ValueError:
         return False
-    return isinstance(found, list) and bool(found) and isinstance(found[0], dict)
-
-
-def _error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
-    error = jsonio.error_in(reply)
-    if not error:
-        choices = reply.get("choices")
-        first = choices[0] if isinstance(choices, list) and choices else None
-        error = jsonio.error_in(first) if isinstance(first, dict) else None  # OpenRouter
-    if not error and "error" in (reply.get("object"), reply.get("type")):
-        error = reply
-    if not error:
-        return None
-    return dict(error) if isinstance(error, Mapping) else {"message": str(error)}
+    return of is not None and isinstance(found, list) and bool(found) and isinstance(found[0], of)
 
 
 def _holds_choices(field: str) -> Callable[[Mapping[str, Any]], bool]:

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from backports import zstd
 
-from penstock.integrations.http import attempt
+from penstock.integrations.http import prefix
 from penstock.wire.refusal import ERROR_BYTES
 from tests.integrations.http.rig import (
     BODY,
@@ -71,7 +71,7 @@ def test_an_error_without_an_end_is_judged_by_its_beginning_in_a_thread(library:
 def test_an_error_that_comes_drop_by_drop_is_judged_in_time(
     library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "ERROR_S", -1.0)
+    monkeypatch.setattr(prefix, "ERROR_S", -1.0)
     scheduled, error = penstock_with(), Endless()
     with scripted_sync(library, scheduled, answers(library, iter(error))) as client:
         assert client.post(CHAT, json=BODY).json() == REPLY
@@ -81,7 +81,7 @@ def test_an_error_that_comes_drop_by_drop_is_judged_in_time(
 async def test_a_reply_too_long_to_be_judged_passes_as_it_comes(
     library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "PLAIN_MAX_BYTES", 10_000)
+    monkeypatch.setattr(prefix, "PLAIN_MAX_BYTES", 10_000)
     scheduled, given = penstock_with(), 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -103,7 +103,7 @@ async def test_a_reply_too_long_to_be_judged_passes_as_it_comes(
 def test_a_reply_too_long_to_be_judged_passes_as_it_comes_in_a_thread(
     library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "PLAIN_MAX_BYTES", 10_000)
+    monkeypatch.setattr(prefix, "PLAIN_MAX_BYTES", 10_000)
     scheduled = penstock_with()
     pieces = (WHOLE[start : start + len(CHUNK)] for start in range(0, len(WHOLE), len(CHUNK)))
     with scripted_sync(
@@ -182,7 +182,7 @@ BEGUN = b'HTTP/1.1 400 No\r\ncontent-length: 99\r\n\r\n{"error'
 async def test_an_error_that_falls_silent_is_judged_in_time(
     library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt, "ERROR_S", 0.01)
+    monkeypatch.setattr(prefix, "ERROR_S", 0.01)
     scheduled = penstock_with()
     with silent_after(BEGUN) as url:
         async with scheduled.async_client(library=library.__name__, timeout=None) as client:

@@ -13,7 +13,7 @@ import pytest
 import penstock
 from penstock import Penstock
 from penstock.core.events import Completed, Throttled
-from penstock.integrations.http import attempt, plan, reply
+from penstock.integrations.http import attempt, plan, prefix
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
@@ -66,8 +66,8 @@ def _asked(library: Any, scheduled: Penstock, script: Callable[[Any], Any], *, s
 @pytest.mark.parametrize(
     ("module", "name", "fault", "reader"),
     [
-        (reply, "usage_tap", _broken, "stream"),
-        (reply, "usage_tap", lambda *_words, **_more: Broken(), "stream"),
+        (prefix, "usage_tap", _broken, "stream"),
+        (prefix, "usage_tap", lambda *_words, **_more: Broken(), "stream"),
         (attempt, "verdict_of_reply", _broken, "reply"),
         (attempt, "meaning_of", _broken, "refusal"),
         (attempt, "limits_of", _broken, "limits"),

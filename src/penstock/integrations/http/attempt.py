@@ -1,22 +1,18 @@
 """What an attempt's answer or error means, in words that async and sync transports share."""
 
-import math
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from penstock.integrations.http.plan import Plan
+from penstock.integrations.http.prefix import Prefix
 from penstock.runtime.slot import Hold
-from penstock.wire.encoding import PLAIN_MAX_BYTES, can_read, plain
+from penstock.wire.encoding import PLAIN_MAX_BYTES, can_read, is_misnamed, plain
 from penstock.wire.errors import MAX_RETRY_AFTER_S, error_answer
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
     BROKEN,
-    ERROR_BYTES,
-    ERROR_S,
     RELAY,
     Backoff,
     Meaning,
@@ -25,10 +21,7 @@ from penstock.wire.refusal import (
     meaning_of,
 )
 from penstock.wire.verdict import (
-    GOOD_STATUSES,
     Verdict,
-    goes_on,
-    is_event_stream,
     verdict_of_reply,
 )
 from penstock.wire.waits import retry_after_s
@@ -39,135 +32,11 @@ MISDIRECTED = "penstock_misdirected"
 """The extension of an answer that says how it looks as if the base URL led elsewhere."""
 
 
-def wants_body(response: Any) -> bool:
-    """Return whether the answer is kept until it is known whether another attempt is made.
-
-    So is a good status: it is good only if it holds what its endpoint returns. Streams go through.
-    """
-    if response.status_code not in GOOD_STATUSES:
-        return True
-    return not is_event_stream(response.headers.get("content-type", ""))
-
-
-class Prefix:
-    """What has come of an answer's body, up to where it says enough.
-
-    Args:
-        response: whose body it is.
-        plan: of the request.
-
-    Attributes:
-        is_error: whether it is an error's, which says enough wherever it ends.
-        is_events: whether it is a stream of events, whatever type it states.
-
-    """
-
-    __slots__ = (
-        "_kind", "_most_bytes", "_size_bytes", "_streams", "_until", "_was_judged", "is_error",
-        "is_events", "pieces",
-    )  # fmt: skip
-
-    def __init__(self, response: Any, plan: Plan) -> None:
-        """Begin with nothing."""
-        self._kind = plan.endpoint.kind
-        self._streams = plan.spec.read().streams
-        self.is_events = False
-        self.is_error = response.status_code not in GOOD_STATUSES
-        self._most_bytes = ERROR_BYTES if self.is_error else PLAIN_MAX_BYTES
-        self._until = time.monotonic() + ERROR_S if self.is_error else math.inf
-        self._size_bytes = 0
-        # Of what is packed the first byte shows nothing.
-        self._was_judged = self.is_error or bool(response.headers.get("content-encoding"))
-        self.pieces: list[bytes] = []
-
-    def take(self, chunk: bytes) -> bool:
-        """Take what came next; return whether it is enough."""
-        self.pieces.append(chunk)
-        if not self._was_judged:
-            found = goes_on(self._kind, chunk, streams=self._streams)
-            self._was_judged = found is not None
-            if found:
-                self.is_events = self._streams
-                return True
-        self._size_bytes += len(chunk)
-        return self._size_bytes > self._most_bytes or time.monotonic() > self._until
-
-    def cut(self, response: Any, chunks: Any) -> bytes | None:
-        """Return an error as far as it has come; let a reply go on as it comes, and return None."""
-        if self.is_error:
-            return self.begun(response)
-        if not response.is_closed:  # else all of it is at hand (a cache, a mock)
-            response.stream = Begun(self, chunks, response.stream)
-        return None
-
-    def begun(self, response: Any) -> bytes:
-        """Return an error that goes no further: in plain, as nobody unpacks half a body."""
-        body, headers = self.whole(), response.headers
-        encoding = headers.get("content-encoding", "")
-        if can_read(encoding):
-            body = plain(body, encoding)
-            headers.pop("content-encoding", None)
-        headers["content-length"] = str(len(body))
-        return body
-
-    @contextmanager
-    def patience(self, request: Any) -> Iterator[None]:
-        """Let the next piece of an error come no later than `ERROR_S`: it holds a slot.
-
-        Both libraries look up a call's timeouts when they begin to read the body.
-        """
-        allowed = request.extensions.get("timeout")
-        if not self.is_error or allowed is None:
-            yield
-            return
-        read_s = allowed.get("read")
-        shorter = ERROR_S if read_s is None else min(read_s, ERROR_S)
-        request.extensions["timeout"] = {**allowed, "read": shorter}
-        try:
-            yield
-        finally:
-            request.extensions["timeout"] = allowed
-
-    def whole(self) -> bytes:
-        """Return what has come."""
-        return b"".join(self.pieces)
-
-
-class Begun:
-    """A body of which some has been read, from its beginning.
-
-    Args:
-        prefix: what has been read.
-        rest: yields what comes after it.
-        stream: is closed in the end.
-
-    Attributes:
-        is_events: whether it is a stream of events, whatever type it states.
-
-    """
-
-    def __init__(self, prefix: Prefix, rest: Any, stream: Any) -> None:
-        """Hold all three."""
-        self._pieces, self._rest, self._stream = prefix.pieces, rest, stream
-        self.is_events = prefix.is_events
-        self.close, self.aclose = getattr(stream, "close", None), getattr(stream, "aclose", None)
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the chunks for a thread."""
-        yield from self._pieces
-        yield from self._rest
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the chunks for a coroutine."""
-        for piece in self._pieces:
-            yield piece
-        async for piece in self._rest:
-            yield piece
-
-
 def with_body(library: Any, response: Any, body: bytes) -> Any:
     """Return the same answer with its body (as it came over the wire) at hand."""
     headers = response.headers
+    if is_misnamed(body, headers.get("content-encoding", "")):
+        del headers["content-encoding"]
     again = library.Response(
         response.status_code,
         headers=headers,  # its own class is copied as it is; pairs are looked at one by one
@@ -178,7 +47,9 @@ def with_body(library: Any, response: Any, body: bytes) -> Any:
     return again
 
 
-def judge(library: Any, plan: Plan, response: Any, slot: Hold) -> tuple[Any, Meaning]:
+def judge(
+    library: Any, plan: Plan, response: Any, slot: Hold, prefix: Prefix
+) -> tuple[Any, Meaning]:
     """Return the answer that `with_body` made, as the caller is to see it, and what it means.
 
     A reply that holds what its endpoint returns ends the slot. One that does not is no longer a
@@ -201,6 +72,11 @@ def judge(library: Any, plan: Plan, response: Any, slot: Hold) -> tuple[Any, Mea
             words = guard.run("refusal", lambda: words_of_refusal(plain(sent, encoding)), "")
             slot.refused_with(words)
         return response, meaning
+    if prefix.tap is not None:
+        fault = prefix.fault
+        if fault is None:
+            return response, RELAY  # whoever follows the reply ends the slot
+        return _refused(library, plan, response, sent, fault), fault.meaning
     if len(sent) > PLAIN_MAX_BYTES or not can_read(encoding):
         slot.settle()
         return response, RELAY

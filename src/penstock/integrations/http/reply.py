@@ -4,12 +4,9 @@ import math
 from typing import Any
 
 from penstock.integrations.http.plan import Plan
+from penstock.integrations.http.prefix import Prefix
 from penstock.runtime.slot import Hold
 from penstock.wire.refusal import RELAY, Meaning, meaning_of_error
-from penstock.wire.usage_tap import UsageTap, usage_tap
-from penstock.wire.verdict import is_event_stream
-
-_LENGTHS = (len("content-type"), len("content-encoding"))
 
 
 class ReplyFollower:
@@ -22,15 +19,16 @@ class ReplyFollower:
     Args:
         slot: held while the reply comes.
         plan: of the request.
-        response: the library's response, for its headers.
+        response: the library's response.
+        prefix: what has been read of it: pieces that come again.
 
     """
 
     __slots__ = (
         "__weakref__",
         "_events",
+        "_fed",
         "_guard",
-        "_kind",
         "_ok",
         "_slot",
         "_unread",
@@ -38,28 +36,15 @@ class ReplyFollower:
         "look_s",
     )
 
-    def __init__(self, slot: Hold, plan: Plan, response: Any) -> None:
-        """Choose how to read: as events, or not at all."""
-        headers = response.headers
-        kind, encoding = "", ""
-        for raw_name, value in headers.raw:  # one pass; a look-up each would be two, and dearer
-            if len(raw_name) not in _LENGTHS:
-                continue
-            name = raw_name.lower()
-            if name == b"content-type":
-                kind = value.decode("latin-1")
-            elif name == b"content-encoding":
-                encoding = value.decode("latin-1").lower()
+    def __init__(self, slot: Hold, plan: Plan, response: Any, prefix: Prefix) -> None:
+        """Go on where the prefix ends."""
         self._slot = slot
-        self._kind = plan.endpoint.kind
+        self._events, self._fed = prefix.tap, len(prefix.pieces)
         self._ok = response.status_code < 400
-        self._events: UsageTap | None = None
         self._guard = plan.outlet.driver.guard
         self._unread = plan.outlet.driver.unread
         self.idle_since, self.look_s = self._unread.now(), 0.0
         self._unread.watch(self)
-        if is_event_stream(kind) or getattr(response.stream, "is_events", False):
-            self._open(encoding)
 
     def awaited(self) -> None:
         """Somebody awaits the next chunk."""
@@ -72,7 +57,10 @@ class ReplyFollower:
         if events is None:
             return
         try:
-            events.feed(chunk)
+            if self._fed:
+                self._fed -= 1
+            else:
+                events.feed(chunk)
             if events.started:
                 self._slot.first_token()
             if events.finished and not self._slot.ended:
@@ -82,11 +70,10 @@ class ReplyFollower:
             self._events = None
             self._guard.caught("stream", error)
 
-    def whole(self, content: bytes) -> None:
-        """Take a body that the inner transport has read and decoded already (a cache, a mock)."""
-        if self._events is not None:
-            self._open("")
-        self.chunk(content)
+    def whole(self) -> None:
+        """Take a body that is at hand, and that the prefix has read to its end."""
+        self._fed = 1
+        self.chunk(b"")
         self.complete()
 
     def abandon(self) -> bool:
@@ -123,8 +110,3 @@ class ReplyFollower:
         """The caller closed the body, perhaps before its end; harmless after it."""
         self._unread.forget(self)
         self._slot.cancel()
-
-    def _open(self, encoding: str) -> None:
-        self._events = self._guard.run(
-            "stream", lambda: usage_tap(self._kind, encoding, is_stream=True), None
-        )

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from penstock.errors import Refused
 from penstock.integrations import default
 from penstock.integrations.http import attempt
+from penstock.integrations.http.ahead import Ahead, SyncAhead
 from penstock.integrations.http.plan import Plan, endpoint_for, plan_of, take_ours
+from penstock.integrations.http.prefix import Prefix
 from penstock.integrations.http.refusing import refusal
 from penstock.integrations.http.reply import ReplyFollower
 from penstock.integrations.program import Penstock
@@ -65,7 +67,7 @@ class _Scheduling(ABC):
     async def _pass_on(self, request: Any) -> Any: ...
 
     @abstractmethod
-    async def _body_of(self, request: Any, response: Any, plan: Plan) -> bytes | None:
+    async def _body_of(self, request: Any, response: Any, prefix: Prefix) -> bytes | None:
         """Return an answer's body, of an error as much as says enough; close its stream.
 
         None if it goes on as it comes, or is too long to be judged: it can be read from its
@@ -114,8 +116,8 @@ class _Scheduling(ABC):
             try:
                 response = await self._pass_along(request, trace)
                 attempt.note_limits(plan, response)
-                is_held = attempt.wants_body(response)
-                body = await self._body_of(request, response, plan) if is_held else None
+                prefix = Prefix(response, plan)
+                body = await self._body_of(request, response, prefix)
             except self.http.TransportError as error:
                 if attempt.may_try_again(self.http, error) and await self._again(
                     slot, None, reused=trace.reused
@@ -124,16 +126,16 @@ class _Scheduling(ABC):
                 raise
             if body is not None:
                 response = attempt.with_body(self.http, response, body)
-                response, meaning = attempt.judge(self.http, plan, response, slot)
+                response, meaning = attempt.judge(self.http, plan, response, slot, prefix)
                 if await self._try_again(plan, response, meaning, slot):
                     continue
             attempt.mark(response, plan, slot)
             if response.is_closed:
                 if not slot.ended:
-                    ReplyFollower(slot, plan, response).whole(response.content)
+                    ReplyFollower(slot, plan, response, prefix).whole()
                 attempt.reopen(response)
             elif not slot.ended:
-                follower = ReplyFollower(slot, plan, response)
+                follower = ReplyFollower(slot, plan, response, prefix)
                 response.stream = self.stream_class(response.stream, follower)
             return response
 
@@ -202,21 +204,22 @@ class AsyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return await self._inner.handle_async_request(request)
 
-    async def _body_of(self, request: Any, response: Any, plan: Plan) -> bytes | None:
-        prefix, stream = attempt.Prefix(response, plan), response.stream
+    async def _body_of(self, request: Any, response: Any, prefix: Prefix) -> bytes | None:
+        stream = response.stream
+        ahead = Ahead(stream)
         try:
             with prefix.patience(request):
-                chunks = aiter(stream)
-                async for chunk in chunks:
-                    if prefix.take(chunk):
-                        return prefix.cut(response, chunks)
-            return prefix.whole()
+                while (chunk := await ahead.next(prefix.left_s)) is not None:
+                    if ahead.late or prefix.take(chunk):
+                        return prefix.cut(response, ahead)
+            return prefix.ended()
         except self.http.TransportError:
             if not prefix.is_error:
                 raise
             return prefix.begun(response)
         finally:
             if response.stream is stream:
+                await ahead.leave()
                 await stream.aclose()
 
     async def _report(self, slot: Slot, meaning: Meaning | None, *, reused: bool) -> None:
@@ -262,21 +265,22 @@ class SyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return self._inner.handle_request(request)
 
-    async def _body_of(self, request: Any, response: Any, plan: Plan) -> bytes | None:
-        prefix, stream = attempt.Prefix(response, plan), response.stream
+    async def _body_of(self, request: Any, response: Any, prefix: Prefix) -> bytes | None:
+        stream = response.stream
+        ahead = SyncAhead(response)
         try:
             with prefix.patience(request):
-                chunks = iter(stream)
-                for chunk in chunks:
-                    if prefix.take(chunk):
-                        return prefix.cut(response, chunks)
-            return prefix.whole()
+                while (chunk := ahead.next(prefix.left_s)) is not None:
+                    if ahead.late or prefix.take(chunk):
+                        return prefix.cut(response, ahead)
+            return prefix.ended()
         except self.http.TransportError:
             if not prefix.is_error:
                 raise
             return prefix.begun(response)
         finally:
             if response.stream is stream:
+                ahead.leave()
                 stream.close()
 
     async def _report(self, slot: SyncSlot, meaning: Meaning | None, *, reused: bool) -> None:
