@@ -9,6 +9,7 @@ from penstock.errors import Refused
 from penstock.integrations import default
 from penstock.integrations.http import attempt
 from penstock.integrations.http.ahead import Ahead, SyncAhead
+from penstock.integrations.http.network import watch
 from penstock.integrations.http.plan import Plan, endpoint_for, plan_of, take_ours
 from penstock.integrations.http.prefix import Prefix
 from penstock.integrations.http.refusing import refusal
@@ -52,6 +53,7 @@ class _Scheduling(ABC):
 
         """
         self._inner = getattr(self.http, self.inner_kind)(**options) if inner is None else inner
+        watch(self._inner)
         self._penstock = penstock or default.default()
         self._upstream = upstream
 
