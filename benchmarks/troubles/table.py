@@ -99,6 +99,17 @@ def _first_waves() -> list[Trouble]:
     return [replace(row, until=5.0) if " 5 s" in row.name else row for row in rows]
 
 
+def _one_stating(number: int) -> Trouble:
+    """Return the row of one call alone whose answer states that one a minute goes, and has gone."""
+    said = {"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-requests": "0"}
+    answer = Answer(200, tuple(said.items()), after_s=0.0)
+    return Trouble(
+        "a limit of 1 a minute stated once",
+        lambda attempt: answer if attempt.number == number else None,
+        START + 1.0,
+    )
+
+
 def _stating(name: str, *headers: tuple[str, str]) -> Trouble:
     answer = Answer(200, headers, after_s=0.0)
     return Trouble(name, during(START, START + 1.0, answer, share=0.5), START + 1.0)
@@ -200,6 +211,7 @@ def troubles() -> list[Trouble]:
             START + 1.0,
         ),
         _stating("a limit of 5 a minute stated", ("x-ratelimit-limit-requests", "5")),
+        _one_stating(round(START / EVERY_S)),
         _stating("a limit of 1e-300 stated", ("x-ratelimit-limit-requests", "1e-300")),
         _stating(
             "nothing left for a year stated",

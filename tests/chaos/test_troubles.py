@@ -39,6 +39,7 @@ SHORT = (
     "one 429 with retry-after 3600",
     "one 503 with retry-after 1e300",
     "streams cut, 5 s",
+    "a limit of 1 a minute stated once",
     "the program's loop held 0.3 s each second",
     "all at once, 503 above 8",
     "all at once, 529 for 5 s",

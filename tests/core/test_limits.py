@@ -209,3 +209,79 @@ def test_a_limit_that_answers_go_on_stating_holds() -> None:
     tell(penstock, (0.0, LimitsSeen("default", limit_requests=5.0)))
 
     assert sent_until(penstock, 240, model="", states=True) <= 20
+
+
+def answered(penstock: Scheduler, count: int, *, model: str = "") -> None:
+    """Let so many calls go and be answered at once, without a word on limits."""
+    for id_ in range(1000, 1000 + count):
+        arrive(penstock, request(id_, cost=1.0, model=model))
+        complete(penstock, id_, now=0.0, tokens=1)
+
+
+def sent_of_ten(penstock: Scheduler, seen: LimitsSeen, *, again: bool) -> list[float]:
+    """Return when ten calls went, each served a second later; `again`: each states it too."""
+    at: list[float] = []
+    flying = arrive(penstock, *(request(id_, cost=1.0, model=seen.model) for id_ in range(10)))
+    for now in range(1, 700):
+        at += [now - 1.0] * len(flying)
+        told = tell(penstock, (float(now), Woke()))
+        for _, id_, _ in flying:
+            if again:
+                told += tell(penstock, (float(now), seen))
+            told += complete(penstock, int(str(id_)), now=float(now), tokens=1)
+        flying = told
+    return at
+
+
+STRAY = [
+    LimitsSeen("default", limit_requests=1.0),
+    LimitsSeen("default", limit_requests=1.0, remaining_requests=0.0, reset_requests_s=1e9),
+    LimitsSeen("default", limit_tokens=1.0),
+    LimitsSeen("default", limit_requests=1.0, model="m"),
+    LimitsSeen("default", limit_output_tokens=1.0, remaining_output_tokens=0.0, model="m"),
+]
+
+
+@pytest.mark.parametrize("seen", STRAY)
+def test_a_limit_of_one_that_one_answer_states_against_those_before_holds_for_seconds(
+    seen: LimitsSeen,
+) -> None:
+    penstock = scheduler(window=9)
+    answered(penstock, 3, model=seen.model)
+    tell(penstock, (0.0, seen))
+
+    assert sent_of_ten(penstock, seen, again=False)[-1] <= 7.0
+
+
+def test_a_stray_limit_below_the_one_that_is_stated_holds_for_seconds() -> None:
+    penstock = scheduler(window=9)
+    usual = LimitsSeen("default", limit_requests=600.0)
+    tell(penstock, (0.0, usual))
+    answered(penstock, 3)
+    tell(penstock, (0.0, STRAY[0]))
+
+    assert sent_of_ten(penstock, usual, again=True)[-1] <= 7.0
+
+
+@pytest.mark.parametrize("seen", STRAY)
+@pytest.mark.parametrize("silent", [0, 3])
+def test_a_limit_that_is_truly_new_is_held_but_for_the_one_request_that_asks(
+    seen: LimitsSeen, silent: int
+) -> None:
+    penstock = scheduler(window=9)
+    answered(penstock, silent, model=seen.model)
+    tell(penstock, (0.0, seen))
+
+    asked = 1 if silent else 0
+    assert most_in_a_minute(sent_of_ten(penstock, seen, again=True)) <= 1 + asked
+
+
+def test_a_limit_that_is_doubted_never_loosens_the_configured_one() -> None:
+    penstock = scheduler(upstream(window=30, limits=Limits(requests_per_min=4.0)))
+    answered(penstock, 1)
+    tell(penstock, (0.0, LimitsSeen("default", limit_requests=3.0)))
+    sent = len(arrive(penstock, *map(request, range(20))))
+    for now in range(60):  # nothing is answered that could be silent on it
+        sent += len(tell(penstock, (float(now), Woke())))
+
+    assert sent == 4 - 1

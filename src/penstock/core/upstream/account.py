@@ -109,7 +109,9 @@ class Account:
 
     def learn(self, seen: LimitsSeen, *, now: float) -> None:
         """Adopt limits that the upstream states; they make a learnt rate superfluous."""
-        self.limits.learn(seen, now=now)
+        by_model = self._models.get(seen.model) == math.inf
+        answered = by_model if seen.model else self.served_sent_at > -math.inf
+        self.limits.learn(seen, now=now, answered=answered)
         if self.rate.per_s < math.inf and self.limits.states_requests(self._paced_by):
             self._learn_anew(now)
 

@@ -175,8 +175,11 @@ class WindowLimits:
         for meter in self._meters:
             meter.provoked(now=now)
 
-    def learn(self, seen: LimitsSeen, *, now: float) -> None:
-        """Adopt limits that the upstream states, never looser than the configured ones."""
+    def learn(self, seen: LimitsSeen, *, now: float, answered: bool = False) -> None:
+        """Adopt limits that the upstream states, never looser than the configured ones.
+
+        `answered` says that there were replies before.
+        """
         for meter, limit, left in (
             (self._requests, seen.limit_requests, seen.remaining_requests),
             (self._tokens, seen.limit_tokens, seen.remaining_tokens),
@@ -185,4 +188,4 @@ class WindowLimits:
         ):
             if limit is not None and limit > 0:
                 self.unlimited = False
-                meter.learn(limit, left, now=now)
+                meter.learn(limit, left, now=now, answered=answered)

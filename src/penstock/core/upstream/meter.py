@@ -12,6 +12,9 @@ PATIENCE_S = 0.01
 FADE_S = 5.0
 """A limit that replies have not stated for so long is none: providers state it with each. What a
 cache or another endpoint answers may come between."""
+DOUBT_S = 2.0
+"""So long is believed what one answer alone says against those before; then one more request asks.
+As soon as a closed circuit is probed (`PROBE_GAP_S`): the figures may be of a refusal."""
 
 Entry = list[float]
 """[when it leaves the window, amount]; an amount below 0 has left."""
@@ -32,7 +35,9 @@ class Meter:
       refusal down to one second.
 
     A stated limit is forgotten `FADE_S` after a reply stated it last, if one that was sent since
-    does not: one stray header would hold for ever.
+    does not: one stray header would hold for ever. One that is tighter than what the replies before
+    stated is doubted until a second answer states it: meanwhile it lets one request through after
+    `DOUBT_S`, and one each `FADE_S`, or nothing would go that could be silent on a stray limit.
 
     Source:
         The sliding window log of API gateways, with its log cut into grains; the bucket is that
@@ -56,11 +61,15 @@ class Meter:
         self._burst_s = math.inf
         self._stated_at = math.inf
         self._silent = False
+        self._undoubted = math.inf
+        self._doubted_until = math.inf
 
     def add(self, amount: float, *, now: float) -> Entry:
         """Count `amount` as used now; return the entry that holds it, for `correct`."""
         if math.isinf(self.limit):
             return [0.0, -1.0]  # as if it had left already: nothing is measured
+        if self._doubted_until < math.inf:
+            self._doubted_until = now + FADE_S
         if not math.isnan(self._left):
             # Owed is a minute at most, as whatever was used leaves the window after one.
             self._left = max(-self.limit, self._left_now(now) - amount)
@@ -90,13 +99,16 @@ class Meter:
         A single request above the whole limit is let through when nothing else is in the
         window: the provider's answer then says what the limit really means.
         """
-        fades_at = self._fades_at
-        if fades_at <= now:
+        if self._fades_at <= now:
             self._unlearn(now)
         if math.isinf(self.limit):
             return now
-        at = self._room_at(amount, likely, keep, now)
-        return at if fades_at <= now else min(at, fades_at)
+        at = min(self._room_at(amount, likely, keep, now), self._fades_at)
+        if at <= now or self._doubted_until == math.inf:
+            return at
+        over = self.used + min(amount, self._ours) - self._ours
+        ours_at = self._expiry_of(over) if over > 1e-9 * self._ours else now
+        return min(at, max(ours_at, self._doubted_until, now))
 
     @property
     def _fades_at(self) -> float:
@@ -109,6 +121,7 @@ class Meter:
     def _unlearn(self, now: float) -> None:
         """Go by the configured limit alone."""
         self._stated_at, self._silent, self._theirs = math.inf, False, math.inf
+        self._doubted_until = math.inf
         self._left = self._word = math.nan
         self._adopt(now)
 
@@ -137,12 +150,15 @@ class Meter:
             self._ours = limit
             self._adopt(now)
 
-    def learn(self, limit: float, remaining: float | None, *, now: float) -> None:
+    def learn(
+        self, limit: float, remaining: float | None, *, now: float, answered: bool = False
+    ) -> None:
         """Adopt a limit that the provider states, never looser than the configured one.
 
         `remaining` is what is left of it: others may use the same account. Where ours is the
-        tighter, that says nothing.
+        tighter, that says nothing. `answered` says that there were replies before.
         """
+        self._doubt(limit, now, answered=answered)
         self._theirs = limit
         self._stated_at, self._silent = now, False
         self._adopt(now)
@@ -153,6 +169,14 @@ class Meter:
             self._word, self._word_at = remaining, now
             # A bucket of one request says "0 left" after every reply, which is not what it holds.
             self._fullest = max(1.0, self._fullest, remaining)
+
+    def _doubt(self, limit: float, now: float, *, answered: bool) -> None:
+        """Doubt a limit that is tighter than what the replies before stated; twice it is said."""
+        doubts = self._doubted_until < math.inf
+        if not doubts:
+            self._undoubted = self._theirs
+        anew = answered and limit < self._undoubted
+        self._doubted_until = now + DOUBT_S if anew and not doubts else math.inf
 
     def _adopt(self, now: float) -> None:
         limit = min(self._ours, self._theirs)

@@ -120,20 +120,23 @@ class UpstreamLimits:
         self._account.provoked(now=now)
         self._of(ticket.request.model).provoked(now=now)
 
-    def learn(self, seen: LimitsSeen, *, now: float) -> None:
-        """Adopt what the upstream states; of too many models the longest silent is forgotten."""
+    def learn(self, seen: LimitsSeen, *, now: float, answered: bool = False) -> None:
+        """Adopt what the upstream states; of too many models the longest silent is forgotten.
+
+        `answered` says that the model, or the account where none is named, was answered before.
+        """
         if not seen.model:
-            self._account.learn(seen, now=now)
+            self._account.learn(seen, now=now, answered=answered)
             self.unlimited = self.unlimited and self._account.unlimited
             return
         configured = self._configured.get(seen.model)
         if configured is not None:
-            configured.learn(seen, now=now)
+            configured.learn(seen, now=now, answered=answered)
             self.unlimited = self.unlimited and configured.unlimited
             return
         models = self._models
         limits = models.pop(seen.model, None) or WindowLimits(self._learnt)
-        limits.learn(seen, now=now)
+        limits.learn(seen, now=now, answered=answered)
         if limits.unlimited:
             return
         self.unlimited = False
