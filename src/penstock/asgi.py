@@ -1,10 +1,12 @@
 """One HTTP request of aiohttp's as ASGI: what applications see of the listener."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from aiohttp import HttpVersion11, web
+from aiohttp.http import StreamWriter
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -154,3 +156,30 @@ def _headers(start: dict[str, Any]) -> tuple[list[tuple[str, str]], bool]:
     if not served:
         found.append(("server", "penstock"))
     return found, named
+
+
+class HeadWriter(StreamWriter):
+    """Writes a reply to its caller, each of its headers byte by byte as it was given."""
+
+    async def write_headers(self, status_line: str, headers: Any) -> None:
+        """Write a head whose text has a character for each byte, which aiohttp takes for UTF-8."""
+        try:
+            await super().write_headers(status_line, headers)
+        except ValueError:  # control characters: aiohttp reads them, and writes none
+            clean = type(headers)((name, _CONTROL.sub(" ", said)) for name, said in headers.items())
+            await super().write_headers(status_line, clean)
+        self._headers_buf = as_bytes(self._headers_buf)
+
+    def send_headers(self) -> None:
+        """Keep the head for the first piece, or the end: what belongs together is one write."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What no header's value may hold; RFC 9110, section 5.5, lets a relay put a blank in its place."""
+
+
+def as_bytes(head: bytes | None) -> bytes | None:
+    """Return a head in UTF-8 with a byte for each character: HTTP knows no encoding of headers."""
+    if head is None or head.isascii():
+        return head
+    return head.decode().encode("latin-1", "replace")

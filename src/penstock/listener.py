@@ -13,14 +13,12 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
-from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import LineTooLong
 
-from penstock.asgi import Application, AsgiExchange
+from penstock.asgi import Application, AsgiExchange, HeadWriter
 
 BACKLOG = 2048
 LOOK_S = 1.0
@@ -28,8 +26,11 @@ LOOK_S = 1.0
 
 DESCRIPTORS_KEPT, DESCRIPTORS_WANTED = 160, 65_536
 
-LOOKED_AT = 16
-"""Connections that are asked to give way to a new one: of thousands that read slowly, some."""
+PROGRESS_BYTES = 1 << 16
+"""What a body has to bring to count as going on: a byte a second would cost nothing to send."""
+
+UNREAD_AT_ONCE = 256
+"""So many times `Bounds.unread_bytes` may lie unread of all connections together."""
 
 HEADS_AT_ONCE = 256
 """So many of the longest heads, of all connections, may have come of requests that are not at work
@@ -44,12 +45,15 @@ class Bounds:
     """What one listener allows.
 
     Attributes:
-        connections: how many may be open. For one more, the one gives way that has been without a
-            request for longest; where all have one, it is refused.
+        connections: how many may be open. For one more, the one gives way that has waited for its
+            caller for longest: for a request, the rest of a body, or a reply to be read; where
+            none does, it is refused.
         head_bytes: the longest head of a request, its line and headers together.
         head_timeout_s: from a connection's start, or a later request's first byte, to its head.
         keep_alive_s: how long a connection stays open without a request.
         unread_bytes: how much of a reply is kept for a caller that reads slowly; then it is waited.
+            Of all together `UNREAD_AT_ONCE` times as much; beyond, who has read nothing for longest
+            is cut.
         unread_timeout_s: how long a caller may read nothing of what it has been sent.
 
     """
@@ -141,8 +145,15 @@ class Listener:
         self._late = now - due > LOOK_S and not self._late
         if self._late:
             return
-        for connection in list(self._protocols.open):
-            connection.look(now)
+        connections = list(self._protocols.open)
+        over = sum(connection.look(now) for connection in connections)
+        over -= UNREAD_AT_ONCE * self._bounds.unread_bytes
+        if over > 0:
+            for connection in sorted(connections, key=_moved_at):
+                link = connection.link
+                if over > 0 and link is not None:
+                    over -= link.get_write_buffer_size()
+                    connection.cut()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
@@ -157,7 +168,7 @@ class Listener:
         finally:
             connection.busy = False
             if connection.link is not None:
-                connection.owner.idle[connection] = None
+                connection.owner.waits(connection)
 
 
 class _Protocols(web.Server):
@@ -170,7 +181,7 @@ class _Protocols(web.Server):
         super().__init__(handle, request_factory=_request, handler_cancellation=True)
         self.bounds = bounds
         self.open: set[_Connection] = set()
-        self.idle: dict[_Connection, None] = {}  # nothing of theirs is at work, since the longest
+        self.waiting: dict[_Connection, None] = {}  # for their callers, since the longest
         self.unread: dict[_Connection, None] = {}  # hold bytes of such requests, since the longest
         self.unread_bytes = 0
         self.make: dict[str, Any] = {
@@ -193,13 +204,18 @@ class _Protocols(web.Server):
         while self.unread_bytes > HEADS_AT_ONCE * self.bounds.head_bytes:
             next(iter(self.unread)).cut()
 
+    def waits(self, connection: "_Connection") -> None:
+        """Note that a connection waits for its caller from now on."""
+        self.waiting.pop(connection, None)
+        self.waiting[connection] = None
+
     def make_room(self) -> None:
-        """Close the connection that has been without a request for longest, if there is one."""
-        for connection in list(islice(self.idle, LOOKED_AT)):
-            del self.idle[connection]
+        """Close the connection that has waited for its caller for longest, if there is one."""
+        while self.waiting:
+            connection = next(iter(self.waiting))
+            del self.waiting[connection]
             if connection.give_way():
                 return
-            self.idle[connection] = None
 
 
 def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any) -> web.BaseRequest:
@@ -208,44 +224,19 @@ def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any)
     if message.version not in (HttpVersion10, HttpVersion11):
         # A request line that names no version is of HTTP/0.9, and an answer would begin with it.
         kind, message = _OddRequest, message._replace(version=HttpVersion11)
-    return kind(message, payload, protocol, _Writer(protocol, loop), task, loop)
+    return kind(message, payload, protocol, HeadWriter(protocol, loop), task, loop)
 
 
 class _OddRequest(web.BaseRequest):
     """Of a version that is not served."""
 
 
-class _Writer(StreamWriter):
-    async def write_headers(self, status_line: str, headers: Any) -> None:
-        """Write a head whose text has a character for each byte, which aiohttp takes for UTF-8."""
-        try:
-            await super().write_headers(status_line, headers)
-        except ValueError:  # control characters: aiohttp reads them, and writes none
-            clean = type(headers)((name, _CONTROL.sub(" ", said)) for name, said in headers.items())
-            await super().write_headers(status_line, clean)
-        self._headers_buf = as_bytes(self._headers_buf)
-
-    def send_headers(self) -> None:
-        """Keep the head for the first piece, or the end: what belongs together is one write."""
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-"""What no header's value may hold; RFC 9110, section 5.5, lets a relay put a blank in its place."""
-
-
-def as_bytes(head: bytes | None) -> bytes | None:
-    """Return a head in UTF-8 with a byte for each character: HTTP knows no encoding of headers."""
-    if head is None or head.isascii():
-        return head
-    return head.decode().encode("latin-1", "replace")
-
-
 class _Connection(web.RequestHandler):
     """One caller's connection."""
 
     __slots__ = (
-        "acknowledged", "body", "busy", "end_bytes", "handled", "held", "link", "moved_at", "offer",
-        "owner", "refused", "sent", "since", "unread_bytes",
+        "acknowledged", "body", "brought_bytes", "busy", "end_bytes", "handled", "held",
+        "link", "moved_at", "offer", "owner", "refused", "sent", "since", "unread_bytes",
     )  # fmt: skip
 
     def __init__(self, owner: _Protocols, loop: asyncio.AbstractEventLoop) -> None:
@@ -261,7 +252,8 @@ class _Connection(web.RequestHandler):
         self.refused = False
         self.since: float | None = loop.time()  # when the head that is awaited began; None: not yet
         self.sent = self.acknowledged = 0
-        self.moved_at = 0.0
+        self.brought_bytes = 0  # of bodies, since that last counted as going on
+        self.moved_at = loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.link = cast("asyncio.Transport", transport)
@@ -274,7 +266,7 @@ class _Connection(web.RequestHandler):
             self.link.abort()
         if not self.refused:
             self.link.set_write_buffer_limits(high=self.owner.bounds.unread_bytes)
-            self.owner.idle[self] = None
+            self.owner.waits(self)
             super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -294,6 +286,15 @@ class _Connection(web.RequestHandler):
             self._take_in_pieces(self.held + data)
         if data:
             self._count(len(data), in_body=in_body)
+            if in_body:
+                self.brought_bytes += len(data)
+                if self.brought_bytes >= PROGRESS_BYTES:
+                    self.brought_bytes = 0
+                    self.owner.waits(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.owner.waits(self)
 
     def _take_in_pieces(self, data: bytes) -> None:
         """Let a piece end wherever a request may end that offers an upgrade.
@@ -359,7 +360,8 @@ class _Connection(web.RequestHandler):
     def taken_up(self) -> None:
         """Note that a request is at work; those behind it hold their part of what has come."""
         self.handled += 1
-        self.owner.idle.pop(self, None)
+        if self.body is not None and not self.body.is_eof():
+            self.owner.waits(self)
         if self.unread_bytes:
             behind = self._request_count - self.handled
             self.let_go(self.unread_bytes - self.unread_bytes * behind // (behind + 1))
@@ -379,7 +381,7 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.owner.open.discard(self)
-        self.owner.idle.pop(self, None)
+        self.owner.waiting.pop(self, None)
         self.let_go(self.unread_bytes)
         self.link = None
         if not self.refused:
@@ -387,34 +389,49 @@ class _Connection(web.RequestHandler):
         self._messages.clear()  # or megabytes of requests wait for the collector of cycles
 
     def give_way(self) -> bool:
-        """Close, if no request is there and its caller has been sent all; return whether it is so.
+        """Close, if its caller is what is waited for; return whether it is so.
 
-        Who sends nothing must not keep out who does.
+        Who sends nothing, or reads nothing, must not keep out who does.
         """
-        link = self.link
-        if link is None or not self._in_head() or link.get_write_buffer_size():
+        if self.link is None or not self._waits_for_caller():
             return False
         self.owner.open.discard(self)
-        link.abort()
+        self.link.abort()
         return True
 
-    def look(self, now: float) -> None:
-        """Close a connection whose caller sends no head, or reads nothing of what it was sent."""
-        link, bounds = self.link, self.owner.bounds
-        if link is None:
-            return
-        if self.busy:
-            self.since = None
-        elif self.since is not None and now - self.since >= bounds.head_timeout_s:
-            link.abort()
-            return
-        unread = link.get_write_buffer_size()
+    def _waits_for_caller(self) -> bool:
+        if self.writing_paused:
+            return True
+        if not self.busy:
+            return self._request_count == self.handled
+        return self.body is not None and not self.body.is_eof() and not self._reading_paused
+
+    def look(self, now: float) -> int:
+        """Close a connection whose caller sends no head, has left, or reads nothing it was sent.
+
+        Return how many bytes lie unread on one that stays open.
+        """
+        if self.link is None:
+            return 0
+        unread = self.link.get_write_buffer_size()
         acknowledged = self.sent - unread
         if not unread or acknowledged > self.acknowledged:
             self.moved_at = now
-        elif now - self.moved_at >= bounds.unread_timeout_s:
-            link.abort()
         self.acknowledged = acknowledged
+        if self._is_to_end(self.link, now):
+            self.cut()
+            return 0
+        return unread
+
+    def _is_to_end(self, link: asyncio.Transport, now: float) -> bool:
+        bounds = self.owner.bounds
+        if self.busy:
+            self.since = None
+            if (self._reading_paused or self._buffer_paused) and _has_left(link):
+                return True  # its end stands behind what is not read yet
+        elif self.since is not None and now - self.since >= bounds.head_timeout_s:
+            return True
+        return now - self.moved_at >= bounds.unread_timeout_s
 
     def handle_error(
         self,
@@ -431,6 +448,21 @@ class _Connection(web.RequestHandler):
         response.force_close()
         return response
 
+
+def _moved_at(connection: _Connection) -> float:
+    return connection.moved_at
+
+
+def _has_left(link: asyncio.Transport) -> bool:
+    """Return whether the caller has closed its side, where the system tells (Linux)."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    state = link.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    return state[0] in (_TCP_CLOSE, _TCP_CLOSE_WAIT)
+
+
+_TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
+"""Of Linux (include/net/tcp_states.h)."""
 
 _OFFER = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 

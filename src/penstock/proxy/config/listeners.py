@@ -62,9 +62,9 @@ class Server(Table):
     )
     max_connections: Count = Field(
         10_000,
-        description="Open connections. For one more, the one is closed that has been without a "
-        "request for longest; where all have one, it is answered with 503. Fewer where the "
-        "process may open fewer files.",
+        description="Open connections. For one more, the one is closed that has waited for its "
+        "caller for longest: for a request, the rest of a body, or a reply to be read; where none "
+        "does, it is answered with 503. Fewer where the process may open fewer files.",
     )
     max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
         65_536, description="The longest request line with all its headers."

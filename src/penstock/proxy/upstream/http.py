@@ -19,8 +19,8 @@ from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from penstock.asgi import as_bytes
 from penstock.errors import PenstockError
-from penstock.listener import as_bytes
 from penstock.proxy.config.address import Address
 from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.headers import Header, with_one_length

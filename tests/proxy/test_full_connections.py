@@ -1,0 +1,101 @@
+"""Connections that wait for their callers, and fill all the room, keep out nobody."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from penstock.asgi import Receive, Scope, Send
+from penstock.listener import Bounds, Listener, bind
+from penstock.sim.mock.server import MockServer
+from tests.proxy.sidecars import (
+    HELLO,
+    call,
+    connect,
+    eventually,
+    in_front_of,
+    raw_request,
+    sidecar,
+)
+from tests.proxy.test_http import _open, _server
+from tests.proxy.test_relay import scripted
+
+BEGUN = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n{"
+
+
+@pytest.mark.parametrize(
+    "begun", [BEGUN, BEGUN.replace(b"\r\nc", b"\r\nexpect: 100-continue\r\nc")]
+)
+def test_bodies_that_do_not_end_keep_out_nobody_who_sends_a_request(
+    mock: MockServer, begun: bytes
+) -> None:
+    with sidecar(_server(mock, "max_connections = 3")) as proxy:
+        going_on, *begun_ones = (connect(proxy.port) for _ in range(3))
+        for sock in (going_on, *begun_ones):
+            sock.sendall(begun)
+        eventually(lambda: _open(proxy) == 3)
+        going_on.sendall(b" " * 150_000)  # the oldest, whose body goes on
+        time.sleep(0.2)
+        for _ in range(2):
+            assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+        assert call(proxy.port, "/health", method="GET", body=None).status == 200
+        rest = json.dumps(HELLO).encode()[1:]
+        going_on.sendall(b" " * (200_000 - 150_001 - len(rest)) + rest)
+        answer = b""
+        while b"200 OK" not in answer:
+            answer += (data := going_on.recv(65536))
+            assert data, answer
+        for sock in (going_on, *begun_ones):
+            sock.close()
+
+
+def test_replies_that_nobody_reads_keep_out_nobody_who_sends_a_request() -> None:
+    large = b'{"choices":[{"message":{"content":"%b"}}]}' % (b"x" * 40_000_000)
+    with scripted(
+        [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(large) + large]
+    ) as upstream:
+        toml = in_front_of(f"http://127.0.0.1:{upstream.port}")
+        with sidecar(toml.replace("[server]", "[server]\nmax_connections = 2")) as proxy:
+            unread = [connect(proxy.port) for _ in range(2)]
+            for sock in unread:
+                sock.sendall(raw_request())
+            upstream.go(2)
+            eventually(lambda: proxy.snapshot().in_flight == 2)
+            time.sleep(0.5)
+            assert call(proxy.port, "/health", method="GET", body=None).status == 200
+            for sock in unread:
+                sock.close()
+
+
+def test_what_lies_unread_of_all_connections_is_bounded() -> None:
+    async def application(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+
+    async def story() -> None:
+        sock = bind("127.0.0.1", 0)
+        listener = Listener(application, sock, Bounds(unread_bytes=10_000))
+        await listener.start()
+        _reader, writer = await asyncio.open_connection(*sock.getsockname(), limit=1000)
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        async with asyncio.timeout(20):
+            while listener.open_connections:
+                await asyncio.sleep(0.1)
+        writer.close()
+        await listener.stop(0.1)
+
+    asyncio.run(story())
+
+
+def test_a_caller_that_sends_many_requests_at_once_and_leaves_is_seen_to_have_left() -> None:
+    """Its end stands behind what is not read yet, as reading is held back."""
+    with (
+        scripted([]) as upstream,
+        sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy,
+    ):
+        with connect(proxy.port) as sock:
+            sock.sendall(raw_request() * 100)
+            eventually(lambda: proxy.snapshot().in_flight == 1)
+        eventually(proxy.idle)
+        eventually(lambda: _open(proxy) == 0)
