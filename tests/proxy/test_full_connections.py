@@ -34,11 +34,14 @@ def test_bodies_that_do_not_end_keep_out_nobody_who_sends_a_request(
         going_on, *begun_ones = (connect(proxy.port) for _ in range(3))
         for sock in (going_on, *begun_ones):
             sock.sendall(begun)
-        eventually(lambda: _open(proxy) == 3)
-        going_on.sendall(b" " * 150_000)  # the oldest, whose body goes on
-        time.sleep(0.2)
-        for _ in range(2):
-            assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+        running = proxy.running
+        assert running is not None
+        begun_bytes = len("hostlocalhostcontent-length200000{")
+        eventually(lambda: running.sidecar.room.used_bytes >= 3 * begun_bytes)
+        going_on.sendall(b" " * 150_000)  # perhaps the oldest, whose body goes on
+        eventually(lambda: running.sidecar.room.used_bytes > 150_000)
+        assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+        eventually(lambda: _open(proxy) == 2)
         assert call(proxy.port, "/health", method="GET", body=None).status == 200
         rest = json.dumps(HELLO).encode()[1:]
         going_on.sendall(b" " * (200_000 - 150_001 - len(rest)) + rest)

@@ -4,6 +4,7 @@ import pytest
 
 from penstock.core.events import LimitsSeen
 from penstock.wire.limits import limits_of
+from penstock.wire.waits import NO_NUMBER
 
 NOON = 1_795_435_200.0
 
@@ -89,8 +90,15 @@ def test_of_several_policies_the_tightest_counts_and_what_is_left_of_another_doe
 
 
 @pytest.mark.parametrize(
-    "policy", ["", "w=1", "ten;w=1", "10;w=soon", "10;w=0", '"bytes";q=9;w=1;qu="content-bytes"',
+    "policy", ["", "w=1", "ten;w=1", "10;w=0", '"bytes";q=9;w=1;qu="content-bytes"',
                ",;=", '"open', "0;w=1"],
 )  # fmt: skip
 def test_a_policy_that_says_nothing_of_requests_is_no_limit(policy: str) -> None:
     assert seen(ratelimit_policy=policy, ratelimit="nonsense") is None
+
+
+@pytest.mark.parametrize("policy", ["10;w=soon", '"a";q=-1;w=1'])
+def test_a_policy_whose_number_is_none_is_told_to_the_gate_as_no_number(policy: str) -> None:
+    found = seen(ratelimit_policy=policy, ratelimit="nonsense")
+    assert isinstance(found, LimitsSeen)
+    assert found.limit_requests is NO_NUMBER

@@ -1,5 +1,7 @@
 """The four kinds of refusal are told apart in every dialect."""
 
+from dataclasses import fields
+
 import pytest
 
 from penstock.core.events import LimitsSeen, RefusalCause
@@ -12,7 +14,7 @@ from penstock.wire.refusal import (
     meaning_of,
     meaning_of_error,
 )
-from penstock.wire.waits import retry_after_s
+from penstock.wire.waits import NO_NUMBER, retry_after_s
 
 RATE, QUOTA, OVERLOAD = RefusalCause.RATE, RefusalCause.QUOTA, RefusalCause.OVERLOAD
 NOON = 1_795_435_200.0  # 2026-11-23 12:00:00 UTC
@@ -170,11 +172,23 @@ def test_anthropics_resets_are_points_in_time_by_its_own_clock() -> None:
     [
         {},
         {"content-type": "application/json"},
+    ],
+)
+def test_headers_that_say_nothing_are_no_limits(headers: dict[str, str]) -> None:
+    assert limits_of("a", headers, wall_now=NOON) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
         {"x-ratelimit-limit-requests": "many", "x-ratelimit-reset-requests": "soon"},
         {"x-ratelimit-limit-requests": "-1"},
         {"x-ratelimit-limit-requests": "nan"},
         {"anthropic-ratelimit-requests-reset": "2026-11-23T12:00:00"},
     ],
 )
-def test_headers_that_say_nothing_are_no_limits(headers: dict[str, str]) -> None:
-    assert limits_of("a", headers, wall_now=NOON) is None
+def test_headers_whose_numbers_are_none_tell_the_gate_of_no_number(headers: dict[str, str]) -> None:
+    found = limits_of("a", headers, wall_now=NOON)
+    assert found is not None
+    stated = [getattr(found, field.name) for field in fields(found)]
+    assert [value for value in stated if value not in (None, "a", "")] == [NO_NUMBER] * len(headers)

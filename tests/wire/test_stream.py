@@ -249,7 +249,7 @@ def test_a_monstrous_event_is_forgotten_not_kept() -> None:
         (Kind.EMBEDDINGS, b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', Usage(0, 3)),
         (Kind.CHAT, b'{"usage":{"prompt_tokens":3}}', Usage(None, 3)),
         (Kind.CHAT, b'{"usage":{"prompt_tokens":-3,"completion_tokens":true}}',
-         Usage(source="unknown")),
+         Usage(source="unknown", ignored=2)),
         (Kind.CHAT, b'{"usage":null}', Usage(source="unknown")),
         (Kind.CHAT, (b'{"usage":{"prompt_tokens":90,"completion_tokens":4,'
          b'"prompt_tokens_details":{"cached_tokens":64}}}'), Usage(4, 90, cached_tokens=64)),

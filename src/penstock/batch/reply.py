@@ -14,7 +14,7 @@ from penstock.wire.errors import refused_of_facts
 from penstock.wire.refusal import QUOTA_RETRY_AFTER_S, Backoff, Meaning, Relay, meaning_of
 from penstock.wire.usage import UNKNOWN, Usage
 from penstock.wire.verdict import verdict_of_reply
-from penstock.wire.waits import retry_after_s
+from penstock.wire.waits import NO_NUMBER, retry_after_s
 from penstock.wire.words import message_of
 
 LONGEST_WAIT_S = 3600.0
@@ -162,7 +162,7 @@ def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, s
         why = "the API key is refused (HTTP 401): is it set, and meant for this base URL?"
         return Standing.BLOCKED, why, None
     if isinstance(meaning, Backoff):
-        wait_s = meaning.retry_after_s
+        wait_s = None if meaning.retry_after_s is NO_NUMBER else meaning.retry_after_s
         by_length = wait_s is not None and QUOTA_RETRY_AFTER_S < wait_s <= LONGEST_WAIT_S
         if meaning.cause is not RefusalCause.QUOTA or by_length:
             return Standing.THROTTLED, said, wait_s

@@ -91,6 +91,7 @@ class EventCheck:
         return event
 
     def _completed(self, event: Completed) -> Completed:
+        self.ignored += whole_count(event.ignored) or 0
         if has_sound_counts(event):
             return event
         counts = {name: whole_count(getattr(event, name)) for name in COUNTS}

@@ -54,6 +54,7 @@ class Completed:
             if it did not say.
         counted_input_tokens: how many of `prompt_tokens` count towards the provider's limits; None
             if all do.
+        ignored: how many counts the provider stated that are none, and were left out here.
 
     """
 
@@ -63,6 +64,7 @@ class Completed:
     reported: bool = True
     cached_tokens: int | None = None
     counted_input_tokens: int | None = None
+    ignored: int = 0
 
     @property
     def limited_tokens(self) -> int | None:

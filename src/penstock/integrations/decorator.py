@@ -208,4 +208,4 @@ def usage_of_result(result: Any) -> Usage | None:
     # Anthropic's objects say apart what came from the cache; nobody else's have both names.
     apart = said["prompt_tokens"] is None and said["cache_read_input_tokens"] is not None
     found = usage_of_object(Kind.MESSAGES if apart else Kind.CHAT, {"usage": said})
-    return None if found.source == "unknown" else found
+    return None if found.source == "unknown" and not found.ignored else found

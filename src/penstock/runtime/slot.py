@@ -192,6 +192,7 @@ class Hold:
                 reported,
                 usage.cached_tokens,
                 usage.counted_input_tokens,
+                usage.ignored,
             )
         )
         if self._learn is not None and reported and usage.output_tokens is not None:

@@ -205,7 +205,7 @@ def has_too_many_values(data: bytes) -> bool:
 def lenient_loads(data: bytes) -> Any:
     """Return the parsed JSON of who writes a little else; what is read here is passed on as it is.
 
-    Python writes NaN and Infinity, which JSON has not, and reads them: here they are None. Others
+    Python writes NaN and Infinity, which JSON has not, and reads them. Others
     write bytes that are no UTF-8, half a character of a token or another charset; JavaScript reads
     those as U+FFFD. What no parser here goes down to is None as well.
 
@@ -222,7 +222,7 @@ def lenient_loads(data: bytes) -> Any:
         if not any(each in text for each in ("\ufffd", "NaN", "Infinity")):
             raise
     try:
-        return json.loads(text, parse_int=_integer, parse_constant=lambda _: None)
+        return json.loads(text, parse_int=_integer)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from penstock.core.events import LimitsSeen
 from penstock.wire.gateway import gateway_limits
-from penstock.wire.waits import number, reset_s
+from penstock.wire.waits import NO_NUMBER, number, reset_s
 
 _WHAT = ("requests", "tokens", "input_tokens", "output_tokens")
 _FIELDS = {"limit": "limit_{}", "remaining": "remaining_{}", "reset": "reset_{}_s"}
@@ -58,8 +58,10 @@ def limits_of(
     said = {dialect[name]: text for name, text in headers.items() if name in dialect}
     if heard == _GATEWAYS:
         said |= {name: headers[name] for name in said if name in headers}  # the standard's word
-        reset = said.get("ratelimit-reset", "")
-        found = gateway_limits(said, reset_s(reset, headers, wall_now))
+        if reset := said.get("ratelimit-reset", ""):
+            at_s = reset_s(reset, headers, wall_now)
+            said["ratelimit-reset"] = repr(NO_NUMBER if at_s is None else at_s)
+        found = gateway_limits(said)
     else:
         found = _vendors(said, headers, wall_now)
     if not found:
@@ -75,8 +77,8 @@ def _vendors(
     for field, text in said.items():
         resets = field.startswith("reset_")
         value = reset_s(text, headers, wall_now) if resets else number(text)
-        if value is not None:
-            found[field] = value
+        if value is not None or text:
+            found[field] = NO_NUMBER if value is None else value
     _drop_daily_requests(headers, found)
     return found
 

@@ -10,7 +10,13 @@ from typing import Any
 
 from penstock.core.events import RefusalCause
 from penstock.wire import jsonio
-from penstock.wire.waits import MESSAGE_CHARS, retry_after_s, wait_in_error
+from penstock.wire.waits import (
+    MESSAGE_CHARS,
+    NO_NUMBER,
+    retry_after_s,
+    states_a_wait,
+    wait_in_error,
+)
 
 QUOTA_RETRY_AFTER_S = 600.0
 """A 429 that asks for a longer wait than this is no momentary rate limit (ours, version 1):
@@ -108,7 +114,12 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The provider would not take the attempt (the core's `Throttled`)."""
+    """The provider would not take the attempt (the core's `Throttled`).
+
+    Attributes:
+        retry_after_s: the wait that it states; None if none, `NO_NUMBER` if it is no time.
+
+    """
 
     cause: RefusalCause
     retry_after_s: float | None
@@ -161,6 +172,8 @@ def _meaning(
     wait_s = retry_after_s(headers, wall_now=wall_now)
     if wait_s is None:
         wait_s = wait_in_error(error, wall_now=wall_now)
+    if wait_s is None and states_a_wait(headers):
+        wait_s = NO_NUMBER
     if status in _JUDGED:
         return _judged(status, error, wait_s)
     if status in (498, 503, 529):  # 498: Groq's flex tier has no room

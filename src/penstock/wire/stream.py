@@ -28,8 +28,9 @@ class StreamReader:
 
     """
 
-    __slots__ = ("_input", "_kind", "_open", "_output", "_read", "_reported", "_said_why",
-                 "_splitter", "_text_bytes", "_told", "error", "finished", "started")  # fmt: skip
+    __slots__ = ("_ignored", "_input", "_kind", "_open", "_output", "_read", "_reported",
+                 "_said_why", "_splitter", "_text_bytes", "_told", "error", "finished",
+                 "started")  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
         """Start at the beginning of a reply."""
@@ -39,6 +40,7 @@ class StreamReader:
         self._output: int | None = None
         self._input = UNKNOWN
         self._reported = False
+        self._ignored = 0
         self._text_bytes = 0
         self.started = False
         self.finished = False
@@ -97,7 +99,8 @@ class StreamReader:
             if self.started:
                 output, source = max(1, round(self._text_bytes / BYTES_PER_TOKEN)), "estimated"
         of = self._input
-        return Usage(output, of.prompt_tokens, source, of.cached_tokens, of.counted_input_tokens)
+        counted, ignored = of.counted_input_tokens, self._ignored
+        return Usage(output, of.prompt_tokens, source, of.cached_tokens, counted, ignored)
 
     def text(self, piece: object) -> None:
         """Count what was written; anything but text is passed over."""
@@ -125,6 +128,7 @@ class StreamReader:
         self._take(usage_of_object(self._kind, holder), final=final)
 
     def _take(self, found: Usage, *, final: bool) -> None:
+        self._ignored += found.ignored
         if found.prompt_tokens is not None:
             self._input = found
         if final and found.output_tokens is not None:

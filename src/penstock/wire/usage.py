@@ -24,6 +24,7 @@ class Usage:
             if it does not say.
         counted_input_tokens: how many of `prompt_tokens` count towards the provider's limits on
             input tokens; None if all do.
+        ignored: how many counts the provider stated that are none: below 0, absurd, no number.
 
     """
 
@@ -32,6 +33,7 @@ class Usage:
     source: UsageSource = "reported"
     cached_tokens: int | None = None
     counted_input_tokens: int | None = None
+    ignored: int = 0
 
 
 UNKNOWN = Usage(source="unknown")
@@ -113,7 +115,7 @@ class Ends:
         for end in (bytes(self._tail), self.head):
             for found in _objects(end):
                 usage = usage_of_object(kind, {"usage": found})
-                if usage.source != "unknown":
+                if usage.source != "unknown" or usage.ignored:
                     return usage
         return UNKNOWN
 
@@ -130,48 +132,61 @@ def _objects(text: bytes) -> Iterator[Any]:
 
 def usage_of_object(kind: Kind, reply: Mapping[str, Any]) -> Usage:
     """Return the usage in a parsed reply, or in the part of a stream that carries it."""
-    usage = reply.get("usage")
-    if not isinstance(usage, dict):  # as JSON has it; Mapping's check costs four times as much
+    said = reply.get("usage")
+    if not isinstance(said, dict):  # as JSON has it; Mapping's check costs four times as much
         return UNKNOWN
-    prompt = _count(usage, _PROMPT_NAMES)
-    output = _count(usage, _OUTPUT_NAMES)
+    usage = _Counts(said)
+    prompt = usage.first(_PROMPT_NAMES)
+    output = usage.first(_OUTPUT_NAMES)
     if prompt is None and output is None:
-        return UNKNOWN
+        return Usage(source="unknown", ignored=usage.ignored) if usage.ignored else UNKNOWN
     if kind is Kind.EMBEDDINGS and output is None:
         output = 0  # embeddings write nothing: here 0 is a fact
     if prompt is None:
-        return Usage(output)
+        return Usage(output, ignored=usage.ignored)
     if kind is Kind.MESSAGES:
         return _anthropic(usage, output, prompt)
-    cached = _cached(usage)
+    cached = usage.cached()
     # Groq's limits leave cached tokens out (console.groq.com/docs/prompt-caching).
     counted = prompt - cached if cached and "x_groq" in reply else None
-    return Usage(output, prompt, "reported", cached, counted)
+    return Usage(output, prompt, "reported", cached, counted, usage.ignored)
 
 
-def _anthropic(usage: dict[str, Any], output: int | None, fresh: int) -> Usage:
+def _anthropic(usage: "_Counts", output: int | None, fresh: int) -> Usage:
     """Return Anthropic's usage, whose `input_tokens` leave out all that went through the cache.
 
     Its limits on input tokens leave out what was read from the cache
     (platform.claude.com/docs/en/api/rate-limits, "Cache-aware ITPM").
     """
-    written = _count(usage, _CACHE_WRITES)
-    read = _count(usage, _CACHE_READS)
+    written = usage.first(_CACHE_WRITES)
+    read = usage.first(_CACHE_READS)
     counted = fresh + (written or 0)
-    return Usage(output, counted + (read or 0), "reported", read, counted if read else None)
+    uncached = counted if read else None
+    return Usage(output, counted + (read or 0), "reported", read, uncached, usage.ignored)
 
 
-def _cached(usage: dict[str, Any]) -> int | None:
-    for name in DETAILS_NAMES:
-        details = usage.get(name)
-        if isinstance(details, dict):
-            return _count(details, (CACHED_NAME,))
-    return _count(usage, _CACHE_HITS)
+class _Counts:
+    """The counts of one usage; those that are none are ignored, and counted."""
 
+    __slots__ = ("_said", "ignored")
 
-def _count(usage: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    for name in names:
-        value = usage.get(name)
-        if type(value) is int and 0 <= value <= LARGEST_COUNT:
-            return value
-    return None
+    def __init__(self, said: dict[str, Any]) -> None:
+        self._said = said
+        self.ignored = 0
+
+    def first(self, names: tuple[str, ...], said: dict[str, Any] | None = None) -> int | None:
+        """Return the first of these that is a count; None if none is."""
+        for name in names:
+            value = (self._said if said is None else said).get(name)
+            if type(value) is int and 0 <= value <= LARGEST_COUNT:
+                return value
+            self.ignored += value is not None
+        return None
+
+    def cached(self) -> int | None:
+        """Return how many were read from the cache; None if it is not said."""
+        for name in DETAILS_NAMES:
+            details = self._said.get(name)
+            if isinstance(details, dict):
+                return self.first((CACHED_NAME,), details)
+        return self.first(_CACHE_HITS)

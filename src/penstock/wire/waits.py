@@ -4,6 +4,7 @@ Whatever is no time says nothing. All readers take bounded time: texts are cut b
 tried, so that a header of a megabyte costs no more than one of a line.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,6 +14,8 @@ from typing import Any
 
 MOST_CHARS = 64
 """No number, span or date is longer."""
+NO_NUMBER = math.nan
+"""For what is stated and is no number or time: the core's gate ignores it, and counts it."""
 MOST_WAIT_S = 30 * 86_400.0
 """A month, the longest period that anybody bills; nothing is waited for that long anyway."""
 MESSAGE_CHARS = 2000
@@ -99,25 +102,36 @@ def retry_after_s(headers: Mapping[str, str], *, wall_now: float) -> float | Non
     return None if moment_s is None else _until(moment_s, wall_now)
 
 
+def states_a_wait(headers: Mapping[str, str]) -> bool:
+    """Return whether a header is there that says how long to wait, whatever stands in it."""
+    return bool(headers.get("retry-after-ms") or headers.get("retry-after"))
+
+
 def wait_in_error(error: Mapping[str, Any], *, wall_now: float) -> float | None:
-    """Return the wait that an error's body states; None if it states none.
+    """Return the wait that an error's body states; None if none, `NO_NUMBER` if it is no time.
 
     Google's `RetryInfo`, OpenRouter's reset among its `metadata`, and sentences such as "Please try
     again in 1m2.5s", "Please retry after 26 seconds".
     """
+    stated_s = None
     for detail in _dicts(error.get("details")):
         delay = detail.get("retryDelay")
-        if isinstance(delay, str):
-            span = span_s(delay)
+        if delay:
+            span = span_s(delay) if isinstance(delay, str) else None
             if span is not None:
                 return span
+            stated_s = NO_NUMBER
     metadata = error.get("metadata")
     stated = metadata.get("headers") if isinstance(metadata, dict) else None
     if isinstance(stated, dict):
         for name, value in list(stated.items())[:MOST_CHARS]:
             if isinstance(name, str) and name.lower() == "x-ratelimit-reset":
-                return reset_s(str(value)[: MOST_CHARS + 1], {}, wall_now)
-    return _wait_in_words(str(error.get("message", ""))[:MESSAGE_CHARS])
+                reset = reset_s(str(value)[: MOST_CHARS + 1], {}, wall_now)
+                if reset is not None:
+                    return reset
+                stated_s = NO_NUMBER if isinstance(value, str | int | float) else None
+    wait_s = _wait_in_words(str(error.get("message", ""))[:MESSAGE_CHARS])
+    return stated_s if wait_s is None else wait_s
 
 
 def _wait_in_words(message: str) -> float | None:

@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import json
+import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from tests.integrations.http.rig import (
     USAGE,
     Tape,
     assert_idle,
+    only,
     penstock_with,
     scripted,
     scripted_sync,
@@ -160,3 +163,35 @@ def test_an_overload_late_in_a_stream_is_one_for_the_scheduler() -> None:
     assert tape.of(Throttled)
     assert not any(event.retryable for event in tape.of(Throttled))
     assert_idle(scheduled)
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+@pytest.mark.parametrize("number", [10**400, -1, "7", math.nan])
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_count_of_tokens_that_is_none_is_ignored_and_counted(
+    number: Any, *, streams: bool, sync: bool
+) -> None:
+    usage = {"prompt_tokens": number, "completion_tokens": 7}
+    text = json.dumps({**REPLY, "usage": usage})
+    if streams:
+        text = f"data: {json.dumps(token('a'))}\n\ndata: {text}\n\ndata: [DONE]\n\n"
+    scheduled = penstock_with()
+    headers = EVENTS if streams else {"content-type": "application/json"}
+    _asked(
+        httpx2,
+        scheduled,
+        lambda _request: httpx2.Response(200, content=text, headers=headers),
+        sync=sync,
+    )
+    assert only(scheduled).ignored_numbers == 2
+
+
+def test_a_count_of_tokens_of_an_sdks_object_that_is_none_is_ignored_and_counted() -> None:
+    scheduled = penstock_with()
+
+    @penstock.scheduled(penstock=scheduled)
+    def ask() -> Any:
+        return SimpleNamespace(usage=SimpleNamespace(prompt_tokens=-1, completion_tokens=None))
+
+    ask()
+    assert only(scheduled).ignored_numbers == 1
