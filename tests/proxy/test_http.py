@@ -316,11 +316,25 @@ def test_a_wrong_method_is_told_the_right_one(shared: SidecarThread) -> None:
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
-@pytest.mark.parametrize("path", ["/health", "/healthz"])
+@pytest.mark.parametrize("path", ["/health", "/healthz", "/health/", "//healthz"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_callers_side_has_a_health_page(shared: SidecarThread, path: str, method: str) -> None:
     answer = call(shared.port, path, method=method, body=None)
     assert (answer.status, answer.body) == (200, b"ok\n" if method == "GET" else b"")
+    other = call(shared.port, "/health", method="POST")
+    assert (other.status, other.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/", "*"])
+def test_a_load_balancer_may_ask_by_options(shared: SidecarThread, path: str) -> None:
+    assert call(shared.port, path, method="OPTIONS", body=None).status == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz/", "//metrics", "/snapshot?x=1//", "/dashboard/"])
+def test_a_slash_too_many_leads_to_the_same_page_of_operators(
+    shared: SidecarThread, path: str
+) -> None:
+    assert call(shared.admin_port, path, method="GET", body=None).status == 200
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no dual stack")

@@ -74,6 +74,33 @@ def test_json_whose_header_names_a_coding_is_told_as_what_it_is() -> None:
     assert "content-encoding" not in reply.headers
 
 
+@pytest.mark.parametrize("apart", [(), (GOOD,)], ids=["at once", "head first"])
+def test_what_comes_behind_an_answers_stated_length_is_no_part_of_it(
+    apart: tuple[bytes, ...],
+) -> None:
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while await reader.readuntil(b"}]"):
+            asked += 1
+            rest = answer(200, GOOD) + b"  \n more"
+            for begins in apart:
+                piece, begun, rest = rest.partition(begins)
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+                rest = begun + rest
+            writer.write(rest)
+            await writer.drain()
+
+    with listening_apart(serve) as port, sidecar(in_front_of(f"http://127.0.0.1:{port}")) as proxy:
+        replies = [call(proxy.port, CHAT) for _ in range(3)]
+
+    assert [(reply.status, reply.body) for reply in replies] == [(200, GOOD)] * 3
+    assert asked == 3
+
+
 @pytest.mark.parametrize(("first", "rest"), [(b"", b"\n"), (b"[", b",")], ids=["lines", "list"])
 def test_a_stream_of_json_passes_piece_by_piece(first: bytes, rest: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -8,13 +8,8 @@ from aiohttp.client_proto import ResponseHandler
 
 from penstock.proxy.config.address import Address
 from penstock.proxy.upstream import http
-from penstock.proxy.upstream.http import (
-    CrossedError,
-    DialError,
-    HttpClient,
-    MalformedError,
-    Timeouts,
-)
+from penstock.proxy.upstream.errors import CrossedError, DialError, MalformedError
+from penstock.proxy.upstream.http import HttpClient, Timeouts
 from tests.proxy.sidecars import GOOD_REPLY, call, in_front_of, sidecar
 from tests.proxy.test_relay import Scripted
 

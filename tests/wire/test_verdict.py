@@ -101,6 +101,7 @@ FOREIGN = {
     "ERNIE": {"id": "as-x", "object": "chat.completion", "result": TEXT},
     "TGI": {"generated_text": TEXT},
     "Anthropic": {"type": "message", "content": [{"type": "text", "text": TEXT}]},
+    "an envelope": {"code": 0, "message": "success", "data": {"choices": [{"text": TEXT}]}},
     "a chunk": {"choices": [{"index": 0, "delta": {"content": TEXT}}]},
 }
 COMPLAINTS = {
@@ -185,3 +186,10 @@ def test_what_is_nested_deeper_than_parsers_go_is_read_above_that(levels: int) -
 def test_an_error_that_says_all_is_well_is_none(code: object) -> None:
     reply = {"choices": [{"message": {"content": "hi"}}], "error": {"code": code, "message": "ok"}}
     assert verdict_of_reply(Kind.CHAT, 200, json.dumps(reply).encode()).good
+
+
+def test_a_choice_that_ends_with_an_error_and_no_text_is_one() -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "error"}
+    assert verdict_of_reply(Kind.CHAT, 200, json.dumps({"choices": [choice]}).encode()).has_error
+    choice["message"] = {"content": "half"}  # it is paid for, and the caller's to judge
+    assert verdict_of_reply(Kind.CHAT, 200, json.dumps({"choices": [choice]}).encode()).good

@@ -175,6 +175,14 @@ def endpoint_of(path: str) -> Endpoint | None:
     return BY_PATH.get(path)
 
 
+def without_odd_slashes(path: str) -> str:
+    """Return a path without doubled slashes and one at its end.
+
+    A base URL that ends in one, and a path that begins with one, make two.
+    """
+    return _SLASHES.sub("/", path).rstrip("/") or "/"
+
+
 @lru_cache(maxsize=256)  # a program calls the same few
 def endpoint_like(path: str) -> Endpoint | None:
     """Return the endpoint whose path ends so, or None.
@@ -182,7 +190,7 @@ def endpoint_like(path: str) -> Endpoint | None:
     For a client's requests, which may go to any base URL: Azure's
     "/openai/deployments/NAME/chat/completions" is a chat completion too.
     """
-    path = _SLASHES.sub("/", path).rstrip("/")
+    path = without_odd_slashes(path)
     for endpoint in _BY_TAIL:
         if path.endswith(endpoint.tail):
             return endpoint

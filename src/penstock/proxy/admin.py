@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from penstock.asgi import Receive, Scope, Send
+from penstock.calls.endpoint import under, without_odd_slashes
 from penstock.calls.facts import count_of
 from penstock.core.events import PauseLifted, Pinned
 from penstock.dashboard.app import ROOT
@@ -86,8 +87,11 @@ class AdminApp:
         """Answer one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
+        path = without_odd_slashes(scope["path"])
+        page = under(path, ROOT)
+        if not page:  # whose own addresses hang on the slash
+            scope = {**scope, "path": path}
         refusal = self._refusal(Request(scope))
-        page = scope["path"] == ROOT or scope["path"].startswith(f"{ROOT}/")
         served = self._sidecar.dashboard if page else self._starlette
         await (refusal or served)(scope, receive, cast("types.Send", send))
 

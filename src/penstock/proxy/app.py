@@ -7,6 +7,7 @@ import traceback
 from itertools import chain
 
 from penstock.asgi import Receive, Scope, Send
+from penstock.calls.endpoint import READING, without_odd_slashes
 from penstock.calls.hints import IGNORED_HEADER, PROGRESS_HEADER, ignored_of, told_of
 from penstock.proxy.bodies import Held
 from penstock.proxy.callers import account_of
@@ -27,6 +28,8 @@ from penstock.wire.errors import error_answer
 logger = logging.getLogger("penstock.proxy")
 
 HEALTH = ("/health", "/healthz")
+_OF_NOTHING = ("*", "/")
+"""What load balancers ask by OPTIONS, HAProxy's by default."""
 
 
 class App:
@@ -41,16 +44,19 @@ class App:
         """Answer one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"ASGI scope {scope['type']!r} is not served: only http is")
-        path: str = scope["path"]
-        if path in HEALTH and scope["method"] in ("GET", "HEAD"):
+        method, path = scope["method"], scope["path"]
+        known = path in HEALTH or (method != "POST" and without_odd_slashes(path) in HEALTH)
+        if (known and method in READING) or (method == "OPTIONS" and path in _OF_NOTHING):
             await self._health(send)
             return
-        route = route_of(scope["raw_path"].decode("latin-1"))
+        route = None if known else route_of(scope["raw_path"].decode("latin-1"))
         if ignored := ignored_of(scope["headers"]):
             self._sidecar.metrics.ignored_hints.add()
             send = saying(send, (IGNORED_HEADER, told_of(ignored).encode()))
         try:
-            if scope["method"] == "GET" and _wants_websocket(scope["headers"]):
+            if known:
+                check_method(method, path, READING)
+            if method == "GET" and _wants_websocket(scope["headers"]):
                 raise Declined(501, "websocket_not_served", _NO_WEBSOCKET)
             if route is None:
                 raise unknown_path()

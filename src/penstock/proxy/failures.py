@@ -25,13 +25,8 @@ from penstock.proxy.headers import (
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.http import (
-    CrossedError,
-    DialError,
-    SilenceError,
-    UpstreamAnswer,
-    UpstreamError,
-)
+from penstock.proxy.upstream.errors import CrossedError, DialError, SilenceError, UpstreamError
+from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, is_misnamed, plain
 from penstock.wire.endpoint import Vendor

@@ -234,3 +234,12 @@ def with_one_length(data: bytes) -> bytes:
     else:
         return data
     return _LENGTH.sub(b"", data[:end]) + length + data[end:]
+
+
+def body_left(data: bytes) -> int | None:
+    """Return how much of a body comes behind an answer's first bytes; None if they do not say."""
+    end = data.find(b"\r\n\r\n") + 2
+    if not data.startswith(b"HTTP/1.") or data[9:10] == b"1" or _CHUNKED.search(data, 0, end):
+        return None
+    length = _LENGTH.search(data, 0, end)
+    return None if length is None else int(length[1]) - (len(data) - end - 2)

@@ -21,7 +21,8 @@ from penstock.proxy.declined import Declined, check_method, no_key
 from penstock.proxy.headers import Header, Send, downward, one, upward
 from penstock.proxy.routing import Route, serves
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.http import DialError, SilenceError, UpstreamAnswer, UpstreamError
+from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
+from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.wire import jsonio
 from penstock.wire.endpoint import Vendor
 

@@ -19,6 +19,7 @@ from penstock.calls.endpoint import (
     Family,
     endpoint_of,
     family_of,
+    without_odd_slashes,
 )
 from penstock.core.settings import fits
 from penstock.wire.endpoint import Vendor
@@ -39,7 +40,6 @@ _PREFIXES = (
     ("/v1beta/openai/", None),
     ("/v2/rerank", None),
 )
-_SLASHES = re.compile(r"//+")
 _PLAIN = re.compile(r"%([0-9A-Fa-f]{2})")
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 
@@ -97,10 +97,7 @@ def route_of(raw_path: str) -> Route | None:
     known = _AS_DOCUMENTED.get(raw_path)
     if known is not None:
         return known
-    # A base URL that ends in one, and a path that begins with one, make two.
-    raw_path = _SLASHES.sub("/", raw_path)
-    if len(raw_path) > 1 and raw_path.endswith("/"):  # some clients put one there
-        raw_path = raw_path[:-1]
+    raw_path = without_odd_slashes(raw_path)
     if not raw_path.isascii() or not _is_sound(raw_path):
         return None
     path, vendor, model = _canonical(_PLAIN.sub(_unescaped, raw_path))

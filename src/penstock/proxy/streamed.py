@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.proxy.failures import UnusableReplyError
 from penstock.proxy.headers import Downward, Send, our_headers
-from penstock.proxy.upstream.http import ResetError, UpstreamAnswer, UpstreamError
+from penstock.proxy.upstream.errors import ResetError, UpstreamError
+from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.endpoint import MEDIA, Kind
 from penstock.wire.opening import OPENING_BYTES, OPENING_S, Form, verdict_of_opening

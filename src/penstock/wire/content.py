@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from penstock.wire.jsonio import NO_CODES
 from penstock.wire.words import message_of
 
 _HOLDERS = (
@@ -44,8 +45,9 @@ def holds_content(reply: Mapping[str, Any]) -> bool:
 
 def _complains(reply: Mapping[str, Any]) -> bool:
     status = reply.get("status")
+    well = "code" in reply and reply["code"] in NO_CODES
     return (
-        bool(message_of(reply))
+        (not well and bool(message_of(reply)))
         or reply.get("success") is False
         or (isinstance(status, str) and status.lower() in _FAILED)
         or any(value and _TROUBLE.search(name) for name, value in reply.items())

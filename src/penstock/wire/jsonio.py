@@ -256,7 +256,7 @@ def loads_object(data: bytes | bytearray | str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-_NO_CODES = (0, 200, "0", "200", "ok", "OK", "success")
+NO_CODES = (0, 200, "0", "200", "ok", "OK", "success")
 
 
 def error_in(reply: Mapping[str, Any]) -> Any:
@@ -268,7 +268,7 @@ def error_in(reply: Mapping[str, Any]) -> Any:
     error = reply.get("error")
     if not isinstance(error, Mapping):
         return error
-    return any(error.values()) and error.get("code") not in _NO_CODES and error
+    return any(error.values()) and error.get("code") not in NO_CODES and error
 
 
 def error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -277,9 +277,22 @@ def error_of(reply: Mapping[str, Any]) -> dict[str, Any] | None:
     if not error:
         choices = reply.get("choices")
         first = choices[0] if isinstance(choices, list) and choices else None
-        error = error_in(first) if isinstance(first, dict) else None  # OpenRouter
+        error = error_in_choice(first) if isinstance(first, dict) else None
     if not error and "error" in (reply.get("object"), reply.get("type")):
         error = reply
     if not error:
         return None
     return dict(error) if isinstance(error, Mapping) else {"message": str(error)}
+
+
+def error_in_choice(choice: Mapping[str, Any]) -> Any:
+    """Return the error that a choice holds, as OpenRouter's do; something falsy if it holds none.
+
+    Some say no more than that it ended with one: it is one where nothing was written.
+    """
+    error = error_in(choice)
+    if error or choice.get("finish_reason") != "error":
+        return error
+    written = choice.get("message") or choice.get("delta") or choice
+    texts = isinstance(written, Mapping) and (written.get("content") or written.get("text"))
+    return None if texts else "the reply ended with an error"

@@ -146,6 +146,8 @@ def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
         for choice in choices:
             if isinstance(choice, dict):
                 _read_choice(reader, choice)
+                if error := jsonio.error_in_choice(choice):
+                    reader.failed(error)
     if event.get("usage"):
         reader.report(event, final=True)
 

@@ -34,6 +34,12 @@ WAYS: dict[str, list[bytes]] = {
     "an error": [sse(OVERLOADED)],
     "a comment, then an error": [BEAT, sse(OVERLOADED)],
     "a role, then an error": [ROLE, BEAT, sse(OVERLOADED)],
+    "an error in its choice": [
+        sse({"choices": [{"index": 0, "delta": {"content": ""}, "error": {"code": 502}}]})
+    ],
+    "a choice that ends with an error": [
+        sse({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]})
+    ],
     "an error that only its name tells": [b'event: error\ndata: {"message": "it broke"}\n\n'],
     "its end mark": [sse("[DONE]")],
     "a comment, and nothing more": [BEAT],

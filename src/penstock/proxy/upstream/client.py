@@ -10,7 +10,8 @@ from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.config.models import UpstreamTable
 from penstock.proxy.rename import renamed
 from penstock.proxy.routing import MOST_NAMES, Patterns, patterns
-from penstock.proxy.upstream.http import DialError, HttpClient, Timeouts, UpstreamAnswer
+from penstock.proxy.upstream.errors import DialError
+from penstock.proxy.upstream.http import HttpClient, Timeouts, UpstreamAnswer
 from penstock.wire.endpoint import Vendor
 from penstock.wire.secret import Secret
 

@@ -20,10 +20,17 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from penstock.asgi import as_bytes
-from penstock.errors import PenstockError
 from penstock.proxy.config.address import Address
 from penstock.proxy.config.forward_proxy import ForwardProxy
-from penstock.proxy.headers import Header, with_one_length
+from penstock.proxy.headers import Header, body_left, with_one_length
+from penstock.proxy.upstream.errors import (
+    CrossedError,
+    DialError,
+    MalformedError,
+    ResetError,
+    SilenceError,
+    UpstreamError,
+)
 
 LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
 """Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had
@@ -43,30 +50,6 @@ said of a chunk, trailers. What sends more is no provider."""
 
 LARGE_BODY_BYTES = 1 << 20
 """Larger bodies are written piece by piece, as the upstream takes them."""
-
-
-class UpstreamError(PenstockError):
-    """An attempt broke before or within its answer. The text never holds a body or a key."""
-
-
-class DialError(UpstreamError):
-    """No connection came about: refused, unreachable, unresolved, TLS failed, or too slow."""
-
-
-class ResetError(UpstreamError):
-    """The upstream closed or reset the connection before the answer was complete."""
-
-
-class CrossedError(ResetError):
-    """A connection that had served others ended without a byte: perhaps it was closed before."""
-
-
-class SilenceError(UpstreamError):
-    """The upstream sent nothing for longer than the configuration allows."""
-
-
-class MalformedError(UpstreamError):
-    """The upstream's bytes are not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +106,7 @@ class _WireConnection(ResponseHandler):
         self._alarm_at = math.inf
         self._late = False
         self._awaits_head = False
+        self._left_bytes: int | None = None  # of the body, where its length is stated
         self._receiving = False
         self._reply: Any = None
         self._body_bytes = 0
@@ -134,6 +118,7 @@ class _WireConnection(ResponseHandler):
             self._used.add(self)
         self._barren_bytes = 0
         self._awaits_head = True
+        self._left_bytes = None
 
     @property
     def is_mute(self) -> bool:
@@ -150,6 +135,14 @@ class _WireConnection(ResponseHandler):
         if self._awaits_head and (mended := with_one_length(data)) is not data:
             self.force_close()  # after it: who frames an answer twice may have framed two
             data = mended
+        if self._left_bytes is not None:
+            self._left_bytes -= len(data)
+        elif self._awaits_head:
+            self._left_bytes = body_left(data)
+        if self._left_bytes is not None and self._left_bytes < 0:
+            # Behind its end: no part of the answer (RFC 9112, section 6.3), which is well.
+            data, self._left_bytes = data[: self._left_bytes], 0
+            self.force_close()
         super().data_received(data)
         self._receiving = False
         reply = self._payload
