@@ -146,6 +146,18 @@ def test_on_a_phone_a_row_is_at_most_four_lines_high(browser: Browser) -> None:
             assert page.evaluate(tallest) < 5 * 24, view
 
 
+def test_on_a_phone_why_a_request_was_slow_is_read_without_scrolling(browser: Browser) -> None:
+    with served(busy()) as url, opened(browser, 360) as page:
+        for view, heading in (("now", "Slowest of the last 15 minutes"), ("why", "The slowest")):
+            page.goto(f"{url}#{view}")
+            expect(page.get_by_role("heading", name=heading)).to_be_visible()
+            for cell in page.locator(".cause").all():
+                box = cell.bounding_box()
+                assert box is not None
+                assert box["x"] + box["width"] <= 360, view
+            assert page.locator(".cause").count() > 3, view
+
+
 def test_charts_are_drawn(page: Page) -> None:
     """Not only is there a canvas: there is ink on it."""
     with served(busy()) as url:

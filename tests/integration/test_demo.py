@@ -54,7 +54,7 @@ def _metrics(in_time: int, latency_s: float) -> RunMetrics:
 def test_the_verdict_follows_the_figures() -> None:
     good = judge(_metrics(5, 2.0), _metrics(9, 0.4))
     assert good.kept
-    assert "0.20 of those" in good.lines()[0]
+    assert good.lines()[0].startswith("Deadlines missed: 0.20 of those")
     assert "0.20 of that" in good.lines()[1]
     assert not judge(_metrics(5, 2.0), _metrics(7, 0.4)).kept
     assert not judge(_metrics(5, 2.0), _metrics(9, 0.6)).kept
@@ -113,6 +113,7 @@ def test_what_predictions_keep_is_measured_against_lengths_known_beforehand() ->
     short_of_it = KeptShare.of(_metrics(8, 0.4), _metrics(9, 0.4))
     assert not short_of_it.kept
     assert "88.9% of those" in short_of_it.lines()[0]
+    assert short_of_it.lines()[0].startswith("Deadlines met")
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.log_records import takes_log
+
 if TYPE_CHECKING:
     from penstock.dashboard.views import ViewSource
 
@@ -16,7 +18,7 @@ HOST = "127.0.0.1"
 
 
 @click.command()
-@click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
+@takes_log()
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.log_records import records_of
+from penstock.cli.log_records import records_of, takes_log
 from penstock.cli.operator import admin_options, ask, unexpected
 from penstock.cli.printable import printable, say
 
@@ -19,18 +19,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("request_id", metavar="[ID]", required=False)
+@takes_log(needed=False)
 @click.option(
     "--window",
     is_flag=True,
     help="Instead of one request: say why the concurrency limits moved, a line for each move.",
 )
 @click.option("--upstream", default="", help="With --window: only this upstream's moves.")
-@click.option(
-    "--log",
-    "log",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Read this decision log (log.decisions_path in the configuration).",
-)
 @admin_options
 def command(
     request_id: str | None,
@@ -45,9 +40,14 @@ def command(
     ID is what the answer's header x-penstock-id says. Tells its class, its route, its estimate and
     where that came from, how long it waited for what, and the severity, rung, window and deficit
     at each decision.
+
+    With LOG, a decision log (log.decisions_path in the configuration), that is read; without, the
+    running sidecar is asked. --window takes no ID: `penstock explain --window LOG`.
     """
     from penstock.log.explain import explain, explain_window
 
+    if window and request_id is not None and log is None:
+        log, request_id = Path(request_id), None
     if window == (request_id is not None) or (upstream and not window):
         raise click.UsageError("give either the ID of a request, or --window")
     if request_id is None:

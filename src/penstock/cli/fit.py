@@ -5,13 +5,14 @@ from pathlib import Path
 
 import click
 
+from penstock.cli.log_records import takes_log
 from penstock.cli.out_file import OutFile, is_dash, keep_apart, write_text
 from penstock.cli.printable import say
 from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 
 
 @click.command()
-@click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
+@takes_log()
 @click.option(
     "-o",
     "--out",

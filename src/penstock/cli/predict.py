@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.figures_table import print_figures
-from penstock.cli.log_records import records_of
+from penstock.cli.log_records import records_of, takes_log
 from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
 from penstock.cli.rows_taken import is_long, last_ones, note_reading, to_train_on
 
@@ -158,7 +158,7 @@ def _plot_file(_context: click.Context, _option: click.Parameter, out: Path) -> 
 
 
 @command.command()
-@click.argument("log", type=_FILE)
+@takes_log()
 @click.option(
     "--out",
     default="predict-report.png",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.log_records import records_of
+from penstock.cli.log_records import records_of, takes_log
 from penstock.cli.printable import say
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LogComparison:
 
 
 @click.command()
-@click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
+@takes_log()
 @click.option("--run", help="Only this run of the log: the first part of its requests' ids.")
 def command(log: Path, run: str | None) -> None:
     """Decide again what LOG recorded, and say where the decisions differ.

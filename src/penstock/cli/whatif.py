@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.log_records import takes_log
 from penstock.cli.out_file import OutFile, is_dash, keep_apart, standard_output, write_text
 from penstock.cli.printable import printable, say
 from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
+@takes_log()
 @click.option(
     "--policy",
     "policy_file",

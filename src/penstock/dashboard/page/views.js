@@ -85,9 +85,10 @@ export function Now({ data }) {
 function Slowest({ rows, words, title }) {
   return html`<h2>${title}</h2>
     <${Table} caption="Choose one to see where its time went" empty="None has ended."
-      head=${["request", "class", "took #", "waited here #", "mostly because", "ended"]}
-      rows=${rows.map((row) => [html`<${RequestLink} id=${row.id} />`, row.traffic_class, seconds(row.latency_s),
-        seconds(row.queued_s), row.mostly, words.results[row.result] || row.result])} />`;
+      head=${["request", "took #", "mostly because", "waited here #", "class", "ended"]}
+      rows=${rows.map((row) => [html`<${RequestLink} id=${row.id} />`, seconds(row.latency_s),
+        html`<div class="cause">${row.mostly}</div>`, seconds(row.queued_s), row.traffic_class,
+        words.results[row.result] || row.result])} />`;
 }
 
 export function Why({ data }) {

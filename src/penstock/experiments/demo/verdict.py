@@ -41,7 +41,7 @@ class DemoVerdict:
         """Return the figures, each with its promise."""
         return [
             (
-                f"deadlines missed: {self.missed_share:.2f} of those that direct calls missed"
+                f"Deadlines missed: {self.missed_share:.2f} of those that direct calls missed"
                 + _promise(f"at most {MOST_MISSED_SHARE}", self.promised)
             ),
             (
@@ -90,7 +90,7 @@ class KeptShare:
         """Return the promise with its figure."""
         return [
             (
-                f"deadlines met with predicted lengths: {self.share:.1%} of those met with "
+                f"Deadlines met with predicted lengths: {self.share:.1%} of those met with "
                 f"lengths known beforehand"
                 + _promise(f"at least {LEAST_ORACLE_SHARE:.0%}", self.promised)
             )
