@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 
 from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Reconfigured
 from penstock.metrics import RequestOutcome
@@ -16,12 +18,14 @@ from penstock.twin.limits import limits_of, troubles_of
 from penstock.twin.model import checked, twin_of
 from penstock.twin.policy import read_policy
 from penstock.twin.rerun import rerun, workload_of
+from penstock.twin.scenario_file import scenario_text
 from penstock.twin.shadow import DIRECT_POLICY
 from penstock.twin.told import TELL, KindNumbers
 from penstock.twin.whatif import whatif
 from tests.twin.histories import history, lines_of
 
 SPEED = {"tokens_per_s": 150.0, "ttft_s": 0.2}
+DIRECT = dict(DIRECT_POLICY["scheduler"])
 PROMPTS = {"prompt_tokens": {"median": 800, "sigma": 1.0, "most": 8000}}
 
 
@@ -74,6 +78,54 @@ def test_an_engines_prompts_take_the_time_of_all() -> None:
     full_s = best.table["iteration_base_s"] + 8 * best.table["iteration_per_seq_s"]
     assert full_s == pytest.approx(0.012 + 8 * 0.0006, rel=0.02)
     assert best.table["iteration_base_s"] == pytest.approx(0.012, rel=0.1)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_an_engines_cache_is_found_where_it_is_full(chunked: bool) -> None:
+    """Who is put off comes back and is computed again: no formula says when a reply ends."""
+    provider = {"model": "batching", "max_seqs": 16, "kv_tokens": 6000, "chunked": chunked}
+    past = history({**provider, "prefill_tokens_per_s": 8000.0}, rate_per_s=1.2, **PROMPTS)
+
+    best = fits(flights_of(past.attempts))[0]
+
+    assert best.kind == "batching"
+    assert best.error < 0.02
+    assert best.table["kv_tokens"] == pytest.approx(6000, rel=0.03)
+    assert best.table["chunked"] is chunked
+    # About five are in it: of an iteration of so many the parts are told less well.
+    usual_s = best.table["iteration_base_s"] + 5 * best.table["iteration_per_seq_s"]
+    assert usual_s == pytest.approx(0.012 + 5 * 0.0006, rel=0.02)
+    assert best.bounded
+
+
+def test_replicas_that_are_chosen_by_chance_are_no_engine_with_a_cache() -> None:
+    """A play that all ends are forced upon must not take them for its own."""
+    provider = {"model": "pool", "replicas": 11, "slots": 1, "prefill_tokens_per_s": 800.0, **SPEED}
+
+    found = fits(flights_of(history(provider, **PROMPTS).attempts))
+
+    assert {fit.told.numbers.cache_tokens for fit in found} == {None}
+
+
+@pytest.mark.parametrize(("replicas", "routing"), [(15, "round_robin"), (18, "least")])
+def test_any_number_of_replicas_is_found(replicas: int, routing: str) -> None:
+    pool = {"model": "pool", "replicas": replicas, "slots": 1, "routing": routing, "jitter": 0.05}
+    past = history({**pool, **SPEED}, rate_per_s=0.5 * replicas, requests=600, stack=DIRECT)
+
+    best = fits(flights_of(past.attempts))[0]
+
+    assert (best.kind, best.table["replicas"], best.table["slots"]) == ("pool", replicas, 1)
+    assert best.table["routing"] == routing
+
+
+def test_a_number_is_not_rounded_for_whole_queues_hang_on_its_last_figure() -> None:
+    speed = {"tokens_per_s": 84.53621241480576, "ttft_s": 0.5957982544802519}
+    past = history({"model": "slots", "slots": 6, **speed}, rate_per_s=1.0)
+
+    best = fits(flights_of(past.attempts))[0]
+
+    assert best.table["tokens_per_s"] == pytest.approx(84.53621241480576, rel=1e-12)
+    assert best.table["ttft_s"] == pytest.approx(0.5957982544802519, rel=1e-12)
 
 
 def test_luck_and_stragglers_are_told_apart() -> None:
@@ -189,6 +241,30 @@ def test_the_real_provider_with_the_same_luck_gives_the_same_run() -> None:
 
     ends = [record.ended_at for record in again.records]
     assert ends == pytest.approx([call.ended_at for call in past.calls], abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6], ids=["all of it", "from the split on"])
+def test_a_refusal_is_heard_as_late_as_it_was_and_paused_after_as_long(share: float) -> None:
+    """What one refusal draws does not hang on how many there were before it."""
+    limits = {"rpm": 80.0, "burst_s": 10.0, "silent": True}
+    provider = {"model": "slots", "slots": 30, "limits": limits, **SPEED}
+    past = history(provider, refusal_s=0.2)
+    since = share * past.calls[-1].request.arrived_at
+
+    again = rerun(past, {"default": provider}, seed=99, since=since)
+
+    assert sum(attempt.refused for attempt in past.attempts) > 20
+    ends = [record.ended_at for record in again.records]
+    assert ends == pytest.approx([call.ended_at for call in past.calls], abs=1e-6)
+
+
+def test_a_scenario_says_how_late_refusals_are_heard(tmp_path: Path) -> None:
+    limits = {"rpm": 80.0, "burst_s": 10.0, "silent": True}
+    past = history({"model": "slots", "slots": 30, "limits": limits, **SPEED}, refusal_s=0.2)
+
+    text = scenario_text(past, twin_of(past), log=tmp_path / "d.jsonl", folder=tmp_path)
+
+    assert tomlkit.parse(text)["workload"]["refusal_s"] == pytest.approx(past.refusal_s(), abs=1e-4)
 
 
 def test_the_held_back_time_begins_from_what_really_was() -> None:
@@ -367,9 +443,6 @@ def test_where_nothing_changes_the_interval_still_allows_for_what_was_not_seen()
     assert met.change == 0.0
     assert (met.low, met.high) == pytest.approx((-3.0 / 400, 3.0 / 400), rel=0.01)
     assert not met.sure
-
-
-DIRECT = dict(DIRECT_POLICY["scheduler"])
 
 
 def test_a_place_is_free_when_it_really_was_however_fast_the_model_is() -> None:

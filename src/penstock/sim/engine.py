@@ -148,7 +148,8 @@ class Engine:
         self._hurried = self._habits.stream > 0 and self._habits.first_token_s < math.inf
         self._started: dict[int, bool] = {}
         self._pending: deque[Event] = deque()
-        self._turned_away: dict[int, Event] = {}
+        self._turned_away: dict[int, tuple[float, int, Throttled | Failed]] = {}
+        self._refused: Counter[int] = Counter()
         self._real_ends: Counter[int] = Counter()
         self._leaving: list[tuple[float, int]] = []
         self._stale = True
@@ -224,6 +225,7 @@ class Engine:
             if isinstance(event, Arrived):
                 arrived += 1
             elif isinstance(event, _ENDS):
+                self._refused[event.request_id] += isinstance(event, Throttled)
                 self._real_ends[event.request_id] -= 1
                 self._really_ended(event, now)
                 early.pop(event.request_id, None)
@@ -233,16 +235,9 @@ class Engine:
             self._deliver(event, now, replying=False)
         for name, happened in early.values():
             self._report(name, happened, now)
-        for refusal in list(self._turned_away.values()):
-            self._deliver(refusal, now)
+        for heard_at, attempt, refusal in self._turned_away.values():
+            heappush(self._unheard_of, (max(now, heard_at), attempt, refusal))
         return arrived
-
-    def _turn_away(self, pending: deque[Event]) -> None:
-        """Keep refusals that were none in reality, until the past is over."""
-        for event in pending:
-            if isinstance(event, Throttled | Failed):
-                self._turned_away[event.request_id] = event
-        pending.clear()
 
     def _really_ended(self, event: Completed | Failed | Cancelled | Throttled, now: float) -> None:
         id_ = event.request_id
@@ -339,9 +334,9 @@ class Engine:
             heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
         elif event.status in (429, 503, 529):
             kind = "rate" if event.status == 429 else "overload"
-            self._deliver(
-                self._refusal_event(request_id, ProviderRefusal(event.status, kind=kind), now), now
-            )
+            refusal = ProviderRefusal(event.status, kind=kind)
+            self._deliver(self._refusal(request_id, refusal, now)[1], now)
+            self._refused[request_id] += 1
         else:
             self._break(request_id, now)
 
@@ -369,9 +364,7 @@ class Engine:
                 self._watch(now, event, actions)
             for action in actions:
                 if isinstance(action, Dispatch):
-                    self._dispatch(action, now)
-                    if not replying:
-                        self._turn_away(pending)
+                    self._dispatch(action, now, replying=replying)
                 elif isinstance(action, Reject):
                     self._refuse(action, now)
                 elif isinstance(action, Defer):
@@ -380,7 +373,7 @@ class Engine:
                 return
             event = pending.popleft()
 
-    def _dispatch(self, action: Dispatch, now: float) -> None:
+    def _dispatch(self, action: Dispatch, now: float, *, replying: bool) -> None:
         request, upstream = action.request, action.upstream
         id_ = request.id
         self._attempts += 1
@@ -390,21 +383,24 @@ class Engine:
         luck = _HOLDS_ITS_PLACE if self._real_ends and self._real_ends[id_] else load.luck
         job = Job(id_, load.output_tokens, request.prompt_tokens, luck, load.cached_tokens)
         refusal = self._providers[upstream].submit(job, now=now)
-        if refusal is not None:
+        if refusal is not None and replying:
             self._queue_limits(upstream, now)
-            self._hear(self._refusal_event(id_, refusal, now), now)
+            self._hear(id_, refusal, now)
+        elif refusal is not None:  # it was none in reality: kept until the past is over
+            late_s, event = self._refusal(id_, refusal, now)
+            self._turned_away[id_] = (now + late_s, self._attempts, event)
         elif self._hurried and self._is_streamed(id_):
             self._unheard[id_] = self._attempts
             heappush(self._slow_at, (now + self._habits.first_token_s, id_, self._attempts))
 
-    def _hear(self, refusal: Throttled | Failed, now: float) -> None:
+    def _hear(self, request_id: int, refusal: ProviderRefusal, now: float) -> None:
         """Have the scheduler hear of a refusal at once, or as late as the network has it."""
-        mean_s = self._habits.refusal_s
-        if mean_s == 0.0:
-            self._pending.append(refusal)
-            return
-        late_s = -mean_s * math.log(unit(self._seed, _HEARD_STREAM, self._attempts))
-        heappush(self._unheard_of, (now + late_s, self._attempts, refusal))
+        late_s, event = self._refusal(request_id, refusal, now)
+        self._refused[request_id] += 1
+        if late_s == 0.0:
+            self._pending.append(event)
+        else:
+            heappush(self._unheard_of, (now + late_s, self._attempts, event))
 
     def _is_streamed(self, request_id: int) -> bool:
         known = self._loads[request_id - 1].streamed
@@ -413,16 +409,24 @@ class Engine:
         share = self._habits.stream
         return share > 0 and (share >= 1 or unit(self._seed, _STREAMED_STREAM, request_id) < share)
 
-    def _refusal_event(
+    def _refusal(
         self, request_id: int, refusal: ProviderRefusal, now: float
-    ) -> Throttled | Failed:
-        jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
+    ) -> tuple[float, Throttled | Failed]:
+        """Return how long until a refusal is heard of, and what is heard then."""
+        nth, known = self._refused[request_id], self._loads[request_id - 1].refusals
+        if nth < len(known):
+            late_s, jitter = known[nth]
+        else:
+            jitter = unit(self._seed, _JITTER_STREAM, self._attempts)
+            late_s = -math.log(unit(self._seed, _HEARD_STREAM, self._attempts))
+            late_s *= self._habits.refusal_s
         cause = _CAUSES.get(refusal.kind)
         if cause is not None:
-            return Throttled(request_id, cause, refusal.retry_after_s, jitter)
+            return late_s, Throttled(request_id, cause, refusal.retry_after_s, jitter)
         self._ended[request_id] = (now, RequestOutcome.FAILED)
         theirs = refusal.status >= 500
-        return Failed(request_id, retryable=theirs, upstream_fault=theirs, jitter=jitter)
+        failed = Failed(request_id, retryable=theirs, upstream_fault=theirs, jitter=jitter)
+        return late_s, failed
 
     def _refuse(self, action: Reject, now: float) -> None:
         request, why = action.request, action.why

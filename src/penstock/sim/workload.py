@@ -30,6 +30,9 @@ class Load:
     """Whether its tokens are read as they come; None to draw it."""
     leaves_at: float = math.inf
     """Driver seconds at which its caller goes away, if it has no reply by then."""
+    refusals: tuple[tuple[float, float], ...] = ()
+    """Of each refusal of it, in order: after how many seconds it is heard of, and the jitter of the
+    pause that follows; more of them are drawn."""
 
 
 @dataclass(frozen=True, slots=True)

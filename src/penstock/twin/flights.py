@@ -8,8 +8,6 @@ import numpy as np
 
 from penstock.twin.history import Attempt, Floats
 
-_AT_THE_DOOR = frozenset(("rate", "quota", "overload", "denied", "request"))
-
 
 @dataclass(frozen=True, slots=True)
 class AttemptTimes:
@@ -18,7 +16,7 @@ class AttemptTimes:
     Attributes:
         sent, first, ended: driver seconds; `first` is nan where no first token was seen, `ended`
             inf where the attempt has not ended.
-        output, prompt: tokens; of a prompt those that no cache held.
+        output, prompt: tokens; of a prompt those that no cache held. context: whole prompts.
         whole: whether the reply is complete.
         ahead: how many flew when each was sent, itself counted.
         times, flying: from each time on so many flew.
@@ -32,6 +30,7 @@ class AttemptTimes:
     ended: Floats
     output: Floats
     prompt: Floats
+    context: Floats
     whole: np.ndarray
     ahead: Floats
     times: Floats
@@ -72,13 +71,21 @@ class AttemptTimes:
         last = np.searchsorted(begun, ends, side="left")
         return np.where(known, read[np.maximum(last, first)] - read[first], self.prompt)
 
+    def tokens_in_hand(self) -> tuple[int, int]:
+        """Return the tokens of the largest call, prompt and reply, and the most of all in hand."""
+        tokens = self.context + self.output
+        order = np.argsort(self.ended, kind="stable")
+        gone = np.concatenate([[0.0], np.cumsum(tokens[order])])
+        ended = np.searchsorted(self.ended[order], self.sent, side="right")
+        return int(tokens.max()), int((np.cumsum(tokens) - gone[ended]).max())
+
     def until(self, at: float) -> "AttemptTimes":
         """Return what could be known by then."""
         seen = self.sent < at
         ended = np.where(self.ended <= at, self.ended, math.inf)
         return _arranged(
             self.sent[seen], self.first[seen], ended[seen], self.output[seen], self.prompt[seen],
-            (self.whole & (self.ended <= at))[seen], self.calls[seen],
+            self.context[seen], (self.whole & (self.ended <= at))[seen], self.calls[seen],
         )  # fmt: skip
 
 
@@ -112,7 +119,7 @@ class PiecewiseClock:
 
 def flights_of(attempts: list[Attempt]) -> AttemptTimes:
     """Return one upstream's attempts; those refused at its door were never inside."""
-    inside = [a for a in attempts if a.end not in _AT_THE_DOOR]
+    inside = [a for a in attempts if not a.refused]
     ended = np.array([a.ended_at for a in inside], dtype=float)
     return _arranged(
         np.array([a.sent_at for a in inside], dtype=float),
@@ -120,6 +127,7 @@ def flights_of(attempts: list[Attempt]) -> AttemptTimes:
         np.where(np.isnan(ended), math.inf, ended),
         np.array([a.output_tokens for a in inside], dtype=float),
         np.array([a.prompt_tokens - (a.cached_tokens or 0) for a in inside], dtype=float),
+        np.array([a.prompt_tokens for a in inside], dtype=float),
         np.array([a.end == "completed" for a in inside], dtype=bool),
         np.array([a.call for a in inside], dtype=np.int64),
     )
@@ -131,6 +139,7 @@ def _arranged(
     ended: Floats,
     output: Floats,
     prompt: Floats,
+    context: Floats,
     whole: np.ndarray,
     calls: np.ndarray,
 ) -> AttemptTimes:
@@ -140,5 +149,5 @@ def _arranged(
     begun = np.searchsorted(sent, times, side="right")
     flying = (begun - np.searchsorted(gone, times, side="right")).astype(float)
     return AttemptTimes(
-        sent, first, ended, output, prompt, whole, ahead, times, flying, gone, calls
+        sent, first, ended, output, prompt, context, whole, ahead, times, flying, gone, calls
     )

@@ -31,6 +31,7 @@ from penstock.log.format import Header, LogRecord
 from penstock.metrics import RequestOutcome, RequestRecord
 
 Floats = npt.NDArray[np.float64]
+_AT_THE_DOOR = frozenset(("rate", "quota", "overload", "denied", "request"))
 _RESULTS = {"upstream": RequestOutcome.FAILED}
 
 
@@ -47,6 +48,7 @@ class Attempt:
         first_at: when its first token was seen; nan if none was.
         ended_at: nan if it has not ended.
         end: "completed", "failed", "cancelled", "open", or the cause of a refusal.
+        jitter: of the pause that followed a refusal, in [0, 1).
 
     """
 
@@ -60,6 +62,12 @@ class Attempt:
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     retry_after_s: float | None = None
+    jitter: float = 0.0
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was refused at the door."""
+        return self.end in _AT_THE_DOOR
 
 
 @dataclass(slots=True)
@@ -137,6 +145,11 @@ class History:
         """Return the share of the complete replies whose first token was seen."""
         seen = [not math.isnan(a.first_at) for a in self.attempts if a.end == "completed"]
         return sum(seen) / len(seen) if seen else 0.0
+
+    def refusal_s(self) -> float:
+        """Return the mean time until a refusal was heard of."""
+        late_s = [a.ended_at - a.sent_at for a in self.attempts if a.refused]
+        return sum(late_s) / len(late_s) if late_s else 0.0
 
 
 def history_of(lines: Iterable[LogRecord], *, run: str | None = None) -> History:
@@ -273,7 +286,7 @@ class _Reading:
         if isinstance(what, Completed):
             self._completed(call, attempt, what)
         elif isinstance(what, Throttled) and attempt is not None:
-            attempt.retry_after_s = what.retry_after_s
+            attempt.retry_after_s, attempt.jitter = what.retry_after_s, what.jitter
         if isinstance(what, Completed | Cancelled) or not what.retryable:
             call.ended_at = now
             call.outcome = _outcome_of(what)

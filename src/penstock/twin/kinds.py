@@ -7,21 +7,31 @@ fits.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from penstock.twin.capacity import Path, path_of
+from penstock.twin.engine_fit import fitted_engine, screened
 from penstock.twin.flights import AttemptTimes
 from penstock.twin.history import Floats
 from penstock.twin.noise import NO_DIFFERENCE
-from penstock.twin.replicas import MOST_REPLICAS, ROUTINGS
+from penstock.twin.replicas import MOST_REPLICAS, ROUTINGS, assigned, most_at_one
 from penstock.twin.service_line import Line
-from penstock.twin.told import LEAST_REPLIES, TELL, KindNumbers, Told, hopeless
+from penstock.twin.told import (
+    ENDLESS_CACHE_TOKENS,
+    LEAST_REPLIES,
+    TELL,
+    KindNumbers,
+    Told,
+    hopeless,
+    tell_pool,
+)
 
 _PLACES = 28
-_REPLICAS, _SLOTS = 14, 8
+_SLOTS = 8
 _STRETCHES = 20
 _WORTH_MOVES = 0.97
 _SECTIONS = 16
@@ -32,8 +42,10 @@ _TURNS = 6
 _BETAS = (0.003, 0.01, 0.03, 0.1, 0.3)
 _THETAS = (0.25, 0.5, 1.0, 2.0)
 _GAMMAS = (0.2, 0.5, 1.0, 2.0)
-_ENDLESS_CACHE_TOKENS = 1_000_000_000
-"""What a cache holds is not fitted."""
+_PLAYED = 1000
+"""Attempts: a play of so many takes 30 ms, and a search plays some hundred times."""
+_NEARLY = 0.02
+"""Of a logarithm. So far off is the formula where an engine's prompts stall it."""
 _ENDLESS = 1_000_000
 """So many places as if there were no bound."""
 _LEAST_JITTER, _LEAST_STRAGGLERS = 0.005, 0.003
@@ -99,6 +111,9 @@ def fits(flights: AttemptTimes) -> list[Fit]:
     moves = min(found, key=lambda fit: fit.error).told.numbers.places
     if isinstance(moves, Path):
         found = [_moved_alike(fit, moves, flights) for fit in found]
+    best = min(found, key=lambda fit: fit.error)
+    found = [_played_engine(f, best, flights) if f.kind == "batching" else f for f in found]
+    found.sort(key=lambda fit: fit.error)
     pool = _pool(flights)
     if pool is not None and _clearly_less(pool.told.errors, found[0].told.errors):
         found.append(pool)  # else one queue for all tells as much with fewer numbers
@@ -145,6 +160,26 @@ def _bent_over_time(found: Told, bends: tuple[float, ...], tell: _Tell) -> Told:
     return found
 
 
+def _played_engine(engine: Fit, best: Fit, flights: AttemptTimes) -> Fit:
+    """Return the engine as it tells when it is played, if that tells the ends better.
+
+    It is played beside a first part of the log, if the formula tells the ends of an engine nearly,
+    or a cache tells more of them than any formula does.
+    """
+    few = flights.until(float(flights.sent[min(_PLAYED, len(flights.sent)) - 1]))
+    if int(few.whole.sum()) < LEAST_REPLIES or (best is not engine and best.error < NO_DIFFERENCE):
+        return engine
+    if best is not engine or engine.error > _NEARLY:
+        other = TELL[best.kind](few, best.told.numbers, best.told.line)
+        if not _clearly_less(screened(engine.told, few).errors, other.errors):
+            return engine
+    found = fitted_engine(engine.told, few)
+    told = TELL["batching"](flights, found.numbers, found.line)
+    if not _clearly_less(told.errors, engine.told.errors):
+        return engine
+    return replace(fitted(engine, told), bounded=True)
+
+
 def _moved_alike(fit: Fit, moves: Path, flights: AttemptTimes) -> Fit:
     """Return the fit with the moves that the best kind saw, if these tell the ends much better.
 
@@ -178,7 +213,8 @@ def told_later(fit: Fit, whole: Fit | None, flights: AttemptTimes) -> Fit:
 
 def fitted(fit: Fit, told: Told) -> Fit:
     """Return the same kind with other numbers or another line."""
-    return replace(fit, told=told, table=fit.table | _table(fit.kind, told))
+    kept = {key: value for key, value in fit.table.items() if key != "changes"}
+    return replace(fit, told=told, table=kept | _table(fit.kind, told))
 
 
 def _near(path: Path) -> list[int]:
@@ -283,16 +319,18 @@ def _moved(flights: AttemptTimes, found: Told, tell: _Tell) -> Told:
 
 def _pool(flights: AttemptTimes) -> Fit | None:
     """Fit replicas with queues of their own; None if there were never enough calls for two."""
-    most = int(flights.ahead.max())
     best: Told | None = None
     for routing in ROUTINGS:
-        for replicas in _spread(2, min(most, MOST_REPLICAS), _REPLICAS):
+        for replicas in range(2, min(int(flights.ahead.max()), MOST_REPLICAS) + 1):
+            # One replica more routes all otherwise: its neighbours say nothing of a number.
+            chosen = assigned(flights, replicas, routing)
 
-            def tried(slots: int, replicas: int = replicas, routing: str = routing) -> Told:
-                numbers = KindNumbers(slots, replicas=replicas, routing=routing)
-                return TELL["pool"](flights, numbers, None)
+            def tried(slots: int, numbers: KindNumbers, chosen: np.ndarray) -> Told:
+                return tell_pool(flights, replace(numbers, places=slots), None, chosen)
 
-            found = _search(_spread(1, max(1, round(most / replicas)), _SLOTS), tried)
+            numbers = KindNumbers(1, replicas=replicas, routing=routing)
+            slots = _spread(1, most_at_one(flights, chosen), _SLOTS)
+            found = _search(slots, partial(tried, numbers=numbers, chosen=chosen))
             if best is None or found.error < best.error:
                 best = found
     if best is None:
@@ -313,7 +351,8 @@ def _table(kind: str, told: Told) -> dict[str, Any]:
         table |= {
             "iteration_base_s": line.s_per_token,
             "iteration_per_seq_s": numbers.bend * line.s_per_token,
-            "kv_tokens": _ENDLESS_CACHE_TOKENS,
+            "kv_tokens": numbers.cache_tokens or ENDLESS_CACHE_TOKENS,
+            "chunked": numbers.chunked,
         }
     else:
         table |= {"tokens_per_s": 1.0 / line.s_per_token, "ttft_s": line.base_s}
@@ -325,7 +364,6 @@ def _table(kind: str, told: Told) -> dict[str, Any]:
         table["prefill_tokens_per_s"] = 1.0 / line.s_per_prompt_token
     if kind != "batching":
         table |= _variation(line)
-    table = {k: _rounded(v) if isinstance(v, float) else v for k, v in table.items()}
     if isinstance(places, Path):
         return table | {key: places.places[0], "changes": places.changes(key)}
     return table | {key: places}
@@ -336,12 +374,5 @@ def _variation(line: Line) -> dict[str, Any]:
     found: dict[str, Any] = {"jitter": line.sigma if line.sigma >= _LEAST_JITTER else 0.0}
     share, factor = line.stragglers()
     if share >= _LEAST_STRAGGLERS:
-        found["stragglers"] = {"share": _rounded(share), "factor": _rounded(factor)}
+        found["stragglers"] = {"share": share, "factor": factor}
     return found
-
-
-def _rounded(value: float) -> float:
-    """Return nine figures of a number: where nothing is luck, whole queues hang on the sixth."""
-    if not value or not math.isfinite(value):
-        return value
-    return float(f"{value:.9g}")

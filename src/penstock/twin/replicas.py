@@ -1,7 +1,6 @@
 """Replicas behind a balancer: which one had each attempt, if the routing leaves no chance."""
 
 import math
-from bisect import bisect_right
 from heapq import heappop, heappush
 
 import numpy as np
@@ -35,15 +34,28 @@ def assigned(flights: AttemptTimes, replicas: int, routing: str) -> np.ndarray:
 
 
 def starts(flights: AttemptTimes, chosen: np.ndarray, slots: int) -> Floats:
-    """Return when each was taken out of its replica's queue; nan where the log ends before."""
+    """Return when each was taken out of its replica's queue; nan where the log ends before.
+
+    Source:
+        The k-th at a replica starts at the (k - slots)-th end there, if it came before that.
+
+    """
     found = flights.sent.copy()
     for replica in range(int(chosen.max()) + 1):
         mine = np.flatnonzero(chosen == replica)
-        ends = np.sort(flights.ended[mine][np.isfinite(flights.ended[mine])]).tolist()
-        for ahead, n in enumerate(mine.tolist(), start=1):
-            gone = bisect_right(ends, float(flights.sent[n]))
-            behind = ahead - gone - slots
-            if behind > 0:
-                place = gone + behind - 1
-                found[n] = ends[place] if place < len(ends) else math.nan
+        ends = np.full(len(mine), math.nan)
+        seen = np.sort(flights.ended[mine][np.isfinite(flights.ended[mine])])
+        ends[: len(seen)] = seen
+        behind = mine[slots:]
+        found[behind] = np.maximum(found[behind], ends[: len(behind)])
     return found
+
+
+def most_at_one(flights: AttemptTimes, chosen: np.ndarray) -> int:
+    """Return the most attempts that ever were at one replica."""
+    most = 0
+    for replica in range(int(chosen.max()) + 1):
+        mine = chosen == replica
+        gone = np.searchsorted(np.sort(flights.ended[mine]), flights.sent[mine], side="right")
+        most = max(most, int((np.arange(1, len(gone) + 1) - gone).max(initial=0)))
+    return most

@@ -34,6 +34,11 @@ def workload_of(history: History, luck: Luck | None = None) -> Workload:
     """
     known = luck or {}
     whole = {each.call: each for each in history.attempts if each.end == "completed"}
+    refusals: dict[int, list[tuple[float, float]]] = {}
+    for each in history.attempts:
+        if each.refused:
+            heard = (each.ended_at - each.sent_at, each.jitter)
+            refusals.setdefault(each.call, []).append(heard)
     loads = tuple(
         Load(
             call.request,
@@ -44,6 +49,7 @@ def workload_of(history: History, luck: Luck | None = None) -> Workload:
             whole[place].cached_tokens if place in whole else None,
             not math.isnan(whole[place].first_at) if place in whole else None,
             call.left_at,
+            tuple(refusals.get(place, ())),
         )
         for place, call in enumerate(history.calls)
     )
@@ -82,7 +88,8 @@ def rerun(
         for number, (name, table) in enumerate(providers.items())
     }
     scheduler = build_scheduler(settings)
-    engine = Engine(scheduler, servers, habits=Habits(stream=streamed), seed=seed, watch=watch)
+    habits = Habits(stream=streamed, refusal_s=history.refusal_s())
+    engine = Engine(scheduler, servers, habits=habits, seed=seed, watch=watch)
     with without_cycles():
         run = engine.run(workload or workload_of(history), past=history.past(since))
     for fault in scheduler.faults:

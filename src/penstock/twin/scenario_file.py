@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 
@@ -23,7 +24,13 @@ def scenario_text(history: History, twin: Twin, *, log: Path, folder: Path) -> s
 
     """
     trace = os.path.relpath(log.resolve(), folder.resolve())
-    workload = {"trace": trace, "information": "recorded", "stream": _share(history.streamed())}
+    workload: dict[str, Any] = {
+        "trace": trace,
+        "information": "recorded",
+        "stream": _share(history.streamed()),
+    }
+    if history.refusal_s():
+        workload["refusal_s"] = round(history.refusal_s(), 4)
     stack = history.settings.stack
     policy = {layer: plain_of(getattr(stack, layer)) for layer in _LAYERS}
     head = [f"# Fitted to {len(history.attempts)} attempts of run {history.run}."]

@@ -60,6 +60,12 @@ def scale_of(residuals: Floats) -> float:
     return _NORMAL_MAD * float(np.median(np.abs(residuals - np.median(residuals))))
 
 
+def tukey_weights(residuals: Floats) -> Floats:
+    """Return how much each counts: stragglers next to nothing (the root of Tukey's biweight)."""
+    u = np.abs(residuals) / (_TUKEY * max(scale_of(residuals), _LEAST_SCALE))
+    return np.where(u < 1.0, 1.0 - u**2, 1e-3)
+
+
 def fit_line(prompt: Floats, output: Floats, work: Floats, first: Floats | None = None) -> Line:
     """Fit the line to work in seconds, each call's error in proportion to its work.
 
@@ -88,8 +94,7 @@ def fit_line(prompt: Floats, output: Floats, work: Floats, first: Floats | None 
         middle = float(np.median(log))
         coefficients *= math.exp(middle)
         log -= middle
-        u = np.abs(log) / (_TUKEY * max(scale_of(log), _LEAST_SCALE))
-        weights = np.where(u < 1.0, 1.0 - u**2, 1e-3) / fitted
+        weights = tukey_weights(log) / fitted
     base, prompt_s, token_s = (float(c) for c in coefficients)
     return Line(max(base, _LEAST_BASE_S), prompt_s, max(token_s, 1e-6), log)
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from penstock.sim.providers.batching import BatchingParams
 from penstock.twin.capacity import Path
+from penstock.twin.engine import beside
 from penstock.twin.flights import AttemptTimes, PiecewiseClock
 from penstock.twin.history import Floats
 from penstock.twin.replicas import assigned, starts
@@ -22,6 +24,8 @@ MOST_ERROR = 2.0
 LEAST_REPLIES = 20
 _ROUNDS = 4
 _LEAST_LUCK = 1e-3
+ENDLESS_CACHE_TOKENS, AT_ONCE_TOKENS_PER_S = 1_000_000_000, 1e9
+"""Of an engine that nothing bounds, and whose prompts cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class KindNumbers:
         places: how many are served at full speed, or at all; of a pool, by each replica.
         bend: how the load slows it down: `beta`, `theta` or `gamma` of its table.
         replicas, routing: of a pool.
+        cache_tokens: what an engine's cache holds; None if it is not played, and nothing bounds it.
+        chunked: whether prompts share an engine's iterations with decoding.
 
     """
 
@@ -39,6 +45,8 @@ class KindNumbers:
     bend: float = 0.0
     replicas: int = 1
     routing: str = ""
+    cache_tokens: int | None = None
+    chunked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +98,15 @@ def _sharing(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> 
 
 
 def _pool(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
-    assert isinstance(numbers.places, int)
     chosen = assigned(flights, numbers.replicas, numbers.routing)
+    return tell_pool(flights, numbers, line, chosen)
+
+
+def tell_pool(
+    flights: AttemptTimes, numbers: KindNumbers, line: Line | None, chosen: np.ndarray
+) -> Told:
+    """Return what replicas say, of which each attempt was at the chosen one."""
+    assert isinstance(numbers.places, int)
     begun = starts(flights, chosen, numbers.places)
     clock = flights.clock(np.ones_like)
     return _measured(flights, begun, clock, numbers, line, first_stretches=True)
@@ -112,6 +127,8 @@ def _linear(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> T
 
 def _batching(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
     """Tell an engine: its prompts take the time of all, and luck is in its decoding alone."""
+    if numbers.cache_tokens is not None and line is not None:
+        return played(flights, numbers, line)
     ours, over_time = _both(flights, numbers.places)
     starts = flights.starts(ours)
     clock = flights.clock(lambda n: 1.0 / (1.0 + numbers.bend * np.minimum(n, over_time)))
@@ -129,6 +146,35 @@ def _batching(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) ->
         read = flights.read_during(starts, ends, clock)
         ends = clock.when(begin + line.work_s(read, flights.output))
     return Told(numbers, line, _errors(flights, ends, good), luck)
+
+
+def played(flights: AttemptTimes, numbers: KindNumbers, line: Line) -> Told:
+    """Tell an engine by playing it, on a line that is known.
+
+    A reply that had all its tokens at its real end is told to the hair; of any other the end is
+    where it would be if the rest of its tokens took as long each as those that it had. One that had
+    not begun by then is told as if it took twice as long as it did.
+    """
+    begun, done = beside(flights, engine_of(numbers, line), numbers.places)
+    good = flights.whole & np.isfinite(begun) & (done > 0)
+    ratio = np.where(good, done, 1.0) / np.maximum(flights.output, 1.0)
+    late = 2.0 * flights.ended - flights.sent
+    ends = np.where(good, begun + (flights.ended - begun) / ratio, late)
+    luck = _decoding_luck(good, line, flights, line.s_per_token * flights.output * ratio)
+    return Told(numbers, line, _errors(flights, ends), luck)
+
+
+def engine_of(numbers: KindNumbers, line: Line) -> BatchingParams:
+    """Return the engine with these numbers and this line; of places that move, with the first."""
+    prompt_s, places = line.s_per_prompt_token, numbers.places
+    return BatchingParams(
+        max_seqs=places.places[0] if isinstance(places, Path) else places,
+        kv_tokens=numbers.cache_tokens or ENDLESS_CACHE_TOKENS,
+        iteration_base_s=line.s_per_token,
+        iteration_per_seq_s=numbers.bend * line.s_per_token,
+        prefill_tokens_per_s=1.0 / prompt_s if prompt_s > 0 else AT_ONCE_TOKENS_PER_S,
+        chunked=numbers.chunked,
+    )
 
 
 TELL: Mapping[str, Callable[[AttemptTimes, KindNumbers, Line | None], Told]] = {

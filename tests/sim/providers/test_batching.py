@@ -119,6 +119,19 @@ def test_a_job_may_come_back_while_its_first_attempt_is_leaving() -> None:
     assert ends(drain(provider, until=20.0)) == {1: 10.5 + 0.75}
 
 
+def test_the_iteration_under_way_counts_as_far_as_it_is() -> None:
+    provider = engine()
+    provider.submit(Job(1, 10), now=0.0)
+
+    seen = []
+    for now in (0.7, 0.75, 0.9, 1.5):
+        provider.advance(now=now)
+        seen.append(provider.tokens_reached(1, now=now))
+
+    assert seen == pytest.approx([0.0, 1.0, 1.2, 2.0])
+    assert provider.tokens_reached(2, now=1.5) == 0.0
+
+
 def test_tokens_appear_one_by_one_with_the_iterations() -> None:
     provider = engine()
     provider.submit(Job(1, 10), now=0.0)

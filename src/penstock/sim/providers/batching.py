@@ -188,6 +188,17 @@ class BatchingServer(Provider):
         passed = stretch.passed(now) if stretch.decoders else 0
         return min(sequence.job.output_tokens, sequence.emitted_at(self._clock + passed))
 
+    def tokens_reached(self, job_id: int, *, now: float) -> float:
+        """Return as `tokens_done` does, with the share of the iteration under way that is over."""
+        sequence = self._jobs.get(job_id)
+        if sequence is None:
+            return 0.0
+        stretch = self._planned()
+        passed = stretch.passed(now) if stretch.decoders else 0
+        share = (now - stretch.at) / stretch.each_s - passed
+        under_way = share if stretch.decoders and sequence.decoding else 0.0
+        return sequence.emitted_at(self._clock + passed) + max(0.0, min(1.0, under_way))
+
     def load(self) -> Occupancy:
         """Return how many sequences run and how many wait."""
         self._planned()
