@@ -7,11 +7,20 @@ from types import FrameType
 
 import pytest
 
-from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Event
+from penstock.core.events import (
+    Arrived,
+    Cancelled,
+    Completed,
+    Dispatch,
+    Event,
+    RefusalCause,
+    Throttled,
+    Woke,
+)
 from penstock.core.scheduler import Scheduler
 from penstock.core.settings import PolicySpec
 from penstock.policies.registry import POLICIES
-from tests.core.story import request, scheduler
+from tests.core.story import arrive, complete, decisions, request, scheduler, tell
 
 SHORT, LONG = 2**8, 2**14
 
@@ -120,3 +129,45 @@ def test_the_thousandth_request_in_a_row_costs_what_the_hundredth_cost() -> None
     costs = [cost_of(lambda id_=id_: serve(id_)) for id_ in range(1000)]  # type: ignore[misc]
 
     assert sum(costs[900:]) <= sum(costs[100:200])
+
+
+def refused(n: int) -> Scheduler:
+    """Return a scheduler after n calls at once were told to wait for an hour."""
+    penstock = scheduler(window=n + 8, queue_limit=10**6)
+    for id_ in range(2):
+        arrive(penstock, request(id_, at=float(id_)))
+        complete(penstock, id_, now=id_ + 0.5)
+    arrive(penstock, *(request(id_, at=2.0) for id_ in range(2, n + 2)))
+    for id_ in range(2, n + 2):
+        tell(penstock, (3.0 + id_ / n, Throttled(id_, RefusalCause.OVERLOAD, 60.0, 0.5)))
+    return penstock
+
+
+def mean_cost_beside(n: int, *, well: bool) -> float:
+    """Return the mean cost of what other calls do while n wait for their next attempt."""
+    penstock, costs = refused(n), []
+    flying: list[int] = []
+
+    def handle(event: Event) -> None:
+        flying.extend(a.request.id for a in decisions(penstock.handle(event, now=now)))
+
+    for k in range(200):
+        now = 4.5 + k / 4
+        story: list[Event] = [Arrived(request(n + 2 + k, at=now)), Woke()]
+        for id_ in flying:
+            story.append(
+                Completed(id_, 100) if well else Throttled(id_, RefusalCause.OVERLOAD, 60.0)
+            )
+        flying.clear()
+        costs += [cost_of(lambda event=event: handle(event)) for event in story]  # type: ignore[misc]
+    half = costs[len(costs) // 2 :]  # at the first of them all n are looked at, and parked
+    return sum(half) / len(half)
+
+
+@pytest.mark.parametrize("well", [False, True], ids=["refuses", "serves"])
+def test_what_waits_for_its_next_attempt_costs_others_nothing_however_much_it_is(
+    well: bool,
+) -> None:
+    few, many = (mean_cost_beside(n, well=well) for n in (SHORT, 2**10))
+
+    assert many <= few + 1.0

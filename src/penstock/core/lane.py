@@ -319,7 +319,7 @@ class Lane:
         name = ticket.request.traffic_class
         queue = self.queues[name]
         if not isinstance(queue, ParkingQueue):
-            queue = self.queues[name] = ParkingQueue(queue, self.make_queue)
+            queue = self.queues[name] = ParkingQueue(queue, self.make_queue, self.upstreams)
             self._parking.append(queue)
         queue.park(ticket, alone=obstacle[0] == "backoff", now=now)
         self._keep_out(ticket, obstacle, now)
@@ -328,13 +328,17 @@ class Lane:
     def _unpark(self, opened: Sequence[Upstream], elsewhere: tuple[str, float], now: float) -> None:
         """Let those come back that now have room; the others wake the lane when they will."""
         for queue in self._parking:
-            for ticket in queue.firsts(now=now):
-                if self._owes(ticket, now):
-                    continue
-                target, obstacle = self._place(ticket, opened, elsewhere, now)
-                if target is None and (
-                    obstacle[0] == "backoff" or self._only_its_kind(ticket, opened, now)
-                ):
+            due, next_at = queue.due(opened, self._gate_at, now=now)
+            if next_at < math.inf:
+                self.wake_at = min(self.wake_at, next_at, elsewhere[1])
+            for ticket in due:
+                owes = self._owes(ticket, now)
+                target, obstacle = None, OWED
+                if not owes:
+                    target, obstacle = self._place(ticket, opened, elsewhere, now)
+                alone = obstacle[0] == "backoff"
+                if target is None and (alone or owes or self._only_its_kind(ticket, opened, now)):
+                    queue.keep(ticket, alone=alone, now=now)
                     self._keep_out(ticket, obstacle, now)
                 else:
                     queue.unpark(ticket, now=now)
@@ -361,26 +365,33 @@ class Lane:
     def _obstacle(self, ticket: Ticket, upstream: Upstream, now: float) -> tuple[str, float]:
         """Return what keeps a ticket from an upstream, and until when; no cause if nothing does."""
         if ticket.attempts:
-            account = upstream.account(ticket.request.account)
-            breaker = account.breaker
-            retry_at = ticket.may_retry_at(upstream.name)
-            if self.signals.waiting > 1:
-                retry_at = max(
-                    retry_at,
-                    breaker.probe_at(
-                        ticket.attempts,
-                        unproven=account.unproven(ticket, upstream.name),
-                        paced_to=account.due_at(ticket),
-                    ),
-                )
-            if breaker.troubled and not ticket.retry_paid:
-                # A spent budget leaves one retry in `PROBE_GAP_S`, or nobody would see it recover.
-                budget_at = self.retries.next_at(now=now)
-                retry_at = max(retry_at, min(budget_at, breaker.last_sent_at + PROBE_GAP_S))
+            unproven = upstream.account(ticket.request.account).unproven(ticket, upstream.name)
+            gate_at = self._gate_at(ticket, upstream, unproven=unproven, now=now)
+            retry_at = max(ticket.may_retry_at(upstream.name), gate_at)
             if retry_at > now:
                 return "backoff", retry_at
         keep = 0.0 if upstream.unlimited else self._keep(ticket.request.traffic_class)
         return upstream.obstacle_to(ticket, keep, now)
+
+    def _gate_at(
+        self, ticket: Ticket, /, upstream: Upstream, *, unproven: bool, now: float
+    ) -> float:
+        """Return when a retry may go there, its own back-off not counted; -inf if at any time.
+
+        It is the same for all of an account that were sent as often, have paid alike, cost as much
+        and are as `unproven`: `core.parked_retries` counts on it.
+        """
+        account = upstream.account(ticket.request.account)
+        breaker = account.breaker
+        gate_at = -math.inf
+        if self.signals.waiting > 1:
+            paced_to = account.due_at(ticket)
+            gate_at = breaker.probe_at(ticket.attempts, unproven=unproven, paced_to=paced_to)
+        if breaker.troubled and not ticket.retry_paid:
+            # A spent budget leaves one retry in `PROBE_GAP_S`, or nobody would see it recover.
+            budget_at = self.retries.next_at(now=now)
+            gate_at = max(gate_at, min(budget_at, breaker.last_sent_at + PROBE_GAP_S))
+        return gate_at
 
     def _keep(self, name: str) -> float:
         """Return the share of a stated limit's pace that the class must leave to others."""

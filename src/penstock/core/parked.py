@@ -1,9 +1,11 @@
 """A class's queue in which tickets that others need not wait for are parked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from penstock.core.parked_retries import GateAt, ParkedRetries
 from penstock.core.policy import OrderedQueue
 from penstock.core.ticket import Ticket
+from penstock.core.upstream.ledger import Upstream
 
 
 def kind_of(ticket: Ticket) -> str:
@@ -22,13 +24,18 @@ class ParkingQueue:
     queues up behind it.
     """
 
-    def __init__(self, common: OrderedQueue, make: Callable[[], OrderedQueue]) -> None:
-        """Take over a class's queue; `make` gives those beside it."""
+    def __init__(
+        self,
+        common: OrderedQueue,
+        make: Callable[[], OrderedQueue],
+        upstreams: Iterable[Upstream],
+    ) -> None:
+        """Take over a class's queue, served by these upstreams; `make` gives those beside it."""
         self._common = common
         self._make = make
         self._by_kind: dict[str, OrderedQueue] = {}
         self._is_parked: set[int] = set()  # asked for members, never walked through
-        self._retries: dict[int, Ticket] = {}
+        self._retries = ParkedRetries(upstreams)
 
     def push(self, ticket: Ticket, *, now: float) -> None:
         """Take in a ticket, behind those of its kind that are parked."""
@@ -49,7 +56,7 @@ class ParkingQueue:
     def take(self, ticket: Ticket, *, now: float) -> None:
         """Remove a ticket that is parked no more."""
         id_ = ticket.request.id
-        if self._retries.pop(id_, None) is not None:
+        if self._retries.discard(ticket):
             return
         if id_ not in self._is_parked:
             self._common.take(ticket, now=now)
@@ -62,10 +69,10 @@ class ParkingQueue:
             del self._by_kind[kind]
 
     def park(self, ticket: Ticket, *, alone: bool, now: float) -> None:
-        """Park a ticket of the common queue: alone, or at the head of a queue for its kind."""
-        self._common.take(ticket, now=now)
+        """Park a ticket: alone, or in a queue for its kind."""
+        self.take(ticket, now=now)
         if alone:
-            self._retries[ticket.request.id] = ticket
+            self._retries.add(ticket)
             return
         kind = kind_of(ticket)
         queue = self._by_kind.get(kind)
@@ -79,10 +86,21 @@ class ParkingQueue:
         self.take(ticket, now=now)
         self._common.push(ticket, now=now)
 
-    def firsts(self, *, now: float) -> list[Ticket]:
-        """Return the first parked ticket of each kind, and all that wait for their retry."""
+    def keep(self, ticket: Ticket, *, alone: bool, now: float) -> None:
+        """Leave a parked ticket parked; a retry that its kind's limits hold joins its kind."""
+        if not alone and ticket in self._retries:
+            self.park(ticket, alone=False, now=now)
+
+    def due(
+        self, opened: Iterable[Upstream], gate_at: GateAt, *, now: float
+    ) -> tuple[list[Ticket], float]:
+        """Return the first parked ticket of each kind and the retries that may be tried now.
+
+        The time is when the next retry may be.
+        """
         heads = (queue.head(now=now) for queue in self._by_kind.values())
-        return [*(head for head in heads if head is not None), *self._retries.values()]
+        retries, next_at = self._retries.due(opened, gate_at, now=now)
+        return [*(head for head in heads if head is not None), *retries], next_at
 
     def first(self, kind: str, *, now: float) -> Ticket | None:
         """Return the first parked ticket of one kind."""
