@@ -16,8 +16,10 @@ from penstock.core.events import (
     RefusalCause,
     Reject,
     Throttled,
+    Woke,
 )
 from penstock.core.scheduler import Scheduler
+from penstock.core.settings import Limits
 from tests.core.story import (
     BATCH,
     DEAR_TOKENS,
@@ -57,6 +59,23 @@ def test_five_calls_of_a_second_tenant_do_not_wait_for_the_thousand_of_the_first
 
     assert [i for i in order if i >= 1000] == [1000, 1001, 1002, 1003, 1004]
     assert max(order.index(1000 + i) for i in range(5)) <= 10  # every second turn is its own
+
+
+@pytest.mark.parametrize("account", ["", "key"])
+def test_tenants_take_turns_where_their_models_limit_holds_all_of_them_back(account: str) -> None:
+    terms = replace(upstream(window=200), model_limits={"m": Limits(requests_per_s=2.0)})
+    penstock = scheduler(terms, queue_limit=2000)
+    calls = [request(i, model="m", tenant="flood" if i < 100 else "polite") for i in range(105)]
+    for each in calls:
+        each.account = account
+
+    arrive(penstock, *calls)
+    order: list[int] = []
+    while (at := penstock.next_wakeup()) is not None:
+        order += sent(penstock.handle(Woke(), now=at))
+
+    assert len(order) >= 100
+    assert all(id_ in order[:12] for id_ in range(100, 105))  # every second turn is its own
 
 
 def test_without_turns_a_class_is_served_as_its_ordering_says() -> None:

@@ -7,13 +7,14 @@ upstream's trouble does not block another's queue.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from penstock.core.model import Latest, Request
 from penstock.core.parked import ParkingQueue, kind_of
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
-from penstock.core.tenants import TenantQueue
+from penstock.core.tenants import TenantQueue, TenantTurns
 from penstock.core.ticket import ClassHold, Stage, Ticket
 from penstock.core.upstream.breaker import LONGEST_PAUSE_S, PROBE_GAP_S, BreakerState
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
@@ -39,7 +40,7 @@ class Lane:
     queues: dict[str, OrderedQueue] = field(default_factory=dict)
     homes: Latest[str] | None = None
     """Where conversations were served last: their prompt caches are warm there. None: no matter."""
-    tenants: dict[str, TenantQueue] | None = field(default_factory=dict)
+    tenants: dict[str, TenantTurns] | None = field(default_factory=dict)
     """The turns of tenants inside each class; None where tenants take none."""
     wake_at: float = math.inf
     closed: bool = False
@@ -122,10 +123,15 @@ class Lane:
         self._cause = ""
 
     def _new_queue(self, name: str) -> OrderedQueue:
+        if self.tenants is not None:
+            self.tenants[name] = TenantTurns(self.signals.demand(name))
+        return self._queue_of(name)
+
+    def _queue_of(self, name: str) -> OrderedQueue:
+        """Return one more queue of a class, whose tenants take their turns there too."""
         if self.tenants is None:
             return self.make_queue()
-        queue = self.tenants[name] = TenantQueue(self.make_queue, self.signals.demand(name))
-        return queue
+        return TenantQueue(self.make_queue, self.tenants[name])
 
     def charge(self, ticket: Ticket) -> None:
         """Take the predicted cost of a dispatched request from its class and its tenant."""
@@ -148,8 +154,8 @@ class Lane:
         if self.signals.in_flight:
             return
         self.allocator.rest()
-        for queue in (self.tenants or {}).values():
-            queue.rest()
+        for turns in (self.tenants or {}).values():
+            turns.rest()
 
     def renew(self, allocator: Allocator) -> None:
         """Begin afresh with nobody in it; what was learnt of its load stays."""
@@ -319,7 +325,8 @@ class Lane:
         name = ticket.request.traffic_class
         queue = self.queues[name]
         if not isinstance(queue, ParkingQueue):
-            queue = self.queues[name] = ParkingQueue(queue, self.make_queue, self.upstreams)
+            make = partial(self._queue_of, name)
+            queue = self.queues[name] = ParkingQueue(queue, make, self.upstreams)
             self._parking.append(queue)
         queue.park(ticket, alone=obstacle[0] == "backoff", now=now)
         self._keep_out(ticket, obstacle, now)

@@ -70,21 +70,22 @@ class ParkingQueue:
 
     def park(self, ticket: Ticket, *, alone: bool, now: float) -> None:
         """Park a ticket: alone, or in a queue for its kind."""
-        self.take(ticket, now=now)
         if alone:
+            self.take(ticket, now=now)
             self._retries.add(ticket)
             return
         kind = kind_of(ticket)
         queue = self._by_kind.get(kind)
         if queue is None:
             queue = self._by_kind[kind] = self._make()
-        queue.push(ticket, now=now)
+        queue.push(ticket, now=now)  # before it leaves where it was: its tenant waits throughout
+        self.take(ticket, now=now)
         self._is_parked.add(ticket.request.id)
 
     def unpark(self, ticket: Ticket, *, now: float) -> None:
         """Let a parked ticket take its place in the common queue."""
-        self.take(ticket, now=now)
         self._common.push(ticket, now=now)
+        self.take(ticket, now=now)
 
     def keep(self, ticket: Ticket, *, alone: bool, now: float) -> None:
         """Leave a parked ticket parked; a retry that its kind's limits hold joins its kind."""
