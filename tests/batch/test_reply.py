@@ -95,14 +95,26 @@ def test_a_wait_is_waited_for_wherever_it_is_stated(
         (told(429, error("pay", code="insufficient_quota")), "the account is spent (HTTP 429)"),
         (told(402, error("pay")), "the account is spent (HTTP 402)"),
         (told(429, error("x"), retry_after="86400"), "asks to wait for 24.0 hours"),
-        (told(404, {"detail": "Not Found"}), "does the base URL lead to the provider's API?"),
-        (told(404, b"<html>"), "does the base URL lead to the provider's API?"),
         (told(301, b""), "does it lead to the provider's API?"),
-        (told(200, b"<!doctype html>"), "the base URL answers with a web page"),
     ],
 )
 def test_what_stops_every_line_ends_the_run(reply: BatchReply, says: str) -> None:
     assert reply.standing is Standing.BLOCKED
+    assert says in reply.why
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (told(404, {"detail": "Not Found"}), "does the base URL lead to the provider's API?"),
+        (told(404, b"<html>"), "does the base URL lead to the provider's API?"),
+        (told(200, b"<!doctype html>"), "the base URL answers with a web page"),
+    ],
+)
+def test_what_is_not_the_api_ends_the_run_unless_the_api_has_answered_too(
+    reply: BatchReply, says: str
+) -> None:
+    assert reply.standing is Standing.ELSEWHERE
     assert says in reply.why
 
 

@@ -63,6 +63,32 @@ def test_minutes_of_overload_end_no_line(tmp_path: Path) -> None:
     assert took_s < 420
 
 
+@pytest.mark.parametrize(
+    "page", [httpx2.Response(200, text="<html>sorry"), httpx2.Response(404, text="<html>")]
+)
+def test_a_page_among_answers_ends_no_run(tmp_path: Path, page: httpx2.Response) -> None:
+    asked = 0
+
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.1)
+        return page if asked % 10 == 1 else good()
+
+    batch, _ = work(batch_file(tmp_path, 200), provider)
+    assert batch.halted == ""
+    assert len(ids_in(tmp_path / "out.jsonl")) == 200
+
+
+def test_pages_and_nothing_else_end_a_run_in_seconds(tmp_path: Path) -> None:
+    async def provider(_request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, text="<html>sorry")
+
+    batch, took_s = work(batch_file(tmp_path, 200), provider)
+    assert "the base URL answers with a web page: does it lead to" in batch.halted
+    assert took_s <= 2.0
+
+
 def test_a_provider_that_refuses_everything_ends_the_run_in_its_words(tmp_path: Path) -> None:
     async def provider(_request: httpx2.Request) -> httpx2.Response:
         await asyncio.sleep(0.1)

@@ -13,7 +13,7 @@ from penstock.wire import jsonio
 from penstock.wire.errors import refused_of_facts
 from penstock.wire.refusal import QUOTA_RETRY_AFTER_S, Backoff, Meaning, Relay, meaning_of
 from penstock.wire.usage import UNKNOWN, Usage
-from penstock.wire.verdict import verdict_of_reply
+from penstock.wire.verdict import REDIRECT, verdict_of_reply
 from penstock.wire.waits import NO_NUMBER, retry_after_s
 from penstock.wire.words import message_of
 
@@ -47,6 +47,8 @@ class Standing(StrEnum):
     """There is no usable answer: it is sent again, some times."""
     BLOCKED = "blocked"
     """No other line can succeed either: the run ends."""
+    ELSEWHERE = "elsewhere"
+    """A page came, not an answer of the API: the run ends if some do, and no answer does."""
     UNSENT = "unsent"
     """Our own gate was closed."""
 
@@ -150,7 +152,8 @@ def _judged(
 
 
 def _elsewhere(fault: str) -> tuple[Standing, str, None]:
-    return Standing.BLOCKED, f"the base URL {fault}: does it lead to the provider's API?", None
+    standing = Standing.BLOCKED if fault == REDIRECT else Standing.ELSEWHERE
+    return standing, f"the base URL {fault}: does it lead to the provider's API?", None
 
 
 def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, str, float | None]:
@@ -172,7 +175,7 @@ def _of_meaning(meaning: Meaning, status: int, body: bytes) -> tuple[Standing, s
         return Standing.BROKEN, said, None
     if status in (404, 405) and not _is_error(parsed):
         why = f"nothing is there (HTTP {status}): does the base URL lead to the provider's API?"
-        return Standing.BLOCKED, why, None
+        return Standing.ELSEWHERE, why, None
     if parsed is None:  # what stands in front of the provider says so, a firewall perhaps
         return Standing.BROKEN, f"{said}, which is no answer of a provider's", None
     return Standing.REFUSED, said, None

@@ -20,6 +20,9 @@ from penstock.batch.reply import LONGEST_WAIT_S, BatchReply, Standing
 from penstock.batch.sending import Send
 
 EXPIRED = "batch_expired"
+SURE_PAGES = 5
+"""Where one call in ten gets a page at once and the others an answer later, so many pages come
+before the first answer once in 200 runs."""
 _FINAL = frozenset((Standing.RESULT, Standing.REFUSED))
 
 
@@ -81,6 +84,8 @@ class Batch:
     halted: str = ""
     set_aside: int = 0
     trouble: str = ""
+    _has_result: bool = False
+    _pages: int = 0
     _away_since: float = math.inf
     _progress_at: float = 0.0
     _stated_s: float = 0.0
@@ -139,14 +144,16 @@ class Batch:
                 return
             if reply.standing is Standing.UNSENT:
                 return  # not sent, not done: the next run's
-            if reply.standing is Standing.BLOCKED:
+            elsewhere = reply.standing is Standing.ELSEWHERE
+            self._pages += elsewhere
+            if reply.standing is Standing.BLOCKED or (elsewhere and self._is_misdirected):
                 self._halt(reply.why)
                 return
             if last is None:
                 done_at_first_trouble = self.checkpoint.totals.done
             last = reply
             troubles += 1
-            if reply.standing is Standing.BROKEN and not reply.away:
+            if (elsewhere or reply.standing is Standing.BROKEN) and not reply.away:
                 tries += 1
                 if tries == self.patience.attempts:
                     self._leave(reply, alone=self.checkpoint.totals.done > done_at_first_trouble)
@@ -184,6 +191,11 @@ class Batch:
             self.trouble = reply.why
         else:
             self._halt(f"the provider gives no usable answer ({reply.why}).")
+
+    @property
+    def _is_misdirected(self) -> bool:
+        """True if pages came, as a wrong base URL gives, and no answer of the API's."""
+        return self._pages >= SURE_PAGES and not self._has_result
 
     def _is_idle(self, reply: BatchReply) -> bool:
         """End the run if refusals are all that it has got for too long; say whether it has."""
@@ -242,6 +254,7 @@ class Batch:
     def _file(self, line: BatchLine, reply: BatchReply) -> None:
         answer = output_line(line, reply.status, reply.request_id, reply.body)
         if reply.standing is Standing.RESULT:
+            self._has_result = True
             self.checkpoint.succeeded(line.number, answer, reply.usage)
         else:
             self.checkpoint.failed(line.number, answer)

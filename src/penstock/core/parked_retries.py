@@ -25,7 +25,7 @@ _Entry = tuple[float, int, Ticket]
 
 
 @dataclass(slots=True)
-class _Group:
+class _RetryGroup:
     """Retries at one upstream that only their own back-off and their cost tell apart.
 
     Attributes:
@@ -54,7 +54,7 @@ class ParkedRetries:
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         """Start with none; these upstreams may serve them."""
         self._upstreams = tuple(upstreams)
-        self._groups: dict[str, dict[tuple[str, int, bool, bool], _Group]] = {
+        self._groups: dict[str, dict[tuple[str, int, bool, bool], _RetryGroup]] = {
             each.name: {} for each in self._upstreams
         }
         self._parked: dict[int, int] = {}
@@ -108,7 +108,7 @@ class ParkedRetries:
         groups = self._groups[upstream]
         group = groups.get(key)
         if group is None:
-            group = groups[key] = _Group(ticket)
+            group = groups[key] = _RetryGroup(ticket)
         elif _tokens(ticket) < _tokens(group.cheapest):
             group.cheapest = ticket
         heappush(group.later, (ticket.may_retry_at(upstream), number, ticket))
@@ -119,7 +119,7 @@ class ParkedRetries:
                 heap[:] = filter(self._is_here, heap)
                 heapify(heap)
 
-    def _prove(self, group: _Group, upstream: Upstream) -> None:
+    def _prove(self, group: _RetryGroup, upstream: Upstream) -> None:
         """File those anew whom others have passed since they were refused.
 
         What is left of them in this group changes nothing: they go no later by the other one.
@@ -136,7 +136,7 @@ class ParkedRetries:
                 self._file(ticket, upstream.name, number, unproven=False)
 
     def _look(
-        self, group: _Group, gate_at: Callable[[Ticket], float], now: float
+        self, group: _RetryGroup, gate_at: Callable[[Ticket], float], now: float
     ) -> tuple[dict[int, Ticket], float]:
         """Return who is due of a group, by number, and when the next one may be."""
         later, ripe = group.later, group.ripe

@@ -28,6 +28,8 @@ EVENT_STREAM = "text/event-stream"
 GOOD_STATUSES = frozenset((200, 201, 202, 203))
 FAULT_STATUS = 502
 """What a caller is told of an answer that is none, where the error in it names no status."""
+REDIRECT = "answers with a redirect"
+"""The fault of an answer that says itself that the API is elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ def verdict_of_status(status: int) -> Verdict | None:
     if status in GOOD_STATUSES:
         return None
     redirect = 300 <= status < 400
-    what = "a redirect" if redirect else f"status {status}"
-    return Verdict(BROKEN, f"answers with {what}", FAULT_STATUS, misdirected=redirect)
+    fault = REDIRECT if redirect else f"answers with status {status}"
+    return Verdict(BROKEN, fault, FAULT_STATUS, misdirected=redirect)
 
 
 def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
