@@ -88,6 +88,16 @@ def test_what_is_no_key_is_refused_and_shown_nowhere(tmp_path: Path, key: str) -
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_a_provider_that_quotes_the_key_writes_it_into_no_file(tmp_path: Path) -> None:
+    words = {"error": {"message": f"what is {KEY}?", "code": "bad"}}
+    with provider(400, words) as there:
+        result = run(batch_file(tmp_path, 2), there.url)
+    assert "what is" in (tmp_path / "out.errors.jsonl").read_text()
+    for path in tmp_path.iterdir():
+        assert KEY.encode() not in path.read_bytes()
+    assert KEY not in said(result)
+
+
 def test_a_line_end_after_the_key_is_no_part_of_it(tmp_path: Path) -> None:
     with provider() as there:
         assert run(batch_file(tmp_path, 1), there.url, key=f"{KEY}\r\n").exit_code == 0

@@ -19,7 +19,7 @@ from penstock.wire.endpoint import Kind
 from penstock.wire.sse import MAX_EVENT_BYTES, SseSplitter
 from penstock.wire.stream import StreamReader
 from penstock.wire.usage import Usage
-from penstock.wire.usage_tap import usage_tap
+from penstock.wire.usage_tap import INFLATED_AT_ONCE, usage_tap
 
 MB = 1 << 20
 SKIPPED = b"\x50\x2a\x4d\x18\0\0\0\0"
@@ -64,6 +64,30 @@ def test_an_event_without_an_end_is_not_kept() -> None:
     assert peak_bytes < 6 * MAX_EVENT_BYTES
     assert list(splitter.feed(b"\n"))  # it ends
     assert list(splitter.feed(b"data: y\n\n")) == [b"y"]  # and the next one is read
+
+
+def test_a_piece_that_unpacks_to_very_much_is_read_no_further() -> None:
+    event = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    usage = b'data: {"choices":[],"usage":{"completion_tokens":7}}\n\ndata: [DONE]\n\n'
+    for count, said in ((INFLATED_AT_ONCE // len(event) - 9, 7), (10 * MB // len(event), None)):
+        tap = usage_tap(Kind.CHAT, "gzip", is_stream=True)
+        tap.feed(gzip.compress(event * count + usage))
+        assert tap.usage().output_tokens == said
+        assert tap.whole
+
+
+def test_of_very_many_choices_some_are_followed() -> None:
+    tap = usage_tap(Kind.CHAT, "", is_stream=True)
+    tracemalloc.start()
+    for start in range(0, 100_000, 1000):
+        tap.feed(b"".join(
+            b'data: {"choices":[{"index":%d,"delta":{"content":"a"}}]}\n\n' % index
+            for index in range(start, start + 1000)
+        ))  # fmt: skip
+    kept_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept_bytes < MB
+    assert not tap.whole
 
 
 def test_a_usage_that_is_named_over_and_over_is_looked_for_a_few_times() -> None:

@@ -7,7 +7,15 @@ from contextlib import ExitStack
 from functools import partial
 
 from tests.proxy.sick import GOOD, answer
-from tests.proxy.sidecars import HELLO, call, connect, eventually, raw_request, sidecar
+from tests.proxy.sidecars import (
+    HELLO,
+    SidecarThread,
+    call,
+    connect,
+    eventually,
+    raw_request,
+    sidecar,
+)
 from tests.proxy.test_relay import Scripted
 
 
@@ -95,6 +103,35 @@ def test_bodies_that_do_not_end_keep_out_nobody_whose_body_comes_at_once() -> No
             assert len(refused) >= 6
             assert refused[0].recv(65536).startswith(b"HTTP/1.1 503 ")
             assert call(proxy.port, body={**HELLO, "user": "x" * 50_000}).status == 200
+
+
+def _holds(proxy: SidecarThread, size_bytes: int) -> bool:
+    assert proxy.running is not None
+    return proxy.running.sidecar.room.used_bytes >= size_bytes
+
+
+def test_forms_to_an_upstream_that_takes_none_are_held_within_the_bound() -> None:
+    form = raw_request(
+        path="/v1/files", headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    form = form.replace(b"content-length: ", b"content-length: 9")
+    with Scripted([answer(200, GOOD)]) as provider, ExitStack() as callers:
+        url = f"http://127.0.0.1:{provider.port}/v1"
+        config = (
+            "[server]\nport = 0\nmax_held_bytes = 4_194_304\n[admin]\nport = 0\n"
+            f'[[upstreams]]\nbase_url = "{url}"\nauth = "none"\n'
+        )
+        with sidecar(config) as proxy:
+            for count in (1, 2):
+                callers.enter_context(connect(proxy.port)).sendall(form)
+                eventually(partial(_holds, proxy, count << 20))
+            with connect(proxy.port) as third:
+                third.sendall(form)
+                assert third.recv(65536).startswith(b"HTTP/1.1 503 ")
+            provider.go()
+            assert call(proxy.port).status == 200
+            callers.close()
+            eventually(lambda: not _holds(proxy, 1))
 
 
 def test_no_callers_bodies_fill_the_room_for_all() -> None:

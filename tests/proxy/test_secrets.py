@@ -1,5 +1,6 @@
 """No prompt and no key gets out: not by logs, metrics, pages, errors or reprs."""
 
+import gzip
 import json
 import logging
 import pickle
@@ -102,6 +103,35 @@ def test_any_other_key_is_a_401_that_does_not_repeat_it(
     for value in headers.values():
         assert value.encode("latin-1") not in reply.body or not value.strip()
     assert guarded.stats()["requests"].get(CHAT, 0) == seen
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 200])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_provider_that_quotes_the_operators_key_tells_it_to_no_caller(
+    status: int, *, packed: bool
+) -> None:
+    error = json.dumps({"error": {"message": f"bad key: {UPSTREAM_KEY}"}}).encode()
+    body = gzip.compress(error) if packed else error
+    coding = b"content-encoding: gzip\r\n" if packed else b""
+    head = b"HTTP/1.1 %d X\r\n%bx-key: %b\r\ncontent-length: %d\r\n\r\n"
+    said = head % (status, coding, UPSTREAM_KEY.encode(), len(body)) + body
+    with scripted([said]) as upstream:
+        upstream.go(20)
+        toml = _toml(f"http://127.0.0.1:{upstream.port}", "[scheduler]\nmax_attempts = 1\n")
+        with sidecar(toml, ENV) as proxy:
+            reply = _as(ALICE, proxy.port, **{"x-penstock-deadline-ms": "5000"})
+            told = call(
+                proxy.port,
+                "/v1/models",
+                method="GET",
+                body=None,
+                headers={"authorization": f"Bearer {ALICE}"},
+            )
+    for each in (reply, told) if status >= 400 and not packed else (reply,):
+        assert UPSTREAM_KEY not in repr(each.headers)
+        plain = gzip.decompress(each.body) if "content-encoding" in each.headers else each.body
+        assert UPSTREAM_KEY.encode() not in plain
+        assert each.status >= 400
 
 
 def test_a_caller_without_a_key_is_told_before_it_queues(guarded: MockServer) -> None:

@@ -115,7 +115,7 @@ class HttpSend:
             line,
             response.status_code,
             dict(response.headers),
-            body,
+            body if self._api_key is None else self._api_key.hidden_in(body),
             refused if isinstance(refused, Refused) else None,
             wall_now=time.time(),
             misdirected=response.extensions.get(MISDIRECTED, ""),

@@ -66,11 +66,16 @@ def _log_to_stderr(level: str) -> None:
     logger.propagate = False
 
 
+def _shown(host: str) -> str:
+    """Return a host as it stands in an URL."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _announce(running: "Running", loaded: "Loaded") -> None:
     config = loaded.config
-    lines = [f"penstock listens on http://{config.server.host}:{running.port}/v1"]
+    lines = [f"penstock listens on http://{_shown(config.server.host)}:{running.port}/v1"]
     if running.admin_port:
-        lines.append(f"admin pages on http://{config.admin.host}:{running.admin_port}")
+        lines.append(f"admin pages on http://{_shown(config.admin.host)}:{running.admin_port}")
     for name, proxy in loaded.forward_proxies.items():
         lines.append(f"upstream {name} is reached through the proxy {proxy.host}:{proxy.port}")
     click.echo("\n".join(lines), file=sys.stderr)

@@ -122,7 +122,7 @@ class Failures:
         )
         kept = Kept(answer.status, answer.headers, body)
         half = encoding and not answer.complete and can_read(encoding)  # which nobody unpacks
-        if half or is_misnamed(body, encoding):
+        if half or is_misnamed(body, encoding) or (encoding and link.hidden(text) != text):
             kept = Kept(answer.status, without_encoding(kept.headers), text)
         answer.close()
         return await self._heed(slot, link, kept, meaning, text)
@@ -203,7 +203,8 @@ class Failures:
         self, slot: Slot, link: UpstreamClient, kept: Kept, meaning: Meaning, text: bytes
     ) -> Ending | None:
         """Do what a refusal or an error means."""
-        self._kept = kept
+        headers = [(name, link.hidden(value)) for name, value in kept.headers]
+        kept = self._kept = Kept(kept.status, headers, link.hidden(kept.body))
         if isinstance(meaning, Backoff):
             self._landed(f"refused_{meaning.cause.value}")
             if is_spent(meaning):

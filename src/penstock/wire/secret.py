@@ -1,5 +1,8 @@
 """A key that never shows itself, and the one rule for what a key may be."""
 
+LEAST_HIDDEN = 8
+"""Characters of a key that is hidden where a text quotes it: a shorter one may be a word."""
+
 
 class KeyProblem(ValueError):
     """A text that cannot be a key. The message says why, and holds nothing of the text.
@@ -57,6 +60,11 @@ class Secret:
     def reveal(self) -> str:
         """Return the key itself. Call it where it goes on the wire, nowhere else."""
         return self._value
+
+    def hidden_in(self, text: bytes) -> bytes:
+        """Return a provider's text with stars where it quotes the key."""
+        key = self._value.encode()
+        return text.replace(key, b"*" * len(key)) if len(key) >= LEAST_HIDDEN else text
 
     def __repr__(self) -> str:
         return "Secret(hidden)"

@@ -14,6 +14,10 @@ INFLATED_MAX_BYTES = 64 << 20
 """Of one stream: nothing of it is kept, so this bounds the time that a bomb may take (0.3 s); a
 million tokens one by one are as much."""
 
+INFLATED_AT_ONCE = 4 << 20
+"""Of one piece of it: 256 kB of a bomb are 38 MB of events, which took 4 s. A writer that packs
+each event sends some hundred bytes at once, one that packs all of them 15 times less than this."""
+
 KEPT_BYTES = 1 << 20
 """How much of a reply that is no stream is kept, to be judged whole."""
 
@@ -95,7 +99,12 @@ class Inflated:
 
     def feed(self, chunk: bytes) -> None:
         """Inflate and read one chunk."""
+        left_bytes = INFLATED_AT_ONCE
         for piece in self._inflater.feed(chunk):
+            left_bytes -= len(piece)
+            if left_bytes < 0:
+                self._inflater.failed = True
+                return
             self._inner.feed(piece)
 
     def __getattr__(self, name: str) -> Any:

@@ -70,6 +70,11 @@ class UpstreamClient:
     def use_key(self, key: Secret | None) -> None:
         """Send this key from the next request on."""
         self._key = _key_header(self.vendor, self._key_header_name, key)
+        self._secret = key
+
+    def hidden(self, text: bytes) -> bytes:
+        """Return what the upstream says, without the key that was sent to it."""
+        return text if self._secret is None else self._secret.hidden_in(text)
 
     @property
     def open_connections(self) -> int:
