@@ -145,7 +145,7 @@ def listed(value: bytes) -> frozenset[bytes]:
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_WAITS = (b"retry-after", b"retry-after-ms", b"x-should-retry")
+_WAITS = (b"retry-after", b"retry-after-ms", b"x-ms-retry-after-ms", b"x-should-retry")
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ _AGAIN = re.compile(
     r"|(\d{1,9}(?:\.\d{1,9})?) (millisecond|second|minute|hour|day))",
     re.IGNORECASE,
 )
+_WAIT_HEADERS = (("retry-after-ms", 1e-3), ("x-ms-retry-after-ms", 1e-3), ("retry-after", 1.0))
 _WORD_S = {"millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
 
@@ -92,19 +93,21 @@ def reset_s(text: str, headers: Mapping[str, str], wall_now: float) -> float | N
 def retry_after_s(headers: Mapping[str, str], *, wall_now: float) -> float | None:
     """Return how long the provider wants us to wait, in seconds; None if it does not say.
 
-    Reads `retry-after-ms`, then `retry-after` as seconds (fractions too) or as a date.
+    Reads `retry-after-ms` (Azure's also with `x-ms-` before it), then `retry-after` as seconds
+    (fractions too) or as a date; some write a span such as "1s", or a date as in ISO 8601.
     """
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+    for name, scale in _WAIT_HEADERS:
         value = number(headers.get(name, ""))
         if value is not None:
             return min(value * scale, MOST_WAIT_S)
-    moment_s = date_s(headers.get("retry-after", ""))
-    return None if moment_s is None else _until(moment_s, wall_now)
+    text = headers.get("retry-after", "")
+    moment_s = date_s(text)
+    return reset_s(text, {}, wall_now) if moment_s is None else _until(moment_s, wall_now)
 
 
 def states_a_wait(headers: Mapping[str, str]) -> bool:
     """Return whether a header is there that says how long to wait, whatever stands in it."""
-    return bool(headers.get("retry-after-ms") or headers.get("retry-after"))
+    return any(headers.get(name) for name, _ in _WAIT_HEADERS)
 
 
 def wait_in_error(error: Mapping[str, Any], *, wall_now: float) -> float | None:

@@ -11,8 +11,9 @@ import httpx
 import httpx2
 import pytest
 
-from tests.integrations.http.rig import BODY, REPLY, assert_idle, penstock_with
+from tests.integrations.http.rig import BODY, REPLY, assert_idle, only, penstock_with
 from tests.listening import listening_apart
+from tests.proxy.sidecars import eventually
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
 DOORS = pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
@@ -41,6 +42,7 @@ async def asked(library: Any, port: int, *, sync: bool, read_s: float, body: Any
         async with scheduled.async_client(**options) as client:
             return await client.post(url, json=body)
     finally:
+        eventually(lambda: only(scheduled).in_flight == 0)  # the clock's thread may have the turn
         assert_idle(scheduled)
         scheduled.close()
 

@@ -1,6 +1,7 @@
 """A stream is held back until its first content: what refuses before it is tried again."""
 
 import asyncio
+import gzip
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -15,15 +16,18 @@ from penstock.integrations.http import prefix
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
+    REPLY,
     USAGE,
     Tape,
     assert_idle,
+    only,
     penstock_with,
     scripted,
     scripted_sync,
     sse,
     token,
 )
+from tests.proxy.sidecars import eventually
 
 LIBRARIES = pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
 STREAM = {**BODY, "stream": True}
@@ -102,6 +106,7 @@ async def test_what_refuses_before_its_first_content_is_tried_again(
     found = await asked(library, scheduled, script(library, WAYS[way], 1, sync=sync), sync=sync)
 
     assert found == (200, b"".join(GOOD))
+    eventually(lambda: tape.of(Completed) != [])  # the clock's thread may have the turn
     assert len(tape.of(Throttled) + tape.of(Failed)) == 1
     assert tape.of(Completed) == [Completed(1, 2, 3, reported=True)]
     assert_idle(scheduled)
@@ -115,6 +120,7 @@ async def test_after_the_last_try_the_callers_sdk_hears_the_providers_words(sync
     found = await asked(httpx2, scheduled, script(httpx2, sick, 99, sync=sync), sync=sync)
 
     assert found == (200, b"".join(sick))
+    eventually(lambda: only(scheduled).in_flight == 0)
     assert_idle(scheduled)
 
 
@@ -215,4 +221,30 @@ async def test_a_caller_that_leaves_ends_the_stream(
         call.cancel()
     await asyncio.wait((call,))
     await ended.wait()
+    assert_idle(scheduled)
+
+
+@LIBRARIES
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
+async def test_what_the_inner_transport_has_read_is_read_again(
+    library: Any, whole: bool, packed: bool
+) -> None:
+    content = json.dumps(REPLY).encode() if whole else b"".join(GOOD)
+    headers = {"content-encoding": "gzip"} if packed else {}
+    if not whole:
+        headers["content-type"] = "text/event-stream"
+    sent = [gzip.compress(content) if packed else content]
+
+    def provider(_request: Any) -> Any:
+        reply = library.Response(200, headers=headers, content=iter(sent))
+        reply.read()
+        return reply
+
+    tape = Tape()
+    scheduled = penstock_with(tape=tape)
+    found = await asked(library, scheduled, provider, sync=True)
+
+    assert found == (200, content)
+    assert [each.prompt_tokens for each in tape.of(Completed)] == [3]
     assert_idle(scheduled)

@@ -32,6 +32,16 @@ MISDIRECTED = "penstock_misdirected"
 """The extension of an answer that says how it looks as if the base URL led elsewhere."""
 
 
+def from_memory(library: Any, response: Any) -> None:
+    """Let a body be read once more that the inner transport has read, for a log say."""
+    if not response.is_closed or isinstance(response.stream, library.ByteStream):
+        return
+    content = b"" if not response.is_stream_consumed else response.content
+    response.stream = library.ByteStream(content)
+    response.headers.pop("content-encoding", None)  # it is undone
+    response.headers["content-length"] = str(len(content))
+
+
 def with_body(library: Any, response: Any, body: bytes) -> Any:
     """Return the same answer with its body (as it came over the wire) at hand."""
     headers = response.headers

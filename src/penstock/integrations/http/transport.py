@@ -118,6 +118,7 @@ class _Scheduling(ABC):
             try:
                 response = await self._pass_along(request, trace)
                 attempt.note_limits(plan, response)
+                attempt.from_memory(self.http, response)
                 prefix = Prefix(response, plan)
                 body = await self._body_of(request, response, prefix)
             except self.http.TransportError as error:
