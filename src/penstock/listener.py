@@ -235,7 +235,7 @@ class _Connection(web.RequestHandler):
     """One caller's connection."""
 
     __slots__ = (
-        "acknowledged", "body", "brought_bytes", "busy", "end_bytes", "handled", "held",
+        "acknowledged", "body", "brought_bytes", "busy", "end_bytes", "handled", "held", "late",
         "link", "moved_at", "offer", "owner", "refused", "sent", "since", "unread_bytes",
     )  # fmt: skip
 
@@ -252,6 +252,7 @@ class _Connection(web.RequestHandler):
         self.refused = False
         self.since: float | None = loop.time()  # when the head that is awaited began; None: not yet
         self.sent = self.acknowledged = 0
+        self.late = False  # the end of its idle time was
         self.brought_bytes = 0  # of bodies, since that last counted as going on
         self.moved_at = loop.time()
 
@@ -295,6 +296,15 @@ class _Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.owner.waits(self)
+
+    def _process_keepalive(self) -> None:
+        """End an idle connection; not while what came as the process was suspended is unread."""
+        loop = asyncio.get_running_loop()
+        self.late = loop.time() - self._next_keepalive_close_time > LOOK_S and not self.late
+        if self.late:
+            self._keepalive_handle = loop.call_later(LOOK_S, self._process_keepalive)
+        else:
+            super()._process_keepalive()
 
     def _take_in_pieces(self, data: bytes) -> None:
         """Let a piece end wherever a request may end that offers an upgrade.

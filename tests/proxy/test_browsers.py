@@ -77,6 +77,21 @@ def test_no_other_page_may_call(shared: SidecarThread, origin: str, status: int)
         assert _status(port, path, host="localhost:8788", origin=origin) == status
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin", "none"])
+@pytest.mark.parametrize("mode", ["no-cors", "navigate"])
+def test_a_page_asks_for_nothing_by_what_brings_no_origin(
+    shared: SidecarThread, site: str, mode: str
+) -> None:
+    headers = {"sec_fetch_site": site, "sec_fetch_mode": mode}
+    foreign = site.endswith("-site")
+    asked = call(shared.port, "/v1/models", method="GET", body=None, headers={
+        name.replace("_", "-"): value for name, value in headers.items()
+    })  # fmt: skip
+    assert asked.status == (403 if foreign else 200)
+    seen = _status(shared.admin_port, "/snapshot", **headers)
+    assert seen == (403 if foreign and mode == "no-cors" else 200)
+
+
 def test_an_origin_that_stands_twice_is_none() -> None:
     guard = BrowserGuard(_nobody, "server", "127.0.0.1", (), ())
     origins = [(b"origin", each) for each in (b"http://attacker.example", b"http://localhost")]

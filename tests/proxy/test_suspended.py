@@ -4,18 +4,25 @@ All timers are due at once when it goes on, and event loops may tell of them bef
 """
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 
 import pytest
 
 from penstock.proxy.config import loads
 from penstock.proxy.server import Running
-from tests.proxy.sidecars import GOOD_REPLY, UNPREDICTED, raw_request
+from tests.proxy.sidecars import GOOD_REPLY, UNPREDICTED, connect, raw_request
 from tests.proxy.test_no_progress import BEGUN, TOML
 from tests.virtual_loop import VirtualLoop, run_virtual
 
 SUSPENDED_S = 40.0
+HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 REST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -100,6 +107,30 @@ def test_a_request_that_came_while_suspended_is_served() -> None:
 
     answer = answer_with(at_once, before_the_request=True)
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_idle_connection_serves_what_came_while_suspended(tmp_path: Path) -> None:
+    """A stopped process, as only that is woken in the middle of its wait for events."""
+    config = tmp_path / "penstock.toml"
+    config.write_text(
+        "[server]\nport = 0\nkeep_alive_s = 1.0\n[admin]\nenabled = false\n"
+        f'[[upstreams]]\nbase_url = "http://127.0.0.1:9/v1"\nauth = "none"\n{UNPREDICTED}'
+    )
+    serve = [sys.executable, "-m", "penstock.cli.main", "serve", "-c", str(config)]
+    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as process, ExitStack() as over:
+        over.callback(process.kill)
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "listens on" in line)
+        port = int(line.split(":")[2].split("/")[0])
+        with connect(port) as sock:
+            sock.sendall(HEALTH)
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+            os.kill(process.pid, signal.SIGSTOP)
+            sock.sendall(HEALTH)
+            time.sleep(3.5)  # longer than its idle time, and than what counts as late
+            os.kill(process.pid, signal.SIGCONT)
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert sock.recv(65536) == b""  # it ends once it is idle for so long
 
 
 @pytest.mark.parametrize("serve", [_silent, _late_again_and_again])

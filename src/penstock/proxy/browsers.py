@@ -1,8 +1,9 @@
 """What only browsers send: foreign pages' calls are refused, listed origins may read (CORS).
 
-A page of any site can make its reader's browser call penstock (with `Origin`), and a site whose
-name is made to point at 127.0.0.1 can read the answers (DNS rebinding, with its name in `Host`).
-Callers that are no browsers send no `Origin`, and in `Host` what they were configured to call.
+A page of any site can make its reader's browser call penstock (with `Origin`, or by a GET of which
+only `Sec-Fetch-Site` tells), and a site whose name is made to point at 127.0.0.1 can read the
+answers (DNS rebinding, with its name in `Host`). Callers that are no browsers send neither, and in
+`Host` what they were configured to call.
 """
 
 import ipaddress
@@ -17,6 +18,8 @@ from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
 
 MOST_REMEMBERED = 64
+_FOREIGN = (b"cross-site", b"same-site")
+"""What browsers say of a page of another origin; links may lead from there to the admin pages."""
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]{1,253}))(?::[0-9]*)?\Z")
 CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PREFLIGHT_S = 600
@@ -62,7 +65,7 @@ class BrowserGuard:
 
     def refusal(self, headers: Iterable[Header]) -> tuple[int, str, str] | None:
         """Return status, code and text for what is not allowed; None for what passes."""
-        host, origin = b"", None
+        host, origin, site, mode = b"", None, b"", b""
         for name, value in headers:
             if name == b"host":
                 host = value
@@ -78,6 +81,12 @@ class BrowserGuard:
                     )
             elif name == b"origin":
                 origin = value.lower() if origin is None else b"two"
+            elif name == b"sec-fetch-site":
+                site = value
+            elif name == b"sec-fetch-mode":
+                mode = value
+        if origin is None and site in _FOREIGN and (self._table == "server" or mode != b"navigate"):
+            origin = site  # a picture, a script, a frame: GETs that bring no Origin
         if (
             origin is None
             or origin in self._origins
