@@ -42,11 +42,12 @@ def from_memory(library: Any, response: Any) -> None:
     response.headers["content-length"] = str(len(content))
 
 
-def with_body(library: Any, response: Any, body: bytes) -> Any:
+def with_body(library: Any, response: Any, body: bytes, prefix: Prefix) -> Any:
     """Return the same answer with its body (as it came over the wire) at hand."""
     headers = response.headers
-    if is_misnamed(body, headers.get("content-encoding", "")):
+    if prefix.encoding and is_misnamed(body, prefix.encoding):
         del headers["content-encoding"]
+        prefix.encoding = ""
     again = library.Response(
         response.status_code,
         headers=headers,  # its own class is copied as it is; pairs are looked at one by one
@@ -65,7 +66,7 @@ def judge(
     A reply that holds what its endpoint returns ends the slot. One that does not is no longer a
     success, nor a redirect that the caller's client would follow with its key.
     """
-    encoding = response.headers.get("content-encoding", "")
+    encoding = prefix.encoding
     sent = response.extensions.pop(_BODY)
     status: int = response.status_code
     guard = plan.outlet.driver.guard

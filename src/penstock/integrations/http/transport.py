@@ -128,7 +128,7 @@ class _Scheduling(ABC):
                     continue
                 raise
             if body is not None:
-                response = attempt.with_body(self.http, response, body)
+                response = attempt.with_body(self.http, response, body, prefix)
                 response, meaning = attempt.judge(self.http, plan, response, slot, prefix)
                 if await self._try_again(plan, response, meaning, slot):
                     continue
