@@ -195,6 +195,21 @@ def test_a_wait_that_an_overload_refusal_asks_for_binds_others_step_by_step() ->
     assert circuit.waits_s(RefusalCause.OVERLOAD, 20.0, 113.0) == (20.0, 16.0)
 
 
+@pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.RATE])
+def test_a_stated_wait_hides_a_provider_that_is_back_for_no_more_than_16_seconds(
+    cause: RefusalCause,
+) -> None:
+    circuit, now, waits = answered(20), 100.0, []
+    refuse(circuit, cause, at=now, retry_after_s=55.0)
+    for _ in range(6):
+        now = max(now + 1.0, circuit.open_at(now=now))
+        refuse(circuit, cause, at=now, retry_after_s=55.0)
+        waits.append(circuit.open_at(now=now) - now)
+
+    assert max(waits) == 16.0
+    assert waits[-3:] == [16.0] * 3  # no step is longer, however often it was refused
+
+
 @pytest.mark.parametrize(
     ("cause", "wait_s"), [(RefusalCause.QUOTA, None), (RefusalCause.RATE, 3600.0)]
 )

@@ -22,8 +22,8 @@ MAX_PAUSE_S = 900.0
 """No stated wait is believed for longer: a probe is cheap, a wrong wait of days is an outage."""
 FIRST_DOUBT_S, LAST_DOUBT_S = 2.0, 16.0
 """A wait that one call is told binds that call. That it binds all is confirmed by probes after 2,
-4, 8 and 16 s, in which callers wait, and then at gaps that go on doubling; so is a spent account,
-where calls were answered before."""
+4, 8 and then each 16 s, in which callers wait. So is a spent account, where calls were answered
+before, and a wait beyond `LONGEST_PAUSE_S`; but there the gaps go on doubling."""
 OF_A_MODEL = (RefusalCause.RATE, RefusalCause.OVERLOAD)
 """Refusals that may be about one request, one model or the whole account."""
 CHANCE = 0.01
@@ -167,7 +167,8 @@ class CircuitBreaker:
         if not doubtful:
             return wait_s, wait_s
         doubts = self._streak if sent_at >= self._last_bad_at else max(0, self._streak - 1)
-        doubt_s = FIRST_DOUBT_S * 2.0 ** min(doubts, 30)
+        longest_s = math.inf if grave else LAST_DOUBT_S
+        doubt_s = min(longest_s, FIRST_DOUBT_S * 2.0 ** min(doubts, 30))
         believed_s = min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
         return believed_s if grave else wait_s, believed_s
 
