@@ -6,6 +6,11 @@ from penstock.log.format import Header, LogRecord
 from penstock.sim.scenario import read_scenario, settings_of
 from penstock.sim.simulate import run_one
 from penstock.twin.history import History, history_of
+from penstock.twin.shadow import DIRECT_POLICY
+
+SPEED = {"tokens_per_s": 150.0, "ttft_s": 0.2}
+DIRECT = dict(DIRECT_POLICY["scheduler"])
+PROMPTS = {"prompt_tokens": {"median": 800, "sigma": 1.0, "most": 8000}}
 
 
 def lines_of(

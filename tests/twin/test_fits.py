@@ -22,11 +22,7 @@ from penstock.twin.scenario_file import scenario_text
 from penstock.twin.shadow import DIRECT_POLICY
 from penstock.twin.told import TELL, KindNumbers
 from penstock.twin.whatif import whatif
-from tests.twin.histories import history, lines_of
-
-SPEED = {"tokens_per_s": 150.0, "ttft_s": 0.2}
-DIRECT = dict(DIRECT_POLICY["scheduler"])
-PROMPTS = {"prompt_tokens": {"median": 800, "sigma": 1.0, "most": 8000}}
+from tests.twin.histories import DIRECT, PROMPTS, SPEED, history, lines_of
 
 
 @pytest.mark.parametrize(
@@ -64,58 +60,6 @@ def test_a_provider_without_luck_is_found_to_the_figure(
         assert best.table[key] == (
             value if isinstance(value, str) else pytest.approx(value, rel=0.01, abs=1e-9)
         )
-
-
-def test_an_engines_prompts_take_the_time_of_all() -> None:
-    provider = {"model": "batching", "max_seqs": 8, "prefill_tokens_per_s": 4000.0}
-
-    best = fits(flights_of(history(provider, **PROMPTS).attempts))[0]
-
-    assert best.kind == "batching"
-    assert best.table["max_seqs"] == 8
-    assert best.table["prefill_tokens_per_s"] == pytest.approx(4000.0, rel=0.1)
-    # An iteration of eight is what most were; its split into base and slope is told less well.
-    full_s = best.table["iteration_base_s"] + 8 * best.table["iteration_per_seq_s"]
-    assert full_s == pytest.approx(0.012 + 8 * 0.0006, rel=0.02)
-    assert best.table["iteration_base_s"] == pytest.approx(0.012, rel=0.1)
-
-
-@pytest.mark.parametrize("chunked", [True, False])
-def test_an_engines_cache_is_found_where_it_is_full(chunked: bool) -> None:
-    """Who is put off comes back and is computed again: no formula says when a reply ends."""
-    provider = {"model": "batching", "max_seqs": 16, "kv_tokens": 6000, "chunked": chunked}
-    past = history({**provider, "prefill_tokens_per_s": 8000.0}, rate_per_s=1.2, **PROMPTS)
-
-    best = fits(flights_of(past.attempts))[0]
-
-    assert best.kind == "batching"
-    assert best.error < 0.02
-    assert best.table["kv_tokens"] == pytest.approx(6000, rel=0.03)
-    assert best.table["chunked"] is chunked
-    # About five are in it: of an iteration of so many the parts are told less well.
-    usual_s = best.table["iteration_base_s"] + 5 * best.table["iteration_per_seq_s"]
-    assert usual_s == pytest.approx(0.012 + 5 * 0.0006, rel=0.02)
-    assert best.bounded
-
-
-def test_replicas_that_are_chosen_by_chance_are_no_engine_with_a_cache() -> None:
-    """A play that all ends are forced upon must not take them for its own."""
-    provider = {"model": "pool", "replicas": 11, "slots": 1, "prefill_tokens_per_s": 800.0, **SPEED}
-
-    found = fits(flights_of(history(provider, **PROMPTS).attempts))
-
-    assert {fit.told.numbers.cache_tokens for fit in found} == {None}
-
-
-@pytest.mark.parametrize(("replicas", "routing"), [(15, "round_robin"), (18, "least")])
-def test_any_number_of_replicas_is_found(replicas: int, routing: str) -> None:
-    pool = {"model": "pool", "replicas": replicas, "slots": 1, "routing": routing, "jitter": 0.05}
-    past = history({**pool, **SPEED}, rate_per_s=0.5 * replicas, requests=600, stack=DIRECT)
-
-    best = fits(flights_of(past.attempts))[0]
-
-    assert (best.kind, best.table["replicas"], best.table["slots"]) == ("pool", replicas, 1)
-    assert best.table["routing"] == routing
 
 
 def test_a_number_is_not_rounded_for_whole_queues_hang_on_its_last_figure() -> None:
@@ -280,6 +224,30 @@ def test_the_held_back_time_begins_from_what_really_was() -> None:
     for n in early:
         assert again.records[n].ended_at == past.calls[n].ended_at
     assert check(past, slow, since).distance > 1.0
+
+
+@pytest.mark.parametrize(
+    ("more", "runs"),
+    [({}, 1), ({"limits": {"rpm": 6000.0}}, 3)],
+    ids=["nothing", "refusals"],
+)
+def test_as_many_runs_are_made_as_chance_asks_for(
+    more: dict[str, Any], runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of a long log takes a second, and where all luck is known another says no more."""
+    provider = {"model": "slots", "slots": 6, **SPEED, **more}
+    past = history(provider)
+    luck = dict.fromkeys(range(len(past.calls)), (1.0, 1.0))
+    seeds: list[int] = []
+
+    def counted(*args: Any, seed: int, **others: Any) -> Any:
+        seeds.append(seed)
+        return rerun(*args, seed=seed, **others)
+
+    monkeypatch.setattr("penstock.twin.check.rerun", counted)
+    check(past, {"default": provider}, split_at(past), luck=luck)
+
+    assert len(seeds) == runs
 
 
 def test_known_luck_replays_jittered_service_times() -> None:

@@ -43,7 +43,8 @@ _BETAS = (0.003, 0.01, 0.03, 0.1, 0.3)
 _THETAS = (0.25, 0.5, 1.0, 2.0)
 _GAMMAS = (0.2, 0.5, 1.0, 2.0)
 _PLAYED = 1000
-"""Attempts: a play of so many takes 30 ms, and a search plays some hundred times."""
+"""Attempts: a play of so many takes 30 ms, and a search plays some hundred times. Of replicas as
+many are tried on so many."""
 _NEARLY = 0.02
 """Of a logarithm. So far off is the formula where an engine's prompts stall it."""
 _ENDLESS = 1_000_000
@@ -166,7 +167,7 @@ def _played_engine(engine: Fit, best: Fit, flights: AttemptTimes) -> Fit:
     It is played beside a first part of the log, if the formula tells the ends of an engine nearly,
     or a cache tells more of them than any formula does.
     """
-    few = flights.until(float(flights.sent[min(_PLAYED, len(flights.sent)) - 1]))
+    few = _first(flights)
     if int(few.whole.sum()) < LEAST_REPLIES or (best is not engine and best.error < NO_DIFFERENCE):
         return engine
     if best is not engine or engine.error > _NEARLY:
@@ -178,6 +179,13 @@ def _played_engine(engine: Fit, best: Fit, flights: AttemptTimes) -> Fit:
     if not _clearly_less(told.errors, engine.told.errors):
         return engine
     return replace(fitted(engine, told), bounded=True)
+
+
+def _first(flights: AttemptTimes) -> AttemptTimes:
+    """Return a first part of the log, as much as is enough for what is slow to tell."""
+    if len(flights.sent) <= _PLAYED:
+        return flights
+    return flights.until(float(flights.sent[_PLAYED]))
 
 
 def _moved_alike(fit: Fit, moves: Path, flights: AttemptTimes) -> Fit:
@@ -318,23 +326,28 @@ def _moved(flights: AttemptTimes, found: Told, tell: _Tell) -> Told:
 
 
 def _pool(flights: AttemptTimes) -> Fit | None:
-    """Fit replicas with queues of their own; None if there were never enough calls for two."""
+    """Fit replicas with queues of their own; None if there were never enough calls for two.
+
+    Each number is tried on a first part of the log: they differ in who had which attempt.
+    """
     best: Told | None = None
+    few = _first(flights)
     for routing in ROUTINGS:
-        for replicas in range(2, min(int(flights.ahead.max()), MOST_REPLICAS) + 1):
+        for replicas in range(2, min(int(few.ahead.max()), MOST_REPLICAS) + 1):
             # One replica more routes all otherwise: its neighbours say nothing of a number.
-            chosen = assigned(flights, replicas, routing)
+            chosen = assigned(few, replicas, routing)
 
             def tried(slots: int, numbers: KindNumbers, chosen: np.ndarray) -> Told:
-                return tell_pool(flights, replace(numbers, places=slots), None, chosen)
+                return tell_pool(few, replace(numbers, places=slots), None, chosen)
 
             numbers = KindNumbers(1, replicas=replicas, routing=routing)
-            slots = _spread(1, most_at_one(flights, chosen), _SLOTS)
+            slots = _spread(1, most_at_one(few, chosen), _SLOTS)
             found = _search(slots, partial(tried, numbers=numbers, chosen=chosen))
             if best is None or found.error < best.error:
                 best = found
     if best is None:
         return None
+    best = TELL["pool"](flights, best.numbers, None)
     none = hopeless(flights, best.numbers)  # what more replicas would do is another pool
     bounded = _clearly_less(best.errors, none.errors)
     return Fit("pool", best, _table("pool", best), flights.calls, bounded)
