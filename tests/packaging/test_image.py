@@ -53,6 +53,7 @@ mount --bind "$2" "$1/etc/penstock"
 mount --bind "$3" "$1/var/lib/penstock"
 root=$1
 shift 3
+PATH=$PATH:/usr/sbin  # where chroot is, which only root's own PATH names
 exec chroot --userspec=65532:65532 "$root" /usr/bin/env -i "$@"
 """
 """Root read-only, the configuration, the volume, and a user who is nobody."""

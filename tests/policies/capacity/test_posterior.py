@@ -188,6 +188,16 @@ def test_a_provider_with_room_is_never_held_back(places: int) -> None:
     assert waits[math.ceil(0.99 * len(waits)) - 1] < 0.005
 
 
+@pytest.mark.parametrize("places", [8, 64])
+def test_no_place_is_left_idle_to_learn_a_speed_where_nobody_slows_another(places: int) -> None:
+    runs = [
+        live_through(slots(places), places=places, load=1.2, seconds=30.0, streams=True, seed=seed)
+        for seed in range(1, 7)
+    ]
+
+    assert all(window >= min(places, 16) for run in runs for _, window in run.windows)
+
+
 def test_it_does_nearly_as_well_as_a_window_that_knows() -> None:
     def satisfaction(seen: Seen) -> float:
         return seen.in_time / seen.ended

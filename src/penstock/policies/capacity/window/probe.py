@@ -13,8 +13,9 @@ BRIEF_SHARE, ANYBODY_AFTER = 0.5, 48
 """Who is served in half the mean latency comes to its turn no later inside the provider than here;
 others make whoever comes after them wait, and probe only if so many replies saw too few brief."""
 LATENCY_WEIGHT = 0.05
-CROWDED, REPLIES = 0.6, 12
-"""If no reply of the first so many flew among fewer than this share of the window, ..."""
+CROWDED = 0.6
+"""If every reply so far flew among more than this share of a window that is believed shared, or of
+one before which requests queue among more than all of it, ..."""
 TRIAL_RECORDS = 3
 """... half of the window flies until so many did."""
 
@@ -102,14 +103,17 @@ class Trial:
         """Whether fewer fly at the moment."""
         return self.few < math.inf
 
-    def goes_on(self, record: Record, window: float, replies: int, *, now: float) -> bool:
-        """Take in a record; say whether the trial is open from now on."""
+    def goes_on(self, record: Record, window: float, *, shared: bool, now: float) -> bool:
+        """Take in a record; say whether the trial is open from now on.
+
+        In a queue, where no place is `shared`, whoever flew within the window shows its speed.
+        """
         self.fewest = min(self.fewest, record.mean_in_flight)
         if self.is_open:
             self._records += record.sent_at >= self._since
             if self._records >= TRIAL_RECORDS:
                 self.few = math.inf
-        elif replies >= REPLIES and self.fewest > CROWDED * window > CROWDED:
+        elif window > 1.0 and self.fewest > (CROWDED if shared else 1.0) * window:
             self.few, self.window = window // 2.0, window
             self._since, self._records = now, 0
         return self.is_open

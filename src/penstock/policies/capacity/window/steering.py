@@ -166,7 +166,7 @@ class Posterior:
         """Return whether few fly for a moment, because every reply so far flew in a crowd."""
         trial = self._trial
         was, window = trial.is_open, self.window
-        if trial.goes_on(record, window, self._estimate.replies, now=now):
+        if trial.goes_on(record, window, shared=self._is_shared, now=now):
             if not was:
                 self._move(trial.few, "trial", {"fewest_in_flight": trial.fewest}, now)
             return True
