@@ -1,15 +1,7 @@
-"""Serves an ASGI application over HTTP/1.1, by aiohttp, within stated bounds.
-
-The sidecar and the mock provider share it. aiohttp reads HTTP: it ignores an `Upgrade` that nobody
-takes up (RFC 9110, section 7.8), answers pipelined requests in their order, and cancels a request
-when its caller goes away, so that cancellation is all that an application needs to know of it. A
-caller that closes its sending side counts as gone, as with nginx: TCP cannot tell the two apart.
-"""
+"""The connections of one listener: what each may hold, and which must go for the others' sake."""
 
 import asyncio
-import contextlib
 import logging
-import re
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,19 +10,14 @@ from typing import Any, cast
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
-from penstock.asgi import Application, AsgiExchange, HeadWriter
+from penstock.asgi import HeadWriter
+from penstock.listener.offers import OfferReader
 
-BACKLOG = 2048
 LOOK_S = 1.0
 """How often connections are looked at: one look over all is cheaper than timers for each."""
 
-DESCRIPTORS_KEPT, DESCRIPTORS_WANTED = 160, 65_536
-
 PROGRESS_BYTES = 1 << 16
 """What a body has to bring to count as going on: a byte a second would cost nothing to send."""
-
-UNREAD_AT_ONCE = 256
-"""So many times `Bounds.unread_bytes` may lie unread of all connections together."""
 
 HEADS_AT_ONCE = 256
 """So many of the longest heads, of all connections, may have come of requests that are not at work
@@ -66,123 +53,21 @@ class Bounds:
     unread_timeout_s: float = 60.0
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes any free one, and `::` is IPv4 as well.
+class Connections(web.Server):
+    """All connections of a listener, and those that wait for their callers, since the longest."""
 
-    Raises:
-        OSError: the address cannot be had.
-
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == "::" and socket.has_dualstack_ipv6()
-    sock = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
-    sock.setblocking(False)
-    return sock
-
-
-def connection_limit(wanted: int) -> int:
-    """Return how many callers' connections this process has descriptors for, at most `wanted`.
-
-    Each caller may need one upstream connection beside its own; some room is kept for files and
-    for the operators' listener. The soft limit on descriptors is raised to the hard one first.
-    """
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows counts otherwise
-        return wanted
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(soft, DESCRIPTORS_WANTED) if hard == resource.RLIM_INFINITY else hard
-    if soft < most:
-        with contextlib.suppress(ValueError, OSError):  # a container may forbid it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-            soft = most
-    return max(1, min(wanted, (soft - DESCRIPTORS_KEPT) // 2))
-
-
-class Listener:
-    """Serves one application on one socket."""
-
-    def __init__(self, application: Application, sock: socket.socket, bounds: Bounds) -> None:
-        """Serve nothing yet."""
-        self._application = application
-        self._socket = sock
-        self._bounds = bounds
-        self._protocols: _Protocols | None = None
-        self._server: asyncio.Server | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-        self._late = False
-
-    @property
-    def open_connections(self) -> int:
-        """How many callers are connected."""
-        return 0 if self._protocols is None else len(self._protocols.open)
-
-    async def start(self) -> None:
-        """Answer from now on."""
-        loop = asyncio.get_running_loop()
-        self._protocols = _Protocols(self._handle, self._bounds)
-        self._server = await loop.create_server(self._protocols, sock=self._socket)
-        self._timer, self._due = loop.call_later(LOOK_S, self._look), loop.time() + LOOK_S
-
-    async def stop(self, grace_s: float) -> None:
-        """Accept nobody any more; let what is being answered end, but not longer than the grace."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
-        if self._protocols is not None:
-            self._protocols.pre_shutdown()  # idle connections close at once
-            await self._protocols.shutdown(max(grace_s, 0.001))  # 0 would be for ever
-
-    def _look(self) -> None:
-        assert self._protocols is not None
-        loop = asyncio.get_running_loop()
-        now, due = loop.time(), self._due
-        self._timer, self._due = loop.call_later(LOOK_S, self._look), now + LOOK_S
-        # This process was suspended: what has come meanwhile is read first. One that is late each
-        # time looks every other time.
-        self._late = now - due > LOOK_S and not self._late
-        if self._late:
-            return
-        connections = list(self._protocols.open)
-        over = sum(connection.look(now) for connection in connections)
-        over -= UNREAD_AT_ONCE * self._bounds.unread_bytes
-        if over > 0:
-            for connection in sorted(connections, key=_moved_at):
-                link = connection.link
-                if over > 0 and link is not None:
-                    over -= link.get_write_buffer_size()
-                    connection.cut()
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = cast("_Connection", request.protocol)
-        exchange = AsgiExchange(request, connection)
-        connection.busy, connection.body = True, request.content
-        connection.taken_up()
-        try:
-            if isinstance(request, _OddRequest):
-                return connection.handle_error(request, 400)
-            await self._application(exchange.scope(), exchange.receive, exchange.send)
-            return exchange.response()
-        finally:
-            connection.busy = False
-            if connection.link is not None:
-                connection.owner.waits(connection)
-
-
-class _Protocols(web.Server):
     def __init__(
         self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], bounds: Bounds
     ) -> None:
+        """Have each request answered by `handle`."""
         quiet = logging.getLogger("penstock.listener.aiohttp")  # its texts quote what callers send
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
         super().__init__(handle, request_factory=_request, handler_cancellation=True)
         self.bounds = bounds
-        self.open: set[_Connection] = set()
-        self.waiting: dict[_Connection, None] = {}  # for their callers, since the longest
-        self.unread: dict[_Connection, None] = {}  # hold bytes of such requests, since the longest
+        self.open: set[Connection] = set()
+        self.waiting: dict[Connection, None] = {}  # for their callers, since the longest
+        self.unread: dict[Connection, None] = {}  # hold bytes of such requests, since the longest
         self.unread_bytes = 0
         self.make: dict[str, Any] = {
             "keepalive_timeout": bounds.keep_alive_s,
@@ -194,17 +79,18 @@ class _Protocols(web.Server):
             "lingering_time": 1.0,  # to let a refused body's sender read why
         }
 
-    def __call__(self) -> "_Connection":
-        return _Connection(self, asyncio.get_running_loop())
+    def __call__(self) -> "Connection":
+        """Return the protocol of a connection that a caller opens."""
+        return Connection(self, asyncio.get_running_loop())
 
-    def hold(self, connection: "_Connection", size_bytes: int) -> None:
+    def hold(self, connection: "Connection", size_bytes: int) -> None:
         """Count bytes of requests that are not at work; where they are too many, the oldest go."""
         self.unread[connection] = None  # it keeps its place
         self.unread_bytes += size_bytes
         while self.unread_bytes > HEADS_AT_ONCE * self.bounds.head_bytes:
             next(iter(self.unread)).cut()
 
-    def waits(self, connection: "_Connection") -> None:
+    def waits(self, connection: "Connection") -> None:
         """Note that a connection waits for its caller from now on."""
         self.waiting.pop(connection, None)
         self.waiting[connection] = None
@@ -223,32 +109,31 @@ def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any)
     kind = web.BaseRequest
     if message.version not in (HttpVersion10, HttpVersion11):
         # A request line that names no version is of HTTP/0.9, and an answer would begin with it.
-        kind, message = _OddRequest, message._replace(version=HttpVersion11)
+        kind, message = OddRequest, message._replace(version=HttpVersion11)
     return kind(message, payload, protocol, HeadWriter(protocol, loop), task, loop)
 
 
-class _OddRequest(web.BaseRequest):
+class OddRequest(web.BaseRequest):
     """Of a version that is not served."""
 
 
-class _Connection(web.RequestHandler):
+class Connection(OfferReader):
     """One caller's connection."""
 
     __slots__ = (
-        "acknowledged", "body", "brought_bytes", "busy", "end_bytes", "handled", "held", "late",
-        "link", "moved_at", "offer", "owner", "refused", "sent", "since", "unread_bytes",
+        "acknowledged", "body", "brought_bytes", "busy", "handled", "late", "link", "moved_at",
+        "owner", "refused", "sent", "since", "unread_bytes",
     )  # fmt: skip
 
-    def __init__(self, owner: _Protocols, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(owner, loop=loop, **owner.make)
+    def __init__(self, owner: Connections, loop: asyncio.AbstractEventLoop) -> None:
+        """Await the first head from now on."""
+        super().__init__(owner, loop, owner.make)
         self.owner = owner
         self.link: asyncio.Transport | None = None
         self.busy = False
         self.body: StreamReader | None = None  # of the request before
         self.handled = 0  # how many requests the application has been given
         self.unread_bytes = 0  # of heads, and of requests behind the one at work
-        self.held = self.end_bytes = b""  # behind an offer, and the last bytes that were read
-        self.offer: tuple[Any, StreamReader] | None = None  # an upgrade's, whose body is coming
         self.refused = False
         self.since: float | None = loop.time()  # when the head that is awaited began; None: not yet
         self.sent = self.acknowledged = 0
@@ -257,6 +142,7 @@ class _Connection(web.RequestHandler):
         self.moved_at = loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read, or refuse where too many are open and none of them gives way."""
         self.link = cast("asyncio.Transport", transport)
         self.owner.open.add(self)
         if len(self.owner.open) > self.owner.bounds.connections:
@@ -271,6 +157,7 @@ class _Connection(web.RequestHandler):
             super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
+        """Count what has come, and parse it."""
         if self.refused:
             assert self.link is not None
             self.link.write(_FULL)
@@ -280,11 +167,7 @@ class _Connection(web.RequestHandler):
             self.since = asyncio.get_running_loop().time()
         in_head = self._in_head()
         in_body = not in_head and self._in_body()
-        begins = in_head and not (self.unread_bytes or self.held or self.offer)
-        if begins and not _OFFER.search(data):
-            super().data_received(data)  # also b"": so aiohttp asks itself for what it holds back
-        else:  # an offer may begin in one piece and end in another, behind whatever comes first
-            self._take_in_pieces(self.held + data)
+        self.take(data, begins=in_head and not self.unread_bytes)
         if data:
             self._count(len(data), in_body=in_body)
             if in_body:
@@ -294,6 +177,7 @@ class _Connection(web.RequestHandler):
                     self.owner.waits(self)
 
     def pause_writing(self) -> None:
+        """Note that the caller does not read."""
         super().pause_writing()
         self.owner.waits(self)
 
@@ -305,36 +189,6 @@ class _Connection(web.RequestHandler):
             self._keepalive_handle = loop.call_later(LOOK_S, self._process_keepalive)
         else:
             super()._process_keepalive()
-
-    def _take_in_pieces(self, data: bytes) -> None:
-        """Let a piece end wherever a request may end that offers an upgrade.
-
-        aiohttp's parser drops what comes in one piece with that end and behind it.
-        """
-        self.held = b""
-        super().data_received(b"")
-        while data:
-            if self._reading_paused or self._buffer_paused:  # the parser would join the pieces
-                self.held = data
-                return
-            size, count = self._size_of_piece(data), self._request_count
-            self.end_bytes = (self.end_bytes + data[:size])[-3:]
-            super().data_received(data[:size])
-            data = data[size:]
-            if self._request_count != count:
-                message, body = self._messages[-1]
-                self.offer = (message, body) if getattr(message, "upgrade", False) else None
-            if self.offer is not None and self.offer[1].is_eof():
-                self.offer = None
-
-    def _size_of_piece(self, data: bytes) -> int:
-        """Heads and chunked bodies end in a blank line; how long another body is, its head says."""
-        if self.offer is not None and not self.offer[0].chunked:
-            message, body = self.offer
-            return int(message.headers["content-length"]) - body.total_bytes
-        known = len(self.end_bytes)
-        end = (self.end_bytes + data).find(b"\r\n\r\n")
-        return len(data) if end < 0 else end + 4 - known
 
     def _in_head(self) -> bool:
         """Return whether what comes next is of a head: every request before has come whole."""
@@ -390,6 +244,7 @@ class _Connection(web.RequestHandler):
             self.link.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection, and cancel what is answered on it."""
         self.owner.open.discard(self)
         self.owner.waiting.pop(self, None)
         self.let_go(self.unread_bytes)
@@ -459,10 +314,6 @@ class _Connection(web.RequestHandler):
         return response
 
 
-def _moved_at(connection: _Connection) -> float:
-    return connection.moved_at
-
-
 def _has_left(link: asyncio.Transport) -> bool:
     """Return whether the caller has closed its side, where the system tells (Linux)."""
     if not hasattr(socket, "TCP_INFO"):
@@ -473,8 +324,6 @@ def _has_left(link: asyncio.Transport) -> bool:
 
 _TCP_CLOSE, _TCP_CLOSE_WAIT = 7, 8
 """Of Linux (include/net/tcp_states.h)."""
-
-_OFFER = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
 _JSON = {"content-type": "application/json", "server": "penstock"}
 
