@@ -30,6 +30,8 @@ ANSWERS = {
     "events, not asked for, as JSON": (HELLO, answer(200, GOOD_STREAM)),
     "lines of JSON": (STREAM, answer(200, PIECE + b"\n" + PIECE + b"\n", "application/x-ndjson")),
     "a list of JSON": (STREAM, answer(200, b"[" + PIECE + b",\n" + PIECE + b"]")),
+    "another API's events": (STREAM, answer(200, b"data: " + PIECE + b"\n\n")),
+    "a text with a line end in it": (HELLO, answer(200, GOOD.replace(b"well", b"well\n"))),
     "an event nested deeply": (STREAM, answer(200, b"data: " + DEEP + b"\n\n" + GOOD_STREAM)),
     "packed events, as JSON": (STREAM, answer(200, gzip.compress(GOOD_STREAM), more=PACKED)),
     "a packed list": (

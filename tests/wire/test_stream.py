@@ -99,6 +99,67 @@ def test_a_tool_call_counts_as_a_token() -> None:
     assert reader.started
 
 
+def delta(**fields: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None, **fields}}]}
+
+
+def block(**fields: object) -> dict[str, object]:
+    return {"type": "content_block_start", "index": 0, "content_block": fields}
+
+
+def of_response(kind: str, **fields: object) -> dict[str, object]:
+    return {"type": f"response.{kind}", **fields}
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        (Kind.CHAT, delta(function_call={"name": "look", "arguments": "{"})),
+        (Kind.CHAT, delta(content=[{"type": "text", "text": "a"}])),
+        (Kind.CHAT, delta(content=[{"type": "thinking", "thinking": [{"text": "a"}]}])),
+        (Kind.CHAT, delta(images=[{"image_url": {"url": "data:image/png;base64,AAAA"}}])),
+        (Kind.CHAT, delta(audio={"id": "a", "data": "AAAA"})),
+        (Kind.CHAT, delta(reasoning_details=[{"type": "reasoning.encrypted", "data": "AA"}])),
+        (Kind.CHAT, delta(tool_calls=[{"type": "custom", "custom": {"input": "a"}}])),
+        (Kind.CHAT, {"choices": [{"message": {"role": "assistant", "content": "a"}}]}),
+        (Kind.CHAT, {"candidates": [{"content": {"parts": [{"text": "a"}]}}]}),
+        (Kind.MESSAGES, block(type="redacted_thinking", data="AAAA")),
+        (Kind.MESSAGES, block(type="web_search_tool_result", content=[{"url": "http://a"}])),
+        (Kind.MESSAGES, {"type": "content_block_delta", "delta": {"signature": "AAAA"}}),
+        (Kind.MESSAGES, delta(content="a")),
+        (Kind.RESPONSES, of_response("output_text.done", text="a")),
+        (Kind.RESPONSES, of_response("web_search_call.searching", item_id="w")),
+        (Kind.RESPONSES, of_response("image_generation_call.partial_image", item_id="i")),
+        (Kind.RESPONSES, of_response("output_item.done", item={"type": "function_call"})),
+        (Kind.RESPONSES, {"candidates": [{"content": {"parts": [{"text": "a"}]}}]}),
+    ],
+)
+def test_content_in_any_field_is_content(kind: Kind, event: dict[str, object]) -> None:
+    reader = StreamReader(kind)
+    reader.feed(sse(event))
+    assert reader.started
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        (Kind.CHAT, delta(refusal=None, reasoning_details=[], audio={"id": "a"})),
+        (Kind.CHAT, {"choices": [], "prompt_filter_results": [{"severity": "safe"}]}),
+        (Kind.CHAT, {"type": "ping"}),
+        (Kind.MESSAGES, block(type="text", text="")),
+        (Kind.MESSAGES, block(type="tool_use", id="t", name="look", input={})),
+        (Kind.MESSAGES, {"type": "ping"}),
+        (Kind.RESPONSES, of_response("created", response={"instructions": "Be brief."})),
+        (Kind.RESPONSES, of_response("output_item.added", item={"type": "reasoning"})),
+        (Kind.RESPONSES, {"type": "keepalive"}),
+    ],
+)
+def test_what_announces_content_is_none(kind: Kind, event: dict[str, object]) -> None:
+    reader = StreamReader(kind)
+    reader.feed(sse(event))
+    assert not reader.started
+
+
 def test_a_cut_stream_is_estimated_from_its_text_and_says_so() -> None:
     reader = StreamReader(Kind.CHAT)
     reader.feed(sse(ROLE, chunk("x" * 400)))
@@ -169,6 +230,7 @@ def other(text: str) -> dict[str, object]:
         (Kind.RESPONSES, b"event: response.completed\n" + sse({"response": {}}), True),
         (Kind.MESSAGES, b"event:message_stop\r\ndata: {}\r\n\r\n", True),
         (Kind.MESSAGES, b"event: message_stop\n\n" + sse({}), False),
+        (Kind.CHAT, sse({"candidates": [{"content": {"parts": [{"text": "a"}]}}]}), True),
         (Kind.CHAT, b"data: " + b"x" * 1_100_000, True),  # an event that nobody has read
     ],
 )

@@ -21,8 +21,8 @@ _HOLDERS = (
 Workers AI, DashScope, ERNIE, Replicate, Dify, Deepgram, Stability."""
 _OF_OBJECTS = ("choices", "data", "message")
 _ABOUT = frozenset(
-    ("code", "created_at", "finish_reason", "id", "model", "name", "object", "reason", "role",
-     "stop_reason", "status", "type")
+    ("code", "content_filter_results", "created_at", "finish_reason", "id", "model", "name",
+     "object", "reason", "role", "stop_reason", "status", "type")
 )  # fmt: skip
 """Texts that say something about a reply, and are none."""
 _TROUBLE = re.compile(r"(?:^|_)err(?:or)?s?(?:$|_)|error\Z|fault|exception", re.IGNORECASE)
@@ -37,7 +37,7 @@ def holds_content(reply: Mapping[str, Any]) -> bool:
     ):
         return False
     return any(
-        _is_content(held, _LEVELS)
+        is_content(held)
         for name in _HOLDERS
         if (held := reply.get(name)) and not (name in _OF_OBJECTS and isinstance(held, str))
     )
@@ -54,8 +54,8 @@ def _complains(reply: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_content(value: object, levels: int) -> bool:
-    """Return whether a text or a vector stands somewhere within a value."""
+def is_content(value: object, levels: int = _LEVELS) -> bool:
+    """Return whether a text or a vector stands somewhere within a value, so many levels deep."""
     if isinstance(value, str):
         return value.strip() != ""
     if not levels:
@@ -63,9 +63,9 @@ def _is_content(value: object, levels: int) -> bool:
     if isinstance(value, list):
         if len(value) > 1 and all(isinstance(each, int | float) for each in value[:_EACH]):
             return True
-        return any(_is_content(each, levels - 1) for each in value[:_EACH])
+        return any(is_content(each, levels - 1) for each in value[:_EACH])
     if isinstance(value, dict):
         return any(
-            _is_content(each, levels - 1) for name, each in value.items() if name not in _ABOUT
+            is_content(each, levels - 1) for name, each in value.items() if name not in _ABOUT
         )
     return False

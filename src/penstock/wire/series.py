@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from penstock.wire import jsonio
-from penstock.wire.content import holds_content
 from penstock.wire.endpoint import Kind
 from penstock.wire.sse import MAX_EVENT_BYTES
 from penstock.wire.stream import StreamReader
@@ -121,7 +120,5 @@ class SeriesReader(StreamReader):
         error = jsonio.error_of(event)
         if error is not None:
             self.failed(error)
-            return
-        self.event(event)
-        if holds_content(event):
-            self.started = True
+        else:
+            self.event(event)

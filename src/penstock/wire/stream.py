@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.wire import jsonio
+from penstock.wire.content import holds_content, is_content
 from penstock.wire.endpoint import MEDIA, Kind
 from penstock.wire.sse import SseSplitter
 from penstock.wire.usage import UNKNOWN, Ends, Usage, UsageSource, usage_of_object
@@ -26,15 +27,15 @@ class StreamReader:
     """Reads along; give it every chunk that is relayed.
 
     Attributes:
-        started: True once a token (text, tool call, reasoning) has come.
+        started: True once content (text, tool call, reasoning, a picture) has come.
         finished: True once the vendor's own end mark has come.
         error: the error that the stream carried, in the vendor's words; None without one.
 
     """
 
-    __slots__ = ("_ignored", "_input", "_kind", "_open", "_output", "_read", "_reported",
-                 "_said_why", "_splitter", "_text_bytes", "_told", "error", "finished",
-                 "started")  # fmt: skip
+    __slots__ = ("_foreign", "_ignored", "_input", "_kind", "_open", "_output", "_read",
+                 "_reported", "_said_why", "_splitter", "_text_bytes", "_told", "error",
+                 "finished", "started")  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
         """Start at the beginning of a reply."""
@@ -51,6 +52,7 @@ class StreamReader:
         self.error: dict[str, Any] | None = None
         self._open: set[object] = set()
         self._said_why = False
+        self._foreign = False
         self._told = False  # anything: an end mark alone ends no reply
 
     @property
@@ -63,9 +65,10 @@ class StreamReader:
         """True if the stream may end here; one that stops earlier was cut.
 
         Some servers leave the end mark out, so the reason why each choice stopped is enough. Of
-        a stream with an event too large to be read nobody knows better.
+        a stream in another API's shape, or with an event too large to be read, nobody knows better.
         """
-        return self.finished or (self._said_why and not self._open) or self._splitter.lost
+        said_why = self._said_why and not self._open
+        return self.finished or said_why or self._foreign or self._splitter.lost
 
     def feed(self, chunk: bytes) -> None:
         """Read one chunk; broken events are passed over, as the client will judge them."""
@@ -114,6 +117,16 @@ class StreamReader:
                 len(piece) if piece.isascii() else len(piece.encode(errors="replace"))
             )
 
+    def piece(self, piece: object) -> None:
+        """Note a piece that holds anything, in whatever field: it has been paid for."""
+        if not self.started and is_content(piece):
+            self.started = True
+
+    def foreign(self, event: dict[str, Any]) -> None:
+        """Note an event that is none of this API's."""
+        if not self._foreign and holds_content(event):
+            self.started = self._foreign = True
+
     def stopped(self, choice: object, reason: object) -> None:
         """Note a choice's piece, and whether it says why the choice stops here."""
         if isinstance(reason, str) and reason:
@@ -152,6 +165,8 @@ def _read_chat(reader: StreamReader, event: dict[str, Any]) -> None:
                 _read_choice(reader, choice)
                 if error := jsonio.error_in_choice(choice):
                     reader.failed(error)
+    elif not error:
+        reader.foreign(event)
     if event.get("usage"):
         reader.report(event, final=True)
 
@@ -162,8 +177,9 @@ _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 def _read_choice(reader: StreamReader, choice: dict[str, Any]) -> None:
     index = choice.get("index")
     reader.stopped(index if isinstance(index, int) else 0, choice.get("finish_reason"))
-    delta = choice.get("delta")
+    delta = choice.get("delta") or choice.get("message")
     if isinstance(delta, dict):
+        reader.piece(delta)
         for name in _TEXTS:
             if name in delta:
                 reader.text(delta[name])
@@ -180,6 +196,7 @@ def _read_choice(reader: StreamReader, choice: dict[str, Any]) -> None:
 _RESPONSE_ENDS = frozenset(
     f"response.{how}" for how in ("completed", "incomplete", "failed", "cancelled")
 )
+_ANNOUNCEMENTS = (".created", ".queued", ".in_progress", ".added")
 
 
 def _read_responses(reader: StreamReader, event: dict[str, Any]) -> None:
@@ -196,6 +213,10 @@ def _read_responses(reader: StreamReader, event: dict[str, Any]) -> None:
         reader.report(response, final=True)
     elif kind == "error":
         reader.failed(event.get("error") or event)
+    elif not kind.startswith("response."):
+        reader.foreign(event)
+    elif not kind.endswith(_ANNOUNCEMENTS):  # a search, a picture, a text that comes whole
+        reader.started = True
 
 
 def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
@@ -208,8 +229,11 @@ def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
     elif kind == "content_block_delta":
         delta = event.get("delta")
         if isinstance(delta, dict):
+            reader.piece(delta)
             for name in ("text", "partial_json", "thinking"):
                 reader.text(delta.get(name))
+    elif kind == "content_block_start":
+        reader.piece(event.get("content_block"))
     elif kind == "message_delta":
         reader.report(event, final=True)
         delta = event.get("delta")
@@ -218,6 +242,8 @@ def _read_messages(reader: StreamReader, event: dict[str, Any]) -> None:
         reader.finished = True
     elif kind == "error":
         reader.failed(event.get("error") or event)
+    else:
+        reader.foreign(event)
 
 
 def _read_media(reader: StreamReader, event: dict[str, Any]) -> None:
@@ -234,6 +260,8 @@ def _read_media(reader: StreamReader, event: dict[str, Any]) -> None:
         reader.text(event.get("delta"))
     elif kind:
         reader.started = True
+    else:
+        reader.foreign(event)
 
 
 _READERS = {

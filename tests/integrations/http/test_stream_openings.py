@@ -125,6 +125,20 @@ async def test_after_the_last_try_the_callers_sdk_hears_the_providers_words(sync
 
 
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+async def test_an_error_behind_a_picture_is_passed_on(sync: bool) -> None:
+    picture = {"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
+    sick = [sse({"choices": [{"index": 0, "delta": picture}]}), sse(OVERLOADED)]
+    tape = Tape()
+    scheduled = penstock_with(tape=tape)
+
+    found = await asked(httpx2, scheduled, script(httpx2, sick, 1, sync=sync), sync=sync)
+
+    assert found == (200, b"".join(sick))
+    assert tape.of(Completed) == []
+    assert_idle(scheduled)
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
 async def test_what_the_caller_did_wrong_is_asked_once(sync: bool) -> None:
     sick = [BEAT, sse({"error": {"message": "no", "code": "invalid_prompt"}})]
     tape = Tape()
