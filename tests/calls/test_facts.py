@@ -159,6 +159,7 @@ def test_a_server_matches_paths_exactly_and_a_client_by_their_end() -> None:
     assert endpoint_like(azure) is CHAT
     assert endpoint_like("/v1/completions") is COMPLETIONS
     assert endpoint_like("/anthropic/v1/messages/") is MESSAGES is endpoint_of("/v1/messages")
+    assert endpoint_like("/v1/threads/thread_1/messages") is None
     counting = endpoint_like("/v1/messages/count_tokens")
     assert counting is not None
     assert not counting.scheduled

@@ -21,6 +21,13 @@ def test_a_choice_that_says_why_it_stopped_may_hold_nothing(kind: Kind) -> None:
     assert not verdict_of_reply(kind, 200, b'{"choices": [{"index": 0}]}').good
 
 
+def test_no_vectors_for_no_texts_are_a_reply() -> None:
+    empty = b'{"object": "list", "data": [], "usage": {"prompt_tokens": 0}}'
+
+    assert verdict_of_reply(Kind.EMBEDDINGS, 200, empty).good
+    assert not verdict_of_reply(Kind.EMBEDDINGS, 200, b'{"data": []}').good
+
+
 def test_sound_may_begin_as_an_object_does() -> None:
     assert verdict_of_reply(Kind.SPEECH, 200, b"{\x01\0\0\x7f").good
     assert not verdict_of_reply(Kind.SPEECH, 200, b'{"text": "half').good

@@ -162,6 +162,8 @@ BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 BY_KIND: dict[str, Endpoint] = {endpoint.kind: endpoint for endpoint in ENDPOINTS}
 # Longest first: "/chat/completions" must not be taken for "/completions".
 _SLASHES = re.compile(r"//+")
+_KEPT = "/threads/"
+"""What OpenAI's Assistants keep under it is called messages too."""
 _BY_TAIL = sorted(ENDPOINTS, key=lambda endpoint: -len(endpoint.tail))
 
 
@@ -192,7 +194,7 @@ def endpoint_like(path: str) -> Endpoint | None:
     """
     path = without_odd_slashes(path)
     for endpoint in _BY_TAIL:
-        if path.endswith(endpoint.tail):
+        if path.endswith(endpoint.tail) and _KEPT not in path:
             return endpoint
     return None
 

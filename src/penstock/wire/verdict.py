@@ -185,6 +185,8 @@ def _holds_choices(field: str) -> Callable[[Mapping[str, Any]], bool]:
 
 def _holds_vectors(reply: Mapping[str, Any]) -> bool:
     data = reply.get("data")
+    if data == []:  # nothing was asked for
+        return isinstance(reply.get("usage"), dict)
     first = data[0] if isinstance(data, list) and data else None
     return isinstance(first, dict) and bool(first.get("embedding"))
 

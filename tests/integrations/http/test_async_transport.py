@@ -58,7 +58,11 @@ async def test_a_call_is_admitted_and_its_usage_settled(library: Any) -> None:
 
 @pytest.mark.parametrize(
     ("method", "url"),
-    [("GET", "https://provider.example/v1/models"), ("POST", "https://elsewhere.example/form")],
+    [
+        ("GET", "https://provider.example/v1/models"),
+        ("POST", "https://provider.example/v1/threads/thread_1/messages"),
+        ("POST", "https://elsewhere.example/form"),
+    ],
 )
 async def test_what_is_no_model_call_passes_untouched(library: Any, method: str, url: str) -> None:
     tape = Tape()
