@@ -151,7 +151,7 @@ def test_azures_sdk_needs_no_more_than_the_endpoint(proxy: SidecarThread, studio
 
 def test_a_deployment_names_the_model_that_the_body_does_not(proxy: SidecarThread) -> None:
     path = "/openai/deployments/my%2Fmodel/chat/completions?api-version=2024-10-21&a=b"
-    for body in (b'{"messages": []}', b"{}", b' { "messages": [] }'):
+    for body in (b'{"messages": []}', b"{}", b' { "messages": [] }', b'{"model": ""}'):
         reply = call(proxy.port, path, body=body)
         assert reply.json()["choices"][0]["message"]["content"] == "my/model"
 

@@ -18,7 +18,7 @@ from penstock.proxy.callers import Callers
 from penstock.proxy.declined import Declined, no_key
 from penstock.proxy.headers import Head, Header
 from penstock.proxy.holders import Holders
-from penstock.proxy.rename import with_model
+from penstock.proxy.rename import renamed, with_model
 from penstock.proxy.routing import Routing, Target
 from penstock.wire import jsonio
 
@@ -157,9 +157,10 @@ class RequestReader:
         head = dict(reversed(headers))  # the first of several counts
         body = await self._bodies.read(head, receive, held)
         parsed = _parsed(head, body.plain)
-        if model and "model" not in parsed and not body.packed:
+        if model and not body.packed and parsed.get("model", "") == "":
+            plain = body.plain  # openai-node's own example for Azure sends an empty name
+            named = renamed(plain, {"": model}) if "model" in parsed else with_model(plain, model)
             parsed["model"] = model
-            named = with_model(body.plain, model)
             body = Body(named, named)
         facts = facts_of(endpoint, parsed)
         target = self._target(endpoint, facts, held.account)
