@@ -335,6 +335,8 @@ def test_what_penstock_gained_is_told_with_its_interval_if_it_can_be_trusted(pag
     with served(source) as url:
         page.goto(f"{url}#whatif")
         expect(page.get_by_text("Nobody has asked yet")).to_be_visible()
+        source.report = {"soon": "No answer yet: the first is asked for"}
+        expect(page.get_by_text("No answer yet")).to_be_visible()
         source.report = answer()
         expect(page.get_by_text("Not to be trusted here, because latency P95")).to_be_visible()
         expect(page.get_by_text("there is no 'urgent' in the log")).to_be_visible()

@@ -94,6 +94,25 @@ def test_a_request_that_is_still_flying_says_so(mock: MockServer) -> None:
     assert "It has not ended yet." in told
 
 
+def test_of_a_request_that_still_waits_the_sidecar_says_for_what_and_in_which_place(
+    mock: MockServer,
+) -> None:
+    with (
+        sidecar(in_front_of(mock.url, window=1, more=UNPREDICTED)) as proxy,
+        connect(proxy.port) as first,
+        connect(proxy.port) as second,
+    ):
+        first.sendall(
+            raw_request({**HELLO, "stream": True}, headers={"x-mock-output-tokens": "99999"})
+        )
+        run = first.recv(65536).split(b"x-penstock-id: ")[1].split(b"-")[0].decode()
+        second.sendall(raw_request())
+        eventually(lambda: proxy.snapshot().waiting == 1)
+        told = _told(f"{run}-2", "--admin", _admin(proxy))
+    assert "Now it waits because there was no room upstream." in told
+    assert "It is number 1 of its class" in told
+
+
 def test_a_request_that_was_tried_again(proxy: SidecarThread) -> None:
     reply = call(proxy.port, headers={"x-mock-fault": "status:500"})
     told = _told(reply.headers["x-penstock-id"], "--admin", _admin(proxy))

@@ -10,6 +10,8 @@ import tomlkit
 
 from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Reconfigured
 from penstock.metrics import RequestOutcome
+from penstock.sim.providers.places import STEEPEST_THETA
+from penstock.sim.providers.registry import build_provider
 from penstock.twin.check import Check, check, split_at
 from penstock.twin.flights import flights_of
 from penstock.twin.history import TooLittle, history_of
@@ -70,6 +72,16 @@ def test_a_number_is_not_rounded_for_whole_queues_hang_on_its_last_figure() -> N
 
     assert best.table["tokens_per_s"] == pytest.approx(84.53621241480576, rel=1e-12)
     assert best.table["ttft_s"] == pytest.approx(0.5957982544802519, rel=1e-12)
+
+
+def test_every_kind_that_is_found_is_a_provider_that_can_be() -> None:
+    """Where two were hardly ever served at once, no slowing was too steep to tell that."""
+    provider = {"model": "slots", "slots": 1, "changes": [{"at_s": 300, "slots": 3}], **SPEED}
+    found = fits(flights_of(history(provider, rate_per_s=0.05, requests=150).attempts))
+
+    assert next(f for f in found if f.kind == "thrash").table["theta"] == STEEPEST_THETA
+    for each in found:
+        build_provider(each.table, seed=1)
 
 
 def test_luck_and_stragglers_are_told_apart() -> None:

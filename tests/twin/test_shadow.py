@@ -21,7 +21,7 @@ from penstock.twin.model import twin_of
 from penstock.twin.policy import read_policy
 from penstock.twin.shadow import DIRECT_POLICY
 from penstock.twin.whatif import whatif, witnesses
-from tests.proxy.sidecars import call, eventually, in_front_of
+from tests.proxy.sidecars import call, eventually, in_front_of, sidecar
 from tests.proxy.test_browsers import BEARER, TOKEN, WITH_TOKEN
 from tests.proxy.test_reload import FromFile
 from tests.twin.test_walk import SCENARIO, run
@@ -175,6 +175,13 @@ def test_promote_writes_the_file_and_the_sidecar_takes_it(
             assert filed.path.read_text() == held
         finally:
             filed.thread.stop()
+
+
+def test_before_the_first_answer_the_page_says_when_it_is_asked_for(tmp_path: Path) -> None:
+    more = f"[log]\ndecisions_path = '{tmp_path / 'log'}'\n[shadow]\nenabled = true\n"
+    with sidecar(in_front_of("http://127.0.0.1:9/v1", more=more)) as proxy:
+        shown = call(proxy.admin_port, "/dashboard/view?name=whatif", method="GET", body=None)
+    assert "the first is asked for 60 s after the start" in shown.json()["report"]["soon"]
 
 
 def test_a_sidecar_asks_by_itself_and_shows_the_answer(tmp_path: Path) -> None:

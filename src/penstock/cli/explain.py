@@ -1,16 +1,18 @@
 """`penstock explain`: parse, wire, print."""
 
+import json
 import shutil
 import sys
 import urllib.parse
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from penstock.cli.log_records import records_of, takes_log
-from penstock.cli.operator import admin_options, ask, unexpected
+from penstock.cli.operator import a_sidecars_answer, admin_options, ask, unexpected
 from penstock.cli.printable import printable, say
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def command(
     at each decision.
 
     With LOG, a decision log (log.decisions_path in the configuration), that is read; without, the
-    running sidecar is asked. --window takes no ID: `penstock explain --window LOG`.
+    running sidecar is asked, which also knows of a request that still waits what it waits for and
+    when its turn may come. --window takes no ID: `penstock explain --window LOG`.
     """
     from penstock.log.explain import explain, explain_window
 
@@ -55,9 +58,13 @@ def command(
         whose = f" of {upstream}: is there an upstream of that name?" if upstream else "."
         _print(explain_window(records, upstream, columns=_columns()) or [f"No window moved{whose}"])
         return
-    query = f"id={urllib.parse.quote(request_id)}"
-    records = records_of(log) if log is not None else _from_sidecar(admin, token_env, query)
-    lines = explain(records, request_id, columns=_columns())
+    if log is not None:
+        lines = explain(records_of(log), request_id, columns=_columns())
+    else:
+        query = f"id={urllib.parse.quote(request_id)}"
+        records = _from_sidecar(admin, token_env, query)
+        so_far = partial(_so_far, admin, token_env, query)
+        lines = explain(records, request_id, so_far=so_far, columns=_columns())
     if not lines:
         say(
             f"Nothing is known of request {request_id}. Ids look like 3f2a1c-42; the sidecar "
@@ -76,6 +83,15 @@ def _print(lines: Iterable[str]) -> None:
 def _columns() -> int:
     """Return the terminal's width; where there is none, lines are for programs: not broken."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
+
+
+def _so_far(admin: str, token_env: str, query: str) -> list[str]:
+    """Return what the dashboard says of a request that waits or flies."""
+    status, body = ask(admin, token_env, f"/dashboard/request?{query}")
+    if status != 200:
+        return []
+    with a_sidecars_answer(admin):
+        return [str(line) for line in json.loads(body)["summary"]]
 
 
 def _from_sidecar(admin: str, token_env: str, query: str) -> Iterator["LogRecord"]:

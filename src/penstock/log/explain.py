@@ -1,7 +1,7 @@
 """Says in words why a request was sent, held or refused when it was."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from textwrap import wrap
@@ -138,12 +138,19 @@ def story_of(
     return RequestHistory(request, opening, steps, _ended(story), _phases(story, now))
 
 
-def explain(records: Iterable[LogRecord], public_id: str, *, columns: int = 1_000) -> list[str]:
+def explain(
+    records: Iterable[LogRecord],
+    public_id: str,
+    *,
+    so_far: Callable[[], Iterable[str]] = tuple,
+    columns: int = 1_000,
+) -> list[str]:
     """Return the story of one request, a line for each thing that happened; empty if unknown.
 
     Args:
         records: of a decision log, or of the sidecar's memory; other requests are passed over.
         public_id: as the header `x-penstock-id` says it.
+        so_far: returns what else is known of a request that has not ended.
         columns: lines longer than this are broken between words.
 
     """
@@ -158,7 +165,8 @@ def explain(records: Iterable[LogRecord], public_id: str, *, columns: int = 1_00
             lines += wrap(text, columns, initial_indent=f"{since:>12}  ", subsequent_indent=_INDENT)
             since = ""
     if not story.ended:
-        lines.append(f"{_INDENT}It has not ended yet.")
+        for text in ("It has not ended yet.", *so_far()):
+            lines += wrap(text, columns, initial_indent=_INDENT, subsequent_indent=_INDENT)
     return lines
 
 

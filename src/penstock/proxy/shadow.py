@@ -37,6 +37,13 @@ class Shadow:
         self.latest: dict[str, Any] | None = None
         self.take(config)
 
+    def shown(self) -> dict[str, Any] | None:
+        """Return the latest answer, or that the first is still to come; None if it is off."""
+        if self.latest is None and self._on:
+            first_s = min(FIRST_LOOK_S, self._every_s)
+            return {"soon": f"No answer yet: the first is asked for {first_s:g} s after the start."}
+        return self.latest
+
     def take(self, config: Config) -> None:
         """Ask by this configuration from now on."""
         table = config.shadow

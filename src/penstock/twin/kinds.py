@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.sim.providers.places import STEEPEST_THETA
 from penstock.twin.capacity import Path, path_of
 from penstock.twin.engine_fit import fitted_engine, screened
 from penstock.twin.flights import AttemptTimes
@@ -125,8 +126,10 @@ def fits(flights: AttemptTimes) -> list[Fit]:
 
 
 def _searched(kind: str, flights: AttemptTimes) -> Fit:
+    most_bend = STEEPEST_THETA if kind == "thrash" else math.inf
+
     def tell(places: int | Path, bend: float, line: Line | None = None) -> Told:
-        return TELL[kind](flights, KindNumbers(places, bend), line)
+        return TELL[kind](flights, KindNumbers(places, min(bend, most_bend)), line)
 
     numbers = _places_of(flights)
     if kind in ("thrash", "linear"):

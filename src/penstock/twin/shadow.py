@@ -62,7 +62,7 @@ def report(
     return {
         "from_unix_s": started,
         "until_unix_s": history.until + history.started_unix_s,
-        "calls": len(history.calls),
+        "calls": sum(call.outcome is not None for call in history.calls),
         "trusted": twin.check.passed,
         "because": list(twin.check.faults),
         "policies": groups,

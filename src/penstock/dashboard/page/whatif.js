@@ -41,6 +41,7 @@ export function WhatIf({ data }) {
     return html`<h2>What if</h2><p>Nobody has asked yet. With <code>shadow.enabled</code> the sidecar asks by itself what other
       configurations would have done; <code>penstock whatif LOG --policy FILE</code> asks about a log.</p>`;
   }
+  if (report.soon) return html`<h2>What if</h2><p>${report.soon}</p>`;
   if (report.problem) return html`<h2>What if</h2><p class="bad">${report.problem}</p>`;
   const { direct, ...others } = report.policies;
   return html`<h2>What if</h2>

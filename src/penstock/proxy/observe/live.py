@@ -46,7 +46,7 @@ class LiveSource:
 
     def whatif(self) -> Mapping[str, Any] | None:
         """Return the shadow's latest answer."""
-        return self._shadow.latest
+        return self._shadow.shown()
 
     def fallbacks(self) -> Mapping[tuple[str, ...], float]:
         """Return how many went on elsewhere since the start."""

@@ -6,6 +6,9 @@ from abc import abstractmethod
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.demand import Jittered
 
+STEEPEST_THETA = 10.0
+"""With one more than fits in a hundred already a tenth is lost."""
+
 
 class PlacesParams(Jittered):
     """What a model says of itself that `sharing.py` serves."""
@@ -90,7 +93,7 @@ class ThrashParams(SharedParams):
 
     """
 
-    theta: float = not_negative(0.5, high=10.0)
+    theta: float = not_negative(0.5, high=STEEPEST_THETA)
 
     def speeds(self, active: int) -> tuple[float, float]:
         """Return (prefill seconds per second, tokens per second) of each active request."""
