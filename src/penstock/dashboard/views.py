@@ -20,7 +20,7 @@ RESULTS = {
     "completed": "completed in time",
     "late": "completed after its deadline",
     "failed": "failed",
-    "cancelled": "cancelled by its caller",
+    "cancelled": "cancelled by its caller, or taken on by a fallback",
 }
 
 FALLBACKS = {

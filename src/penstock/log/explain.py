@@ -288,7 +288,7 @@ def _words(record: LogRecord, request: Request, *, again: bool) -> list[str]:
             fault = "a connection that had served others ended"
         return [f"The attempt ended without a reply ({fault}); {then}."]
     if isinstance(what, Cancelled):
-        return ["The caller went away; whatever it held was freed."]
+        return ["The caller went away, or a fallback took it on; whatever it held was freed."]
     if isinstance(what, Abandoned):
         return [_waited(what.why).capitalize(), _state(what.why)]
     return []

@@ -55,6 +55,15 @@ def test_azures_rows_come_at_their_times(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_that_is_not_read_is_named_and_one_in_quotes_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = '"t","prompt_tokens","output_tokens"\n0.0,4808,10\n7.0,3180,8\n'
+
+    assert [item.at for item in items(written(tmp_path, text))] == [0.0, 7.0]
+    assert "trace.csv: these columns are not read: prompt_tokens" in caplog.text
+
+
 def test_a_gzipped_file_reads_the_same(tmp_path: Path) -> None:
     plain = written(tmp_path, AZURE)
     packed = tmp_path / "trace.csv.gz"

@@ -7,7 +7,9 @@ Sources:
 
 """
 
+import csv
 import json
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +26,10 @@ from penstock.sim.params import count
 from penstock.sim.traces.tables import count_in, number_in, rows_of
 from penstock.sim.traces.trace import MOST_TOKENS, RowTrace
 
+logger = logging.getLogger("penstock.traces")
+
 AZURE_COLUMNS = frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"})
+_COLUMNS = ("t", "input_tokens", "output_tokens", "prefix_hit_tokens", "first_block")
 MOONCAKE_KEYS = frozenset({"timestamp", "output_length"})
 MOONCAKE_STEP_S = 3.0
 """Mooncake's conversation arrivals are rounded to this; its own column tells the file."""
@@ -94,7 +99,9 @@ def read_rows(lines: list[str], path: Path) -> RowTrace:
         ConfigError: a value is no number, or there is no row at all.
 
     """
-    columns = lines[0].split(",")
+    columns = next(csv.reader(lines[:1]))
+    if unread := [name for name in columns if name not in _COLUMNS]:
+        logger.warning("trace %s: these columns are not read: %s", path, ", ".join(unread))
     timed = "t" in columns
     items: list[Item] = []
     for number, row in rows_of(lines, path):
