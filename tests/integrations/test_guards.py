@@ -1,9 +1,14 @@
 """Whatever the program hands in, a reply that was paid for reaches its caller."""
 
+import asyncio
 import contextvars
+import json
 import logging
 import math
 import threading
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,8 +16,9 @@ import numpy as np
 import pytest
 
 import penstock
-from penstock import Penstock, TrafficClass, Usage
-from penstock.core.events import Completed
+from penstock import Penstock, TokenEstimate, TrafficClass, Usage
+from penstock.calls.spec import Prediction
+from penstock.core.events import Action, Arrived, Completed
 from penstock.errors import Refused
 from tests.integrations.http.rig import (
     BODY,
@@ -193,3 +199,125 @@ def test_a_program_that_is_closed_leaves_no_thread() -> None:
         if each not in before:
             each.join(60)
             assert not each.is_alive()
+
+
+class _Tenant(str):
+    """Compares in a way of its own, and not at all."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"tokens": np.int64(7)},
+        {"tokens": (np.float32(7), np.int32(9))},
+        {"deadline_s": np.float32(300)},
+        {"expires_in_s": Decimal(300)},
+        {"max_tokens": np.int64(30), "prompt_tokens": np.int64(5)},
+        {"tenant": _Tenant("a"), "model": _Tenant("m"), "class_": _Tenant("batch")},
+        {"tenant": None, "session": None},
+        {"penstock_block": {"tenant": _Tenant("a"), "deadline_s": np.int64(300)}},
+    ],
+)
+def test_numbers_and_strings_of_other_libraries_are_taken_as_pythons_own(
+    words: dict[str, Any], tmp_path: Path
+) -> None:
+    log = tmp_path / "decisions.jsonl"
+    scheduled = penstock_with(decision_log=log)
+    with penstock.request(**words.pop("penstock_block", {})):
+        for _ in range(2):
+            with scheduled.sync_gate().admit(**words) as slot:
+                slot.settle(Usage(7))
+    json.dumps([asdict(each) for each in scheduled.snapshot().values()])
+    scheduled.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line.get("event") for line in lines].count("completed") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"tenant": 5}, "tenant must be a string, not of type int"),
+        ({"model": object()}, "model must be a string, not of type object"),
+        ({"class_": []}, "traffic_class must be a string, not of type list"),
+        ({"session": "s" * 257}, "session must not be longer than 256 characters"),
+        ({"route": "\ud83d"}, "half a character"),
+        ({"tokens": "7"}, "is no length of a reply"),
+        ({"tokens": Decimal("nan")}, "is no length of a reply"),
+        ({"deadline_s": "7"}, "deadline_s is no number"),
+        ({"deadline_s": 10**400}, "deadline_s is no number"),
+        ({"max_tokens": Decimal("sNaN")}, "max_tokens is no number"),
+        ({"max_tokens": 10**400}, "max_tokens is no number"),
+        ({"prompt": True}, "prompt must be a text"),
+        ({"body": ["hi"]}, "body must be a parsed JSON object"),
+    ],
+)
+def test_what_is_no_name_and_no_number_is_refused_in_words(
+    words: dict[str, Any], said: str
+) -> None:
+    scheduled = penstock_with(predictor="max_tokens")
+    with pytest.raises((TypeError, ValueError), match=said):
+        scheduled.sync_gate().admit(**words)
+    with scheduled.sync_gate().admit() as slot:
+        slot.settle(Usage(7))
+    assert_idle(scheduled)
+
+
+def test_a_body_that_contains_itself_is_weighed_in_bounded_time() -> None:
+    turn: dict[str, Any] = {"role": "user"}
+    turn["content"] = [turn]
+    scheduled = penstock_with()
+    with scheduled.sync_gate().admit(body={"model": "m", "messages": [turn]}) as slot:
+        slot.settle(Usage(7))
+    assert_idle(scheduled)
+
+
+def test_an_observer_whose_future_was_cancelled_cancels_no_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Observer(Tape):
+        def action(self, now: float, action: Action) -> None:
+            raise asyncio.CancelledError
+
+    scheduled = penstock_with(window=1, tape=Observer())
+    for _ in range(3):
+        with scheduled.sync_gate().admit() as slot:
+            slot.settle(Usage(7))
+    assert "an observer failed on Dispatch" in caplog.text
+    assert_idle(scheduled)
+
+
+class _Odd:
+    """Predicts what is nothing of Python's own."""
+
+    def __init__(self, prediction: Any) -> None:
+        self.prediction = prediction
+
+    def predict(self, _spec: object, _traffic_class: object) -> Any:
+        return self.prediction
+
+
+@pytest.mark.parametrize(
+    ("prediction", "stands_in"),
+    [
+        (Prediction(TokenEstimate(5, 9), prompt_tokens=np.int64(3)), False),  # type: ignore[arg-type]
+        (Prediction((5, 9)), True),  # type: ignore[arg-type]
+        (Prediction(TokenEstimate(5, 9), prompt_tokens="3"), True),  # type: ignore[arg-type]
+        (Prediction(TokenEstimate(5, 9), route="r" * 1000), True),
+    ],
+)
+def test_a_call_goes_out_whatever_its_predictor_says(prediction: Any, stands_in: bool) -> None:
+    tape = Tape()
+    scheduled = penstock_with(tape=tape, predictor=_Odd(prediction))
+    with scheduled.sync_gate().admit() as slot:
+        slot.settle(Usage(7))
+    (arrived,) = tape.of(Arrived)
+    assert arrived.request.estimate == (
+        TokenEstimate(256, 1024) if stands_in else TokenEstimate(5, 9)
+    )
+    assert type(arrived.request.prompt_tokens) is int

@@ -414,3 +414,23 @@ def test_a_recorded_run_replays_to_the_same_decisions(seed: int) -> None:
         assert sum(len(recorded) for _, recorded, _ in steps) > 10
         for _, recorded, decided in steps:
             assert decided == recorded
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_counted_and_the_others_are_written(
+    log: DecisionLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2):
+        log.event(0.0, Arrived(request(number, tenant=object())))
+    log.event(1.0, Arrived(request(3)))
+    log.flush()
+    log.event(2.0, FirstToken(3))
+    log.flush()
+
+    lines = [json.loads(line) for line in log.path.read_bytes().splitlines()]
+    assert [line.get("lost", line.get("event")) for line in lines] == [
+        None,
+        "arrived",
+        2,
+        "first_token",
+    ]
+    assert caplog.text.count("a line of the decision log cannot be written") == 1

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from penstock.calls.endpoint import Endpoint
 from penstock.calls.facts import Facts
 from penstock.calls.hints import Hints
-from penstock.calls.spec import Predictor, RequestSpec, TablePredictor, estimate_for
+from penstock.calls.spec import (
+    Predictor,
+    RequestSpec,
+    TablePredictor,
+    estimate_for,
+    make_plain,
+)
 from penstock.calls.tracing import Tracer
 from penstock.core.model import Request, TrafficClass
 
@@ -84,10 +90,12 @@ class RequestFactory:
             now: driver seconds.
 
         Raises:
-            ValueError: an unknown class, a time that is not a positive number, or tokens that are
-                no length of a reply.
+            TypeError: a name that is no string, a body that is no object, a prompt that is no text.
+            ValueError: an unknown class, a name that is too long, a time that is not a positive
+                number, or tokens that are no length of a reply.
 
         """
+        make_plain(spec)
         traffic_class = self._class_named(spec.traffic_class or self.default_class)
         deadline_s = traffic_class.deadline_s if spec.deadline_s is None else spec.deadline_s
         expires_in_s = self.ttl_s if spec.expires_in_s is None else spec.expires_in_s

@@ -13,6 +13,7 @@ from typing import Any
 from penstock.calls.endpoint import Endpoint
 from penstock.calls.form import FilePart
 from penstock.core.model import LARGEST_ESTIMATE_TOKENS
+from penstock.wire.jsonio import MOST_VALUES
 
 BYTES_PER_TOKEN = 4
 """Rough: English text has about 4.4 bytes a token with today's vocabularies, Chinese about 4.2."""
@@ -29,7 +30,7 @@ BYTES_PER_HEARD_S = 16_000.0
 _IMAGES_OF = {"low": 272 / 1056, "high": 4160 / 1056, "hd": 4160 / 1056}
 """Output tokens of a quality, by those of medium (OpenAI's guide, as for the estimate)."""
 
-MOST_MODEL_CHARS = 256
+MOST_NAME_CHARS = 256
 
 MOST_TOKENS = 10_000_000
 """A reply or a cap above this is no length: no provider's context holds a tenth of it for output.
@@ -110,8 +111,8 @@ def _model(value: object, problems: list[str]) -> str:
     if not isinstance(value, str) or not value:
         problems.append("model must be a non-empty string")
         return ""
-    if len(value) > MOST_MODEL_CHARS:
-        problems.append(f"model must not be longer than {MOST_MODEL_CHARS} characters")
+    if len(value) > MOST_NAME_CHARS:
+        problems.append(f"model must not be longer than {MOST_NAME_CHARS} characters")
         return ""
     if not value.isascii():  # it goes into logs and metrics
         try:
@@ -187,12 +188,12 @@ def text_tokens(text: str) -> int:
 def weigh(body: Mapping[str, Any]) -> int:
     """Return roughly how many tokens go in: the texts, names and lists that a model reads.
 
-    Without recursion, as depth is the caller's choice.
+    Without recursion, as depth is the caller's choice, and of the first million values or so: a
+    program's body may contain itself.
     """
     total = 0
-    stack = [value for field, value in body.items() if field not in _NO_PROMPT]
-    while stack:
-        item = stack.pop()
+    items = [value for field, value in body.items() if field not in _NO_PROMPT]
+    for item in items:
         kind = type(item)
         if kind is str:
             total += _bytes_in(item)
@@ -201,14 +202,15 @@ def weigh(body: Mapping[str, Any]) -> int:
         elif kind is list:
             if item and type(item[0]) is int:  # a list of token numbers is its own count
                 total += len(item) * BYTES_PER_TOKEN
-            else:
-                stack.extend(item)
+            elif len(items) < MOST_VALUES:
+                items.extend(item)
         elif kind is dict:
             if _is_media(item):
                 total += IMAGE_TOKENS * BYTES_PER_TOKEN
             else:
                 total += sum(map(len, item))
-                stack.extend(item.values())
+                if len(items) < MOST_VALUES:
+                    items.extend(item.values())
     return 1 + total // BYTES_PER_TOKEN
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.calls.endpoint import BY_KIND, CHAT, Endpoint
-from penstock.calls.facts import MOST_TOKENS, Facts, facts_of, text_tokens
+from penstock.calls.facts import MOST_NAME_CHARS, MOST_TOKENS, Facts, facts_of, text_tokens
 from penstock.core.model import LARGEST_ESTIMATE_TOKENS, TokenEstimate, TrafficClass
+from penstock.core.rule import plain_number
 
 STATED = "caller"
 """The source of an estimate that the caller stated."""
@@ -41,7 +42,7 @@ class Prediction:
 
 @dataclass(slots=True)  # not frozen: that makes each call 3 us dearer; nobody changes one
 class RequestSpec:
-    """A request in the caller's words; everything is optional.
+    """A request in the caller's words; everything is optional. Names have 256 characters at most.
 
     Attributes:
         traffic_class: the class by name; the gate's default if None.
@@ -111,6 +112,80 @@ class RequestSpec:
                 facts = Facts()
             self.facts = facts
         return facts
+
+
+_NAMES = (
+    "traffic_class", "tenant", "model", "session", "route", "endpoint", "vendor", "upstream",
+    "account",
+)  # fmt: skip
+_SPANS = ("deadline_s", "expires_in_s")
+_COUNTS = ("max_tokens", "prompt_tokens")
+
+
+def make_plain(spec: RequestSpec) -> None:
+    """Put strings and numbers of Python's own into a spec in place of subclasses of them.
+
+    They stay in the scheduler's books and in the log, where one that is no string, or that
+    compares in a way of its own, would break what others ask for.
+
+    Raises:
+        TypeError: a name is no string, the body no object or the prompt no text.
+        ValueError: a name is too long or holds half a character, or a number is none.
+
+    """
+    for name in _NAMES:
+        value = getattr(spec, name)
+        if type(value) is not str or len(value) > MOST_NAME_CHARS or not value.isascii():
+            setattr(spec, name, plain_name(name, value))
+    for name in _SPANS:
+        value = getattr(spec, name)
+        if value is not None and type(value) is not float:
+            setattr(spec, name, plain_number(name, value))
+    for name in _COUNTS:
+        value = getattr(spec, name)
+        if value is not None:
+            setattr(spec, name, plain_count(name, value))
+    if not isinstance(spec.body, Mapping | None):
+        raise TypeError(f"body must be a parsed JSON object, not of type {_type(spec.body)}")
+    if not isinstance(spec.prompt, str | None):
+        raise TypeError(f"prompt must be a text, not of type {_type(spec.prompt)}")
+
+
+def plain_name(field: str, value: object) -> str:
+    """Return a name as a string of Python's own; empty if it is None.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: it is too long, or holds half a character.
+
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError(f"{field} must be a string, not of type {_type(value)}: write str(...)")
+    name = str.__str__(value)
+    if len(name) > MOST_NAME_CHARS:
+        raise ValueError(f"{field} must not be longer than {MOST_NAME_CHARS} characters")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{field}={name!r} holds half a character (a lone surrogate)") from None
+    return name
+
+
+def plain_count(field: str, value: Any) -> Any:
+    """Return a number as Python's own, a whole one as an int.
+
+    Raises:
+        ValueError: it is none.
+
+    """
+    number = plain_number(field, value)
+    return int(number) if type(number) is float and number.is_integer() else number
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
 
 
 class Predictor(Protocol):

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from penstock.core.rule import Rule, shown
+from penstock.core.rule import Rule, plain_number, shown
 
 V = TypeVar("V")
 
@@ -91,6 +91,9 @@ class TokenEstimate:
                 p90 is below p50.
 
         """
+        if type(self.p50_tokens) is not float or type(self.p90_tokens) is not float:
+            self.p50_tokens = plain_number("p50_tokens", self.p50_tokens)
+            self.p90_tokens = plain_number("p90_tokens", self.p90_tokens)
         if not 1 <= self.p50_tokens <= self.p90_tokens <= LARGEST_ESTIMATE_TOKENS:
             raise ValueError(
                 f"p50={shown(self.p50_tokens)}, p90={shown(self.p90_tokens)} tokens is no "

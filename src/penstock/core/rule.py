@@ -1,7 +1,12 @@
 """What a number must be: one rule for the check and for the sentence that refuses it."""
 
 import math
+import operator
 from dataclasses import dataclass
+from typing import Any
+
+LARGEST_NUMBER = 1 << 53
+"""Beyond it a float skips whole numbers."""
 
 
 class BrokenRules(ValueError):
@@ -81,6 +86,28 @@ class Rule:
             words += " and" if self.low > -math.inf else ""
             words += f" {'<=' if self.high_is_allowed else '<'} {_plain(self.high)}"
         return f"{words}, {self.why}" if self.why else words
+
+
+def plain_number(name: str, value: Any) -> int | float:
+    """Return a number as Python's own: numpy's, a decimal's or a subclass's may do anything.
+
+    Raises:
+        ValueError: it is none, or beyond a float.
+
+    """
+    kind = type(value)
+    if kind is float or (kind is int and -LARGEST_NUMBER < value < LARGEST_NUMBER):
+        return value  # type: ignore[no-any-return]
+    try:
+        if hasattr(kind, "__index__") and kind is not int:
+            return plain_number(name, operator.index(value))
+        if not isinstance(value, str | bytes | bytearray):
+            return float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        pass
+    raise ValueError(
+        f"{name} is no number: it is of type {type(value).__name__}, or beyond a float"
+    )
 
 
 def shown(value: object) -> str:

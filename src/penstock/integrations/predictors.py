@@ -3,8 +3,15 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
-from penstock.calls.spec import Prediction, Predictor, RequestSpec, TablePredictor
-from penstock.core.model import TrafficClass
+from penstock.calls.spec import (
+    Prediction,
+    Predictor,
+    RequestSpec,
+    TablePredictor,
+    plain_count,
+    plain_name,
+)
+from penstock.core.model import TokenEstimate, TrafficClass
 
 if TYPE_CHECKING:  # numpy is not needed where nothing is learnt
     from penstock.predict.online.guard import GuardedPredictor, TokenPredictor
@@ -59,14 +66,10 @@ class SafePredictor:
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the predictor's word, or the table's if it has none."""
         try:
-            prediction = self._predictor.predict(spec, traffic_class)
+            return _checked(self._predictor.predict(spec, traffic_class))
         except Exception as error:  # noqa: BLE001  whatever it is, the call goes out
             self._failed(error)
             return self._table.predict(spec, traffic_class)
-        if not isinstance(prediction, Prediction):
-            self._failed(TypeError(f"{type(prediction).__name__} is no Prediction"))
-            return self._table.predict(spec, traffic_class)
-        return prediction
 
     def _failed(self, error: Exception) -> None:
         if not self._told:
@@ -76,3 +79,18 @@ class SafePredictor:
                 "failures are not logged",
                 type(self._predictor).__name__, type(error).__name__, error,
             )  # fmt: skip
+
+
+def _checked(prediction: Any) -> Prediction:
+    """Return a program's prediction with a number and a name of Python's own in it.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: its numbers are none, or its route is too long.
+
+    """
+    if not (isinstance(prediction, Prediction) and isinstance(prediction.estimate, TokenEstimate)):
+        raise TypeError(f"{type(prediction).__name__} is no Prediction with a TokenEstimate")
+    prediction.prompt_tokens = plain_count("prompt_tokens", prediction.prompt_tokens)
+    prediction.route = plain_name("route", prediction.route)
+    return prediction

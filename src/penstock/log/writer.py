@@ -132,6 +132,7 @@ class DecisionLog:
         self._writing = threading.Lock()
         self._stop = threading.Event()
         self._told_lost = 0
+        self._told_unwritable = False
         self._closed = False
         self._wants_reopening = False
         self._retry_at = 0.0
@@ -261,5 +262,16 @@ class DecisionLog:
             lines.append(jsonio.dumps({"lost": self.lost - self._told_lost}) + b"\n")
         while self._queue:
             now, what, outcome = self._queue.popleft()
-            lines.append(jsonio.dumps(line_of(now, what, outcome)) + b"\n")
+            try:
+                lines.append(jsonio.dumps(line_of(now, what, outcome)) + b"\n")
+            except Exception as error:  # noqa: BLE001 - whatever it holds, the others are written
+                self.lost += 1
+                if not self._told_unwritable:
+                    self._told_unwritable = True
+                    logger.error(
+                        "a line of the decision log cannot be written (%s in %s): it is lost, "
+                        "and further ones are not told here",
+                        type(error).__name__,
+                        type(what).__name__,
+                    )
         return lines

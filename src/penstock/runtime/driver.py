@@ -48,6 +48,8 @@ _LANDINGS = (Completed, Cancelled, *_ATTEMPTS)
 FAULT_RETRY_S = 1.0
 STALL_TOLD_S = 1.0
 """A stall that long is told in the log, once: a program can do something about it."""
+_HOOKS_ERRORS = (Exception, asyncio.CancelledError)
+"""Of a future that an observer asks, perhaps: it cancels nobody's call."""
 _NO_SLOT = (Reject, Defer)
 _TOLD_ONLY = (WindowMoved, Abandoned)
 
@@ -398,14 +400,14 @@ class Driver:
         for observer in self.observers:
             try:
                 observer.event(now, event)
-            except Exception:
+            except _HOOKS_ERRORS:
                 logger.exception("an observer failed on %s", type(event).__name__)
 
     def _show_action(self, now: float, action: Action) -> None:
         for observer in self.observers:
             try:
                 observer.action(now, action)
-            except Exception:
+            except _HOOKS_ERRORS:
                 logger.exception("an observer failed on %s", type(action).__name__)
 
     def _report(self, event: Event | _Tick, problem: Exception) -> None:
