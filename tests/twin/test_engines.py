@@ -6,6 +6,8 @@ from penstock.twin.flights import flights_of
 from penstock.twin.kinds import fits
 from tests.twin.histories import DIRECT, PROMPTS, SPEED, history
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_engines_prompts_take_the_time_of_all() -> None:
     provider = {"model": "batching", "max_seqs": 8, "prefill_tokens_per_s": 4000.0}

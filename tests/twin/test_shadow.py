@@ -59,6 +59,7 @@ def asked(log: Path, policies: dict[str, Any], most_bytes: int = 1 << 30) -> Any
     return json.loads(answer.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_direct_calls_are_always_asked_and_a_policy_that_cannot_be_is_told(log: Path) -> None:
     narrow = {"scheduler": {"capacity": {"kind": "fixed", "window": 2}}}
@@ -73,6 +74,7 @@ def test_direct_calls_are_always_asked_and_a_policy_that_cannot_be_is_told(log: 
     assert "there is no 'urgent'" in answer["policies"]["odd"]
 
 
+@pytest.mark.slow
 def test_asked_together_policies_are_told_what_each_is_told_alone(log: Path) -> None:
     past = history_of(read_log(log))
     twin = twin_of(past)
@@ -83,6 +85,7 @@ def test_asked_together_policies_are_told_what_each_is_told_alone(log: Path) -> 
     assert together == whatif(past, twin, direct)
 
 
+@pytest.mark.slow
 def test_only_the_logs_end_is_read(log: Path) -> None:
     answer = asked(log, {}, most_bytes=log.stat().st_size // 2)
 

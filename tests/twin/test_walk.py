@@ -37,6 +37,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_fit_finds_the_provider_and_simulate_takes_it(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "fitted.toml"
 
@@ -53,6 +54,7 @@ def test_a_fit_finds_the_provider_and_simulate_takes_it(log: Path, tmp_path: Pat
     assert run("simulate", out).exit_code == 0
 
 
+@pytest.mark.slow
 def test_whatif_knows_that_a_small_window_would_miss_deadlines(log: Path, tmp_path: Path) -> None:
     policy = tmp_path / "narrow.toml"
     policy.write_text('[scheduler]\ncapacity = { kind = "fixed", window = 2 }\n')
@@ -112,6 +114,7 @@ def test_too_short_a_log_is_not_to_be_trusted(tmp_path: Path) -> None:
     assert "# Not to be trusted here" in (tmp_path / "fitted.toml").read_text()
 
 
+@pytest.mark.slow
 def test_what_was_decided_by_other_settings_is_left_out_and_told(log: Path, tmp_path: Path) -> None:
     policy = tmp_path / "narrow.toml"
     policy.write_text('[scheduler]\ncapacity = { kind = "fixed", window = 2 }\n')

@@ -1,4 +1,4 @@
-"""10,000 cancelled calls, over real sockets and through the gate, leave nothing behind."""
+"""Thousands of cancelled calls, over real sockets and through the gate, leave nothing behind."""
 
 import asyncio
 import gc
@@ -25,12 +25,13 @@ from penstock.core.events import (
     Throttled,
 )
 from penstock.runtime.clock import ThreadClock, Timer
+from tests.conftest import LONG
 from tests.integrations.http.rig import BODY, CHAT, assert_idle, penstock_with, scripted
 from tests.listening import listening
 
 WINDOW = 8
 CROWD = 40
-CALLS = 10_000
+CALLS = 10_000 if LONG else 2_000
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -145,7 +146,7 @@ async def crowds(calls: int, one: Caller, chance: random.Random) -> None:
 
 
 async def assert_nothing_grows(scheduled: Penstock, clock: MovedClock, one: Caller) -> None:
-    """Cancel 10,000 calls; what is held after the first tenth is what is held after all."""
+    """Cancel them all; what is held after the first tenth is what is held after all."""
     chance = random.Random(6)
     held = []
     for calls in (CALLS // 10, CALLS - CALLS // 10):
@@ -160,7 +161,7 @@ async def assert_nothing_grows(scheduled: Penstock, clock: MovedClock, one: Call
 
 
 @pytest.mark.slow
-async def test_ten_thousand_cancelled_calls_leak_no_slot_no_connection_no_task() -> None:
+async def test_thousands_of_cancelled_calls_leak_no_slot_no_connection_no_task() -> None:
     stages, clock = Stages(), MovedClock()
     scheduled = penstock_with(WINDOW, stages, clock=clock)
     patient = scheduled.async_client(timeout=None)  # a busy machine is no end of a call
@@ -178,7 +179,7 @@ async def test_ten_thousand_cancelled_calls_leak_no_slot_no_connection_no_task()
             while upstream.open or len(asyncio.all_tasks()) > 1:  # it has to hear of the last ones
                 await asyncio.sleep(0.001)
     assert stages.counts.total() == CALLS
-    assert min(stages.counts.values()) > 100, "a window that was hardly tried"
+    assert min(stages.counts.values()) > CALLS // 100, "a window that was hardly tried"
 
 
 async def test_calls_cancelled_in_the_back_off_leak_nothing() -> None:
@@ -202,7 +203,7 @@ async def test_calls_cancelled_in_the_back_off_leak_nothing() -> None:
     assert stages.counts.total() == CROWD
 
 
-async def test_ten_thousand_cancelled_admissions_leak_no_slot_and_no_task() -> None:
+async def test_thousands_of_cancelled_admissions_leak_no_slot_and_no_task() -> None:
     stages, clock = Stages(), MovedClock()
     scheduled = penstock_with(WINDOW, stages, clock=clock)
     gate = scheduled.gate()
@@ -217,4 +218,4 @@ async def test_ten_thousand_cancelled_admissions_leak_no_slot_and_no_task() -> N
     await assert_nothing_grows(scheduled, clock, one)
     assert len(asyncio.all_tasks()) == 1
     assert stages.counts.total() == CALLS
-    assert min(stages.counts.values()) > 1_000, "a window that was hardly tried"
+    assert min(stages.counts.values()) > CALLS // 10, "a window that was hardly tried"
