@@ -163,7 +163,8 @@ def measure(folder: Path, upstream: int, collector: int, requests: int) -> dict[
 def look_s(log: Path) -> float:
     """Return the processor's seconds of one look of the shadow at the log's end."""
     policies = tomllib.loads(SHADOW)["shadow"]["policies"]
-    question = {"log": str(log), "policies": policies, "most_bytes": 3_000 * LOOKED_AT}
+    bounds = {"most_bytes": 3_000 * LOOKED_AT, "most_calls": LOOKED_AT}
+    question = {"log": str(log), "policies": policies, **bounds}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     answered = subprocess.run(
         [sys.executable, "-m", "penstock.twin.shadow"],

@@ -25,6 +25,7 @@ from penstock.core.events import (
     Failed,
     FirstToken,
     LimitsSeen,
+    Reconfigured,
     RefusalCause,
     Reject,
     Throttled,
@@ -131,6 +132,16 @@ def test_a_session_is_logged_as_a_digest_only(log: DecisionLog) -> None:
     assert b"alice" not in log.path.read_bytes()
     one, two = (r.what.request for r in read_log(log.path) if isinstance(r.what, Arrived))
     assert one.session == two.session != ""
+
+
+def test_after_a_reload_the_next_file_begins_with_the_new_settings(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    log = DecisionLog(path, run="run", now=0.0, settings=SETTINGS, max_bytes=3_000, files=1)
+    log.event(1.0, Reconfigured(replace(SETTINGS, sticky=False)))
+    for number in range(20):
+        log.event(2.0, Arrived(request(number)))
+    log.close()
+    assert next(read_log(path)).header.settings == replace(SETTINGS, sticky=False)
 
 
 def test_the_log_rotates_and_reads_as_one(tmp_path: Path) -> None:

@@ -46,8 +46,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def asked(log: Path, policies: dict[str, Any], most_bytes: int = 1 << 30) -> Any:
-    question = {"log": str(log), "policies": policies, "most_bytes": most_bytes}
+def asked(
+    log: Path, policies: dict[str, Any], most_bytes: int = 1 << 30, most_calls: int = 1 << 30
+) -> Any:
+    bounds = {"most_bytes": most_bytes, "most_calls": most_calls}
+    question = {"log": str(log), "policies": policies, **bounds}
     answer = subprocess.run(
         [sys.executable, "-m", "penstock.twin.shadow"],
         input=json.dumps(question),
@@ -90,6 +93,29 @@ def test_only_the_logs_end_is_read(log: Path) -> None:
     answer = asked(log, {}, most_bytes=log.stat().st_size // 2)
 
     assert 180 < answer["calls"] < 320
+
+
+def test_of_the_logs_end_only_the_latest_calls_are_looked_at(log: Path) -> None:
+    assert asked(log, {}, most_calls=150)["calls"] == 150
+
+
+def test_the_logs_end_has_the_run_and_the_settings_that_it_had(log: Path, tmp_path: Path) -> None:
+    """As after a restart and a reload that are further back than the end."""
+    lines = log.read_text().splitlines()
+    header, changed = json.loads(lines[0]), json.loads(lines[0])["settings"]
+    header["run"] = "second"
+    changed["classes"][0]["weight"] = 9.0
+    now = json.loads(lines[100])["now"]
+    reload = {"now": now, "event": "reconfigured", "settings": changed}
+    file = tmp_path / "d.jsonl"
+    written = (json.dumps(each, separators=(",", ":")) for each in (header, reload))
+    file.write_text("\n".join([*lines[:100], *written, *lines[100:], ""]))
+
+    history = history_of(read_tail(file, file.stat().st_size // 2))
+
+    assert history.run == "second"
+    assert history.settings.classes[0].weight == 9.0
+    assert 100 < len(history.calls) < 400
 
 
 def test_a_log_that_says_nothing_yet_is_a_problem_in_words(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class LogFile:
 
     Args:
         path: of the file; its folder is made if there is none.
-        header: the first line of every file.
+        header: the first line of every file; another one holds for the files that come.
         max_bytes: a file is rotated before it grows beyond this.
         files: how many are kept in all.
 
@@ -31,7 +31,7 @@ class LogFile:
     def __init__(self, path: Path, header: bytes, *, max_bytes: int, files: int) -> None:
         """Open the file and write the header."""
         self.path = path
-        self._header = header
+        self.header = header
         self._max_bytes = max_bytes
         self._files = max(1, files)
         self._size = 0
@@ -50,7 +50,7 @@ class LogFile:
         batch: list[bytes] = []
         size = self._size
         for line in lines:
-            if size + len(line) > self._max_bytes and size > len(self._header):
+            if size + len(line) > self._max_bytes and size > len(self.header):
                 self._write(b"".join(batch))
                 batch.clear()
                 self._rotate()
@@ -77,7 +77,7 @@ class LogFile:
             raise
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
-        self._write(self._header)
+        self._write(self.header)
 
     def close(self) -> None:
         """Close the file; nothing is buffered."""
@@ -100,7 +100,7 @@ class LogFile:
             self.reopen()
         elif stat.S_ISREG(mine.st_mode) and mine.st_size < self._size:
             self._size = mine.st_size
-            self._write(self._header)
+            self._write(self.header)
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,14 +81,17 @@ def read_tail(path: Path | str, most_bytes: int) -> Iterator[LogRecord]:
 
 
 def _end_of(file: Path, most_bytes: int) -> bytes:
-    """Return a file's header and its last whole lines."""
-    with file.open("rb") as lines:
-        header = lines.readline()
-        skipped = file.stat().st_size - most_bytes
-        if skipped > len(header):
-            lines.seek(skipped)
-            lines.readline()
-        return header + lines.read(most_bytes)
+    """Return a file's last whole lines, after the header and the settings that hold for them."""
+    size = file.stat().st_size
+    if size <= most_bytes:
+        return file.read_bytes()
+    with file.open("rb") as lines, mmap(lines.fileno(), size, access=ACCESS_READ) as held:
+        first = held.find(b"\n", size - most_bytes) + 1 or size
+        header = max(0, held.rfind(b'{"penstock_decision_log"', 0, first))
+        changed = held.rfind(b'"event":"reconfigured"', header, first)
+        starts = [header] if changed < 0 else [header, held.rfind(b"\n", 0, changed) + 1]
+        kept = [held[start : held.find(b"\n", start) + 1] for start in starts if start < first]
+        return b"".join(kept) + held[first:]
 
 
 def parse_log(

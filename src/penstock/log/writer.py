@@ -22,6 +22,7 @@ from penstock.core.events import (
     Event,
     Failed,
     FirstToken,
+    Reconfigured,
     Reject,
     Throttled,
 )
@@ -125,8 +126,7 @@ class DecisionLog:
         self.failing = False
         self._limit = queue_limit
         self._flush_every_s = flush_every_s
-        header = {"run": run, "started_unix_s": wall(), "started_at": now, "settings": settings}
-        first_line = jsonio.dumps({"penstock_decision_log": VERSION, **header}) + b"\n"
+        self._begun = {"run": run, "started_unix_s": wall(), "started_at": now}
         self._stories: dict[int, _OpenRequest] = {}
         self._queue: deque[tuple[float, Event | Action, LoggedOutcome | None]] = deque()
         self._writing = threading.Lock()
@@ -137,7 +137,7 @@ class DecisionLog:
         self._wants_reopening = False
         self._retry_at = 0.0
         self._monotonic = monotonic
-        self._file = LogFile(self.path, first_line, max_bytes=max_bytes, files=files)
+        self._file = LogFile(self.path, self._header(settings), max_bytes=max_bytes, files=files)
         self._thread = threading.Thread(target=self._run, name="penstock-log", daemon=True)
         self._thread.start()
         atexit.register(self.flush)  # a program that ends without close() keeps its last lines
@@ -255,6 +255,10 @@ class DecisionLog:
             if self._queue or self._wants_reopening:
                 self.flush()
 
+    def _header(self, settings: Settings | None) -> bytes:
+        header = {"penstock_decision_log": VERSION, **self._begun, "settings": settings}
+        return jsonio.dumps(header) + b"\n"
+
     def _lines(self) -> list[bytes]:
         """Return what is queued, and before it how many lines are missing there."""
         lines = []
@@ -262,6 +266,8 @@ class DecisionLog:
             lines.append(jsonio.dumps({"lost": self.lost - self._told_lost}) + b"\n")
         while self._queue:
             now, what, outcome = self._queue.popleft()
+            if isinstance(what, Reconfigured):  # of this run the next file is all that may be left
+                self._file.header = self._header(what.settings)
             try:
                 lines.append(jsonio.dumps(line_of(now, what, outcome)) + b"\n")
             except Exception as error:  # noqa: BLE001 - whatever it holds, the others are written

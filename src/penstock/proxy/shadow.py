@@ -19,7 +19,7 @@ LOOK_S = 1.0
 FIRST_LOOK_S = 60.0
 """After the start, or every_s if that is sooner: what came by then may already tell something."""
 BYTES_PER_REQUEST = 3_000
-"""Of the log: arrival, dispatch, first token, completion and a timer."""
+"""At most, of the log: arrival, dispatch, first token, completion and a timer take 1,800."""
 LONGEST_S = 1_800.0
 ANSWER_BYTES_AT_MOST = 4 << 20
 
@@ -53,6 +53,7 @@ class Shadow:
             "log": self._log,
             "policies": {name: policy.table() for name, policy in table.policies.items()},
             "most_bytes": BYTES_PER_REQUEST * table.requests,
+            "most_calls": table.requests,
         }
         self._every_s = table.every_s
         self._due_s = min(FIRST_LOOK_S, table.every_s)

@@ -9,11 +9,13 @@ dashboard shows. Direct calls, which is what a program without penstock does, ar
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penstock.core.events import Arrived, Reconfigured
 from penstock.errors import PenstockError
+from penstock.log.format import LogRecord
 from penstock.log.reader import read_tail
 from penstock.twin.history import history_of
 from penstock.twin.model import twin_of
@@ -33,7 +35,7 @@ _NICE = 19
 
 
 def report(
-    log: Path, policies: Mapping[str, Mapping[str, Any]], *, most_bytes: int
+    log: Path, policies: Mapping[str, Mapping[str, Any]], *, most_bytes: int, most_calls: int
 ) -> dict[str, Any]:
     """Return what the policies would have done with the log's latest traffic.
 
@@ -41,13 +43,14 @@ def report(
         log: the decision log.
         policies: by name, each as a file for `penstock whatif` has it.
         most_bytes: how much of the log's end is read.
+        most_calls: how many of the latest calls are looked at.
 
     Raises:
         PenstockError: the log cannot be read, or too little is in it.
         OSError: there is no such log.
 
     """
-    history = history_of(read_tail(log, most_bytes))
+    history = history_of(_latest(list(read_tail(log, most_bytes)), most_calls))
     asked = {DIRECT: DIRECT_POLICY, **policies}
     read = {name: read_policy(table, where=name) for name, table in asked.items()}
     twin = twin_of(history)
@@ -69,12 +72,22 @@ def report(
     }
 
 
+def _latest(records: Sequence[LogRecord], most_calls: int) -> Iterator[LogRecord]:
+    """Yield what has happened since the last so many calls began to come, and the settings."""
+    came = [place for place, record in enumerate(records) if isinstance(record.what, Arrived)]
+    first = came[-most_calls] if len(came) > most_calls else 0
+    for place, record in enumerate(records):
+        if place >= first or isinstance(record.what, Reconfigured):
+            yield record
+
+
 def main() -> None:
     """Answer one question."""
     os.nice(_NICE)  # the sidecar's callers go first
     asked = json.load(sys.stdin)
+    log, policies = Path(asked.pop("log")), asked.pop("policies")
     try:
-        answer = report(Path(asked["log"]), asked["policies"], most_bytes=asked["most_bytes"])
+        answer = report(log, policies, **asked)
     except (OSError, PenstockError) as error:
         answer = {"problem": str(error)}
     json.dump(answer, sys.stdout)

@@ -422,7 +422,7 @@ class ShadowTable(Table):
         json_schema_extra={"x-rule": "be tables [shadow.policies.NAME]"},
     )
     every_s: Seconds = Field(900.0, description="How often.")
-    requests: Count = Field(5_000, description="About how many of the latest are looked at.")
+    requests: Count = Field(5_000, description="How many of the latest are looked at.")
 
 
 class Config(Table):
