@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -168,3 +170,51 @@ def _totals(command: Command) -> tuple[int, int]:
     with closing(sqlite3.connect(command.checkpoint)) as database:
         row = database.execute("SELECT prompt_tokens, output_tokens FROM run").fetchone()
     return (int(row[0]), int(row[1]))
+
+
+def test_a_repair_overwrites_no_file_of_something_else(done: Command) -> None:
+    done.checkpoint.unlink()
+    for file in (done.out, done.errors):
+        answers = file.read_bytes()
+        file.write_bytes(b"precious\n")
+        result = done.run("--repair")
+        assert result.exit_code == 1
+        assert f"{file.name} holds no answers of a batch" in result.output
+        assert file.read_bytes() == b"precious\n"
+        file.write_bytes(answers)
+    assert done.run("--repair").exit_code == 1
+    done.everything_is_there_once()
+
+
+@pytest.mark.parametrize("left", [b"\0" * 50, b'{"id":"ba', b'{"id":"batch_req_1","custom'])
+def test_what_a_power_cut_leaves_of_the_first_answer_is_asked_again(
+    done: Command, left: bytes
+) -> None:
+    done.out.write_bytes(left)
+    assert done.run("--repair").exit_code == 1
+    done.everything_is_there_once()
+
+
+def test_an_input_by_another_name_is_not_written_over(done: Command) -> None:
+    words, requests = ["--quiet"], done.source.read_bytes()
+    done.out = done.source.with_name("other.jsonl")
+    done.out.hardlink_to(done.source)
+    for repair in ([], ["--repair"]):
+        assert "is SOURCE too" in done.run(*words, *repair).output
+    assert done.source.read_bytes() == requests
+
+
+def test_answers_into_a_pipe_are_refused_as_nobody_keeps_them(done: Command) -> None:
+    done.out = done.source.with_name("pipe")
+    os.mkfifo(done.out)
+    assert "is a pipe" in done.run().output
+
+
+@pytest.mark.parametrize("bytes_left", [0, 8192, 20_000])
+def test_a_disk_that_is_full_from_the_start_is_a_message(done: Command, bytes_left: int) -> None:
+    command = f"{sys.executable} -m penstock batch {done.source} --out {done.out}2 --quiet"
+    limited = f"ulimit -f {bytes_left // 512}; exec {command} --base-url {done.mock.url}"
+    ran = subprocess.run(["sh", "-c", limited], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "is the disk full?" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,7 +21,7 @@ from penstock.batch.runner import Batch
 from penstock.cli.group import group
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
-from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in
+from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in, request
 from tests.listening import serving_http
 from tests.virtual_loop import run_virtual
 
@@ -342,6 +344,39 @@ def test_the_checkpoint_knows_its_input(tmp_path: Path) -> None:
     checkpoint_of(source).close()
     batch_file(tmp_path, 3)
     with pytest.raises(BatchError, match="checkpoint of another input"):
+        checkpoint_of(source)
+
+
+def test_what_is_appended_while_a_run_goes_on_is_none_of_its_lines(tmp_path: Path) -> None:
+    source = batch_file(tmp_path, 20)
+
+    def answer(line: int, _nth: int) -> Http:
+        if line == 1:
+            with source.open("a") as file:
+                file.write("".join(json.dumps(request(n)) + "\n" for n in range(20, 900)))
+        return OK
+
+    assert work(source, Provider(answer)).totals.succeeded == 20
+    with pytest.raises(BatchError, match="or of a changed one"):
+        checkpoint_of(source)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE run SET out_bytes='many'",
+        "UPDATE run SET failed=NULL",
+        "UPDATE run SET error_bytes=-5",
+        "ALTER TABLE run ADD COLUMN more",
+    ],
+)
+def test_a_checkpoint_whose_numbers_are_none_says_so(tmp_path: Path, damage: str) -> None:
+    source = batch_file(tmp_path, 2)
+    checkpoint_of(source).close()
+    with closing(sqlite3.connect(tmp_path / "checkpoint")) as database:
+        database.execute(damage)
+        database.commit()
+    with pytest.raises(BatchError, match="no checkpoint"):
         checkpoint_of(source)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from penstock.batch.lines import BatchError, Inspection
+from penstock.batch.lines import ANSWER_BEGINS, BatchError, Inspection
 from penstock.private_file import NotPrivate, make_private_folder, open_private
 from penstock.runtime.out_file import likely_cause
 from penstock.wire.usage import Usage
@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS run (
 );
 CREATE TABLE IF NOT EXISTS done (line INTEGER PRIMARY KEY);
 """
+_COLUMNS = 10
 
 
 @dataclass(slots=True)
@@ -67,9 +68,11 @@ class Checkpoint:
         """Open or create it, and cut the answer files to what was committed."""
         self.path = path
         self.requests = inspection.requests
+        self.last_line = inspection.last_line
         with ExitStack() as closing_on_error:
             self._database = closing_on_error.enter_context(closing(_open(path)))
-            self._begin_or_go_on(out, errors, inspection, now_unix_s, closing_on_error)
+            with _writable(path):
+                self._begin_or_go_on(out, errors, inspection, now_unix_s, closing_on_error)
             closing_on_error.pop_all()
 
     def _begin_or_go_on(
@@ -90,7 +93,8 @@ class Checkpoint:
         self._errors = closing_on_error.enter_context(_cut(errors, error_bytes))
         self._bytes: dict[BinaryIO, int] = {self._out: out_bytes, self._errors: error_bytes}
         self._done = bytearray(inspection.last_line // 8 + 1)
-        for (line,) in self._database.execute("SELECT line FROM done"):
+        lines = "SELECT line FROM done WHERE line BETWEEN 1 AND ?"
+        for (line,) in self._database.execute(lines, (inspection.last_line,)):
             self._done[line >> 3] |= 1 << (line & 7)
 
     @classmethod
@@ -111,8 +115,7 @@ class Checkpoint:
             BatchError: it belongs to another input, or another process runs it.
 
         """
-        database = _open(path)
-        with closing(database):
+        with closing(_open(path)) as database, _writable(path):
             row = database.execute("SELECT * FROM run").fetchone()
             if row is not None:
                 _must_belong(path, row, inspection)
@@ -154,16 +157,11 @@ class Checkpoint:
     @contextmanager
     def _written(self, file: BinaryIO, line: int, answer: bytes) -> Iterator[None]:
         """Write the answer; the block counts it, and then it is committed."""
-        try:
+        with _writable(f"{file.name} or {self.path}"):
             _append(file, answer)
             self._bytes[file] += len(answer)
             yield
             self._commit(line)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise BatchError(
-                f"{file.name} or {self.path} cannot be written any more ({error}): is the disk "
-                "full? What has been written is safe: make room and run the same command to go on"
-            ) from error
 
     def close(self) -> None:
         """Close the files."""
@@ -212,6 +210,18 @@ class Checkpoint:
         self._done[line >> 3] |= 1 << (line & 7)
 
 
+@contextmanager
+def _writable(what: Path | str) -> Iterator[None]:
+    """Say in words that what is written in this block cannot be."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        raise BatchError(
+            f"{what} cannot be written any more ({error}): is the disk full? What has been "
+            "written is safe: make room and run the same command to go on"
+        ) from error
+
+
 def _insert(
     database: sqlite3.Connection,
     inspection: Inspection,
@@ -226,7 +236,9 @@ def _insert(
 
 
 def _must_belong(path: Path, row: Sequence[object], inspection: Inspection) -> None:
-    version, fingerprint, *_ = row
+    version, fingerprint, *numbers = row
+    if len(row) != _COLUMNS or not all(isinstance(n, int | float) and n >= 0 for n in numbers):
+        raise _damaged(path, "its numbers are none")
     if version != VERSION or fingerprint != inspection.fingerprint:
         raise BatchError(
             f"{path} is the checkpoint of another input file (or of a changed one): "
@@ -257,14 +269,20 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("COMMIT")
     except sqlite3.OperationalError as error:
         database.close()
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise BatchError(f"{path} cannot be written ({error}): is the disk full?") from error
         raise BatchError(f"{path} is in use: does another penstock run this batch?") from error
     except sqlite3.DatabaseError as error:
         database.close()
-        raise BatchError(
-            f"{path} is no checkpoint of a batch ({error}): was another file named, or is it "
-            "damaged? Then move it away and add --repair: it is made anew from the answers"
-        ) from error
+        raise _damaged(path, error) from error
     return database
+
+
+def _damaged(path: Path, why: object) -> BatchError:
+    return BatchError(
+        f"{path} is no checkpoint of a batch ({why}): was another file named, or is it damaged? "
+        "Then move it away and add --repair: it is made anew from the answers"
+    )
 
 
 def _cut(path: Path, length: int) -> BinaryIO:
@@ -277,7 +295,16 @@ def _cut(path: Path, length: int) -> BinaryIO:
         raise BatchError(
             f"{path} cannot be written ({error.strerror}): {likely_cause(error)}"
         ) from error
+    if path.is_fifo():
+        file.close()
+        raise BatchError(f"{path} is a pipe: answers must be safe where they are written")
     size = os.fstat(file.fileno()).st_size
+    if size and not length and not _begins_an_answer(file):
+        file.close()
+        raise BatchError(
+            f"{path} holds no answers of a batch, and would be overwritten: name another file, or "
+            "move it away"
+        )
     if size < length or not _ends_a_line(file, length):
         file.close()
         found = f"has {size} bytes" if size < length else f"does not end a line at byte {length}"
@@ -289,6 +316,13 @@ def _cut(path: Path, length: int) -> BinaryIO:
     if size > length:
         file.truncate(length)
     return file  # unbuffered, so that a write is a write
+
+
+def _begins_an_answer(file: BinaryIO) -> bool:
+    """Return whether an answer begins there, or what a power cut leaves of one."""
+    file.seek(0)
+    begins = file.read(len(ANSWER_BEGINS))
+    return ANSWER_BEGINS.startswith(begins) or begins.startswith(b"\0")
 
 
 def _ends_a_line(file: BinaryIO, length: int) -> bool:

@@ -23,6 +23,7 @@ from penstock.wire import jsonio
 PROBLEMS_SHOWN = 10
 ID_PREFIX = "batch_req_"
 """Before the line's number, in the `id` of its answer."""
+ANSWER_BEGINS = f'{{"id":"{ID_PREFIX}'.encode()
 MOST_LINE_BYTES = 64 << 20
 """No provider takes as much; a file without line ends would be read into memory otherwise."""
 _GZIP = b"\x1f\x8b"

@@ -120,6 +120,8 @@ class Batch:
 
     def _todo(self) -> Iterator[BatchLine]:
         for number, text in requests_in(self.source):
+            if number > self.checkpoint.last_line:
+                return  # it has grown since the run began; the next run refuses a changed input
             if not self.checkpoint.is_done(number):
                 yield parse_line(number, text)
 

@@ -105,12 +105,14 @@ def keep_apart(files: Mapping[str, Path | Iterable[Path] | None]) -> None:
         click.UsageError: two of them are one.
 
     """
-    names: dict[Path, str] = {}
+    names: dict[object, str] = {}
     for name, given in files.items():
         for path in [given] if isinstance(given, Path) else given or ():
             if is_dash(path) or (path.exists() and not path.is_file()):
                 continue  # /dev/null takes everything
-            other = names.setdefault(path.resolve(), name)
+            there = path.stat() if path.exists() else None
+            which = path.resolve() if there is None else (there.st_dev, there.st_ino)
+            other = names.setdefault(which, name)
             if other != name:
                 raise click.UsageError(
                     f"{name} {str(path)!r}: is {other} too, and one would be written over the "
