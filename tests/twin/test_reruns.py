@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from penstock.core.events import Arrived, Cancelled, Completed, Dispatch, Reconfigured
+from penstock.core.events import (
+    Arrived,
+    Cancelled,
+    Completed,
+    Dispatch,
+    Event,
+    LimitsSeen,
+    Reconfigured,
+)
 from penstock.metrics import RequestOutcome
 from penstock.twin.check import check, split_at
 from penstock.twin.history import TooLittle, history_of
@@ -15,6 +23,23 @@ from penstock.twin.model import twin_of
 from penstock.twin.rerun import rerun, workload_of
 from penstock.twin.scenario_file import scenario_text
 from tests.twin.histories import DIRECT, SPEED, history, lines_of
+
+
+def test_limits_are_stated_for_the_model_of_the_request_as_a_sidecar_hears_them() -> None:
+    """Else what was used of a model's limits before the split counts for nothing after it."""
+    provider = {"model": "slots", "limits": {"rpm": 100, "dialect": "openai"}, **SPEED}
+    past = history(provider, requests=40)
+    for call in past.calls:
+        call.request = replace(call.request, model="m", account="theirs")
+    stated: list[tuple[str, str]] = []
+
+    def watch(_now: float, event: Event, _actions: object) -> None:
+        if isinstance(event, LimitsSeen):
+            stated.append((event.model, event.account))
+
+    rerun(past, {"default": provider}, watch=watch)
+
+    assert stated == [("m", "theirs")] * 40
 
 
 def test_the_real_provider_with_the_same_luck_gives_the_same_run() -> None:

@@ -28,6 +28,7 @@ from penstock.core.events import (
     Throttled,
     Woke,
 )
+from penstock.core.model import Request
 from penstock.errors import ProtocolError
 from penstock.metrics import RequestOutcome, RequestRecord
 from penstock.sim.chance import unit
@@ -328,7 +329,7 @@ class Engine:
                 cached_tokens=event.cached_tokens,
             )
             if name in self._stating:
-                self._deliver(self._limits_event(name, now), now)
+                self._deliver(self._limits_event(load.request, name, now), now)
             self._deliver(done, now)
         elif what is Happening.STALLED:
             heappush(self._given_up_at, (now + self._habits.patience_s, request_id))
@@ -384,7 +385,7 @@ class Engine:
         job = Job(id_, load.output_tokens, request.prompt_tokens, luck, load.cached_tokens)
         refusal = self._providers[upstream].submit(job, now=now)
         if refusal is not None and replying:
-            self._queue_limits(upstream, now)
+            self._queue_limits(request, upstream, now)
             self._hear(id_, refusal, now)
         elif refusal is not None:  # it was none in reality: kept until the past is over
             late_s, event = self._refusal(id_, refusal, now)
@@ -450,18 +451,18 @@ class Engine:
         request_id = action.request.id
         self._deferrals[request_id] = self._deferrals.get(request_id, 0) + 1
 
-    def _queue_limits(self, name: str, now: float) -> None:
+    def _queue_limits(self, request: Request, name: str, now: float) -> None:
         if name in self._stating:
-            self._pending.append(self._limits_event(name, now))
+            self._pending.append(self._limits_event(request, name, now))
 
-    def _limits_event(self, name: str, now: float) -> LimitsSeen:
+    def _limits_event(self, request: Request, name: str, now: float) -> LimitsSeen:
         stated: dict[str, Any] = {}
         for what, limit in self._providers[name].limits(now=now).items():
             if what != "requests_per_day":
                 stated[f"limit_{what}"] = limit.limit
                 stated[f"remaining_{what}"] = limit.remaining
                 stated[f"reset_{what}_s"] = limit.reset_s
-        return LimitsSeen(name, **stated)
+        return LimitsSeen(name, **stated, model=request.model, account=request.account)
 
     def _finished(self) -> Run:
         records: list[RequestRecord] = []
