@@ -26,10 +26,10 @@ class Ahead:
 
     __slots__ = ("_chunks", "_pending", "late")
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, response: Any) -> None:
         """Begin at the beginning."""
         self.late = False
-        self._chunks = aiter(stream)
+        self._chunks = aiter(response.stream)
         self._pending: asyncio.Task[bytes | None] | None = None
 
     async def next(self, within_s: float = math.inf) -> bytes | None:

@@ -28,12 +28,16 @@ class _Scheduling(ABC):
         http: `httpx2` or `httpx`; set by the class that mixes this in.
         stream_class: the library's base class of bodies, likewise.
         inner_kind: the name of the library's own transport.
+        close_name: the name of what closes a body.
+        ahead: what reads one piece by piece.
 
     """
 
     http: Any
     stream_class: Any
     inner_kind: str
+    close_name: str
+    ahead: type[Any]
 
     def __init__(
         self,
@@ -69,20 +73,8 @@ class _Scheduling(ABC):
     async def _pass_on(self, request: Any) -> Any: ...
 
     @abstractmethod
-    async def _body_of(self, request: Any, response: Any, prefix: Prefix) -> bytes | None:
-        """Return an answer's body, of an error as much as says enough; close its stream.
-
-        None if it goes on as it comes, or is too long to be judged: it can be read from its
-        beginning then.
-
-        Raises:
-            TransportError: a reply has broken off.
-
-        """
-
-    @abstractmethod
-    async def _report(self, slot: Any, meaning: Meaning | None, *, reused: bool) -> None:
-        """Report a refusal, or with None a fault; returns when the call may be sent again."""
+    async def _done(self, step: Any) -> Any:
+        """Return what a step of either kind comes to: one that blocks is over by now."""
 
     @abstractmethod
     def _follower(self, trace: attempt.ConnectionTrace) -> Callable[[str, Any], Any]:
@@ -142,6 +134,33 @@ class _Scheduling(ABC):
                 response.stream = self.stream_class(response.stream, follower)
             return response
 
+    async def _body_of(self, request: Any, response: Any, prefix: Prefix) -> bytes | None:
+        """Return an answer's body, of an error as much as says enough; close its stream.
+
+        None if it goes on as it comes, or is too long to be judged: it can be read from its
+        beginning then.
+
+        Raises:
+            TransportError: a reply has broken off.
+
+        """
+        stream = response.stream
+        ahead = self.ahead(response)
+        try:
+            with prefix.patience(request):
+                while (chunk := await self._done(ahead.next(prefix.left_s))) is not None:
+                    if ahead.late or prefix.take(chunk):
+                        return prefix.cut(response, ahead)
+            return prefix.ended()
+        except self.http.TransportError:
+            if not prefix.is_error:
+                raise
+            return prefix.begun(response)
+        finally:
+            if response.stream is stream:
+                await self._done(ahead.leave())
+                await self._done(getattr(stream, self.close_name)())
+
     async def _try_again(self, plan: Plan, response: Any, meaning: Meaning, slot: Any) -> bool:
         """Report to the scheduler what the answer means; return whether to send once more."""
         if isinstance(meaning, Relay):
@@ -171,7 +190,10 @@ class _Scheduling(ABC):
 
         """
         try:
-            await self._report(slot, meaning, reused=reused)
+            if isinstance(meaning, Backoff):
+                await self._done(slot.throttled(meaning.cause, meaning.retry_after_s))
+            else:
+                await self._done(slot.failed(reused=reused))
         except Refused as refused:
             if refused.reason != "upstream":
                 raise
@@ -182,7 +204,7 @@ class _Scheduling(ABC):
 class AsyncScheduling(_Scheduling):
     """The flow for coroutines."""
 
-    inner_kind = "AsyncHTTPTransport"
+    inner_kind, close_name, ahead = "AsyncHTTPTransport", "aclose", Ahead
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request when the scheduler says so.
@@ -207,29 +229,8 @@ class AsyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return await self._inner.handle_async_request(request)
 
-    async def _body_of(self, request: Any, response: Any, prefix: Prefix) -> bytes | None:
-        stream = response.stream
-        ahead = Ahead(stream)
-        try:
-            with prefix.patience(request):
-                while (chunk := await ahead.next(prefix.left_s)) is not None:
-                    if ahead.late or prefix.take(chunk):
-                        return prefix.cut(response, ahead)
-            return prefix.ended()
-        except self.http.TransportError:
-            if not prefix.is_error:
-                raise
-            return prefix.begun(response)
-        finally:
-            if response.stream is stream:
-                await ahead.leave()
-                await stream.aclose()
-
-    async def _report(self, slot: Slot, meaning: Meaning | None, *, reused: bool) -> None:
-        if isinstance(meaning, Backoff):
-            await slot.throttled(meaning.cause, meaning.retry_after_s)
-        else:
-            await slot.failed(reused=reused)
+    async def _done(self, step: Any) -> Any:
+        return await step
 
     def _follower(self, trace: attempt.ConnectionTrace) -> Callable[[str, Any], Any]:
         async def follow(event: str, info: Any) -> None:
@@ -243,7 +244,7 @@ class AsyncScheduling(_Scheduling):
 class SyncScheduling(_Scheduling):
     """The flow for threads: the same coroutines, none of which waits for an event loop."""
 
-    inner_kind = "HTTPTransport"
+    inner_kind, close_name, ahead = "HTTPTransport", "close", SyncAhead
 
     def handle_request(self, request: Any) -> Any:
         """Send one request when the scheduler says so.
@@ -268,29 +269,8 @@ class SyncScheduling(_Scheduling):
     async def _pass_on(self, request: Any) -> Any:
         return self._inner.handle_request(request)
 
-    async def _body_of(self, request: Any, response: Any, prefix: Prefix) -> bytes | None:
-        stream = response.stream
-        ahead = SyncAhead(response)
-        try:
-            with prefix.patience(request):
-                while (chunk := ahead.next(prefix.left_s)) is not None:
-                    if ahead.late or prefix.take(chunk):
-                        return prefix.cut(response, ahead)
-            return prefix.ended()
-        except self.http.TransportError:
-            if not prefix.is_error:
-                raise
-            return prefix.begun(response)
-        finally:
-            if response.stream is stream:
-                ahead.leave()
-                stream.close()
-
-    async def _report(self, slot: SyncSlot, meaning: Meaning | None, *, reused: bool) -> None:
-        if isinstance(meaning, Backoff):
-            slot.throttled(meaning.cause, meaning.retry_after_s)
-        else:
-            slot.failed(reused=reused)
+    async def _done(self, step: Any) -> Any:
+        return step
 
     def _follower(self, trace: attempt.ConnectionTrace) -> Callable[[str, Any], Any]:
         def follow(event: str, info: Any) -> None:
