@@ -3,14 +3,13 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 
-from penstock.asgi import HeadWriter
+from penstock.asgi import Application, AsgiExchange, HeadWriter
 from penstock.listener.offers import OfferReader
 
 LOOK_S = 1.0
@@ -56,14 +55,13 @@ class Bounds:
 class Connections(web.Server):
     """All connections of a listener, and those that wait for their callers, since the longest."""
 
-    def __init__(
-        self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], bounds: Bounds
-    ) -> None:
-        """Have each request answered by `handle`."""
+    def __init__(self, application: Application, bounds: Bounds) -> None:
+        """Have each request answered by the application."""
         quiet = logging.getLogger("penstock.listener.aiohttp")  # its texts quote what callers send
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
-        super().__init__(handle, request_factory=_request, handler_cancellation=True)
+        super().__init__(self._handle, request_factory=_request, handler_cancellation=True)
+        self._application = application
         self.bounds = bounds
         self.open: set[Connection] = set()
         self.waiting: dict[Connection, None] = {}  # for their callers, since the longest
@@ -103,17 +101,32 @@ class Connections(web.Server):
             if connection.give_way():
                 return
 
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("Connection", request.protocol)
+        exchange = AsgiExchange(request, connection)
+        connection.busy, connection.body = True, request.content
+        connection.taken_up()
+        try:
+            if isinstance(request, _OddRequest):
+                return connection.handle_error(request, 400)
+            await self._application(exchange.scope(), exchange.receive, exchange.send)
+            return exchange.response()
+        finally:
+            connection.busy = False
+            if connection.link is not None:
+                self.waits(connection)
+
 
 def _request(message: Any, payload: Any, protocol: Any, _writer: Any, task: Any) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
     kind = web.BaseRequest
     if message.version not in (HttpVersion10, HttpVersion11):
         # A request line that names no version is of HTTP/0.9, and an answer would begin with it.
-        kind, message = OddRequest, message._replace(version=HttpVersion11)
+        kind, message = _OddRequest, message._replace(version=HttpVersion11)
     return kind(message, payload, protocol, HeadWriter(protocol, loop), task, loop)
 
 
-class OddRequest(web.BaseRequest):
+class _OddRequest(web.BaseRequest):
     """Of a version that is not served."""
 
 

@@ -3,12 +3,9 @@
 import asyncio
 import contextlib
 import socket
-from typing import cast
 
-from aiohttp import web
-
-from penstock.asgi import Application, AsgiExchange
-from penstock.listener.connections import LOOK_S, Bounds, Connection, Connections, OddRequest
+from penstock.asgi import Application
+from penstock.listener.connections import LOOK_S, Bounds, Connections
 
 BACKLOG = 2048
 DESCRIPTORS_KEPT, DESCRIPTORS_WANTED = 160, 65_536
@@ -72,7 +69,7 @@ class Listener:
     async def start(self) -> None:
         """Answer from now on."""
         loop = asyncio.get_running_loop()
-        self._connections = Connections(self._handle, self._bounds)
+        self._connections = Connections(self._application, self._bounds)
         self._server = await loop.create_server(self._connections, sock=self._socket)
         self._timer, self._due = loop.call_later(LOOK_S, self._look), loop.time() + LOOK_S
 
@@ -105,18 +102,3 @@ class Listener:
                 if over > 0 and link is not None:
                     over -= link.get_write_buffer_size()
                     connection.cut()
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = cast("Connection", request.protocol)
-        exchange = AsgiExchange(request, connection)
-        connection.busy, connection.body = True, request.content
-        connection.taken_up()
-        try:
-            if isinstance(request, OddRequest):
-                return connection.handle_error(request, 400)
-            await self._application(exchange.scope(), exchange.receive, exchange.send)
-            return exchange.response()
-        finally:
-            connection.busy = False
-            if connection.link is not None:
-                connection.owner.waits(connection)
