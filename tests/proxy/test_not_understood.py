@@ -37,6 +37,9 @@ ANSWERS = {
     "a packed list": (
         STREAM, answer(200, gzip.compress(b"[" + PIECE + b"," + PIECE + b"]"), more=PACKED)
     ),
+    "a reply that unpacks to very much": (
+        HELLO, answer(200, gzip.compress(GOOD + b" " * 20_000_000, 1), more=PACKED)
+    ),
 }  # fmt: skip
 
 

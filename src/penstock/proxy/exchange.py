@@ -32,7 +32,7 @@ from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.errors import CrossedError, UpstreamError
 from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
-from penstock.wire.encoding import can_read, is_misnamed, plain
+from penstock.wire.encoding import can_read, is_misnamed, plain_unless_large
 from penstock.wire.endpoint import Kind
 from penstock.wire.limits import limits_of
 from penstock.wire.opening import OPENING_BYTES, Opening
@@ -228,8 +228,8 @@ class Exchange:
             encoding, seen.kept = "", without_encoding(seen.kept)
         if not encoding or can_read(encoding):
             try:
-                text = plain(body, encoding) if encoding else body
-                verdict = verdict_of_reply(kind, status, text)
+                text = plain_unless_large(body, encoding) if encoding else body
+                verdict = None if text is None else verdict_of_reply(kind, status, text)
             except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go through
                 parts.guard.caught("reply", error)
         if verdict is None:

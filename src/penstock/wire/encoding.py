@@ -258,9 +258,18 @@ def is_misnamed(body: bytes, encoding: str) -> bool:
 
 def plain(body: bytes, encoding: str, at_most_bytes: int = PLAIN_MAX_BYTES) -> bytes:
     """Return a body without its content encoding; empty if nobody here can read it."""
+    return plain_unless_large(body, encoding, at_most_bytes) or b""
+
+
+def plain_unless_large(
+    body: bytes, encoding: str, at_most_bytes: int = PLAIN_MAX_BYTES
+) -> bytes | None:
+    """Return a body without its content encoding; empty if it is none, None if it is too large."""
     if not encoding:
         return body
     try:
         return unpacked(body, encoding, at_most_bytes=at_most_bytes)
-    except EncodingError:
+    except EncodingError as error:
+        if error.too_large:
+            return None
         return body if is_misnamed(body, encoding) else b""

@@ -1,5 +1,6 @@
 """A body that does not end holds neither the slot of an error nor the memory of a reply."""
 
+import gzip
 import json
 import os
 import socket
@@ -110,6 +111,22 @@ def test_a_reply_too_long_to_be_judged_passes_as_it_comes_in_a_thread(
         library, scheduled, lambda _: library.Response(200, content=pieces)
     ) as client:
         assert client.post(CHAT, json=BODY).content == WHOLE
+    assert_idle(scheduled)
+
+
+def test_a_packed_reply_too_long_to_be_judged_passes_as_it_came(library: Any) -> None:
+    long = json.dumps(REPLY).encode() + b" " * 20_000_000
+    packed = gzip.compress(long, 1)
+    scheduled, asked = penstock_with(), 0
+
+    def script(_request: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return library.Response(200, content=iter([packed]), headers={"content-encoding": "gzip"})
+
+    with scripted_sync(library, scheduled, script) as client:
+        reply = client.post(CHAT, json=BODY)
+    assert (reply.status_code, reply.content == long, asked) == (200, True, 1)
     assert_idle(scheduled)
 
 

@@ -8,7 +8,13 @@ from typing import Any
 from penstock.integrations.http.plan import Plan
 from penstock.integrations.http.prefix import Prefix
 from penstock.runtime.slot import Hold
-from penstock.wire.encoding import PLAIN_MAX_BYTES, can_read, is_misnamed, plain
+from penstock.wire.encoding import (
+    PLAIN_MAX_BYTES,
+    can_read,
+    is_misnamed,
+    plain,
+    plain_unless_large,
+)
 from penstock.wire.errors import MAX_RETRY_AFTER_S, error_answer
 from penstock.wire.limits import limits_of
 from penstock.wire.refusal import (
@@ -88,12 +94,15 @@ def judge(
         if fault is None:
             return response, RELAY  # whoever follows the reply ends the slot
         return _refused(library, plan, response, sent, fault), fault.meaning
-    if len(sent) > PLAIN_MAX_BYTES or not can_read(encoding):
+    text = None
+    if len(sent) <= PLAIN_MAX_BYTES and can_read(encoding):
+        text = guard.run("reply", lambda: plain_unless_large(sent, encoding), None)
+    if text is None:
         slot.settle()
         return response, RELAY
     verdict = guard.run(
         "reply",
-        lambda: verdict_of_reply(plan.endpoint.kind, status, plain(sent, encoding)),
+        lambda: verdict_of_reply(plan.endpoint.kind, status, text),
         Verdict(RELAY, status=status),
     )
     if verdict.good:
