@@ -19,6 +19,9 @@ from tests.proxy.sidecars import (
 )
 from tests.proxy.test_relay import scripted
 
+IN_CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + (
+    b"%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD)
+)
 PIECE = b'{"candidates":[{"content":{"parts":[{"text":"well"}]}}],"usageMetadata":{}}'
 STREAM = {**HELLO, "stream": True}
 DEEP = GOOD[:-1] + b',"x":' + b"[" * 3000 + b"]" * 3000 + b"}"
@@ -31,6 +34,7 @@ ANSWERS = {
     "lines of JSON": (STREAM, answer(200, PIECE + b"\n" + PIECE + b"\n", "application/x-ndjson")),
     "a list of JSON": (STREAM, answer(200, b"[" + PIECE + b",\n" + PIECE + b"]")),
     "another API's events": (STREAM, answer(200, b"data: " + PIECE + b"\n\n")),
+    "a reply with an odd status": (HELLO, answer(207, GOOD)),
     "a text with a line end in it": (HELLO, answer(200, GOOD.replace(b"well", b"well\n"))),
     "an event nested deeply": (STREAM, answer(200, b"data: " + DEEP + b"\n\n" + GOOD_STREAM)),
     "packed events, as JSON": (STREAM, answer(200, gzip.compress(GOOD_STREAM), more=PACKED)),
@@ -59,7 +63,7 @@ def test_it_is_asked_for_once_and_relayed_as_it_came(of: str) -> None:
         reply = call(proxy.port, body=body)
         page = proxy.metrics()
 
-    assert (reply.status, asked) == (200, 1)
+    assert (reply.status, asked) == (int(sent[9:12]), 1)
     assert reply.body == sent.partition(b"\r\n\r\n")[2]
     assert 'attempts_total{outcome="complete",upstream="open"} 1.0' in page
 
@@ -80,16 +84,18 @@ def test_json_whose_header_names_a_coding_is_told_as_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("apart", [(), (GOOD,)], ids=["at once", "head first"])
-def test_what_comes_behind_an_answers_stated_length_is_no_part_of_it(
-    apart: tuple[bytes, ...],
+@pytest.mark.parametrize("chunked", [False, True], ids=["of stated length", "in chunks"])
+def test_what_comes_behind_an_answers_end_is_no_part_of_it(
+    chunked: bool, apart: tuple[bytes, ...]
 ) -> None:
     asked = 0
+    sent = answer(200, GOOD) if not chunked else IN_CHUNKS
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked
         while await reader.readuntil(b"}]"):
             asked += 1
-            rest = answer(200, GOOD) + b"  \n more"
+            rest = sent + b"  \n more"
             for begins in apart:
                 piece, begun, rest = rest.partition(begins)
                 writer.write(piece)

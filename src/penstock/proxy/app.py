@@ -57,7 +57,7 @@ class App:
             if known:
                 check_method(method, path, READING)
             if method == "GET" and _wants_websocket(scope["headers"]):
-                raise Declined(501, "websocket_not_served", _NO_WEBSOCKET)
+                raise Declined(426, "websocket_not_served", _NO_WEBSOCKET, _UPGRADE)
             if route is None:
                 raise unknown_path()
             await self._serve(route, scope, receive, send)
@@ -225,6 +225,8 @@ _NO_WEBSOCKET = (
     "of its turns costs cannot be seen. Send POST /v1/responses with stream: true instead, or "
     "connect to the provider directly for /v1/realtime."
 )
+_UPGRADE = {"upgrade": "HTTP/1.1", "connection": "upgrade"}
+"""Codex goes on with POST at once after a 426; after a 501 it asked for seven sockets, 6.5 s."""
 
 
 def _wants_websocket(headers: list[Header]) -> bool:

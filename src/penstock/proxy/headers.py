@@ -243,3 +243,8 @@ def body_left(data: bytes) -> int | None:
         return None
     length = _LENGTH.search(data, 0, end)
     return None if length is None else int(length[1]) - (len(data) - end - 2)
+
+
+def is_ascii(headers: Iterable[tuple[str, str]]) -> bool:
+    """Return whether a head may go out by itself: others wait for a body, be it empty."""
+    return all(value.isascii() for _, value in headers)

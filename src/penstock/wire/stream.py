@@ -209,7 +209,7 @@ def _read_responses(reader: StreamReader, event: dict[str, Any]) -> None:
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
         if kind == "response.failed":
-            reader.failed(response.get("error") or {})
+            reader.failed(response.get("error") or event.get("error") or {})
         reader.report(response, final=True)
     elif kind == "error":
         reader.failed(event.get("error") or event)

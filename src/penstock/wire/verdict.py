@@ -25,7 +25,8 @@ from penstock.wire.usage import UNKNOWN, Usage, usage_of_object
 from penstock.wire.words import words_of, words_of_no_reply
 
 EVENT_STREAM = "text/event-stream"
-GOOD_STATUSES = frozenset((200, 201, 202, 203))
+GOOD_STATUSES = frozenset(range(200, 300)) - {204, 205, 206}
+"""What says itself that it holds nothing, or a part, is no reply; of the rest the body tells."""
 FAULT_STATUS = 502
 """What a caller is told of an answer that is none, where the error in it names no status."""
 REDIRECT = "answers with a redirect"

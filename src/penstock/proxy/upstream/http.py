@@ -22,7 +22,7 @@ from yarl import URL
 from penstock.asgi import as_bytes
 from penstock.proxy.config.address import Address
 from penstock.proxy.config.forward_proxy import ForwardProxy
-from penstock.proxy.headers import Header, body_left, with_one_length
+from penstock.proxy.headers import Header, body_left, is_ascii, with_one_length
 from penstock.proxy.upstream.errors import (
     CrossedError,
     DialError,
@@ -48,6 +48,7 @@ HEAD_BYTES = 65_536
 """How much may come that brings a reply no further: its head with all interim ones (1xx), what is
 said of a chunk, trailers. What sends more is no provider."""
 
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 LARGE_BODY_BYTES = 1 << 20
 """Larger bodies are written piece by piece, as the upstream takes them."""
 
@@ -143,7 +144,7 @@ class _WireConnection(ResponseHandler):
             # Behind its end: no part of the answer (RFC 9112, section 6.3), which is well.
             data, self._left_bytes = data[: self._left_bytes], 0
             self.force_close()
-        super().data_received(data)
+        self._take(data)
         self._receiving = False
         reply = self._payload
         body_bytes = 0 if reply is None else reply.total_bytes
@@ -158,6 +159,20 @@ class _WireConnection(ResponseHandler):
             self.set_exception(aiohttp.http.HttpProcessingError(code=400))
             if reply is not None:
                 reply.set_exception(aiohttp.ClientPayloadError())
+
+    def _take(self, data: bytes) -> None:
+        """Let aiohttp read; behind a last chunk it reads the next answer, which there is none."""
+        begin = 0
+        while self._left_bytes is None and (at := data.find(_LAST_CHUNK, begin)) >= 0:
+            end = at + len(_LAST_CHUNK)
+            super().data_received(data[begin:end])
+            if end == len(data):
+                return
+            if self._payload is not None and self._payload.is_eof():
+                self.force_close()
+                return
+            begin = end
+        super().data_received(data[begin:])
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Read on, where reading was held back; aiohttp asks for that after every piece."""
@@ -315,7 +330,7 @@ class HttpClient:
                 self._proxy_headers["proxy-authorization"] = through.authorization
             else:
                 self._always.append(("proxy-authorization", through.authorization))
-        self._base = address.base_url
+        self._base, self._there = address.base_url, f"{address.host}:{address.port}"
         self._used: WeakSet[_WireConnection] = WeakSet()
         self._patience = aiohttp.ClientTimeout(connect=timeouts.connect_s)
         self._connector: aiohttp.TCPConnector | None = None
@@ -395,7 +410,7 @@ class HttpClient:
             method,
             URL(self._base + target, encoded=True),
             headers=[*headers, *self._always],
-            data=data if body or method == "POST" or not _is_ascii(headers) else None,
+            data=data if body or method == "POST" or not is_ascii(headers) else None,
             loop=asyncio.get_running_loop(),
             response_class=_Response,
             proxy=self._proxy,
@@ -455,28 +470,21 @@ class HttpClient:
         return self._connector
 
     def _no_connection(self, reason: str) -> DialError:
-        there = f"{self._address.host}:{self._address.port}"
         proxy = self._through
-        if proxy is not None:
-            there += f" through the proxy {proxy.host}:{proxy.port}"
-        return DialError(f"no connection to {there}: {reason}")
+        through = "" if proxy is None else f" through the proxy {proxy.host}:{proxy.port}"
+        return DialError(f"no connection to {self._there}{through}: {reason}")
 
     def _no_tunnel(self, why: str) -> DialError:
         proxy = self._through
         assert proxy is not None  # only a proxy can refuse a tunnel
-        there = f"{self._address.host}:{self._address.port}"
-        return DialError(f"the proxy {proxy.host}:{proxy.port} opened no tunnel to {there}: {why}")
+        by = f"{proxy.host}:{proxy.port}"
+        return DialError(f"the proxy {by} opened no tunnel to {self._there}: {why}")
 
     async def close(self) -> None:
         """Close every connection, busy or not."""
         self._closed = True
         if self._connector is not None:
             await self._connector.close()
-
-
-def _is_ascii(headers: Sequence[tuple[str, str]]) -> bool:
-    """Return whether a head may go out by itself: others wait for a body, be it empty."""
-    return all(value.isascii() for _, value in headers)
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
