@@ -131,6 +131,57 @@ ROWS: dict[str, Row] = {
         Backoff(OVERLOAD, None)),
     "TGI, broke": (424, {}, {"error": "Request failed", "error_type": "generation"}, BROKEN),
     "TGI, too long": (422, {}, {"error": "inputs", "error_type": "validation"}, RELAY),
+    "Cerebras, a minute's": (
+        429, {}, {"message": "Tokens per minute limit exceeded - too many tokens processed.",
+                  "type": "too_many_tokens_error", "code": "token_quota_exceeded"},
+        Backoff(RATE, None)),
+    "Cerebras, a day's": (
+        429, {}, {"message": "Tokens per day limit exceeded - too many tokens processed.",
+                  "type": "too_many_tokens_error", "code": "token_quota_exceeded"},
+        Backoff(QUOTA, None)),
+    "Cerebras, no room": (
+        429, {}, {"type": "too_many_requests_error", "code": "queue_exceeded"},
+        Backoff(OVERLOAD, None)),
+    "xAI, credits": (
+        429, {}, {"code": "Some resource has been exhausted",
+                  "error": "Your team has used all available credits or reached its monthly "
+                           "spending limit."}, Backoff(QUOTA, None)),
+    "Moonshot, balance": (
+        429, {}, error("Your account is suspended", type="exceeded_current_quota_error"),
+        Backoff(QUOTA, None)),
+    "Moonshot, no room": (
+        429, {}, error("try again later", type="engine_overloaded_error"),
+        Backoff(OVERLOAD, None)),
+    "Zhipu, balance": (429, {}, error("余额不足", code="1113"), Backoff(QUOTA, None)),
+    "Zhipu, for a moment": (429, {}, error("并发数过高", code="1302"), Backoff(RATE, None)),
+    "DashScope, arrears": (400, {}, error("Access denied", code="Arrearage"), Backoff(QUOTA, None)),
+    "Volcano, own limit": (429, {}, error("paused", code="SetLimitExceeded"), Backoff(QUOTA, None)),
+    "Volcano, overdue": (403, {}, error(code="AccountOverdueError"), Backoff(QUOTA, None)),
+    "Volcano, no room": (429, {}, error("busy", code="ServerOverloaded"), Backoff(OVERLOAD, None)),
+    "SiliconFlow, balance": (
+        403, {}, {"code": 30001, "message": "Sorry, your account balance is insufficient"},
+        Backoff(QUOTA, None)),
+    "Cloudflare, a day's": (
+        429, {}, {"errors": [{"code": 4006, "message": "you have used up your daily free "
+                                                       "allocation of 10,000 neurons"}]},
+        Backoff(QUOTA, None)),
+    "Cloudflare, no room": (
+        429, {}, {"errors": [{"message": "AiError: Capacity temporarily exceeded"}]},
+        Backoff(OVERLOAD, None)),
+    "OpenRouter, key's limit": (
+        403, {}, error("Key limit exceeded (total limit).", code=403), Backoff(QUOTA, None)),
+    "Azure API Management, quota": (
+        403, {"retry-after": "750"}, {"statusCode": 403, "message": "Out of call volume quota."},
+        Backoff(QUOTA, 750.0)),
+    "LiteLLM, budget": (
+        400, {}, error("Budget has been exceeded!", type="budget_exceeded"),
+        Backoff(QUOTA, None)),
+    "Ollama, an hour's": (
+        429, {}, {"error": "you've reached your hourly usage limit, please upgrade to continue"},
+        Backoff(QUOTA, None)),
+    "SGLang, no room": (
+        429, {}, {"object": "error", "message": "The request queue is full."},
+        Backoff(OVERLOAD, None)),
     "told not to try again": (429, {"x-should-retry": "false"}, error(), NEVER_HERE),
     "told not to, broken": (500, {"x-should-retry": "false"}, error(), NEVER_HERE),
     "told not to, spent": (

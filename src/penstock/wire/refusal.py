@@ -17,6 +17,7 @@ from penstock.wire.waits import (
     states_a_wait,
     wait_in_error,
 )
+from penstock.wire.words import message_of
 
 QUOTA_RETRY_AFTER_S = 600.0
 """A 429 that asks for a longer wait than this is no momentary rate limit (ours, version 1):
@@ -26,32 +27,15 @@ ERROR_BYTES, ERROR_S = 1 << 18, 10.0
 """How much of an error is read before it is judged, and for how long: it holds a slot, and what has
 come of it says enough."""
 
-_QUOTA_WORDS = frozenset(
-    {
-        "insufficient_quota",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "billing_error",
-        "access_terminated",
-        "quota_exceeded",
-        "insufficient_balance",
-        "credit_limit",
-        "servicequotaexceededexception",
-    }
+_QUOTA_WORDS = re.compile(
+    r"quota|insufficient_balance|credit|billing|budget_exceeded|usage_limit|arrear|overdue"
+    r"|setlimitexceeded|access_terminated|^1113$",  # Zhipu's number for an empty account
+    re.MULTILINE,
 )
-_OVERLOAD_WORDS = frozenset(
-    {
-        "overloaded_error",
-        "overloaded",
-        "engine_overloaded",
-        "server_is_overloaded",
-        "slow_down",
-        "service_tier_capacity_exceeded",
-        "3505",
-        "nocapacity",
-        "modelnotreadyexception",
-        "unavailable_error",
-    }
+_MOMENTARY = re.compile(r"per (?:second|minute)")
+"""Cerebras says `token_quota_exceeded` of a minute's limit as of a day's."""
+_OVERLOAD_WORDS = re.compile(
+    r"overload|slow_down|capacity|queue_exceeded|modelnotready|unavailable|^3505$", re.MULTILINE
 )
 _RATE_WORDS = frozenset({"throttlingexception", "rate_limit_error", "rate_limit_exceeded"})
 _QUOTA_TEXTS = (
@@ -59,9 +43,20 @@ _QUOTA_TEXTS = (
     "reached your specified api usage limits",  # Anthropic's own spend limit, with a 400
     "too many tokens per day",  # Bedrock
     "free-models-per-day",  # OpenRouter
-    "monthly spending limit",  # Fireworks, with a 412
+    "monthly spending limit",  # Fireworks, with a 412; xAI
+    "daily free allocation",  # Cloudflare
+    "usage limit, please upgrade",  # Ollama's cloud
+    "key limit exceeded",  # OpenRouter, with a 403
+    "balance is insufficient",  # SiliconFlow, with a 403
+    "out of call volume quota",  # Azure API Management, with a 403
 )
-_OVERLOAD_TEXTS = ("model is overloaded", "experiencing high demand", "capacity exceeded")
+_OVERLOAD_TEXTS = (
+    "model is overloaded",
+    "experiencing high demand",
+    "capacity exceeded",
+    "capacity temporarily exceeded",  # Cloudflare
+    "queue is full",  # SGLang
+)
 _NEVER_TEXTS = (
     "request too large",  # OpenAI, Groq: more than a minute's limit
     "must be reduced in order to run",
@@ -185,17 +180,18 @@ def _meaning(
 
 def _judged(status: int, error: Mapping[str, Any], wait_s: float | None) -> Meaning:
     words = _words(error)
-    message = str(error.get("message", ""))[:MESSAGE_CHARS].lower()
-    if status == 402 or words & _QUOTA_WORDS or _any_in(_QUOTA_TEXTS, message):
+    message = message_of(error)[:MESSAGE_CHARS].lower()
+    spent = _QUOTA_WORDS.search(words) and not _MOMENTARY.search(message)
+    if status == 402 or spent or _any_in(_QUOTA_TEXTS, message):
         return Backoff(RefusalCause.QUOTA, wait_s)
-    throttled = status == 429 or words & _RATE_WORDS
+    throttled = status == 429 or not _RATE_WORDS.isdisjoint(words.split("\n"))
     if not throttled:
         return RELAY
     if _too_large(message):
         return NEVER
     if _spent_for_today(error):
         return Backoff(RefusalCause.QUOTA, None)  # its delay is that of the next minute
-    if words & _OVERLOAD_WORDS or _any_in(_OVERLOAD_TEXTS, message):
+    if _OVERLOAD_WORDS.search(words) or _any_in(_OVERLOAD_TEXTS, message):
         return Backoff(RefusalCause.OVERLOAD, wait_s)
     if wait_s is not None and wait_s > QUOTA_RETRY_AFTER_S:
         return Backoff(RefusalCause.QUOTA, wait_s)
@@ -237,10 +233,10 @@ def status_of_error(error: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _words(error: Mapping[str, Any]) -> set[str]:
-    """Return an error's codes and types, in lower case."""
+def _words(error: Mapping[str, Any]) -> str:
+    """Return an error's codes and types, in lower case, one a line."""
     found = (error.get(key) for key in ("code", "type", "status", "error_type", "__type"))
-    return {word.lower() for word in found if isinstance(word, str)}
+    return "\n".join(word[:MESSAGE_CHARS].lower() for word in found if isinstance(word, str))
 
 
 def _any_in(texts: tuple[str, ...], message: str) -> bool:
