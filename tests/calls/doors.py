@@ -16,9 +16,9 @@ from penstock.calls.endpoint import Endpoint
 from penstock.core.events import Arrived
 from penstock.core.model import Request
 from penstock.proxy.bodies import Held
-from penstock.proxy.callers import account_of
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
+from penstock.runtime.accounts import account_of
 from tests.integrations.http.rig import Tape
 
 CLASS = TrafficClass("all", estimate=TokenEstimate(256, 1024, "class"))

@@ -23,9 +23,9 @@ from penstock.core.events import Arrived, Dispatch
 from penstock.core.settings import Limits, UpstreamSettings
 from penstock.errors import Refused
 from penstock.proxy.bodies import Held
-from penstock.proxy.callers import account_of
 from penstock.proxy.config import loads
 from penstock.proxy.sidecar import Sidecar
+from penstock.runtime.accounts import account_of
 from tests.calls.doors import CLASS, DOORS, TOML, written
 from tests.core.story import scheduler, upstream
 from tests.integrations.http.rig import Tape

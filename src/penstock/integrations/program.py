@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from weakref import WeakSet
@@ -23,6 +23,7 @@ from penstock.integrations.gates import ProgramGate, ProgramSyncGate
 from penstock.integrations.predictors import predictor_of
 from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
+from penstock.runtime.accounts import Accounts
 from penstock.runtime.clock import Clock, ThreadClock
 from penstock.runtime.driver import Driver, Observer
 from penstock.runtime.guarded import Guard
@@ -59,6 +60,7 @@ class Outlet:
     gate: ProgramGate
     sync_gate: ProgramSyncGate
     log: DecisionLog | None = None
+    accounts: Accounts = field(default_factory=Accounts)
 
 
 class Penstock(HttpClients):

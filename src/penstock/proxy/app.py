@@ -10,7 +10,6 @@ from penstock.asgi import Receive, Scope, Send
 from penstock.calls.endpoint import READING, without_odd_slashes
 from penstock.calls.hints import IGNORED_HEADER, PROGRESS_HEADER, ignored_of, told_of
 from penstock.proxy.bodies import Held
-from penstock.proxy.callers import account_of
 from penstock.proxy.declined import Declined, check_method
 from penstock.proxy.exchange import Exchange
 from penstock.proxy.fallback import FallingBack
@@ -22,6 +21,7 @@ from penstock.proxy.replays import digest_of
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import Route, route_of
 from penstock.proxy.sidecar import Sidecar
+from penstock.runtime.accounts import account_of
 from penstock.wire.endpoint import Vendor
 from penstock.wire.errors import error_answer
 

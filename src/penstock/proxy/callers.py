@@ -2,16 +2,15 @@
 
 import hmac
 import math
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from penstock.calls.hints import Hints
 from penstock.proxy.config.load import Loaded
 from penstock.proxy.config.models import Caller, Key
 from penstock.proxy.declined import Declined, no_key
 from penstock.proxy.headers import Header
+from penstock.runtime.accounts import credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,27 +140,3 @@ class Callers:
 def _table(rights: Caller) -> str:
     """Return where the configuration states them, for people."""
     return f"the [[keys]] table named {rights.name}" if isinstance(rights, Key) else "[anonymous]"
-
-
-_ACCOUNT_SALT = secrets.token_bytes(32)
-
-
-def account_of(headers: Iterable[Header]) -> str:
-    """Return what the scheduler calls the account behind a caller's own key; empty without one.
-
-    A digest under a secret of this process: it tells accounts apart and nothing about the key.
-    """
-    key = credential(headers)
-    return "" if key is None else blake2b(key, key=_ACCOUNT_SALT, digest_size=16).hexdigest()
-
-
-def credential(headers: Iterable[Header]) -> bytes | None:
-    """Return the key that a caller presents, or None."""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            if scheme.lower() == b"bearer" and key.strip():
-                return key.strip()
-        elif name in (b"x-api-key", b"api-key") and value.strip():
-            return value.strip()
-    return None

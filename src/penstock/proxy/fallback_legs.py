@@ -10,12 +10,12 @@ from penstock.core.model import Request
 from penstock.core.settings import fits
 from penstock.core.waiting import Outlook
 from penstock.proxy.bodies import Body
-from penstock.proxy.callers import account_of, credential
 from penstock.proxy.config.models import Fallback, FallbackCause
 from penstock.proxy.headers import Header
 from penstock.proxy.rename import renamed, with_model
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import Target
+from penstock.runtime.accounts import account_of, credential
 from penstock.wire import jsonio
 
 if TYPE_CHECKING:

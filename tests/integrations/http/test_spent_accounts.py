@@ -14,6 +14,7 @@ from penstock.wire.words import MOST_WORDS_CHARS, words_of_refusal
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
+    REPLY,
     assert_idle,
     penstock_with,
     scripted_sync,
@@ -45,6 +46,39 @@ def test_later_calls_of_a_spent_account_repeat_the_providers_words(library: Any)
     assert "add credit" in message
     assert "try again in" in message
     assert "sk-proj" not in second.text
+    assert_idle(scheduled)
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key", "Api-Key"])
+@pytest.mark.parametrize("poor_first", [True, False])
+def test_a_keys_spent_account_and_limits_hold_up_no_other_keys(
+    header: str, poor_first: bool
+) -> None:
+    asked: list[str] = []
+
+    def provider(request: Any) -> Any:
+        poor = "poor" in request.headers[header]
+        asked.append("poor" if poor else "rich")
+        if not poor:
+            return httpx2.Response(200, json=REPLY)
+        none_left = {"x-ratelimit-limit-requests": "5", "x-ratelimit-remaining-requests": "0"}
+        return httpx2.Response(429, json=SPENT, headers={**none_left, "retry-after": "86400"})
+
+    scheduled = penstock_with()
+    scheme = "Bearer " if header == "authorization" else ""
+    with scripted_sync(httpx2, scheduled, provider) as client:
+
+        def status(key: str) -> int:
+            found: int = client.post(CHAT, json=BODY, headers={header: scheme + key}).status_code
+            return found
+
+        order = ["poor", "rich"] if poor_first else ["rich", "poor"]
+        found = {key: [status(key)] for key in order}
+        for key in order * 2:
+            found[key].append(status(key))
+
+    assert found == {"poor": [429] * 3, "rich": [200] * 3}
+    assert sorted(asked) == ["poor"] + ["rich"] * 3
     assert_idle(scheduled)
 
 

@@ -158,6 +158,7 @@ def note_limits(plan: Plan, response: Any) -> None:
         None,
     )
     if seen is not None:
+        seen.account = plan.spec.account
         plan.outlet.driver.tell(seen)
 
 

@@ -78,6 +78,7 @@ def plan_of(
     ours = take_ours(request.headers)
     hints = hints_of(ours).over(CURRENT.get()) if ours else CURRENT.get()
     spec = spec_of_call(endpoint, body, facts, hints)
+    spec.account = outlet.accounts.of(request.headers.raw)
     deadline_s = math.inf if hints.deadline_s is None else hints.deadline_s
     return Plan(endpoint, spec, outlet, deadline_s, _said(ours))
 
