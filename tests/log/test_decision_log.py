@@ -325,6 +325,23 @@ def test_a_file_that_is_no_log_is_refused_with_its_line(
         list(read_log(tmp_path / "d"))
 
 
+@pytest.mark.parametrize("cap", [{}, [], True])
+def test_a_field_of_another_type_is_refused_with_its_line(log: DecisionLog, cap: object) -> None:
+    log.event(0.0, Arrived(request(1)))
+    log.flush()
+    line = log.path.read_bytes().replace(b'"cap_tokens":null', b'"cap_tokens":' + jsonio.dumps(cap))
+    log.path.write_bytes(line)
+    with pytest.raises(LogError, match=r":2: .* a text or a number was expected"):
+        list(read_log(log.path))
+
+
+def test_a_header_with_a_field_of_another_type_is_refused_with_its_line(log: DecisionLog) -> None:
+    log.flush()
+    log.path.write_bytes(log.path.read_bytes().replace(b'"options":{}', b'"options":5'))
+    with pytest.raises(LogError, match=r":1: "):
+        list(read_log(log.path))
+
+
 def test_a_log_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no decision log at"):
         list(read_log(tmp_path / "d"))

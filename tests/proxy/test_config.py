@@ -36,6 +36,20 @@ def test_one_line_is_enough() -> None:
     assert loaded.config.admin.host == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        LEAST + '[predictor]\nprior = "' + "a" * 5000 + '"',
+        LEAST + 'api_key_file = "\\u0000"',
+        LEAST + "[scheduler]\nqueue_limit = 1" + "0" * 400,
+        LEAST + '[[classes]]\nname = "a"\ndeadline_s = 1e308',
+    ],
+)
+def test_what_only_the_core_or_the_system_refuses_is_said_in_a_line(text: str) -> None:
+    (line,) = errors(text)
+    assert len(line) <= 200
+
+
 def test_every_problem_is_told_at_once() -> None:
     found = errors(
         """

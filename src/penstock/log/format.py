@@ -154,6 +154,9 @@ def line_of(now: float, what: Event | Action, outcome: LoggedOutcome | None) -> 
     return line
 
 
+_PLAIN = frozenset((int, float, str, type(None)))
+
+
 def decode(kind: Any, data: Any) -> Any:
     """Return `data` (parsed JSON) as an object of `kind`; null stands for inf where it must.
 
@@ -188,6 +191,8 @@ def _decode_union(kinds: tuple[Any, ...], data: Any) -> Any:
         return float(data)
     if any(map(is_dataclass, kinds)):
         raise ValueError(f"{data!r:.60}: an object was expected")
+    if _PLAIN.issuperset(kinds):
+        raise ValueError(f"{data!r:.60}: a text or a number was expected")
     return data
 
 

@@ -168,7 +168,7 @@ class _Reader:
                 raise LogError(f"{file}:{number} is no JSON object: is it a decision log?")
             try:
                 record = self._record(parsed)
-            except (KeyError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 raise LogError(f"{file}:{number}: {_said(error)}") from error
             if record is not None:
                 yield record

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.core.rule import shown
 from penstock.core.settings import Settings
+from penstock.errors import ConfigError
 from penstock.proxy.config.checks import (
     admin_token,
     cross_check,
@@ -71,6 +73,15 @@ def loads(text: str, *, env: Mapping[str, str] | None = None) -> Loaded:
 
 
 def _checked(data: Mapping[str, Any], *, env: Mapping[str, str] | None, where: str) -> Loaded:
+    try:
+        return _loaded(data, env=env, where=where)
+    except ConfigError:
+        raise
+    except (ValueError, OSError) as error:  # a rule of the core's, or a path that no system takes
+        raise refusal(where, [shown(str(error))]) from error
+
+
+def _loaded(data: Mapping[str, Any], *, env: Mapping[str, str] | None, where: str) -> Loaded:
     reading = read(Config, data)
     keyring = Keyring(os.environ if env is None else env)
     problems = [*reading.problems, *cross_check(reading, keyring)]
