@@ -173,6 +173,16 @@ def test_a_cut_anthropic_stream_does_not_take_the_first_instalment_for_the_count
     assert reader.usage() == Usage(1, 25, "estimated", 20, 5)
 
 
+@pytest.mark.parametrize(("first", "last"), [(5, 0), (0, 5), (5, 5)])
+def test_a_count_of_input_is_no_zero_where_another_event_states_it(first: int, last: int) -> None:
+    reader = StreamReader(Kind.MESSAGES)
+    reader.feed(sse(
+        {"type": "message_start", "message": {"usage": {"input_tokens": first}}},
+        {"type": "message_delta", "usage": {"input_tokens": last, "output_tokens": 17}},
+    ))  # fmt: skip
+    assert (reader.usage().prompt_tokens, reader.usage().output_tokens) == (5, 17)
+
+
 def test_a_stream_without_a_token_is_unknown_never_zero() -> None:
     reader = StreamReader(Kind.CHAT)
     reader.feed(sse(ROLE))

@@ -146,8 +146,8 @@ class StreamReader:
 
     def _take(self, found: Usage, *, final: bool) -> None:
         self._ignored += found.ignored
-        if found.prompt_tokens is not None:
-            self._input = found
+        if found.prompt_tokens or (found.prompt_tokens == 0 and not self._input.prompt_tokens):
+            self._input = found  # some gateways end with a 0, having begun with the count
         if final and found.output_tokens is not None:
             self._output = found.output_tokens
             self._reported = True
