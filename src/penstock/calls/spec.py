@@ -89,7 +89,7 @@ class RequestSpec:
     idle: bool = field(default=False, repr=False, compare=False)
 
     @property
-    def kind(self) -> Endpoint:
+    def endpoint_row(self) -> Endpoint:
         """The endpoint's row; that of chats for a name that no row has."""
         return BY_KIND.get(self.endpoint, CHAT)
 
@@ -105,7 +105,7 @@ class RequestSpec:
         facts = self.facts
         if facts is None:
             if self.body is not None:
-                facts = facts_of(self.kind, self.body)
+                facts = facts_of(self.endpoint_row, self.body)
             elif self.prompt is not None:
                 facts = Facts(prompt_tokens=text_tokens(self.prompt))
             else:
@@ -233,7 +233,7 @@ class TablePredictor:
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the table's estimate, times the replies, no quantile above the call's cap."""
         facts = spec.read()
-        reply = spec.kind.reply
+        reply = spec.endpoint_row.reply
         if reply is not None:
             return Prediction(times(reply, facts.units))
         cap = spec.cap_tokens
@@ -244,7 +244,7 @@ class TablePredictor:
         return Prediction(times(row or traffic_class.estimate, facts.replies).capped(cap, CAPPED))
 
     def _row(self, spec: RequestSpec) -> TokenEstimate | None:
-        model, tail = spec.model or spec.read().model, spec.kind.tail
+        model, tail = spec.model or spec.read().model, spec.endpoint_row.tail
         return next((row.estimate for row in self._rows if row.fits(model, tail)), None)
 
 

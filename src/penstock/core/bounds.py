@@ -187,4 +187,4 @@ def _require(request: Request, now: float) -> None:
 
 def _require_jitter(jitter: float) -> None:
     if not 0.0 <= jitter <= 1.0:
-        raise ProtocolError(f"jitter={shown(jitter)} must be in [0, 1): was it drawn at all?")
+        raise ProtocolError(f"jitter={shown(jitter)} must be in [0, 1]: was it drawn at all?")

@@ -39,7 +39,7 @@ class LearnedPredictor:
 
     def predict(self, spec: RequestSpec, traffic_class: TrafficClass) -> Prediction:
         """Return the learnt estimate; what the reply really had is learnt from."""
-        guard, endpoint = self.guard, spec.kind
+        guard, endpoint = self.guard, spec.endpoint_row
         if guard is None or not endpoint.predicted:
             return self.table.predict(spec, traffic_class)
         try:

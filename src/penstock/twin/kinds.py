@@ -110,9 +110,7 @@ def fits(flights: AttemptTimes) -> list[Fit]:
     """Return the best fit of each kind, the best first; none where too few replies ended."""
     if int(flights.whole.sum()) < LEAST_REPLIES:
         return []
-    found = [
-        _searched(kind, flights) for kind in ("slots", "shared", "thrash", "linear", "batching")
-    ]
+    found = [_fit_of(kind, flights) for kind in ("slots", "shared", "thrash", "linear", "batching")]
     moves = min(found, key=lambda fit: fit.error).told.numbers.places
     if isinstance(moves, Path):
         found = [_moved_alike(fit, moves, flights) for fit in found]
@@ -125,27 +123,29 @@ def fits(flights: AttemptTimes) -> list[Fit]:
     return sorted(found, key=lambda fit: fit.error)
 
 
-def _searched(kind: str, flights: AttemptTimes) -> Fit:
+def _fit_of(kind: str, flights: AttemptTimes) -> Fit:
+    """Return a kind's best fit: its places, their slowing and moves, and whether they are all."""
     most_bend = STEEPEST_THETA if kind == "thrash" else math.inf
 
     def tell(places: int | Path, bend: float, line: Line | None = None) -> Told:
         return TELL[kind](flights, KindNumbers(places, min(bend, most_bend)), line)
 
-    numbers = _places_of(flights)
-    if kind in ("thrash", "linear"):
-        found = _joint(numbers, _THETAS if kind == "thrash" else _GAMMAS, tell)
-    else:
-        found = _search(numbers, lambda n: tell(n, 0.03 if kind == "batching" else 0.0))
-    if kind in ("slots", "batching"):
-        found = _bent(kind, numbers, found, tell)
+    found = _at_rest(kind, _places_of(flights), tell)
     found = _moved(flights, found, tell)
-    if kind in _BENDS and isinstance(found.numbers.places, Path):
-        found = _bent_over_time(found, _BENDS[kind], tell)
-    bend = found.numbers.bend
-    free = tell(_ENDLESS, bend, found.line)
     moves = isinstance(found.numbers.places, Path)
+    if moves and kind in _BENDS:
+        found = _bent_over_time(found, _BENDS[kind], tell)
+    free = tell(_ENDLESS, found.numbers.bend, found.line)
     bounded = moves or _clearly_less(found.errors, free.errors)
     return Fit(kind, found, _table(kind, found), flights.calls, bounded)
+
+
+def _at_rest(kind: str, numbers: list[int], tell: _Tell) -> Told:
+    """Return the best places and slowing of a kind, as if its places never moved."""
+    if kind in ("thrash", "linear"):
+        return _joint(numbers, _BENDS[kind], tell)
+    found = _search(numbers, lambda n: tell(n, 0.03 if kind == "batching" else 0.0, None))
+    return _bent(kind, numbers, found, tell) if kind in ("slots", "batching") else found
 
 
 def _bent_over_time(found: Told, bends: tuple[float, ...], tell: _Tell) -> Told:

@@ -87,14 +87,15 @@ def _slots(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> To
     ours, over_time = _both(flights, numbers.places)
     beta = numbers.bend
     clock = flights.clock(lambda n: 1.0 / (1.0 + beta * np.minimum(n, over_time)))
-    return _measured(flights, flights.starts(ours), clock, numbers, line, first_stretches=False)
+    begun = flights.starts(ours)
+    return _told_on_clock(flights, begun, clock, numbers, line, first_stretches=False)
 
 
 def _sharing(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
     _, over_time = _both(flights, numbers.places)
     power = 1.0 + numbers.bend
     clock = flights.clock(lambda n: np.minimum(1.0, over_time / n) ** power)
-    return _measured(flights, flights.sent, clock, numbers, line, first_stretches=True)
+    return _told_on_clock(flights, flights.sent, clock, numbers, line, first_stretches=True)
 
 
 def _pool(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
@@ -109,7 +110,7 @@ def tell_pool(
     assert isinstance(numbers.places, int)
     begun = starts(flights, chosen, numbers.places)
     clock = flights.clock(np.ones_like)
-    return _measured(flights, begun, clock, numbers, line, first_stretches=True)
+    return _told_on_clock(flights, begun, clock, numbers, line, first_stretches=True)
 
 
 def _linear(flights: AttemptTimes, numbers: KindNumbers, line: Line | None) -> Told:
@@ -200,7 +201,7 @@ def _both(flights: AttemptTimes, places: int | Path) -> tuple[Any, Any]:
     return places, places
 
 
-def _measured(
+def _told_on_clock(
     flights: AttemptTimes,
     starts: Floats,
     clock: PiecewiseClock,
@@ -209,7 +210,7 @@ def _measured(
     *,
     first_stretches: bool,
 ) -> Told:
-    """Fit the line on this clock and measure how well it tells the ends.
+    """Return what a kind says whose replies begin and are worked on by this clock.
 
     Where the time to the first token does not stretch with the load, as in `slots`, the clock
     counts tokens alone, and the line's first part takes of it what passes meanwhile.
@@ -219,32 +220,44 @@ def _measured(
         return hopeless(flights, numbers)
     begun = np.where(np.isfinite(starts), starts, flights.sent)
     work = np.maximum(clock.at(flights.ended) - clock.at(begun), 1e-9)
-
-    def fitted(pace: Floats | None = None) -> Line:
-        paces = None if pace is None else pace[good]
-        return fit_line(flights.prompt[good], flights.output[good], work[good], paces)
-
-    def paced(first_s: Floats) -> Floats:
-        return (clock.at(begun + first_s) - clock.at(begun)) / first_s
-
-    pace = np.ones_like(begun)
-    if line is None and first_stretches:
-        line = fitted()
-    elif line is None:
-        first_s = np.full_like(begun, 1e-3)
-        for _ in range(3):
-            line = fitted(paced(first_s))
-            first_s = np.maximum(line.first_s(flights.prompt), 1e-3)
-    assert line is not None
+    if line is None:
+        line = _line_on_clock(flights, good, begun, clock, work, first_stretches=first_stretches)
     first, rest = line.first_s(flights.prompt), line.s_per_token * flights.output
+    pace = np.ones_like(begun)
     if first_stretches:
         ends = clock.when(clock.at(begun) + first + rest)
     else:
         ends = clock.when(clock.at(begun + first) + rest)
-        pace = paced(np.maximum(first, 1e-3))
+        pace = _pace_until(first, begun, clock)
     until_first = clock.at(flights.first) - clock.at(begun)
     luck = _lucks(good, pace * first, rest, until_first, work)
     return Told(numbers, line, _errors(flights, ends, good), luck)
+
+
+def _line_on_clock(
+    flights: AttemptTimes,
+    good: np.ndarray,
+    begun: Floats,
+    clock: PiecewiseClock,
+    work: Floats,
+    *,
+    first_stretches: bool,
+) -> Line:
+    """Return the line that tells the work of good replies best."""
+    prompt, output, work = flights.prompt[good], flights.output[good], work[good]
+    if first_stretches:
+        return fit_line(prompt, output, work)
+    first_s = np.zeros_like(begun)
+    for _ in range(3):  # the pace until the first token hangs on the line, and the line on it
+        line = fit_line(prompt, output, work, _pace_until(first_s, begun, clock)[good])
+        first_s = line.first_s(flights.prompt)
+    return line
+
+
+def _pace_until(first_s: Floats, begun: Floats, clock: PiecewiseClock) -> Floats:
+    """Return how far the clock goes in a second, between each reply's begin and its first token."""
+    first_s = np.maximum(first_s, 1e-3)
+    return (clock.at(begun + first_s) - clock.at(begun)) / first_s
 
 
 def _lucks(good: np.ndarray, first: Floats, rest: Floats, seen: Floats, whole: Floats) -> Floats:

@@ -104,7 +104,7 @@ class SseSplitter:
         self._rest.append(rest)
         self._rest_bytes += len(rest)
         if self._rest_bytes > MAX_EVENT_BYTES:
-            self._long = self._ends(self._rest)
+            self._long = self._only_ends(self._rest)
             self._rest_bytes = 0
 
     def _take(self, line: bytes) -> None:
@@ -116,7 +116,7 @@ class SseSplitter:
             self._data.append(data)
             self._data_bytes += len(data) + _LINE_BYTES
             if self._data_bytes > MAX_EVENT_BYTES and len(self._data) > 1:
-                self._many = self._ends(self._data)
+                self._many = self._only_ends(self._data)
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
         elif line.startswith(b":"):
@@ -124,7 +124,7 @@ class SseSplitter:
         elif line.startswith(_BOM):
             self._take(line.removeprefix(_BOM))
 
-    def _ends(self, pieces: list[bytes]) -> Ends:
+    def _only_ends(self, pieces: list[bytes]) -> Ends:
         """Return the ends of what is too large, and drop it."""
         self.lost = True
         ends = Ends()

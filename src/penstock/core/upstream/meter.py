@@ -123,7 +123,7 @@ class Meter:
         self._stated_at, self._silent, self._theirs = math.inf, False, math.inf
         self._doubted_until = math.inf
         self._left = self._word = math.nan
-        self._adopt(now)
+        self._go_by_the_tighter(now)
 
     def _room_at(self, amount: float, likely: float, keep: float, now: float) -> float:
         self._forget(now)
@@ -148,7 +148,7 @@ class Meter:
         """Measure by another configured limit; what was used stays used."""
         if limit != self._ours:
             self._ours = limit
-            self._adopt(now)
+            self._go_by_the_tighter(now)
 
     def learn(
         self, limit: float, remaining: float | None, *, now: float, answered: bool = False
@@ -161,7 +161,7 @@ class Meter:
         self._doubt(limit, now, answered=answered)
         self._theirs = limit
         self._stated_at, self._silent = now, False
-        self._adopt(now)
+        self._go_by_the_tighter(now)
         if remaining is not None and limit <= self._ours:
             remaining = min(remaining, limit)  # more than all is left of nothing
             self._burst_s = math.inf
@@ -178,9 +178,10 @@ class Meter:
         anew = answered and limit < self._undoubted
         self._doubted_until = now + DOUBT_S if anew and not doubts else math.inf
 
-    def _adopt(self, now: float) -> None:
+    def _go_by_the_tighter(self, now: float) -> None:
+        """Go by the configured limit or the stated one, whichever is less."""
         limit = min(self._ours, self._theirs)
-        if self._left == self._left:  # what flowed back did so at the old pace; owed is a minute
+        if not math.isnan(self._left):  # what flowed back did so at the old pace; owed is a minute
             self._left, self._left_at = max(-limit, self._left_now(now)), now
         self.limit = limit
         self._fullest = min(self._fullest, max(1.0, limit))

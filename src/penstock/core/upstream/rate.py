@@ -188,31 +188,39 @@ class LearntRate:
         """Note a refusal, and return what is to blame."""
         if sent.at < self._began_at:
             return Blame.REQUEST
-        calm = now - self._refused_at > max(CALM_S, CALM_SENDS * self._mean_cost / self.per_s)
+        calm = self._is_calm(now)
         self._refused_at = now
         if calm:
-            self.evidence.begin()
-            self._refused.clear()
-            self._anchor = None
+            self._begin_episode()
         last = self._note(sent)
         self.evidence.not_passed(sent)
         fresh = calm or self.evidence.refused(sent.tokens, slow=sent.slow)
         if told.again > TOLD_OFTEN and not self.evidence.is_dear(sent.tokens):
             return self._none_taken(sent)
-        flow = None
+        since_anchor = None
         if last is not None and self._anchor is not None:
-            recent, flow = self._flow(last, sent, now), self._flow(self._anchor, sent, now)
-            if recent.n <= 0 or recent.took_s <= 0.0:
+            since_last = self._flow(last, sent, now)
+            since_anchor = self._flow(self._anchor, sent, now)
+            if since_last.n <= 0 or since_last.took_s <= 0.0:
                 return self._none_passed(sent, told, now=now)
-            for each in () if fresh else (recent, flow):
-                if each.n >= self._proof_sends:
-                    self.evidence.passed(each)
-        sure = flow is not None and flow.n >= SURE_SENDS
-        blame = self._steer(sent, told, flow, sure=sure, now=now)
-        if fresh or sure:
+            for flow in () if fresh else (since_last, since_anchor):
+                if flow.n >= self._proof_sends:
+                    self.evidence.passed(flow)
+        sure = since_anchor is not None and since_anchor.n >= SURE_SENDS
+        blame = self._steer(sent, told, since_anchor, sure=sure, now=now)
+        if fresh or sure:  # from here on it is measured anew; else on from the same refusal
             self._anchor, self._anchor_wait_s = sent, told.wait_s
             self._saturated = True
         return blame
+
+    def _is_calm(self, now: float) -> bool:
+        """Return whether the last refusal is so long ago that it was of another episode."""
+        return now - self._refused_at > max(CALM_S, CALM_SENDS * self._mean_cost / self.per_s)
+
+    def _begin_episode(self) -> None:
+        self.evidence.begin()
+        self._refused.clear()
+        self._anchor = None
 
     def _steer(
         self, sent: Sent, told: RateRefusal, flow: Flow | None, *, sure: bool, now: float
