@@ -2,7 +2,9 @@
 
 httpcore and httpcore2 read nothing while they send: where a provider refuses a large body and
 resets, what it said is lost to coroutines. They also wait anew after each interim answer (1xx), for
-ever. Both let a pool have another network backend; ours wraps the pool's own.
+ever. Both let a pool have another network backend; ours wraps the pool's own. httpx and httpx2 have
+no public way to hand one through (their transports make the pool), so it is put where a test of the
+private names says that it is; where it is not, twelve tests of heads fail.
 """
 
 import asyncio
