@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ import pytest
 from penstock.asgi import Receive, Scope, Send
 from penstock.listener import Bounds, Listener, bind, connection_limit
 from penstock.sim.mock.server import MockServer
+from tests.listening import listening_apart
 from tests.programs import needed
+from tests.proxy.sick import GOOD, answer
 from tests.proxy.sidecars import (
     CHAT,
     HELLO,
@@ -366,6 +370,41 @@ def test_a_caller_that_reads_nothing_is_cut() -> None:
             eventually(lambda: len(upstream.requests) == 1)
             eventually(proxy.idle)
             eventually(lambda: _open(proxy) == 0)
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["nothing", "slowly"])
+def test_callers_that_hardly_read_hold_no_slot_that_others_wait_for(reads: bool) -> None:
+    over, began = threading.Event(), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal began
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        long = b"stream" in await reader.readexactly(length)
+        began += long
+        for piece in [SSE, *[_event("x" * 60_000)] * 400] if long else [answer(200, GOOD)]:
+            writer.write(piece)
+            await writer.drain()
+
+    def drip(sock: socket.socket) -> None:
+        while not over.wait(0.05):
+            sock.recv(1000)
+
+    with listening_apart(serve) as port, ExitStack() as slow:
+        with sidecar(in_front_of(f"http://127.0.0.1:{port}", window=2)) as proxy:
+            callers = [slow.enter_context(deaf(proxy.port)) for _ in range(2)]
+            readers = [threading.Thread(target=drip, args=(each,)) for each in callers * reads]
+            for each in readers:
+                each.start()
+            eventually(lambda: began == 2)
+            assert call(proxy.port).status == 200
+            assert _open(proxy) >= 2  # they are not cut for it
+            over.set()
+            for each in readers:
+                each.join()
+            slow.close()
+            eventually(lambda: _open(proxy) == 0)
+            assert proxy.idle()
 
 
 async def test_a_streams_head_and_first_piece_are_one_write(

@@ -193,7 +193,9 @@ class Exchange:
             await self._send_whole(slot, answer.status, seen, data, learn)
             return self._relayed(link, COMPLETE, answer.status)
         streamed = Streamed(self._parts, self._send, slot, answer, seen, kind, learn)
-        how = await streamed.run(data, opening.form)
+        streamed.data = data
+        del data  # a megabyte, for as long as the caller reads
+        how = await streamed.run(opening.form)
         return self._relayed(link, how, answer.status)
 
     async def _held_back(
