@@ -17,6 +17,7 @@ from penstock.calls.endpoint import (
     Endpoint,
     endpoint_like,
     endpoint_of,
+    model_in,
 )
 from penstock.calls.facts import IMAGE_TOKENS, MOST_CHOICES, MOST_PROMPTS, MOST_TOKENS, facts_of
 
@@ -160,6 +161,11 @@ def test_a_server_matches_paths_exactly_and_a_client_by_their_end() -> None:
     assert endpoint_like("/v1/completions") is COMPLETIONS
     assert endpoint_like("/anthropic/v1/messages/") is MESSAGES is endpoint_of("/v1/messages")
     assert endpoint_like("/v1/threads/thread_1/messages") is None
+    vertex = "/v1/projects/p/locations/r/publishers/anthropic/models"
+    assert endpoint_like(f"{vertex}/claude@1:streamRawPredict") is MESSAGES
+    assert endpoint_like(f"{vertex}/count-tokens:rawPredict") is None
+    assert model_in(f"{vertex}/claude@1:rawPredict") == "claude@1"
+    assert (model_in(azure), model_in("/v1/messages")) == ("my-model", "")
     counting = endpoint_like("/v1/messages/count_tokens")
     assert counting is not None
     assert not counting.scheduled

@@ -162,6 +162,11 @@ BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
 BY_KIND: dict[str, Endpoint] = {endpoint.kind: endpoint for endpoint in ENDPOINTS}
 # Longest first: "/chat/completions" must not be taken for "/completions".
 _SLASHES = re.compile(r"//+")
+_NAMES_MODEL = re.compile(
+    r"/publishers/anthropic/models/(?!count-tokens:)([^/]+):(?:r|streamR)awPredict\Z"
+    r"|/openai/deployments/([^/]+)/"
+)
+"""Paths that name a model, as the body need not: Anthropic's API at Vertex AI; Azure's."""
 _KEPT = "/threads/"
 """What OpenAI's Assistants keep under it is called messages too."""
 _BY_TAIL = sorted(ENDPOINTS, key=lambda endpoint: -len(endpoint.tail))
@@ -193,10 +198,20 @@ def endpoint_like(path: str) -> Endpoint | None:
     "/openai/deployments/NAME/chat/completions" is a chat completion too.
     """
     path = without_odd_slashes(path)
+    named = _NAMES_MODEL.search(path)
+    if named is not None and named[1]:
+        return MESSAGES
     for endpoint in _BY_TAIL:
         if path.endswith(endpoint.tail) and _KEPT not in path:
             return endpoint
     return None
+
+
+@lru_cache(maxsize=256)
+def model_in(path: str) -> str:
+    """Return the model that a client's path names; empty if it names none."""
+    named = _NAMES_MODEL.search(path)
+    return "" if named is None else named[1] or named[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.calls.endpoint import Endpoint, endpoint_like
+from penstock.calls.endpoint import Endpoint, endpoint_like, model_in
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of
 from penstock.calls.form import FormError, form_of, is_form
@@ -71,7 +71,7 @@ def plan_of(
     outlet = penstock.outlet(upstream)
     unread: tuple[dict[str, Any] | None, Facts] = (None, Facts())
     body, facts = outlet.driver.guard.run(
-        "request", lambda: _read(endpoint, request.headers, content), unread
+        "request", lambda: _read(endpoint, request, content), unread
     )
     for problem in facts.problems:
         _tell(f"{endpoint.path}: {problem}", _GUESSED)
@@ -83,10 +83,12 @@ def plan_of(
     return Plan(endpoint, spec, outlet, deadline_s, _said(ours))
 
 
-def _read(endpoint: Endpoint, headers: Any, content: bytes) -> tuple[dict[str, Any] | None, Facts]:
-    body = _body(headers, content)
+def _read(endpoint: Endpoint, request: Any, content: bytes) -> tuple[dict[str, Any] | None, Facts]:
+    body = _body(request.headers, content)
     if body is None:
         return None, Facts(problems=("the body must be a JSON object or a form",))
+    if not body.get("model") and (model := model_in(request.url.path)):
+        body["model"] = model  # for the books: what is sent is the content
     return body, facts_of(endpoint, body)
 
 
