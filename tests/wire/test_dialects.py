@@ -154,6 +154,9 @@ ROWS: dict[str, Row] = {
         Backoff(OVERLOAD, None)),
     "Zhipu, balance": (429, {}, error("余额不足", code="1113"), Backoff(QUOTA, None)),
     "Zhipu, for a moment": (429, {}, error("并发数过高", code="1302"), Backoff(RATE, None)),
+    "DashScope, for a moment": (
+        429, {}, error("Allocated quota exceeded", code="Throttling.AllocationQuota"),
+        Backoff(RATE, None)),
     "DashScope, arrears": (400, {}, error("Access denied", code="Arrearage"), Backoff(QUOTA, None)),
     "Volcano, own limit": (429, {}, error("paused", code="SetLimitExceeded"), Backoff(QUOTA, None)),
     "Volcano, overdue": (403, {}, error(code="AccountOverdueError"), Backoff(QUOTA, None)),

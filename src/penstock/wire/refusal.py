@@ -32,8 +32,9 @@ _QUOTA_WORDS = re.compile(
     r"|setlimitexceeded|access_terminated|^1113$",  # Zhipu's number for an empty account
     re.MULTILINE,
 )
-_MOMENTARY = re.compile(r"per (?:second|minute)")
-"""Cerebras says `token_quota_exceeded` of a minute's limit as of a day's."""
+_MOMENTARY = re.compile(r"per (?:second|minute)|^throttl", re.MULTILINE)
+"""Cerebras says `token_quota_exceeded` of a minute's limit as of a day's; DashScope's
+`Throttling.AllocationQuota` and `Throttling.RateQuota` are a minute's or a second's."""
 _OVERLOAD_WORDS = re.compile(
     r"overload|slow_down|capacity|queue_exceeded|modelnotready|unavailable|^3505$", re.MULTILINE
 )
@@ -181,7 +182,7 @@ def _meaning(
 def _judged(status: int, error: Mapping[str, Any], wait_s: float | None) -> Meaning:
     words = _words(error)
     message = message_of(error)[:MESSAGE_CHARS].lower()
-    spent = _QUOTA_WORDS.search(words) and not _MOMENTARY.search(message)
+    spent = _QUOTA_WORDS.search(words) and not _MOMENTARY.search(f"{words}\n{message}")
     if status == 402 or spent or _any_in(_QUOTA_TEXTS, message):
         return Backoff(RefusalCause.QUOTA, wait_s)
     throttled = status == 429 or not _RATE_WORDS.isdisjoint(words.split("\n"))
