@@ -12,10 +12,6 @@ import httpx2
 
 from benchmarks.troubles.threads import VirtualThreads
 
-CALLS = 200
-EVERY_S = 0.25
-IN_TIME_S = 30.0
-"""A call that is answered later is of no use."""
 FIRST_S, GOODPUT_FROM_S, GOODPUT_S = 2.5, 5.0, 10.0
 """To the first answer after a trouble: a back-off or a probe interval of 2 s, a call of 0.5 s. From
 when on, and for how long, goodput is measured."""
@@ -23,18 +19,52 @@ RETRIES = 2
 """As openai 3 and anthropic 2 set them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What a program asks.
+
+    Attributes:
+        count: of the calls.
+        every_s: between two calls; 0 if all come at once.
+        together: so many come at one time.
+        in_time_s: a call that is answered later is of no use.
+        told: whether each call states that as its deadline.
+        leaves: whether its caller leaves then; no thread can.
+        streams: whether each call streams.
+
+    """
+
+    count: int = 200
+    every_s: float = 0.25
+    together: int = 1
+    in_time_s: float = 30.0
+    told: bool = False
+    leaves: bool = False
+    streams: bool = False
+
+    def comes_at(self, number: int) -> float:
+        """Return when a call is made, in seconds from the start."""
+        return number // self.together * self.together * self.every_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each call says beside its body."""
+        return {"x-penstock-deadline-ms": f"{self.in_time_s * 1e3:.0f}"} if self.told else {}
+
+
 @dataclass
 class Ends:
     """When which calls were answered well."""
 
+    calls: Calls
     at: dict[int, float] = field(default_factory=dict)
     asked: int = 0
-    every_s: float = EVERY_S
 
     @property
     def in_time(self) -> int:
         """How many calls were answered in time."""
-        return sum(at - number * self.every_s <= IN_TIME_S for number, at in self.at.items())
+        calls = self.calls
+        return sum(at - calls.comes_at(number) <= calls.in_time_s for number, at in self.at.items())
 
     def first_after_s(self, until: float) -> float:
         """Return how long after a time the first call succeeded that ended after it."""
@@ -44,11 +74,11 @@ class Ends:
         """Return the calls that ended from 5 to 15 s after it, as a share of those that came."""
         start = until + GOODPUT_FROM_S
         ended = sum(start <= at < start + GOODPUT_S for at in self.at.values())
-        return ended * self.every_s / GOODPUT_S
+        return ended * self.calls.every_s / GOODPUT_S
 
     def recovered(self, until: float) -> bool:
         """Say whether calls were answered soon after a time, and soon all of them."""
-        at_once = not self.every_s  # nobody comes later, so there is no goodput
+        at_once = not self.calls.every_s  # nobody comes later, so there is no goodput
         return self.first_after_s(until) <= FIRST_S and (
             at_once or self.goodput_after(until) >= 0.95
         )
@@ -100,14 +130,16 @@ def luck_of(number: int, attempt: int) -> float:
     return random.Random(f"pause/{number}/{attempt}").random()
 
 
-async def ask(client: Any, url: str, number: int, *, streams: bool) -> bool:
+async def ask(client: Any, url: str, number: int, calls: Calls) -> bool:
     """Make one call as an async SDK does; say whether its answer is of use."""
-    attempt = 0
+    attempt, streams = 0, calls.streams
     while True:
         attempt += 1
         response = None
         with contextlib.suppress(httpx2.TransportError):
-            response = await client.post(url, json=body_of(number, streams=streams))
+            response = await client.post(
+                url, json=body_of(number, streams=streams), headers=calls.headers
+            )
         if response is not None and is_good(response, streams=streams):
             return True
         wait_s = pause_s(response, attempt, luck_of(number, attempt))
@@ -120,36 +152,37 @@ def program_sync(
     client: Any,
     url: str,
     clock: VirtualThreads,
-    *,
-    streams: bool,
-    every_s: float = EVERY_S,
-    numbers: Sequence[int] = range(CALLS),
+    calls: Calls,
+    numbers: Sequence[int] | None = None,
 ) -> Ends:
     """Make every call at its time in a thread of its own, and wait for all of them."""
-    ends = Ends(every_s=every_s)
-    start = clock.time() - numbers[0] * every_s
+    ends = Ends(calls)
+    numbers = range(calls.count) if numbers is None else numbers
+    start = clock.time() - calls.comes_at(numbers[0])
 
     def call(number: int) -> Callable[[], None]:
         def one() -> None:
-            if ask_sync(client, url, number, clock.sleep, streams=streams):
+            if ask_sync(client, url, number, calls, clock.sleep):
                 ends.at[number] = clock.time() - start
 
         return one
 
-    clock.run([(start + number * every_s, call(number)) for number in numbers])
+    clock.run([(start + calls.comes_at(number), call(number)) for number in numbers])
     return ends
 
 
 def ask_sync(
-    client: Any, url: str, number: int, sleep: Callable[[float], object], *, streams: bool
+    client: Any, url: str, number: int, calls: Calls, sleep: Callable[[float], object]
 ) -> bool:
     """Make one call as a sync SDK does; say whether its answer is of use."""
-    attempt = 0
+    attempt, streams = 0, calls.streams
     while True:
         attempt += 1
         response = None
         with contextlib.suppress(httpx2.TransportError):
-            response = client.post(url, json=body_of(number, streams=streams))
+            response = client.post(
+                url, json=body_of(number, streams=streams), headers=calls.headers
+            )
         if response is not None and is_good(response, streams=streams):
             return True
         wait_s = pause_s(response, attempt, luck_of(number, attempt))
@@ -159,22 +192,20 @@ def ask_sync(
 
 
 async def program(
-    client: Any,
-    url: str,
-    *,
-    streams: bool,
-    every_s: float = EVERY_S,
-    numbers: Sequence[int] = range(CALLS),
+    client: Any, url: str, calls: Calls, numbers: Sequence[int] | None = None
 ) -> Ends:
     """Make every call at its time, the first of them now, and wait for all of them."""
-    ends = Ends(every_s=every_s)
+    ends = Ends(calls)
+    numbers = range(calls.count) if numbers is None else numbers
     loop = asyncio.get_running_loop()
-    start = loop.time() - numbers[0] * every_s
+    start = loop.time() - calls.comes_at(numbers[0])
 
     async def one(number: int) -> None:
-        await asyncio.sleep(start + number * every_s - loop.time())
-        if await ask(client, url, number, streams=streams):
-            ends.at[number] = loop.time() - start
+        await asyncio.sleep(start + calls.comes_at(number) - loop.time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(calls.in_time_s if calls.leaves else None):
+                if await ask(client, url, number, calls):
+                    ends.at[number] = loop.time() - start
 
     await asyncio.gather(*(one(number) for number in numbers))
     return ends

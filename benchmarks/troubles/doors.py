@@ -11,14 +11,7 @@ from unittest import mock
 
 import httpx2
 
-from benchmarks.troubles.callers import (
-    CALLS,
-    Ends,
-    ask,
-    body_of,
-    program,
-    program_sync,
-)
+from benchmarks.troubles.callers import Ends, ask, body_of, program, program_sync
 from benchmarks.troubles.http import AsyncWire, SyncWire, served
 from benchmarks.troubles.lives import URL, lived
 from benchmarks.troubles.provider import Provider
@@ -60,7 +53,7 @@ buckets = ["medium", "long", "xlong"]
 
 
 def _provider(trouble: Trouble, seed: int) -> Provider:
-    return Provider(trouble.name, trouble.fault, seed, trouble.slots)
+    return Provider(trouble.name, trouble.fault, seed, trouble.slots, trouble.service_s)
 
 
 def _jitter_of(seed: int) -> AbstractContextManager[object]:
@@ -91,7 +84,7 @@ def in_process(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
         if with_penstock:
             client = Penstock(clock=loop, tracer=None).async_client(transport=wire, timeout=None)
         async with client:
-            ends = await program(client, URL, streams=trouble.streams, every_s=trouble.every_s)
+            ends = await program(client, URL, trouble.calls)
         ends.asked = provider.asked
         return ends
 
@@ -113,7 +106,7 @@ def threads(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
     if with_penstock:
         client = Penstock(clock=clock, tracer=None).client(transport=wire, timeout=None)
     with _jitter_of(seed), mock.patch("penstock.runtime.slot.ThreadWaiter", clock.waiter):
-        ends = program_sync(client, URL, clock, streams=trouble.streams, every_s=trouble.every_s)
+        ends = program_sync(client, URL, clock, trouble.calls)
     ends.asked = provider.asked
     return ends
 
@@ -131,12 +124,7 @@ def sidecar(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
             await up.wait()
             base = f"http://127.0.0.1:{running.port}/v1" if with_penstock else url
             async with httpx2.AsyncClient(timeout=None) as client:
-                ends = await program(
-                    client,
-                    f"{base}/chat/completions",
-                    streams=trouble.streams,
-                    every_s=trouble.every_s,
-                )
+                ends = await program(client, f"{base}/chat/completions", trouble.calls)
             running.stop()
             await serving
         ends.asked = provider.asked
@@ -151,23 +139,23 @@ def batch(trouble: Trouble, *, with_penstock: bool, seed: int) -> Ends:
     async def play(folder: Path) -> Ends:
         _holds(trouble)
         provider = _provider(trouble, seed)
-        ends = Ends()
+        ends = Ends(trouble.calls)
         loop = asyncio.get_running_loop()
 
         async def one(client: httpx2.AsyncClient, url: str, number: int) -> None:
             async with room:
-                good = await ask(client, f"{url}/chat/completions", number, streams=False)
+                good = await ask(client, f"{url}/chat/completions", number, trouble.calls)
             if good:
                 ends.at[number] = loop.time()
 
         async with served(provider) as url:
             if with_penstock:
-                await _run_batch(folder, url)
+                await _run_batch(folder, url, trouble.calls.count)
                 ends.at = _done(folder)
             else:
                 room = asyncio.Semaphore(trouble.slots)
                 async with httpx2.AsyncClient(timeout=None) as client:
-                    await asyncio.gather(*(one(client, url, n) for n in range(CALLS)))
+                    await asyncio.gather(*(one(client, url, n) for n in range(trouble.calls.count)))
         ends.asked = provider.asked
         return ends
 
@@ -185,7 +173,7 @@ def _done(folder: Path) -> dict[int, float]:
     return {int(jsonio.loads(line)["custom_id"]): 0.0 for line in answers}
 
 
-async def _run_batch(folder: Path, url: str) -> None:
+async def _run_batch(folder: Path, url: str, count: int) -> None:
     source = folder / "in.jsonl"
     lines = (
         {
@@ -194,7 +182,7 @@ async def _run_batch(folder: Path, url: str) -> None:
             "url": "/v1/chat/completions",
             "body": body_of(number, streams=False),
         }
-        for number in range(CALLS)
+        for number in range(count)
     )
     source.write_bytes(b"".join(jsonio.dumps(line) + b"\n" for line in lines))
     penstock = _penstock(asyncio.get_running_loop())

@@ -61,6 +61,8 @@ class _Pieces(httpx2.AsyncByteStream, httpx2.SyncByteStream):
 def _response(answer: Answer, stream: _Pieces) -> httpx2.Response:
     if answer.ends == "reset":
         raise httpx2.ReadError("connection reset by peer")
+    if answer.ends == "silent":
+        raise httpx2.ReadTimeout("nothing came")
     headers = [("content-type", _kind(answer)), *answer.headers]
     return httpx2.Response(answer.status, headers=headers, stream=stream)
 
@@ -113,7 +115,7 @@ async def _serve_one(
     now = asyncio.get_running_loop().time()
     answer = provider.answer(_number(body), streams=bool(body.get("stream")), now=now)
     await asyncio.sleep(answer.after_s)
-    if answer.ends == "reset":
+    if answer.ends in ("reset", "silent"):
         sock: socket.socket = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return False

@@ -13,7 +13,7 @@ from unittest import mock
 import httpx2
 
 import penstock
-from benchmarks.troubles.callers import CALLS, Ends, program, program_sync
+from benchmarks.troubles.callers import Calls, Ends, program, program_sync
 from benchmarks.troubles.http import AsyncWire, SyncWire
 from benchmarks.troubles.provider import Provider
 from benchmarks.troubles.threads import VirtualThreads
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.troubles.table import Trouble
 
 URL = "http://provider.example/v1/chat/completions"
-HALF = CALLS // 2
+HALF = Calls().count // 2
 LEFT = 4
 """Calls in flight when it happens, whose ends nobody sees."""
 FORKED = "a fork"
@@ -100,7 +100,7 @@ class _Life:
             options: dict[str, Any] = {"transport": AsyncWire(self.provider), "timeout": None}
             made = penstock.async_client if self._with_penstock else httpx2.AsyncClient
             async with made(**options) as client:
-                ends = await program(client, URL, streams=False, numbers=numbers)
+                ends = await program(client, URL, self._trouble.calls, numbers)
             if self._with_penstock and self._trouble.life == ANOTHER_LOOP and not self._left:
                 gate = penstock.gate("provider.example")
                 self._left += [await gate.enter(RequestSpec()) for _ in range(LEFT)]
@@ -118,7 +118,7 @@ class _Life:
             mock.patch("penstock.runtime.slot.ThreadWaiter", clock.waiter),
             made(**options) as client,
         ):
-            return program_sync(client, URL, clock, streams=False, numbers=numbers)
+            return program_sync(client, URL, clock, self._trouble.calls, numbers)
 
     def fork(self, way: str, numbers: Sequence[int]) -> Ends:
         """Make half of the calls in a child; the parent has some in flight meanwhile."""
@@ -147,7 +147,7 @@ def lived(trouble: "Trouble", provider: Provider, way: str, *, with_penstock: bo
     with mock.patch("penstock.integrations.default._default", None):
         life = _Life(trouble, provider, with_penstock=with_penstock)
         ends = life.half(way, range(HALF))
-        rest = range(HALF, CALLS)
+        rest = range(HALF, trouble.calls.count)
         if trouble.life == FORKED:
             later = life.fork(way, rest)
         elif trouble.life == MIXED:

@@ -23,7 +23,8 @@ class Answer:
         body: in one piece, unless it streams.
         after_s: seconds from the attempt to the first byte.
         pieces: of a stream; each with the seconds before it.
-        ends: "whole", "cut" (the connection closes before the end) or "reset" (without an answer).
+        ends: "whole", "cut" (the connection closes before the end), "reset" (without an answer), or
+            "silent" (the client gives up then; over a socket, as "reset").
 
     """
 
@@ -69,6 +70,7 @@ class Provider:
     fault: Fault
     seed: int
     slots: int = SLOTS
+    service_s: float = SERVICE_S
     asked: int = 0
     times: list[float] = field(default_factory=list)
     _nth: Counter[int] = field(default_factory=Counter)
@@ -85,7 +87,9 @@ class Provider:
         luck = random.Random(f"{self.seed}/{self.name}/{number}/{nth}").random()
         seen = Attempt(now, number, nth, luck, len(self._free_at), len(self.times))
         fault = self.fault(seen)
-        if fault is not None and (fault.status != 200 or fault.body or fault.ends == "reset"):
+        if fault is not None and (
+            fault.status != 200 or fault.body or fault.ends in ("reset", "silent")
+        ):
             return fault
         self.times.append(now)
         return self._good(fault, streams, now)
@@ -94,17 +98,17 @@ class Provider:
         slow_s = 0.0 if fault is None else fault.after_s
         waits = sorted(self._free_at)
         start = waits[-self.slots] if len(waits) >= self.slots else now
-        took_s = max(0.0, start - now) + SERVICE_S + slow_s
+        took_s = max(0.0, start - now) + self.service_s + slow_s
         heapq.heappush(self._free_at, now + took_s)
         extra = () if fault is None else fault.headers
         if not streams:
             body = REPLY if fault is None or not fault.pieces else fault.pieces[0][1]
             return Answer(200, extra, body, took_s)
-        pieces = tuple((SERVICE_S / 5, event) for event in STREAM)
+        pieces = tuple((self.service_s / 5, event) for event in STREAM)
         ends = "whole" if fault is None else fault.ends
         if ends == "cut":
             pieces = pieces[:2]
-        return Answer(200, extra, b"", took_s - SERVICE_S, pieces, ends)
+        return Answer(200, extra, b"", took_s - self.service_s, pieces, ends)
 
 
 def _sse(value: Any) -> bytes:

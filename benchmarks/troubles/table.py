@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass, replace
 
-from benchmarks.troubles.callers import EVERY_S
+from benchmarks.troubles.callers import Calls
 from benchmarks.troubles.lives import LIVES
 from benchmarks.troubles.provider import (
     REPLY,
+    SERVICE_S,
     SLOTS,
     USAGE,
     Answer,
@@ -24,6 +25,9 @@ from benchmarks.troubles.provider import (
 
 START = 10.0
 """When trouble begins: after 40 calls."""
+USUAL, STREAMING, AT_ONCE = Calls(), Calls(streams=True), Calls(every_s=0.0)
+LEAVING = Calls(in_time_s=10.0, leaves=True)
+LONG = Calls(every_s=1.5, in_time_s=60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,9 @@ class Trouble:
         name: what goes wrong.
         fault: what the provider does.
         until: when it is over, in seconds; None if it is not.
-        streams: whether calls stream.
-        slots: of the provider.
+        calls: what the program asks.
+        slots, service_s: of the provider.
         holds: when the program's own event loop is held, and for how long, in seconds.
-        every_s: between calls; 0 if all come at once.
         life: what befalls the program after half of its calls (`lives`); "" if nothing.
 
     """
@@ -45,10 +48,10 @@ class Trouble:
     name: str
     fault: Fault
     until: float | None = None
-    streams: bool = False
+    calls: Calls = USUAL
     slots: int = SLOTS
+    service_s: float = SERVICE_S
     holds: tuple[tuple[float, float], ...] = ()
-    every_s: float = EVERY_S
     life: str = ""
 
 
@@ -95,7 +98,7 @@ def _first_waves() -> list[Trouble]:
         "429 for 5 s, retry-after 2": during(0.0, 5.0, refusal(429, wait=2)),
         "600 a minute, not stated": per_minute(600, stated=False),
     }
-    rows = [Trouble(f"all at once, {name}", fault, every_s=0.0) for name, fault in faults.items()]
+    rows = [Trouble(f"all at once, {name}", fault, calls=AT_ONCE) for name, fault in faults.items()]
     return [replace(row, until=5.0) if " 5 s" in row.name else row for row in rows]
 
 
@@ -128,6 +131,10 @@ def troubles() -> list[Trouble]:
     rows += _for("503", refusal(503), (2.0, 5.0, 20.0))
     rows += _for("503, retry-after 2", refusal(503, wait=2), (5.0,))
     rows += _for("529", refusal(529), (2.0, 5.0, 20.0))
+    rows += [
+        replace(row, name=f"{row.name}, callers leave after 10 s", calls=LEAVING)
+        for row in _for("529", refusal(529), (20.0,)) + _for("429", refusal(429), (20.0,))
+    ]
     rows += _for("500", refusal(500), (2.0, 10.0))
     rows += _for("502", refusal(502), (5.0,))
     rows += _for("504 after 3 s", Answer(504, body=error("slow"), after_s=3.0), (5.0,))
@@ -143,6 +150,11 @@ def troubles() -> list[Trouble]:
     rows += _share("500", refusal(500), (0.05, 0.2, 0.5))
     rows += _share("500, not to be repeated", NEVER, (0.05,))
     rows += _share("reset", RESET, (0.05, 0.2))
+    rows += [
+        replace(row, name=f"{row.name}, calls of 20 s", calls=LONG, slots=64, service_s=20.0)
+        for status in (429, 529)
+        for row in _share(str(status), refusal(status), (0.1,))
+    ]
     rows += _share("400", refusal(400), (0.1,))
     rows += _share("404", refusal(404), (0.1,))
     rows += _share("a page under status 200", Answer(200, body=b"<html></html>"), (0.1,))
@@ -197,13 +209,13 @@ def troubles() -> list[Trouble]:
         Trouble(
             "streams cut, 10% of attempts",
             during(0.0, 1e9, Answer(200, after_s=0.0, ends="cut"), share=0.1),
-            streams=True,
+            calls=STREAMING,
         ),
         Trouble(
             "streams cut, 5 s",
             during(START, START + 5.0, Answer(200, after_s=0.0, ends="cut")),
             START + 5.0,
-            streams=True,
+            calls=STREAMING,
         ),
         Trouble(
             "a usage of 10^400",
@@ -211,7 +223,7 @@ def troubles() -> list[Trouble]:
             START + 1.0,
         ),
         _stating("a limit of 5 a minute stated", ("x-ratelimit-limit-requests", "5")),
-        _one_stating(round(START / EVERY_S)),
+        _one_stating(round(START / USUAL.every_s)),
         _stating("a limit of 1e-300 stated", ("x-ratelimit-limit-requests", "1e-300")),
         _stating(
             "nothing left for a year stated",
