@@ -25,6 +25,7 @@ SHORT = (
     "429, retry-after 1, 5% of attempts",
     "429, retry-after 1, 20% of attempts",
     "529, 30% of attempts",
+    "529, 10% of attempts, calls of 20 s",
     "500, 50% of attempts",
     "one call in 20 is too large",
     "one call in 20 is always reset",
@@ -68,6 +69,11 @@ def hold(name: str, door: str) -> None:
 @pytest.mark.parametrize("name", SHORT)
 def test_in_process_a_trouble_costs_no_call(name: str, door: str) -> None:
     hold(name, door)
+
+
+@pytest.mark.parametrize("status", [429, 529])
+def test_in_process_a_trouble_is_over_where_callers_leave(status: int) -> None:
+    hold(f"{status}, 20 s, callers leave after 10 s", "async")
 
 
 @pytest.mark.slow

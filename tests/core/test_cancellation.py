@@ -90,3 +90,18 @@ def test_a_probe_whose_caller_left_lets_the_next_one_try() -> None:
 
     assert tell(penstock, (3.0, Woke())) == [("dispatch", 4, "default")]  # one at a time
     assert tell(penstock, (3.5, Cancelled(4)), (3.6, Woke())) == [("dispatch", 1, "default")]
+
+
+def test_after_a_probe_whose_caller_left_whoever_came_last_is_the_next() -> None:
+    """The next oldest would leave as soon, and so on: nobody would ever be served."""
+    penstock = scheduler(window=4)
+    refuse_first(penstock)
+    arrive(penstock, request(1))
+    tell(penstock, (1.0, Throttled(1, RefusalCause.OVERLOAD, 2.0)))
+    arrive(penstock, *(request(id_, at=float(id_) - 0.5) for id_ in (2, 3)))
+    probe = tell(penstock, (3.0, Woke()))
+    arrive(penstock, *(request(id_, at=3.1) for id_ in (4, 5)))
+
+    assert probe == [("dispatch", 2, "default")]
+    assert tell(penstock, (3.5, Cancelled(2))) == [("dispatch", 5, "default")]
+    assert complete(penstock, 5, now=4.0)[0] == ("dispatch", 3, "default")  # in order again

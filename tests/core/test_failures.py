@@ -304,6 +304,31 @@ def test_after_a_pause_for_overload_one_probe_goes_first() -> None:
     ]
 
 
+def test_two_refusals_between_which_another_has_passed_the_door_are_not_in_a_row() -> None:
+    """Replies take seconds and refusals do not: who waits for a reply takes chance for a storm."""
+    penstock = scheduler(window=8)
+    arrive(penstock, *(request(id_) for id_ in (1, 2, 3)))
+    tell(penstock, (0.5, Completed(1, 100)), (0.5, Completed(2, 100)), (0.5, Completed(3, 100)))
+    for id_ in (4, 6, 8):
+        at = float(id_)
+        arrive(penstock, request(id_, at=at))
+        tell(penstock, (at + 0.02, Throttled(id_, RefusalCause.OVERLOAD)))
+        arrive(penstock, request(id_ + 1, at=at + 1.0))
+
+    assert not penstock.snapshot().upstreams["default"].open
+
+
+def test_a_probe_that_has_passed_the_door_closes_the_circuit_when_the_next_one_is_due() -> None:
+    penstock = scheduler(window=8)
+    refuse_first(penstock)
+    arrive(penstock, request(1))
+    tell(penstock, (0.02, Throttled(1, RefusalCause.OVERLOAD, 2.0)))
+    arrive(penstock, *(request(id_, at=1.0) for id_ in (2, 3, 4)))
+
+    assert tell(penstock, (2.02, Woke())) == [("dispatch", 2, "default")]
+    assert len(tell(penstock, (2.02 + PROBE_GAP_S, Woke()))) == 3
+
+
 def test_a_first_token_counts_once() -> None:
     penstock = scheduler()
     arrive(penstock, request(1))

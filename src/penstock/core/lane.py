@@ -380,6 +380,10 @@ class Lane:
         keep = 0.0 if upstream.unlimited else self._keep(ticket.request.traffic_class)
         return upstream.obstacle_to(ticket, keep, now)
 
+    def lets(self, ticket: Ticket, upstream: Upstream, now: float) -> bool:
+        """Return whether a ticket that waits may go to an upstream of this lane now."""
+        return not self._obstacle(ticket, upstream, now)[0]
+
     def _gate_at(
         self, ticket: Ticket, /, upstream: Upstream, *, unproven: bool, now: float
     ) -> float:

@@ -8,6 +8,7 @@ from penstock.core.backlog import Backlog
 from penstock.core.events import Abandoned, Action, Dispatch, Reject, Why
 from penstock.core.lane import Lane
 from penstock.core.lanes import Lanes
+from penstock.core.parked import kind_of
 from penstock.core.ticket import Stage, Ticket
 from penstock.core.upstream.ledger import Upstream
 from penstock.errors import ProtocolError
@@ -116,15 +117,18 @@ class Tickets:
             if chosen is None:
                 return
             ticket, upstream = chosen
-            self.at_work = ticket
             request = ticket.request
+            breaker = upstream.account(request.account).breaker
+            if breaker.forsaken:
+                ticket = self._last_come(ticket, lane, upstream, now)
+                request = ticket.request
+            self.at_work = ticket
             lane.take(ticket, now)
             self.backlog.leave(ticket)
             ticket.hold("", now)
             lane.charge(ticket)
             why = why_of(ticket, lane, now)
             if ticket.attempts:
-                breaker = upstream.account(request.account).breaker
                 if breaker.troubled and not ticket.retry_paid:
                     lane.retries.spend(now=now)
                 ticket.retry_paid = False
@@ -139,6 +143,21 @@ class Tickets:
             self.actions.append(Dispatch(request, upstream.name, why))
             self.at_work = None
         lane.emptied()
+
+    def _last_come(self, chosen: Ticket, lane: Lane, upstream: Upstream, now: float) -> Ticket:
+        """Return who came last of those that the same holds back, to be the probe instead.
+
+        Callers that leave after the same time leave in the order in which they came: where one has
+        left a probe, the next oldest would leave the next one, and nobody would ever be served.
+        """
+        kind, name = kind_of(chosen), chosen.request.traffic_class
+        for each in reversed(self.by_id.values()):
+            request = each.request
+            alike = each.stage is _QUEUED and request.traffic_class == name
+            alike = alike and kind_of(each) == kind and self.lanes.of(request) is lane
+            if alike and lane.lets(each, upstream, now):
+                return each
+        return chosen
 
     def pump_sharing(self, upstream: str, now: float) -> None:
         """Send what may go now in each lane that an upstream serves."""

@@ -273,6 +273,37 @@ def test_a_refusal_shrinks_it_unless_as_many_were_served_of_late(
     assert window.window == window_after
 
 
+def test_a_refusal_shrinks_it_not_where_as_many_fly_and_have_passed_the_door() -> None:
+    window, fit = Posterior(start=10), ServiceTime()
+    for id_ in range(1, 11):
+        window.on_dispatch(ticket(id_), fit, id_, now=0.0)
+    window.on_landing(ticket(1), 9, now=20.0)
+    window.on_dispatch(ticket(99), fit, 10, now=20.0)
+
+    window.on_refusal(ticket(99), RefusalCause.OVERLOAD, now=20.02)
+
+    assert window.window == 10.0
+
+
+def test_where_some_are_refused_at_any_load_the_first_among_so_many_shrinks_nothing() -> None:
+    window, fit = Posterior(start=10), ServiceTime()
+    for at in range(1, 9):
+        window.on_dispatch(ticket(2 * at), fit, 1, now=float(at))
+        window.on_reply(reply(2 * at, 0.5, 1), now=at + 0.5)
+        window.on_landing(ticket(2 * at), 0, now=at + 0.5)
+        window.on_dispatch(ticket(2 * at + 1), fit, 1, now=at + 0.6)
+        window.on_refusal(ticket(2 * at + 1), RefusalCause.OVERLOAD, now=at + 0.7)
+        window.on_landing(ticket(2 * at + 1), 0, now=at + 0.7)
+    for id_ in range(100, 110):
+        window.on_dispatch(ticket(id_), fit, id_ - 99, now=50.0)
+
+    window.on_refusal(ticket(109), RefusalCause.OVERLOAD, now=50.1)
+    assert window.window == 10.0
+    for id_ in range(108, 100, -1):
+        window.on_refusal(ticket(id_), RefusalCause.OVERLOAD, now=50.1)
+    assert window.window == 7.0
+
+
 def test_what_was_served_long_ago_says_nothing_of_a_refusal() -> None:
     window, fit = Posterior(start=10), ServiceTime()
     for id_, in_flight in enumerate([10] + 20 * [4]):

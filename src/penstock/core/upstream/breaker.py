@@ -1,10 +1,12 @@
 """The circuit breaker of one account at one upstream: closed, open, or half-open."""
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 
 from penstock.core.backoff import backoff_s
 from penstock.core.events import RefusalCause
+from penstock.core.ticket import Ticket
 from penstock.core.upstream.outlier import OutlierDetector
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 2.0
@@ -22,8 +24,9 @@ MAX_PAUSE_S = 900.0
 """No stated wait is believed for longer: a probe is cheap, a wrong wait of days is an outage."""
 FIRST_DOUBT_S, LAST_DOUBT_S = 2.0, 16.0
 """A wait that one call is told binds that call. That it binds all is confirmed by probes after 2,
-4, 8 and then each 16 s, in which callers wait. So is a spent account, where calls were answered
-before, and a wait beyond `LONGEST_PAUSE_S`; but there the gaps go on doubling."""
+4, 8 and then each 16 s, in which callers wait; of an overload, which is over when it is over, each
+2 s. So is a spent account, where calls were answered before, and a wait beyond `LONGEST_PAUSE_S`;
+but there the gaps go on doubling."""
 OF_A_MODEL = (RefusalCause.RATE, RefusalCause.OVERLOAD)
 """Refusals that may be about one request, one model or the whole account."""
 CHANCE = 0.01
@@ -31,9 +34,13 @@ USUAL_REFUSED, USUAL_BROKEN = 0.05, 0.2
 """A run of refusals or faults less likely than `CHANCE`, at the share of late, is no chance: two
 refusals in a row, three faults, and more where many fail anyway. No share is taken for less."""
 SPORADIC_SHARE, SPORADIC_ANSWERS, SPORADIC_PAUSE_S = 0.25, 2, 0.25
-SHARE_WEIGHT, USUAL_WEIGHT = 1.0 / 16.0, 1.0 / 64.0
-"""Refusals that are fewer than a quarter of what comes back say little about the next attempt, and
-overload refusals fewer than twice their usual share, which is the one over a longer time."""
+SHARE_WEIGHT = 1.0 / 16.0
+"""Rate refusals that are fewer than a quarter of what comes back say little about the next
+attempt; overload refusals as long as chance explains so many in a row, at the share at the last
+answer: where many are refused at any load, a pause for all after each few costs more."""
+DOOR = 4.0
+"""What flies for so many times as long as the last refusal took will not be refused any more:
+replies take seconds, and nobody may wait for one to know that others pass."""
 
 
 class BreakerState(StrEnum):
@@ -60,8 +67,9 @@ class CircuitBreaker:
 
     An open circuit becomes half-open when its time is over, which is at most `max_pause_s`. Half
     open, whoever was sent least often goes as a probe, one in `PROBE_GAP_S`; the first sign of life
-    of what was sent after the last bad news closes it. What was sent before says nothing, either
-    way.
+    of what was sent after the last bad news closes it, and so does the next probe where refusals
+    opened it and the one before has passed the door (`DOOR`). What was sent before says nothing,
+    either way.
 
     Source:
         Nygard, "Release It!", 2007.
@@ -81,6 +89,8 @@ class CircuitBreaker:
         """The end of a spent quota or of a long pause: not everybody may wait for it."""
         self.half_open = False
         """It has been open and nothing has been answered since; a circuit that is open too."""
+        self.forsaken = False
+        """The caller of a probe has left before its answer, and nothing has been answered since."""
         self.cause = ""
         """What opened it last."""
         self.last_sent_at = -math.inf
@@ -91,6 +101,10 @@ class CircuitBreaker:
         self._answers = 0
         self._refused_share = 0.0
         self._usual_share = 0.0
+        self._refused_in_s = math.inf
+        """How long the last refusal took; infinite if the last bad news was another."""
+        self._probed_at = math.inf
+        """When the first probe since the last bad news was sent."""
         self._broken_share = 0.0
         self._sporadic = False
 
@@ -136,20 +150,33 @@ class CircuitBreaker:
     def sent(self, now: float) -> None:
         """Note an attempt: half-open, it is the probe."""
         self.last_sent_at = now
+        if self.half_open and now - self._probed_at > DOOR * self._refused_in_s:
+            self.half_open, self._streak = False, 0
         if self.half_open:
             self._probe_at = now + PROBE_GAP_S
+            self._probed_at = min(self._probed_at, now)
+
+    def heard_refusal(self, flying: Iterable[Ticket], sent_at: float, now: float) -> None:
+        """Note whether others have passed since the last bad news.
+
+        Replies take longer than refusals: two of these that come one after the other are in a row
+        only if nothing flies that was sent in between and would have been refused by now.
+        """
+        self._refused_in_s = now - sent_at
+        passed_by = now - DOOR * self._refused_in_s
+        if any(self._last_bad_at <= each.dispatched_at < passed_by for each in flying):
+            self._streak = 0
 
     def is_lone(self, cause: RefusalCause, sent_at: float) -> bool:
         """Count a refusal, and return whether it is one of few among answers."""
         again = sent_at >= self._last_bad_at and self._streak > 0  # nothing was answered since
         known = sent_at < self._last_bad_at and not self._sporadic
         if cause is RefusalCause.OVERLOAD:
-            run, usual = (self._streak + 1 if again else 1), max(USUAL_REFUSED, self._usual_share)
-            few = usual**run >= CHANCE and self._refused_share < max(SPORADIC_SHARE, 2.0 * usual)
+            run = self._streak + 1 if again else 1
+            few = max(USUAL_REFUSED, self._usual_share) ** run >= CHANCE
         else:
             few = self._refused_share < SPORADIC_SHARE and not again
         self._refused_share += SHARE_WEIGHT * (1.0 - self._refused_share)
-        self._usual_share += USUAL_WEIGHT * (1.0 - self._usual_share)
         self._sporadic = few and not known and self._has_served
         return self._sporadic
 
@@ -167,8 +194,9 @@ class CircuitBreaker:
         if not doubtful:
             return wait_s, wait_s
         doubts = self._streak if sent_at >= self._last_bad_at else max(0, self._streak - 1)
-        longest_s = math.inf if grave else LAST_DOUBT_S
-        doubt_s = min(longest_s, FIRST_DOUBT_S * 2.0 ** min(doubts, 30))
+        longest_s = LAST_DOUBT_S if cause is RefusalCause.RATE else FIRST_DOUBT_S
+        doubt_s = FIRST_DOUBT_S * 2.0 ** min(doubts, 30)
+        doubt_s = doubt_s if grave else min(longest_s, doubt_s)
         believed_s = min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
         return believed_s if grave else wait_s, believed_s
 
@@ -188,6 +216,8 @@ class CircuitBreaker:
     ) -> None:
         """Note a refused attempt that speaks about more than itself, with the believed wait."""
         wait_s = retry_after_s
+        if cause is RefusalCause.SLOW_FIRST_TOKEN:
+            self._refused_in_s = math.inf
         if sent_at >= self._last_bad_at:
             self._streak += 1
             self._last_bad_at = now
@@ -222,36 +252,42 @@ class CircuitBreaker:
             self._streak += 1
             self._last_bad_at = now
             self.half_open = True
+            self._refused_in_s = math.inf
             self._open("faults", now + self._backoff_s(jitter))
 
     def succeeded(self, *, sent_at: float) -> None:
         """Note a sign of life from an attempt that was sent after the last bad news."""
         self._answers += 1
         self._refused_share -= SHARE_WEIGHT * self._refused_share
-        self._usual_share -= USUAL_WEIGHT * self._usual_share
+        self._usual_share = self._refused_share
         runs = 1.0 - (1.0 - SHARE_WEIGHT) ** self._faults
         self._broken_share += runs * (1.0 - self._broken_share)
         self._broken_share -= SHARE_WEIGHT * self._broken_share
         if sent_at >= self._last_bad_at:
             self._streak = self._faults = 0
-            self.half_open = False
+            self.half_open = self.forsaken = False
 
     def released(self, sent_at: float, now: float) -> None:
         """Note that an attempt ended and said nothing: half-open, the next one is the probe."""
         if sent_at >= self._last_bad_at:
-            self._probe_at = now
+            self._probe_at, self._probed_at = now, math.inf
+
+    def left(self, sent_at: float, now: float) -> None:
+        """Note that the caller of an attempt has gone, which says nothing either."""
+        self.forsaken = self.forsaken or (self.half_open and sent_at >= self._last_bad_at)
+        self.released(sent_at, now)
 
     def lift(self, now: float) -> None:
         """Close the circuit because an operator says so; the next bad news opens it anew."""
         self.open_until = self.exhausted_until = self.closed_to_some_until = -math.inf
-        self.half_open = False
+        self.half_open = self.forsaken = False
         self._streak = self._faults = 0
         self._last_bad_at = now
 
     def _open(self, cause: str, until: float) -> None:
         if until > self.open_until:
             self.open_until, self.cause = until, str(cause)
-        self._probe_at = -math.inf
+        self._probe_at, self._probed_at = -math.inf, math.inf
 
     def _backoff_s(self, jitter: float) -> float:
         return backoff_s(self._streak or 1, jitter, base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)

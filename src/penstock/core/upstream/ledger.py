@@ -324,6 +324,8 @@ class Upstream:
         breaker, limits = account.breaker, account.limits
         if cause is not RefusalCause.SLOW_FIRST_TOKEN:
             breaker.outlier.heard(now)
+            key, flying = ticket.request.account, self.in_flight.values()
+            breaker.heard_refusal((t for t in flying if t.request.account == key), sent_at, now)
         late = cause is RefusalCause.SLOW_FIRST_TOKEN and not self._measured(ticket, now)
         if cause is RefusalCause.REQUEST:
             self._land(ticket, now)
@@ -382,7 +384,7 @@ class Upstream:
         account.limits.settle(ticket, None, None)
         if self._measured(ticket, now):
             account.breaker.outlier.left(ticket, now)
-        account.breaker.released(ticket.dispatched_at, now)
+        account.breaker.left(ticket.dispatched_at, now)
 
     def driver_stalled(self, since: float, now: float) -> None:
         """Take no time that the stall is part of for the upstream's."""

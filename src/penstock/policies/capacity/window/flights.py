@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from penstock.core.service_time import ServiceTime
+from penstock.core.upstream.breaker import DOOR
 
 ENDS_KEPT = 4096
 KEEP = 100
@@ -87,6 +88,12 @@ class Flights:
             took_s,
             expected_s,
         )
+
+    def passed(self, refused: _Flight, *, now: float) -> int:
+        """Return among how many one flew that would have been refused by now as this one was."""
+        passed_by = now - DOOR * (now - refused.sent_at)
+        passed = (each.in_flight for each in self._flying.values() if each.sent_at < passed_by)
+        return max(passed, default=0)
 
     def _move(self, in_flight: int, now: float) -> None:
         if self._count:

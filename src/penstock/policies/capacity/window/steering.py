@@ -9,6 +9,7 @@ from penstock.core.policy import Reply
 from penstock.core.rule import Rule
 from penstock.core.service_time import ServiceTime
 from penstock.core.ticket import Ticket
+from penstock.core.upstream.breaker import CHANCE
 from penstock.policies.capacity.window.estimate import Belief, Estimate
 from penstock.policies.capacity.window.evidence import Series
 from penstock.policies.capacity.window.flights import LEAST_S, ExpectedService, Flights, Record
@@ -68,6 +69,8 @@ class Posterior:
         self._is_shared = False
         self._beyond: set[int] = set()
         self._served: deque[int] = deque(maxlen=SERVED_KEPT)
+        self._refused_share = self._usual_share = 0.0
+        self._refused_in_a_row = 0
 
     def has_room(self, ticket: Ticket | None, in_flight: int, tokens: float, *, now: float) -> bool:
         """Return whether one more fits; one always may go."""
@@ -115,6 +118,8 @@ class Posterior:
             return
         self._wanted = reply.waiting
         self._served.append(flight.in_flight)
+        self._refused_share -= self._refused_share / SERVED_KEPT
+        self._usual_share = self._refused_share
         self._probe.replied(reply.latency_s)
         line = self._service.of(request.model, reply.service)
         known, expected_s = line.knows(tokens), line.predict_s(tokens)
@@ -130,12 +135,23 @@ class Posterior:
             self._learn(kind, self._flights.record(flight, expected_s, since=since, now=now), now)
 
     def on_refusal(self, ticket: Ticket, cause: RefusalCause, *, now: float) -> None:
-        """Shrink, once per flight and only if the window was in use: a lone probe tells nothing."""
+        """Shrink, once per flight, if the window was in use and its size is why: not by chance.
+
+        Of late as many were served at once, or fly and have not been refused: then it is no reason.
+        Where some are refused at any load, so are now and then the first to fly among so many.
+        """
         flight = self._flights.of(ticket.request.id)
-        if flight is None or flight.sent_at <= self._refused_at:
+        if flight is None:
             return
-        if flight.in_flight <= max(self._served, default=0):
-            return  # of late as many were served at once
+        self._refused_share += (1.0 - self._refused_share) / SERVED_KEPT
+        passed = self._flights.passed(flight, now=now)
+        if flight.in_flight <= max(passed, *self._served, 0):
+            self._refused_in_a_row = 0
+            return
+        self._refused_in_a_row += 1
+        by_chance = self._usual_share**self._refused_in_a_row >= CHANCE
+        if by_chance or flight.sent_at <= self._refused_at:
+            return
         self._refused_at = now
         if 2 * flight.in_flight >= self.window:
             self._ramping = False
