@@ -27,8 +27,8 @@ def plain(value: Any) -> Any:
 
 
 MOST_VALUES = 1_000_000
-"""Of a caller's body: three times as many as OpenAI takes numbers for the tokens of one call. Each
-takes a hundred bytes and 0.2 us once it is read: 32 MB of `[],` are 1 GB and 7 s."""
+"""Of a body: three times as many as OpenAI takes numbers for the tokens of one call. Each takes a
+hundred bytes and 0.2 us once it is read: 32 MB of `[],` are 1 GB and 7 s."""
 _TOO_MANY = re.compile(
     rb'(?:[^",\[{]*+(?:"(?:[^"\\]++|\\.)*+"[^",\[{]*+)*+[,\[{]){%d}+' % MOST_VALUES, re.DOTALL
 )

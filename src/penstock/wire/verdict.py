@@ -21,7 +21,7 @@ from penstock.wire.refusal import (
 )
 from penstock.wire.series import SeriesReader
 from penstock.wire.stream import StreamReader
-from penstock.wire.usage import UNKNOWN, Usage, usage_of_object
+from penstock.wire.usage import UNKNOWN, Ends, Usage, usage_of_object
 from penstock.wire.words import words_of, words_of_no_reply
 
 EVENT_STREAM = "text/event-stream"
@@ -93,6 +93,10 @@ def verdict_of_reply(kind: Kind, status: int, body: bytes) -> Verdict:
     bad = verdict_of_status(status)
     if bad is not None:
         return bad
+    if jsonio.has_too_many_values(body):  # like one that is too long, it is not judged
+        ends = Ends()
+        ends.feed(body)
+        return Verdict(RELAY, "", status, ends.usage(kind))
     reply = jsonio.lenient_object(body)
     if reply is None:
         what, is_page = _shape(body)

@@ -14,12 +14,14 @@ import httpx2
 import pytest
 from backports import zstd
 
+from penstock.core.events import Completed
 from penstock.integrations.http import prefix
 from penstock.wire.refusal import ERROR_BYTES
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
     REPLY,
+    Tape,
     assert_idle,
     only,
     penstock_with,
@@ -127,6 +129,23 @@ def test_a_packed_reply_too_long_to_be_judged_passes_as_it_came(library: Any) ->
     with scripted_sync(library, scheduled, script) as client:
         reply = client.post(CHAT, json=BODY)
     assert (reply.status_code, reply.content == long, asked) == (200, True, 1)
+    assert_idle(scheduled)
+
+
+def test_a_reply_of_very_many_values_passes_as_it_came_and_its_usage_is_read(library: Any) -> None:
+    flood = b'{"choices":[' + b"[]," * 1_100_000 + b'1],"usage":{"completion_tokens":7}}'
+    tape, asked = Tape(), 0
+
+    def script(_request: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return library.Response(200, content=iter([flood]))
+
+    scheduled = penstock_with(tape=tape)
+    with scripted_sync(library, scheduled, script) as client:
+        reply = client.post(CHAT, json=BODY)
+    assert (reply.status_code, reply.content == flood, asked) == (200, True, 1)
+    assert [each.output_tokens for each in tape.of(Completed)] == [7]
     assert_idle(scheduled)
 
 
