@@ -342,6 +342,16 @@ def test_a_header_with_a_field_of_another_type_is_refused_with_its_line(log: Dec
         list(read_log(log.path))
 
 
+def test_what_is_wrong_with_a_long_line_is_told_in_a_short_one(log: DecisionLog) -> None:
+    log.event(0.0, Arrived(request(1)))
+    log.flush()
+    now = b'"now":"%b",' % (b"x" * 200_000)
+    log.path.write_bytes(log.path.read_bytes().replace(b'"now":0.0,', now))
+    with pytest.raises(LogError, match=r":2: ") as raised:
+        list(read_log(log.path))
+    assert len(str(raised.value)) < 600 + len(str(log.path))
+
+
 def test_a_log_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no decision log at"):
         list(read_log(tmp_path / "d"))

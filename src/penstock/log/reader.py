@@ -22,6 +22,9 @@ from penstock.log.format import (
 from penstock.policies.registry import build_scheduler
 from penstock.wire import jsonio
 
+MOST_SAID = 400
+"""Characters of what is wrong with a line: it quotes the line, which may be long."""
+
 
 class LogError(PenstockError, ValueError):
     """A decision log that cannot be read; the text names the file, the line and the rule."""
@@ -169,7 +172,7 @@ class _Reader:
             try:
                 record = self._record(parsed)
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-                raise LogError(f"{file}:{number}: {_said(error)}") from error
+                raise LogError(f"{file}:{number}: {_said(error)[:MOST_SAID]}") from error
             if record is not None:
                 yield record
 
