@@ -94,6 +94,18 @@ def test_the_first_answer_after_a_silence_ends_the_doubt() -> None:
     assert sum(word[2] == "first" for word in told) == 15
 
 
+def test_an_upstream_alone_that_serves_again_is_in_doubt_no_longer() -> None:
+    penstock = scheduler(upstream("only", window=16.0))
+    for id_ in range(12):
+        arrive(penstock, request(id_, at=id_ * 40.0))
+        tell(penstock, (id_ * 40.0 + 0.1, Failed(id_)))
+    assert penstock.snapshot().upstreams["only"].probation
+
+    arrive(penstock, request(12, at=600.0))
+    complete(penstock, 12, now=600.1)
+    assert not penstock.snapshot().upstreams["only"].probation
+
+
 def test_an_upstream_alone_is_used_whatever_it_does() -> None:
     for rule in (partly(0.5, "hang"), partly(0.3, "broken")):
         town = Town(

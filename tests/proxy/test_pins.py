@@ -77,6 +77,7 @@ def test_a_paused_upstream_gets_nothing_until_the_pin_ends_by_itself_and_the_log
         assert caller.recv(65536).startswith(b"HTTP/1.1 200")
     eventually(lambda: filed.thread.snapshot().pins == ())
     assert run("pin", "open", "--window", "3", "--for", "1h").exit_code == 0
+    assert run("pin", "opne", "--pause", "--for", "1h").exit_code == 1  # has not happened
     assert call(filed.port).status == 200
     filed.thread.stop()
 

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.group import group
+from penstock.core.events import Reconfigured
 from penstock.errors import ConfigError
 from penstock.log.reader import read_log, replayed
 from penstock.proxy.config import load
@@ -192,7 +193,9 @@ def test_half_of_a_file_is_not_taken_for_a_whole_one(
     assert len(read_settled(path).config.upstreams) == 2
 
 
-def test_an_upstream_with_calls_in_flight_is_not_removed(filed: FromFile, mock: MockServer) -> None:
+def test_an_upstream_with_calls_in_flight_is_not_removed(
+    filed: FromFile, mock: MockServer, tmp_path: Path
+) -> None:
     with connect(filed.port) as caller:
         caller.sendall(
             raw_request({**HELLO, "stream": True}, headers={"x-mock-output-tokens": "99999"})
@@ -206,6 +209,9 @@ def test_an_upstream_with_calls_in_flight_is_not_removed(filed: FromFile, mock: 
     eventually(filed.thread.idle)
     assert filed.reload()[0] == 200
     assert call(filed.port).status == 200
+    filed.thread.stop()
+    names = [type(record.what) for record in read_log(tmp_path / "decisions.jsonl")]
+    assert names.count(Reconfigured) == 1, "what was refused has not happened"
 
 
 def test_an_upstream_that_moves_is_called_at_its_new_place(filed: FromFile) -> None:

@@ -368,9 +368,10 @@ class Driver:
                 self._holding.discard(event.request_id)
                 if not isinstance(event, _ATTEMPTS) or not event.retryable:
                     self._waiters.pop(event.request_id, None)
-        self._show_event(now, event)
+        actions = self._core.handle(event, now=now)
+        self._show_event(now, event)  # what the core refuses has not happened: no log has it
         first = True
-        for action in self._core.handle(event, now=now):
+        for action in actions:
             self._show_action(now, action)
             if not isinstance(action, _TOLD_ONLY):
                 self._deliver(action, first=first)

@@ -281,7 +281,7 @@ class Upstream:
         account = self.account(key) if key else self.default
         account.settle(ticket, output_tokens, event)
         account.served(ticket)
-        if self.has_peers:
+        if self.has_peers or account.breaker.outlier.held:
             account.breaker.outlier.replied(sent_at, now)
         if not self._measured(ticket, now):
             self.unmeasured += 1
