@@ -145,10 +145,11 @@ def test_a_slowing_that_the_first_part_never_met_is_read_from_what_came_later_to
     ("limits", "expected"),
     [
         ({"rpm": 80.0, "burst_s": 10.0, "dialect": "openai"}, {"rpm": 80.0}),
+        ({"rpm": 30.0, "tpm": 60_000.0, "burst_s": 1.0, "dialect": "openai"}, {"rpm": 30.0}),
         ({"tpm": 20_000.0, "burst_s": 10.0, "silent": True}, {"tpm": 20_000.0}),
         ({"rpm": 80.0, "burst_s": 10.0, "silent": True}, {"rpm": 80.0}),
     ],
-    ids=["stated", "tokens, silent", "requests, silent"],
+    ids=["stated", "one request at a time", "tokens, silent", "requests, silent"],
 )
 def test_limits_are_found_stated_or_not(limits: dict[str, Any], expected: dict[str, float]) -> None:
     past = history({"model": "slots", "slots": 30, "limits": limits, **SPEED})

@@ -127,16 +127,19 @@ def troubles_of(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
 def _stated(stated: Sequence[LimitsSeen]) -> dict[str, Any] | None:
     """Return the limits that headers gave, and how much of one may come at once."""
     table: dict[str, Any] = {}
-    bursts_s = []
+    bursts_s: list[float] = []
+    lone_s: list[float] = []
     for name, limit, remaining in _STATED:
         limits = [getattr(s, limit) for s in stated if getattr(s, limit) is not None]
         left = [getattr(s, remaining) for s in stated if getattr(s, remaining) is not None]
         if limits and limits[-1] > 0:
             table[name] = limits[-1]
-            bursts_s.append(60.0 * _full(left) / limits[-1] if left else _MOST_BURST_S)
+            full = _full(left) if left else limits[-1]
+            # What holds one request holds one however short the burst is.
+            (bursts_s if full > 1.0 else lone_s).append(60.0 * full / limits[-1])
     if not table:
         return None
-    burst_s = round(min(_MOST_BURST_S, max(bursts_s)), 2)
+    burst_s = round(min(_MOST_BURST_S, max(bursts_s or lone_s)), 2)
     return table | {"burst_s": burst_s, "dialect": "openai"}
 
 
