@@ -105,3 +105,15 @@ def test_a_stated_limit_that_holds_one_request_at_a_time_is_never_provoked() -> 
 
     assert stated.attempts == 1.0
     assert stated.in_time >= 0.99
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_bucket_of_one_request_behind_bare_refusals_is_told_from_requests_always_refused(
+    seed: int,
+) -> None:
+    """What is refused passes later: refusals are not about it alone, though few pass between."""
+    limits = {"rpm": 60.0, "burst_s": 1.0, "silent": True}
+    hidden = run(limits, "plain", rate_per_s=0.8, requests=300, seed=seed)
+
+    assert hidden.attempts <= 1.3
+    assert hidden.in_time >= 0.99

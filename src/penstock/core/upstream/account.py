@@ -64,6 +64,8 @@ class Account:
         """Note a sign of life from an attempt."""
         sent_at, model = ticket.dispatched_at, ticket.request.model
         self.served_sent_at = max(self.served_sent_at, sent_at)
+        if ticket.refusals:
+            self.rate.served_after_all()
         if self._models.get(model) != math.inf:
             self._models.put(model, math.inf)
         self.breaker.succeeded(sent_at=sent_at)

@@ -119,6 +119,7 @@ class LearntRate:
         self._few = False
         self._step = FIRST_STEP
         self._stepped_at = -math.inf
+        self._served_after_all = False
 
     def in_tokens(self, refused_tokens: float, *, now: float) -> "LearntRate":
         """Return a pace in tokens that goes on from this one in requests, at a refusal."""
@@ -158,6 +159,10 @@ class LearntRate:
         if self.per_s < math.inf:
             self._move(cost, now)
         return note
+
+    def served_after_all(self) -> None:
+        """Note that one was served that had been refused: refusals are not about requests alone."""
+        self._served_after_all = True
 
     def settle(self, sent: Sent, cost: float) -> None:
         """Replace what a send was thought to cost by what it did cost."""
@@ -294,10 +299,14 @@ class LearntRate:
     def _measured(self, flow: Flow, told: RateRefusal, *, sure: bool, now: float) -> None:
         """Lower the pace to the rate that passed between two refusals, each of them one too many.
 
-        Unless many passed, a refusal of a request that was refused before may be about it alone. A
+        Unless many passed, a refusal of a request that was refused before may be about it alone:
+        not where more were refused than passed, and one that was refused has been served since. A
         ramp is not refuted by what was sent before it began, nor where as much passed as it allows.
         """
-        if (told.again and not sure) or flow.second.at < self._begun_at:
+        sends = flow.second.sends_before - flow.first.sends_before
+        few_refused = flow.n >= sends - flow.n
+        alone = told.again and not sure and (few_refused or not self._served_after_all)
+        if alone or flow.second.at < self._begun_at:
             return
         if self._ramping and self._settled_per_s:  # faster was tried: what was measured was right
             self.per_s = min(self.per_s, max(self._first_per_s, self.evidence.proven_per_s))
