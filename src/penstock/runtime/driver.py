@@ -86,7 +86,7 @@ class Observer(Protocol):
     """Sees every event and every action, in order, with the scheduler's time."""
 
     def event(self, now: float, event: Event) -> None:
-        """Take note of an event, before the scheduler handles it."""
+        """Take note of an event that the scheduler has taken; what it refuses has not happened."""
         ...
 
     def action(self, now: float, action: Action) -> None:
