@@ -36,11 +36,12 @@ class Stuck:
     """Does not answer until it is let go."""
 
     def __init__(self) -> None:
-        self.free = threading.Event()
+        self.free, self.begun = threading.Event(), threading.Event()
         self.calls = 0
 
     def predict(self, call: CallFeatures) -> TokenEstimate:
         self.calls += 1
+        self.begun.set()
         self.free.wait(30)
         return TokenEstimate(7, 9, "stuck")
 
@@ -78,6 +79,7 @@ def test_a_stuck_predictor_costs_one_budget_and_then_nothing_until_it_is_back() 
     for _ in range(50):
         assert guard.predict(CALL, fallback=TABLE) == TABLE
     assert guard.counts.fallbacks == {"slow": 50}
+    assert stuck.begun.wait(30)  # its thread may come to it after all fifty
     assert stuck.calls == 1
 
     stuck.free.set()

@@ -91,7 +91,11 @@ async def test_interim_answers_are_bounded(library: Any, sync: bool) -> None:
 @pytest.mark.parametrize("resets", [True, False], ids=["resets", "reads no further"])
 async def test_a_refusal_of_a_body_is_heard_while_it_is_sent(library: Any, resets: bool) -> None:
     asked_times = 0
-    over = asyncio.Event()
+    over, callers_loop = asyncio.Event(), asyncio.get_running_loop()
+
+    async def turns() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal asked_times
@@ -102,6 +106,8 @@ async def test_a_refusal_of_a_body_is_heard_while_it_is_sent(library: Any, reset
         await writer.drain()
         if not resets:
             await over.wait()
+        # A reset drops what has come and is not read yet: the caller's loop has its turn first.
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(turns(), callers_loop))
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.close()
