@@ -6,8 +6,10 @@ import json
 import logging
 import math
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from decimal import Decimal
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,22 @@ import pytest
 
 import penstock
 from penstock import Penstock, TokenEstimate, TrafficClass, Usage
-from penstock.calls.spec import Prediction
+from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.events import Action, Arrived, Completed
 from penstock.errors import Refused
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
     REPLY,
+    USAGE,
     Tape,
     assert_idle,
     penstock_with,
     scripted_sync,
+    sse,
+    token,
 )
+from tests.interrupts import interrupted
 
 
 @pytest.mark.parametrize(
@@ -277,18 +283,72 @@ def test_a_body_that_contains_itself_is_weighed_in_bounded_time() -> None:
     assert_idle(scheduled)
 
 
-def test_an_observer_whose_future_was_cancelled_cancels_no_call(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
+def test_an_observer_that_wants_to_end_it_all_ends_no_call(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Observer(Tape):
         def action(self, now: float, action: Action) -> None:
-            raise asyncio.CancelledError
+            raise error
 
     scheduled = penstock_with(window=1, tape=Observer())
     for _ in range(3):
         with scheduled.sync_gate().admit() as slot:
             slot.settle(Usage(7))
     assert "an observer failed on Dispatch" in caplog.text
+    assert_idle(scheduled)
+
+
+def _doors(scheduled: Penstock) -> dict[str, Callable[[], object]]:
+    """Return a synchronous call through each door."""
+    gate = scheduled.sync_gate()
+    client = scripted_sync(httpx2, scheduled, lambda _: httpx2.Response(200, json=REPLY))
+    told: Any = {
+        "content": sse(token("a"), USAGE, "[DONE]"),
+        "headers": {"content-type": "text/event-stream"},
+    }
+    live = scripted_sync(httpx2, scheduled, lambda _: httpx2.Response(200, **told))
+
+    def gated() -> None:
+        with gate.admit(max_tokens=5) as slot:
+            slot.settle(Usage(3))
+
+    def bare() -> None:
+        gate.enter(RequestSpec(max_tokens=5)).settle(Usage(3))
+
+    @penstock.scheduled(penstock=scheduled)
+    def decorated() -> None:
+        pass
+
+    @penstock.scheduled(penstock=scheduled)
+    def generated() -> Iterator[int]:
+        yield 1
+        yield 2
+
+    def streamed() -> None:
+        with live.stream("POST", CHAT, json=BODY) as response:
+            response.read()
+
+    return {
+        "gate": gated,
+        "enter": bare,
+        "decorator": decorated,
+        "generator": lambda: list(generated()),
+        "client": lambda: client.post(CHAT, json=BODY),
+        "stream": streamed,
+    }
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("door", ["gate", "enter", "decorator", "generator", "client", "stream"])
+def test_ctrl_c_at_any_place_of_a_call_leaves_nothing_behind(door: str) -> None:
+    scheduled = penstock_with(window=1)
+    call = _doors(scheduled)[door]
+    call()
+    places = range(1, 10_000, 7)  # all of them: 20 s
+    tried = sum(1 for _ in takewhile(lambda place: interrupted(call, place), places))
+    call()  # would wait for ever
+    assert tried > 20
     assert_idle(scheduled)
 
 

@@ -148,6 +148,40 @@ def test_an_interrupt_while_waiting_gives_up_the_place() -> None:
     assert core.snapshot() == {"in_flight": 0, "backlog": 0}
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGALRM])
+def test_a_handler_that_raises_waits_for_the_decision_unless_it_is_called_twice(
+    kind: signal.Signals, times: int
+) -> None:
+    passed: list[str] = []
+
+    class Slow:
+        def event(self, now: float, event: object) -> None:
+            for _ in range(times):
+                signal.raise_signal(kind)
+            passed.append(type(event).__name__)
+
+        def action(self, now: float, action: object) -> None:
+            passed.append(type(action).__name__)
+
+    def handler(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    core = Window(1)
+    gate = SyncGate(
+        Driver(core, clock=ThreadClock(), observers=[Slow()]), RequestFactory(CLASSES, run="run")
+    )
+    before = signal.signal(kind, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), gate.admit():
+            pytest.fail("it was interrupted on its way here")
+        assert signal.getsignal(kind) is handler
+    finally:
+        signal.signal(kind, before)
+    assert passed == (["Arrived", "Dispatch", "Cancelled"] if times == 1 else ["Dispatch"])
+    assert core.snapshot() == {"in_flight": 0, "backlog": 0}
+
+
 def test_an_event_told_in_the_middle_of_a_decision_is_taken_after_it() -> None:
     """A finaliser may run anywhere, also inside `handle` on the same thread."""
     core = Window(2)
@@ -183,7 +217,8 @@ def test_a_snapshot_has_taken_in_what_was_told_before() -> None:
 
     gate.driver.observers.append(Looker())
     gate.driver._turn.acquire()  # somebody else is at it
-    slot_thread = threading.Thread(target=lambda: sync_gate.enter(RequestSpec()))
+    held: list[object] = []
+    slot_thread = threading.Thread(target=lambda: held.append(sync_gate.enter(RequestSpec())))
     slot_thread.start()
     while not gate.driver._inbox:
         time.sleep(0.001)

@@ -38,6 +38,7 @@ from penstock.errors import ProtocolError
 from penstock.runtime.clock import Clock, Timer
 from penstock.runtime.guarded import Guard
 from penstock.runtime.pulse import Pulse
+from penstock.runtime.uninterrupted import UNINTERRUPTED
 from penstock.runtime.unread import UNREAD_S, UnreadReplies
 from penstock.runtime.waiters import Waiter
 
@@ -48,8 +49,6 @@ _LANDINGS = (Completed, Cancelled, *_ATTEMPTS)
 FAULT_RETRY_S = 1.0
 STALL_TOLD_S = 1.0
 """A stall that long is told in the log, once: a program can do something about it."""
-_HOOKS_ERRORS = (Exception, asyncio.CancelledError)
-"""Of a future that an observer asks, perhaps: it cancels nobody's call."""
 _NO_SLOT = (Reject, Defer)
 _TOLD_ONLY = (WindowMoved, Abandoned)
 
@@ -216,10 +215,11 @@ class Driver:
         """Return what is read of the scheduler once every event told before is taken in."""
         if self._worker == threading.get_ident():  # an observer asks, in the middle of a decision
             return read()
-        with self._turn:
-            self._empty_inbox(None)
-            found = read()
-        self._work(None)
+        with UNINTERRUPTED:
+            with self._turn:
+                self._empty_inbox(None)
+                found = read()
+            self._work(None)
         return found
 
     def submit(self, request: Request, waiter: Waiter) -> None:
@@ -260,14 +260,15 @@ class Driver:
             ProtocolError: the event cannot have happened.
 
         """
-        pulse = self._pulse()
-        if pulse is not None:
-            if type(event) is Arrived:
-                pulse.start()
-            if silent_s := pulse.stalled_s():
-                self._stalled(silent_s)
-        self._inbox.append(event)
-        self._work(event)
+        with UNINTERRUPTED:
+            pulse = self._pulse()
+            if pulse is not None:
+                if type(event) is Arrived:
+                    pulse.start()
+                if silent_s := pulse.stalled_s():
+                    self._stalled(silent_s)
+            self._inbox.append(event)
+            self._work(event)
 
     def close(self) -> None:
         """Call the timer off; later events are still taken, but nothing wakes by itself."""
@@ -316,7 +317,8 @@ class Driver:
                 silent_s,
             )
         self._inbox.append(event := DriverStalled(self.now() - silent_s))
-        self._work(event)
+        with UNINTERRUPTED:
+            self._work(event)
 
     def _work(self, mine: Event | _Tick | None) -> None:
         """Work the inbox empty, unless someone else is at it (who will then see ours)."""
@@ -401,14 +403,14 @@ class Driver:
         for observer in self.observers:
             try:
                 observer.event(now, event)
-            except _HOOKS_ERRORS:
+            except BaseException:  # a signal's handler has no turn here: whatever it is, its own
                 logger.exception("an observer failed on %s", type(event).__name__)
 
     def _show_action(self, now: float, action: Action) -> None:
         for observer in self.observers:
             try:
                 observer.action(now, action)
-            except _HOOKS_ERRORS:
+            except BaseException:  # likewise
                 logger.exception("an observer failed on %s", type(action).__name__)
 
     def _report(self, event: Event | _Tick, problem: Exception) -> None:
@@ -451,7 +453,8 @@ class Driver:
         tick = _Tick(due)
         self._inbox.append(tick)
         try:
-            self._work(tick)
+            with UNINTERRUPTED:
+                self._work(tick)
         except Exception:
             self.faults += 1
             logger.exception("the scheduler failed on a timer")

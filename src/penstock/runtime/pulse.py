@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from penstock.runtime.clock import Clock
+from penstock.runtime.uninterrupted import UNINTERRUPTED
 
 PULSE_S = 0.05
 """How often a sign of life is due while anything is in flight; 20 a second cost 0.1 % of a core."""
@@ -38,9 +39,12 @@ class Pulse:
 
     def start(self) -> None:
         """Beat from now on, as long as anything is in hand; called in the clock's own thread."""
-        if self._beats.acquire(blocking=False):
-            self._beat_at = self.clock.time()
-            self.clock.call_at(self._beat_at + PULSE_S, self._beat)
+        if self._beats.locked():
+            return
+        with UNINTERRUPTED:
+            if self._beats.acquire(blocking=False):
+                self._beat_at = self.clock.time()
+                self.clock.call_at(self._beat_at + PULSE_S, self._beat)
 
     def stalled_s(self) -> float:
         """Return how long ago the last sign of life was if a stall has just ended, else 0.

@@ -24,6 +24,7 @@ from penstock.core.events import (
 from penstock.core.model import Request, bucket_of
 from penstock.errors import ProtocolError, Refused
 from penstock.runtime.driver import Driver
+from penstock.runtime.uninterrupted import UNINTERRUPTED
 from penstock.runtime.waiters import AsyncWaiter, ThreadWaiter, Waiter, Word
 from penstock.wire.refusal import Backoff, Meaning, Relay
 from penstock.wire.usage import UNKNOWN, Usage, checked
@@ -41,6 +42,8 @@ A context variable, so tasks and `asyncio.to_thread` inherit it from whoever sta
 class Hold:
     """What async and sync slots share. A slot ends exactly once, by whatever comes first.
 
+    One that nobody holds any more has ended, too: no leaver of whatever kind keeps the place.
+
     Attributes:
         driver: of the scheduler that it is a place of.
         request: as the scheduler sees it.
@@ -50,6 +53,8 @@ class Hold:
         ended: True once the slot has been given back.
 
     """
+
+    _submitted = False
 
     def __init__(
         self, driver: Driver, factory: RequestFactory, spec: RequestSpec, chance: random.Random
@@ -69,7 +74,11 @@ class Hold:
         self.ended = False
         self._why: Why | None = None
         self._first_token = False
-        self._submitted = False
+
+    def __del__(self) -> None:
+        """Give the slot back that was dropped, as by an interrupt on the way out of its `with`."""
+        if self._submitted and not self.ended:
+            self.cancel()
 
     @property
     def id(self) -> str:
@@ -204,14 +213,16 @@ class Hold:
     def _end(self, event: Event) -> None:
         if self.ended:
             return
-        self.ended = True
-        if self._epoch != self.driver.epoch:  # the parent's, in a forked child
-            return
-        self.driver.tell(event)
+        with UNINTERRUPTED:
+            self.ended = True
+            if self._epoch == self.driver.epoch:  # else the parent's, in a forked child
+                self.driver.tell(event)
 
-    def _submit(self, waiter: Waiter) -> None:
+    def _check_new(self) -> None:
         if self._submitted:
             raise ProtocolError(f"slot {self.id} is entered once: ask the gate for another")
+
+    def _submit(self, waiter: Waiter) -> None:
         self._submitted = True
         self.request.inside = _outer_of(self.driver)
         self.driver.submit(self.request, waiter)
@@ -358,24 +369,24 @@ class Slot(Hold):
             ProtocolError: it has been entered before.
 
         """
-        waiter = AsyncWaiter()
-        self._submit(waiter)
-        self._waiter = waiter
-        await self._next_word()
+        self._check_new()
+        self._waiter = AsyncWaiter()
+        await self._next_word(submit=True)
         return self
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Give the slot back, by what happened; there is no await here to be cancelled at."""
         self.leave(error)
 
-    async def _next_word(self) -> None:
+    async def _next_word(self, *, submit: bool = False) -> None:
         try:
-            word = await self._waiter.word()
+            if submit:
+                self._submit(self._waiter)
+            self._take(await self._waiter.word())
         except BaseException:
             # Cancelled while waiting, perhaps at the very moment of the dispatch.
             self.cancel()
             raise
-        self._take(word)
 
 
 class SyncSlot(Hold):
@@ -422,29 +433,28 @@ class SyncSlot(Hold):
             ProtocolError: it has been entered before.
 
         """
-        waiter = ThreadWaiter()
-        self._submit(waiter)
-        self._waiter = waiter
-        self._next_word()
+        self._check_new()
+        self._waiter = ThreadWaiter()
+        self._next_word(submit=True)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Give the slot back, by what happened."""
         self.leave(error)
 
-    def _next_word(self) -> None:
-        if not self._waiter.told and self.driver.waited_on_here():
-            self._refuse_to_block()
+    def _next_word(self, *, submit: bool = False) -> None:
         try:
-            word = self._waiter.word()
+            if submit:
+                self._submit(self._waiter)
+            if not self._waiter.told and self.driver.waited_on_here():
+                self._refuse_to_block()
+            self._take(self._waiter.word())
         except BaseException:
             self.cancel()
             raise
-        self._take(word)
 
     def _refuse_to_block(self) -> NoReturn:
         """Do not wait on the thread of the very event loop whose calls are to make room."""
-        self.cancel()
         raise Refused(
             self.id,
             "blocked_loop",
