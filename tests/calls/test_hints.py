@@ -2,7 +2,15 @@
 
 import pytest
 
-from penstock.calls.hints import NO_HINTS, HintError, Hints, hints_of, ignored_of, told_of
+from penstock.calls.hints import (
+    NO_HINTS,
+    HintError,
+    Hints,
+    hints_of,
+    ignored_of,
+    timeout_s_of,
+    told_of,
+)
 from penstock.core.model import TokenEstimate
 
 
@@ -77,3 +85,20 @@ def test_a_header_that_would_be_a_hint_and_is_none_is_named(names: list[str], to
 def test_a_calls_own_hints_go_before_those_of_its_block() -> None:
     block = Hints("batch", 9.0, session="s")
     assert Hints("interactive").over(block) == Hints("interactive", 9.0, session="s")
+
+
+@pytest.mark.parametrize(
+    ("head", "waits_s"),
+    [
+        ({b"x-stainless-read-timeout": b"60.0"}, 60.0),  # openai and anthropic for Python
+        ({b"x-stainless-timeout": b"600"}, 600.0),  # both for node
+        ({b"x-stainless-read-timeout": b"None", b"x-stainless-timeout": b"NOT_GIVEN"}, None),
+        ({b"x-stainless-timeout": b"0"}, None),
+        ({b"x-stainless-timeout": b"nan"}, None),
+        ({}, None),
+    ],
+)
+def test_how_long_an_sdk_waits_is_read_where_it_says_so(
+    head: dict[bytes, bytes], waits_s: float | None
+) -> None:
+    assert timeout_s_of(head) == waits_s

@@ -6,8 +6,9 @@ one of each kind.
 
 import pytest
 
+from benchmarks.troubles.callers import Calls
 from benchmarks.troubles.doors import DOORS
-from benchmarks.troubles.provider import held_until
+from benchmarks.troubles.provider import during, held_until, refusal
 from benchmarks.troubles.table import Trouble, troubles
 
 ROWS = {each.name: each for each in troubles()}
@@ -50,6 +51,16 @@ SHORT = (
     "configured again amid 429",
 )
 OVER_SOCKETS = ("500, 20% of attempts", "reset, 20% of attempts", "one 'insufficient_quota'")
+
+
+class AsSdks(Calls):
+    """Calls that say for how long their SDK waits, as OpenAI's and Anthropic's do."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-stainless-read-timeout": "60.0"}
+
+
 over_sockets = pytest.mark.timeout(0)
 """What hangs fails by the doors' limit in virtual time: the real time is the machine's, 74 s for
 one program at a load of 15 on 2 cores, of which 2 s are its own."""
@@ -88,6 +99,19 @@ def test_behind_a_sidecar_a_trouble_costs_no_call(name: str) -> None:
 @pytest.mark.parametrize("name", ["429, 5 s", "one call in 20 is too large"])
 def test_in_a_batch_a_trouble_costs_no_line(name: str) -> None:
     hold(name, "batch")
+
+
+@pytest.mark.parametrize(("door", "most"), [("async", 36), ("sync", 36), ("sidecar", 31)])
+def test_who_states_no_deadline_is_told_in_time_that_nothing_is_served(
+    door: str, most: int
+) -> None:
+    """One probe in two seconds for a minute, or until the SDK's time-out nears, and no SDK's retry.
+
+    It was 96 at the sidecar, where each of the SDK's three tries timed out, and 303 in process.
+    """
+    row = Trouble("503 for ever", during(0.0, 1e9, refusal(503)), calls=AsSdks(count=1))
+
+    assert 20 <= DOORS[door](row, with_penstock=True, seed=1).asked <= most
 
 
 def test_a_program_that_hangs_over_sockets_fails_in_virtual_time() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.events import (
+    Action,
     Arrived,
     Completed,
     Dispatch,
@@ -274,3 +275,49 @@ def test_a_model_that_is_always_refused_holds_up_no_other_model(
     waits = waits_for_the_others(arrivals, Throttled(0, cause, wait_s, jitter=0.5), refused)
 
     assert max(waits) <= (wait_s or 0.0) + PROBE_GAP_S
+
+
+def test_where_nothing_is_served_nobody_without_a_deadline_waits_for_longer_than_a_minute() -> None:
+    penstock = scheduler(window=8)
+    dated = request(9, deadline=1000.0)
+    arrive(penstock, *(request(id_) for id_ in range(1, 9)), dated)
+    ends: dict[int, float] = {}
+    now, flying = 0.0, list(range(1, 9))
+    while now < 70.0:
+        now += 0.1
+        actions: list[Action] = penstock.handle(Woke(), now=now)
+        for id_ in flying:
+            actions += penstock.handle(Throttled(id_, RefusalCause.OVERLOAD, jitter=0.9), now=now)
+        flying = [each.request.id for each in actions if isinstance(each, Dispatch)]
+        refused = [each for each in actions if isinstance(each, Reject)]
+        ends |= {each.request.id: now for each in refused}
+        assert {(each.reason, each.retry_after_s) for each in refused} <= {("upstream", None)}
+
+    assert ends.keys() == set(range(1, 9))  # also who was not sent again since the first refusal
+    assert 60.0 <= min(ends.values()) <= max(ends.values()) <= 60.0 + PROBE_GAP_S + 1.0
+
+
+@pytest.mark.parametrize("others_are_served", [False, True])
+def test_who_leaves_has_the_refusal_before_and_comes_again_where_others_are_served(
+    *, others_are_served: bool
+) -> None:
+    penstock = scheduler(window=8)
+    refused: list[Reject] = []
+    now, flying = 0.0, [0]
+    one = request(0)
+    one.leaves_at = 9.0
+    arrive(penstock, one)
+    while now < 9.0:
+        now += 0.1
+        actions: list[Action] = []
+        for id_ in flying:
+            good = id_ > 0 and others_are_served
+            event: Event = Throttled(id_, RefusalCause.OVERLOAD, jitter=0.9)
+            actions += penstock.handle(Completed(id_, 100) if good else event, now=now)
+        actions += penstock.handle(Woke(), now=now)
+        actions += penstock.handle(Arrived(request(round(10 * now), at=now)), now=now)
+        flying = [each.request.id for each in actions if isinstance(each, Dispatch)]
+        refused += [each for each in actions if isinstance(each, Reject)]
+
+    assert [(each.request.id, each.reason) for each in refused] == [(0, "upstream")]
+    assert (refused[0].retry_after_s is not None) is others_are_served

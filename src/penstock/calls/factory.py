@@ -128,6 +128,7 @@ class RequestFactory:
             route=prediction.route or spec.route,
             upstream=spec.upstream,
             cap_tokens=spec.cap_tokens,
+            leaves_at=math.inf if spec.leaves_in_s is None else now + spec.leaves_in_s,
         )
         return request, prediction.learn
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from penstock.calls.facts import MOST_TOKENS
@@ -21,6 +21,8 @@ PROGRESS_HEADER = b"x-penstock-progress"
 IGNORED_HEADER = b"x-penstock-ignored"
 """Of answers: which headers of the request would be hints and are none."""
 MARK = b"x-penstock-"
+TIMEOUT_HEADERS = (b"x-stainless-read-timeout", b"x-stainless-timeout")
+"""By which the official SDKs say how many seconds they wait for an answer."""
 HINT_HEADERS = frozenset(
     name.encode()
     for name in (
@@ -99,6 +101,20 @@ def hints_of(headers: Iterable[tuple[bytes, bytes]]) -> Hints:
         _tokens(found),
         _fallback(found),
     )
+
+
+def timeout_s_of(head: Mapping[bytes, bytes]) -> float | None:
+    """Return how long a caller's SDK waits for the answer, in seconds; None if it does not say.
+
+    Args:
+        head: the request's headers, with names in lower case.
+
+    """
+    for name in TIMEOUT_HEADERS:
+        text = head.get(name, b"").decode("latin-1")
+        if _NUMBER.match(text) and float(text) > 0:
+            return float(text)
+    return None
 
 
 def ignored_of(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, ...]:

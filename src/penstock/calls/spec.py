@@ -48,6 +48,8 @@ class RequestSpec:
         traffic_class: the class by name; the gate's default if None.
         deadline_s: seconds from now until the last token is wanted; the class's if None.
         expires_in_s: seconds from now after which it is refused if still waiting.
+        leaves_in_s: seconds from now after which its caller waits no longer, and after which it is
+            not sent again; never if None.
         tokens: how many output tokens the reply will have, where the caller knows better than a
             prediction: a count, a median and a 90th percentile, or an estimate.
         max_tokens: the most that the reply may have, all choices together; caps what is stated or
@@ -87,6 +89,7 @@ class RequestSpec:
     prediction: Prediction | None = field(default=None, repr=False)
     account: str = ""
     idle: bool = field(default=False, repr=False, compare=False)
+    leaves_in_s: float | None = None
 
     @property
     def endpoint_row(self) -> Endpoint:
@@ -118,7 +121,7 @@ _NAMES = (
     "traffic_class", "tenant", "model", "session", "route", "endpoint", "vendor", "upstream",
     "account",
 )  # fmt: skip
-_SPANS = ("deadline_s", "expires_in_s")
+_SPANS = ("deadline_s", "expires_in_s", "leaves_in_s")
 _COUNTS = ("max_tokens", "prompt_tokens")
 
 

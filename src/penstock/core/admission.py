@@ -80,8 +80,8 @@ class AdmissionControl:
             return "hopeless", None
         if lane.is_too_large(ticket):
             return "too_large", None
-        if no_use := lane.no_use(request, now):
-            return no_use, lane.open_at(request.account, now) - now
+        if no_use := lane.outage.no_use(request, now):
+            return no_use, lane.outage.open_at(request.account, now) - now
         return None
 
     def _displace(self, surplus: Ticket, now: float) -> None:
@@ -142,6 +142,6 @@ class AdmissionControl:
         elif late.hopeless_at <= now:
             self._tickets.refuse(late, "hopeless", None, now)
         else:  # too late for another attempt: the last answer stands
-            lane = self._tickets.lanes.of(late.request)
-            open_at = lane.open_at(late.request.account, now)
-            self._tickets.refuse(late, "upstream", open_at - now, now)
+            outage, request = self._tickets.lanes.of(late.request).outage, late.request
+            open_at = outage.open_at(request.account, now)
+            self._tickets.refuse(late, "upstream", outage.again_s(request, open_at, now), now)

@@ -154,7 +154,8 @@ def _require(request: Request, now: float) -> None:
             f"request {shown(request.id)}: arrived_at={arrived_at!r} must be a time up to now "
             f"({now!r}): did two clocks get mixed?"
         )
-    for name, at in (("deadline", deadline), ("expires_at", expires_at)):
+    times = ("deadline", deadline), ("expires_at", expires_at), ("leaves_at", request.leaves_at)
+    for name, at in times:
         if not (-FARTHEST_S <= at <= FARTHEST_S or at == math.inf):
             raise ProtocolError(
                 f"request {shown(request.id)}: {name}={shown(at)} must be a time in driver "

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from penstock.core.model import Latest, Request
+from penstock.core.model import Latest
+from penstock.core.outage import Outage
 from penstock.core.parked import ParkingQueue, kind_of
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.tenants import TenantQueue, TenantTurns
 from penstock.core.ticket import ClassHold, Stage, Ticket
-from penstock.core.upstream.breaker import LONGEST_PAUSE_S, PROBE_GAP_S, BreakerState
+from penstock.core.upstream.breaker import PROBE_GAP_S, BreakerState
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
 
 _QUEUED = Stage.QUEUED
@@ -49,6 +50,8 @@ class Lane:
     """Classes whose heads the allocator holds back: one more of them changes nothing."""
     holds: dict[str, ClassHold] = field(default_factory=dict)
     """What keeps each class's head, and so its queue."""
+    outage: Outage = field(init=False)
+    """Whether its upstreams are closed to all, and what waiting for them is worth."""
     _cause: str = ""
     _only: Upstream | None = None
     _reserving: bool = False
@@ -56,6 +59,7 @@ class Lane:
 
     def __post_init__(self) -> None:
         """See whether there is anything to choose from."""
+        self.outage = Outage(self.upstreams)
         if len(self.upstreams) == 1:
             self._only = self.upstreams[0]
         self.note_reserving()
@@ -428,26 +432,6 @@ class Lane:
         if ticket.held_by != cause:
             ticket.hold(cause, now)
 
-    def no_use(self, request: Request, now: float) -> str:
-        """Return why waiting is of no use to the request: "quota", "rate", or "" if it may wait.
-
-        Nobody waits for a quota, and for a long pause only who has a deadline after its end.
-        """
-        breakers = [upstream.account(request.account).breaker for upstream in self.upstreams]
-        for breaker in breakers:
-            if breaker.closed_to_some_until <= now:
-                return ""
-        patience = request.deadline
-        if patience == math.inf:
-            patience = now + LONGEST_PAUSE_S
-        reason = "quota"
-        for breaker in breakers:
-            if breaker.exhausted_until <= now:
-                if breaker.open_until < min(patience, request.expires_at):
-                    return ""
-                reason = "rate"
-        return reason
-
     def is_too_large(self, ticket: Ticket) -> bool:
         """Return whether every upstream charges more for the ticket than a whole window allows."""
         account = ticket.request.account
@@ -462,21 +446,9 @@ class Lane:
             for upstream in self.upstreams
         )
 
-    def closings(self, account: str, now: float) -> tuple[bool, bool]:
-        """Return whether all upstreams are closed to some of an account, and all quotas spent."""
-        breakers = [upstream.account(account).breaker for upstream in self.upstreams]
-        return (
-            all(breaker.closed_to_some_until > now for breaker in breakers),
-            all(breaker.exhausted_until > now for breaker in breakers),
-        )
-
-    def open_at(self, account: str, now: float) -> float:
-        """Return when an account may use the first upstream again."""
-        return min(upstream.account(account).breaker.open_at(now) for upstream in self.upstreams)
-
     def retry_after_s(self, account: str, now: float) -> float:
         """Return when a full queue will have drained, as far as the fit can tell."""
-        open_s = self.open_at(account, now) - now
+        open_s = self.outage.open_at(account, now) - now
         drain_s = self.signals.waiting_work_s / max(1.0, min(self.signals.window, 1e9))
         return min(LONGEST_RETRY_S, max(1.0, open_s + drain_s))
 

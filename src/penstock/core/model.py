@@ -128,6 +128,8 @@ class Request:
         estimate: predicted output tokens.
         deadline: driver seconds by which the last token is wanted; inf if none.
         expires_at: driver seconds after which it is refused if still not dispatched.
+        leaves_at: driver seconds after which its caller waits no longer; inf if it has not said.
+            It is sent no second time after that.
         tenant: whom it is for; fairness inside a class and the log speak of it.
         model: the provider's model; each has its own service-time fit.
         prompt_tokens: input size, for limits on input tokens.
@@ -157,6 +159,7 @@ class Request:
     cap_tokens: int | None = None
     upstream: str = ""
     inside: int | None = None
+    leaves_at: float = math.inf
 
     @property
     def cost_tokens(self) -> float:

@@ -70,26 +70,27 @@ class Outcomes:
         upstream = tickets.upstreams[ticket.upstream]
         sharing = tickets.lanes.of_upstream[upstream.name]
         account = ticket.request.account
-        before = [each.closings(account, now) for each in sharing]
+        before = [each.outage.closings(account, now) for each in sharing]
         upstream.refuse(ticket, event, now=now)
         lane.settle(ticket, -ticket.cost_tokens)
         retry_at = lane.retry_at(ticket, now)
         hopeless = (
             retry_at >= ticket.last_at
-            or lane.no_use(ticket.request, now)
+            or lane.outage.no_use(ticket.request, now)
             or _refused_too_often(ticket, event, self.max_attempts, now)
         )
         if not event.retryable:
             tickets.end(ticket)
         elif hopeless or tickets.draining:
             tickets.end(ticket)
-            again_s = retry_at - now if retry_at < math.inf else None
+            again_s = lane.outage.again_s(ticket.request, retry_at, now)
             tickets.reject(ticket, lane, "upstream", again_s, now)
         else:
             tickets.hold_back(ticket)
             lane.push(ticket, now)
         for each, closings in zip(sharing, before, strict=True):
-            if each.closings(account, now) > closings:
+            in_vain = each.outage.in_vain_s(account, now) >= LONGEST_PAUSE_S
+            if in_vain or each.outage.closings(account, now) > closings:
                 self._fail_fast(each, account, now)
         self._tickets.pump_sharing(upstream.name, now)
 
@@ -116,7 +117,7 @@ class Outcomes:
             and not tickets.draining
             and ticket.attempts < self.max_attempts
             and until < ticket.last_at
-            and not lane.no_use(ticket.request, now)
+            and not lane.outage.no_use(ticket.request, now)
         )
         if again and (crossed or elsewhere or _pay(ticket, lane, now)):
             if crossed:
@@ -131,7 +132,7 @@ class Outcomes:
         else:
             tickets.end(ticket)
             if event.retryable:
-                open_at = lane.open_at(ticket.request.account, now)
+                open_at = lane.outage.open_at(ticket.request.account, now)
                 tickets.reject(ticket, lane, "upstream", open_at - now, now)
         self._tickets.pump_sharing(ticket.upstream, now)
 
@@ -153,13 +154,16 @@ class Outcomes:
 
     def _fail_fast(self, lane: Lane, account: str, now: float) -> None:
         """Refuse what waits for upstreams that are closed beyond its own patience."""
-        open_at = lane.open_at(account, now)
+        open_at = lane.outage.open_at(account, now)
         for ticket in self._tickets.waiting():
             request = ticket.request
             if request.account != account or self._tickets.lanes.of(request) is not lane:
                 continue
-            if no_use := lane.no_use(request, now):
-                self._tickets.refuse(ticket, no_use, open_at - now, now)
+            if no_use := lane.outage.no_use(request, now):
+                again_s: float | None = open_at - now
+                if no_use == "upstream":
+                    again_s = lane.outage.again_s(request, open_at, now)
+                self._tickets.refuse(ticket, no_use, again_s, now)
 
 
 def _give_up_upstream(ticket: Ticket, lane: Lane, event: Failed, now: float) -> bool:

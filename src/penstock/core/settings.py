@@ -182,7 +182,8 @@ class Settings:
         retry_share: attempts beyond the first, as a share of requests, while an upstream refuses.
         max_attempts: after so many attempts, the first included, a fault or silence is final.
             Refusals at the upstream's door are not, as long as the request has a deadline or a
-            time-to-live to end it, or has not waited for 60 s.
+            time-to-live to end it, or has not waited for 60 s. (`core.outage`: where nothing is
+            served, 60 s are the longest wait without a deadline.)
         max_pause_s: no upstream is paused for longer, whatever wait it states; then it is probed.
 
     """

@@ -135,7 +135,8 @@ class Ticket:
     def last_at(self) -> float:
         """Before when an attempt beyond the first must have begun."""
         request = self.request
-        return request.deadline if request.deadline < request.expires_at else request.expires_at
+        until = request.deadline if request.deadline < request.expires_at else request.expires_at
+        return until if until < request.leaves_at else request.leaves_at
 
     @property
     def given_up_at(self) -> float:

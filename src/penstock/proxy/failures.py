@@ -182,6 +182,8 @@ class Failures:
                 "refusal", lambda: with_bounded_wait(kept), give_up
             )
             ours = our_headers(refused.id, "refused:upstream", refused.queued_s)
+            if refused.retry_after_s is None:
+                bounded, wait = without_advice(bounded), wait or give_up[1]
             await self._relay_kept(bounded, ours + wait)
             return Ending("upstream_error", kept.status)
         prepared = self._prepared

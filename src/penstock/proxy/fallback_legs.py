@@ -157,7 +157,9 @@ class Legs:
 
     def _is_better(self, there: Outlook, here: Outlook | None, cause: FallbackCause) -> bool:
         left_s = self._deadline_in_s()
-        patience_s = self._arrived + _or_never(self._origin.spec.expires_in_s) - self._now()
+        spec = self._origin.spec
+        longest_s = min(_or_never(spec.expires_in_s), _or_never(spec.leaves_in_s))
+        patience_s = self._arrived + longest_s - self._now()
         if there.cause or min(left_s, patience_s) < LAST_S:
             return False
         if cause == "late":
@@ -206,6 +208,7 @@ class Legs:
             facts=facts,
             deadline_s=deadline_s,
             expires_in_s=_or_never(spec.expires_in_s) - passed_s,
+            leaves_in_s=_or_never(spec.leaves_in_s) - passed_s,
             account=self._account(leg),
         )
         traffic_class = sidecar.factory.classes[spec.traffic_class or ""]

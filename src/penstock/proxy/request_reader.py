@@ -10,7 +10,13 @@ from penstock.calls.endpoint import Endpoint
 from penstock.calls.factory import spec_of_call
 from penstock.calls.facts import Facts, facts_of, may_refer, references_of
 from penstock.calls.form import FormError, form_of, is_form
-from penstock.calls.hints import REPEAT_HEADER, HintError, hints_of
+from penstock.calls.hints import (
+    PROGRESS_HEADER,
+    REPEAT_HEADER,
+    HintError,
+    hints_of,
+    timeout_s_of,
+)
 from penstock.calls.spec import Predictor, RequestSpec, estimate_for
 from penstock.core.model import TrafficClass, bucket_of
 from penstock.proxy.bodies import Body, BodyReader, Held
@@ -23,6 +29,8 @@ from penstock.proxy.routing import Routing, Target
 from penstock.wire import jsonio
 
 _JSON = b"application/json"
+PATIENCE_SHARE = 0.9
+"""Of the time for which an SDK waits: what was refused until then is answered before it leaves."""
 
 
 @dataclass(slots=True)
@@ -175,6 +183,9 @@ class RequestReader:
         spec.traffic_class = treatment.traffic_class
         spec.deadline_s = treatment.deadline_s
         spec.expires_in_s = rules.ttl_s.get(treatment.traffic_class, math.inf)
+        timeout_s = timeout_s_of(head)
+        if timeout_s is not None and PROGRESS_HEADER not in head:  # signs of life renew its time
+            spec.leaves_in_s = PATIENCE_SHARE * timeout_s
         spec.tenant = treatment.tenant
         spec.model = target.name
         if target.needs_caller_key:

@@ -236,6 +236,7 @@ class _Reading:
             arrived_at=at,
             deadline=request.deadline - self._start,
             expires_at=request.expires_at - self._start,
+            leaves_at=request.leaves_at - self._start,
             inside=None if request.inside is None else self._number_of(request.inside),
         )
         self._calls[request.id] = len(self.history.calls)

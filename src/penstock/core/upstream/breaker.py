@@ -93,6 +93,7 @@ class CircuitBreaker:
         """The caller of a probe has left before its answer, and nothing has been answered since."""
         self.cause = ""
         """What opened it last."""
+        self._troubled_since = math.inf
         self.last_sent_at = -math.inf
         self._probe_at = -math.inf
         self._streak = 0
@@ -112,6 +113,11 @@ class CircuitBreaker:
     def troubled(self) -> bool:
         """True from a refusal until the next success."""
         return self._streak > 0
+
+    @property
+    def nothing_since(self) -> float:
+        """Since when nothing that was sent has had another answer than a refusal or a fault."""
+        return self._troubled_since if self._streak else math.inf
 
     def state(self, now: float) -> BreakerState:
         """Return the state at `now`."""
@@ -219,8 +225,7 @@ class CircuitBreaker:
         if cause is RefusalCause.SLOW_FIRST_TOKEN:
             self._refused_in_s = math.inf
         if sent_at >= self._last_bad_at:
-            self._streak += 1
-            self._last_bad_at = now
+            self._went_on_badly(now)
         if cause is RefusalCause.OVERLOAD and lone:
             pause_s = backoff_s(1, jitter, base_s=SPORADIC_PAUSE_S, cap_s=SPORADIC_PAUSE_S)
             self._open(cause, now + pause_s)
@@ -249,8 +254,7 @@ class CircuitBreaker:
             return
         self._faults += 1
         if max(USUAL_BROKEN, self._broken_share) ** self._faults < CHANCE:
-            self._streak += 1
-            self._last_bad_at = now
+            self._went_on_badly(now)
             self.half_open = True
             self._refused_in_s = math.inf
             self._open("faults", now + self._backoff_s(jitter))
@@ -282,6 +286,11 @@ class CircuitBreaker:
         self.open_until = self.exhausted_until = self.closed_to_some_until = -math.inf
         self.half_open = self.forsaken = False
         self._streak = self._faults = 0
+        self._last_bad_at = now
+
+    def _went_on_badly(self, now: float) -> None:
+        self._troubled_since = self._troubled_since if self._streak else now
+        self._streak += 1
         self._last_bad_at = now
 
     def _open(self, cause: str, until: float) -> None:

@@ -5,6 +5,7 @@ import time
 from functools import lru_cache
 from typing import Any
 
+from penstock.errors import Refused
 from penstock.integrations.http.plan import Plan
 from penstock.integrations.http.prefix import Prefix
 from penstock.runtime.slot import Hold
@@ -253,10 +254,11 @@ def give_up(response: Any, meaning: Meaning) -> None:
         response.headers["x-should-retry"] = "false"
 
 
-def stands(plan: Plan, response: Any, meaning: Meaning) -> None:
-    """Tell the SDK not to try again where the account is spent, or the wait is of hours or days."""
+def stands(plan: Plan, response: Any, meaning: Meaning, refused: Refused) -> None:
+    """Tell the SDK not to try again what is of no use: now, or for hours or days."""
     wait_s = plan.outlet.driver.guard.run(
         "refusal", lambda: retry_after_s(response.headers, wall_now=time.time()), None
     )
-    if is_spent(meaning) or (wait_s is not None and wait_s > MAX_RETRY_AFTER_S):
+    never = is_spent(meaning) or refused.retry_after_s is None
+    if never or (wait_s is not None and wait_s > MAX_RETRY_AFTER_S):
         response.headers["x-should-retry"] = "false"

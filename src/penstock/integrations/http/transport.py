@@ -114,7 +114,7 @@ class _Scheduling(ABC):
                 prefix = Prefix(response, plan)
                 body = await self._body_of(request, response, prefix)
             except self.http.TransportError as error:
-                if attempt.may_try_again(self.http, error) and await self._again(
+                if attempt.may_try_again(self.http, error) and not await self._refused(
                     slot, None, reused=trace.reused
                 ):
                     continue
@@ -166,10 +166,10 @@ class _Scheduling(ABC):
         if isinstance(meaning, Relay):
             attempt.give_up(response, meaning)
             return False
-        again = await self._again(slot, meaning if isinstance(meaning, Backoff) else None)
-        if not again:
-            attempt.stands(plan, response, meaning)
-        return again
+        refused = await self._refused(slot, meaning if isinstance(meaning, Backoff) else None)
+        if refused is not None:
+            attempt.stands(plan, response, meaning, refused)
+        return refused is None
 
     async def _pass_along(self, request: Any, trace: attempt.ConnectionTrace) -> Any:
         """Send once, and follow on which connection."""
@@ -182,8 +182,10 @@ class _Scheduling(ABC):
             else:
                 request.extensions["trace"] = trace.told
 
-    async def _again(self, slot: Any, meaning: Meaning | None, *, reused: bool = False) -> bool:
-        """Wait until the call may be sent again; False if the upstream's answer is to stand.
+    async def _refused(
+        self, slot: Any, meaning: Meaning | None, *, reused: bool = False
+    ) -> Refused | None:
+        """Wait until the call may be sent again; return why not if the answer is to stand.
 
         Raises:
             Refused: for another reason than the upstream's answer.
@@ -197,8 +199,8 @@ class _Scheduling(ABC):
         except Refused as refused:
             if refused.reason != "upstream":
                 raise
-            return False
-        return True
+            return refused
+        return None
 
 
 class AsyncScheduling(_Scheduling):
