@@ -1,9 +1,13 @@
 """What a log says of engines and of pools: whose queue a call was in hangs on all the others."""
 
+from dataclasses import replace
+
 import pytest
 
+from penstock.twin import engine_fit
 from penstock.twin.flights import flights_of
 from penstock.twin.kinds import fits
+from penstock.twin.told import ENDLESS_CACHE_TOKENS, played
 from tests.twin.histories import DIRECT, PROMPTS, SPEED, history
 
 pytestmark = pytest.mark.slow
@@ -39,6 +43,21 @@ def test_an_engines_cache_is_found_where_it_is_full(chunked: bool) -> None:
     usual_s = best.table["iteration_base_s"] + 5 * best.table["iteration_per_seq_s"]
     assert usual_s == pytest.approx(0.012 + 5 * 0.0006, rel=0.02)
     assert best.bounded
+
+
+def test_a_cache_is_not_searched_above_one_that_holds_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    past = flights_of(history({"model": "batching", "max_seqs": 4, "kv_tokens": 10**9}).attempts)
+    start = next(fit.told for fit in fits(past) if fit.kind == "batching")
+    endless = replace(start.numbers, cache_tokens=ENDLESS_CACHE_TOKENS)
+    monkeypatch.setattr(
+        engine_fit, "screened", lambda told, flights: played(flights, endless, told.line)
+    )
+
+    found = engine_fit.fitted_engine(start, past)
+
+    assert found.numbers.cache_tokens == ENDLESS_CACHE_TOKENS
 
 
 def test_replicas_that_are_chosen_by_chance_are_no_engine_with_a_cache() -> None:

@@ -163,6 +163,21 @@ def test_limits_are_found_stated_or_not(limits: dict[str, Any], expected: dict[s
     assert ("silent" in found) == ("silent" in limits)
 
 
+def test_two_limits_that_nobody_states_are_each_found() -> None:
+    """Whom one of the buckets refused says nothing of what the other one holds."""
+    limits = {"rpm": 60.0, "tpm": 40_000.0, "burst_s": 10.0, "silent": True}
+    prompts = {"median": 400, "sigma": 1.0, "most": 8000}
+    provider = {"model": "slots", "slots": 30, "limits": limits, **SPEED}
+    past = history(provider, prompt_tokens=prompts)
+
+    found = limits_of(past.attempts, past.calls, [])
+
+    assert found is not None
+    assert found["rpm"] == pytest.approx(60.0, rel=0.01)
+    assert found["tpm"] == pytest.approx(40_000.0, rel=0.01)
+    assert found["burst_s"] == pytest.approx(10.0, rel=0.02)
+
+
 def stated_in(past: History) -> list[LimitsSeen]:
     return [event for _, event in past.events if isinstance(event, LimitsSeen)]
 

@@ -82,7 +82,8 @@ def _iteration(found: Told, factor: float, _usual: float) -> tuple[KindNumbers, 
 
 def _cache(found: Told, factor: float, _usual: float) -> tuple[KindNumbers, Line]:
     cache = found.numbers.cache_tokens or ENDLESS_CACHE_TOKENS
-    return replace(found.numbers, cache_tokens=round(cache * factor)), found.line
+    cache = min(ENDLESS_CACHE_TOKENS, round(cache * factor))
+    return replace(found.numbers, cache_tokens=cache), found.line
 
 
 def _slowing(found: Told, factor: float, usual: float) -> tuple[KindNumbers, Line]:

@@ -1,7 +1,9 @@
 """What a provider refuses at its door: stated and unstated limits, and times of trouble."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,13 @@ from penstock.twin.history import Attempt, Call, Floats
 
 _LEAST_REFUSALS = 3
 _MOST_BURST_S = 60.0
-_STARTS_S = (5.0, 20.0, _MOST_BURST_S)
-_NEAR = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.997, 0.999, 1.001, 1.003, 1.01, 1.02, 1.05, 1.1, 1.2, 2)
-_TURNS = 6
+_BURSTS_S = np.geomspace(1.0, _MOST_BURST_S, 30)
+_MISSED = (0.0, 0.01, 0.05)
+"""Of what was let in: what a reply is charged is not always its tokens."""
+_MOST_TIMES, _HALVINGS = 2000.0, 16
+"""A limit may be that many times what came on average, and is found to a ten-thousandth."""
+_TURNS, _TRIED, _KEPT = 10, 100, 10
+_ROUNDING_S = 1e-6
 _WORTH_BOTH = 0.7
 _UNEXPLAINED = 0.9
 """Of the refusals: buckets that explain fewer than a tenth of them are none."""
@@ -33,14 +39,11 @@ class Knocks:
 
     Attributes:
         at: when. let_in: whether it was.
-        requests, tokens: what each was charged for if it was let in.
 
     """
 
     at: Floats
     let_in: np.ndarray
-    requests: Floats
-    tokens: Floats
 
 
 def limits_of(
@@ -57,49 +60,87 @@ def limits_of(
     if len(refused) < _LEAST_REFUSALS:
         return None
     knocks = Knocks(
-        np.array([a.sent_at for a in attempts]),
-        np.array([a.end != "rate" for a in attempts]),
-        np.ones(len(attempts)),
-        np.array([float(calls[a.call].output_tokens + a.prompt_tokens) for a in attempts]),
+        np.array([a.sent_at for a in attempts]), np.array([a.end != "rate" for a in attempts])
     )
+    tokens = [float(calls[a.call].output_tokens + a.prompt_tokens) for a in attempts]
+    columns = {"rpm": np.ones(len(attempts)), "tpm": np.array(tokens)}
+    table, wrong = _best_buckets(knocks, columns)
     silent = all(a.retry_after_s is None for a in refused)
-    table, wrong = _best_buckets(knocks)
     if wrong > _UNEXPLAINED * len(refused):
         return None
     return table | ({"silent": True} if silent else {"dialect": "plain"})
 
 
-def _best_buckets(knocks: Knocks) -> tuple[dict[str, Any], int]:
-    """Return the limits that tell the knocks best, and how many they tell wrongly."""
-    columns = {"rpm": knocks.requests, "tpm": knocks.tokens}
-    one = min((_descent(knocks, {name: columns[name]}) for name in columns), key=lambda f: f[1])
-    both = _descent(knocks, columns)
+def _best_buckets(knocks: Knocks, columns: Mapping[str, Floats]) -> tuple[dict[str, Any], int]:
+    """Return the limits that tell the knocks best, and how many they tell wrongly.
+
+    Args:
+        knocks: at the door.
+        columns: what each was charged for if it was let in, by the limit's name.
+
+    """
+    one = min((_found(knocks, {name: columns[name]}) for name in columns), key=lambda f: f[1])
+    both = _found(knocks, columns)
     return both if both[1] < _WORTH_BOTH * one[1] else one
 
 
-def _descent(knocks: Knocks, columns: Mapping[str, Floats]) -> tuple[dict[str, Any], int]:
-    """Return limits on these, and how many knocks they tell wrongly: one number after another."""
-    start = {
-        name: _rate(knocks, costs, 0.5 if len(columns) == 1 else 0.9)
-        for name, costs in columns.items()
-    }
-    best, found = len(knocks.at) + 1, dict(start) | {"burst_s": _MOST_BURST_S}
-    first_s = max(_first_burst_s(knocks, columns[name], rate) for name, rate in start.items())
-    for burst_s in (first_s, *_STARTS_S):
-        wrong, numbers = len(knocks.at) + 1, start | {"burst_s": burst_s}
-        for _ in range(_TURNS):
-            before = wrong
-            for key, near in ((key, near) for key in numbers for near in _NEAR):
-                tried = numbers | {key: numbers[key] * near}
-                told = _wrong(knocks, columns, tried)
-                if told < wrong:
-                    wrong, numbers = told, tried
-            if wrong == before:
-                break
-        if wrong < best:
-            best, found = wrong, numbers
-    table = {name: round(60.0 * found[name], 2) for name in columns}
-    return table | {"burst_s": round(found["burst_s"], 2)}, best
+def _found(knocks: Knocks, columns: Mapping[str, Floats]) -> tuple[dict[str, Any], int]:
+    """Return limits on these, and how many knocks they tell wrongly.
+
+    Of those that tell as many the middle: the search meets the edges of what the knocks allow.
+
+    Source:
+        The cross-entropy method: Rubinstein, Methodol. Comput. Appl. Probab. 1(2), 1999.
+
+    """
+    costs = np.stack(list(columns.values()), axis=1)
+    tried = _least(knocks, costs)
+    dice = np.random.default_rng(0)
+    fewest, good = len(knocks.at) + 1, tried
+    for _ in range(_TURNS):
+        wrong, off_s = _told(knocks, costs, tried)
+        least = tried[wrong == wrong.min()]
+        good = np.concatenate([good, least]) if wrong.min() == fewest else good
+        if wrong.min() < fewest:
+            fewest, good = int(wrong.min()), least
+        best = np.log(tried[np.lexsort((off_s, wrong))[:_KEPT]])
+        drawn = dice.standard_normal((_TRIED, tried.shape[1]))
+        tried = np.exp(best.mean(axis=0) + best.std(axis=0) * drawn)
+        tried[:, -1] = np.minimum(tried[:, -1], _MOST_BURST_S)
+    middle = np.exp(np.log(good).mean(axis=0))
+    found = middle if _told(knocks, costs, middle[None])[0][0] <= fewest else good[0]
+    table = {name: 60.0 * float(rate) for name, rate in zip(columns, found, strict=False)}
+    return table | {"burst_s": float(found[-1])}, fewest
+
+
+def _least(knocks: Knocks, costs: Floats) -> Floats:
+    """Return trials: for many bursts the least rates that let in what was let in, or nearly all.
+
+    A bucket that lets in more refuses less, so that the least rate explains the most refusals, each
+    bucket by itself.
+    """
+    bursts_s, missed = (each.ravel() for each in np.meshgrid(_BURSTS_S, _MISSED, indexing="ij"))
+    came = knocks.let_in
+    served = Knocks(knocks.at[came], came[came])
+    rates = []
+    for column in costs[came].T:
+        whole_s = served.at[-1] - served.at[0] + bursts_s
+        low = np.log(column.sum() / whole_s / 2.0)
+        high = low + math.log(_MOST_TIMES)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2.0
+            wrong, _ = _told(served, column[:, None], np.stack([np.exp(middle), bursts_s], axis=1))
+            enough = wrong <= missed * len(served.at)
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        rates.append(np.exp(high).reshape(len(_BURSTS_S), len(_MISSED)))
+    choices = list(product(range(len(_MISSED)), repeat=len(rates)))
+    return np.array(
+        [
+            [*(rate[n, m] for rate, m in zip(rates, chosen, strict=True)), burst_s]
+            for n, burst_s in enumerate(_BURSTS_S)
+            for chosen in choices
+        ]
+    )
 
 
 def troubles_of(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
@@ -150,55 +191,35 @@ def _full(left: Sequence[float]) -> float:
     return most if often else most + 1.0
 
 
-def _rate(knocks: Knocks, costs: Floats, share: float = 0.5) -> float:
-    """Return how much is let in a second between one refusal and the next: the bucket is empty.
+def _told(knocks: Knocks, costs: Floats, tried: Floats) -> tuple[Floats, Floats]:
+    """Return how many knocks such buckets would have answered otherwise, and by how much.
 
-    Of all such spans the quantile, by their length.
+    They are charged for those let in really, and where they are wrong they are put right: or a rate
+    that is off by a hundredth would soon tell nothing. One that was refused and would be let in was
+    refused by the bucket that is nearest to it: the others keep what they hold.
+
+    Args:
+        knocks: at the door.
+        costs: a row for each, a column for each bucket.
+        tried: a row for each trial: the buckets' rates, and how many seconds of them they hold.
+
     """
-    refused = np.flatnonzero(~knocks.let_in)
-    spent = np.concatenate([[0.0], np.cumsum(np.where(knocks.let_in, costs, 0.0))])
-    span_s = np.diff(knocks.at[refused])
-    amount = np.diff(spent[refused])
-    good = (span_s > 0) & (amount > 0)
-    if not good.any():
-        whole_s = max(float(knocks.at[-1] - knocks.at[0]), 1e-3)
-        return max(float(spent[-1]) / whole_s, 1e-6)
-    rates, weights = amount[good] / span_s[good], span_s[good]
-    order = np.argsort(rates)
-    place = int(np.searchsorted(np.cumsum(weights[order]), share * weights.sum()))
-    return float(rates[order][min(place, len(order) - 1)])
-
-
-def _first_burst_s(knocks: Knocks, costs: Floats, rate: float) -> float:
-    """Return what a full bucket holds, in seconds of its rate, if the first refusal emptied it."""
-    first = int(np.flatnonzero(~knocks.let_in)[0])
-    spent_s = float(costs[:first].sum()) / rate
-    return min(_MOST_BURST_S, max(1.0, spent_s - float(knocks.at[first] - knocks.at[0])))
-
-
-def _wrong(knocks: Knocks, columns: Mapping[str, Floats], numbers: Mapping[str, float]) -> int:
-    """Return how many knocks such buckets would have answered otherwise."""
-    passes = np.ones(len(knocks.at), dtype=bool)
-    for name, costs in columns.items():
-        passes &= _passes(knocks, costs, numbers[name], numbers[name] * numbers["burst_s"])
-    return int((passes != knocks.let_in).sum())
-
-
-def _passes(knocks: Knocks, costs: Floats, rate: float, full: float) -> np.ndarray:
-    """Return which knocks such a bucket would let in.
-
-    It is charged for those let in really, and where it is wrong it is put right: or a rate that is
-    off by a hundredth would soon tell nothing.
-    """
-    full = max(1.0, full)
-    level, at = full, float(knocks.at[0])
-    passes = []
-    for now, cost, let_in in zip(
-        knocks.at.tolist(), costs.tolist(), knocks.let_in.tolist(), strict=True
-    ):
-        level = min(full, level + (now - at) * rate)
+    rates = tried[:, :-1]
+    full = np.maximum(1.0, rates * tried[:, -1:])
+    level, at = full.copy(), float(knocks.at[0])
+    wrong, off_s = np.zeros(len(tried)), np.zeros(len(tried))
+    for now, let_in, cost in zip(knocks.at.tolist(), knocks.let_in.tolist(), costs, strict=True):
+        level = np.minimum(full, level + (now - at) * rates)
         at = now
-        needed = min(cost, full)
-        passes.append(level >= needed - 1e-6)
-        level = max(level, needed) - cost if let_in else min(level, needed)
-    return np.array(passes)
+        needed = np.minimum(cost, full)
+        spare_s = (level - needed) / rates
+        least_s = spare_s.min(axis=1)
+        wrong += (least_s >= -_ROUNDING_S) != let_in
+        if let_in:
+            off_s -= np.minimum(least_s, 0.0)
+            level = np.maximum(level, needed) - cost
+        else:
+            over_s = np.maximum(least_s, 0.0)
+            off_s += over_s
+            level = np.where(spare_s == least_s[:, None], level - over_s[:, None] * rates, level)
+    return wrong, off_s
