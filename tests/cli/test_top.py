@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.top import command
+from penstock.dashboard.views import COLUMNS, view
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
+from tests.dashboard.scenes import busy
 from tests.proxy.sidecars import (
     UNPREDICTED,
     call,
@@ -79,6 +81,7 @@ def test_names_of_callers_cannot_write_on_the_terminal(monkeypatch: pytest.Monke
         "at": 0.0,
         "draining": False,
         "severity": 0.0,
+        "columns": COLUMNS,
         "classes": [],
         "pins": [],
         "fallbacks": [],
@@ -118,6 +121,30 @@ def test_a_slow_call_that_has_ended_and_calls_without_a_key_are_told_in_80_colum
         told = CliRunner().invoke(command, ["--admin", admin]).output
 
     assert max(map(len, told.splitlines())) <= 80
-    assert re.search(r"slowest, 15 min\s+class\s+took\s+waited\s+mostly because", told)
+    assert re.search(r"request +took +mostly because +waited here +class", told)
     assert "the provider took so long" in told
-    assert re.search(r"never scheduled\s+status\s+path\s+1\s+4\d\d", told)
+    assert re.search(r"Never scheduled\s+requests +status +path\s+1 +4\d\d", told)
+
+
+def test_it_has_the_columns_of_the_page_in_the_pages_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them where there is room; in 80 columns some are left out."""
+    source = busy()
+    source.gone_on = {("m", "n", "rate"): 3.0}
+    source.refused_unscheduled = {("/v1/models", "401"): 2.0}
+    pin = {"what": "window", "name": "practice", "value": 3.0, "left_s": 7200.0}
+    now = view(source, "now") | {"pins": [pin]}
+    monkeypatch.setattr("penstock.cli.top.ask", lambda *_: (200, json.dumps(now).encode()))
+    heads = [[column.removesuffix(" #") for column in each] for each in now["columns"].values()]
+    for width, found in (("200", heads), ("80", None)):
+        monkeypatch.setenv("COLUMNS", width)
+        told = CliRunner().invoke(command, ["--once"]).output.splitlines()
+        lines = [re.split("  +", line.strip()) for line in told]
+        shown = [line for line in lines if line[0] in {head[0] for head in heads}]
+        assert max(map(len, told)) <= int(width)
+        assert len(shown) == len(heads)
+        for head, line in zip(heads, shown, strict=True):
+            left = iter(head)
+            assert line == head if found else all(column in left for column in line), width
+    assert "2.0 h" in " ".join(told)

@@ -15,7 +15,7 @@ from penstock.cli.dashboard import serving
 from penstock.core.events import Completed
 from penstock.dashboard.app import ROOT
 from penstock.dashboard.from_log import LogSource
-from penstock.dashboard.views import VIEWS, ViewSource, now_view
+from penstock.dashboard.views import VIEWS, ViewSource, now_view, window_view
 from penstock.sim.mock.server import MockServer
 from penstock.sim.mock.settings import MockSettings
 from tests.browsers import barriers, launched
@@ -172,6 +172,34 @@ def test_charts_are_drawn(page: Page) -> None:
                 " if (d[i + 3] > 200) seen.add(`${d[i]},${d[i + 1]},${d[i + 2]}`);"
                 " return seen.size > 2; }"
             )
+
+
+def test_the_line_of_a_window_begins_at_what_held_before_its_first_move(page: Page) -> None:
+    page.add_init_script(
+        "let chart; Object.defineProperty(window, 'uPlot', { get: () => chart, set: (real) => {"
+        " chart = function (options, data, place) {"
+        " window.drawn = data; return new real(options, data, place); };"
+        " Object.assign(chart, real); } });"
+    )
+    source = busy()
+    first = window_view(source)["moves"][-1]
+    with served(source) as url:
+        page.goto(f"{url}#window")
+        expect(page.locator("canvas")).to_be_visible()
+        line: list[float] = page.evaluate("window.drawn[1]")
+    assert first["before"] != first["after"]
+    assert line[:2] == [first["before"], first["after"]]
+
+
+def test_a_sure_change_of_an_untrusted_twin_is_a_hint(page: Page) -> None:
+    source = scene()
+    for trusted, word in ((True, "yes"), (False, "a hint")):
+        source.report = {**answer(), "trusted": trusted, "because": ["it is off"] * (not trusted)}
+        with served(source) as url:
+            page.goto(f"{url}#whatif")
+            certain = page.locator("td:last-child")
+            expect(certain.first).to_be_visible()
+            assert set(certain.all_text_contents()) == {word, "may be none"}
 
 
 def test_a_newcomer_finds_out_why_a_call_is_slow(page: Page) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.events import Action, Cancelled, Completed, Event, Failed, Woke
+from penstock.core.events import Action, Cancelled, Completed, Event, Failed, FirstToken, Woke
 from penstock.core.settings import Settings
 from penstock.dashboard.from_log import LogSource
 from penstock.dashboard.one_request import request_view
@@ -165,6 +165,40 @@ def test_a_request_that_ended_says_where_its_time_went() -> None:
     assert sum(shown["phases"].values()) == pytest.approx(shown["steps"][-1]["after_s"])
     assert request_view(source, "run-99") is None
     assert request_view(source, "nobody") is None
+
+
+def test_the_chart_ends_with_the_last_span_that_is_over() -> None:
+    """One that has just begun has few waits so far: the line would fall to 0 at its end."""
+    source = Scene(settings(window=1.0))
+    for number in range(3):
+        source.arrive(number)
+    for number, ended_at in ((0, 4.0), (1, 6.0)):
+        source.clock = ended_at
+        source.tell(Completed(number, 40))
+    shown = view(source, "why")
+
+    assert shown["span_s"] == 5.0
+    assert shown["waits"] == {"window": [4.0]}
+    assert [at - source.state.wall_offset_s for at in shown["times"]] == [2.5]
+    source.live = False
+    assert view(source, "why")["waits"] == {"window": [4.0, 6.0]}
+
+
+def test_a_first_token_is_spoken_of_only_where_one_was_seen() -> None:
+    source = Scene(settings(window=2.0))
+    assert source.arrive(0) + source.arrive(1) == [0, 1]
+    source.clock = 1.0
+    source.tell(FirstToken(1))
+    source.clock = 3.0
+    source.tell(Completed(0, 40))
+    source.tell(Completed(1, 40))
+    whole, stream = request_view(source, "run-0"), request_view(source, "run-1")
+    assert whole is not None
+    assert stream is not None
+
+    assert (whole["phases"], whole["words"]["provider"]) == ({"provider": 3.0}, "at the provider")
+    assert stream["phases"] == {"provider": 1.0, "tokens": 2.0}
+    assert stream["words"]["provider"] == "at the provider, before the first token"
 
 
 def test_a_caller_that_left_before_its_turn_is_not_said_not_to_have_waited() -> None:

@@ -262,10 +262,15 @@ def test_the_command_tells_the_difference_and_the_refusal(
         "  anonymous.may_state_tokens: False -> True",
         "Generation 2 holds now.",
     ]
+    again = CliRunner().invoke(group, ["reload", *admin])
+    assert again.output.splitlines() == [
+        "  nothing has changed but what keys may hold",
+        "Generation 3 holds now.",
+    ]
     filed.change("window = 1", "window = 0")
     refused = CliRunner().invoke(group, ["reload", *admin])
     assert refused.exit_code == 1
-    assert "Refused; generation 2 goes on" in refused.output
+    assert "Refused; generation 3 goes on" in refused.output
 
 
 def test_a_log_with_reloads_in_it_replays_exactly(filed: FromFile, tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import http.client
 import json
 import os
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
-from penstock.cli.printable import printable
+from penstock.cli.printable import printable, say
 
 DEFAULT_ADMIN = "http://127.0.0.1:8788"
 TOKEN_VARIABLE = "PENSTOCK_ADMIN_TOKEN"
@@ -105,3 +105,10 @@ def unexpected(admin: str, status: int, content: bytes) -> click.ClickException:
 def message_of(content: bytes) -> str:
     """Return an answer's text as a terminal may have it."""
     return "\n".join(map(printable, content.decode(errors="replace").strip().splitlines()))
+
+
+def tell_taken(changed: Sequence[str], generation: int) -> None:
+    """Print what a configuration that was taken has changed."""
+    for sentence in changed or ("nothing has changed but what keys may hold",):
+        say(f"  {sentence}")
+    click.echo(f"Generation {generation} holds now.")

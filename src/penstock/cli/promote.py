@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from penstock.cli.operator import a_sidecars_answer, admin_options, ask, message_of
+from penstock.cli.operator import a_sidecars_answer, admin_options, ask, message_of, tell_taken
 from penstock.cli.out_file import refusal
 from penstock.cli.printable import printable, say
 
@@ -54,6 +54,4 @@ def command(name: str, path: Path, admin: str, token_env: str) -> None:
         replace_file(path, before)
         say(f"Refused, and {path} is as it was. {refused}", err=True)
         sys.exit(1)
-    for sentence in changed:
-        say(f"  {sentence}")
-    click.echo(f"Generation {generation} holds now.")
+    tell_taken(changed, generation)

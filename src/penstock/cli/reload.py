@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from penstock.cli.operator import a_sidecars_answer, admin_options, ask, unexpected
+from penstock.cli.operator import a_sidecars_answer, admin_options, ask, tell_taken, unexpected
 from penstock.cli.printable import printable, say
 
 
@@ -24,11 +24,11 @@ def command(admin: str, token_env: str) -> None:
         raise unexpected(admin, status, content)
     with a_sidecars_answer(admin):
         answer = json.loads(content)
-        for sentence in answer["changed"]:
-            say(f"  {printable(sentence)}")
-        generation = int(answer["generation"])
+        changed, generation = list(map(printable, answer["changed"])), int(answer["generation"])
         if answer["refused"]:
+            for sentence in changed:
+                say(f"  {sentence}")
             lines = "\n".join(map(printable, answer["refused"].splitlines()))
             say(f"Refused; generation {generation} goes on. {lines}", err=True)
             sys.exit(1)
-    click.echo(f"Generation {generation} holds now.")
+    tell_taken(changed, generation)

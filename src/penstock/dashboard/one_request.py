@@ -22,6 +22,14 @@ HELPS = {
     "backoff": "another upstream: its earlier attempt was refused or failed",
 }
 """What to do about a wait, by the word in `Why.waits`."""
+PHASES = {
+    "provider": "at the provider",
+    "tokens": "tokens arriving",
+    "earlier": "in earlier attempts",
+    "untold": "waiting; its cause was not told",
+}
+BEFORE_TOKENS = {"provider": "at the provider, before the first token"}
+"""Of a stream; of a whole reply no first token is seen."""
 
 
 def request_view(source: ViewSource, public_id: str) -> dict[str, Any] | None:
@@ -46,7 +54,7 @@ def request_view(source: ViewSource, public_id: str) -> dict[str, Any] | None:
         "phases": phases,
         "age_s": age_s,
         "place": where,
-        "words": {"waits": WAITS},
+        "words": WAITS | PHASES | (BEFORE_TOKENS if "tokens" in phases else {}),
     }
 
 

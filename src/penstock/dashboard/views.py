@@ -18,10 +18,25 @@ TENANTS_SHOWN, SLOWEST_SHOWN, WAITING_SHOWN = 20, 30, 10
 COUNTS_SHOWN = 20
 RESULTS = {
     "completed": "completed in time",
-    "late": "completed after its deadline",
+    "late": "completed after the deadline",
     "failed": "failed",
     "cancelled": "cancelled by its caller, or taken on by a fallback",
 }
+
+COLUMNS = {
+    "upstreams": ("upstream", "in flight #", "window #", "state", "later than predicted #"),
+    "pins": ("pin", "of", "value #", "ends in #"),
+    "fallbacks": ("requests #", "model", "to", "because"),
+    "classes": (
+        "class", "waiting #", "in flight #", "oldest #", "least slack #", "arrive #", "sent #",
+        "what they wait for", "how they ended",
+    ),
+    "tenants": ("class", "tenant", "waiting #", "oldest #", "least slack #"),
+    "turned_away": ("requests #", "status #", "path"),
+    "longest_waiting": ("request", "class", "tenant", "waits #"),
+    "slowest": ("request", "took #", "mostly because", "waited here #", "class", "ended"),
+}  # fmt: skip
+"""What the tables of *Now* are headed by, on the page and in `penstock top`; # is for numbers."""
 
 FALLBACKS = {
     "quota": "the account was spent",
@@ -88,6 +103,7 @@ def now_view(source: ViewSource) -> dict[str, Any]:
     held = source.held()
     rows = _held_of_log(state.in_hand.values()) if held is None else held
     return {
+        "columns": COLUMNS,
         "upstreams": _upstreams(state, source.snapshot()),
         "pins": _pins(source.snapshot(), now),
         "fallbacks": _fallbacks(source.fallbacks()),
@@ -107,6 +123,8 @@ def why_view(source: ViewSource) -> dict[str, Any]:
     """Return the seconds of waiting by cause, over time and by class, and what waits now."""
     state, now = source.state, source.now()
     times, waits = state.spans.series(now, _waits_by_cause)
+    if source.live and len(times) > 1:  # the last span goes on: it would seem to have few waits
+        times, waits = times[:-1], {cause: values[:-1] for cause, values in waits.items()}
     total = state.spans.since(-math.inf)
     by_class: dict[str, dict[str, float]] = {}
     for (name, cause), seconds in total.waits.items():
@@ -116,7 +134,9 @@ def why_view(source: ViewSource) -> dict[str, Any]:
     for each in held or ():
         waiting[each.cause] += each.requests
     return {
+        "columns": {"slowest": COLUMNS["slowest"]},
         "times": [at + state.wall_offset_s for at in times],
+        "span_s": state.spans.width_s,
         "waits": {cause: waits[cause] for cause in WAITS if cause in waits},
         "by_class": by_class,
         "waiting_now": None if held is None else waiting,

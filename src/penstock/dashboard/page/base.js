@@ -4,8 +4,6 @@ export const { render } = preact;
 export const { useEffect, useRef, useState } = preactHooks;
 
 export const CAUSES = ["class", "window", "limits", "upstream", "deferral", "backoff"];
-export const PHASES = { provider: "at the provider, before the first token", tokens: "tokens arriving",
-  earlier: "in earlier attempts", untold: "waiting; its cause was not told" };
 
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
@@ -66,6 +64,6 @@ export function Bar({ parts, words, show = seconds }) {
     </div>
     <ul class="legend">
       ${parts.map(([name, value]) => html`<li><span class="dot" style=${{ background: `var(--${name})` }}></span>${show(value)}${" "}
-        <span class="soft">${words[name] || PHASES[name] || name}</span></li>`)}
+        <span class="soft">${words[name] || name}</span></li>`)}
     </ul>`;
 }

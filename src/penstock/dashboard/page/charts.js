@@ -13,6 +13,7 @@ function useDark() {
 }
 
 // 24 hours and the date as in ISO 8601, as everywhere on the page; uPlot's own are 10:22pm and 11/29/26.
+const WHOLE = [1, 2, 5].flatMap((step) => [0, 1, 2, 3, 4, 5].map((zeros) => step * 10 ** zeros)).sort((a, b) => a - b);
 const DAY = "\n{YYYY}-{MM}-{DD}";
 const TIMES = [[86400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1],
   [60, "{HH}:{mm}", DAY, null, DAY, null, null, null, 1],
@@ -56,10 +57,11 @@ export function WaitsChart({ times, waits, words }) {
 export function WindowChart({ moves, now }) {
   const names = [...new Set(moves.map((move) => move.upstream))];
   const forward = [...moves].reverse();
-  const times = [...new Set(forward.map((move) => move.at)), now];
+  // A moment before the first move, so that the line begins at what held until then.
+  const times = [forward[0].at - 0.001, ...new Set(forward.map((move) => move.at)), now];
   const rows = names.map((name) => {
     const byTime = new Map(forward.filter((move) => move.upstream === name).map((move) => [move.at, move.after]));
-    let last = null;
+    let last = forward.find((move) => move.upstream === name).before;
     return times.map((at) => (last = byTime.has(at) ? byTime.get(at) : last));
   });
   const palette = ["backoff", "window", "provider", "class", "limits", "tokens"];
@@ -68,6 +70,7 @@ export function WindowChart({ moves, now }) {
       label: name, stroke: colour(palette[i % palette.length]), width: 2, points: { show: false },
       paths: uPlot.paths.stepped({ align: 1 }),
     }))],
+    axis: { incrs: WHOLE },
     scales: { y: { range: (_, low, high) => [0, (high || 1) * 1.1] } },
   };
   return html`<${Chart} label="Concurrency limit of each upstream over time; the table below has every move"

@@ -32,7 +32,7 @@ export function OneRequest({ id }) {
   if (!found) return html`<h2>One request</h2><p class="soft">…</p>`;
   return html`<h2>Request ${id}</h2>
     <div class="answer" role="status">${found.summary.map((text) => html`<p>${text}</p>`)}</div>
-    <${Bar} parts=${Object.entries(found.phases).filter(([, s]) => s > 0)} words=${found.words.waits} />
+    <${Bar} parts=${Object.entries(found.phases).filter(([, s]) => s > 0)} words=${found.words} />
     ${found.opening.map((text) => html`<p>${text}</p>`)}
     <ol class="steps">
       ${found.steps.map((step) => html`<li><span class="after">+${seconds(step.after_s)}</span>

@@ -50,45 +50,45 @@ export function Now({ data }) {
       or choose one from the lists below.</p></div>
     <h2>Upstreams</h2>
     <${Table} caption="How much may be in flight at each upstream" empty="Nothing has been sent yet."
-      head=${["upstream", "in flight #", "window #", "state", "later than predicted #"]}
+      head=${data.columns.upstreams}
       rows=${data.upstreams.map((each) => [each.name, count(each.in_flight),
         html`<a href="#window">${limit(each.window)}</a>`, health(each, data.live),
         each.slowdown === undefined ? "–" : `+${(100 * each.slowdown).toFixed(0)} %`])} />
     ${data.pins.length > 0 && html`<h2>Held by hand</h2>
     <${Table} caption="Pins outrank what is learnt or configured, and end by themselves"
-      head=${["pin", "of", "value #", "ends in #"]}
+      head=${data.columns.pins}
       rows=${data.pins.map((pin) => [pin.what, pin.name, pin.what === "pause" ? "–" : limit(pin.value), seconds(pin.left_s)])} />`}
     ${data.fallbacks.length > 0 && html`<h2>Gone on to another model</h2>
     <${Table} caption="Requests since the start, by the rules of [[fallbacks]]"
-      head=${["requests #", "model", "to", "because"]}
+      head=${data.columns.fallbacks}
       rows=${data.fallbacks.map((row) => [count(row.requests), row.model || "(any)", row.to, `${row.reason}: ${row.words}`])} />`}
     <h2>Classes</h2>
-    <${Table} caption=${`Rates and ends over the last ${seconds(data.rates_over_s)}`} empty="No request has come yet."
-      head=${["class", "waiting #", "in flight #", "oldest #", "least slack #", "arrive #", "sent #", "what they wait for", "how they ended"]}
+    <${Table} caption=${`Rates and ends over the last ${seconds(data.rates_over_s)}`} empty="Nothing waits, and none has come lately."
+      head=${data.columns.classes}
       rows=${data.classes.map((row) => [row.name, count(row.waiting), count(row.in_flight), seconds(row.oldest_s),
         slack(row.slack_s), rate(row.arrived_per_s), rate(row.sent_per_s), causes(row, words.waits), ends(row, words.results)])} />
     ${tenants.length > 0 && html`<h2>Tenants that wait</h2>
     <${Table} caption="The tenants with the most waiting requests, of each class"
-      head=${["class", "tenant", "waiting #", "oldest #", "least slack #"]}
+      head=${data.columns.tenants}
       rows=${tenants.map(([name, row]) => [name, row.name || "(none)", count(row.waiting), seconds(row.oldest_s), slack(row.slack_s)])} />`}
     ${data.turned_away.length > 0 && html`<h2>Never scheduled</h2>
     <${Table} caption="Answered with an error since the start; the answer says why (401: no key was sent)"
-      head=${["requests #", "status #", "path"]}
+      head=${data.columns.turned_away}
       rows=${data.turned_away.map((row) => [count(row.requests), row.status, row.path])} />`}
     <h2>Waiting longest</h2>
     <${Table} caption="Choose one to see what it waits for" empty="Nothing waits."
-      head=${["request", "class", "tenant", "waits #"]}
+      head=${data.columns.longest_waiting}
       rows=${data.longest_waiting.map((row) => [html`<${RequestLink} id=${row.id} />`, row.traffic_class, row.tenant || "–", seconds(row.waited_s)])} />
-    <${Slowest} rows=${data.slowest} words=${words} title="Slowest of the last 15 minutes" />`;
+    <${Slowest} data=${data} title="Slowest of the last 15 minutes" />`;
 }
 
-function Slowest({ rows, words, title }) {
+function Slowest({ data, title }) {
   return html`<h2>${title}</h2>
     <${Table} caption="Choose one to see where its time went" empty="None has ended."
-      head=${["request", "took #", "mostly because", "waited here #", "class", "ended"]}
-      rows=${rows.map((row) => [html`<${RequestLink} id=${row.id} />`, seconds(row.latency_s),
+      head=${data.columns.slowest}
+      rows=${data.slowest.map((row) => [html`<${RequestLink} id=${row.id} />`, seconds(row.latency_s),
         html`<div class="cause">${row.mostly}</div>`, seconds(row.queued_s), row.traffic_class,
-        words.results[row.result] || row.result])} />`;
+        data.words.results[row.result] || row.result])} />`;
 }
 
 export function Why({ data }) {
@@ -100,6 +100,7 @@ export function Why({ data }) {
     <h2>Seconds of waiting, by cause</h2>
     ${totals.length === 0 && html`<p class="soft">No request has waited.</p>`}
     ${totals.length > 0 && html`<${WaitsChart} times=${data.times} waits=${data.waits} words=${words} />
+    <p class="soft">Each point of the chart is the sum over ${seconds(data.span_s)}.</p>
     <${Bar} parts=${totals} words=${words} />
     <${Table} caption="Seconds waited by class; counted when a request is sent or refused, or its caller leaves"
       head=${["because", ...classes.map(([name]) => `${name} #`)]}
@@ -107,7 +108,7 @@ export function Why({ data }) {
     ${now && html`<h2>What waits now</h2>
     <${Table} caption="Requests by what they wait for" empty="Nothing waits." head=${["requests #", "because"]}
       rows=${now.map(([cause, n]) => [count(n), words[cause]])} />`}
-    <${Slowest} rows=${data.slowest} words=${data.words} title="The slowest" />`;
+    <${Slowest} data=${data} title="The slowest" />`;
 }
 
 export function Window({ data }) {

@@ -23,12 +23,12 @@ function Gained({ groups }) {
     (between ${signed(-100 * met.high, 1)} and ${signed(-100 * met.low, 1)}, 95 %)${met.sure ? "" : ": there may be no difference"}.</p>`;
 }
 
-function PolicyTable({ name, groups }) {
+function PolicyTable({ name, groups, trusted }) {
   if (typeof groups === "string") return html`<h3>${name}</h3><p class="bad">${groups}</p>`;
   const rows = groups.flatMap((group) => Object.entries(FIGURES).map(([key, [text, format, change]]) => {
     const figure = group.figures[key];
     return [title(group), text, known(figure.real, format), known(figure.now, format), known(figure.then, format), known(figure.change, change),
-      figure.low === null ? "–" : `${change(figure.low)} to ${change(figure.high)}`, figure.sure ? "yes" : "may be none"];
+      figure.low === null ? "–" : `${change(figure.low)} to ${change(figure.high)}`, figure.sure ? (trusted ? "yes" : "a hint") : "may be none"];
   }));
   return html`<h3>${name}</h3>
     <${Table} caption=${`${count(groups[0].calls)} calls under ${name}`}
@@ -50,6 +50,6 @@ export function WhatIf({ data }) {
     ${report.trusted ? html`<p class="good">The model tells what really happened within 2 points and 15 %.</p>`
       : report.because.map((why) => html`<p class="bad">Not to be trusted here, because ${why}.</p>`)}
     ${report.trusted && typeof direct !== "string" && html`<${Gained} groups=${direct} />`}
-    ${Object.entries(others).map(([name, groups]) => html`<${PolicyTable} name=${name} groups=${groups} />`)}
-    <${PolicyTable} name="direct calls" groups=${direct} />`;
+    ${Object.entries(others).map(([name, groups]) => html`<${PolicyTable} name=${name} groups=${groups} trusted=${report.trusted} />`)}
+    <${PolicyTable} name="direct calls" groups=${direct} trusted=${report.trusted} />`;
 }
