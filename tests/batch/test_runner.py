@@ -81,6 +81,7 @@ def work(
     provider: Provider,
     *,
     ahead: int = 3,
+    ahead_bytes: int = 1 << 20,
     deadline_at: float | None = None,
     stop_at: float | None = None,
 ) -> Checkpoint:
@@ -91,6 +92,7 @@ def work(
                 store,
                 provider,
                 ahead=ahead,
+                ahead_bytes=ahead_bytes,
                 deadline_at=deadline_at,
                 chance=random.Random(1),
             )
@@ -163,6 +165,14 @@ def test_every_line_is_answered_and_so_many_fly(tmp_path: Path) -> None:
     answer = lines_in(tmp_path / "out.jsonl")[0]
     assert answer["response"] == {"status_code": 200, "request_id": "q", "body": CHAT}
     assert answer["error"] is None
+
+
+def test_lines_in_hand_are_bounded_in_bytes_too(tmp_path: Path) -> None:
+    provider = Provider(lambda _line, _try: OK)
+    source = batch_file(tmp_path, 20)
+    longest = max(map(len, source.read_bytes().splitlines()))
+    assert work(source, provider, ahead=8, ahead_bytes=2 * longest).totals.done == 20
+    assert provider.most == 2
 
 
 def test_what_may_pass_is_tried_again(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_what_lies_unread_of_all_connections_is_bounded() -> None:
 
     async def story() -> None:
         sock = bind("127.0.0.1", 0)
-        listener = Listener(application, sock, Bounds(unread_bytes=10_000))
+        listener = Listener(application, sock, Bounds(unread_bytes=10_000, unread_room=lambda: 2_560_000))
         await listener.start()
         _reader, writer = await asyncio.open_connection(*sock.getsockname(), limit=1000)
         writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -87,6 +87,20 @@ def test_what_lies_unread_of_all_connections_is_bounded() -> None:
         await listener.stop(0.1)
 
     asyncio.run(story())
+
+
+def test_replies_that_nobody_reads_have_what_bodies_leave() -> None:
+    large = b'{"choices":[{"message":{"content":"%b"}}]}' % (b"x" * 40_000_000)
+    with scripted(
+        [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(large) + large]
+    ) as upstream:
+        toml = in_front_of(f"http://127.0.0.1:{upstream.port}")
+        with sidecar(toml.replace("[server]", "[server]\nmax_held_bytes = 500_000")) as proxy:
+            unread = connect(proxy.port)
+            unread.sendall(raw_request())
+            upstream.go(1)
+            eventually(lambda: upstream.left() == 0 and _open(proxy) == 0, within_s=30.0)
+            unread.close()
 
 
 def test_a_caller_that_sends_many_requests_at_once_and_leaves_is_seen_to_have_left() -> None:

@@ -57,6 +57,7 @@ class Batch:
         checkpoint: where results go.
         send: sends one line.
         ahead: how many lines are in hand at once; how many of them fly is the gate's business.
+        ahead_bytes: no further line is begun while those in hand are as long together.
         deadline_at: loop time after which lines that are not done expire; None for never.
         patience: with trouble.
         on_result: told after each line that is done.
@@ -75,6 +76,7 @@ class Batch:
     checkpoint: Checkpoint
     send: Send
     ahead: int = 256
+    ahead_bytes: int = 1 << 27
     deadline_at: float | None = None
     patience: RetryBounds = field(default_factory=RetryBounds)
     on_result: Callable[[], object] = lambda: None
@@ -90,6 +92,9 @@ class Batch:
     _progress_at: float = 0.0
     _stated_s: float = 0.0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _done: asyncio.Event = field(default_factory=asyncio.Event)
+    _in_hand_bytes: int = 0
 
     async def run(self) -> None:
         """Work until every line is done or set aside, or what flies when `stop` was called."""
@@ -118,19 +123,27 @@ class Batch:
         now = asyncio.get_running_loop().time()
         self._away_since = math.inf if so else min(self._away_since, now)
 
-    def _todo(self) -> Iterator[BatchLine]:
+    def _todo(self) -> Iterator[tuple[BatchLine, int]]:
         for number, text in requests_in(self.source):
             if number > self.checkpoint.last_line:
                 return  # it has grown since the run began; the next run refuses a changed input
             if not self.checkpoint.is_done(number):
-                yield parse_line(number, text)
+                yield parse_line(number, text), len(text)
 
-    async def _worker(self, lines: Iterator[BatchLine]) -> None:
+    async def _worker(self, lines: Iterator[tuple[BatchLine, int]]) -> None:
         while not self._stopping.is_set():
-            line = next(lines, None)
+            async with self._turn:
+                while self._in_hand_bytes >= self.ahead_bytes:
+                    self._done.clear()
+                    await self._done.wait()
+                line, size_bytes = next(lines, (None, 0))
+                self._in_hand_bytes += size_bytes
             if line is None:
                 return
             await self._line(line)
+            self._in_hand_bytes -= size_bytes
+            self._done.set()
+            del line  # or it is kept while the next is waited for
 
     async def _line(self, line: BatchLine) -> None:
         troubles = tries = 0

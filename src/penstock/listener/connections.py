@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -38,8 +39,8 @@ class Bounds:
         head_timeout_s: from a connection's start, or a later request's first byte, to its head.
         keep_alive_s: how long a connection stays open without a request.
         unread_bytes: how much of a reply is kept for a caller that reads slowly; then it is waited.
-            Of all together `UNREAD_AT_ONCE` times as much; beyond, who has read nothing for longest
-            is cut.
+        unread_room: says how many bytes of all replies may lie unread now; beyond, who has read
+            nothing for longest is cut.
         unread_timeout_s: how long a caller may read nothing of what it has been sent.
 
     """
@@ -49,6 +50,7 @@ class Bounds:
     head_timeout_s: float = 30.0
     keep_alive_s: float = 75.0
     unread_bytes: int = 1 << 20
+    unread_room: Callable[[], int] = lambda: 1 << 26
     unread_timeout_s: float = 60.0
 
 

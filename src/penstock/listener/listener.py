@@ -10,9 +10,6 @@ from penstock.listener.connections import LOOK_S, Bounds, Connections
 BACKLOG = 2048
 DESCRIPTORS_KEPT, DESCRIPTORS_WANTED = 160, 65_536
 
-UNREAD_AT_ONCE = 256
-"""So many times `Bounds.unread_bytes` may lie unread of all connections together."""
-
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 takes any free one, and `::` is IPv4 as well.
@@ -95,7 +92,7 @@ class Listener:
             return
         connections = list(self._connections.open)
         over = sum(connection.look(now) for connection in connections)
-        over -= UNREAD_AT_ONCE * self._bounds.unread_bytes
+        over -= self._bounds.unread_room()
         if over > 0:
             for connection in sorted(connections, key=lambda each: each.moved_at):
                 link = connection.link

@@ -107,6 +107,10 @@ class BodyRoom:
         """How many are held."""
         return self.all.used_bytes
 
+    def left_bytes(self) -> int:
+        """Return how many more there is room for: as much of replies may lie unread."""
+        return self.all.limit_bytes - self.all.used_bytes
+
 
 class _Shared:
     """Room that callers share, none of whom can take it all.

@@ -78,7 +78,9 @@ class Running:
         self._app = App(self.sidecar)
         app = readable_by(config.server.origins, self._app)
         self._guard = _guarded(app, "server", config.server)
-        self._listener = Listener(self._guard, self._socket, _bounds(config.server))
+        self._listener = Listener(
+            self._guard, self._socket, _bounds(config.server, self.sidecar.room.left_bytes)
+        )
         self.reloader = Reloader(
             loaded, read, self._take, lambda: self.sidecar.snapshot().generation
         )
@@ -216,7 +218,7 @@ def _warn_of_everywhere(server: Server, *, keys: bool) -> None:
         )
 
 
-def _bounds(server: Server) -> Bounds:
+def _bounds(server: Server, unread_room: Callable[[], int]) -> Bounds:
     connections = connection_limit(server.max_connections)
     if connections < min(server.max_connections, FEW_CONNECTIONS):
         logger.warning(
@@ -230,6 +232,7 @@ def _bounds(server: Server) -> Bounds:
         head_bytes=server.max_head_bytes,
         head_timeout_s=server.head_timeout_s,
         keep_alive_s=server.keep_alive_s,
+        unread_room=unread_room,
         unread_timeout_s=server.unread_timeout_s,
     )
 
