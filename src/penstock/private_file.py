@@ -23,7 +23,8 @@ def open_private(path: Path | str, flags: int) -> int:
     An `opener` for `open`. One that is there keeps its mode: its owner may have shared it.
 
     Raises:
-        NotPrivate: everybody may write it, or its folder.
+        NotPrivate: everybody may write it, or its folder; or somebody else has put it, or a link,
+            where everybody may.
         OSError: it cannot be opened.
 
     """
@@ -35,6 +36,11 @@ def open_private(path: Path | str, flags: int) -> int:
         raise NotPrivate(
             f"{path}: everybody may write into its folder (mode {mode:04o}), and so put another "
             f"file in its place; chmod o-w {folder}{makes if flags & os.O_CREAT else ''}"
+        )
+    if (owner := _others(Path(path), folder)) is not None:
+        raise NotPrivate(
+            f"{path} belongs to user {owner}, in a folder where everybody may put files: move it "
+            f"away, or name a file in a folder that only its owner may write into"
         )
     at_once = getattr(os, "O_NONBLOCK", 0)  # or a FIFO is waited for until somebody reads it
     file = os.open(path, flags | at_once | getattr(os, "O_CLOEXEC", 0), _FILE)
@@ -61,6 +67,23 @@ def open_mode(folder: Path) -> int | None:
     """
     mode = stat.S_IMODE(folder.stat().st_mode)
     return mode if not mode & stat.S_ISVTX and _everybodys(mode, folder) else None
+
+
+def _others(path: Path, folder: Path) -> int | None:
+    """Return who has put a file or a link there, if neither this user nor the folder's owner.
+
+    Source:
+        Linux's `fs.protected_symlinks` and `fs.protected_regular`, which may be off.
+
+    """
+    around = folder.stat()
+    if os.name != "posix" or not around.st_mode & stat.S_ISVTX:
+        return None
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return None
+    return None if owner in (os.geteuid(), around.st_uid) else owner
 
 
 def _everybodys(mode: int, place: Path | int) -> bool:

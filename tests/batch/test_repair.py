@@ -210,6 +210,10 @@ def test_answers_into_a_pipe_are_refused_as_nobody_keeps_them(done: Command) -> 
     assert "is a pipe" in done.run().output
 
 
+def test_a_checkpoint_that_nobody_keeps_is_refused(done: Command) -> None:
+    assert "is no regular file" in done.run("--checkpoint", "/dev/null").output
+
+
 @pytest.mark.parametrize("bytes_left", [0, 8192, 20_000])
 def test_a_disk_that_is_full_from_the_start_is_a_message(done: Command, bytes_left: int) -> None:
     command = f"{sys.executable} -m penstock batch {done.source} --out {done.out}2 --quiet"

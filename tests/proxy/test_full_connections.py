@@ -76,7 +76,9 @@ def test_what_lies_unread_of_all_connections_is_bounded() -> None:
 
     async def story() -> None:
         sock = bind("127.0.0.1", 0)
-        listener = Listener(application, sock, Bounds(unread_bytes=10_000, unread_room=lambda: 2_560_000))
+        listener = Listener(
+            application, sock, Bounds(unread_bytes=10_000, unread_room=lambda: 2_560_000)
+        )
         await listener.start()
         _reader, writer = await asyncio.open_connection(*sock.getsockname(), limit=1000)
         writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")

@@ -1,5 +1,6 @@
 """Files that a sidecar writes are its own: private, and not shared with a second one."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -26,21 +27,44 @@ def _mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
+def _start(toml: str) -> None:
+    async def start() -> None:
+        Running(loads(toml, env={}))
+
+    asyncio.run(start())
+
+
 def test_a_second_sidecar_does_not_write_into_the_first_ones_log(
     mock: MockServer, tmp_path: Path
 ) -> None:
     toml = in_front_of(mock.url, more=f"[log]\ndecisions_path = '{tmp_path}/d.jsonl'\n")
 
-    async def second() -> None:
-        Running(loads(toml, env={}))
-
-    import asyncio
-
     with sidecar(toml) as first:
         with pytest.raises(ConfigError, match="is written by another process"):
-            asyncio.run(second())
+            _start(toml)
         assert call(first.port).status == 200
     assert _mode(tmp_path / "d.jsonl") == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file of somebody else needs root")
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_somebody_else_has_put_where_everybody_may_is_not_written(
+    mock: MockServer, tmp_path: Path, kind: str
+) -> None:
+    mine, shared = tmp_path / "mine", tmp_path / "shared"
+    mine.write_text("half a line")
+    shared.mkdir()
+    shared.chmod(0o1777)
+    log = shared / "d.jsonl"
+    if kind == "link":
+        log.symlink_to(mine)
+    else:
+        log.touch(0o644)
+    os.chown(log, 12345, 12345, follow_symlinks=False)
+    toml = in_front_of(mock.url, more=f"[log]\ndecisions_path = '{log}'\n")
+    with pytest.raises(ConfigError, match="belongs to user 12345"):
+        _start(toml)
+    assert mine.read_text() == "half a line"
 
 
 def test_a_second_sidecar_learns_for_itself(

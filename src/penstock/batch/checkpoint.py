@@ -249,6 +249,8 @@ def _must_belong(path: Path, row: Sequence[object], inspection: Inspection) -> N
 def _open(path: Path) -> sqlite3.Connection:
     try:
         make_private_folder(path.parent)
+        if path.exists() and not path.is_file():
+            raise BatchError(f"{path} is no regular file: what is done must be kept")
         os.close(open_private(path, os.O_RDWR | os.O_CREAT))  # SQLite's own would be 0644
         database = sqlite3.connect(path, isolation_level=None, timeout=0.5, check_same_thread=False)
     except NotPrivate as error:
