@@ -87,6 +87,7 @@ WAYS: dict[str, bytes] = {
     "200 without choices": answer(200, b'{"id": "x", "usage": {}}'),
     "200 with no choice": answer(200, b'{"choices": []}'),
     "200 with a choice of null": answer(200, b'{"choices": [null]}'),
+    "200 with a message of null": answer(200, b'{"choices": [{"message": {"content": null}}]}'),
     "200 with half a reply": answer(200, GOOD[:40]),
     "200 cut before its length": cut(GOOD[:40]),
     "200 cut at its connection's end": until_close(GOOD[:40]),
@@ -100,6 +101,9 @@ WAYS: dict[str, bytes] = {
     ),
     "a stream with a role, then an error": answer(
         200, b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\ndata: ' + ERROR + b"\n\n", SSE
+    ),
+    "a stream of a detail and its end": answer(
+        200, b'data: {"detail": "Internal error"}\n\ndata: [DONE]\n\n', SSE
     ),
     "an empty stream": answer(200, b"", SSE),
     "a stream of nothing but its end": answer(200, b"data: [DONE]\n\n", SSE),

@@ -173,6 +173,8 @@ ROWS: dict[str, Row] = {
         Backoff(OVERLOAD, None)),
     "OpenRouter, key's limit": (
         403, {}, error("Key limit exceeded (total limit).", code=403), Backoff(QUOTA, None)),
+    "Azure, a reset alone": (
+        429, {"x-rate-limit-reset-tokens": "55"}, error(code="429"), Backoff(RATE, 55.0)),
     "Azure API Management, quota": (
         403, {"retry-after": "750"}, {"statusCode": 403, "message": "Out of call volume quota."},
         Backoff(QUOTA, 750.0)),

@@ -207,6 +207,23 @@ def test_an_error_inside_a_stream_is_seen(kind: Kind, event: dict[str, object] |
     assert reader.error is not None
 
 
+@pytest.mark.parametrize(
+    ("events", "failed"),
+    [
+        ([{"detail": "Internal error"}], True),
+        ([{"message": "in line"}, chunk("H")], False),
+    ],
+)
+def test_a_complaint_in_another_apis_words_is_an_error_if_nothing_follows(
+    events: list[dict[str, object]], *, failed: bool
+) -> None:
+    reader = StreamReader(Kind.CHAT)
+    reader.feed(b"".join(map(sse, events)))
+    assert reader.error is None  # not yet: some say how far they are
+    reader.feed(b"data: [DONE]\n\n")
+    assert (reader.error is not None) is failed
+
+
 @pytest.mark.parametrize("error", [None, "", {}, {"message": "", "type": "", "code": None}])
 def test_an_error_without_a_word_in_it_is_none(error: object) -> None:
     reader = StreamReader(Kind.CHAT)

@@ -6,6 +6,7 @@ import pytest
 
 from penstock.wire.endpoint import Kind
 from penstock.wire.opening import Opening
+from penstock.wire.refusal import RELAY
 from penstock.wire.verdict import is_event_stream, verdict_of_reply
 
 PAID = {"prompt_tokens": 5, "completion_tokens": 0}
@@ -19,6 +20,35 @@ def test_a_choice_that_says_why_it_stopped_may_hold_nothing(kind: Kind) -> None:
 
     assert verdict_of_reply(kind, 200, body).good
     assert not verdict_of_reply(kind, 200, b'{"choices": [{"index": 0}]}').good
+
+
+@pytest.mark.parametrize(
+    ("message", "good"),
+    [
+        ({"role": "assistant", "content": None}, False),
+        ({"role": "assistant", "content": None, "refusal": None, "tool_calls": []}, False),
+        ({"role": "assistant", "content": ""}, True),
+        ({"content": None, "tool_calls": [{"id": "1", "function": {"name": "look"}}]}, True),
+        ({"content": None, "reasoning_content": "Hm."}, True),
+        ({"content": None, "audio": {"id": "a1", "data": "aGk="}}, True),
+    ],
+)
+def test_a_message_of_nothing_needs_a_reason_why_it_stopped(
+    message: dict[str, object], *, good: bool
+) -> None:
+    choice = {"index": 0, "message": message, "finish_reason": None}
+    said = verdict_of_reply(Kind.CHAT, 200, json.dumps({"choices": [choice]}).encode())
+
+    assert said.good is good
+
+
+@pytest.mark.parametrize("code", ["image_parse_error", "invalid_image_url", "bio_policy"])
+def test_a_response_that_failed_for_what_it_was_given_is_its_callers(code: str) -> None:
+    error = {"code": code, "message": "The image data you provided does not represent an image."}
+    body = {"object": "response", "status": "failed", "output": [], "error": error}
+    said = verdict_of_reply(Kind.RESPONSES, 200, json.dumps(body).encode())
+
+    assert (said.meaning, said.status) == (RELAY, 400)
 
 
 def test_no_vectors_for_no_texts_are_a_reply() -> None:

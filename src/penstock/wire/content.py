@@ -32,8 +32,8 @@ _LEVELS, _EACH = 6, 64
 
 def holds_content(reply: Mapping[str, Any]) -> bool:
     """Return whether an object without an error of its own API holds what a model made."""
-    if _complains(reply) or any(
-        isinstance(each, dict) and _complains(each) for each in reply.values()
+    if complains(reply) or any(
+        isinstance(each, dict) and complains(each) for each in reply.values()
     ):
         return False
     return any(
@@ -43,7 +43,8 @@ def holds_content(reply: Mapping[str, Any]) -> bool:
     )
 
 
-def _complains(reply: Mapping[str, Any]) -> bool:
+def complains(reply: Mapping[str, Any]) -> bool:
+    """Return whether an object says by itself that something went wrong."""
     status = reply.get("status")
     well = "code" in reply and reply["code"] in NO_CODES
     return (

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.wire import jsonio
-from penstock.wire.content import holds_content, is_content
+from penstock.wire.content import complains, holds_content, is_content
 from penstock.wire.endpoint import MEDIA, Kind
 from penstock.wire.sse import SseSplitter
 from penstock.wire.usage import UNKNOWN, Ends, Usage, UsageSource, usage_of_object
@@ -33,8 +33,8 @@ class StreamReader:
 
     """
 
-    __slots__ = ("_foreign", "_ignored", "_input", "_kind", "_open", "_output", "_read",
-                 "_reported", "_said_why", "_splitter", "_text_bytes", "_told", "error",
+    __slots__ = ("_complaint", "_foreign", "_ignored", "_input", "_kind", "_open", "_output",
+                 "_read", "_reported", "_said_why", "_splitter", "_text_bytes", "_told", "error",
                  "finished", "started")  # fmt: skip
 
     def __init__(self, kind: Kind) -> None:
@@ -53,6 +53,7 @@ class StreamReader:
         self._open: set[object] = set()
         self._said_why = False
         self._foreign = False
+        self._complaint: dict[str, Any] | None = None
         self._told = False  # anything: an end mark alone ends no reply
 
     @property
@@ -78,6 +79,8 @@ class StreamReader:
                 continue
             if data == b"[DONE]":
                 self.finished = self._told
+                if self._complaint is not None and not (self.started or self._said_why):
+                    self.failed(self._complaint)
                 continue
             self._told = True
             event = jsonio.lenient_object(data)
@@ -123,9 +126,13 @@ class StreamReader:
             self.started = True
 
     def foreign(self, event: dict[str, Any]) -> None:
-        """Note an event that is none of this API's."""
-        if not self._foreign and holds_content(event):
+        """Note an event that is none of this API's: a text, or a complaint if nothing follows."""
+        if self._foreign:
+            return
+        if holds_content(event):
             self.started = self._foreign = True
+        elif complains(event):
+            self._complaint = event
 
     def stopped(self, choice: object, reason: object) -> None:
         """Note a choice's piece, and whether it says why the choice stops here."""

@@ -180,10 +180,14 @@ def _holds_choices(field: str) -> Callable[[Mapping[str, Any]], bool]:
         if choices == []:  # blocked by a filter (Gemini), and paid for
             return isinstance(reply.get("usage"), dict)
         first = choices[0] if isinstance(choices, list) else None
+        if not isinstance(first, dict):
+            return False
+        held = first.get(field)
+        if isinstance(held, dict) and "content" in held:
+            said = held["content"] is not None or any(held[name] for name in held if name != "role")
+            held = held if said else None
         # With a reason why it stopped it may hold nothing: all was spent on thinking, and is paid.
-        return isinstance(first, dict) and (
-            first.get(field) is not None or bool(first.get("finish_reason"))
-        )
+        return held is not None or bool(first.get("finish_reason"))
 
     return holds
 

@@ -33,7 +33,12 @@ _AGAIN = re.compile(
     r"|(\d{1,9}(?:\.\d{1,9})?) (millisecond|second|minute|hour|day))",
     re.IGNORECASE,
 )
-_WAIT_HEADERS = (("retry-after-ms", 1e-3), ("x-ms-retry-after-ms", 1e-3), ("retry-after", 1.0))
+_WAIT_HEADERS = (
+    ("retry-after-ms", 1e-3),
+    ("x-ms-retry-after-ms", 1e-3),
+    ("retry-after", 1.0),
+    ("x-rate-limit-reset-tokens", 1.0),  # Azure's, at times in place of all others
+)
 _WORD_S = {"millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
 
@@ -94,7 +99,8 @@ def retry_after_s(headers: Mapping[str, str], *, wall_now: float) -> float | Non
     """Return how long the provider wants us to wait, in seconds; None if it does not say.
 
     Reads `retry-after-ms` (Azure's also with `x-ms-` before it), then `retry-after` as seconds
-    (fractions too) or as a date; some write a span such as "1s", or a date as in ISO 8601.
+    (fractions too) or as a date, then Azure's `x-rate-limit-reset-tokens`; some write a span such
+    as "1s", or a date as in ISO 8601.
     """
     for name, scale in _WAIT_HEADERS:
         value = number(headers.get(name, ""))
