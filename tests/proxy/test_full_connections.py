@@ -7,6 +7,8 @@ import pytest
 
 from penstock.asgi import Receive, Scope, Send
 from penstock.listener import Bounds, Listener, bind
+from penstock.proxy.admin import AdminApp
+from penstock.proxy.server import Running
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     HELLO,
@@ -116,3 +118,38 @@ def test_a_caller_that_sends_many_requests_at_once_and_leaves_is_seen_to_have_le
             eventually(lambda: proxy.snapshot().in_flight == 1)
         eventually(proxy.idle)
         eventually(lambda: _open(proxy) == 0)
+
+
+def test_of_pages_that_are_asked_for_at_once_one_is_made_before_the_relay_goes_on(
+    mock: MockServer,
+) -> None:
+    asked = {
+        "type": "http",
+        "method": "GET",
+        "path": "/metrics",
+        "query_string": b"",
+        "headers": [],
+    }
+    turns = 0
+    made_at: list[int] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            made_at.append(turns)
+
+    async def story(running: Running) -> None:
+        nonlocal turns
+        app = AdminApp(running.sidecar, None, running.reloader)
+        pages = [asyncio.create_task(app(asked, receive, send)) for _ in range(10)]
+        while not all(page.done() for page in pages):
+            turns += 1
+            await asyncio.sleep(0)
+
+    with sidecar(in_front_of(mock.url)) as proxy:
+        assert proxy.running is not None
+        asyncio.run(story(proxy.running))
+    assert made_at == sorted(set(made_at))
+    assert len(made_at) == 10

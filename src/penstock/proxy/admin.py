@@ -1,5 +1,6 @@
 """The operator's pages, on a listener of their own: nothing here is reachable by callers."""
 
+import asyncio
 import base64
 import hmac
 from collections.abc import Awaitable, Callable
@@ -59,6 +60,7 @@ class AdminApp:
         self._reloader = reloader
         self._metrics: Any = None
         self.token = token
+        self._turn = asyncio.Lock()
         pages: dict[str, Page] = {
             "/healthz": self._health,
             "/readyz": self._ready,
@@ -73,7 +75,10 @@ class AdminApp:
             "/admin/reload": self._reload,
         }
         self._served = " ".join((*pages, ROOT))
-        routes = [Route(path, page) for path, page in pages.items()]
+        routes = [
+            Route(path, page if path in OPEN else self._in_turn(page))
+            for path, page in pages.items()
+        ]
         routes += [
             Route(path, self._changing(action), methods=["POST"])
             for path, action in actions.items()
@@ -112,6 +117,21 @@ class AdminApp:
             # Basic with its realm first: Chromium asks for no password after a bare `Bearer,`.
             {"www-authenticate": 'Basic realm="penstock", Bearer realm="penstock"'},
         )
+
+    def _in_turn(self, page: Page) -> Page:
+        """Make one page at a time: the relay has the loop before the next is made.
+
+        A call beside 100 askers of /metrics took 376 ms where it takes 1 alone, and 9 so.
+        """
+
+        async def made(request: Request) -> Response:
+            await self._turn.acquire()
+            try:
+                return await page(request)
+            finally:
+                asyncio.get_running_loop().call_soon(self._turn.release)
+
+        return made
 
     def _changing(self, action: Page) -> Page:
         """Let an action through only where a token is asked for."""
