@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.batch.lines import BatchError, inspect, requests_in
+from penstock.batch.lines import BatchError, inspect, parse_line, requests_in
 from tests.batch.files import batch_file, request
 
 
@@ -32,6 +32,12 @@ def test_a_wrong_line_is_named_with_its_number(tmp_path: Path, line: Any, says: 
     path.write_text(json.dumps(request(0)) + "\n\n" + text + "\n")
     with pytest.raises(BatchError, match=f"line 3: {says.split('[', maxsplit=1)[0]}"):
         inspect(path)
+
+
+@pytest.mark.parametrize("url", ["/v1/chat/completions", "/chat/completions"])
+def test_a_line_may_name_its_endpoint_as_azures_files_do(url: str) -> None:
+    line = parse_line(1, json.dumps({**request(1), "url": url}).encode())
+    assert line.endpoint.path == "/v1/chat/completions"
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

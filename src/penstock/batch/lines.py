@@ -87,7 +87,7 @@ def parse_line(number: int, text: bytes) -> BatchLine:
     if parsed.get("method", "POST") != "POST":
         raise BatchError(f"line {number}: method={parsed['method']!r} must be POST")
     url = parsed.get("url")
-    endpoint = endpoint_of(url) if isinstance(url, str) else None
+    endpoint = (endpoint_of(url) or endpoint_of(f"/v1{url}")) if isinstance(url, str) else None
     if endpoint is None or not (endpoint.scheduled and endpoint.answers_json):
         raise BatchError(f"line {number}: url={url!r} is no endpoint such as /v1/chat/completions")
     body = parsed.get("body")

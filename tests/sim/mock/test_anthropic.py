@@ -54,6 +54,13 @@ async def test_a_message_streamed(client: anthropic.AsyncAnthropic) -> None:
     assert final.stop_reason == "end_turn"
 
 
+async def test_max_tokens_of_0_reads_the_prompt_and_writes_nothing(
+    client: anthropic.AsyncAnthropic,
+) -> None:
+    reply = await client.messages.create(model="m", max_tokens=0, messages=ASK)
+    assert (reply.content, reply.stop_reason, reply.usage.output_tokens) == ([], "max_tokens", 0)
+
+
 async def test_max_tokens_cuts(client: anthropic.AsyncAnthropic) -> None:
     reply = await client.messages.create(model="m", max_tokens=5, messages=ASK, **asked(20))
 

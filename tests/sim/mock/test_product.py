@@ -69,6 +69,20 @@ async def test_an_agent_loop_repeats_to_the_byte_under_a_seed() -> None:
     assert len({json.loads(reply)["id"] for reply in once}) == 3
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_a_stream_repeats_to_the_byte_however_late_it_is_looked_at(path: str) -> None:
+    replies = []
+    for tick_s in (0.001, 0.2):
+        async with (
+            MockServer(MockSettings({**QUICK, "tokens_per_s": 2000.0}, tick_s=tick_s)) as mock,
+            httpx2.AsyncClient(base_url=mock.url) as http,
+        ):
+            replies.append(
+                (await http.post(path, json=chat_body(stream=True, max_tokens=40))).content
+            )
+    assert replies[0] == replies[1]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_header_says_what_to_answer_and_what_it_took(
     http: httpx2.AsyncClient, stream: bool

@@ -18,7 +18,7 @@ class Messages(MockEndpoint):
     def read(self, body: Mapping[str, Any]) -> MockCall:
         """Return the call, or raise BodyError."""
         messages = reading.messages_of(body)
-        max_tokens = reading.count_of(body, "max_tokens")
+        max_tokens = reading.count_of(body, "max_tokens", least=0)  # 0 fills the prompt cache alone
         if max_tokens is None:
             raise BodyError("max_tokens: Field required", "max_tokens")
         return MockCall(
@@ -47,7 +47,7 @@ class Messages(MockEndpoint):
         else:
             block["input"] = orjson.loads(reply.text) if reply.text else {}
         return _message(call, reply) | {
-            "content": [*_thinking(reply), block],
+            "content": [*_thinking(reply), block] if call.max_tokens else [],
             "stop_reason": _stop_reason(call, reply),
             "usage": _usage(call, reply),
         }

@@ -25,8 +25,8 @@ def flag_of(body: Mapping[str, Any], key: str) -> bool:
     return bool(value)
 
 
-def count_of(body: Mapping[str, Any], *keys: str) -> int | None:
-    """Return the first of these keys that is there, a whole number of at least 1, or None."""
+def count_of(body: Mapping[str, Any], *keys: str, least: int = 1) -> int | None:
+    """Return the first of these keys that is there, a whole number of at least that, or None."""
     for key in keys:
         value = body.get(key)
         if value is None:
@@ -35,9 +35,9 @@ def count_of(body: Mapping[str, Any], *keys: str) -> int | None:
             raise BodyError(
                 f"Invalid type for '{key}': expected an integer, got {_kind(value)}", key
             )
-        if value < 1:
+        if value < least:
             raise BodyError(
-                f"Invalid value for '{key}': {value} is less than the minimum of 1", key
+                f"Invalid value for '{key}': {value} is less than the minimum of {least}", key
             )
         return value
     return None

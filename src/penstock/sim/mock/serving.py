@@ -127,14 +127,12 @@ class Serving:
         yield b"".join(self._endpoint.closing(call, reply))
 
     def _deltas(self, call: MockCall, reply: MockReply, sent: int, done: int) -> bytes:
-        """Return what has come since, an event per choice that gained something."""
+        """Return what has come since, an event per token: however late it is looked at."""
         events: list[bytes] = []
-        at = sent
-        while at < done:
-            choice, first = divmod(at, reply.tokens)
-            until = min(reply.tokens, first + done - at)
-            events.append(self._endpoint.delta(call, reply, choice, reply.pieces[first:until]))
-            at += until - first
+        for at in range(sent, done):
+            choice, place = divmod(at, reply.tokens)
+            piece = reply.pieces[place : place + 1]
+            events.append(self._endpoint.delta(call, reply, choice, piece))
         return b"".join(events)
 
     async def _break(self, ticket: LiveJob, fault: Fault) -> None:
