@@ -1,5 +1,7 @@
 """Every decision says what it stood on, and a recorded one does not change afterwards."""
 
+import pytest
+
 from penstock.core.events import (
     Abandoned,
     Arrived,
@@ -7,6 +9,7 @@ from penstock.core.events import (
     Completed,
     Dispatch,
     RefusalCause,
+    Reject,
     Throttled,
     Woke,
 )
@@ -179,3 +182,17 @@ def test_the_deficit_shown_is_what_is_left_after_the_decision() -> None:
     why = dispatched(penstock, Arrived(request(1, cost=100)), 0.0).why
 
     assert why.deficit_tokens == 200.0  # batch has the weight 1: one round, less its cost
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_who_is_refused_at_a_pause_is_not_told_of_flights_that_are_over(places: int) -> None:
+    penstock = scheduler(*(upstream(f"u{n}", window=1.0) for n in range(places)))
+    for id_ in range(places):
+        dispatched(penstock, Arrived(request(id_)), 0.0)
+    for id_ in range(places):
+        penstock.handle(Throttled(id_, RefusalCause.QUOTA, 600.0), now=1.0)
+
+    (refused,) = penstock.handle(Arrived(request(9)), now=2.0)
+
+    assert isinstance(refused, Reject)
+    assert (refused.reason, refused.why.in_flight) == ("quota", 0)

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from penstock.core.events import Action, Cancelled, Completed, Event, Failed, FirstToken, Woke
+from penstock.core.events import (
+    Action,
+    Cancelled,
+    Completed,
+    Event,
+    Failed,
+    FirstToken,
+    RefusalCause,
+    Throttled,
+    Woke,
+)
 from penstock.core.settings import Settings
 from penstock.dashboard.from_log import LogSource
 from penstock.dashboard.one_request import request_view
@@ -214,6 +224,17 @@ def test_a_caller_that_left_before_its_turn_is_not_said_not_to_have_waited() -> 
     assert row["mostly"] == "there was no room upstream"
 
 
+def test_a_call_is_said_never_to_have_been_sent_only_if_it_was_not() -> None:
+    source = Scene(settings(window=1.0))
+    assert source.arrive(0) == [0]
+    source.clock = 3.0
+    source.tell(Throttled(0, RefusalCause.QUOTA, 600.0))
+    source.arrive(1)
+    mostly = {row["id"]: row["mostly"] for row in view(source, "now")["slowest"]}
+
+    assert mostly == {"run-0": "the provider took so long", "run-1": "it was never sent"}
+
+
 def test_an_attempt_that_broke_is_not_taken_for_waiting() -> None:
     source = Scene(settings(window=1.0))
     assert source.arrive(0) == [0]
@@ -253,7 +274,7 @@ def test_an_hour_is_kept_live_and_everything_of_a_log_in_wider_spans() -> None:
         for spans in (live, whole):
             spans.at(float(second)).arrived["a"] += 1
             spans.at(float(second)).end(
-                Ended(float(second), 0.0, float(second), f"r-{second}", "a", "", "", "", "late")
+                Ended(float(second), 0.0, float(second), f"r-{second}", "a", "", "", "", "late", 1)
             )
 
     assert live.since(-1.0).arrived["a"] == SPANS * 5

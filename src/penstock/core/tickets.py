@@ -268,7 +268,7 @@ def why_of(ticket: Ticket, lane: Lane | None, now: float) -> Why:
         ticket.rung,
         lane.allocator.deficit_tokens(request.traffic_class),
         signals.window,
-        signals.occupied,
+        sum(each.occupied for each in lane.upstreams),  # the signals are as of the last choice
         signals.waiting,
         waited_s,
         ticket.deferrals,

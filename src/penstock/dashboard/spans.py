@@ -20,6 +20,7 @@ class Ended:
         cause: what it waited for longest, as in `core.events.Why.waits`; empty if it did not wait.
         result: "completed", "late" (completed after its deadline), "cancelled", "failed" or the
             reason of its refusal.
+        attempts: how often it was sent.
 
     """
 
@@ -32,6 +33,7 @@ class Ended:
     upstream: str
     cause: str
     result: str
+    attempts: int
 
 
 @dataclass(slots=True)

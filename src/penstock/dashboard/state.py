@@ -166,6 +166,6 @@ class DashboardState:
         queued_s = known.queued_s if known.attempts else latency_s
         ended = Ended(
             latency_s, queued_s, now, self.id_of(number), request.traffic_class, request.tenant,
-            known.upstream, known.cause, result,
+            known.upstream, known.cause, result, known.attempts,
         )  # fmt: skip
         self.spans.at(now).end(ended)

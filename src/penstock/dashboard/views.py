@@ -383,6 +383,8 @@ def _slowest(state: DashboardState, then: float) -> list[dict[str, Any]]:
 
 def _mostly(ended: Ended) -> str:
     """Return in words what took most of a request's time."""
+    if not ended.attempts:
+        return WAITS.get(ended.cause, "it was never sent")
     if ended.queued_s <= ended.latency_s / 2.0:
         return "the provider took so long"
-    return WAITS.get(ended.cause, "it was never sent")
+    return WAITS.get(ended.cause, "the provider took so long")
