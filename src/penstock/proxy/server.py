@@ -174,6 +174,7 @@ class Running:
             # look would take 3 % of the start, and finds ten objects.
             gc.freeze()
             gc.set_threshold(COLLECT_AFTER)
+            gc.enable()
             started()
             await self._stop.wait()
             await self._drain()

@@ -96,8 +96,11 @@ def judge(
             return response, RELAY  # whoever follows the reply ends the slot
         return _refused(library, plan, response, sent, fault), fault.meaning
     text = None
-    if len(sent) <= PLAIN_MAX_BYTES and can_read(encoding):
-        text = guard.run("reply", lambda: plain_unless_large(sent, encoding), None)
+    if len(sent) <= PLAIN_MAX_BYTES:
+        if not encoding:
+            text = sent
+        elif can_read(encoding):
+            text = guard.run("reply", lambda: plain_unless_large(sent, encoding), None)
     if text is None:
         slot.settle()
         return response, RELAY
@@ -243,7 +246,8 @@ def is_upstreams_fault(library: Any, error: BaseException) -> bool:
 
 def mark(response: Any, plan: Plan, slot: Hold) -> None:
     """Put the request's id, its waiting time and what was ignored into the answer's headers."""
-    response.headers.update(plan.said)
+    if plan.said:
+        response.headers.update(plan.said)
     response.headers["x-penstock-id"] = slot.id
     response.headers["x-penstock-queue-ms"] = f"{slot.queued_s * 1000:.0f}"
 
