@@ -1,6 +1,7 @@
 """The caller goes away: in every state, and after the end too."""
 
 from penstock.core.events import Cancelled, Failed, RefusalCause, Throttled, Woke
+from penstock.core.upstream.breaker import PROBE_GAP_S
 from tests.core.story import (
     DEAR_TOKENS,
     Bouncer,
@@ -105,3 +106,18 @@ def test_after_a_probe_whose_caller_left_whoever_came_last_is_the_next() -> None
     assert probe == [("dispatch", 2, "default")]
     assert tell(penstock, (3.5, Cancelled(2))) == [("dispatch", 5, "default")]
     assert complete(penstock, 5, now=4.0)[0] == ("dispatch", 3, "default")  # in order again
+
+
+def test_once_a_later_probe_has_passed_the_door_others_go_in_order_before_any_reply() -> None:
+    penstock = scheduler(window=8)
+    refuse_first(penstock)
+    arrive(penstock, request(1))
+    tell(penstock, (0.02, Throttled(1, RefusalCause.OVERLOAD, 2.0)))
+    arrive(penstock, *(request(id_, at=1.0) for id_ in range(2, 9)))
+    assert tell(penstock, (2.02, Woke()), (3.0, Cancelled(2))) == [
+        ("dispatch", 2, "default"),
+        ("dispatch", 8, "default"),
+    ]
+
+    after_it = tell(penstock, (3.0 + PROBE_GAP_S, Woke()))
+    assert [word[1] for word in after_it] == [7, 3, 4, 5, 6, 1]

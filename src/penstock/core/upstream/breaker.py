@@ -90,7 +90,7 @@ class CircuitBreaker:
         self.half_open = False
         """It has been open and nothing has been answered since; a circuit that is open too."""
         self.forsaken = False
-        """The caller of a probe has left before its answer, and nothing has been answered since."""
+        """The caller of a probe has left before its answer; it has been half-open since."""
         self.cause = ""
         """What opened it last."""
         self._troubled_since = math.inf
@@ -157,7 +157,8 @@ class CircuitBreaker:
         """Note an attempt: half-open, it is the probe."""
         self.last_sent_at = now
         if self.half_open and now - self._probed_at > DOOR * self._refused_in_s:
-            self.half_open, self._streak = False, 0
+            self.half_open = self.forsaken = False
+            self._streak = 0
         if self.half_open:
             self._probe_at = now + PROBE_GAP_S
             self._probed_at = min(self._probed_at, now)
