@@ -67,6 +67,7 @@ TOO_LARGE = refusal(
 SPENT = refusal(429, body=error("You exceeded your current quota", "insufficient_quota"))
 NEVER = refusal(500, more={"x-should-retry": "false"})
 HUGE = json.dumps({**json.loads(REPLY), "usage": {**USAGE, "completion_tokens": 10**400}})
+REFUSED = {"429": refusal(429), "503": refusal(503), "500": refusal(500), "reset": RESET}
 CLAIM = Answer(200, after_s=0.0)
 
 
@@ -82,6 +83,13 @@ def _share(name: str, answer: Answer | Fault, shares: tuple[float, ...]) -> list
         Trouble(f"{name}, {share:.0%} of attempts", during(0.0, 1e9, answer, share=share))
         for share in shares
     ]
+
+
+def _newcomers(name: str, answer: Answer) -> Trouble:
+    return Trouble(
+        f"each call's first attempt: {name}",
+        lambda attempt: answer if attempt.nth == 1 else None,
+    )
 
 
 def _first(answer: Answer, *, calls: int = 1, others: Answer | None = None) -> Fault:
@@ -166,6 +174,7 @@ def troubles() -> list[Trouble]:
         Trouble("one call in 20 is always answered 500", poison(refusal(500))),
         Trouble("one call in 20 is always reset", poison(RESET)),
         Trouble("one call in 20 is always answered 429", poison(refusal(429))),
+        *(_newcomers(name, answer) for name, answer in REFUSED.items()),
         Trouble("the first call is always answered 429", _first(refusal(429))),
         Trouble("the first call is always answered 429, 20 s", _first(refusal(429, wait=20))),
         Trouble("the first call is always answered 503, 20 s", _first(refusal(503, wait=20))),

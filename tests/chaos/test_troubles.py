@@ -30,6 +30,8 @@ SHORT = (
     "500, 50% of attempts",
     "one call in 20 is too large",
     "one call in 20 is always reset",
+    "each call's first attempt: 503",
+    "each call's first attempt: reset",
     "the first call is always answered 429",
     "the first 3 calls are always answered 429, 20 s",
     "the first call is always answered 503, 20 s",

@@ -120,4 +120,4 @@ def test_once_a_later_probe_has_passed_the_door_others_go_in_order_before_any_re
     ]
 
     after_it = tell(penstock, (3.0 + PROBE_GAP_S, Woke()))
-    assert [word[1] for word in after_it] == [7, 3, 4, 5, 6, 1]
+    assert [word[1] for word in after_it] == [7, 1, 3, 4, 5, 6]

@@ -253,6 +253,36 @@ def test_calls_that_are_always_refused_hold_up_no_others(
 
 
 @pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.RATE])
+def test_where_each_calls_first_attempt_is_refused_its_second_gets_its_turn(
+    cause: RefusalCause,
+) -> None:
+    """Newcomers are probes before those that were refused, but not all the probes there are."""
+    penstock, tried = scheduler(window=8), set[int]()
+    now, coming = 0.0, [request(id_, at=0.25 * id_) for id_ in range(100)]
+    waits: list[float] = []
+    while len(waits) < 100 and now < 600.0:
+        wakes_at = penstock.next_wakeup()
+        due_at = coming[0].arrived_at if coming else 1e9
+        now = max(now, min(due_at, 1e9 if wakes_at is None else wakes_at))
+        actions = list(
+            penstock.handle(Arrived(coming.pop(0)) if due_at <= now else Woke(), now=now)
+        )
+        while actions:
+            action = actions.pop(0)
+            assert isinstance(action, Dispatch)
+            one, now = action.request, now + 1e-3
+            event: Event = Throttled(one.id, cause, jitter=0.5)
+            if one.id in tried:
+                waits.append(now - one.arrived_at)
+                event = Completed(one.id, 20)
+            tried.add(one.id)
+            actions += penstock.handle(event, now=now)
+
+    assert len(waits) == 100
+    assert max(waits) <= 15.0
+
+
+@pytest.mark.parametrize("cause", [RefusalCause.OVERLOAD, RefusalCause.RATE])
 def test_a_wait_that_some_calls_are_always_told_holds_up_no_others(cause: RefusalCause) -> None:
     """Every fifth second one is refused, and the one refused 20 s before comes back after it."""
     arrivals = [request(id_, at=0.25 * id_) for id_ in range(200)]

@@ -58,7 +58,7 @@ class Account:
     def sent(self, ticket: Ticket, now: float) -> None:
         """Note an attempt."""
         ticket.paced = self.rate.sent(self._cost(ticket), _tokens(ticket), now=now)
-        self.breaker.sent(now)
+        self.breaker.sent(ticket.attempts, now)
 
     def served(self, ticket: Ticket) -> None:
         """Note a sign of life from an attempt."""

@@ -15,7 +15,8 @@ PROBE_GAP_S = 2.0
 """Half-open, one request goes in this time, even if the one before has not been answered yet."""
 TURN_S, MOST_TURNS = 0.02, 25
 """A refused request may itself be why: before it is the probe it leaves a turn to others for each
-time it was sent, half a second at most."""
+time it was sent, half a second at most. A probe that is another's first attempt is such a turn:
+else newcomers, where there are always some, would be all the probes there are."""
 LONGEST_PAUSE_S = 60.0
 """Who has no deadline waits no longer than this."""
 LONGEST_RATE_S = 600.0
@@ -66,7 +67,8 @@ class CircuitBreaker:
     - Silence or brokenness while other upstreams serve (`OutlierDetector`).
 
     An open circuit becomes half-open when its time is over, which is at most `max_pause_s`. Half
-    open, whoever was sent least often goes as a probe, one in `PROBE_GAP_S`; the first sign of life
+    open, whoever was sent least often goes as a probe, one in `PROBE_GAP_S`, and whoever has left
+    as many turns to newcomers as it was sent goes with them; the first sign of life
     of what was sent after the last bad news closes it, and so does the next probe where refusals
     opened it and the one before has passed the door (`DOOR`). What was sent before says nothing,
     either way.
@@ -108,6 +110,8 @@ class CircuitBreaker:
         """When the first probe since the last bad news was sent."""
         self._broken_share = 0.0
         self._sporadic = False
+        self._turns = 0
+        """Probes in a row that were their requests' first attempts, since the last answer."""
 
     @property
     def troubled(self) -> bool:
@@ -142,18 +146,20 @@ class CircuitBreaker:
 
         Until two answers have come, any attempt is one, and that of an `unproven` request: nothing
         has passed yet of what was sent since it was refused. `paced_to` is when the learnt rate has
-        room: turns are counted from there, or the pace would let the refused one go first.
+        room: turns are counted from there, or the pace would let the refused one go first; there
+        newcomers leave it room by themselves.
         """
         if not self.half_open and not unproven and self._has_served:
             return -math.inf
-        turns = min(MOST_TURNS, attempts)
+        left = self._turns if paced_to == -math.inf else 0
+        turns = max(0, min(MOST_TURNS, attempts) - left)
         return max(self.open_until, self._probe_at, paced_to) + TURN_S * turns
 
     def open_at(self, now: float) -> float:
         """Return when the present pause is over; `now` if there is none."""
         return self.open_until if self.open_until > now else now
 
-    def sent(self, now: float) -> None:
+    def sent(self, attempts: int, now: float) -> None:
         """Note an attempt: half-open, it is the probe."""
         self.last_sent_at = now
         if self.half_open and now - self._probed_at > DOOR * self._refused_in_s:
@@ -161,6 +167,7 @@ class CircuitBreaker:
             self._streak = 0
         if self.half_open:
             self._probe_at = now + PROBE_GAP_S
+            self._turns = self._turns + 1 if attempts == 1 else 0
             self._probed_at = min(self._probed_at, now)
 
     def heard_refusal(self, flying: Iterable[Ticket], sent_at: float, now: float) -> None:
@@ -269,7 +276,7 @@ class CircuitBreaker:
         self._broken_share += runs * (1.0 - self._broken_share)
         self._broken_share -= SHARE_WEIGHT * self._broken_share
         if sent_at >= self._last_bad_at:
-            self._streak = self._faults = 0
+            self._streak = self._faults = self._turns = 0
             self.half_open = self.forsaken = False
 
     def released(self, sent_at: float, now: float) -> None:
