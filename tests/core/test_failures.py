@@ -175,19 +175,38 @@ def test_a_spent_quota_is_no_matter_while_another_upstream_has_some() -> None:
     assert complete(penstock, 2, now=2.0) == [("dispatch", 1, "b")]
 
 
-def test_a_spent_quota_reaches_every_lane_of_its_upstream() -> None:
-    penstock = scheduler(upstream("a"), upstream("b", models=("m",)))
-    arrive(penstock, request(1, model="m"), request(2, model="x"), request(3, model="x"))
+def test_a_spent_quota_reaches_every_lane_of_its_upstream_once_each_model_has_asked() -> None:
+    """Days are counted by model: of an account that is spent as a whole each model asks once."""
+    penstock = scheduler(upstream("a"), upstream("b", models=("m",)), window=1)
+    arrive(penstock, request(1, model="x"), request(2, model="m"), request(3, model="m"))
+    tell(penstock, (1.0, Throttled(1, RefusalCause.QUOTA)))
 
-    # 1 found b busy with nobody, so a or b; whichever refuses, only x's lane hangs on a alone.
-    first = penstock.snapshot().upstreams["a"].in_flight
-    assert first == 1
-    flying_at_a = 1 if arrive(penstock, request(4, model="m")) else 2
-    assert tell(penstock, (1.0, Throttled(flying_at_a, RefusalCause.QUOTA)))[-1][2] in (
-        "quota",
-        "upstream",
-    )
-    assert arrive(penstock, request(9, model="x", at=2.0)) == [("reject", 9, "quota")]
+    assert arrive(penstock, request(4, model="x", at=1.5)) == [("reject", 4, "quota")]
+    assert arrive(penstock, request(5, model="y", at=1.5)) == []
+    assert complete(penstock, 3, now=2.0) == [("dispatch", 5, "a")]
+    assert tell(penstock, (3.0, Throttled(5, RefusalCause.QUOTA))) == [("reject", 5, "upstream")]
+    assert arrive(penstock, request(6, model="y", at=4.0)) == [("reject", 6, "quota")]
+
+
+@pytest.mark.parametrize("first", ["spent", "well"])
+@pytest.mark.parametrize("wait_s", [None, 20.0, 3600.0])
+def test_a_models_spent_quota_shuts_out_no_other_model(wait_s: float | None, first: str) -> None:
+    penstock = scheduler(window=4)
+    other = "well" if first == "spent" else "spent"
+    told = arrive(penstock, request(0, model=first), request(1, model=other))
+    told += tell(penstock, (0.1, Throttled(int(first == "well"), RefusalCause.QUOTA, wait_s)))
+    told += complete(penstock, int(first == "spent"), now=0.2)
+    for id_ in range(2, 40):
+        told += arrive(penstock, request(id_, model=("spent", "well")[id_ % 2], at=float(id_)))
+        if id_ % 2:
+            told += complete(penstock, id_, now=id_ + 0.5)
+        elif told[-1] == ("dispatch", id_, "default"):
+            told += tell(penstock, (id_ + 0.5, Throttled(id_, RefusalCause.QUOTA, wait_s)))
+
+    gone, others = [word[1] for word in told if word[0] == "dispatch"], range(1, 40, 2)
+    assert [id_ for id_ in gone if id_ in others] == [*others]
+    spent = [id_ for id_ in gone if id_ not in others]
+    assert len(spent) <= 1 + 40 / (wait_s or 60.0)
 
 
 def test_a_broken_attempt_is_made_again_after_a_jittered_back_off() -> None:

@@ -52,7 +52,7 @@ class AdmissionControl:
         refusal = self._refusal(ticket, lane, now)
         surplus = tickets.backlog.surplus(ticket, turns=lane.tenants is not None)
         if refusal is None and ticket in surplus:
-            refusal = "queue_full", lane.retry_after_s(request.account, now)
+            refusal = "queue_full", lane.retry_after_s(request, now)
         if refusal is not None:
             tickets.reject(ticket, lane, *refusal, now)
             return
@@ -81,13 +81,13 @@ class AdmissionControl:
         if lane.is_too_large(ticket):
             return "too_large", None
         if no_use := lane.outage.no_use(request, now):
-            return no_use, lane.outage.open_at(request.account, now) - now
+            return no_use, lane.outage.open_at(request, now) - now
         return None
 
     def _displace(self, surplus: Ticket, now: float) -> None:
         """Refuse what a tenant has waiting beyond its part of a full queue."""
         request = surplus.request
-        retry_after_s = self._tickets.lanes.of(request).retry_after_s(request.account, now)
+        retry_after_s = self._tickets.lanes.of(request).retry_after_s(request, now)
         self._tickets.refuse(surplus, "queue_full", retry_after_s, now)
 
     def on_timers(self, due: float, now: float) -> None:
@@ -143,5 +143,5 @@ class AdmissionControl:
             self._tickets.refuse(late, "hopeless", None, now)
         else:  # too late for another attempt: the last answer stands
             outage, request = self._tickets.lanes.of(late.request).outage, late.request
-            open_at = outage.open_at(request.account, now)
+            open_at = outage.open_at(request, now)
             self._tickets.refuse(late, "upstream", outage.again_s(request, open_at, now), now)

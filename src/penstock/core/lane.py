@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from penstock.core.model import Latest
+from penstock.core.model import Latest, Request
 from penstock.core.outage import Outage
-from penstock.core.parked import ParkingQueue, kind_of
+from penstock.core.parked import ParkingQueue
 from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.tenants import TenantQueue, TenantTurns
-from penstock.core.ticket import ClassHold, Stage, Ticket
+from penstock.core.ticket import ClassHold, Stage, Ticket, kind_of
 from penstock.core.upstream.breaker import PROBE_GAP_S, BreakerState
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
 
@@ -393,11 +393,11 @@ class Lane:
     ) -> float:
         """Return when a retry may go there, its own back-off not counted; -inf if at any time.
 
-        It is the same for all of an account that were sent as often, have paid alike, cost as much
+        It is the same for all of a kind that were sent as often, have paid alike, cost as much
         and are as `unproven`: `core.parked_retries` counts on it.
         """
         account = upstream.account(ticket.request.account)
-        breaker = account.breaker
+        breaker = account.circuit(ticket.request.model)
         gate_at = -math.inf
         if self.signals.waiting > 1:
             paced_to = account.due_at(ticket)
@@ -442,13 +442,13 @@ class Lane:
     def has_refuge(self, ticket: Ticket, now: float) -> bool:
         """Return whether there is a sound upstream that has not failed the ticket."""
         return any(
-            upstream.name not in ticket.failed_at and upstream.sound(ticket.request.account, now)
+            upstream.name not in ticket.failed_at and upstream.sound(ticket.request, now)
             for upstream in self.upstreams
         )
 
-    def retry_after_s(self, account: str, now: float) -> float:
+    def retry_after_s(self, request: Request, now: float) -> float:
         """Return when a full queue will have drained, as far as the fit can tell."""
-        open_s = self.outage.open_at(account, now) - now
+        open_s = self.outage.open_at(request, now) - now
         drain_s = self.signals.waiting_work_s / max(1.0, min(self.signals.window, 1e9))
         return min(LONGEST_RETRY_S, max(1.0, open_s + drain_s))
 
@@ -456,7 +456,7 @@ class Lane:
         """Return when a refused ticket may first be sent again, to whichever upstream."""
         return min(
             max(
-                upstream.account(ticket.request.account).breaker.open_at(now),
+                upstream.circuit(ticket.request).open_at(now),
                 ticket.may_retry_at(upstream.name),
             )
             for upstream in self.upstreams

@@ -23,10 +23,10 @@ class Outage:
         patience = request.deadline
         if patience == math.inf:
             patience = now + LONGEST_PAUSE_S
-            waited_s = min(now - request.arrived_at, self.in_vain_s(request.account, now))
+            waited_s = min(now - request.arrived_at, self.in_vain_s(request, now))
             if waited_s >= LONGEST_PAUSE_S:
                 return "upstream"
-        breakers = self._breakers(request.account)
+        breakers = self._breakers(request)
         for breaker in breakers:
             if breaker.closed_to_some_until <= now:
                 return ""
@@ -38,21 +38,21 @@ class Outage:
                 reason = "rate"
         return reason
 
-    def closings(self, account: str, now: float) -> tuple[bool, bool]:
-        """Return whether all upstreams are closed to some of an account, and all quotas spent."""
-        breakers = self._breakers(account)
+    def closings(self, request: Request, now: float) -> tuple[bool, bool]:
+        """Return whether all upstreams are closed to some of its like, and all quotas spent."""
+        breakers = self._breakers(request)
         return (
             all(breaker.closed_to_some_until > now for breaker in breakers),
             all(breaker.exhausted_until > now for breaker in breakers),
         )
 
-    def open_at(self, account: str, now: float) -> float:
-        """Return when an account may use the first upstream again."""
-        return min(breaker.open_at(now) for breaker in self._breakers(account))
+    def open_at(self, request: Request, now: float) -> float:
+        """Return when its like may use the first upstream again."""
+        return min(breaker.open_at(now) for breaker in self._breakers(request))
 
-    def in_vain_s(self, account: str, now: float) -> float:
-        """Return for how long no upstream has served an account; -inf if one does."""
-        return now - max(breaker.nothing_since for breaker in self._breakers(account))
+    def in_vain_s(self, request: Request, now: float) -> float:
+        """Return for how long no upstream has served its like; -inf if one does."""
+        return now - max(breaker.nothing_since for breaker in self._breakers(request))
 
     def again_s(self, request: Request, at: float, now: float) -> float | None:
         """Return in how long what may go again `at` a time is to come again.
@@ -60,8 +60,8 @@ class Outage:
         None, which is never, where for most of its wait nothing was served: to come again by
         itself, as an SDK does, would be to wait as long once more.
         """
-        in_vain = 2.0 * self.in_vain_s(request.account, now) > now - request.arrived_at
+        in_vain = 2.0 * self.in_vain_s(request, now) > now - request.arrived_at
         return None if in_vain or at == math.inf else at - now
 
-    def _breakers(self, account: str) -> list[CircuitBreaker]:
-        return [upstream.account(account).breaker for upstream in self.upstreams]
+    def _breakers(self, request: Request) -> list[CircuitBreaker]:
+        return [upstream.circuit(request) for upstream in self.upstreams]

@@ -69,8 +69,8 @@ class Outcomes:
         lane = tickets.landed(ticket)
         upstream = tickets.upstreams[ticket.upstream]
         sharing = tickets.lanes.of_upstream[upstream.name]
-        account = ticket.request.account
-        before = [each.outage.closings(account, now) for each in sharing]
+        request = ticket.request
+        before = [each.outage.closings(request, now) for each in sharing]
         upstream.refuse(ticket, event, now=now)
         lane.settle(ticket, -ticket.cost_tokens)
         retry_at = lane.retry_at(ticket, now)
@@ -89,9 +89,9 @@ class Outcomes:
             tickets.hold_back(ticket)
             lane.push(ticket, now)
         for each, closings in zip(sharing, before, strict=True):
-            in_vain = each.outage.in_vain_s(account, now) >= LONGEST_PAUSE_S
-            if in_vain or each.outage.closings(account, now) > closings:
-                self._fail_fast(each, account, now)
+            in_vain = each.outage.in_vain_s(request, now) >= LONGEST_PAUSE_S
+            if in_vain or each.outage.closings(request, now) > closings:
+                self._fail_fast(each, request.account, now)
         self._tickets.pump_sharing(upstream.name, now)
 
     def on_failed(self, event: Failed, now: float) -> None:
@@ -132,7 +132,7 @@ class Outcomes:
         else:
             tickets.end(ticket)
             if event.retryable:
-                open_at = lane.outage.open_at(ticket.request.account, now)
+                open_at = lane.outage.open_at(ticket.request, now)
                 tickets.reject(ticket, lane, "upstream", open_at - now, now)
         self._tickets.pump_sharing(ticket.upstream, now)
 
@@ -154,12 +154,12 @@ class Outcomes:
 
     def _fail_fast(self, lane: Lane, account: str, now: float) -> None:
         """Refuse what waits for upstreams that are closed beyond its own patience."""
-        open_at = lane.outage.open_at(account, now)
         for ticket in self._tickets.waiting():
             request = ticket.request
             if request.account != account or self._tickets.lanes.of(request) is not lane:
                 continue
             if no_use := lane.outage.no_use(request, now):
+                open_at = lane.outage.open_at(request, now)
                 again_s: float | None = open_at - now
                 if no_use == "upstream":
                     again_s = lane.outage.again_s(request, open_at, now)

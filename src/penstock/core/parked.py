@@ -4,14 +4,8 @@ from collections.abc import Callable, Iterable
 
 from penstock.core.parked_retries import GateAt, ParkedRetries
 from penstock.core.policy import OrderedQueue
-from penstock.core.ticket import Ticket
+from penstock.core.ticket import Ticket, kind_of
 from penstock.core.upstream.ledger import Upstream
-
-
-def kind_of(ticket: Ticket) -> str:
-    """Return what a ticket shares with those that the same limits and pauses hold back."""
-    request = ticket.request
-    return f"{request.account}\0{request.model}" if request.account else request.model
 
 
 class ParkingQueue:

@@ -7,7 +7,7 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
-from penstock.core.ticket import Ticket
+from penstock.core.ticket import Ticket, kind_of
 from penstock.core.upstream.ledger import Upstream
 
 
@@ -45,7 +45,7 @@ class _RetryGroup:
 class ParkedRetries:
     """Tickets that wait for their next attempt, each alone.
 
-    Those of an account that were sent as often wait for the same circuit, pace and budget: the
+    Those of a kind that were sent as often wait for the same circuit, pace and budget: the
     first of such a group tells when all of it may go. So a look costs as much as there are groups
     and tickets that are due, however many wait. Who leaves stays in the heaps until it surfaces,
     or until those who have left are the majority.
@@ -104,7 +104,7 @@ class ParkedRetries:
 
     def _file(self, ticket: Ticket, upstream: str, number: int, *, unproven: bool) -> None:
         """Put a ticket into its group at an upstream."""
-        key = ticket.request.account, ticket.attempts, ticket.retry_paid, unproven
+        key = kind_of(ticket), ticket.attempts, ticket.retry_paid, unproven
         groups = self._groups[upstream]
         group = groups.get(key)
         if group is None:

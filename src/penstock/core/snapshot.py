@@ -46,6 +46,8 @@ class PauseSnapshot:
         state: "open" or "half_open".
         cause: what opened it, a `RefusalCause` or "faults".
         until: driver seconds at which it becomes half-open.
+        model: whose requests alone it holds back; empty for all of the account's, or those that
+            name none.
 
     """
 
@@ -53,6 +55,7 @@ class PauseSnapshot:
     state: str
     cause: str
     until: float
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,11 @@ def _upstream(upstream: Upstream, now: float) -> UpstreamSnapshot:
 def _pauses(upstream: Upstream, now: float) -> Iterator[PauseSnapshot]:
     accounts = {"": upstream.default, **upstream.others}
     shut = (
-        (name, account.breaker)
+        (name, model, breaker)
         for name, account in accounts.items()
-        if account.breaker.state(now) is not BreakerState.CLOSED
+        for model, breaker in (("", account.breaker), *account.spent.items())
+        if breaker.state(now) is not BreakerState.CLOSED
     )
-    for name, breaker in islice(shut, PAUSES_SHOWN):
-        yield PauseSnapshot(name, breaker.state(now).value, breaker.cause, breaker.open_until)
+    for name, model, breaker in islice(shut, PAUSES_SHOWN):
+        state = breaker.state(now).value
+        yield PauseSnapshot(name, state, breaker.cause, breaker.open_until, model)

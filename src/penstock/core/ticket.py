@@ -224,3 +224,9 @@ def ticket_of(request: Request, service_p50_s: float, service_p90_s: float) -> T
         request.estimate.p50_tokens,
         request.estimate.p90_tokens,
     )
+
+
+def kind_of(ticket: Ticket) -> str:
+    """Return what a ticket shares with those that the same limits and pauses hold back."""
+    request = ticket.request
+    return f"{request.account}\0{request.model}" if request.account else request.model

@@ -8,8 +8,7 @@ from penstock.core.backlog import Backlog
 from penstock.core.events import Abandoned, Action, Dispatch, Reject, Why
 from penstock.core.lane import Lane
 from penstock.core.lanes import Lanes
-from penstock.core.parked import kind_of
-from penstock.core.ticket import Stage, Ticket
+from penstock.core.ticket import Stage, Ticket, kind_of
 from penstock.core.upstream.ledger import Upstream
 from penstock.errors import ProtocolError
 
@@ -118,7 +117,7 @@ class Tickets:
                 return
             ticket, upstream = chosen
             request = ticket.request
-            breaker = upstream.account(request.account).breaker
+            breaker = upstream.circuit(request)
             if breaker.forsaken:
                 ticket = self._last_come(ticket, lane, upstream, now)
                 request = ticket.request

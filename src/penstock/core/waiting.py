@@ -153,13 +153,13 @@ class Waiting:
         ]
         if not serving:
             return None
-        opening = {each.name: _opens_at(each, request.account, now) for each in serving}
+        opening = {each.name: _opens_at(each, request, now) for each in serving}
         using = [each for each in serving if opening[each.name] <= now] or serving
         p90_tokens = request.estimate.p90_tokens
         service_s = min(each.known_service(request.model).predict_s(p90_tokens) for each in using)
         first = min(using, key=lambda each: opening[each.name])
         pause_s = opening[first.name] - now
-        cause = _cause_of(first, request.account, now) if pause_s > 0.0 else None
+        cause = _cause_of(first, request, now) if pause_s > 0.0 else None
         lane = self._tickets.lanes.by_upstreams.get(tuple(each.name for each in serving))
         return Outlook(cause, pause_s + _queue_s(lane, using, service_s), service_s)
 
@@ -185,14 +185,14 @@ def _position(ticket: Ticket, tickets: list[Ticket], lane: Lane, now: float) -> 
     return taken
 
 
-def _opens_at(upstream: Upstream, account: str, now: float) -> float:
-    return max(upstream.known_breaker(account).send_at(now), upstream.paused_until)
+def _opens_at(upstream: Upstream, request: Request, now: float) -> float:
+    return max(upstream.known_breaker(request).send_at(now), upstream.paused_until)
 
 
-def _cause_of(upstream: Upstream, account: str, now: float) -> Cause:
+def _cause_of(upstream: Upstream, request: Request, now: float) -> Cause:
     if upstream.paused_until > now:
         return DOWN
-    return _CAUSES.get(upstream.known_breaker(account).cause, DOWN)
+    return _CAUSES.get(upstream.known_breaker(request).cause, DOWN)
 
 
 def _queue_s(lane: Lane | None, using: Sequence[Upstream], service_s: float) -> float:

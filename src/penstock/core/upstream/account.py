@@ -1,6 +1,7 @@
 """What is known of one account at one upstream: a key's circuit, limits and learnt rate."""
 
 import math
+from copy import copy
 from dataclasses import dataclass, field
 
 from penstock.core.events import Completed, LimitsSeen, Throttled
@@ -25,15 +26,34 @@ class Account:
     rate: LearntRate = field(default_factory=LearntRate)
     served_sent_at: float = -math.inf
     """When the last of what is served was sent."""
+    spent: Latest[CircuitBreaker] = field(default_factory=lambda: Latest(MODELS_LIMIT))
+    """The circuits of models whose quota is said to be spent, until one of the model is served."""
     _models: Latest[float] = field(default_factory=lambda: Latest(MODELS_LIMIT))
     """When what was refused first was sent, by model; inf once one of that model was served."""
     _in_tokens: bool = False
     _deaf_until: float = -math.inf
     _paced_by: str = ""
 
-    def paused_to(self, now: float) -> float:
-        """Return when the circuit lets the next attempt through; `now` if at once."""
-        breaker = self.breaker
+    def circuit(self, model: str) -> CircuitBreaker:
+        """Return the circuit that a model's requests go by: the account's, or one of its own."""
+        return self.breaker if not self.spent else self.spent.get(model, self.breaker)
+
+    def split(self, model: str) -> CircuitBreaker:
+        """Return a circuit of the model's own, from now on: its quota is said to be spent.
+
+        Vendors count a day's quota by model, and others of the account may be served. Of a model
+        that was answered before it is doubted, as ever; one never answered has nothing to its name.
+        """
+        if model not in self.spent:
+            known = self.breaker
+            answered = self._models.get(model) == math.inf
+            own = copy(known) if answered else CircuitBreaker(known.max_pause_s, known.outlier)
+            self.spent.put(model, own)
+        return self.spent[model]
+
+    def paused_to(self, model: str, now: float) -> float:
+        """Return when its circuit lets a model's next attempt through; `now` if at once."""
+        breaker = self.circuit(model)
         if breaker.half_open or breaker.open_until > now:
             return breaker.send_at(now)
         return now
@@ -58,7 +78,7 @@ class Account:
     def sent(self, ticket: Ticket, now: float) -> None:
         """Note an attempt."""
         ticket.paced = self.rate.sent(self._cost(ticket), _tokens(ticket), now=now)
-        self.breaker.sent(ticket.attempts, now)
+        self.circuit(ticket.request.model).sent(ticket.attempts, now)
 
     def served(self, ticket: Ticket) -> None:
         """Note a sign of life from an attempt."""
@@ -68,7 +88,10 @@ class Account:
             self.rate.served_after_all()
         if self._models.get(model) != math.inf:
             self._models.put(model, math.inf)
-        self.breaker.succeeded(sent_at=sent_at)
+        circuit = self.circuit(model)
+        circuit.succeeded(sent_at=sent_at)
+        if circuit is not self.breaker and not circuit.troubled:
+            del self.spent[model]
 
     def refuses_one_of_many(self, ticket: Ticket, now: float) -> bool:
         """Note a refusal; return whether it says nothing yet of other requests.
@@ -103,6 +126,7 @@ class Account:
     def lift(self, now: float) -> None:
         """Close the circuit, and forget the rate that sends were held to."""
         self.breaker.lift(now)
+        self.spent.clear()
         self._learn_anew(now)
 
     def _learn_anew(self, now: float) -> None:
@@ -154,7 +178,7 @@ class Account:
                 self._deaf_until = now + DEAF_S
                 self._learn_anew(now)
         elif blame is Blame.PACE:
-            self.breaker.succeeded(sent_at=now)  # what went before it has passed
+            self.circuit(model).succeeded(sent_at=now)  # what went before it has passed
         return blame
 
 

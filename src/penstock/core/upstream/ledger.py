@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from penstock.core.backoff import LEAST_S, REQUEST_BASE_S, REQUEST_CAP_S, backoff_s
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled, WindowMoved
-from penstock.core.model import Latest
+from penstock.core.model import Latest, Request
 from penstock.core.policy import CapacityPolicy, Reply
 from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
@@ -86,6 +86,10 @@ class Upstream:
         self.others.put(name, account)
         return account
 
+    def circuit(self, request: Request) -> CircuitBreaker:
+        """Return the circuit that a request goes by: its account's, or its model's there."""
+        return self.account(request.account).circuit(request.model)
+
     @property
     def unlimited(self) -> bool:
         """True if no limit of any account is known."""
@@ -109,7 +113,8 @@ class Upstream:
             self.capacity = capacity
             self.moved_by = "reload"
         for account in (self.default, *self.others.values()):
-            account.breaker.max_pause_s = max_pause_s
+            for breaker in (account.breaker, *account.spent.values()):
+                breaker.max_pause_s = max_pause_s
             account.limits.reconfigure(settings, now=now)
 
     def hold(self, window: float | None, paused_until: float) -> None:
@@ -139,12 +144,11 @@ class Upstream:
             self.settings.base_s, self.settings.s_per_token
         )
 
-    def known_breaker(self, account: str) -> CircuitBreaker:
-        """Return an account's circuit; a closed one, of which nothing is kept, if it is unknown."""
-        if not account:
-            return self.default.breaker
-        known = self.others.get(account)
-        return self._new_account().breaker if known is None else known.breaker
+    def known_breaker(self, request: Request) -> CircuitBreaker:
+        """Return a request's circuit; a closed one, of which nothing is kept, if none is known."""
+        key = request.account
+        known = self.others.get(key) if key else self.default
+        return (known or self._new_account()).circuit(request.model)
 
     def services(self) -> dict[str, tuple[float, float]]:
         """Return the fitted (base_s, s_per_token) of each model seen."""
@@ -159,7 +163,7 @@ class Upstream:
             return "upstream", self.paused_until
         alone = None if self.others else self.default
         if alone is not None:
-            paused_to = alone.paused_to(now)
+            paused_to = alone.breaker.send_at(now)
             if paused_to > now:
                 return "upstream", paused_to
         if not self.capacity.has_room(None, self.occupied, self.tokens, now=now):
@@ -173,7 +177,7 @@ class Upstream:
         """
         if not self.capacity.has_room(ticket, self.occupied, self.tokens, now=now):
             return FULL
-        if self.others:  # else `obstacle` has looked at the one account there is
+        if self.others or self.default.spent:  # else `obstacle` has looked at the one there is
             return self._account_obstacle(ticket, keep, now)
         return self._limit_obstacle(self.default, ticket, keep, now)
 
@@ -184,7 +188,7 @@ class Upstream:
 
     def _account_obstacle(self, ticket: Ticket, keep: float, now: float) -> tuple[str, float]:
         account = self.account(ticket.request.account)
-        paused_to = max(account.paused_to(now), self.paused_until)
+        paused_to = max(account.paused_to(ticket.request.model, now), self.paused_until)
         if paused_to > now:
             return "upstream", paused_to
         return self._limit_obstacle(account, ticket, keep, now)
@@ -202,9 +206,12 @@ class Upstream:
     def holds_only_its_kind(self, ticket: Ticket, keep: float, now: float) -> bool:
         """Return whether others may go that are of another account, or of another model."""
         account = self.account(ticket.request.account)
+        paused_to = account.paused_to(ticket.request.model, now)
         if self.others:  # a kind is a model of an account then, and another account may go
             limited_to = account.limits.room_at(ticket, keep, now=now)
-            return max(limited_to, account.paused_to(now), account.paced_to(ticket, now)) > now
+            return max(limited_to, paused_to, account.paced_to(ticket, now)) > now
+        if paused_to > now:  # a circuit of its model's own: `obstacle` has looked at the other
+            return True
         return account.limits.only_its_model(ticket, keep, now=now)
 
     def finish_s(self, ticket: Ticket) -> float:
@@ -321,11 +328,12 @@ class Upstream:
         """
         cause, sent_at = event.cause, ticket.dispatched_at
         account = self.account(ticket.request.account)
-        breaker, limits = account.breaker, account.limits
+        model, limits = ticket.request.model, account.limits
+        breaker = account.split(model) if cause is RefusalCause.QUOTA else account.circuit(model)
         if cause is not RefusalCause.SLOW_FIRST_TOKEN:
             breaker.outlier.heard(now)
-            key, flying = ticket.request.account, self.in_flight.values()
-            breaker.heard_refusal((t for t in flying if t.request.account == key), sent_at, now)
+            flying = (t for t in self.in_flight.values() if self.circuit(t.request) is breaker)
+            breaker.heard_refusal(flying, sent_at, now)
         late = cause is RefusalCause.SLOW_FIRST_TOKEN and not self._measured(ticket, now)
         if cause is RefusalCause.REQUEST:
             self._land(ticket, now)
@@ -373,9 +381,11 @@ class Upstream:
         account = self.account(ticket.request.account)
         account.limits.settle(ticket, None, None)
         if upstream_fault and self._measured(ticket, now):  # else it timed out while we slept
-            account.breaker.failed(sent_at=ticket.dispatched_at, jitter=jitter, now=now)
+            self.circuit(ticket.request).failed(
+                sent_at=ticket.dispatched_at, jitter=jitter, now=now
+            )
         else:
-            account.breaker.released(ticket.dispatched_at, now)
+            self.circuit(ticket.request).released(ticket.dispatched_at, now)
 
     def left(self, ticket: Ticket, *, now: float) -> None:
         """Take an attempt out of the ledger whose caller has gone."""
@@ -384,7 +394,7 @@ class Upstream:
         account.limits.settle(ticket, None, None)
         if self._measured(ticket, now):
             account.breaker.outlier.left(ticket, now)
-        account.breaker.left(ticket.dispatched_at, now)
+        self.circuit(ticket.request).left(ticket.dispatched_at, now)
 
     def driver_stalled(self, since: float, now: float) -> None:
         """Take no time that the stall is part of for the upstream's."""
@@ -420,11 +430,11 @@ class Upstream:
         outlier = self.outlier
         return outlier.look_at <= now and outlier.look(self.in_flight.values(), now)
 
-    def sound(self, account: str, now: float) -> bool:
+    def sound(self, request: Request, now: float) -> bool:
         """Return whether nothing is known against it: what has failed elsewhere may come here."""
         if self.paused_until > now or self.is_outlier(now):
             return False
-        return self.account(account).breaker.sound(now)
+        return self.circuit(request).sound(now)
 
 
 def _own_wait_s(own_refusals: int, wait_s: float | None, jitter: float) -> float:
