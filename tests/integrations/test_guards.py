@@ -189,6 +189,28 @@ def test_a_timers_callback_that_raises_leaves_the_clocks_thread_alive(
     assert logging.getLogger("penstock.runtime").level == logging.NOTSET
 
 
+def test_a_system_without_a_thread_to_give_holds_up_calls_until_it_has_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, refused = threading.Thread.start, [None] * 2
+
+    def scarce(thread: threading.Thread) -> None:
+        if refused and thread.name == "penstock-clock":
+            refused.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    with Penstock(tracer=None) as scheduled:
+        for _ in range(3):
+            with scheduled.sync_gate().admit() as slot:
+                slot.settle()
+        with scheduled.sync_gate().admit() as slot:
+            slot.throttled("rate", 0.01)
+
+    assert caplog.text.count("no thread can be started") == 2
+
+
 def test_a_program_that_is_closed_leaves_no_thread() -> None:
     def clocks() -> list[threading.Thread]:
         return [each for each in threading.enumerate() if each.name == "penstock-clock"]

@@ -76,6 +76,24 @@ def test_a_long_stall_is_told_in_the_log_once(caplog: pytest.LogCaptureFixture) 
     assert "could not act for 3.0" in caplog.text
 
 
+def test_a_loop_that_is_not_run_while_none_of_its_calls_is_in_hand_has_not_stalled() -> None:
+    """A thread's own loop that runs for each call: others' replies are evidence all the same."""
+    tape, loop = Tape(), VirtualLoop()
+    gate = Gate(Driver(Window(2), clock=loop, observers=[tape]), RequestFactory(CLASSES, run="r"))
+
+    async def call() -> None:
+        await asyncio.sleep(0)
+        async with gate.admit():
+            await asyncio.sleep(0.12)
+
+    for _ in range(3):
+        loop.run_until_complete(call())
+        loop.hold(60.0)
+    loop.close()
+
+    assert tape.names() == ["Arrived", "Completed"] * 3
+
+
 def test_nothing_beats_where_nothing_is_in_flight() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -63,6 +63,9 @@ class ThreadClock:
 
     def time(self) -> float:
         """Return `time.monotonic()`, in seconds."""
+        if self._thread is None and self._heap:  # the system had no thread to give
+            with self._changed:
+                self._start()
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
@@ -71,13 +74,22 @@ class ThreadClock:
         with self._changed:
             heapq.heappush(self._heap, (when, next(self._order), timer))
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="penstock-clock", daemon=True
-                )
-                self._thread.start()
+                self._start()
             elif self._heap[0][2] is timer:
                 self._changed.notify()
         return timer
+
+    def _start(self) -> None:
+        """Start the thread; where the system has none to give, the next event tries again."""
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name="penstock-clock", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            logger.warning("no thread can be started: timers wait for one", exc_info=True)
+        else:
+            self._thread = thread
 
     def end(self) -> None:
         """Let the thread end as soon as nothing is asked for any more; later timers start it anew.

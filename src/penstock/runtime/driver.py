@@ -266,7 +266,7 @@ class Driver:
                 if type(event) is Arrived:
                     pulse.start()
                 if silent_s := pulse.stalled_s():
-                    self._stalled(silent_s)
+                    self._silent(pulse.clock, silent_s, event)
             self._inbox.append(event)
             self._work(event)
 
@@ -285,11 +285,11 @@ class Driver:
             if clock is None or isinstance(clock, asyncio.AbstractEventLoop):
                 return None  # a finaliser, in a thread that the loop's timers are not for
             if self._clock_pulse is None:
-                self._clock_pulse = Pulse(clock, self._on_beat, self._stalled)
+                self._clock_pulse = Pulse(clock, self._on_beat, self._silent)
             return self._clock_pulse
         pulse: Pulse | None = getattr(self._here, "pulse", None)
         if pulse is None or pulse.clock is not loop:
-            pulse = self._here.pulse = Pulse(loop, self._on_beat, self._stalled)
+            pulse = self._here.pulse = Pulse(loop, self._on_beat, self._silent)
         return pulse
 
     def _on_beat(self) -> bool:
@@ -305,6 +305,15 @@ class Driver:
         for request_id, waiter in list(self._waiters.items()):
             if waiter.loop is not None and waiter.loop.is_closed():
                 self.tell(Cancelled(request_id))
+
+    def _silent(self, clock: Clock, silent_s: float, event: Event | None = None) -> None:
+        """Tell of a stall; a loop that was not run, as none of its calls was in hand, is none."""
+        new = event.request.id if isinstance(event, Arrived) else None
+        if not isinstance(clock, asyncio.AbstractEventLoop) or any(
+            waiter.loop is clock and request_id != new
+            for request_id, waiter in list(self._waiters.items())
+        ):
+            self._stalled(silent_s)
 
     def _stalled(self, silent_s: float) -> None:
         if silent_s >= STALL_TOLD_S and not self._told_stall:

@@ -20,15 +20,15 @@ class Pulse:
         clock: an event loop, or the clock of programs without one. Belongs to one thread, or takes
             timers from any.
         wanted: called with each beat; says whether anything is in flight. If not, the pulse stops.
-        stalled: told how many seconds ago the last sign of life before a stall was, unless
-            `stalled_s` has told it already.
+        stalled: told of the clock, and how many seconds ago the last sign of life before a stall
+            was, unless `stalled_s` has told it already.
 
     """
 
     __slots__ = ("_beat_at", "_beats", "_stalled", "_wanted", "clock")
 
     def __init__(
-        self, clock: Clock, wanted: Callable[[], bool], stalled: Callable[[float], object]
+        self, clock: Clock, wanted: Callable[[], bool], stalled: Callable[[Clock, float], object]
     ) -> None:
         """Start when `start` is called."""
         self.clock = clock
@@ -64,6 +64,6 @@ class Pulse:
         silent_s = self.stalled_s()
         self._beats.release()
         if silent_s:
-            self._stalled(silent_s)
+            self._stalled(self.clock, silent_s)
         if self._wanted():
             self.start()
