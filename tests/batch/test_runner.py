@@ -156,6 +156,16 @@ def test_a_base_url_that_is_none_is_refused_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_a_base_url_that_is_an_endpoints_is_refused_before_its_lines_fail_for_good(
+    tmp_path: Path,
+) -> None:
+    url = "http://127.0.0.1:9/v1/chat/completions/"
+    words = ["batch", str(batch_file(tmp_path, 1)), "--out", str(tmp_path / "out"), "--base-url"]
+    result = CliRunner().invoke(group, [*words, url])
+    assert result.exit_code == 1
+    assert "which is added to it: did you mean http://127.0.0.1:9/v1?" in result.output
+
+
 def test_every_line_is_answered_and_so_many_fly(tmp_path: Path) -> None:
     provider = Provider(lambda _line, _try: OK)
     store = work(batch_file(tmp_path, 10), provider)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from penstock.batch.lines import BatchError, BatchLine
 from penstock.batch.reply import BatchReply, Standing, reply_of
+from penstock.calls.endpoint import refuse_endpoint_in
 from penstock.calls.hints import CLASS_HEADER, DEADLINE_HEADER, TENANT_HEADER, HintError, hints_of
 from penstock.errors import Refused
 from penstock.integrations.http.attempt import MISDIRECTED
@@ -154,6 +155,10 @@ def _address(base_url: str) -> str:
             f"base URL {base_url!r}: must be an http:// or https:// URL with a host, such as "
             "http://127.0.0.1:8787/v1; was the scheme forgotten?"
         )
+    try:
+        refuse_endpoint_in(base_url)
+    except ValueError as error:
+        raise BatchError(f"base URL {base_url!r}: {error}") from None
     return found
 
 

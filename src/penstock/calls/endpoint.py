@@ -207,6 +207,24 @@ def endpoint_like(path: str) -> Endpoint | None:
     return None
 
 
+_NO_BASES = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
+"""What no base URL ends with. Not /models: that of Azure AI model inference does."""
+
+
+def refuse_endpoint_in(base_url: str) -> None:
+    """Refuse what the provider would answer with 404, whatever is asked of it.
+
+    Raises:
+        ValueError: a base URL ends with what is added to it.
+
+    """
+    given = base_url.partition("?")[0].rstrip("/")
+    for tail in _NO_BASES:
+        if given.endswith(tail):
+            meant = given.removesuffix(tail)
+            raise ValueError(f"must not hold {tail}, which is added to it: did you mean {meant}?")
+
+
 @lru_cache(maxsize=256)
 def model_in(path: str) -> str:
     """Return the model that a client's path names; empty if it names none."""

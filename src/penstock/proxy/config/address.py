@@ -4,9 +4,9 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from penstock.calls.endpoint import refuse_endpoint_in
+
 _NEEDS_V1 = ("api.openai.com", "api.anthropic.com")
-_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
-"""What no base URL ends with. Not /models: that of Azure AI model inference does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,4 @@ def _check_path(base_url: str, host: str, path: str) -> None:
     """Refuse what the provider would answer with 404, whatever is asked of it."""
     if host in _NEEDS_V1 and not path:
         raise ValueError(f"must hold the API's path: did you mean {base_url.rstrip('/')}/v1?")
-    for tail in _ENDPOINTS:
-        if path.endswith(tail):
-            meant = base_url.rstrip("/").removesuffix(tail)
-            raise ValueError(f"must not hold {tail}, which is added to it: did you mean {meant}?")
+    refuse_endpoint_in(base_url)
