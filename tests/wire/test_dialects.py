@@ -181,6 +181,12 @@ ROWS: dict[str, Row] = {
     "LiteLLM, budget": (
         400, {}, error("Budget has been exceeded!", type="budget_exceeded"),
         Backoff(QUOTA, None)),
+    "LiteLLM, the provider's wait": (
+        429, {"llm_provider-retry-after": "26"}, error(code="429"), Backoff(RATE, 26.0)),
+    "Portkey, budget": (
+        412, {}, {"status": "failure", "message": "Budget exhausted"}, Backoff(QUOTA, None)),
+    "OpenAI, a project's budget": (
+        429, {}, error(code="project_spend_limit_exceeded"), Backoff(QUOTA, None)),
     "Ollama, an hour's": (
         429, {}, {"error": "you've reached your hourly usage limit, please upgrade to continue"},
         Backoff(QUOTA, None)),

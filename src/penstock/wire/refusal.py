@@ -28,7 +28,7 @@ ERROR_BYTES, ERROR_S = 1 << 18, 10.0
 come of it says enough."""
 
 _QUOTA_WORDS = re.compile(
-    r"quota|insufficient_balance|credit|billing|budget_exceeded|usage_limit|arrear|overdue"
+    r"quota|insufficient_balance|credit|billing|budget_exceeded|(?:usage|spend)_limit|arrear|overdue"
     r"|setlimitexceeded|access_terminated|^1113$",  # Zhipu's number for an empty account
     re.MULTILINE,
 )
@@ -203,7 +203,7 @@ def _judged(status: int, error: Mapping[str, Any], wait_s: float | None) -> Mean
     words = _words(error)
     message = message_of(error)[:MESSAGE_CHARS].lower()
     spent = _QUOTA_WORDS.search(words) and not _MOMENTARY.search(f"{words}\n{message}")
-    if status == 402 or spent or _any_in(_QUOTA_TEXTS, message):
+    if status in (402, 412) or spent or _any_in(_QUOTA_TEXTS, message):
         return Backoff(RefusalCause.QUOTA, wait_s)
     throttled = status == 429 or not _RATE_WORDS.isdisjoint(words.split("\n"))
     if not throttled:

@@ -38,6 +38,7 @@ _WAIT_HEADERS = (
     ("x-ms-retry-after-ms", 1e-3),
     ("retry-after", 1.0),
     ("x-rate-limit-reset-tokens", 1.0),  # Azure's, at times in place of all others
+    ("llm_provider-retry-after", 1.0),  # LiteLLM's proxy: of the provider behind it
 )
 _WORD_S = {"millisecond": 1e-3, "second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
@@ -99,8 +100,8 @@ def retry_after_s(headers: Mapping[str, str], *, wall_now: float) -> float | Non
     """Return how long the provider wants us to wait, in seconds; None if it does not say.
 
     Reads `retry-after-ms` (Azure's also with `x-ms-` before it), then `retry-after` as seconds
-    (fractions too) or as a date, then Azure's `x-rate-limit-reset-tokens`; some write a span such
-    as "1s", or a date as in ISO 8601.
+    (fractions too) or as a date, then the names of Azure and of LiteLLM's proxy; some write a span
+    such as "1s", or a date as in ISO 8601.
     """
     for name, scale in _WAIT_HEADERS:
         value = number(headers.get(name, ""))
