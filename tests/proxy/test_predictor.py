@@ -164,3 +164,28 @@ def _run(*arguments: str) -> str:
     result = CliRunner().invoke(group, arguments)
     assert result.exit_code == 0, result.output
     return result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(24, "Too many open files"), "cannot start"),
+        (ImportError("libopenblas64_.so: cannot open shared object file"), "cannot start"),
+        (ModuleNotFoundError("No module named 'numpy'", name="numpy"), "needs the package numpy"),
+    ],
+)
+def test_a_predictor_that_cannot_be_imported_is_told_and_calls_go_on(
+    mock: MockServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    said: str,
+) -> None:
+    def broken(_name: str) -> None:
+        raise error
+
+    monkeypatch.delattr(penstock.predict, "GuardedPredictor", raising=False)
+    monkeypatch.setattr(penstock.predict, "import_module", broken)
+    with sidecar(in_front_of(mock.url)) as proxy:
+        eventually(lambda: said in caplog.text)
+        assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200

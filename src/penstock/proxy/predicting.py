@@ -166,14 +166,7 @@ class Attached:
     def _load(self) -> None:
         try:
             from penstock.predict import GuardedPredictor, load_tokenizer
-        except ModuleNotFoundError as missing:
-            logger.error(
-                "predictor.kind = 'online' needs the package %s, which is not installed (pip "
-                "install 'penstock[predict]'); the estimates of the table stand",
-                missing.name,
-            )
-            return
-        try:
+
             if self._count_prompts:
                 load_tokenizer()
             predictor = GuardedPredictor(self._predictor())
@@ -182,6 +175,12 @@ class Attached:
             if self._path is not None:
                 self._keeper = Keeper(predictor, self._path)
             self._learned.guard = predictor
+        except ModuleNotFoundError as missing:
+            logger.error(
+                "predictor.kind = 'online' needs the package %s, which is not installed (pip "
+                "install 'penstock[predict]'); the estimates of the table stand",
+                missing.name,
+            )
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it in this thread
             logger.error(
                 "predictor: cannot start (%s); the estimates of the table stand", told(error)
