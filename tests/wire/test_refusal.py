@@ -18,6 +18,7 @@ from penstock.wire.waits import NO_NUMBER, retry_after_s
 
 RATE, QUOTA, OVERLOAD = RefusalCause.RATE, RefusalCause.QUOTA, RefusalCause.OVERLOAD
 NOON = 1_795_435_200.0  # 2026-11-23 12:00:00 UTC
+HOUR_AHEAD = {"date": "Mon, 23 Nov 2026 13:00:00 GMT"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,8 @@ def test_what_an_error_inside_a_stream_means(error: dict[str, object], meaning: 
         ({"retry-after": "9", "retry-after-ms": "100"}, 0.1),
         ({"retry-after": "Mon, 23 Nov 2026 12:00:30 GMT"}, 30.0),
         ({"retry-after": "Mon, 23 Nov 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "Mon, 23 Nov 2026 13:00:30 GMT"} | HOUR_AHEAD, 30.0),
+        ({"retry-after": "2026-11-23T13:00:30Z"} | HOUR_AHEAD, 30.0),
         ({"x-ms-retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after": "1m2s"}, 62.0),
         ({"retry-after": "2026-11-23T12:00:30Z"}, 30.0),

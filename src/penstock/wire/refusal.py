@@ -13,6 +13,7 @@ from penstock.wire import jsonio
 from penstock.wire.waits import (
     MESSAGE_CHARS,
     NO_NUMBER,
+    now_by,
     retry_after_s,
     states_a_wait,
     wait_in_error,
@@ -187,7 +188,7 @@ def _meaning(
 ) -> Meaning:
     wait_s = retry_after_s(headers, wall_now=wall_now)
     if wait_s is None:
-        wait_s = wait_in_error(error, wall_now=wall_now)
+        wait_s = wait_in_error(error, wall_now=now_by(headers, wall_now))
     if wait_s is None and states_a_wait(headers):
         wait_s = NO_NUMBER
     if status in _JUDGED:

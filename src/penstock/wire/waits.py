@@ -84,14 +84,14 @@ def reset_s(text: str, headers: Mapping[str, str], wall_now: float) -> float | N
         if plain < _EPOCH_S:
             return min(plain, MOST_WAIT_S)
         moment_s = plain if plain < _EPOCH_MS else plain / 1000.0
-        return _until(moment_s, _now_s(headers, wall_now))
+        return _until(moment_s, now_by(headers, wall_now))
     if len(text) > MOST_CHARS:
         return None
     try:
         moment = datetime.fromisoformat(text)
         if not moment.tzinfo:
             return None
-        return _until(moment.timestamp(), _now_s(headers, wall_now))
+        return _until(moment.timestamp(), now_by(headers, wall_now))
     except _NO_DATE:
         return None
 
@@ -109,7 +109,9 @@ def retry_after_s(headers: Mapping[str, str], *, wall_now: float) -> float | Non
             return min(value * scale, MOST_WAIT_S)
     text = headers.get("retry-after", "")
     moment_s = date_s(text)
-    return reset_s(text, {}, wall_now) if moment_s is None else _until(moment_s, wall_now)
+    if moment_s is None:
+        return reset_s(text, headers, wall_now)
+    return _until(moment_s, now_by(headers, wall_now))
 
 
 def states_a_wait(headers: Mapping[str, str]) -> bool:
@@ -163,7 +165,8 @@ def _until(moment_s: float, now_s: float) -> float:
     return min(MOST_WAIT_S, max(0.0, moment_s - now_s))
 
 
-def _now_s(headers: Mapping[str, str], wall_now: float) -> float:
+def now_by(headers: Mapping[str, str], wall_now: float) -> float:
+    """Return seconds since 1970 by the answer's own clock: this machine's may be hours off."""
     return date_s(headers.get("date", "")) or wall_now
 
 

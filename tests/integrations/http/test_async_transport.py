@@ -162,6 +162,15 @@ async def test_a_stream_left_at_its_end_mark_is_complete_not_cancelled(library: 
     assert tape.of(Cancelled) == []
 
 
+async def test_a_wait_until_a_date_is_by_the_providers_own_clock(library: Any) -> None:
+    """This machine's may be hours behind: its call would be given up as one of a spent account."""
+    now = {"date": "Mon, 23 Nov 2099 12:00:00 GMT", "retry-after": "Mon, 23 Nov 2099 12:00:00 GMT"}
+    refused = library.Response(429, headers=now, json={"error": {"message": "slow down"}})
+    answers = iter([refused, library.Response(200, json=REPLY)])
+    async with scripted(library, penstock_with(), lambda _: next(answers)) as client:
+        assert (await client.post(CHAT, json=BODY)).status_code == 200
+
+
 async def test_a_stream_left_early_is_cancelled(library: Any) -> None:
     tape = Tape()
     scheduled = penstock_with(tape=tape)
