@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from penstock.predict import CallFeatures, OnlinePredictor
-from penstock.predict.evaluate.scores import score
+from penstock.predict.evaluate import score
 from penstock.predict.features.call import DENSE_NAMES
 from penstock.predict.prior.folds import FoldPriors
 from penstock.predict.train.datasets import Lesson, RecordedReply, lesson
-from penstock.predict.train.learners import learner
-from penstock.predict.train.shared import train_folds
+from penstock.predict.train.shared import learner, train_folds
 from penstock.predict.train.training import train_predictor
 
 ROOT = Path(__file__).resolve().parent.parent

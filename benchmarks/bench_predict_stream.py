@@ -15,8 +15,7 @@ from bench_predict import TEACHER, Rows, gpt4_mix, prompts, split
 from numpy.typing import NDArray
 
 from penstock.predict import CallFeatures, OnlinePredictor
-from penstock.predict.evaluate.evaluation import STRETCHES
-from penstock.predict.evaluate.scores import Scores, score
+from penstock.predict.evaluate import STRETCHES, Scores, score
 from penstock.predict.train.datasets import RecordedReply
 from penstock.predict.train.shared import train_shared
 

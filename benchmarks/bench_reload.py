@@ -15,8 +15,8 @@ import aiohttp
 
 from penstock.proxy.config import load
 from penstock.proxy.server import Running
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 
 CALLERS = 16
 TOML = """

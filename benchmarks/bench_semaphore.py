@@ -24,8 +24,8 @@ import openai
 
 import penstock
 from penstock import Penstock
-from penstock.experiments.demo.children import provider
-from penstock.experiments.demo.workload import LOAD, Shot, plan
+from penstock.experiments.demo.arm import LOAD, Shot, plan
+from penstock.experiments.demo.run import provider
 from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network for prices

@@ -14,8 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from penstock.experiments.live.client import send_workload
-from penstock.experiments.live.processes import sidecar_and_mock
+from penstock.experiments.live import send_workload, sidecar_and_mock
 from penstock.log.reader import read_log
 from penstock.metrics import RequestRecord
 from penstock.sim.scenario import read_scenario

@@ -15,7 +15,7 @@ import penstock
 from benchmarks.engines.engine import Engine
 from benchmarks.engines.load import Call
 from penstock import Penstock
-from penstock.experiments.demo.children import sidecar
+from penstock.experiments.demo.run import sidecar
 
 GUESS = 16
 """What programs give a semaphore whose authors know nothing of the provider."""

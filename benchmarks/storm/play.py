@@ -15,8 +15,8 @@ from typing import Any
 
 import aiohttp
 
-from penstock.experiments.job import Table
-from penstock.experiments.live.processes import Urls, sidecar_and_mock
+from penstock.experiments.live import Urls, sidecar_and_mock
+from penstock.experiments.measure import Table
 
 DEADLINE_S = 600.0
 """Nobody is in such a hurry that a storm could not be waited out."""

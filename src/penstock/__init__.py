@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     HttpxAsyncTransport = httpx_transports.AsyncTransport
     HttpxTransport = httpx_transports.Transport
     from penstock.calls.spec import RequestSpec as RequestSpec
+    from penstock.integrations.context import inherit_in_threads as inherit_in_threads
     from penstock.integrations.http.refusing import refusal_of as refusal_of
     from penstock.integrations.program import Penstock as Penstock
-    from penstock.integrations.threads import inherit_in_threads as inherit_in_threads
     from penstock.runtime.telemetry import Hooks as Hooks
     from penstock.wire.usage import Usage as Usage
 
@@ -63,7 +63,7 @@ _HOMES = {
     "configure": "penstock.integrations.default",
     "default": "penstock.integrations.default",
     "gate": "penstock.integrations.default",
-    "inherit_in_threads": "penstock.integrations.threads",
+    "inherit_in_threads": "penstock.integrations.context",
     "refusal_of": "penstock.integrations.http.refusing",
     "request": "penstock.integrations.context",
     "scheduled": "penstock.integrations.decorator",

@@ -15,8 +15,8 @@ import pytest
 from penstock.batch.lines import BatchLine
 from penstock.batch.reply import BatchReply
 from penstock.batch.runner import Batch
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from penstock.wire.usage import Usage
 from tests.batch.files import batch_file, checkpoint_of, ids_in
 from tests.conftest import LONG

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from penstock.batch.lines import BatchError
 from penstock.cli.group import group
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from penstock.wire.usage import Usage
 from tests.batch.files import batch_file, checkpoint_of, ids_in, request
 

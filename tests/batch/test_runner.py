@@ -19,8 +19,8 @@ from penstock.batch.lines import BatchError, BatchLine, inspect
 from penstock.batch.reply import BatchReply, Standing, reply_of
 from penstock.batch.runner import Batch
 from penstock.cli.group import group
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.batch.files import batch_file, checkpoint_of, ids_in, lines_in, request
 from tests.listening import serving_http
 from tests.virtual_loop import run_virtual

@@ -164,7 +164,7 @@ def test_without_ray_its_own_extra_is_named_and_no_folder_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "penstock.experiments.cluster", raising=False)
+    monkeypatch.delitem(sys.modules, "penstock.experiments.pool", raising=False)
     out = tmp_path / "out"
 
     said = CliRunner().invoke(group, ["reproduce", "noise", "--ray", "local", "--out", str(out)])

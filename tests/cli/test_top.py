@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from penstock.cli.top import command
 from penstock.dashboard.views import COLUMNS, view
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.dashboard.scenes import busy
 from tests.proxy.sidecars import (
     UNPREDICTED,

@@ -2,8 +2,8 @@
 
 import pytest
 
+from penstock.core.backlog import ALWAYS
 from penstock.core.events import Failed, Woke
-from penstock.core.retry_budget import ALWAYS
 from penstock.core.scheduler import Scheduler
 from tests.core.story import arrive, complete, request, scheduler, tell, upstream
 from tests.core.town import Rule, Town, always, partly

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.core.events import Pinned, RefusalCause, Throttled
 from penstock.core.scheduler import Scheduler
-from penstock.core.waiting import Outlook
+from penstock.core.snapshot import Outlook
 from tests.core.story import arrive, complete, refuse_first, request, scheduler, tell, upstream
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.retry_budget import ALWAYS, WINDOW_S, RetryBudget
+from penstock.core.backlog import ALWAYS, WINDOW_S, RetryBudget
 
 
 def test_a_lone_request_may_be_tried_again_a_few_times() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.service_time import ServiceTime
+from penstock.core.signals import ServiceTime
 
 LENGTHS = (20, 60, 200, 600, 2000)
 

@@ -7,14 +7,13 @@ from typing import Any
 from penstock.core.events import Arrived, Completed, Dispatch, Event
 from penstock.core.model import Request, TokenEstimate, TrafficClass
 from penstock.core.settings import PolicySpec, Settings, Stack, UpstreamSettings
-from penstock.core.snapshot import Snapshot
-from penstock.core.waiting import QueuePosition, WaitingGroup
+from penstock.core.snapshot import QueuePosition, Snapshot, WaitingGroup
 from penstock.dashboard.state import DashboardState
 from penstock.log.explain import RequestHistory, story_of
 from penstock.log.reader import parse_log
 from penstock.policies.registry import build_scheduler
+from penstock.proxy.observe.live import Recent
 from penstock.proxy.observe.metrics import Metrics
-from penstock.proxy.observe.recent import Recent
 
 
 def settings(*, window: float, classes: Sequence[str] = ("all",)) -> Settings:

@@ -16,8 +16,8 @@ from penstock.core.events import Completed
 from penstock.dashboard.app import ROOT
 from penstock.dashboard.from_log import LogSource
 from penstock.dashboard.views import VIEWS, ViewSource, now_view, window_view
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.browsers import barriers, launched
 from tests.dashboard.scenes import Scene, answer, busy, scene, settings
 from tests.proxy.sidecars import (

@@ -16,7 +16,7 @@ from penstock.errors import Refused
 from penstock.runtime.driver import Driver
 from penstock.runtime.gate import Gate
 from penstock.runtime.slot import Slot
-from penstock.sim.chance import unit
+from penstock.sim.calls import unit
 from penstock.sim.engine import _JITTER_STREAM
 from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent
 from penstock.sim.workload import Load, Workload

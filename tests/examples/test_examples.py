@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HERE = {

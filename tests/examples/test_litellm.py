@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.conftest import ROOT
 
 PYTHON = ROOT / ".venv-examples" / "bin" / "python"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from penstock.experiments.job import SimulationJob
+from penstock.experiments.measure import SimulationJob
 
 PROVIDER = {"model": "slots", "slots": 4, "tokens_per_s": 200.0, "ttft_s": 0.1}
 WORKLOAD = {"requests": 40, "rate_per_s": 3.0}

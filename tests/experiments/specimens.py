@@ -4,13 +4,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from penstock.experiments.bench import Bench
-from penstock.experiments.job import SimulationJob
-from penstock.experiments.outcome import RunOutcome
+from penstock.experiments.bench import Bench, Store
+from penstock.experiments.measure import RunOutcome, SimulationJob
 from penstock.experiments.paper import paper_directory
 from penstock.experiments.pool import Batch, Here, Workers
 from penstock.experiments.results import Cell
-from penstock.experiments.store import Store
 from penstock.sim.engine import Rejection
 from tests.experiments.jobs import job
 

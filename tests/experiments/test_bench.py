@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import ConfigError
-from penstock.experiments.bench import Bench
+from penstock.experiments.bench import Bench, Store
 from penstock.experiments.pool import Here, Processes
-from penstock.experiments.store import Store
 from tests.experiments.specimens import Counting, bench, job
 
 JOBS = [job(seed) for seed in range(1, 11)]

@@ -3,8 +3,7 @@
 import pytest
 
 from penstock.errors import ConfigError
-from penstock.experiments.cluster import RayCluster
-from penstock.experiments.pool import Here
+from penstock.experiments.pool import Here, RayCluster
 from tests.experiments.jobs import job
 
 JOBS = [job(seed) for seed in range(1, 20)]

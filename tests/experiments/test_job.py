@@ -1,4 +1,4 @@
-from penstock.experiments.job import SimulationJob, overlay
+from penstock.experiments.measure import SimulationJob, overlay
 from tests.experiments.specimens import job
 
 

@@ -1,6 +1,6 @@
-from penstock.experiments.losses import is_better, losses
 from penstock.experiments.paper import Experiment, Regime, Variant
 from penstock.experiments.results import Cell, Results
+from penstock.experiments.tables import is_better, losses
 from tests.experiments.specimens import outcome
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from penstock.errors import ConfigError
-from penstock.experiments.claims.relations import CLAIMS
-from penstock.experiments.job import SimulationJob
+from penstock.experiments.claims import CLAIMS
+from penstock.experiments.measure import SimulationJob
 from penstock.experiments.paper import paper_directory, read_experiment, read_paper
 from penstock.sim.scenario import read_scenario
 from tests.experiments.specimens import base

@@ -4,8 +4,14 @@ from typing import Any
 import pytest
 
 from penstock.experiments.paper import paper_directory, read_paper
-from penstock.experiments.regret import CellRegret, Scored, near_best, search_cells
-from penstock.experiments.search_space import Stacks, stack_name
+from penstock.experiments.regret import (
+    CellRegret,
+    Scored,
+    Stacks,
+    near_best,
+    search_cells,
+    stack_name,
+)
 from penstock.sim.scenario import read_scenario
 from tests.experiments.specimens import Counting, bench, small_paper
 

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.experiments.statistics import average, mean_of
+from penstock.experiments.results import average, mean_of
 
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=2, max_size=8))

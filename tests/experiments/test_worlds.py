@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.experiments.paper import paper_directory, read_paper
-from penstock.experiments.worlds import Draws, perturbed, seeds_of, world_of
+from penstock.experiments.study import Draws, perturbed, seeds_of, world_of
 from tests.experiments.specimens import base
 
 SETTINGS = read_paper(paper_directory()).special["worlds"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from penstock import Penstock, PolicySpec, Stack
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import eventually, in_front_of, sidecar
 
 FAST = {"model": "slots", "slots": 16, "tokens_per_s": 2000.0, "ttft_s": 0.01}

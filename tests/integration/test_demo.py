@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from penstock.cli.group import group
-from penstock.experiments.demo.replay import SAMPLE, plan_of_replies, replies_of
-from penstock.experiments.demo.run import ARMS, run
-from penstock.experiments.demo.show import rows
-from penstock.experiments.demo.verdict import KeptShare, judge
-from penstock.experiments.demo.workload import KINDS, LOAD, SLOTS, plan
+from penstock.experiments.demo.arm import KINDS, LOAD, SLOTS, plan
+from penstock.experiments.demo.run import ARMS, SAMPLE, plan_of_replies, replies_of, run
+from penstock.experiments.demo.verdict import KeptShare, judge, rows
 from penstock.metrics import RequestOutcome, RequestRecord, RunMetrics, measure
 from tests.browsers import assert_readable
 from tests.child_processes import children_of

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import penstock
-from penstock.integrations import context, threads
+from penstock.integrations import context
 from penstock.integrations.context import CURRENT
 from penstock.runtime.guarded import Guard
 from tests.integrations.http.rig import assert_idle, penstock_with
@@ -20,7 +20,7 @@ from tests.integrations.http.rig import assert_idle, penstock_with
 
 @pytest.fixture
 def inheriting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_switched", False)
+    monkeypatch.setattr(context, "_switched", False)
     monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)
     monkeypatch.setattr(ThreadPoolExecutor, "submit", ThreadPoolExecutor.submit)
     penstock.inherit_in_threads()

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.packaging.environments import environment
 from tests.programs import needed
 from tests.proxy.sidecars import call, eventually

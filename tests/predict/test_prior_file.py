@@ -12,13 +12,12 @@ from click.testing import CliRunner
 from penstock.cli.predict import command
 from penstock.predict import CallFeatures, OnlinePredictor, StateError
 from penstock.predict.archive import pack, unpack
-from penstock.predict.online.state import OtherPriorError
+from penstock.predict.online.predictor import OtherPriorError
 from penstock.predict.prior.file import read_prior, shipped_prior, write_prior
 from penstock.predict.prior.folds import fold_of, read_folds, shipped_folds, write_folds
 from penstock.predict.prior.model import LogTokens
 from penstock.predict.train.datasets import Lesson, RecordedReply, lesson
-from penstock.predict.train.learners import learner
-from penstock.predict.train.shared import train_folds
+from penstock.predict.train.shared import learner, train_folds
 from tests.predict.replies import invented
 
 

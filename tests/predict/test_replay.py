@@ -9,9 +9,8 @@ from penstock.predict.online.groups import fair_sample
 from penstock.predict.online.model import TRAINED, OnlineModel
 from penstock.predict.online.predictor import OnlinePredictor
 from penstock.predict.train.datasets import lesson
-from penstock.predict.train.learners import learner
-from penstock.predict.train.replay import PriorReplay
-from penstock.predict.train.training import train_predictor
+from penstock.predict.train.shared import learner
+from penstock.predict.train.training import PriorReplay, train_predictor
 from tests.predict.replies import invented
 
 

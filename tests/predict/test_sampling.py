@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli.group import group
-from penstock.predict.train.datasets import DatasetRow
-from penstock.predict.train.sampling import spread
+from penstock.predict.train.datasets import DatasetRow, spread
 
 
 def rows(count: int, *, prompts: int) -> list[DatasetRow]:
@@ -51,7 +50,7 @@ def test_by_prompt_all_rows_of_a_prompt_stay_together() -> None:
 def test_a_training_on_more_rows_says_what_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.predict.train.sampling.TRAINED_MAX", 2_100)
+    monkeypatch.setattr("penstock.predict.train.datasets.TRAINED_MAX", 2_100)
     file = tmp_path / "many.jsonl"
     with file.open("w") as lines:
         for row in rows(2_200, prompts=2_200):

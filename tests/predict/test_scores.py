@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.predict.evaluate.scores import pair_ranking, score, spearman
+from penstock.predict.evaluate import pair_ranking, score, spearman
 
 COUNTS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 10)), min_size=1, max_size=60)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.predict.train.trees import TreeOptions, grow
+from penstock.predict.train.training import TreeOptions, grow
 
 
 def test_trees_find_the_feature_that_matters() -> None:

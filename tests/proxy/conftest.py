@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import SidecarThread, in_front_of, sidecar
 
 FAST = {"model": "slots", "slots": 16, "tokens_per_s": 2000.0, "ttft_s": 0.01}

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from penstock.calls.hints import Hints, hints_of
 from penstock.core.model import TokenEstimate
-from penstock.proxy.callers import Callers, Treatment
 from penstock.proxy.config import loads
 from penstock.proxy.declined import Declined
+from penstock.proxy.request_reader import Callers, Treatment
 
 CLASSES = ("gold", "silver", "bronze")
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import (
     HELLO,
     SidecarThread,

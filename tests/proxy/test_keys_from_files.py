@@ -7,8 +7,8 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.proxy.config import loads
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import call, eventually, sidecar
 
 FIRST, SECOND = "sk-first-0123456789", "sk-second-0123456789"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.proxy.memory import body_room, limit_files
 from penstock.proxy.request_reader import Prepared
+from penstock.proxy.sidecar import body_room, limit_files
 from penstock.sim.mock.server import MockServer
 from tests.proxy.sidecars import (
     CHAT,

@@ -19,8 +19,8 @@ from penstock.errors import ConfigError
 from penstock.log.reader import read_log, replayed
 from penstock.proxy.config import load
 from penstock.proxy.reload import read_settled
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import (
     HELLO,
     Reply,

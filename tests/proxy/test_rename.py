@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.proxy.rename import renamed
+from penstock.proxy.routing import renamed
 from tests.proxy.sidecars import CHAT, GOOD_REPLY, call, sidecar
 from tests.proxy.test_relay import scripted
 

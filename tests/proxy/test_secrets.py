@@ -13,8 +13,8 @@ import pytest
 from penstock.errors import ConfigError
 from penstock.proxy.config import loads
 from penstock.proxy.upstream.client import UpstreamClient
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from penstock.wire.secret import Secret
 from tests.proxy.sidecars import CHAT, GOOD_REPLY, HELLO, Reply, call, eventually, sidecar
 from tests.proxy.test_relay import scripted

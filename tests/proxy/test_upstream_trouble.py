@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from backports import zstd
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.proxy.sidecars import (
     CHAT,
     GOOD_REPLY,

@@ -6,9 +6,9 @@ import gc
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from penstock.proxy.config.address import Address
+from penstock.proxy.config.forward_proxy import Address
+from penstock.proxy.declined import CrossedError, DialError, MalformedError
 from penstock.proxy.upstream import http
-from penstock.proxy.upstream.errors import CrossedError, DialError, MalformedError
 from penstock.proxy.upstream.http import HttpClient, Timeouts
 from tests.proxy.sidecars import GOOD_REPLY, call, in_front_of, sidecar
 from tests.proxy.test_relay import Scripted

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.errors import ConfigError
 from penstock.proxy.config import loads
-from penstock.proxy.config.differences import needs_restart
+from penstock.proxy.reload import needs_restart
 from penstock.proxy.server import Running
 from tests.listening import serving_http
 from tests.proxy.sidecars import GOOD, HELLO, call, eventually, in_front_of, sidecar

@@ -14,8 +14,8 @@ from penstock.errors import ConfigError
 from penstock.log.reader import read_log, read_tail
 from penstock.proxy.config import loads
 from penstock.proxy.promote import promoted
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from penstock.twin.history import history_of
 from penstock.twin.model import twin_of
 from penstock.twin.policy import read_policy

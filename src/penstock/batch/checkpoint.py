@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from penstock.batch.lines import ANSWER_BEGINS, BatchError, Inspection
-from penstock.private_file import NotPrivate, make_private_folder, open_private
-from penstock.runtime.out_file import likely_cause
+from penstock.private_file import NotPrivate, likely_cause, make_private_folder, open_private
 from penstock.wire.usage import Usage
 
 VERSION = 1

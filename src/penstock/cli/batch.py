@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.out_file import OutFile, keep_apart
-from penstock.cli.span import TimeSpan
+from penstock.cli.options import OutFile, TimeSpan, keep_apart
 
 if TYPE_CHECKING:
     from penstock.batch.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.log_records import takes_log
+from penstock.cli.options import takes_log
 
 if TYPE_CHECKING:
     from penstock.dashboard.views import ViewSource

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from penstock.cli.out_file import OutFile, keep_apart, make_folder
-from penstock.cli.sigterm import sigterm_as_ctrl_c
+from penstock.cli.options import OutFile, keep_apart, make_folder, sigterm_as_ctrl_c
 
 BELOW_PROMISES = 3
 """Exit status of a demo that ran to its end; 1 and 2 are errors, as everywhere."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.log_records import records_of, takes_log
 from penstock.cli.operator import a_sidecars_answer, admin_options, ask, unexpected
+from penstock.cli.options import records_of, takes_log
 from penstock.cli.printable import printable, say
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from penstock.cli.log_records import takes_log
-from penstock.cli.out_file import OutFile, is_dash, keep_apart, write_text
+from penstock.cli.options import OutFile, is_dash, keep_apart, takes_log, write_text
 from penstock.cli.printable import say
 from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 

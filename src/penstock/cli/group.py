@@ -57,6 +57,8 @@ command with all that it needs: `penstock --help` would take seconds.
 """
 
 
+_OPERATORS = ("health", "reload", "promote", "pin", "lift")
+"""Commands that ask a running sidecar; they stand together in `penstock.cli.operator`."""
 _WORDED = (click.UsageError, click.BadParameter, click.MissingParameter)
 """Mistakes of usage that click tells in a sentence."""
 _EXTRAS = {"ray": "ray"}
@@ -79,11 +81,12 @@ class LazyGroup(click.Group):
         """
         if cmd_name not in COMMANDS:
             return None
+        home, name = ("operator", cmd_name) if cmd_name in _OPERATORS else (cmd_name, "command")
         try:
-            module = importlib.import_module(f"penstock.cli.{cmd_name}")
+            module = importlib.import_module(f"penstock.cli.{home}")
         except ModuleNotFoundError as missing:
             raise _missing_package(cmd_name, missing) from missing
-        command: click.Command = module.command
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

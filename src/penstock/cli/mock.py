@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from penstock.errors import ConfigError
-from penstock.schema.toml import read_toml
+from penstock.schema.reading import read_toml
 
 
 def _value(text: str) -> Any:
@@ -96,9 +96,8 @@ def command(
     quota. What it has seen: GET /mock/stats.
     """
     from penstock.sim.mock.app import MockApp
-    from penstock.sim.mock.script import read_script
+    from penstock.sim.mock.script import MockSettings, read_script
     from penstock.sim.mock.server import serve_until_signalled
-    from penstock.sim.mock.settings import MockSettings
 
     table = _provider_table(config, model, pairs)
     replies = () if script is None else read_script(script)

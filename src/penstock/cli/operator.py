@@ -1,15 +1,18 @@
-"""Asks a running sidecar's admin listener; what the operators' commands share."""
+"""The operators' commands, each of which asks a running sidecar's admin listener, and prints."""
 
 import http.client
 import json
 import os
+import sys
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from penstock.cli.options import TimeSpan, refusal
 from penstock.cli.printable import printable, say
 
 DEFAULT_ADMIN = "http://127.0.0.1:8788"
@@ -112,3 +115,148 @@ def tell_taken(changed: Sequence[str], generation: int) -> None:
     for sentence in changed or ("nothing has changed but what keys may hold",):
         say(f"  {sentence}")
     click.echo(f"Generation {generation} holds now.")
+
+
+@click.command()
+@click.option(
+    "--admin", default=DEFAULT_ADMIN, show_default=True, help="The sidecar's admin listener."
+)
+@click.option(
+    "--ready", is_flag=True, help="Ask whether it takes calls: while it drains it takes none."
+)
+def health(admin: str, ready: bool) -> None:
+    """Ask a sidecar whether it is well: status 0 if it is, 1 if it is not or nobody answers.
+
+    For an image without curl, and for whoever else waits for a sidecar. Needs no token.
+    """
+    status, content = ask(admin, TOKEN_VARIABLE, "/readyz" if ready else "/healthz")
+    click.echo(message_of(content))
+    sys.exit(0 if status == 200 else 1)
+
+
+@click.command()
+@admin_options
+def reload(admin: str, token_env: str) -> None:
+    """Have the running sidecar read its configuration again.
+
+    The whole file is checked first. It is taken as a whole, between two decisions, or not at all,
+    and the answer says what has changed or why nothing has. Calls under way are not touched;
+    windows, fits, accounts and the predictor stay. Keys in files and commands are read again.
+    Needs the admin token; a SIGHUP does the same without one. Ends with status 1 if refused.
+    """
+    status, content = ask(admin, token_env, "/admin/reload", method="POST")
+    if status not in (200, 409):
+        raise unexpected(admin, status, content)
+    with a_sidecars_answer(admin):
+        answer = json.loads(content)
+        changed, generation = list(map(printable, answer["changed"])), int(answer["generation"])
+        if answer["refused"]:
+            for sentence in changed:
+                say(f"  {sentence}")
+            lines = "\n".join(map(printable, answer["refused"].splitlines()))
+            say(f"Refused; generation {generation} goes on. {lines}", err=True)
+            sys.exit(1)
+    tell_taken(changed, generation)
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default="penstock.toml",
+    show_default=True,
+    help="The configuration that the sidecar was started with.",
+)
+@admin_options
+def promote(name: str, path: Path, admin: str, token_env: str) -> None:
+    """Let the shadow's policy NAME hold: write it into the configuration and have that read.
+
+    The keys of shadow.policies.NAME are set in the file, which is written whole or not at all;
+    comments and all else stay. Then the sidecar reads it, as by `penstock reload`. If it refuses,
+    the file is as it was, and the command ends with status 1.
+    """
+    from penstock.proxy.promote import promoted, replace_file
+
+    before = path.read_bytes()
+    after = promoted(before.decode("utf-8-sig"), name, where=str(path)).encode()
+    try:
+        replace_file(path, after)
+    except OSError as error:
+        raise click.ClickException(refusal(path, error)) from None
+    try:
+        status, content = ask(admin, token_env, "/admin/reload", method="POST")
+        with a_sidecars_answer(admin):
+            if status not in (200, 409):
+                refused, changed, generation = message_of(content), [], 0
+            else:
+                answer = json.loads(content)
+                refused, generation = printable(answer["refused"]), int(answer["generation"])
+                changed = [printable(sentence) for sentence in answer["changed"]]
+    except click.ClickException:
+        replace_file(path, before)
+        raise
+    if refused:
+        replace_file(path, before)
+        say(f"Refused, and {path} is as it was. {refused}", err=True)
+        sys.exit(1)
+    tell_taken(changed, generation)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--window", type=float, help="Requests that may be in flight at upstream NAME.")
+@click.option("--pause", is_flag=True, help="Send nothing to upstream NAME; what comes waits.")
+@click.option("--weight", type=float, help="Share of class NAME under contention.")
+@click.option(
+    "--for", "for_s", type=TimeSpan(), required=True, help="When it ends: 90s, 30m, 2h, 1d."
+)
+@admin_options
+def pin(
+    name: str,
+    window: float | None,
+    pause: bool,
+    weight: float | None,
+    for_s: float,
+    admin: str,
+    token_env: str,
+) -> None:
+    """Hold a window, a pause or a class's weight for a while, whatever is learnt or configured.
+
+    It ends by itself, or by `penstock lift NAME`; a reload leaves it, a restart ends it. Needs the
+    admin token.
+    """
+    wanted = {"window": window, "pause": 0.0 if pause else None, "weight": weight}
+    chosen = [(what, value) for what, value in wanted.items() if value is not None]
+    if len(chosen) != 1:
+        raise click.UsageError("give one of --window, --pause and --weight")
+    [(what, value)] = chosen
+    body = {"what": what, "name": name, "value": value, "for_s": for_s}
+    status, content = ask(admin, token_env, "/admin/pins", method="POST", body=body)
+    if status != 200:
+        raise click.ClickException(message_of(content))
+    held = "is paused" if what == "pause" else f"has {what} {value:g}"
+    say(f"{name} {held} for {for_s:g} s.")
+
+
+@click.command()
+@click.argument("name")
+@admin_options
+def lift(name: str, admin: str, token_env: str) -> None:
+    """End what keeps upstream NAME: pauses after refusals, faults or a spent quota, and pins.
+
+    Requests go there at once; the next bad news opens its circuit again. NAME may be a class with
+    a pin, too. Needs the admin token.
+    """
+    path = f"/admin/upstreams/{urllib.parse.quote(name, safe='')}/lift"
+    status, content = ask(admin, token_env, path, method="POST")
+    if status != 200:
+        raise click.ClickException(message_of(content))
+    with a_sidecars_answer(admin):
+        answer = json.loads(content)
+        ended = [pause["cause"] for pause in answer["lifted"]]
+        ended += [f"pinned {pin['what']}" for pin in answer["pins"]]
+        causes = printable(", ".join(ended))
+    say(f"{name}: lifted {causes}." if ended else f"{name} was not paused.")

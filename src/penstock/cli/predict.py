@@ -4,22 +4,133 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from penstock.cli.figures_table import print_figures
-from penstock.cli.log_records import records_of, takes_log
-from penstock.cli.out_file import OutFile, keep_apart, make_folder, write_text
-from penstock.cli.rows_taken import is_long, last_ones, note_reading, to_train_on
+from penstock.cli.options import (
+    OutFile,
+    keep_apart,
+    make_folder,
+    records_of,
+    takes_log,
+    write_text,
+)
+from penstock.cli.printable import printable
 
 if TYPE_CHECKING:
-    from penstock.predict.evaluate.report import Settled
+    from penstock.predict.evaluate import Settled
     from penstock.predict.online.predictor import OnlinePredictor
     from penstock.predict.prior.model import LogTokens
     from penstock.predict.train.datasets import RecordedReply
+
+
+_SHOWN = (
+    ("n", "n", "{:,}"),
+    ("bucket_accuracy", "bucket", "{:.3f}"),
+    ("pair_ranking", "ranking", "{:.3f}"),
+    ("spearman", "spearman", "{:.3f}"),
+    ("median_multiplicative_error", "error", "x{:.2f}"),
+    ("p90_coverage", "p90 cover", "{:.3f}"),
+)
+_SECTIONS = ("stretches", "routes", "models", "sources")
+
+
+def print_figures(report: dict[str, Any]) -> None:
+    """Print a report's figures: over all rows, then by section, as far as it has them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", *(title for _, title, _ in _SHOWN), box=None)
+    table.add_row("all", *_cells(report))
+    for section in _SECTIONS:
+        rows = report.get(section)
+        if not rows:
+            continue
+        table.add_row(Text(section, "bold"))
+        for name, row in rows.items():
+            table.add_row(Text(printable(name) or "(none)"), *_cells(row))
+    console = Console()
+    console.print(table)
+    if "latency_p50_us" in report:
+        console.print(
+            f"prediction p50 {report['latency_p50_us']:.0f} us, "
+            f"state {report['state_bytes']:,} bytes"
+        )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return ["-" if row[key] is None else form.format(row[key]) for key, _, form in _SHOWN]
+
+
+_LONG_ROWS = 2_000
+_LONG_BYTES = 10_000_000
+
+
+def note(text: str) -> None:
+    """Print something beside the results, on stderr."""
+    click.echo(text, err=True)
+
+
+def is_long(replies: Sequence[RecordedReply]) -> bool:
+    """Return whether working through so many replies takes seconds and more."""
+    return len(replies) > _LONG_ROWS
+
+
+def note_reading(files: Iterable[Path]) -> None:
+    """Print of large files that they are being read."""
+    for file in files:
+        size = file.stat().st_size
+        if size > _LONG_BYTES:
+            note(f"reading {file}: {size / 1e6:,.0f} MB")
+
+
+def to_train_on(files: Sequence[Path], *, by: Literal["row", "prompt"]) -> list[RecordedReply]:
+    """Return replies spread evenly over the files, at most as many as a training takes.
+
+    Raises:
+        ConfigError: a row or a file cannot be used.
+
+    """
+    from penstock.predict.train.datasets import TRAINED_MAX, read_rows, replies_of, spread
+
+    note_reading(files)
+    sample = spread(chain.from_iterable(map(read_rows, files)), TRAINED_MAX, by=by)
+    if not sample.whole:
+        most = f"{TRAINED_MAX:,}" + (" prompts" if by == "prompt" else "")
+        note(
+            f"{sample.seen:,} rows, more than the {most} of a training: {len(sample.rows):,} are "
+            "taken, spread evenly, the same ones every time"
+        )
+    replies = replies_of(sample.rows)
+    _note_fitting(replies)
+    return replies
+
+
+def last_ones(files: Sequence[Path], most: int) -> list[RecordedReply]:
+    """Return the last `most` replies of the files.
+
+    Raises:
+        ConfigError: a row or a file cannot be used.
+
+    """
+    from penstock.predict.train.datasets import read_rows, replies_of
+
+    note_reading(files)
+    replies = replies_of(deque(chain.from_iterable(map(read_rows, files)), maxlen=most))
+    _note_fitting(replies)
+    return replies
+
+
+def _note_fitting(replies: Sequence[RecordedReply]) -> None:
+    if is_long(replies):
+        note(f"fitting to {len(replies):,} replies; this takes a minute or some")
+
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OUT = OutFile()
@@ -70,7 +181,7 @@ def train(files: tuple[Path, ...], out: Path, labelled: bool, learner: str, fold
     from penstock.predict.prior.file import write_prior
     from penstock.predict.prior.folds import shipped_folds, write_folds
     from penstock.predict.train.datasets import lesson
-    from penstock.predict.train.learners import learner as fit_of
+    from penstock.predict.train.shared import learner as fit_of
     from penstock.predict.train.shared import train_folds, train_shared
 
     keep_apart({"FILES": files, "--out": out})
@@ -127,7 +238,7 @@ def evaluate(
     `max_tokens`. Of more than 20,000 rows in --train, 20,000 are taken, spread evenly over it and
     the same ones every time.
     """
-    from penstock.predict.evaluate.evaluation import evaluate as run
+    from penstock.predict.evaluate import evaluate as run
     from penstock.predict.train.datasets import read_replies
 
     keep_apart({"--train": train_file, "--json": json_file})
@@ -173,7 +284,7 @@ def report(log: Path, out: Path, json_file: Path | None) -> None:
 
     A last line that was cut, as a crash leaves it, is passed over, and stderr says so.
     """
-    from penstock.predict.evaluate.report import plot_report, summarise
+    from penstock.predict.evaluate import plot_report, summarise
 
     keep_apart({"LOG": log, "--out": out, "--json": json_file})
     settled = _settled(log)
@@ -193,7 +304,7 @@ def report(log: Path, out: Path, json_file: Path | None) -> None:
 
 def _settled(log: Path) -> list[Settled]:
     """Return the estimates of requests that completed with a count of the provider's."""
-    from penstock.predict.evaluate.report import Settled
+    from penstock.predict.evaluate import Settled
 
     settled = []
     for record in records_of(log):
@@ -237,7 +348,7 @@ def _predictor(
     from penstock.predict.online.predictor import OnlinePredictor
     from penstock.predict.prior.folds import shipped_folds
     from penstock.predict.train.datasets import lesson
-    from penstock.predict.train.learners import learner as fit_of
+    from penstock.predict.train.shared import learner as fit_of
     from penstock.predict.train.training import train_predictor
 
     prior = _prior(prior_name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.log_records import records_of, takes_log
+from penstock.cli.options import records_of, takes_log
 from penstock.cli.printable import say
 
 if TYPE_CHECKING:

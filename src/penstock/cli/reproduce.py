@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.out_file import OutFile, is_dash, refusal, standard_output, write_text
-from penstock.cli.sigterm import sigterm_as_ctrl_c
-from penstock.runtime.out_file import try_file
+from penstock.cli.options import (
+    OutFile,
+    is_dash,
+    refusal,
+    sigterm_as_ctrl_c,
+    standard_output,
+    write_text,
+)
+from penstock.private_file import try_file
 
 if TYPE_CHECKING:
     from penstock.experiments.bench import Progress
@@ -71,10 +77,9 @@ def command(
     OUT/report.html and OUT/report.md. Finished runs are kept, so a run that was stopped goes on
     where it was, and a changed version of penstock runs only what it could have changed.
     """
-    from penstock.experiments.bench import Bench
+    from penstock.experiments.bench import Bench, Store
     from penstock.experiments.paper import paper_directory, read_paper
-    from penstock.experiments.report.write import write_report
-    from penstock.experiments.store import Store
+    from penstock.experiments.report import write_report
     from penstock.experiments.study import Wish, chosen, make_study
 
     chosen(read_paper(paper_directory()), names)  # a wrong name leaves no folder behind
@@ -117,7 +122,7 @@ def _workers(ray_address: str | None, jobs: int | None) -> "Workers":
     import os
 
     if ray_address is not None:
-        from penstock.experiments.cluster import RayCluster
+        from penstock.experiments.pool import RayCluster
 
         return RayCluster(ray_address)
     from penstock.experiments.pool import Here, Processes

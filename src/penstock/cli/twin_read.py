@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.log_records import records_of
+from penstock.cli.options import records_of
 from penstock.cli.printable import printable, say
 
 if TYPE_CHECKING:

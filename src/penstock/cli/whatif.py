@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.log_records import takes_log
-from penstock.cli.out_file import OutFile, is_dash, keep_apart, standard_output, write_text
+from penstock.cli.options import (
+    OutFile,
+    is_dash,
+    keep_apart,
+    standard_output,
+    takes_log,
+    write_text,
+)
 from penstock.cli.printable import printable, say
 from penstock.cli.twin_read import UNTRUSTED, in_words, progress, read_history
 
@@ -52,7 +58,7 @@ def command(
     status 3 if the model does not tell what really happened: then nothing here is to be trusted,
     and the reason is given.
     """
-    from penstock.schema.toml import read_toml
+    from penstock.schema.reading import read_toml
     from penstock.twin.model import twin_of
     from penstock.twin.policy import read_policy
     from penstock.twin.whatif import plain, whatif

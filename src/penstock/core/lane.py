@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from penstock.core.backlog import RetryBudget
 from penstock.core.model import Latest, Request
 from penstock.core.outage import Outage
 from penstock.core.parked import ParkingQueue
 from penstock.core.policy import Allocator, OrderedQueue
-from penstock.core.retry_budget import RetryBudget
 from penstock.core.signals import Signals
 from penstock.core.tenants import TenantQueue, TenantTurns
 from penstock.core.ticket import ClassHold, Stage, Ticket, kind_of

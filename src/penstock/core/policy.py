@@ -10,8 +10,7 @@ from typing import Protocol
 
 from penstock.core.events import RefusalCause
 from penstock.core.model import TrafficClass
-from penstock.core.service_time import ServiceTime
-from penstock.core.signals import Signals
+from penstock.core.signals import ServiceTime, Signals
 from penstock.core.ticket import Ticket
 
 

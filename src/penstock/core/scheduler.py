@@ -30,10 +30,9 @@ from penstock.core.pins import Pins
 from penstock.core.policy import Allocator, OrderedQueue, OverloadPolicy
 from penstock.core.reconfiguration import Reconfiguration, SchedulerParts
 from penstock.core.settings import Settings
-from penstock.core.snapshot import Snapshot, snapshot_of
+from penstock.core.snapshot import Snapshot, Waiting, snapshot_of
 from penstock.core.tickets import Tickets
 from penstock.core.upstream.ledger import Upstream
-from penstock.core.waiting import Waiting
 from penstock.errors import ProtocolError
 
 

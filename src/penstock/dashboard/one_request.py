@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from penstock.core.model import Request
-from penstock.core.waiting import QueuePosition
+from penstock.core.snapshot import QueuePosition
 from penstock.dashboard.views import ViewSource
 from penstock.log.explain import WAITS, RequestHistory
 

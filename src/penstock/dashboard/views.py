@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from penstock.core.snapshot import Snapshot
-from penstock.core.waiting import QueuePosition, WaitingGroup
+from penstock.core.snapshot import QueuePosition, Snapshot, WaitingGroup
 from penstock.dashboard.spans import Ended, Span
 from penstock.dashboard.state import LATELY_S, DashboardState, InHand
 from penstock.log.explain import MOVES, REASONS, WAITS, RequestHistory

@@ -7,9 +7,9 @@ from typing import Any
 
 import penstock
 from penstock.errors import ConfigError
-from penstock.experiments.job import SimulationJob, Table, overlay
+from penstock.experiments.measure import SimulationJob, Table, overlay
 from penstock.schema.problem import refuse_unknown
-from penstock.schema.toml import read_toml
+from penstock.schema.reading import read_toml
 
 _SCENARIO_KEYS = ("provider", "workload", "classes")
 _EXPERIMENT_KEYS = (

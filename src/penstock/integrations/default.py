@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.core.snapshot import Snapshot
 from penstock.integrations.clients import Library
-from penstock.integrations.gates import ProgramGate, ProgramSyncGate
+from penstock.integrations.context import ProgramGate, ProgramSyncGate
 from penstock.integrations.program import DEFAULT_UPSTREAM, Penstock
 
 _default: Penstock | None = None

@@ -19,7 +19,7 @@ from penstock.core.rule import Rule
 from penstock.core.settings import Settings, Stack, UpstreamSettings, require_kind
 from penstock.core.snapshot import Snapshot
 from penstock.integrations.clients import HttpClients
-from penstock.integrations.gates import ProgramGate, ProgramSyncGate
+from penstock.integrations.context import ProgramGate, ProgramSyncGate
 from penstock.integrations.predictors import predictor_of
 from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler

@@ -13,6 +13,7 @@ from penstock.calls.facts import ids_in_reply
 from penstock.core.events import LimitsSeen
 from penstock.core.model import Request
 from penstock.errors import Refused
+from penstock.proxy.declined import CrossedError, UpstreamError
 from penstock.proxy.failures import Ending, Failures, UnusableReplyError
 from penstock.proxy.headers import (
     Downward,
@@ -29,7 +30,6 @@ from penstock.proxy.headers import (
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.streamed import COMPLETE, Streamed
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.errors import CrossedError, UpstreamError
 from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, is_misnamed, plain_unless_large

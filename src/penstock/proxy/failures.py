@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.core.events import RefusalCause
 from penstock.errors import Refused
+from penstock.proxy.declined import CrossedError, DialError, SilenceError, UpstreamError
 from penstock.proxy.headers import (
     Header,
     Kept,
@@ -25,7 +26,6 @@ from penstock.proxy.headers import (
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.routing import serves
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.errors import CrossedError, DialError, SilenceError, UpstreamError
 from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.encoding import can_read, is_misnamed, plain

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from penstock.calls.spec import estimate_for
 from penstock.core.model import Request
 from penstock.core.settings import fits
-from penstock.core.waiting import Outlook
+from penstock.core.snapshot import Outlook
 from penstock.proxy.bodies import Body
 from penstock.proxy.config.models import Fallback, FallbackCause
 from penstock.proxy.headers import Header
-from penstock.proxy.rename import renamed, with_model
 from penstock.proxy.request_reader import Prepared
-from penstock.proxy.routing import Target
+from penstock.proxy.routing import Target, renamed, with_model
 from penstock.runtime.accounts import account_of, credential
 from penstock.wire import jsonio
 

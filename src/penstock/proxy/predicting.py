@@ -18,17 +18,18 @@ from penstock.errors import PenstockError
 from penstock.private_file import (
     FileInUse,
     NotPrivate,
+    likely_cause,
     lock_file,
     make_private_folder,
     open_private,
+    try_file,
 )
 from penstock.proxy.config.models import NO_PRIOR, SHIPPED_PRIOR, PredictorTable
-from penstock.runtime.out_file import likely_cause, try_file
 from penstock.runtime.prediction import LearnedPredictor
 
 if TYPE_CHECKING:
     from penstock.predict import GuardedPredictor, OnlinePredictor
-    from penstock.predict.online.state import ModelCopy
+    from penstock.predict.online.predictor import ModelCopy
 
 logger = logging.getLogger("penstock.proxy")
 
@@ -64,7 +65,7 @@ def set_aside(path: Path, problem: Exception) -> Path:
         OSError: it cannot be renamed.
 
     """
-    from penstock.predict.online.state import OtherPriorError
+    from penstock.predict.online.predictor import OtherPriorError
 
     why = "other-prior" if isinstance(problem, OtherPriorError) else "damaged"
     kept = path.with_name(f"{path.name}.{why}")

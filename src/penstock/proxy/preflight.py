@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from penstock.errors import ConfigError
+from penstock.private_file import likely_cause, try_file
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.models import Otel, PredictorTable
-from penstock.proxy.observe.otel import pipeline_of
+from penstock.proxy.observe.live import pipeline_of
 from penstock.proxy.predicting import start_of, told
-from penstock.runtime.out_file import likely_cause, try_file
 from penstock.schema.problem import Problem, refusal
 
 

@@ -12,8 +12,7 @@ from tomlkit.exceptions import TOMLKitError
 from penstock.errors import ConfigError
 from penstock.proxy.config.models import Config
 from penstock.schema.problem import refusal
-from penstock.schema.reading import read
-from penstock.schema.toml import parse_toml
+from penstock.schema.reading import parse_toml, read
 from penstock.twin.policy import Policy, plain_of
 
 _ASKED_ONLY = ("like", "speed", "input_usd_per_mtok", "output_usd_per_mtok")

@@ -16,11 +16,17 @@ from penstock.calls.endpoint import COUNT_TOKENS, MODELS, NEVER, OF_FAMILIES, un
 from penstock.calls.facts import ids_in_reply, references_of
 from penstock.core.settings import fits
 from penstock.proxy.bodies import Held
-from penstock.proxy.declined import Declined, check_method, no_key
+from penstock.proxy.declined import (
+    Declined,
+    DialError,
+    SilenceError,
+    UpstreamError,
+    check_method,
+    no_key,
+)
 from penstock.proxy.headers import Header, Send, downward, one, upward
 from penstock.proxy.routing import Route, serves
 from penstock.proxy.upstream.client import UpstreamClient
-from penstock.proxy.upstream.errors import DialError, SilenceError, UpstreamError
 from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.accounts import credential
 from penstock.wire import jsonio

@@ -1,32 +1,86 @@
-"""Runs the sidecar: two listeners on one loop, and an orderly end."""
+"""Runs the sidecar: two listeners on one loop, and an orderly end.
+
+Upstreams' keys are read from their files and commands again before they expire.
+"""
 
 import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from penstock.asgi import Application
 from penstock.errors import ConfigError
 from penstock.listener import Bounds, Listener, bind, connection_limit
 from penstock.log.writer import DecisionLog
-from penstock.private_file import FileInUse, NotPrivate
+from penstock.private_file import FileInUse, NotPrivate, likely_cause
 from penstock.proxy.admin import AdminApp
 from penstock.proxy.app import App
 from penstock.proxy.browsers import BrowserGuard, readable_by
 from penstock.proxy.config import Loaded
-from penstock.proxy.config.checks import is_loopback
+from penstock.proxy.config.checks import is_loopback, source_of_upstream
+from penstock.proxy.config.keyring import read_key
 from penstock.proxy.config.listeners import Admin, Server
-from penstock.proxy.key_refresh import KeyRefresh
-from penstock.proxy.observe.otel import pipeline_of
-from penstock.proxy.observe.outages import Outages
+from penstock.proxy.config.models import Config
+from penstock.proxy.observe.live import Outages, pipeline_of
 from penstock.proxy.predicting import Attached
 from penstock.proxy.preflight import unheld
 from penstock.proxy.reload import Reloader
 from penstock.proxy.sidecar import Sidecar
-from penstock.runtime.out_file import likely_cause
+from penstock.proxy.upstream.client import UpstreamClient
+from penstock.wire.secret import KeyProblem
+
+LOOK_S = 1.0
+
+
+class KeyRefresh:
+    """Asks each file or command every `api_key_refresh_s`; a key that cannot be had stays."""
+
+    def __init__(self, config: Config, links: Mapping[str, UpstreamClient]) -> None:
+        """Look after these upstreams; the keys of the start are fresh."""
+        self._links = links
+        self._troubled: set[str] = set()
+        self.take(config)
+
+    def take(self, config: Config) -> None:
+        """Look after this configuration's upstreams from now on."""
+        sources = {
+            upstream.name: (source, upstream.api_key_refresh_s)
+            for index, upstream in enumerate(config.upstreams)
+            if (source := source_of_upstream(upstream, index)) is not None and source.kind != "env"
+        }
+        self._sources = sources
+        self._due_in_s = {name: every_s for name, (_, every_s) in sources.items()}
+
+    async def keep_reading(self) -> None:
+        """Read what is due, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for name, (source, every_s) in list(self._sources.items()):
+                self._due_in_s[name] = self._due_in_s.get(name, every_s) - LOOK_S
+                if self._due_in_s[name] > 0:
+                    continue
+                self._due_in_s[name] = every_s
+                try:
+                    key = await asyncio.to_thread(read_key, source, os.environ)
+                except KeyProblem as problem:
+                    if name not in self._troubled:
+                        self._troubled.add(name)
+                        logger.warning(
+                            "%s %s (%s); upstream %s goes on with the key it had",
+                            source.place,
+                            problem.rule,
+                            problem.likely,
+                            name,
+                        )
+                    continue
+                self._troubled.discard(name)
+                if self._sources.get(name, (None,))[0] == source:  # no reload has come between
+                    self._links[name].use_key(key)
+
 
 logger = logging.getLogger("penstock.proxy")
 

@@ -1,9 +1,11 @@
-"""Everything that one sidecar holds, wired from a configuration."""
+"""Everything that one sidecar holds, wired from a configuration, and how many bytes of bodies."""
 
 import asyncio
+import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.calls.factory import RequestFactory
@@ -15,18 +17,15 @@ from penstock.errors import ProtocolError
 from penstock.log.writer import DecisionLog
 from penstock.policies.registry import build_scheduler
 from penstock.proxy.bodies import BodyRoom
-from penstock.proxy.callers import Callers
 from penstock.proxy.config import Loaded
 from penstock.proxy.config.forward_proxy import ForwardProxy
 from penstock.proxy.config.models import UpstreamTable
 from penstock.proxy.config.to_core import default_class_of, table_of
 from penstock.proxy.holders import Holders
-from penstock.proxy.memory import body_room
-from penstock.proxy.observe.live import LiveSource
+from penstock.proxy.observe.live import LiveSource, Recent
 from penstock.proxy.observe.metrics import Metrics
-from penstock.proxy.observe.recent import Recent
 from penstock.proxy.replays import Replays
-from penstock.proxy.request_reader import ReadingRules, RequestReader
+from penstock.proxy.request_reader import Callers, ReadingRules, RequestReader
 from penstock.proxy.routing import Routing
 from penstock.proxy.shadow import Shadow
 from penstock.proxy.upstream.client import UpstreamClient
@@ -36,10 +35,73 @@ from penstock.runtime.guarded import Guard
 from penstock.runtime.prediction import LearnedPredictor
 from penstock.runtime.telemetry import new_run
 
-if TYPE_CHECKING:  # neither is needed before somebody looks
+if TYPE_CHECKING:
     from penstock.predict import GuardedPredictor
     from penstock.proxy.observe.exposition import Gauge
     from penstock.telemetry.pipeline import Pipeline
+
+
+logger = logging.getLogger("penstock.proxy")
+
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+SHARE = 3
+"""Of what is left: a body that is read takes as much again and more, and so does the predictor."""
+
+
+def limit_files(own: Path = OWN_CGROUPS, mounted: Path = CGROUPS) -> Iterator[Path]:
+    """Yield the files that may limit this process: of its control group and of those above it.
+
+    A service's group is one below the root; to a container its own looks like the root.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            root, name = mounted, "memory.max"
+        elif "memory" in controllers.split(","):  # version 1
+            root, name = mounted / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        place = root / group.lstrip("/")
+        yield from (each / name for each in (place, *place.parents) if each.is_relative_to(root))
+
+
+def body_room(wanted_bytes: int, limits: Iterable[Path] | None = None) -> int:
+    """Return how many bytes of bodies may be held: at most `wanted_bytes`.
+
+    In a container or a service with a limit, beyond which the system ends the process, it is a
+    third of what the process does not have yet.
+    """
+    left = _left(limit_files() if limits is None else limits)
+    least_bytes = min((each // SHARE for each in left), default=wanted_bytes)
+    if least_bytes >= wanted_bytes:
+        return wanted_bytes
+    logger.warning(
+        "server.max_held_bytes = %d: %d are held at most, a third of what the memory limit of "
+        "this container or service leaves",
+        wanted_bytes,
+        least_bytes,
+    )
+    return least_bytes
+
+
+def _left(limits: Iterable[Path]) -> Iterator[int]:
+    """Yield how many bytes each limit leaves; nothing where none is known."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (ModuleNotFoundError, OSError):
+        return
+    for path in limits:
+        try:
+            yield max(0, int(path.read_text()) - pages * resource.getpagesize())
+        except (OSError, ValueError):  # "max" is no limit
+            continue
+
 
 _FIGURES_BY_ROUTE = {
     "bucket_accuracy": "Share in the predicted bucket.",

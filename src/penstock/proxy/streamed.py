@@ -5,9 +5,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from penstock.proxy.declined import ResetError, UpstreamError
 from penstock.proxy.failures import UnusableReplyError
 from penstock.proxy.headers import Downward, Send, our_headers
-from penstock.proxy.upstream.errors import ResetError, UpstreamError
 from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.endpoint import MEDIA, Kind

@@ -1,4 +1,7 @@
-"""Clocks that a driver can be given: the event loop itself, or one for programs without a loop."""
+"""Clocks that a driver can be given, and a measure of when it could not act.
+
+A blocked event loop, a suspended process: `Pulse` sees the gap.
+"""
 
 import heapq
 import itertools
@@ -7,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
+
+from penstock.runtime.uninterrupted import UNINTERRUPTED
 
 logger = logging.getLogger("penstock.runtime")
 
@@ -121,3 +126,66 @@ class ThreadClock:
                 if wait_s is not None and wait_s <= 0:
                     return heapq.heappop(self._heap)[2]
                 self._changed.wait(None if wait_s is None else min(wait_s, threading.TIMEOUT_MAX))
+
+
+PULSE_S = 0.05
+"""How often a sign of life is due while anything is in flight; 20 a second cost 0.1 % of a core."""
+STALL_S = 0.05
+"""A sign of life that is later than this is a stall. Less is what a loop with work to do shows at
+any time, and about what a reply's time differs by anyway."""
+
+
+class Pulse:
+    """A timer that is due every `PULSE_S`: by how much it is late, the clock's owner could not act.
+
+    Args:
+        clock: an event loop, or the clock of programs without one. Belongs to one thread, or takes
+            timers from any.
+        wanted: called with each beat; says whether anything is in flight. If not, the pulse stops.
+        stalled: told of the clock, and how many seconds ago the last sign of life before a stall
+            was, unless `stalled_s` has told it already.
+
+    """
+
+    __slots__ = ("_beat_at", "_beats", "_stalled", "_wanted", "clock")
+
+    def __init__(
+        self, clock: Clock, wanted: Callable[[], bool], stalled: Callable[[Clock, float], object]
+    ) -> None:
+        """Start when `start` is called."""
+        self.clock = clock
+        self._wanted = wanted
+        self._stalled = stalled
+        self._beat_at = 0.0
+        self._beats = threading.Lock()  # held while a timer is set: several threads may start one
+
+    def start(self) -> None:
+        """Beat from now on, as long as anything is in hand; called in the clock's own thread."""
+        if self._beats.locked():
+            return
+        with UNINTERRUPTED:
+            if self._beats.acquire(blocking=False):
+                self._beat_at = self.clock.time()
+                self.clock.call_at(self._beat_at + PULSE_S, self._beat)
+
+    def stalled_s(self) -> float:
+        """Return how long ago the last sign of life was if a stall has just ended, else 0.
+
+        Each stall is told once.
+        """
+        if not self._beats.locked():
+            return 0.0
+        now = self.clock.time()
+        silent_s = now - self._beat_at
+        if silent_s <= PULSE_S + STALL_S:
+            return 0.0
+        self._beat_at = now
+        return silent_s
+
+    def _beat(self) -> None:
+        silent_s = self.stalled_s()
+        self._beats.release()
+        if silent_s:
+            self._stalled(self.clock, silent_s)
+        if self._wanted():
+            self.start()

@@ -32,12 +32,11 @@ from penstock.core.events import (
     Woke,
 )
 from penstock.core.model import Latest, Request
+from penstock.core.snapshot import Outlook, QueuePosition, WaitingGroup
 from penstock.core.upstream.account import ACCOUNTS_LIMIT
-from penstock.core.waiting import Outlook, QueuePosition, WaitingGroup
 from penstock.errors import ProtocolError
-from penstock.runtime.clock import Clock, Timer
+from penstock.runtime.clock import Clock, Pulse, Timer
 from penstock.runtime.guarded import Guard
-from penstock.runtime.pulse import Pulse
 from penstock.runtime.uninterrupted import UNINTERRUPTED
 from penstock.runtime.unread import UNREAD_S, UnreadReplies
 from penstock.runtime.waiters import Waiter

@@ -53,7 +53,7 @@ class LearnedPredictor:
                 if usual is not None and scale is not None:
                     size = round(scale * facts.prompt_tokens)
                     return Prediction(times(usual, facts.replies), None, size, kind[1])
-            call = _features(spec, endpoint)
+            call = _features(spec, endpoint, kind[1])
         except Exception:  # noqa: BLE001 - counted; an odd body is the provider's to judge
             self.unread += 1
             return self.table.predict(spec, traffic_class)
@@ -91,11 +91,10 @@ def _kind(spec: RequestSpec, endpoint: Endpoint) -> tuple[str, str] | None:
     return None if spec.prompt is None else (spec.model, spec.route or "~chat")
 
 
-def _features(spec: RequestSpec, endpoint: Endpoint) -> "CallFeatures":
-    """Return what the predictor keeps of a call."""
+def _features(spec: RequestSpec, endpoint: Endpoint, route: str) -> "CallFeatures":
+    """Return what the predictor keeps of a call of that route."""
     from penstock.predict import CallFeatures
 
-    route = spec.route or None
     if spec.body is not None:
         return CallFeatures.from_body(spec.body, endpoint=endpoint.kind.value, route=route)
     return CallFeatures.from_prompt(

@@ -31,7 +31,7 @@ from penstock.core.events import (
 from penstock.core.model import Request
 from penstock.errors import ProtocolError
 from penstock.metrics import RequestOutcome, RequestRecord
-from penstock.sim.chance import unit
+from penstock.sim.calls import unit
 from penstock.sim.providers.base import Happening, Job, Provider, ProviderEvent, ProviderRefusal
 from penstock.sim.workload import Load, Workload
 

@@ -21,8 +21,7 @@ from penstock.schema.policies import (
     OverloadPolicy,
 )
 from penstock.schema.problem import Collected, refusal
-from penstock.schema.reading import read
-from penstock.schema.toml import read_toml
+from penstock.schema.reading import read, read_toml
 from penstock.schema.types import Complaints, Items, Table
 from penstock.sim.calls import BUCKET_RANGE_TOKENS
 from penstock.sim.information import ClassPlan

@@ -7,8 +7,7 @@ from itertools import islice
 from random import Random
 
 from penstock.core.model import Request, TrafficClass, bucket_of
-from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item
-from penstock.sim.chance import normal_of
+from penstock.sim.calls import BUCKET_RANGE_TOKENS, Item, normal_of
 from penstock.sim.information import Informant
 
 

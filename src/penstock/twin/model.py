@@ -8,7 +8,7 @@ import numpy as np
 
 from penstock.core.events import LimitsSeen
 from penstock.errors import ProtocolError
-from penstock.sim.providers.demand import CACHED_PART
+from penstock.sim.providers.places import CACHED_PART
 from penstock.twin.check import Check, check, split_at
 from penstock.twin.flights import flights_of
 from penstock.twin.history import Attempt, Floats, History, TooLittle

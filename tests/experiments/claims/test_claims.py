@@ -3,9 +3,7 @@ from typing import Any
 
 import pytest
 
-from penstock.experiments.claims.finding import Finding
-from penstock.experiments.claims.relations import CLAIMS
-from penstock.experiments.claims.verdicts import examinable, verdicts
+from penstock.experiments.claims import CLAIMS, Finding, examinable, verdicts
 from penstock.experiments.paper import Experiment, Regime, Variant, paper_directory, read_paper
 from penstock.experiments.results import Cell, Results
 from penstock.sim.engine import Rejection

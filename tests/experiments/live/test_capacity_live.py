@@ -9,10 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from penstock.experiments.job import SimulationJob
-from penstock.experiments.live.client import Answered, send_workload
-from penstock.experiments.live.processes import sidecar_and_mock
-from penstock.experiments.measure import run_job
+from penstock.experiments.live import Answered, send_workload, sidecar_and_mock
+from penstock.experiments.measure import SimulationJob, run_job
 from penstock.sim.scenario import read_scenario
 
 MIX = {"short": 0.4, "medium": 0.3, "long": 0.2, "xlong": 0.1}

@@ -5,9 +5,15 @@ from typing import Any
 import pytest
 import tomlkit
 
-from penstock.experiments.children import LiveError
-from penstock.experiments.live.compare import Pair, live_job, live_table, run_live
-from penstock.experiments.live.processes import sidecar_and_mock, sidecar_config
+from penstock.experiments.live import (
+    LiveError,
+    Pair,
+    live_job,
+    live_table,
+    run_live,
+    sidecar_and_mock,
+    sidecar_config,
+)
 from penstock.experiments.measure import run_job
 from penstock.experiments.paper import paper_directory, read_paper
 from penstock.proxy.config import loads

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.experiments.plots.fronts import pareto_front
+from penstock.experiments.plots import pareto_front
 
 POINTS = st.lists(st.tuples(st.floats(0.1, 10), st.floats(0, 100)), min_size=1, max_size=12)
 

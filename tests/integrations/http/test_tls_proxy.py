@@ -12,8 +12,8 @@ import openai
 import pytest
 
 from penstock.core.events import Completed
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.integrations.http.rig import BODY, Tape, assert_idle, penstock_with
 from tests.integrations.http.tunnel import HOST, Tunnels, trusting
 

@@ -8,7 +8,7 @@ from penstock.core.settings import PolicySpec
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket, ticket_of
 from penstock.errors import ConfigError
-from penstock.policies.allocation.deficits import CREDIT_QUANTA, DEBT_QUANTA, Deficits
+from penstock.policies.allocation.adaptive_drr import CREDIT_QUANTA, DEBT_QUANTA, Deficits
 from penstock.policies.registry import make
 from tests.core.story import request
 

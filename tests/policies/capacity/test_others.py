@@ -7,8 +7,8 @@ import pytest
 from penstock.core.events import RefusalCause
 from penstock.core.model import Request, TokenEstimate
 from penstock.core.policy import Reply
-from penstock.core.service_time import ServiceTime
 from penstock.core.settings import PolicySpec
+from penstock.core.signals import ServiceTime
 from penstock.core.ticket import Ticket, ticket_of
 from penstock.errors import ConfigError
 from penstock.policies.capacity.aimd import Aimd

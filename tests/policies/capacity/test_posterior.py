@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from penstock.core.events import Action, Arrived, Dispatch, FirstToken, RefusalCause
 from penstock.core.model import Request, TokenEstimate
 from penstock.core.policy import Reply
-from penstock.core.service_time import ServiceTime
 from penstock.core.settings import PolicySpec, Settings, Stack
+from penstock.core.signals import ServiceTime
 from penstock.core.ticket import Ticket, ticket_of
 from penstock.errors import ConfigError
 from penstock.policies.capacity.window.steering import Posterior

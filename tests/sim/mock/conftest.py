@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.sim.mock.world import QUICK
 
 

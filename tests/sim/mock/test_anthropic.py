@@ -6,8 +6,8 @@ from typing import Any
 import anthropic
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.sim.mock.world import QUICK
 
 ASK: Any = [{"role": "user", "content": "count to ten"}]

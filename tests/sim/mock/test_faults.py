@@ -5,8 +5,8 @@ import asyncio
 import httpx2
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.sim.mock.world import GLACIAL, QUICK, chat_body, eventually
 
 CHAT = "/v1/chat/completions"

@@ -1,6 +1,6 @@
 """A provider model on an event loop that may be late."""
 
-from penstock.sim.mock.live import LiveJob, LiveProvider
+from penstock.sim.mock.serving import LiveJob, LiveProvider
 from penstock.sim.providers.registry import build_provider
 from tests.virtual_loop import run_virtual
 

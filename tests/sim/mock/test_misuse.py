@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.sim.mock.world import QUICK, chat_body
 
 CHAT = "/v1/chat/completions"

@@ -8,8 +8,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.sim.mock.world import QUICK
 
 ASK: Any = [{"role": "user", "content": "count to ten"}]

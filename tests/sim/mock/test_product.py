@@ -15,9 +15,8 @@ import openai
 import pytest
 
 from penstock.errors import ConfigError
-from penstock.sim.mock.script import ScriptedReply, read_script
+from penstock.sim.mock.script import MockSettings, ScriptedReply, read_script
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 from tests.proxy.test_http import answer_of
 from tests.sim.mock.world import QUICK, chat_body
 

@@ -8,8 +8,8 @@ import httpx2
 import orjson
 import pytest
 
+from penstock.sim.mock.script import MockSettings
 from penstock.sim.mock.server import MockServer
-from penstock.sim.mock.settings import MockSettings
 
 CACHING = {
     "model": "batching",

@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.sim.providers.base import Job, Provider
-from penstock.sim.providers.dialects import go_duration
+from penstock.sim.providers.rate_limited import go_duration
 from penstock.sim.providers.registry import build_provider
 
 INNER = {"model": "slots", "slots": 100, "tokens_per_s": 1000.0, "ttft_s": 0.0}

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.sim.providers.base import Job
+from penstock.sim.providers.faulty import SpellClock, Spells
 from penstock.sim.providers.registry import build_provider
-from penstock.sim.providers.spells import SpellClock, Spells
 from tests.sim.providers.story import drain, ends, run
 
 ONE = {"model": "slots", "slots": 1, "tokens_per_s": 10.0, "ttft_s": 0.0}

@@ -8,8 +8,8 @@ from penstock.core.backoff import LEAST_S, REQUEST_BASE_S, REQUEST_CAP_S, backof
 from penstock.core.events import Completed, LimitsSeen, RefusalCause, Throttled, WindowMoved
 from penstock.core.model import Latest, Request
 from penstock.core.policy import CapacityPolicy, Reply
-from penstock.core.service_time import ServiceTime
 from penstock.core.settings import UpstreamSettings
+from penstock.core.signals import ServiceTime
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.account import ACCOUNTS_LIMIT, Account
 from penstock.core.upstream.breaker import MAX_PAUSE_S, OF_A_MODEL, CircuitBreaker

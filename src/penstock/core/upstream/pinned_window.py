@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from penstock.core.events import RefusalCause
 from penstock.core.policy import CapacityPolicy, Reply
-from penstock.core.service_time import ServiceTime
+from penstock.core.signals import ServiceTime
 from penstock.core.ticket import Ticket
 
 

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from penstock.experiments.demo.arm import ArmResult
-from penstock.experiments.demo.show import UNANSWERED, rows
-from penstock.experiments.demo.verdict import DemoVerdict, KeptShare
-from penstock.experiments.demo.workload import LOAD, SLOTS
+from penstock.experiments.demo.arm import LOAD, SLOTS, ArmResult
+from penstock.experiments.demo.verdict import UNANSWERED, DemoVerdict, KeptShare, rows
 from penstock.metrics import BUCKETS, RequestOutcome, RequestRecord, RunMetrics
 
 
@@ -21,8 +19,7 @@ def write(
         OSError: the file cannot be written.
 
     """
-    from penstock.experiments.report.content import Plot, Section
-    from penstock.experiments.report.write import to_html
+    from penstock.experiments.report import Plot, Section, to_html
     from penstock.experiments.tables import Column, ResultTable
 
     intro = (
@@ -54,7 +51,7 @@ def write(
 
 
 def _latencies(arms: list[ArmResult]) -> str:
-    from penstock.experiments.plots.style import COLOURS, sheet, svg
+    from penstock.experiments.plots import COLOURS, sheet, svg
 
     with sheet(len(arms), width=11.0, height=3.2) as (figure, axes):
         top = max((r.latency_s for arm in arms for r in arm.records), default=1.0) * 1.3
@@ -89,7 +86,7 @@ def _latencies(arms: list[ArmResult]) -> str:
 
 
 def _deadlines(arms: list[ArmResult]) -> str:
-    from penstock.experiments.plots.style import COLOURS, sheet, svg
+    from penstock.experiments.plots import COLOURS, sheet, svg
 
     with sheet(1, width=8.0, height=2.8) as (figure, axes):
         axis = axes[0]

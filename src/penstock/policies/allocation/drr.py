@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from penstock.core.model import TrafficClass
 from penstock.core.signals import Signals
 from penstock.core.ticket import Ticket
-from penstock.policies.allocation.deficits import Deficits, Quantum
+from penstock.policies.allocation.adaptive_drr import Deficits, Quantum
 
 
 class Drr(Deficits):

@@ -1,21 +1,258 @@
-"""The online model: all that is learned from the user's own replies."""
+"""Experts that learn from every reply, which of them to believe, and a p90 above the median."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.features.call import DENSE_NAMES, CallFeatures, checksum
-from penstock.predict.online.conformal import ConformalP90
-from penstock.predict.online.groups import GroupCentres
+from penstock.predict.features.text import PLACES
+from penstock.predict.online.groups import GroupCentres, KeptGroups, Window
 from penstock.predict.online.kernel_window import MOST_BEYOND, KernelWindow, signature
-from penstock.predict.online.linear import GramWeights, RecursiveRegression
-from penstock.predict.online.mixing import ExpertMix
 from penstock.predict.prior.model import LogTokens
+
+_PRIOR_VARIANCE = 0.02
+_FORGET = np.float32(0.9995)
+_CLIP = np.float32(1.5)
+
+
+class RecursiveRegression:
+    """Bayesian linear regressions on the same features, updated batch by batch.
+
+    Errors are clipped at `_CLIP`, so that one runaway reply does not turn the plane, and old
+    replies fade by `_FORGET` each. All targets share one covariance, which is most of the cost.
+
+    Source:
+        Recursive least squares with exponential forgetting; Haykin, Adaptive Filter Theory.
+
+    """
+
+    def __init__(self, start: NDArray[np.float32]) -> None:
+        """Start from `start` (one row a target), trusted as little as `_PRIOR_VARIANCE` says."""
+        self.weights = start.astype(np.float32)
+        self.covariance = np.eye(start.shape[1], dtype=np.float32) * np.float32(_PRIOR_VARIANCE)
+
+    def values(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the value of each target."""
+        return self.weights @ features
+
+    def learn(self, features: NDArray[np.float32], errors: NDArray[np.float32]) -> None:
+        """Take in by how much the values of replies, one a row, were too low."""
+        pull = features @ self.covariance
+        among = pull @ features.T
+        among.flat[:: len(features) + 1] += _FORGET
+        gain = np.linalg.solve(among, pull)
+        self.weights += np.minimum(_CLIP, np.maximum(-_CLIP, errors)).T @ gain
+        self.covariance -= pull.T @ gain
+        # Forgetting would let directions that no reply has pointed at grow without bound.
+        if float(self.covariance.diagonal().max()) < _PRIOR_VARIANCE:
+            self.covariance /= _FORGET ** len(features)
+
+
+class GramWeights:
+    """A linear model over presence of n-grams, each text scaled to length one.
+
+    Every weight has its own variance, so that a word never seen moves far and a common one
+    little.
+
+    Source:
+        Adaptive regularisation of weights; Crammer, Kulesza & Dredze, NeurIPS 2009; for
+        regression Vaits & Crammer, ALT 2011.
+
+    """
+
+    def __init__(self) -> None:
+        """Start from zero."""
+        self.weights = np.zeros(PLACES, np.float32)
+        self.variances = np.ones(PLACES, np.float32)
+
+    def value(self, grams: NDArray[np.uint16]) -> float:
+        """Return the sum of the text's weights over the root of their number."""
+        if grams.size == 0:
+            return 0.0
+        return float(np.add.reduce(self.weights.take(grams))) / math.sqrt(grams.size)
+
+    def learn(self, grams: NDArray[np.uint16], wanted: float) -> None:
+        """Take in the value that a text should have; it moves as if 1.5 off at most."""
+        if grams.size == 0:
+            return
+        scale = 1.0 / math.sqrt(grams.size)
+        places = grams.astype(np.intp)  # numpy would do so at each of the four uses
+        weights, variances = self.weights.take(places), self.variances.take(places)
+        error = wanted - float(np.add.reduce(weights)) / math.sqrt(grams.size)
+        gain = 1.0 / (float(np.add.reduce(variances)) * scale * scale + 1.0)
+        step = min(1.5, max(-1.5, error)) * scale * gain
+        self.weights[places] = weights + variances * np.float32(step)
+        self.variances[places] = variances - variances**2 * np.float32(scale * scale * gain)
+
+
+_ERROR_MAX = 2.0  # log tokens: what is booked of one reply at most
+_FADE = 0.98  # what an old loss keeps per reply of its group
+_EVERYWHERE = 0.2  # how much of the losses over all groups a group takes as its own
+
+
+class ExpertMix:
+    """Weights experts by their discounted absolute errors, per group and over all groups.
+
+    Source:
+        Exponentially weighted forecasters; Cesa-Bianchi & Lugosi 2006, with discounting.
+
+    """
+
+    def __init__(self, start_losses: Sequence[float], *, eagerness: float) -> None:
+        """Start with losses already on the books, which say whom to believe at first.
+
+        Args:
+            start_losses: one per expert, in summed log error.
+            eagerness: how decisive a difference in summed losses is.
+
+        """
+        self._start = list(start_losses)
+        self._eagerness = eagerness
+        self.total = [0.0] * len(self._start)
+        self.groups: KeptGroups[list[float]] = KeptGroups()
+
+    def weights(self, group: str) -> list[float]:
+        """Return the experts' weights, which add up to one."""
+        own = self.groups.get(group) or self._start
+        losses = [a + _EVERYWHERE * b for a, b in zip(own, self.total, strict=True)]
+        least = min(losses)
+        raw = [math.exp(-self._eagerness * (loss - least)) for loss in losses]
+        total = sum(raw)
+        return [weight / total for weight in raw]
+
+    def learn(self, group: str, errors: Sequence[float]) -> None:
+        """Book each expert's absolute error, at most `_ERROR_MAX` each."""
+        own = self.groups.use(group, lambda: list(self._start))
+        for losses in (own, self.total):
+            for number, error in enumerate(errors):
+                losses[number] = _FADE * losses[number] + min(_ERROR_MAX, error)
+
+    def settle(self, seen: Mapping[str, Sequence[Sequence[float]]]) -> None:
+        """Book what each expert's mean error over a whole replay comes to in the long run.
+
+        After a replay the losses are those of its last 50 replies or so, by chance; a model that
+        is frozen there would go on with that.
+
+        Args:
+            seen: absolute errors per expert, of each reply of each group.
+
+        """
+        everyone = [errors for of_group in seen.values() for errors in of_group]
+        if everyone:
+            self.total = self._in_the_long_run(everyone)
+        for key, errors in seen.items():
+            if key in self.groups:
+                self.groups.put(key, self._in_the_long_run(errors))
+
+    def _in_the_long_run(self, replies: Sequence[Sequence[float]]) -> list[float]:
+        """Return the sums that discounted errors stand at if they go on like these."""
+        return [
+            sum(min(_ERROR_MAX, error) for error in errors) / len(errors) / (1.0 - _FADE)
+            for errors in zip(*replies, strict=True)
+        ]
+
+
+_START_ABOVE = 2.5  # in spreads, before any reply
+_STEP = 0.02  # of the level, per reply: 10 misses in a row raise it from 0.90 to 0.98
+_LEVEL_LIMITS = (0.7, 0.985)
+_RECENT = 40  # replies that an alarm looks at
+_ALARM_BELOW = 0.72  # 0.90 covered gives 29 or fewer of 40 by chance once in 1,400 times
+_COVERAGE = 0.9
+_RESIDUALS = 200  # remembered per group
+_SHRINK = 10.0  # see `GroupCentres`
+
+
+@dataclass(slots=True)
+class _GroupResiduals:
+    residuals: Window
+    level: float = _COVERAGE
+    recent: list[bool] = field(default_factory=list)
+
+
+class ConformalP90:
+    """Keeps 90 % of replies below p90, on each route and under drift.
+
+    p90 is the median plus a quantile of the last residuals of the group, leaning on wider
+    groups while it has few. The quantile's level moves up after a miss and down after a hit,
+    so that a route whose replies got longer is covered again before its window has turned.
+    When too many of the last 40 replies were above p90, the group's past is given up.
+
+    Source:
+        Split conformal prediction with a sliding window; adaptive level after Gibbs & Candes,
+        "Adaptive conformal inference under distribution shift", NeurIPS 2021.
+
+    """
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._groups: KeptGroups[_GroupResiduals] = KeptGroups()
+        self.alarms = 0
+
+    def above(self, keys: Sequence[str]) -> float:
+        """Return how many spreads p90 is above the median, for groups from wide to narrow."""
+        value = _START_ABOVE
+        narrow = self._groups.get(keys[-1])
+        level = narrow.level if narrow is not None else _COVERAGE
+        for key in keys:
+            group = self._groups.get(key)
+            if group is not None and len(group.residuals):
+                count = len(group.residuals)
+                share = count / (count + _SHRINK)
+                exact = min(1.0, level * (count + 1) / count)  # finite-sample correction
+                value += share * (group.residuals.quantile(exact) - value)
+        return max(0.0, value)
+
+    def learn(self, keys: Sequence[str], residual: float, *, covered: bool) -> bool:
+        """Take in a residual in spreads, and whether p90 held; True if that raised the alarm."""
+        narrow = _GroupResiduals(Window(0))
+        for key in keys:
+            narrow = self._groups.use(key, self._empty)
+            narrow.residuals.add(residual)
+        level = narrow.level + _STEP * (_COVERAGE - float(covered))
+        narrow.level = min(_LEVEL_LIMITS[1], max(_LEVEL_LIMITS[0], level))
+        narrow.recent.append(covered)
+        if len(narrow.recent) < _RECENT:
+            return False
+        alarm = sum(narrow.recent) <= _ALARM_BELOW * _RECENT
+        del narrow.recent[: _RECENT if alarm else 1]
+        if alarm:
+            narrow.residuals.keep_last(_RECENT)
+            self.alarms += 1
+        return alarm
+
+    def _empty(self) -> _GroupResiduals:
+        return _GroupResiduals(Window(_RESIDUALS))
+
+    def settle(self, seen: Mapping[str, Sequence[float]]) -> None:
+        """Forget where chance left the levels and windows at the end of a replay.
+
+        Levels go back to 0.90, and windows hold a fair sample of these residuals, in spreads.
+        """
+        for key, group in self._groups.items():
+            group.level = _COVERAGE
+            if key in seen:
+                group.residuals.refill(seen[key])
+
+    def export(self) -> dict[str, tuple[float, list[bool], list[float]]]:
+        """Return level, recent hits and residuals of each group, longest unused first."""
+        return {
+            key: (group.level, list(group.recent), group.residuals.values())
+            for key, group in self._groups.items()
+        }
+
+    def restore(self, state: dict[str, tuple[float, list[bool], list[float]]]) -> None:
+        """Take over what `export` gave."""
+        for key, (level, recent, residuals) in state.items():
+            group = _GroupResiduals(Window(_RESIDUALS), level, list(recent))
+            for residual in residuals:
+                group.residuals.add(residual)
+            self._groups.put(key, group)
+
 
 _START = math.log(200.0)
 _SPREAD_MIN = 0.1

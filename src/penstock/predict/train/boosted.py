@@ -9,9 +9,16 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.predict.prior.boosted import BoostedPrior, blended, tree_inputs
+from penstock.predict.prior.boosted import (
+    SHARPNESSES,
+    BoostedPrior,
+    GramKernel,
+    blended,
+    keep_calls,
+    solve,
+    tree_inputs,
+)
 from penstock.predict.prior.folds import FOLDS, FoldPriors
-from penstock.predict.prior.gram_kernel import SHARPNESSES, GramKernel, keep_calls, solve
 from penstock.predict.prior.model import LogTokens
 from penstock.predict.train.datasets import Lesson
 from penstock.predict.train.training import fit_prior, linear_out_of_fold

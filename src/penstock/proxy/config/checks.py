@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock.errors import ConfigError
-from penstock.proxy.config.address import Address
-from penstock.proxy.config.forward_proxy import ForwardProxy, configured, from_environment
+from penstock.proxy.config.forward_proxy import Address, ForwardProxy, configured, from_environment
 from penstock.proxy.config.keyring import KINDS, Keyring, KeySource
 from penstock.proxy.config.listeners import Admin
 from penstock.proxy.config.models import (

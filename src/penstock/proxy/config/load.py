@@ -21,8 +21,7 @@ from penstock.proxy.config.keyring import Keyring
 from penstock.proxy.config.models import Config
 from penstock.proxy.config.to_core import core_settings
 from penstock.schema.problem import refusal
-from penstock.schema.reading import read
-from penstock.schema.toml import parse_toml, read_toml
+from penstock.schema.reading import parse_toml, read, read_toml
 from penstock.wire.secret import Secret
 
 

@@ -13,8 +13,7 @@ from pydantic import AfterValidator, Field
 
 from penstock.core.model import BUCKET_UPPER_TOKENS, TrafficClass
 from penstock.core.settings import Settings, UpstreamSettings
-from penstock.proxy.config.address import Address
-from penstock.proxy.config.forward_proxy import configured
+from penstock.proxy.config.forward_proxy import Address, configured
 from penstock.proxy.config.listeners import Admin, Server
 from penstock.proxy.routing import serves
 from penstock.schema.policies import (

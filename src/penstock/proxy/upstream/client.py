@@ -5,12 +5,10 @@ import logging
 import re
 from collections.abc import AsyncIterable
 
-from penstock.proxy.config.address import Address
-from penstock.proxy.config.forward_proxy import ForwardProxy
+from penstock.proxy.config.forward_proxy import Address, ForwardProxy
 from penstock.proxy.config.models import UpstreamTable
-from penstock.proxy.rename import renamed
-from penstock.proxy.routing import MOST_NAMES, Patterns, patterns
-from penstock.proxy.upstream.errors import DialError
+from penstock.proxy.declined import DialError
+from penstock.proxy.routing import MOST_NAMES, Patterns, patterns, renamed
 from penstock.proxy.upstream.http import HttpClient, Timeouts, UpstreamAnswer
 from penstock.wire.endpoint import Vendor
 from penstock.wire.secret import Secret

@@ -20,10 +20,8 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from penstock.asgi import as_bytes
-from penstock.proxy.config.address import Address
-from penstock.proxy.config.forward_proxy import ForwardProxy
-from penstock.proxy.headers import Header, body_left, is_ascii, with_one_length
-from penstock.proxy.upstream.errors import (
+from penstock.proxy.config.forward_proxy import Address, ForwardProxy
+from penstock.proxy.declined import (
     CrossedError,
     DialError,
     MalformedError,
@@ -31,6 +29,7 @@ from penstock.proxy.upstream.errors import (
     SilenceError,
     UpstreamError,
 )
+from penstock.proxy.headers import Header, body_left, is_ascii, with_one_length
 
 LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
 """Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had

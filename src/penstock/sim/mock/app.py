@@ -13,27 +13,23 @@ from penstock.asgi import Receive, Scope, Send
 from penstock.sim.mock.answers import ClientError, error_body, json_response
 from penstock.sim.mock.anthropic_messages import Messages
 from penstock.sim.mock.call import BodyError, MockEndpoint
-from penstock.sim.mock.embeddings import Embeddings
-from penstock.sim.mock.faults import BrokenOnPurposeError, read_fault
-from penstock.sim.mock.files import KeptFiles
-from penstock.sim.mock.kept import KeptDocuments
-from penstock.sim.mock.live import LiveProvider
-from penstock.sim.mock.models import model, model_list
-from penstock.sim.mock.openai_chat import ChatCompletions
-from penstock.sim.mock.openai_completions import Completions
+from penstock.sim.mock.openai_chat import ChatCompletions, Completions
 from penstock.sim.mock.openai_responses import Responses
-from penstock.sim.mock.passage import STATS_PATH, Passage
+from penstock.sim.mock.passage import STATS_PATH, MockStats, Passage
 from penstock.sim.mock.planning import plan_reply
-from penstock.sim.mock.serving import Serving
-from penstock.sim.mock.settings import MockSettings
-from penstock.sim.mock.stats import MockStats
+from penstock.sim.mock.script import BrokenOnPurposeError, MockSettings, read_fault
+from penstock.sim.mock.serving import KeptDocuments, LiveProvider, Serving
 from penstock.sim.mock.unstreamed import (
     FILE,
+    Embeddings,
     Images,
+    KeptFiles,
     Moderations,
     Rerank,
     Speech,
     Transcriptions,
+    model,
+    model_list,
 )
 from penstock.sim.mock.words import seed_of_call
 from penstock.sim.providers.registry import build_provider

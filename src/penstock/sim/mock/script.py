@@ -1,6 +1,10 @@
-"""Replies that are written beforehand: a TOML file of [[replies]], the first that fits is given."""
+"""What a mock can be told: settings, replies written beforehand (`[[replies]]`), faults on demand.
+
+Of the replies the first that fits is given; the header `x-mock-fault` asks for a fault.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,11 +12,92 @@ import orjson
 from pydantic import Field
 
 from penstock.schema.problem import Mistakes
-from penstock.schema.reading import read
-from penstock.schema.toml import read_toml
+from penstock.schema.reading import read, read_toml
 from penstock.schema.types import Complaints, Items, Table, Text
 from penstock.sim.mock.call import StatedUsage
-from penstock.sim.mock.faults import read_fault
+
+_KINDS = (
+    "reset",
+    "reset_at_once",
+    "stall",
+    "truncate",
+    "bad_sse",
+    "not_json",
+    "slow_first_token",
+    "status",
+    "quota",
+)
+_USUAL_DELAY_S = 10.0
+
+
+class BrokenOnPurposeError(Exception):
+    """The connection is to be broken; nothing more is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What shall go wrong with one call.
+
+    Attributes:
+        kind: `reset` (TCP reset after the first token), `reset_at_once`, `stall` (nothing after
+            the first token), `truncate` (the body ends early, cleanly closed), `bad_sse` (an
+            event that is no JSON, then the end), `not_json` (200 with an HTML page),
+            `slow_first_token`, `status`, `quota` (429, the account is spent), or "" for none.
+        delay_s: of `slow_first_token`. status: of `status`.
+
+    """
+
+    kind: str = ""
+    delay_s: float = 0.0
+    status: int = 0
+
+
+def read_fault(header: str) -> Fault:
+    """Return the fault that the header asks for: `kind`, `slow_first_token:3` or `status:503`.
+
+    Raises:
+        ValueError: no fault of that name, or a number that is none.
+
+    """
+    kind, _, value = header.partition(":")
+    if kind and kind not in _KINDS:
+        raise ValueError(f"x-mock-fault: {header!r}: must be one of {', '.join(_KINDS)}")
+    if kind == "slow_first_token":
+        return Fault(kind, delay_s=float(value or _USUAL_DELAY_S))
+    if kind == "status":
+        status = int(value or 500)
+        if not 400 <= status <= 599:
+            raise ValueError(f"x-mock-fault: {header!r}: must be a status from 400 to 599")
+        return Fault(kind, status=status)
+    return Fault(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class MockSettings:
+    """How the mock behaves.
+
+    Attributes:
+        provider: the table that `sim.providers.registry.build_provider` takes.
+        seed: of reply texts and lengths, and of the provider's own chance.
+        api_keys: accepted keys; empty accepts any caller, with a key or without.
+        models: accepted model names; empty accepts any name.
+        tick_s: how often the tokens that a stream has gained since are sent, in seconds.
+        max_body_bytes: larger bodies get 413.
+        script: replies written beforehand; the first that fits a call is given.
+
+    """
+
+    provider: Mapping[str, Any] = field(default_factory=lambda: {"model": "slots"})
+    seed: int = 0
+    api_keys: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    tick_s: float = 0.02
+    max_body_bytes: int = 32 * 1024 * 1024
+    script: "tuple[ScriptedReply, ...]" = ()
+
+    def __repr__(self) -> str:
+        return f"MockSettings(provider={dict(self.provider)!r}, seed={self.seed})"
+
 
 _Count = Annotated[int, Field(ge=0)]
 

@@ -12,7 +12,7 @@ import orjson
 from penstock.listener import Bounds, Listener, bind
 from penstock.sim.mock.app import MockApp
 from penstock.sim.mock.passage import STATS_PATH
-from penstock.sim.mock.settings import MockSettings
+from penstock.sim.mock.script import MockSettings
 
 _START_LIMIT_S = 30.0
 _GRACE_S = 1.0

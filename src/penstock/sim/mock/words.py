@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from penstock.sim.chance import unit
+from penstock.sim.calls import unit
 
 _TEXT = (
     "the water runs down from a high lake and turns one wheel after another while we count "

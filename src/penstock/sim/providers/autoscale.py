@@ -7,8 +7,7 @@ from penstock.schema.types import Complaints
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.base import Job, ProviderEvent, ProviderRefusal, Wrapper
 from penstock.sim.providers.changes import Change, Timeline
-from penstock.sim.providers.demand import Jittered
-from penstock.sim.providers.places import SlotsParams
+from penstock.sim.providers.places import Jittered, SlotsParams
 from penstock.sim.providers.sharing import SharingServer
 
 

@@ -20,7 +20,7 @@ from penstock.sim.providers.base import (
     ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
-from penstock.sim.providers.demand import Prompts, cached_of
+from penstock.sim.providers.places import Prompts, cached_of
 
 CHUNK_TOKENS = 512
 """Prompt tokens that an iteration takes in where prompts are chunked (vLLM's first default)."""

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal
 
-from penstock.sim.chance import standard_normal, unit
+from penstock.sim.calls import standard_normal, unit
 from penstock.sim.params import count, not_negative, positive
 from penstock.sim.providers.changes import Change
-from penstock.sim.providers.demand import Variation
-from penstock.sim.providers.places import SharedParams, SlotsParams
+from penstock.sim.providers.places import SharedParams, SlotsParams, Variation
 
 _OUTSIDE_STREAM = 0x4F55
 _STEPS = 12

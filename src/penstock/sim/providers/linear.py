@@ -14,7 +14,7 @@ from penstock.sim.providers.base import (
     ProviderRefusal,
 )
 from penstock.sim.providers.changes import Change, Timeline
-from penstock.sim.providers.demand import Jittered, cached_of, prefill_s, service_factors
+from penstock.sim.providers.places import Jittered, cached_of, prefill_s, service_factors
 
 
 class LinearParams(Jittered):

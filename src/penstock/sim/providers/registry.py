@@ -9,18 +9,21 @@ from penstock.schema.problem import refuse_unknown
 from penstock.schema.reading import read_params
 from penstock.schema.types import Table
 from penstock.sim.providers.autoscale import AutoscaleParams, AutoscaleServer
-from penstock.sim.providers.base import Provider
+from penstock.sim.providers.base import KeepsCancelled, Provider
 from penstock.sim.providers.batching import BatchingParams, BatchingServer
 from penstock.sim.providers.changes import Change, read_changes
 from penstock.sim.providers.cloud import CloudParams, moves
-from penstock.sim.providers.faulty import FaultyServer, read_windows
-from penstock.sim.providers.keeps_cancelled import KeepsCancelled
+from penstock.sim.providers.faulty import (
+    FaultyServer,
+    SlowedServer,
+    SpellClock,
+    read_spells,
+    read_windows,
+)
 from penstock.sim.providers.linear import LinearParams, LinearServer
 from penstock.sim.providers.places import SerialParams, SharedParams, SlotsParams, ThrashParams
-from penstock.sim.providers.pool import PoolParams, PoolServer
 from penstock.sim.providers.rate_limited import LIMITS, RateLimitedParams, RateLimitedServer
-from penstock.sim.providers.sharing import SharingServer
-from penstock.sim.providers.spells import SlowedServer, SpellClock, read_spells
+from penstock.sim.providers.sharing import PoolParams, PoolServer, SharingServer
 
 _PARAMS: dict[str, type[Table]] = {
     "linear": LinearParams,

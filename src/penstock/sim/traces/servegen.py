@@ -21,7 +21,7 @@ from penstock.errors import ConfigError
 from penstock.schema.types import Complaints
 from penstock.sim import arrivals
 from penstock.sim.calls import Item
-from penstock.sim.traces.tables import number_in, read_lines, rows_of
+from penstock.sim.traces.trace import number_in, read_lines, rows_of
 
 RATE_WINDOW_S = 600.0
 LENGTH_WINDOW_S = 21_600.0

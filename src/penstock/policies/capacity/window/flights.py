@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from penstock.core.service_time import ServiceTime
+from penstock.core.signals import ServiceTime
 from penstock.core.upstream.breaker import DOOR
 
 ENDS_KEPT = 4096

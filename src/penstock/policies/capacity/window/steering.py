@@ -7,7 +7,7 @@ from typing import Annotated
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
-from penstock.core.service_time import ServiceTime
+from penstock.core.signals import ServiceTime
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.breaker import CHANCE
 from penstock.policies.capacity.window.estimate import Belief, Estimate

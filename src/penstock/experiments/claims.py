@@ -1,4 +1,4 @@
-"""How each claim is examined: what it looks at, and the relation that is looked for there.
+"""All claims over one study, and the share of perturbed worlds in which each holds.
 
 P1, P2: what the full stack reaches, and how near it comes to quota-tiered isolation. P3, P4: what
 knowing the magnitude is worth, and how wrong it may be. P5, P7: policies part where load is heavy,
@@ -6,13 +6,57 @@ and the ladder sheds by cost. P6: what round robin and strict priority gain, and
 """
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
-from penstock.experiments.claims.finding import Claim, Finding, millis, percent
-from penstock.experiments.job import Table
+from penstock.experiments.measure import Table
 from penstock.experiments.results import Cell, Results
 from penstock.metrics import BUCKETS
 from penstock.sim.engine import Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Our figures for a claim, and whether they lie in its band.
+
+    Attributes:
+        measured: figures by name.
+        holds: True if all of the band's conditions are met.
+        reading: the same in words, for the report.
+
+    """
+
+    measured: Mapping[str, Any]
+    holds: bool
+    reading: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """How a claim is examined.
+
+    Attributes:
+        needs: the variants that it looks at, by experiment.
+        examine: from the runs and the band to the finding.
+
+    """
+
+    id: str
+    needs: Mapping[str, tuple[str, ...]]
+    examine: Callable[[Results, Table], Finding]
+
+
+def percent(share: float) -> str:
+    """Return a share as text, in per cent."""
+    return f"{100 * share:.1f} %"
+
+
+def millis(seconds: float) -> str:
+    """Return a time in milliseconds."""
+    return f"{1000 * seconds:.0f} ms"
+
 
 P1_REGIME = "balanced/high"
 
@@ -248,3 +292,81 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("P6", {"allocation": ("fifo", "fair_queuing", "short_priority")}, examine_p6),
     Claim("P7", {"overload": ("cost_ladder", *P7_RIVALS)}, examine_p7),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimVerdict:
+    """One claim: what was published, what we found, the band, and in how many worlds it holds.
+
+    Attributes:
+        paper: its table in published.toml.
+        worlds: whether it holds, world by world; empty if none was asked for.
+        decided: whether there were the seeds that a verdict needs.
+
+    """
+
+    claim: str
+    paper: Table
+    finding: Finding
+    worlds: tuple[bool, ...] = ()
+    decided: bool = True
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the claim holds; None if there were too few seeds to say."""
+        return self.finding.holds if self.decided else None
+
+    @property
+    def word(self) -> str:
+        """The same in a word."""
+        return "undecided" if self.holds is None else "yes" if self.holds else "NO"
+
+    @property
+    def worlds_share(self) -> float | None:
+        """The share of perturbed worlds in which the claim holds; None without worlds."""
+        return sum(self.worlds) / len(self.worlds) if self.worlds else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the claim in the form that the command promises."""
+        return {
+            "claim": self.claim,
+            "published": self.paper["published"],
+            "measured": dict(self.finding.measured),
+            "band": self.paper["band"],
+            "holds": self.holds,
+            "worlds_share": self.worlds_share,
+        }
+
+
+def needs(claims: Iterable[Claim] = CLAIMS) -> dict[str, set[str]]:
+    """Return the variants that the claims look at, by experiment."""
+    wanted: dict[str, set[str]] = {}
+    for claim in claims:
+        for experiment, variants in claim.needs.items():
+            wanted.setdefault(experiment, set()).update(variants)
+    return wanted
+
+
+def examinable(results: Results) -> list[Claim]:
+    """Return the claims whose experiments were run."""
+    return [claim for claim in CLAIMS if claim.needs.keys() <= results.experiments.keys()]
+
+
+def verdicts(
+    results: Results,
+    published: Mapping[str, Table],
+    worlds: Sequence[Results] = (),
+    *,
+    decided: bool = True,
+) -> list[ClaimVerdict]:
+    """Return a verdict on every claim whose experiments were run; `decided`: see `ClaimVerdict`."""
+    return [
+        ClaimVerdict(
+            claim.id,
+            published[claim.id],
+            claim.examine(results, published[claim.id]["band"]),
+            tuple(claim.examine(w, published[claim.id]["band"]).holds for w in worlds),
+            decided,
+        )
+        for claim in examinable(results)
+    ]

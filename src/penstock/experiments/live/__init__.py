@@ -1,1 +1,0 @@
-"""A scenario through the real sidecar over sockets, to be held against its simulation."""

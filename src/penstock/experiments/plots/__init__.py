@@ -1,1 +1,0 @@
-"""Plots as SVG text, to stand inside one HTML file."""

@@ -1,1 +1,0 @@
-"""The study as Markdown, as one HTML file, and as JSON."""
