@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ async def ask(proxy: SidecarThread, **more: Any) -> Reply:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "penstock.proxy"]
+    ours = [r for r in caplog.records if r.name == "penstock.proxy"]
+    return [r.getMessage() for r in ours if r.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("named_by", ["configuration", "environment"])
