@@ -5,14 +5,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from penstock.core.signals import ServiceTime
+from penstock.core.signals import LEAST_S, ServiceTime
 from penstock.core.upstream.breaker import DOOR
+from penstock.core.upstream.ledger import MODELS_LIMIT
 
 ENDS_KEPT = 4096
 KEEP = 100
 """A line follows a slower provider after so many replies of a length: a crowd is not its speed."""
-MODELS_LIMIT = 256
-LEAST_S = 1e-6
 TOKENS_WEIGHT = 0.05
 
 
@@ -75,18 +74,14 @@ class Flights:
 
     def record(self, flight: _Flight, expected_s: float, *, now: float, since: float) -> Record:
         """Return what the flight has shown from `since` to `now`."""
-        took_s = max(1e-6, now - since)
         share_s = self._share_s - flight.share_s
         if self._count:
             share_s += (now - self._at) / self._count
         mean = (now - flight.sent_at) / share_s if share_s > 0.0 else float(flight.in_flight)
+        ended_at = self._ends[bisect_right(self._ends, flight.sent_at) :]
+        took_s = max(LEAST_S, now - since)
         return Record(
-            flight.sent_at,
-            flight.in_flight,
-            max(1.0, mean),
-            self._ends[bisect_right(self._ends, flight.sent_at) :],
-            took_s,
-            expected_s,
+            flight.sent_at, flight.in_flight, max(1.0, mean), ended_at, took_s, expected_s
         )
 
     def passed(self, refused: _Flight, *, now: float) -> int:

@@ -88,13 +88,13 @@ class Trial:
 
     Attributes:
         fewest: mean number in flight of the least crowded reply so far.
-        few, window: how many may fly while it is open, and how many before.
+        few: how many may fly while it is open.
 
     """
 
     fewest: float = math.inf
     few: float = math.inf
-    window: float = math.inf
+    _window: float = math.inf
     _since: float = 0.0
     _records: int = 0
 
@@ -103,8 +103,8 @@ class Trial:
         """Whether fewer fly at the moment."""
         return self.few < math.inf
 
-    def goes_on(self, record: Record, window: float, *, shared: bool, now: float) -> bool:
-        """Take in a record; say whether the trial is open from now on.
+    def limit(self, record: Record, window: float, *, shared: bool, now: float) -> float:
+        """Take in a record; return how many may fly from now on.
 
         In a queue, where no place is `shared`, whoever flew within the window shows its speed.
         """
@@ -113,7 +113,8 @@ class Trial:
             self._records += record.sent_at >= self._since
             if self._records >= TRIAL_RECORDS:
                 self.few = math.inf
+                return self._window
         elif window > 1.0 and self.fewest > (CROWDED if shared else 1.0) * window:
-            self.few, self.window = window // 2.0, window
+            self.few, self._window = window // 2.0, window
             self._since, self._records = now, 0
-        return self.is_open
+        return min(window, self.few)

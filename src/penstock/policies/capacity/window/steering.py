@@ -1,5 +1,6 @@
 """The learnt window: at most as many in flight as the provider serves at once."""
 
+import dataclasses
 import math
 from collections import deque
 from typing import Annotated
@@ -7,12 +8,12 @@ from typing import Annotated
 from penstock.core.events import RefusalCause
 from penstock.core.policy import Reply
 from penstock.core.rule import Rule
-from penstock.core.signals import ServiceTime
+from penstock.core.signals import LEAST_S, ServiceTime
 from penstock.core.ticket import Ticket
 from penstock.core.upstream.breaker import CHANCE
 from penstock.policies.capacity.window.estimate import Belief, Estimate
 from penstock.policies.capacity.window.evidence import Series
-from penstock.policies.capacity.window.flights import LEAST_S, ExpectedService, Flights, Record
+from penstock.policies.capacity.window.flights import ExpectedService, Flights, Record
 from penstock.policies.capacity.window.probe import Probe, Trial
 
 FIRST_REPLIES, SHARING_REPLIES, WARM_REPLIES = 4, 16, 64
@@ -170,30 +171,20 @@ class Posterior:
             return
         estimate.learn(kind, record)
         self._probe.saw(record)
-        if kind is not estimate.first and self._try_fewer(record, now):
-            return
-        if self._trial.is_open:
-            return
-        every = max(1 + n // 8, 4 if warm else 1)
-        if estimate.replies >= FIRST_REPLIES and estimate.replies % every == 0:
-            self._decide(estimate.belief(), record, now)
-
-    def _try_fewer(self, record: Record, now: float) -> bool:
-        """Return whether few fly for a moment, because every reply so far flew in a crowd."""
         trial = self._trial
-        was, window = trial.is_open, self.window
-        if trial.goes_on(record, window, shared=self._is_shared, now=now):
-            if not was:
-                self._move(trial.few, "trial", {"fewest_in_flight": trial.fewest}, now)
-            return True
-        if was:
-            self._move(trial.window, "trial_over", {"fewest_in_flight": trial.fewest}, now)
-        return False
+        if kind is not estimate.first:
+            limit = trial.limit(record, self.window, shared=self._is_shared, now=now)
+            because = "trial" if trial.is_open else "trial_over"
+            self._move(limit, because, {"fewest_in_flight": trial.fewest}, now)
+        every = max(1 + n // 8, 4 if warm else 1)
+        due = estimate.replies >= FIRST_REPLIES and estimate.replies % every == 0
+        if due and not trial.is_open:
+            self._decide(estimate.belief(), record, now)
 
     def _decide(self, belief: Belief, record: Record, now: float) -> None:
         """Move the window to what is believed: down at once, up as far as replies confirm it."""
         limit, probe = belief.places, self._probe
-        self._is_shared = limit < math.inf and belief.queue < 0.5
+        self._is_shared = limit < math.inf and belief.queue_probability < 0.5
         in_use = record.in_flight >= IN_USE * self.window
         if limit == self.window:
             if in_use and probe.is_due():
@@ -212,11 +203,11 @@ class Posterior:
             growth = RAMP if self._ramping else REGROWTH
             limit = min(limit, growth * self.window + 1.0)
         elif limit < self.window:
-            because = "queue" if belief.queue >= 0.5 else "sharing"
+            because = "queue" if belief.queue_probability >= 0.5 else "sharing"
             if because == "sharing" and self._estimate.replies < SHARING_REPLIES:
                 return
             self._ramping = False
-        self._move(limit, because, belief.figures(), now)
+        self._move(limit, because, dataclasses.asdict(belief), now)
 
     def _move(self, limit: float, because: str, evidence: dict[str, float], now: float) -> None:
         window = max(self._least, float(int(limit)))
