@@ -157,9 +157,9 @@ class Lane:
         self.wake_at, self.closed, self.barred = math.inf, False, ()
         if self.signals.in_flight:
             return
-        self.allocator.rest()
+        self.allocator.forget_debts()
         for turns in (self.tenants or {}).values():
-            turns.rest()
+            turns.forget_debts()
 
     def renew(self, allocator: Allocator) -> None:
         """Begin afresh with nobody in it; what was learnt of its load stays."""

@@ -84,7 +84,7 @@ class Allocator(Protocol):
         """Correct the charge once the real usage is known (real minus predicted)."""
         return
 
-    def rest(self) -> None:
+    def forget_debts(self) -> None:
         """Nothing waits any more: forget debts and credits."""
         return
 

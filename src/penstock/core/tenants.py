@@ -77,7 +77,7 @@ class TenantTurns:
             tenant, self._served_tokens.get(tenant, self._floor_tokens) + excess_tokens
         )
 
-    def rest(self) -> None:
+    def forget_debts(self) -> None:
         """Nothing waits or flies any more: nobody owes."""
         self._served_tokens.clear()
         self._floor_tokens = 0.0

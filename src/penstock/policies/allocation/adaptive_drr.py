@@ -69,7 +69,7 @@ class Deficits:
         """Correct the charge by what the reply really cost."""
         self.charge(traffic_class, excess_tokens)
 
-    def rest(self) -> None:
+    def forget_debts(self) -> None:
         """Nobody contends: forget credits and debts."""
         self.tokens.clear()
 
