@@ -59,7 +59,7 @@ def test_a_pin_is_set_shown_kept_over_a_reload_and_lifted(filed: FromFile, run: 
     assert 'penstock_pin_seconds{name="open",pin="window"} 1' in page
     assert 'penstock_window{upstream="open"} 2.0' in page
     top = run("top", "--once").output
-    assert "held by hand" in top
+    assert "Held by hand" in top
     assert "weight" in top
 
     assert run("lift", "open").output == "open: lifted pinned window.\n"
@@ -113,7 +113,7 @@ def test_an_upstream_paused_by_hand_is_not_shown_in_use(filed: FromFile, run: Ru
     assert run("pin", "open", "--pause", "--for", "90s").exit_code == 0
 
     (state,) = re.findall(r"^open .*", run("top", "--once").output, re.MULTILINE)
-    assert re.search(r"paused (89|90)(\.\d+)? s$", state.strip())
+    assert re.search(r"paused for (89|90)(\.\d+)? s$", state.strip())
 
 
 def test_only_the_token_may_pin(filed: FromFile) -> None:
