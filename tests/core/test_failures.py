@@ -3,6 +3,7 @@
 import pytest
 
 from penstock.core.events import (
+    Arrived,
     Completed,
     Failed,
     FirstToken,
@@ -25,6 +26,7 @@ from tests.core.story import (
     refuse_first,
     request,
     scheduler,
+    sent,
     tell,
     upstream,
 )
@@ -456,3 +458,24 @@ def test_a_reply_of_unknown_length_settles_nothing() -> None:
 
     assert complete(penstock, 1, now=2.0, tokens=None) == []
     assert is_at_rest(penstock)
+
+
+def test_a_retry_is_not_held_up_by_newcomers_that_pass_the_door() -> None:
+    """Calls take 100 s, so nothing is answered, and the retry budget is spent by the fourth."""
+    penstock = scheduler(window=64, retry_share=0.0)
+    arrive(penstock, request(1), request(2))
+    complete(penstock, 1, now=0.5)
+    complete(penstock, 2, now=0.5)
+    refused, again = dict[int, float](), dict[int, float]()
+    for step in range(1, 330):
+        now = 0.5 + 0.1 * step
+        new = [] if step % 15 else penstock.handle(Arrived(request(step, at=now)), now=now)
+        for id_ in sent([*new, *penstock.handle(Woke(), now=now)]):
+            if id_ in refused:
+                again.setdefault(id_, now - refused[id_])
+            elif id_ % 30 == 0 and len(refused) < 9:
+                refused[id_] = now + 0.02
+                tell(penstock, (now + 0.02, Throttled(id_, RefusalCause.OVERLOAD)))
+
+    assert len(again) == len(refused) == 9
+    assert max(again.values()) <= 2 * 1.5

@@ -107,7 +107,7 @@ class CircuitBreaker:
         self._refused_in_s = math.inf
         """How long the last refusal took; infinite if the last bad news was another."""
         self._probed_at = math.inf
-        """When the first probe since the last bad news was sent."""
+        """When the first attempt since the last bad news was sent."""
         self._broken_share = 0.0
         self._sporadic = False
         self._turns = 0
@@ -162,13 +162,13 @@ class CircuitBreaker:
     def sent(self, attempts: int, now: float) -> None:
         """Note an attempt: half-open, it is the probe."""
         self.last_sent_at = now
-        if self.half_open and now - self._probed_at > DOOR * self._refused_in_s:
+        if now - self._probed_at > DOOR * self._refused_in_s:
             self.half_open = self.forsaken = False
             self._streak = 0
         if self.half_open:
             self._probe_at = now + PROBE_GAP_S
             self._turns = self._turns + 1 if attempts == 1 else 0
-            self._probed_at = min(self._probed_at, now)
+        self._probed_at = min(self._probed_at, now)
 
     def heard_refusal(self, flying: Iterable[Ticket], sent_at: float, now: float) -> None:
         """Note whether others have passed since the last bad news.
