@@ -20,7 +20,7 @@ import pytest
 import penstock
 from penstock import Penstock, TokenEstimate, TrafficClass, Usage
 from penstock.calls.spec import Prediction, RequestSpec
-from penstock.core.events import Action, Arrived, Completed
+from penstock.core.events import Action, Arrived, Completed, Event
 from penstock.errors import Refused
 from tests.integrations.http.rig import (
     BODY,
@@ -187,6 +187,53 @@ def test_a_timers_callback_that_raises_leaves_the_clocks_thread_alive(
     assert rang.wait(60)
     assert caplog.text.count("a timer's callback failed") == 1
     assert logging.getLogger("penstock.runtime").level == logging.NOTSET
+
+
+def test_a_call_that_an_observer_makes_in_the_middle_of_a_decision_is_refused_in_words() -> None:
+    """The decision goes on only after the observer, and the call would wait for the decision."""
+    told: list[str] = []
+
+    class Asker:
+        def event(self, now: float, event: Event) -> None:
+            if told:
+                return
+            told.append("")
+            with pytest.raises(Refused) as refused, scheduled.sync_gate().admit():
+                pass
+            told.append(str(refused.value))
+
+        def action(self, now: float, action: Action) -> None:
+            pass
+
+    def call() -> None:
+        with scheduled.sync_gate().admit() as slot:
+            slot.settle()
+        told.append("answered")
+
+    with Penstock(tracer=None, observers=[Asker()]) as scheduled:
+        caller = threading.Thread(target=call, daemon=True)
+        caller.start()
+        caller.join(60)
+        (state,) = scheduled.snapshot().values()
+
+    assert told[2:] == ["answered"]
+    assert "in an observer" in told[1]
+    assert state.waiting == state.in_flight == 0
+
+
+def test_waits_end_though_a_test_of_the_programs_has_stopped_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def call() -> None:
+        with scheduled.sync_gate().admit() as slot:
+            slot.throttled("rate", 0.01)
+
+    with Penstock(tracer=None) as scheduled:
+        monkeypatch.setattr("time.monotonic", lambda: 5.0)
+        caller = threading.Thread(target=call, daemon=True)
+        caller.start()
+        caller.join(60)
+        assert not caller.is_alive()
 
 
 def test_a_system_without_a_thread_to_give_holds_up_calls_until_it_has_one(

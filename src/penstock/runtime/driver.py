@@ -246,7 +246,13 @@ class Driver:
             pulse.start()
 
     def waited_on_here(self) -> bool:
-        """Return whether calls of the event loop that runs in this thread wait or hold slots."""
+        """Return whether who blocks here blocks what may free it.
+
+        That is an event loop that runs in this thread and has calls in hand, or the scheduler,
+        whose observer, or log handler, asks in the middle of a decision.
+        """
+        if self._worker == threading.get_ident():
+            return True
         loop = asyncio._get_running_loop()  # noqa: SLF001 - None where none runs
         return loop is not None and any(
             waiter.loop is loop for waiter in list(self._waiters.values())

@@ -454,7 +454,7 @@ class SyncSlot(Hold):
             raise
 
     def _refuse_to_block(self) -> NoReturn:
-        """Do not wait on the thread of the very event loop whose calls are to make room."""
+        """Do not wait on the thread of the very event loop, or decision, that is to make room."""
         raise Refused(
             self.id,
             "blocked_loop",
@@ -464,5 +464,6 @@ class SyncSlot(Hold):
             retry_after_s=None,
             advice="a synchronous call must wait here, and would block the event loop whose own "
             "calls hold what it waits for: use penstock.async_client() or penstock.gate() in "
-            "coroutines, or await asyncio.to_thread(...)",
+            "coroutines, or await asyncio.to_thread(...); in an observer or a log handler of "
+            "penstock's, make calls in another thread",
         )
