@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.proxy.bodies import BodyRoom, Held
 from penstock.proxy.request_reader import Prepared
 from penstock.proxy.sidecar import body_room, limit_files
 from penstock.sim.mock.server import MockServer
@@ -155,6 +156,16 @@ def test_a_call_that_has_ended_leaves_no_body_to_the_collector(reply: bytes, rul
             eventually(lambda: not any(type(each) is Prepared for each in gc.get_objects()))
         finally:
             gc.enable()
+
+
+def test_where_bodies_fill_the_room_replies_that_lie_unread_have_a_quarter_of_it() -> None:
+    """Or each reply that is just being written would be cut."""
+    room = BodyRoom(4 * MB)
+    body = Held(room, "")
+    body.take(MB)
+    assert room.unread_bytes() == 3 * MB
+    body.take(3 * MB)
+    assert room.unread_bytes() == MB
 
 
 def test_what_a_packed_body_holds_is_counted(mock: MockServer) -> None:

@@ -107,9 +107,13 @@ class BodyRoom:
         """How many are held."""
         return self.all.used_bytes
 
-    def left_bytes(self) -> int:
-        """Return how many more there is room for: as much of replies may lie unread."""
-        return self.all.limit_bytes - self.all.used_bytes
+    def unread_bytes(self) -> int:
+        """Return how many bytes of replies may lie unread: as many as bodies leave.
+
+        A quarter of the room at least, or where bodies fill it any reply under way would be cut.
+        """
+        room = self.all
+        return max(room.limit_bytes // 4, room.limit_bytes - room.used_bytes)
 
 
 class _Shared:

@@ -133,7 +133,7 @@ class Running:
         app = readable_by(config.server.origins, self._app)
         self._guard = _guarded(app, "server", config.server)
         self._listener = Listener(
-            self._guard, self._socket, _bounds(config.server, self.sidecar.room.left_bytes)
+            self._guard, self._socket, _bounds(config.server, self.sidecar.room.unread_bytes)
         )
         self.reloader = Reloader(
             loaded, read, self._take, lambda: self.sidecar.snapshot().generation

@@ -58,8 +58,8 @@ class Server(Table):
         268_435_456,
         description="Bytes of all requests' bodies together, waiting or under way; a request that "
         "would be more is refused with 503, and one whose caller's key would hold more than three "
-        "quarters of what others leave with 429. What bodies leave, replies that lie unread may "
-        "fill; beyond, who has read nothing for longest is cut.",
+        "quarters of what others leave with 429. What bodies leave, a quarter at least, replies "
+        "that lie unread may fill; beyond, who has read nothing for longest is cut.",
     )
     max_connections: Count = Field(
         10_000,
