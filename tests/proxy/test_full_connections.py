@@ -55,10 +55,7 @@ def test_bodies_that_do_not_end_keep_out_nobody_who_sends_a_request(
 
 
 def test_replies_that_nobody_reads_keep_out_nobody_who_sends_a_request() -> None:
-    large = b'{"choices":[{"message":{"content":"%b"}}]}' % (b"x" * 40_000_000)
-    with scripted(
-        [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(large) + large]
-    ) as upstream:
+    with scripted([_large_reply()]) as upstream:
         toml = in_front_of(f"http://127.0.0.1:{upstream.port}")
         with sidecar(toml.replace("[server]", "[server]\nmax_connections = 2")) as proxy:
             unread = [connect(proxy.port) for _ in range(2)]
@@ -94,10 +91,7 @@ def test_what_lies_unread_of_all_connections_is_bounded() -> None:
 
 
 def test_replies_that_nobody_reads_have_what_bodies_leave() -> None:
-    large = b'{"choices":[{"message":{"content":"%b"}}]}' % (b"x" * 40_000_000)
-    with scripted(
-        [b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(large) + large]
-    ) as upstream:
+    with scripted([_large_reply()]) as upstream:
         toml = in_front_of(f"http://127.0.0.1:{upstream.port}")
         with sidecar(toml.replace("[server]", "[server]\nmax_held_bytes = 500_000")) as proxy:
             unread = connect(proxy.port)
@@ -153,3 +147,8 @@ def test_of_pages_that_are_asked_for_at_once_one_is_made_before_the_relay_goes_o
         asyncio.run(story(proxy.running))
     assert made_at == sorted(set(made_at))
     assert len(made_at) == 10
+
+
+def _large_reply() -> bytes:
+    body = b'{"choices":[{"message":{"content":"%b"}}]}' % (b"x" * 40_000_000)
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
