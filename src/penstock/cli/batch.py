@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli.options import OutFile, TimeSpan, keep_apart
+from penstock.runtime.uninterrupted import run_loop
 
 if TYPE_CHECKING:
     from penstock.batch.checkpoint import Checkpoint
@@ -88,7 +89,7 @@ def command(**options: Any) -> None:
     Run the same command again to go on after a stop, a crash or a kill: nothing is lost, and only
     calls that were in flight are repeated. Ctrl-C lets what flies finish; twice stops at once.
     """
-    sys.exit(asyncio.run(_run(**options)))
+    sys.exit(run_loop(lambda: _run(**options)))
 
 
 async def _run(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.options import takes_log
+from penstock.runtime.uninterrupted import run_loop
 
 if TYPE_CHECKING:
     from penstock.dashboard.views import ViewSource
@@ -39,7 +40,7 @@ def command(log: Path, port: int) -> None:
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(source, port))
+        run_loop(lambda: _serve(source, port))
 
 
 async def _serve(source: "ViewSource", port: int) -> None:

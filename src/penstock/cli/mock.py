@@ -1,6 +1,5 @@
 """`penstock mock`: parse, wire, print."""
 
-import asyncio
 import os
 import tomllib
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from penstock.errors import ConfigError
+from penstock.runtime.uninterrupted import run_loop
 from penstock.schema.reading import read_toml
 
 
@@ -108,7 +108,7 @@ def command(
         click.echo(f"penstock mock: {table['model']} listening on http://{shown}:{bound}")
 
     try:
-        asyncio.run(serve_until_signalled(MockApp(settings), host, port, started=started))
+        run_loop(lambda: serve_until_signalled(MockApp(settings), host, port, started=started))
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on {host}:{port}: {_why(error)} (does another program listen there? "

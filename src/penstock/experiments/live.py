@@ -30,6 +30,7 @@ from penstock.experiments.measure import (
 from penstock.experiments.tables import SHOWN, Column, number
 from penstock.experiments.tables import ResultTable as Shown
 from penstock.metrics import RequestOutcome, RequestRecord
+from penstock.runtime.uninterrupted import UNINTERRUPTED, run_loop
 from penstock.sim.scenario import DEFAULT_CLASSES, read_scenario
 from penstock.sim.workload import Load, Workload
 
@@ -50,24 +51,27 @@ def child(command: str, *arguments: str, addresses: int = 1) -> Iterator[list[st
         LiveError: it ended, or said too few of them in time.
 
     """
+    process: subprocess.Popen[bytes] | None = None
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "penstock.cli.main", command, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            # Ctrl-C is for us: we end the children in order.
-            start_new_session=True,
-        )
         try:
+            with UNINTERRUPTED:  # a process that started is one that will be ended
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "penstock.cli.main", command, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    # Ctrl-C is for us: we end the children in order.
+                    start_new_session=True,
+                )
             yield _urls_of(process, command, output, addresses)
         finally:
-            process.terminate()
-            try:
-                process.wait(END_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if process is not None:
+                process.terminate()
+                try:
+                    process.wait(END_LIMIT_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 def _urls_of(
@@ -300,7 +304,7 @@ def run_live(settings: Table, policies: Sequence[str], progress: Progress) -> li
             await asyncio.gather(*(_live(settings, policy, progress) for policy in policies))
         )
 
-    return asyncio.run(together())
+    return run_loop(together)
 
 
 async def _live(settings: Table, policy: str, progress: Progress) -> RunOutcome:

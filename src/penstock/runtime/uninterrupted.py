@@ -1,4 +1,4 @@
-"""What a signal's handler must not break off half-way: a decision, and the end of a slot.
+"""What a signal's handler must not break off half-way: a decision, a slot's end, a loop's start.
 
 Python runs the handlers of signals in the main thread, between any two steps of whatever runs
 there, and Ctrl-C's raises: at 163 of 348 places of a synchronous call it left a slot or a lock
@@ -9,9 +9,12 @@ behind.
 import _signal  # type: ignore[import-not-found]
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 from threading import get_ident, main_thread
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 _CTRL_C = int(signal.SIGINT)
 _SIGNALS = tuple(
@@ -74,3 +77,36 @@ class _Uninterrupted:
 
 
 UNINTERRUPTED = _Uninterrupted()
+
+
+def run_loop(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Run `work` as `asyncio.run` does; signals wait until it runs, and once it has ended.
+
+    A handler that raises while `asyncio.run` builds its loop or takes it apart leaves half-built
+    objects, which print tracebacks when they are collected; a cancellation there is lost.
+    """
+    before = _block()
+    try:
+        return asyncio.run(_hearing(work, before))
+    finally:
+        _restore(before)
+
+
+async def _hearing(work: Callable[[], Awaitable[_T]], before: set[signal.Signals]) -> _T:
+    _restore(before)
+    try:
+        return await work()
+    finally:
+        _block()
+
+
+def _block() -> set[signal.Signals]:
+    """Return the signals that were blocked; Windows blocks none."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return set()
+    return signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # type: ignore[return-value]
+
+
+def _restore(before: set[signal.Signals]) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

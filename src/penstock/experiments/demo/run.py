@@ -1,7 +1,7 @@
 """The demo from its first word to its report."""
 
-import asyncio
 import contextlib
+import functools
 import math
 import random
 import tempfile
@@ -49,6 +49,7 @@ from penstock.metrics import (
     nearest_rank,
 )
 from penstock.predict.train.datasets import RecordedReply, read_replies
+from penstock.runtime.uninterrupted import run_loop
 
 COMMON: Table = {
     "admin": {"enabled": True, "port": 0},
@@ -229,8 +230,11 @@ def run(
         for name, config in ways.items():
             count = _ArmBar(progress, name, len(shots)).count
             with _way(config, seed) as url:
+                oracle = name == ORACLE
                 arms.append(
-                    asyncio.run(play(name, url, shots, progress=count, oracle=name == ORACLE))
+                    run_loop(
+                        functools.partial(play, name, url, shots, progress=count, oracle=oracle)
+                    )
                 )
     results: dict[str, RunMetrics] = {arm.name: measure(arm.records) for arm in arms}
     verdict = (
