@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +56,48 @@ def test_bodies_that_do_not_end_keep_out_nobody_who_sends_a_request(
             assert data, answer
         for sock in (going_on, *begun_ones):
             sock.close()
+
+
+def test_who_was_refused_and_never_asks_keeps_out_nobody_once_there_is_room(
+    mock: MockServer,
+) -> None:
+    with sidecar(_server(mock, "max_connections = 1")) as proxy:
+        with connect(proxy.port) as at_work:
+            at_work.sendall(raw_request(headers={"x-mock-fault": "stall"}))
+            eventually(lambda: proxy.snapshot().in_flight == 1)
+            refused = [connect(proxy.port) for _ in range(4)]
+            assert refused[0].recv(65536) == b""  # beyond the newest
+            with connect(proxy.port) as newest:
+                newest.sendall(raw_request())
+                assert newest.recv(65536).startswith(b"HTTP/1.1 503 ")
+            refused.append(connect(proxy.port))
+        eventually(proxy.idle)
+        assert call(proxy.port, headers={"x-mock-output-tokens": "2"}).status == 200
+        for sock in refused:
+            sock.close()
+
+
+def test_silent_callers_at_both_doors_leave_descriptors_to_serve_with(tmp_path: Path) -> None:
+    config = tmp_path / "penstock.toml"
+    upstream = 'name = "u"\nbase_url = "http://127.0.0.1:9/v1"\n'
+    config.write_text(f"[server]\nport = 0\n[admin]\nport = 0\n[[upstreams]]\n{upstream}")
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, 64));"
+        "from penstock.cli.main import main; main()"
+    )
+    serve = [sys.executable, "-c", code, "serve", "--config", str(config)]
+    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        said = "".join(started.stderr.readline() for _ in range(3))
+        ports = [int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", said)]
+        silent = [connect(port) for _ in range(40) for port in ports]
+        assert [call(port, "/healthz", method="GET", body=None).status for port in ports] == [
+            200,
+            200,
+        ]
+        for sock in silent:
+            sock.close()
+        started.terminate()
 
 
 def test_replies_that_nobody_reads_keep_out_nobody_who_sends_a_request() -> None:

@@ -24,7 +24,8 @@ HEADS_AT_ONCE = 256
 yet, whole ones behind another included: of one such an application counts what it holds."""
 
 REFUSED_AT_ONCE = 32
-"""Connections above the limit that are still told why; beyond them they are only closed."""
+"""Connections above the limit that are still told why, once they ask; beyond them the oldest are
+only closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Connections(web.Server):
         self._application = application
         self.bounds = bounds
         self.open: set[Connection] = set()
+        self.refused: dict[Connection, None] = {}  # of those, since the longest
         self.waiting: dict[Connection, None] = {}  # for their callers, since the longest
         self.unread: dict[Connection, None] = {}  # hold bytes of such requests, since the longest
         self.unread_bytes = 0
@@ -95,13 +97,24 @@ class Connections(web.Server):
         self.waiting.pop(connection, None)
         self.waiting[connection] = None
 
-    def make_room(self) -> None:
-        """Close the connection that has waited for its caller for longest, if there is one."""
-        while self.waiting:
+    def has_room(self) -> bool:
+        """Return whether the newest can be served; who has waited for longest gives way to it."""
+        while len(self.open) - len(self.refused) > self.bounds.connections:
+            if not self.waiting:
+                return False
             connection = next(iter(self.waiting))
             del self.waiting[connection]
-            if connection.give_way():
-                return
+            connection.give_way()
+        return True
+
+    def refuse(self, connection: "Connection") -> None:
+        """Let a connection ask, to be told that there is no room; it counts for none that there is.
+
+        Who never asks must not keep out those who come later.
+        """
+        self.refused[connection] = None
+        if len(self.refused) > min(REFUSED_AT_ONCE, self.bounds.connections):
+            next(iter(self.refused)).give_way()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("Connection", request.protocol)
@@ -160,13 +173,10 @@ class Connection(OfferReader):
         """Begin to read, or refuse where too many are open and none of them gives way."""
         self.link = cast("asyncio.Transport", transport)
         self.owner.open.add(self)
-        if len(self.owner.open) > self.owner.bounds.connections:
-            self.owner.make_room()
-        over = len(self.owner.open) - self.owner.bounds.connections
-        self.refused = over > 0
-        if over > REFUSED_AT_ONCE:
-            self.link.abort()
-        if not self.refused:
+        self.refused = not self.owner.has_room()
+        if self.refused:
+            self.owner.refuse(self)
+        else:
             self.link.set_write_buffer_limits(high=self.owner.bounds.unread_bytes)
             self.owner.waits(self)
             super().connection_made(transport)
@@ -262,22 +272,22 @@ class Connection(OfferReader):
         """Forget the connection, and cancel what is answered on it."""
         self.owner.open.discard(self)
         self.owner.waiting.pop(self, None)
+        self.owner.refused.pop(self, None)
         self.let_go(self.unread_bytes)
         self.link = None
         if not self.refused:
             super().connection_lost(exc)
         self._messages.clear()  # or megabytes of requests wait for the collector of cycles
 
-    def give_way(self) -> bool:
-        """Close, if its caller is what is waited for; return whether it is so.
+    def give_way(self) -> None:
+        """Close, if its caller is what is waited for.
 
         Who sends nothing, or reads nothing, must not keep out who does.
         """
-        if self.link is None or not self._waits_for_caller():
-            return False
-        self.owner.open.discard(self)
-        self.link.abort()
-        return True
+        if self.link is not None and self._waits_for_caller():
+            self.owner.open.discard(self)
+            self.owner.refused.pop(self, None)
+            self.link.abort()
 
     def _waits_for_caller(self) -> bool:
         if self.writing_paused:

@@ -28,8 +28,9 @@ def bind(host: str, port: int) -> socket.socket:
 def connection_limit(wanted: int) -> int:
     """Return how many callers' connections this process has descriptors for, at most `wanted`.
 
-    Each caller may need one upstream connection beside its own; some room is kept for files and
-    for the operators' listener. The soft limit on descriptors is raised to the hard one first.
+    Each caller may need one upstream connection beside its own; some room is kept for files, for
+    who is refused and for the operators' listener. The soft limit on descriptors is raised to the
+    hard one first.
     """
     try:
         import resource
@@ -41,7 +42,7 @@ def connection_limit(wanted: int) -> int:
         with contextlib.suppress(ValueError, OSError):  # a container may forbid it
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
             soft = most
-    return max(1, min(wanted, (soft - DESCRIPTORS_KEPT) // 2))
+    return max(1, min(wanted, max(soft // 16, (soft - DESCRIPTORS_KEPT) // 2)))
 
 
 class Listener:

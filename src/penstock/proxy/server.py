@@ -85,7 +85,7 @@ class KeyRefresh:
 logger = logging.getLogger("penstock.proxy")
 
 POLL_S = 0.02
-ADMIN_BOUNDS = Bounds(connections=64)
+ADMIN_CONNECTIONS = 64
 FEW_CONNECTIONS = 256
 """The usual limits on descriptors, from 1,024 on, leave more; a start that leaves fewer says so."""
 FAREWELL_S = 5.0
@@ -209,7 +209,8 @@ class Running:
             loop.add_signal_handler(signum, handler)
         listeners = [self._listener]
         if self._admin_socket is not None:
-            listeners.append(Listener(self._admin_guard, self._admin_socket, ADMIN_BOUNDS))
+            bounds = Bounds(connections=connection_limit(ADMIN_CONNECTIONS))
+            listeners.append(Listener(self._admin_guard, self._admin_socket, bounds))
         predictor = Attached(self.sidecar.predictor, self._predictor_table)
         outages = Outages(self.sidecar.snapshot)
         beside = [
