@@ -9,18 +9,20 @@ behind.
 import _signal  # type: ignore[import-not-found]
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from threading import get_ident, main_thread
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 _T = TypeVar("_T")
+Handler = Callable[[int, FrameType | None], object]
 
-_CTRL_C = int(signal.SIGINT)
 _SIGNALS = tuple(
     int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name)
 )
-"""Those whose handlers programs let raise; where an event loop runs, Ctrl-C's alone does."""
+"""Those whose handlers programs let raise."""
 
 
 class _Uninterrupted:
@@ -29,13 +31,14 @@ class _Uninterrupted:
     A second signal of a kind does not wait: what hangs can be broken off.
     """
 
-    __slots__ = ("_came", "_depth", "_handlers", "_mine")
+    __slots__ = ("_came", "_depth", "_mine")
 
     def __init__(self) -> None:
         self._depth = 0
         self._came: list[int] = []
-        self._handlers: dict[int, Any] = {}
-        self._mine = self._on_signal
+        self._mine: dict[int, partial[None]] = {}
+        """What stands in for the last handler of each signal; a program may have found it there
+        and set it again, so that it serves that one for ever."""
 
     def __enter__(self) -> None:
         if get_ident() != main_thread().ident:
@@ -48,32 +51,41 @@ class _Uninterrupted:
         if get_ident() != main_thread().ident:
             return
         self._depth -= 1
-        if self._depth or not self._handlers:
+        if self._depth:
             return
-        for number, handler in self._handlers.items():
-            _signal.signal(number, handler)
-        self._handlers = {}
-        came, self._came = self._came, []
-        for number in came:
-            signal.raise_signal(number)
+        for number, mine in self._mine.items():
+            if _signal.getsignal(number) is mine:  # else an observer has set another
+                _signal.signal(number, mine.args[0])
+        if self._came:
+            self._make_up(sys._getframe(1))  # noqa: SLF001 - where the handler would have run
 
     def _hold_back(self) -> None:
-        looped = asyncio._get_running_loop() is not None  # noqa: SLF001 - None where none runs
-        for number in (_CTRL_C,) if looped else _SIGNALS:
-            handler = _signal.getsignal(number)
-            raises = handler is signal.default_int_handler if looped else callable(handler)
-            if raises and handler is not self._mine:
-                self._handlers[number] = handler
-                try:
-                    _signal.signal(number, self._mine)
-                except ValueError:  # a sub-interpreter: no handler runs there
-                    del self._handlers[number]
+        for number in _SIGNALS:
+            handler, mine = _signal.getsignal(number), self._mine.get(number)
+            if handler is mine or not callable(handler):
+                continue
+            if mine is None or mine.args[0] is not handler:
+                mine = self._mine[number] = partial(self._on_signal, handler)
+            try:
+                _signal.signal(number, mine)
+            except ValueError:  # a sub-interpreter: no handler runs there
+                return
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _make_up(self, frame: FrameType) -> None:
+        """Call the handlers that waited; of one sent anew an event loop would be told twice."""
+        number = self._came.pop(0)
+        try:
+            if callable(handler := _signal.getsignal(number)):
+                handler(number, frame)
+        finally:
+            if self._came:
+                self._make_up(frame)
+
+    def _on_signal(self, handler: Handler, number: int, frame: FrameType | None) -> None:
         if self._depth and number not in self._came:
             self._came.append(number)
         else:
-            self._handlers[number](number, frame)
+            handler(number, frame)
 
 
 UNINTERRUPTED = _Uninterrupted()
