@@ -159,6 +159,18 @@ async def test_bytes_that_answer_no_request_never_reach_another_caller(
             await client.close()
 
 
+async def test_garbage_behind_a_last_chunk_with_trailers_costs_no_reply() -> None:
+    answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"
+    with Scripted([answer + b"000;a=b\r\nx-cost: 1\r\nx-time: 2\r\n\r\ngarbage"]) as upstream:
+        client = HttpClient(Address.parse(f"http://127.0.0.1:{upstream.port}/v1"), Timeouts())
+        for _ in range(2):
+            upstream.go(1)
+            came = await client.send("POST", "/x", [], b"{}")
+            assert (await came.chunk(), await came.chunk()) == (b"{}", b"")
+            came.close()
+        await client.close()
+
+
 def test_a_request_that_may_have_been_acted_on_goes_out_again_as_a_counted_attempt() -> None:
     with Fickle() as upstream, sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
         assert [call(proxy.port).status for _ in range(2)] == [200, 200]

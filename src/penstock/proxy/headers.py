@@ -4,7 +4,6 @@ Names of headers are lower case throughout.
 """
 
 import math
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -208,41 +207,6 @@ def with_bounded_wait(kept: Kept) -> tuple[Kept, list[Header]]:
     headers = [item for item in kept.headers if item[0] not in _WAITS]
     ours.append((b"x-penstock-upstream-retry-after-s", b"%d" % math.ceil(wait_s)))
     return Kept(kept.status, headers, kept.body), ours
-
-
-_LENGTH = re.compile(
-    rb"\r\ncontent-length:[ \t]*(\d++)(?:[ \t]*,[ \t]*\1)*[ \t]*(?=\r\n)", re.IGNORECASE
-)
-_LISTED = re.compile(rb"\r\ncontent-length:[^\r]*,", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
-
-
-def with_one_length(data: bytes) -> bytes:
-    """Return an answer's first bytes with its length stated once; the same object if they have it.
-
-    Some servers state it twice, or beside chunks, which then count. aiohttp refuses both, though a
-    recipient may put it right (RFC 9110, section 8.6; RFC 9112, section 6.3), as the SDKs' do.
-    """
-    end = data.find(b"\r\n\r\n") + 2
-    stated = _LENGTH.findall(data, 0, end)
-    if not stated:
-        return data
-    if _CHUNKED.search(data, 0, end):
-        length = b""
-    elif len(set(stated)) == 1 and (len(stated) > 1 or _LISTED.search(data, 0, end)):
-        length = b"content-length: %s\r\n" % stated[0]
-    else:
-        return data
-    return _LENGTH.sub(b"", data[:end]) + length + data[end:]
-
-
-def body_left(data: bytes) -> int | None:
-    """Return how much of a body comes behind an answer's first bytes; None if they do not say."""
-    end = data.find(b"\r\n\r\n") + 2
-    if not data.startswith(b"HTTP/1.") or data[9:10] == b"1" or _CHUNKED.search(data, 0, end):
-        return None
-    length = _LENGTH.search(data, 0, end)
-    return None if length is None else int(length[1]) - (len(data) - end - 2)
 
 
 def is_ascii(headers: Iterable[tuple[str, str]]) -> bool:

@@ -1,6 +1,7 @@
 """A provider that closes its connections unannounced: what crosses that is sent once more."""
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -8,7 +9,7 @@ import httpx2
 import pytest
 
 from penstock.core.events import Failed
-from tests.integrations.http.rig import BODY, Tape, assert_idle, penstock_with
+from tests.integrations.http.rig import BODY, REPLY, Tape, assert_idle, penstock_with
 from tests.listening import listening_apart
 from tests.proxy.test_warm_connections import Fickle
 
@@ -73,3 +74,47 @@ def test_what_breaks_on_a_fresh_connection_is_the_providers_fault(library: Any) 
             client.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=BODY)
 
     assert not any(event.reused for event in tape.of(Failed))
+
+
+def _answer(number: int, shape: str) -> list[bytes]:
+    """Return a good answer's pieces, of which the last says more than was asked."""
+    mine = json.dumps({**REPLY, "id": f"mine-{number}"}).encode()
+    length = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
+    poison = length % 8 + b"poisoned"
+    if shape == "length":
+        return [length % len(mine) + mine + poison]
+    chunks = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (
+        len(mine),
+        mine,
+    )
+    if shape == "chunks":
+        return [chunks + b"0\r\n\r\n" + poison]
+    if shape == "trailers":
+        return [chunks + b"000;a=b\r\nx-cost: 1\r\nx-time: 2\r\n\r\n" + poison]
+    return [chunks + b"0\r\n\r", b"\n" + poison]
+
+
+@pytest.mark.parametrize("shape", ["length", "chunks", "trailers", "last chunk in two pieces"])
+async def test_what_stands_behind_an_answer_is_nobodys_reply(library: Any, shape: str) -> None:
+    answered = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            answered += 1
+            for piece in _answer(answered, shape):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.001)  # or both come as one, which is another shape
+
+    scheduled = penstock_with()
+    with listening_apart(talk) as port:
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        async with scheduled.async_client(library=library) as client:
+            got = [(await client.post(url, json=BODY)).json()["id"] for _ in range(3)]
+        with scheduled.client(library=library) as threads:
+            got += [threads.post(url, json=BODY).json()["id"] for _ in range(3)]
+    assert got == [f"mine-{number}" for number in range(1, 7)]
+    assert_idle(scheduled)

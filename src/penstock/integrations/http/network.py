@@ -2,9 +2,10 @@
 
 httpcore and httpcore2 read nothing while they send: where a provider refuses a large body and
 resets, what it said is lost to coroutines. They also wait anew after each interim answer (1xx), for
-ever. Both let a pool have another network backend; ours wraps the pool's own. httpx and httpx2 have
-no public way to hand one through (their transports make the pool), so it is put where a test of the
-private names says that it is; where it is not, twelve tests of heads fail.
+ever. And what came in the same breath behind an answer they take for the next call's. Both let a
+pool have another network backend; ours wraps the pool's own. httpx and httpx2 have no public way to
+hand one through (their transports make the pool), so it is put where a test of the private names
+says that it is; where it is not, twelve tests of heads fail.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ import re
 import sys
 import time
 from typing import Any
+
+from penstock.wire.framing import LastChunk, body_left
 
 LARGE_BYTES = 1 << 16
 """A body above this may not fit into the socket's buffer, so that sending it takes a while."""
@@ -21,6 +24,7 @@ _READ_BYTES = 1 << 16
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
 _ITS_BEGINNING = re.compile(rb"(?:HTTP/1\.[01] 1(?!01)|HTTP/1\.[01]? ?\Z|HTTP/?1?\Z|H?T?T?P?\Z)")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,19})\r\n", re.IGNORECASE)
+_HTTP_1 = b"HTTP/1."
 _REFUSAL = re.compile(rb"HTTP/1\.[01] [45]\d\d")
 
 
@@ -64,13 +68,21 @@ class _Watched:
 
     def __init__(self, inner: Any, errors: Any) -> None:
         self._inner, self._errors = inner, errors
-        self.get_extra_info = inner.get_extra_info
+        self._kept_back = b""  # what has come behind what may be the answer's end
         self._sent()
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return the inner stream's; the libraries reuse none that is readable while it idles."""
+        if info == "is_readable" and self._kept_back:
+            return True
+        return self._inner.get_extra_info(info)
 
     def _sent(self) -> None:
         """Await the head of an answer."""
         self._awaits_head = True
-        self._begun = b""
+        self._begun: bytes | None = b""  # the head, until it is whole
+        self._left_bytes: int | None = None  # of the body, where its length is stated
+        self._last_chunk: LastChunk | None = None  # where it is not
         self._interim_bytes = 0
         self._until: float | None = None
 
@@ -85,18 +97,46 @@ class _Watched:
             raise self._errors.ReadTimeout("nothing but interim answers came in time")
         return self._until - now
 
-    def _came(self, data: bytes) -> None:
-        """Take note of what came, up to the beginning of the answer's own head."""
-        if not self._awaits_head:
-            return
-        self._begun += data
-        while interim := _INTERIM.match(self._begun):
+    def _came(self, data: bytes) -> bytes:
+        """Take note of what came; return what may be of the answer, and keep back the rest."""
+        if self._begun is not None:
+            if (begun := self._head_with(data)) is None:
+                return data
+            self._left_bytes = body_left(begun)
+            if self._left_bytes is None and begun.startswith(_HTTP_1):
+                self._last_chunk = LastChunk()
+        elif self._left_bytes is not None:
+            self._left_bytes -= len(data)
+        end = len(data)
+        if self._left_bytes is not None and self._left_bytes < 0:
+            end, self._left_bytes = end + self._left_bytes, None
+        elif self._last_chunk is not None:
+            end = self._last_chunk.end_in(data)
+        self._kept_back = data[end:]
+        return data[:end]
+
+    def _head_with(self, data: bytes) -> bytes | None:
+        """Return the answer's own head and what came with it, once it is whole."""
+        begun = (self._begun or b"") + data
+        while interim := _INTERIM.match(begun):
             self._interim_bytes += interim.end()
-            self._begun = self._begun[interim.end() :]
-        if not _ITS_BEGINNING.match(self._begun):
+            begun = begun[interim.end() :]
+        self._begun = begun
+        if not _ITS_BEGINNING.match(begun):
             self._awaits_head = False
-        elif self._interim_bytes + len(self._begun) > INTERIM_BYTES:
+        elif self._interim_bytes + len(begun) > INTERIM_BYTES:
             raise self._errors.RemoteProtocolError("interim answers without end")
+        if self._awaits_head or (
+            begun.startswith(_HTTP_1) and b"\r\n\r\n" not in begun and len(begun) < INTERIM_BYTES
+        ):
+            return None
+        self._begun = None
+        return begun
+
+    def _held(self) -> bytes:
+        """Return what was kept back, though the answer goes on."""
+        data, self._kept_back = self._kept_back, b""
+        return data
 
 
 class _Stream(_Watched):
@@ -107,9 +147,7 @@ class _Stream(_Watched):
         self.close = inner.close
 
     def read(self, max_bytes: int, timeout: float | None = None) -> Any:
-        data = self._inner.read(max_bytes, self._left_s(timeout))
-        self._came(data)
-        return data
+        return self._came(self._held() or self._inner.read(max_bytes, self._left_s(timeout)))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._sent()
@@ -127,6 +165,8 @@ class _AsyncStream(_Watched):
         self._reading: asyncio.Task[bytes] | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - theirs
+        if held := self._held():
+            return self._came(held)
         timeout = self._left_s(timeout)
         reading, self._reading = self._reading, None
         if reading is None:
@@ -137,8 +177,7 @@ class _AsyncStream(_Watched):
                 await _end(reading)
                 raise self._errors.ReadTimeout("nothing came in time")
             data = reading.result()
-        self._came(data)
-        return data
+        return self._came(data)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - theirs
         self._sent()

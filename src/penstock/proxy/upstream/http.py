@@ -29,7 +29,8 @@ from penstock.proxy.declined import (
     SilenceError,
     UpstreamError,
 )
-from penstock.proxy.headers import Header, body_left, is_ascii, with_one_length
+from penstock.proxy.headers import Header, is_ascii
+from penstock.wire.framing import LastChunk, body_left, with_one_length
 
 LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
 """Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had
@@ -47,7 +48,6 @@ HEAD_BYTES = 65_536
 """How much may come that brings a reply no further: its head with all interim ones (1xx), what is
 said of a chunk, trailers. What sends more is no provider."""
 
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
 LARGE_BODY_BYTES = 1 << 20
 """Larger bodies are written piece by piece, as the upstream takes them."""
 
@@ -107,6 +107,7 @@ class _WireConnection(ResponseHandler):
         self._late = False
         self._awaits_head = False
         self._left_bytes: int | None = None  # of the body, where its length is stated
+        self._last_chunk = LastChunk()
         self._receiving = False
         self._reply: Any = None
         self._body_bytes = 0
@@ -119,6 +120,7 @@ class _WireConnection(ResponseHandler):
         self._barren_bytes = 0
         self._awaits_head = True
         self._left_bytes = None
+        self._last_chunk = LastChunk()
 
     @property
     def is_mute(self) -> bool:
@@ -161,17 +163,15 @@ class _WireConnection(ResponseHandler):
 
     def _take(self, data: bytes) -> None:
         """Let aiohttp read; behind a last chunk it reads the next answer, which there is none."""
-        begin = 0
-        while self._left_bytes is None and (at := data.find(_LAST_CHUNK, begin)) >= 0:
-            end = at + len(_LAST_CHUNK)
-            super().data_received(data[begin:end])
-            if end == len(data):
-                return
-            if self._payload is not None and self._payload.is_eof():
+        while self._left_bytes is None and data:
+            end = self._last_chunk.end_in(data)
+            super().data_received(data[:end])
+            data = data[end:]
+            if data and self._payload is not None and self._payload.is_eof():
                 self.force_close()
                 return
-            begin = end
-        super().data_received(data[begin:])
+        if data:
+            super().data_received(data)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Read on, where reading was held back; aiohttp asks for that after every piece."""
