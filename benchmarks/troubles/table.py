@@ -85,10 +85,11 @@ def _share(name: str, answer: Answer | Fault, shares: tuple[float, ...]) -> list
     ]
 
 
-def _newcomers(name: str, answer: Answer) -> Trouble:
+def _newcomers(name: str, answer: Answer, *, attempts: str = "attempt") -> Trouble:
+    most = 1 if attempts == "attempt" else 2
     return Trouble(
-        f"each call's first attempt: {name}",
-        lambda attempt: answer if attempt.nth == 1 else None,
+        f"each call's first {attempts}: {name}",
+        lambda attempt: answer if attempt.nth <= most else None,
     )
 
 
@@ -175,9 +176,11 @@ def troubles() -> list[Trouble]:
         Trouble("one call in 20 is always reset", poison(RESET)),
         Trouble("one call in 20 is always answered 429", poison(refusal(429))),
         *(_newcomers(name, answer) for name, answer in REFUSED.items()),
+        *(_newcomers(name, REFUSED[name], attempts="2 attempts") for name in ("500", "reset")),
         Trouble("the first call is always answered 429", _first(refusal(429))),
         Trouble("the first call is always answered 429, 20 s", _first(refusal(429, wait=20))),
         Trouble("the first call is always answered 503, 20 s", _first(refusal(503, wait=20))),
+        Trouble("the first call is always answered 503, 3600 s", _first(refusal(503, wait=3600))),
         Trouble("the first call is always answered 529", _first(refusal(529))),
         Trouble("the first call is always reset", _first(RESET)),
         Trouble(

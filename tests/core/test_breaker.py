@@ -142,6 +142,29 @@ def test_a_few_overload_refusals_among_answers_stop_it_for_a_moment_only() -> No
             circuit.succeeded(sent_at=at + 1.0 + more)
 
 
+def test_where_most_are_refused_and_some_are_not_probes_are_as_close_as_chance_asks() -> None:
+    circuit = CircuitBreaker()
+    for at in range(100):
+        if at % 4 == 3:
+            circuit.succeeded(sent_at=float(at))
+        else:
+            refuse(circuit, RefusalCause.OVERLOAD, at=float(at))
+    for at in range(100, 120):
+        refuse(circuit, RefusalCause.OVERLOAD, at=float(at), jitter=1.0)
+    probes = circuit.open_at(now=119.0) - 119.0, circuit.gap_s
+
+    assert circuit.half_open
+    assert probes == pytest.approx((2.0 / 9.0,) * 2)  # 0.72 to the ninth power is 0.05
+
+
+def test_an_overloads_wait_of_hours_is_believed_by_others_for_a_moment() -> None:
+    circuit = CircuitBreaker()
+    refuse(circuit, RefusalCause.OVERLOAD, at=10.0, retry_after_s=3600.0)
+
+    assert circuit.open_at(now=10.0) == pytest.approx(12.0)
+    assert max(circuit.closed_to_some_until, circuit.exhausted_until) < 10.0
+
+
 def test_two_overload_refusals_in_a_row_are_an_overload() -> None:
     circuit = answered(20)
     refuse(circuit, RefusalCause.OVERLOAD, at=100.0)

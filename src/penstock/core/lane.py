@@ -17,7 +17,7 @@ from penstock.core.policy import Allocator, OrderedQueue
 from penstock.core.signals import Signals
 from penstock.core.tenants import TenantQueue, TenantTurns
 from penstock.core.ticket import ClassHold, Stage, Ticket, kind_of
-from penstock.core.upstream.breaker import PROBE_GAP_S, BreakerState
+from penstock.core.upstream.breaker import BreakerState
 from penstock.core.upstream.ledger import NO_OBSTACLE, Upstream
 
 _QUEUED = Stage.QUEUED
@@ -403,9 +403,9 @@ class Lane:
             paced_to = account.due_at(ticket)
             gate_at = breaker.probe_at(ticket.attempts, unproven=unproven, paced_to=paced_to)
         if breaker.troubled and not ticket.retry_paid:
-            # A spent budget leaves one retry in `PROBE_GAP_S`, or nobody would see it recover.
+            # A spent budget leaves one retry in that time, or nobody would see it recover.
             budget_at = self.retries.next_at(now=now)
-            gate_at = max(gate_at, min(budget_at, breaker.last_sent_at + PROBE_GAP_S))
+            gate_at = max(gate_at, min(budget_at, breaker.last_sent_at + breaker.gap_s))
         return gate_at
 
     def _keep(self, name: str) -> float:

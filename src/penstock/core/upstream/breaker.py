@@ -119,6 +119,24 @@ class CircuitBreaker:
         return self._streak > 0
 
     @property
+    def gap_s(self) -> float:
+        """In what time one probe goes, and one retry that has no budget."""
+        return PROBE_GAP_S / self._hopes
+
+    @property
+    def _hopes(self) -> float:
+        """How many attempts are refused, all of them, as easily by chance as one is usually.
+
+        Where most are refused and some are not, one probe that is refused says nothing. After a
+        refusal for the rate it does, whatever came before: more probes would be why.
+        """
+        if self.cause == RefusalCause.RATE:
+            return 1.0
+        refused = math.log(USUAL_REFUSED, max(USUAL_REFUSED, self._usual_share))
+        broken = math.log(USUAL_BROKEN, max(USUAL_BROKEN, self._broken_share))
+        return float(round(max(refused, broken)))
+
+    @property
     def nothing_since(self) -> float:
         """Since when nothing that was sent has had another answer than a refusal or a fault."""
         return self._troubled_since if self._streak else math.inf
@@ -166,7 +184,7 @@ class CircuitBreaker:
             self.half_open = self.forsaken = False
             self._streak = 0
         if self.half_open:
-            self._probe_at = now + PROBE_GAP_S
+            self._probe_at = now + self.gap_s
             self._turns = self._turns + 1 if attempts == 1 else 0
         self._probed_at = min(self._probed_at, now)
 
@@ -199,18 +217,22 @@ class CircuitBreaker:
     ) -> tuple[float | None, float | None]:
         """Return for how long its request and all others heed a refusal; None if it does not say.
 
-        A wait of 0 is none. Others believe one step by step, and where calls were answered before,
-        a long wait or a spent account is believed so by the request itself.
+        A wait of 0 is none. Others believe one step by step; where calls were answered before a
+        long wait or a spent account is believed so by the request itself too, and an overload's
+        always. Where many are refused at any load, the steps are as much shorter as probes are
+        closer together, and so many refusals are one step.
         """
         wait_s = min(retry_after_s, self.max_pause_s) if retry_after_s else None
         grave = cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_PAUSE_S)
-        doubtful = self._has_served if grave else cause in OF_A_MODEL and wait_s is not None
+        told = self._has_served or cause is RefusalCause.OVERLOAD
+        doubtful = told if grave else cause in OF_A_MODEL and wait_s is not None
         if not doubtful:
             return wait_s, wait_s
         doubts = self._streak if sent_at >= self._last_bad_at else max(0, self._streak - 1)
+        hopes = self._hopes
         longest_s = LAST_DOUBT_S if cause is RefusalCause.RATE else FIRST_DOUBT_S
-        doubt_s = FIRST_DOUBT_S * 2.0 ** min(doubts, 30)
-        doubt_s = doubt_s if grave else min(longest_s, doubt_s)
+        doubt_s = FIRST_DOUBT_S / hopes * 2.0 ** min(doubts / hopes, 30.0)
+        doubt_s = doubt_s if grave else min(longest_s / hopes, doubt_s)
         believed_s = min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
         return believed_s if grave else wait_s, believed_s
 
@@ -307,4 +329,5 @@ class CircuitBreaker:
         self._probe_at, self._probed_at = -math.inf, math.inf
 
     def _backoff_s(self, jitter: float) -> float:
-        return backoff_s(self._streak or 1, jitter, base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
+        pause_s = backoff_s(self._streak or 1, jitter, base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
+        return pause_s / self._hopes
