@@ -115,6 +115,14 @@ def test_class_tenant_and_deadline_reach_the_sidecar(tmp_path: Path) -> None:
         assert 0 < float(headers["x-penstock-deadline-ms"]) <= 600_000
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-penstock-id": "1-1"}])
+def test_where_no_sidecar_is_one_line_says_so(tmp_path: Path, headers: dict[str, str]) -> None:
+    with provider(200, REPLY, **headers) as there:
+        result = run(batch_file(tmp_path, 3), there.url, "--sidecar")
+    assert result.exit_code == 0
+    assert result.output.count("it is no penstock sidecar") == (not headers)
+
+
 def test_the_class_at_the_sidecar_is_batch_if_none_is_named(tmp_path: Path) -> None:
     with provider() as there:
         assert run(batch_file(tmp_path, 1), there.url, "--sidecar").exit_code == 0

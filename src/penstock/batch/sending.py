@@ -47,6 +47,7 @@ class HttpSend:
     Attributes:
         on_connection: told whether a connection came about, for each try for one; the transport's
             own tries are seen here only.
+        on_stranger: called once, where an answer is good and by no sidecar that should be there.
 
     """
 
@@ -87,6 +88,8 @@ class HttpSend:
         else:
             self._client = penstock.async_client(library="httpx2", **options)
         self.on_connection: Callable[[bool], object] = lambda _came_about: None
+        self.on_stranger: Callable[[], object] = lambda: None
+        self._awaits_sign = penstock is None  # that a sidecar is there
 
     async def __call__(self, line: BatchLine, *, deadline_s: float | None) -> BatchReply:
         """Send a line and return what came back, or that nothing did."""
@@ -111,6 +114,10 @@ class HttpSend:
             # Asked again, the provider would pack its answer so again.
             standing = Standing.BLOCKED if error.unknown else Standing.BROKEN
             return BatchReply(0, standing=standing, why=str(error))
+        if self._awaits_sign and response.status_code == 200:
+            self._awaits_sign = False
+            if "x-penstock-id" not in response.headers:
+                self.on_stranger()
         refused = response.extensions.get("penstock")
         return reply_of(
             line,

@@ -154,6 +154,11 @@ async def _run(
             on_stop=(lambda: None) if penstock is None else penstock.drain,
         )
         send.on_connection = batch.connected
+        send.on_stranger = lambda: click.echo(
+            "The base URL answers, but it is no penstock sidecar: nothing schedules these lines. "
+            "Is it the sidecar's, or is --sidecar too much?",
+            err=True,
+        )
         _stop_on_signals(loop, batch.stop)
         try:
             await batch.run()
