@@ -5,6 +5,7 @@ import contextvars
 import json
 import logging
 import math
+import runpy
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from penstock import Penstock, TokenEstimate, TrafficClass, Usage
 from penstock.calls.spec import Prediction, RequestSpec
 from penstock.core.events import Action, Arrived, Completed, Event
 from penstock.errors import Refused
+from penstock.runtime import clock as clock_module
+from penstock.runtime.clock import ThreadClock
 from tests.integrations.http.rig import (
     BODY,
     CHAT,
@@ -221,15 +224,19 @@ def test_a_call_that_an_observer_makes_in_the_middle_of_a_decision_is_refused_in
     assert state.waiting == state.in_flight == 0
 
 
+@pytest.mark.parametrize("meanwhile", ["called", "imported"])
 def test_waits_end_though_a_test_of_the_programs_has_stopped_the_time(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     def call() -> None:
         with scheduled.sync_gate().admit() as slot:
             slot.throttled("rate", 0.01)
 
-    with Penstock(tracer=None) as scheduled:
-        monkeypatch.setattr("time.monotonic", lambda: 5.0)
+    clock = ThreadClock()
+    monkeypatch.setattr("time.monotonic", lambda: 5.0)
+    if meanwhile == "imported":
+        clock = runpy.run_path(clock_module.__file__)["ThreadClock"]()
+    with Penstock(tracer=None, clock=clock) as scheduled:
         caller = threading.Thread(target=call, daemon=True)
         caller.start()
         caller.join(60)

@@ -121,7 +121,7 @@ class CircuitBreaker:
     @property
     def gap_s(self) -> float:
         """In what time one probe goes, and one retry that has no budget."""
-        return PROBE_GAP_S / self._hopes
+        return PROBE_GAP_S / (1.0 if self.cause == RefusalCause.RATE else self._hopes)
 
     @property
     def _hopes(self) -> float:
@@ -130,8 +130,6 @@ class CircuitBreaker:
         Where most are refused and some are not, one probe that is refused says nothing. After a
         refusal for the rate it does, whatever came before: more probes would be why.
         """
-        if self.cause == RefusalCause.RATE:
-            return 1.0
         refused = math.log(USUAL_REFUSED, max(USUAL_REFUSED, self._usual_share))
         broken = math.log(USUAL_BROKEN, max(USUAL_BROKEN, self._broken_share))
         return float(round(max(refused, broken)))
@@ -330,4 +328,4 @@ class CircuitBreaker:
 
     def _backoff_s(self, jitter: float) -> float:
         pause_s = backoff_s(self._streak or 1, jitter, base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
-        return pause_s / self._hopes
+        return pause_s * self.gap_s / PROBE_GAP_S
