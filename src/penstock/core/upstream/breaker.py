@@ -120,15 +120,17 @@ class CircuitBreaker:
 
     @property
     def gap_s(self) -> float:
-        """In what time one probe goes, and one retry that has no budget."""
+        """In what time one probe goes, and one retry that has no budget.
+
+        After a refusal for the rate it stays, whatever came before: more probes would be why.
+        """
         return PROBE_GAP_S / (1.0 if self.cause == RefusalCause.RATE else self._hopes)
 
     @property
     def _hopes(self) -> float:
         """How many attempts are refused, all of them, as easily by chance as one is usually.
 
-        Where most are refused and some are not, one probe that is refused says nothing. After a
-        refusal for the rate it does, whatever came before: more probes would be why.
+        Where most are refused and some are not, one probe that is refused says nothing.
         """
         refused = math.log(USUAL_REFUSED, max(USUAL_REFUSED, self._usual_share))
         broken = math.log(USUAL_BROKEN, max(USUAL_BROKEN, self._broken_share))
