@@ -1,13 +1,15 @@
 """What watching costs the sidecar: dashboard, OpenTelemetry and shadow, each alone and together.
 
-    python benchmarks/bench_observe.py [--requests 12000] [--json result.json]
+    python benchmarks/bench_observe.py [--requests 12000] [--window 16] [--json result.json]
 
 One sidecar with nothing on (no admin port), and one for each way to watch it: the dashboard open in
 one browser; traces and metrics for a collector; the decision log, and with it the shadow, which
 reads it; all at once. All stand before the same upstream and are sent short slices in turn. A
 slice's processor time a request, exports included, is set against that of the slice with nothing on
 in the same turn, and the median of these ratios counts: what else the machine does changes both.
-Every call is sampled, and joins its caller's trace.
+Every call is sampled, and joins its caller's trace. The window is fixed, and half of the lanes
+wait: each sidecar would find another window by luck, and who waits is predicted and put in order,
+which takes longer than to let a call through.
 
 The shadow works in a process of its own, whose time a look is measured apart, on the log that the
 run has left, and spread over the requests of `shadow.every_s` at 500 a second.
@@ -90,7 +92,9 @@ WAYS = {
 
 
 @contextlib.contextmanager
-def sidecar(folder: Path, upstream: int, collector: int, way: Way) -> Iterator[tuple[int, int]]:
+def sidecar(
+    folder: Path, upstream: int, collector: int, window: int, way: Way
+) -> Iterator[tuple[int, int]]:
     """Run one; yield its port and its process."""
     port, admin = proxy.free_port(), proxy.free_port()
     config = folder / f"{port}.toml"
@@ -107,6 +111,8 @@ enabled = {"true" if way.otel else "false"}
 [log]
 {f'decisions_path = "{log}"' if way.log else ""}
 {SHADOW if way.shadow else ""}
+[scheduler]
+capacity = {{ kind = "fixed", window = {window} }}
 [[upstreams]]
 name = "bench"
 base_url = "http://127.0.0.1:{upstream}/v1"
@@ -140,13 +146,15 @@ def _look(admin: int) -> None:
             pass
 
 
-def measure(folder: Path, upstream: int, collector: int, requests: int) -> dict[str, list[float]]:
+def measure(
+    folder: Path, upstream: int, collector: int, window: int, requests: int
+) -> dict[str, list[float]]:
     """Return the processor's microseconds a request of each slice, by the way to watch."""
     found: dict[str, list[float]] = {name: [] for name in WAYS}
     each = requests // SLICES
     with contextlib.ExitStack() as stack:
         running = {
-            name: stack.enter_context(sidecar(folder, upstream, collector, way))
+            name: stack.enter_context(sidecar(folder, upstream, collector, window, way))
             for name, way in WAYS.items()
         }
         for port, _ in running.values():
@@ -196,6 +204,7 @@ def report(found: dict[str, list[float]], shadow_us: float) -> dict[str, dict[st
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=12_000)
+    parser.add_argument("--window", type=int, default=16, help="64: nobody waits")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--collector", type=int, help=argparse.SUPPRESS)
@@ -217,7 +226,7 @@ def main() -> int:
     try:
         proxy._first_reply_s(upstream, time.perf_counter())  # noqa: SLF001
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(Path(folder), upstream, collector, options.requests)
+            found = measure(Path(folder), upstream, collector, options.window, options.requests)
             log = max(Path(folder).glob("*.jsonl"), key=lambda each: each.stat().st_size)
             shadow_us = 1e6 * look_s(log) / (RATE_PER_S * EVERY_S)
     finally:
