@@ -375,7 +375,11 @@ def _slowest(state: DashboardState, then: float) -> list[dict[str, Any]]:
     slowest: list[Ended] = heapq.nlargest(SLOWEST_SHOWN, state.spans.slowest_since(then))
     offset_s = state.wall_offset_s
     return [
-        {**asdict(each), "at": each.ended_at + offset_s, "mostly": _mostly(each)}
+        {
+            **{name: getattr(each, name) for name in Ended.__slots__},  # asdict takes 10 times that
+            "at": each.ended_at + offset_s,
+            "mostly": _mostly(each),
+        }
         for each in slowest
     ]
 

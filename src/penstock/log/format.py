@@ -29,6 +29,19 @@ EVENTS: dict[str, type] = {_name(kind): kind for kind in typing.get_args(events.
 ACTIONS: dict[str, type] = {_name(kind): kind for kind in typing.get_args(events.Action)}
 _ABOUT_A_REQUEST = events.Decision | events.Abandoned
 NAMES: dict[type, str] = {kind: name for name, kind in (EVENTS | ACTIONS).items()}
+_SHOWN: dict[type, tuple[str, tuple[str, ...]]] = {
+    kind: (
+        role,
+        tuple(
+            field.name
+            for field in fields(kind)
+            if field.name != "request" or not issubclass(kind, _ABOUT_A_REQUEST)
+        ),
+    )
+    for role, kinds in (("event", EVENTS), ("action", ACTIONS))
+    for kind in kinds.values()
+}
+"""By kind: the word before its name, and the fields that are written as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +148,13 @@ def veiled(request: Request) -> Request:
 
 def line_of(now: float, what: Event | Action, outcome: LoggedOutcome | None) -> dict[str, Any]:
     """Return the line for an event or an action, ready for `jsonio.dumps`."""
-    line: dict[str, Any] = {"now": now}
-    if isinstance(what, events.WindowMoved):
-        line["action"] = NAMES[type(what)]
-        skip = ""
-    elif isinstance(what, _ABOUT_A_REQUEST):
-        line["action"] = NAMES[type(what)]
+    kind = type(what)
+    role, shown = _SHOWN[kind]
+    line: dict[str, Any] = {"now": now, role: NAMES[kind]}
+    if isinstance(what, _ABOUT_A_REQUEST):
         line["request_id"] = what.request.id
-        skip = "request"
-    else:
-        line["event"] = NAMES[type(what)]
-        skip = ""
-    for field in fields(what):
-        if field.name != skip:
-            line[field.name] = getattr(what, field.name)
+    for name in shown:
+        line[name] = getattr(what, name)
     if outcome is not None:
         line["outcome"] = outcome
     return line

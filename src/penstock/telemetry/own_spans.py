@@ -6,6 +6,7 @@ What samples and names them is the SDK's; `otlp.py` encodes them.
 from collections import deque
 from collections.abc import Callable
 
+from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
@@ -126,11 +127,14 @@ class OwnSpans:
 
     def operation(self, name: str, attributes: Attributes, start_ns: int) -> OwnSpan:
         """See `SpanSource`."""
-        above = get_current_span().get_span_context()
+        context = get_current()
+        above = get_current_span(context).get_span_context()
         joins = above.is_valid
         number = above.trace_id if joins else self._new_trace()
         flags = above.trace_flags & _RANDOM if joins else self._flags_of_new
-        sampled = self._sampler.should_sample(None, number, name, SpanKind.CLIENT, attributes, ())
+        sampled = self._sampler.should_sample(
+            context, number, name, SpanKind.CLIENT, attributes, ()
+        )
         if sampled.decision is Decision.RECORD_AND_SAMPLE:
             flags |= TraceFlags.SAMPLED
         trace = _OwnTrace(self, number, flags, sampled.trace_state)

@@ -58,9 +58,7 @@ class Pipeline:
         self._spans = [BoundedSpans(each, limit) for each in ([sending] if sending else exporters)]
         for each in self._spans:
             self._tracers.add_span_processor(each)
-        spans = (
-            OwnSpans(self._tracers, self._spans[0].on_end) if sending else ApiSpans(self._tracers)
-        )
+        spans = OwnSpans(self._tracers, self._spans[0].take) if sending else ApiSpans(self._tracers)
         readers = [BucketReader(_made("metrics", name)) for name in names.get("metrics", ())]
         self._meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         self.telemetry = Telemetry(

@@ -88,10 +88,13 @@ class BoundedSpans(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Do nothing."""
 
-    def on_end(self, span: "ReadableSpan | OwnSpan") -> None:
-        """Queue a span, or drop it."""
-        if span.context is None or not span.context.trace_flags.sampled:
-            return
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a span, if it is sampled."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self.take(span)
+
+    def take(self, span: "ReadableSpan | OwnSpan") -> None:
+        """Queue a sampled span, or drop it."""
         with self._lock:
             if self._passed - self._counting.taken >= self._limit:
                 self.dropped += 1

@@ -6,7 +6,7 @@ a CLIENT span under it. No text, no key and no session is in any of them.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from math import inf
 from typing import Any
@@ -36,7 +36,6 @@ from penstock.telemetry.forks import when_forked
 from penstock.telemetry.instruments import Make, instruments_of
 from penstock.telemetry.spans import W3C, Recording, SpanSource
 
-_CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
 _NOTHING: dict[str, str] = {}
 OTHER = "_OTHER"
 """OpenTelemetry's word for an error that nobody has named."""
@@ -153,15 +152,14 @@ class Telemetry:
 
     # What a tracer is asked for, in the caller's own context
 
-    def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> Token[Context] | None:
+    def enter(self, headers: Sequence[tuple[bytes, bytes]]) -> Token[Context] | None:
         """Let what follows be the caller's who sent these headers; None if they name no trace."""
-        carried: dict[str, list[str]] = {}
-        for name, value in headers:
-            known = _CARRIED.get(name)
-            if known is not None:
-                carried.setdefault(known, []).append(value.decode("latin-1"))
-        if "traceparent" not in carried:
+        parents = [value.decode("latin-1") for name, value in headers if name == b"traceparent"]
+        if not parents:
             return None
+        carried = {"traceparent": parents}
+        if states := [value.decode("latin-1") for name, value in headers if name == b"tracestate"]:
+            carried["tracestate"] = states
         return attach(W3C.extract(carried, context=Context()))
 
     def leave(self, token: Token[Context]) -> None:
