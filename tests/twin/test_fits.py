@@ -3,14 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock.core.events import LimitsSeen
 from penstock.sim.providers.places import STEEPEST_THETA
 from penstock.sim.providers.registry import build_provider
+from penstock.twin.capacity import path_of
 from penstock.twin.check import split_at
 from penstock.twin.flights import flights_of
-from penstock.twin.history import History
+from penstock.twin.history import Attempt, History
 from penstock.twin.kinds import fits, told_later
 from penstock.twin.limits import limits_of, troubles_of
 from penstock.twin.model import twin_of
@@ -192,6 +194,18 @@ def test_the_limits_are_of_the_twin() -> None:
     assert table["limits"] == limits_of(past.attempts, past.calls, stated_in(past))
 
 
+def test_a_limit_that_the_first_part_never_met_is_read_from_what_came_later() -> None:
+    """What was saved up in a minute lasts until the split; then a third is refused."""
+    limits = {"rpm": 85.0, "burst_s": 60.0, "silent": True}
+    past = history({"model": "slots", "slots": 40, "limits": limits, **SPEED}, stack=DIRECT)
+    assert min(a.sent_at for a in past.attempts if a.refused) > split_at(past)
+
+    twin = twin_of(past)
+
+    assert twin.early["default"][0].table["limits"]["rpm"] == pytest.approx(85.0, rel=0.01)
+    assert twin.check.passed, twin.check.faults
+
+
 def test_an_upstream_that_refuses_nobody_has_no_door() -> None:
     past = history({"model": "slots", "slots": 6, **SPEED})
 
@@ -227,3 +241,20 @@ def test_a_move_that_one_kind_sees_is_tried_with_the_others() -> None:
 
     assert best.kind == "slots"
     assert [best.table["slots"]] + [each["slots"] for each in best.table["changes"]] == [6, 3]
+
+
+def test_two_moves_in_neighbouring_stretches_are_in_order() -> None:
+    """Both may be found in the stretch between them, in which either number tells a part well."""
+    attempts = [
+        Attempt(nth, "main", float(nth), ended_at=nth + 1.0, end="completed") for nth in range(80)
+    ]
+    errors = {
+        1: [0.0] * 35 + [2.0] * 5 + [1.0] * 40,
+        2: [1.0] * 20 + [0.1] * 15 + [0.0] * 5 + [1.0] * 40,
+        3: [1.0] * 20 + [2.0] * 5 + [0.05] * 10 + [0.0] * 45,
+    }
+    path = path_of(flights_of(attempts), [1, 2, 3], lambda places: np.array(errors[places]))
+
+    assert path is not None
+    assert path.places == (1, 2, 3)
+    assert path.changes("slots") == [{"at_s": 35.0, "slots": 2}, {"at_s": 36.0, "slots": 3}]

@@ -40,7 +40,7 @@ class Path:
     def changes(self, key: str) -> list[dict[str, Any]]:
         """Return the moves as a provider's table has them."""
         moves = zip(self.since[1:], self.places[1:], strict=True)
-        return [{"at_s": round(at, 3), key: places} for at, places in moves]
+        return [{"at_s": at, key: places} for at, places in moves]
 
 
 def path_of(
@@ -66,13 +66,18 @@ def path_of(
     costs = np.stack([table[piece].sum(axis=0) for piece in pieces])
     price = _SWITCH * float(table.mean(axis=0).min())
     chosen = _cheapest(costs, price)
-    since, places = [0.0], [numbers[chosen[0]]]
+    since, places, cut = [0.0], [numbers[chosen[0]]], -1
     for nth in range(1, len(pieces)):
         old, new = chosen[nth - 1], chosen[nth]
-        if new != old:
-            near = np.concatenate([pieces[nth - 1], pieces[nth]])
-            since.append(float(sent[near[_cut(table[near, old], table[near, new])]]))
-            places.append(numbers[new])
+        if new != old:  # after the move before it: both may be found in the stretch between them
+            near = np.arange(max(pieces[nth - 1][0], cut + 1), pieces[nth][-1] + 1)
+            cut = near[_cut(table[near, old], table[near, new])]
+            at = float(sent[cut])
+            if at > since[-1]:
+                since.append(at)
+                places.append(numbers[new])
+            else:  # sent at the same instant
+                places[-1] = numbers[new]
     return Path(tuple(since), tuple(places)) if len(since) > 1 else None
 
 

@@ -1,5 +1,6 @@
 """From a history to a twin: each upstream's fits, and the kind that tells held-back time best."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -142,18 +143,15 @@ def _by_call(luck: Floats, calls: np.ndarray) -> dict[int, tuple[float, float]]:
     return dict(zip(calls[known].tolist(), map(tuple, luck[known].tolist()), strict=True))
 
 
-def _fits_by_upstream(history: History, until: float | None = None) -> Fits:
+def _fits_by_upstream(history: History, until: float = math.inf) -> Fits:
     found: Fits = {}
     for name in history.upstreams:
-        attempts = [a for a in history.attempts if a.upstream == name]
-        flights = flights_of(attempts)
-        if until is not None:
-            flights = flights.until(until)
-            attempts = [a for a in attempts if a.sent_at < until]
-        door = _door(history, name, attempts, until) | _cache(attempts)
+        attempts = _sent(history, name, until)
+        flights = flights_of(_sent(history, name, math.inf)).until(until)
+        door = _door(history, name, until) | _cache(attempts)
         found[name] = [replace(fit, table=fit.table | door) for fit in fits(flights)]
     if not any(found.values()):
-        where = "" if until is None else " in the part that is fitted, the log's first 60 %"
+        where = "" if until == math.inf else " in the part that is fitted, the log's first 60 %"
         raise TooLittle(f"too few replies have ended{where}: at least 20 must, at one upstream")
     return found
 
@@ -168,19 +166,29 @@ def _cache(attempts: list[Attempt]) -> dict[str, Any]:
     return {"cached_share": round(min(1.0, cached / (CACHED_PART * prompts)), 4)}
 
 
-def _door(
-    history: History, name: str, attempts: list[Attempt], until: float | None
-) -> dict[str, Any]:
-    """Return what the upstream refuses at its door, as keys of its table."""
-    end = history.until if until is None else until
+def _door(history: History, name: str, until: float) -> dict[str, Any]:
+    """Return what the upstream refuses at its door, as keys of its table.
+
+    Where nothing was refused until then, that is no witness that there are no limits: they are
+    those of the whole log.
+    """
+    limits = _limits(history, name, until) or _limits(history, name, math.inf)
+    troubles = troubles_of(_sent(history, name, until))
+    found: dict[str, Any] = {} if limits is None else {"limits": limits}
+    return found | ({"faults": troubles} if troubles else {})
+
+
+def _limits(history: History, name: str, until: float) -> dict[str, Any] | None:
     stated = [
         event
         for at, event in history.events
-        if isinstance(event, LimitsSeen) and event.upstream == name and at < end
+        if isinstance(event, LimitsSeen) and event.upstream == name and at < until
     ]
-    limits, troubles = limits_of(attempts, history.calls, stated), troubles_of(attempts)
-    found: dict[str, Any] = {} if limits is None else {"limits": limits}
-    return found | ({"faults": troubles} if troubles else {})
+    return limits_of(_sent(history, name, until), history.calls, stated)
+
+
+def _sent(history: History, name: str, until: float) -> list[Attempt]:
+    return [a for a in history.attempts if a.upstream == name and a.sent_at < until]
 
 
 def _kinds(found: Fits, early: Fits) -> list[str]:
