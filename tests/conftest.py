@@ -22,6 +22,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # imports: those of `penstock serve` take 0.8 s of CPU where somebody has compiled them, else 1.3.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# A worker's imports and five thousand tests are 6 s of CPU, and 1 to 2 s more where the collector
+# goes through them again and again. It comes back once they are all there.
+gc.disable()
+
 ROOT = Path(__file__).parent.parent
 
 LONG = bool(os.environ.get("PENSTOCK_LONG"))
@@ -57,6 +61,7 @@ def pytest_collection_finish() -> None:
     """Let no collection of garbage look at what stays: all modules and tests, half a gigabyte."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

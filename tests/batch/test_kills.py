@@ -75,16 +75,19 @@ def test_a_thousand_kills(tmp_path: Path) -> None:
 def test_the_command_goes_on_after_kills(tmp_path: Path) -> None:
     provider = {"model": "slots", "slots": 16, "tokens_per_s": 5000.0, "ttft_s": 0.005}
     source = batch_file(tmp_path, 300)
+    out = tmp_path / "out.jsonl"
     with MockServer(MockSettings(provider=provider)) as mock:
         words = [sys.executable, "-m", "penstock.cli.main", "batch", str(source)]
-        words += ["--out", str(tmp_path / "out.jsonl"), "--quiet", "--base-url", mock.url]
-        for pause_s in (0.7, 0.9, 1.0):
+        words += ["--out", str(out), "--quiet", "--base-url", mock.url]
+        for _ in range(3):
+            goal = size(out) + 1
             process = subprocess.Popen(words)
-            time.sleep(pause_s)
+            while size(out) < goal:
+                time.sleep(0.001)
             process.kill()
-            process.wait()
+            assert process.wait() == -signal.SIGKILL, "it was done before it was killed"
         assert subprocess.run(words, check=False, timeout=100).returncode == 0
-    assert sorted(ids_in(tmp_path / "out.jsonl")) == sorted(f"r{n}" for n in range(300))
+    assert sorted(ids_in(out)) == sorted(f"r{n}" for n in range(300))
     assert (tmp_path / "out.errors.jsonl").read_text() == ""
 
 

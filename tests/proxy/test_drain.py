@@ -22,6 +22,8 @@ from tests.proxy.sidecars import (
     raw_request,
     sidecar,
 )
+from tests.proxy.test_http import CONTENT
+from tests.proxy.test_relay import DONE, SSE, scripted
 
 STREAM = {**HELLO, "stream": True}
 
@@ -35,10 +37,14 @@ def _read_all(sock: socket.socket) -> bytes:
     return got
 
 
-def test_a_drain_lets_the_flying_finish_and_refuses_the_rest(mock: MockServer) -> None:
-    with sidecar(in_front_of(mock.url, window=1)) as proxy:
+def test_a_drain_lets_the_flying_finish_and_refuses_the_rest() -> None:
+    with (
+        scripted([SSE + CONTENT, DONE + b"0\r\n\r\n"]) as upstream,
+        sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}", window=1)) as proxy,
+    ):
         flying = connect(proxy.port)
-        flying.sendall(raw_request(STREAM, headers={"x-mock-output-tokens": "1500"}))
+        flying.sendall(raw_request(STREAM))
+        upstream.go()
         assert flying.recv(65536)
         queued = connect(proxy.port)
         queued.sendall(raw_request())
@@ -56,6 +62,7 @@ def test_a_drain_lets_the_flying_finish_and_refuses_the_rest(mock: MockServer) -
         ready = call(proxy.admin_port, "/readyz", method="GET", body=None)
         assert (ready.status, ready.body) == (503, b"draining\n")
         assert call(proxy.admin_port, "/healthz", method="GET", body=None).status == 200
+        upstream.go()
         assert b"[DONE]" in _read_all(flying)
         assert proxy.finished()
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,7 +31,23 @@ SSE, BLANK = {"x-penstock-progress": "sse"}, {"x-penstock-progress": "blank"}
 
 
 @pytest.fixture
-def proxy(mock: MockServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SidecarThread]:
+def signs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """All that was said to callers who wait, as it is sent."""
+    sent: list[bytes] = []
+    piece = progress.Progress._piece
+
+    async def noted(speaker: progress.Progress, data: bytes, *, more: bool = True) -> None:
+        await piece(speaker, data, more=more)
+        sent.append(data)
+
+    monkeypatch.setattr(progress.Progress, "_piece", noted)
+    return sent
+
+
+@pytest.fixture
+def proxy(
+    mock: MockServer, monkeypatch: pytest.MonkeyPatch, signs: list[bytes]
+) -> Iterator[SidecarThread]:
     """One place, so that the second call waits for the first; signs of life come quickly."""
     monkeypatch.setattr(progress, "EVERY_S", 0.05)
     with sidecar(in_front_of(mock.url, window=1)) as running:
@@ -49,12 +64,11 @@ def taken(proxy: SidecarThread) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def once_it_waits(proxy: SidecarThread, act: Callable[[], None]) -> Iterator[None]:
+def once_it_waits(signs: list[bytes], act: Callable[[], None]) -> Iterator[None]:
     """Act once a call has waited for some signs of life, however late a busy machine sends it."""
 
     def wait() -> None:
-        eventually(lambda: proxy.snapshot().waiting == 1)
-        time.sleep(4 * progress.EVERY_S)
+        eventually(lambda: len(signs) >= 3)
         act()
 
     thread = threading.Thread(target=wait)
@@ -64,9 +78,9 @@ def once_it_waits(proxy: SidecarThread, act: Callable[[], None]) -> Iterator[Non
 
 
 @pytest.fixture
-def busy(proxy: SidecarThread, taken: socket.socket) -> Iterator[None]:
+def busy(taken: socket.socket, signs: list[bytes]) -> Iterator[None]:
     """The only place is taken until another call has waited for it."""
-    with once_it_waits(proxy, taken.close):
+    with once_it_waits(signs, taken.close):
         yield
 
 
@@ -108,12 +122,14 @@ def test_a_whole_reply_that_waits_begins_with_blank_lines(proxy: SidecarThread) 
 
 
 @pytest.mark.usefixtures("taken")
-def test_a_refusal_after_a_sign_of_life_is_an_error_in_the_stream(proxy: SidecarThread) -> None:
+def test_a_refusal_after_a_sign_of_life_is_an_error_in_the_stream(
+    proxy: SidecarThread, signs: list[bytes]
+) -> None:
     vendor = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k", max_retries=0)
     hint = {"x-penstock-deadline-ms": "100000"}
 
     with (
-        once_it_waits(proxy, proxy.begin_stop),
+        once_it_waits(signs, proxy.begin_stop),
         pytest.raises(openai.APIError, match="draining"),
     ):
         list(

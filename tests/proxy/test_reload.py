@@ -32,6 +32,8 @@ from tests.proxy.sidecars import (
     raw_request,
 )
 from tests.proxy.test_browsers import BEARER, ENV, TOKEN, WITH_TOKEN
+from tests.proxy.test_http import CONTENT
+from tests.proxy.test_relay import DONE, SSE, scripted
 
 MANY_TOKENS = {"x-mock-output-tokens": "3000"}
 LOG = "[log]\ndecisions_path = '{log}'\n"
@@ -54,6 +56,11 @@ class FromFile:
     def change(self, old: str, new: str) -> None:
         assert old in self.toml
         self.write(self.toml.replace(old, new))
+
+    def move_to(self, url: str) -> None:
+        """Have its upstreams at another address."""
+        self.write(self.toml.replace(self.toml.split('base_url = "')[1].split("/v1")[0], url))
+        assert self.reload()[0] == 200
 
     def reload(self) -> tuple[int, Any]:
         reply = call(self.admin_port, "/admin/reload", headers=BEARER)
@@ -78,8 +85,13 @@ def filed(mock: MockServer, tmp_path: Path) -> Iterator[FromFile]:
 def test_a_new_window_is_taken_with_calls_under_way_and_the_difference_is_told(
     filed: FromFile,
 ) -> None:
-    long = raw_request({**HELLO, "stream": True}, headers=MANY_TOKENS)
-    with connect(filed.port) as first, connect(filed.port) as second:
+    long = raw_request({**HELLO, "stream": True})
+    with (
+        scripted([SSE + CONTENT, DONE + b"0\r\n\r\n"]) as upstream,
+        connect(filed.port) as first,
+        connect(filed.port) as second,
+    ):
+        filed.move_to(f"http://127.0.0.1:{upstream.port}")
         first.sendall(long)
         eventually(lambda: filed.thread.snapshot().in_flight == 1)
         second.sendall(long)
@@ -87,17 +99,18 @@ def test_a_new_window_is_taken_with_calls_under_way_and_the_difference_is_told(
         filed.change("window = 1", "window = 2")
         status, answer = filed.reload()
         assert status == 200
-        assert answer["generation"] == 2
+        assert answer["generation"] == 3
         capacity = "scheduler.capacity: fixed, window = 1 -> fixed, window = 2"
         assert answer["changed"] == [capacity]
         eventually(lambda: filed.thread.snapshot().in_flight == 2)
+        upstream.go(4)
         for caller in (first, second):
             got = b""
             while not got.endswith(b"0\r\n\r\n"):
                 got += caller.recv(65536)
             assert b"[DONE]" in got
     metrics = call(filed.admin_port, "/metrics", method="GET", headers=BEARER).body.decode()
-    assert "penstock_generation 2.0" in metrics
+    assert "penstock_generation 3.0" in metrics
 
 
 def test_a_models_limit_comes_and_goes_with_the_file(filed: FromFile) -> None:
@@ -218,9 +231,7 @@ def test_an_upstream_that_moves_is_called_at_its_new_place(filed: FromFile) -> N
     assert call(filed.port).status == 200
     with MockServer(MockSettings(provider={"model": "slots"})) as other:
         before = other.stats()["requests"]
-        address = filed.toml.split('base_url = "')[1].split("/v1")[0]
-        filed.write(filed.toml.replace(address, other.url))
-        assert filed.reload()[0] == 200
+        filed.move_to(other.url)
         assert call(filed.port).status == 200
         assert other.stats()["requests"] != before
 
