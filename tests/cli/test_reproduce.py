@@ -186,7 +186,7 @@ def test_an_experiment_that_does_not_exist_is_refused_with_those_that_do(tmp_pat
 @pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     arguments: list[Any] = [sys.executable, "-m", "penstock.cli.main", "reproduce"]
-    arguments += ["allocation", "--seeds", "2", "--jobs", "2", "--out", tmp_path]
+    arguments += ["allocation", "--seeds", "1", "--jobs", "2", "--out", tmp_path]
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     runs = tmp_path / "runs.jsonl"
     while process.poll() is None and not (runs.exists() and runs.stat().st_size):
@@ -202,14 +202,14 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> Non
     assert kept > 0
 
     after = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert f"{50 - kept} runs made" in after.stdout
+    assert f"{25 - kept} runs made" in after.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
 def test_ctrl_c_while_the_workers_start_is_as_quiet(tmp_path: Path) -> None:
     arguments: list[Any] = [sys.executable, "-m", "penstock.cli.main", "reproduce"]
-    arguments += ["allocation", "--seeds", "2", "--jobs", "2", "--out", tmp_path]
+    arguments += ["allocation", "--seeds", "1", "--jobs", "2", "--out", tmp_path]
     process = subprocess.Popen(
         arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

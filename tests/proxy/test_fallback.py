@@ -25,7 +25,7 @@ from tests.proxy.sidecars import (
     raw_request,
     sidecar,
 )
-from tests.proxy.test_relay import Scripted, scripted
+from tests.proxy.test_relay import InTurn, Scripted, scripted
 
 MESSAGES = [{"role": "user", "content": "hello there"}]
 ALL = ("quota", "rate", "overload", "down", "late", "context_length")
@@ -336,11 +336,8 @@ def test_with_both_down_there_is_one_answer_and_the_request_ends() -> None:
 def test_from_a_fallback_in_trouble_it_goes_back_to_where_it_began() -> None:
     soon = answer("503 Service Unavailable", error("overloaded"), "retry-after: 0.3\r\n")
     with providers(soon, OVERLOAD, rules=rule("a", "b")) as both:
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(both.ask)
-            eventually(lambda: both.asked[1] == 1)
-            both.main.pieces[:] = [GOOD_REPLY]
-            reply = asked.result()
+        both.main.pieces = InTurn([soon, GOOD_REPLY])
+        reply = both.ask()
 
         assert (reply.status, *came_from(reply)) == (200, "a", "a, b", "overload, overload")
 

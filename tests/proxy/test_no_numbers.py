@@ -1,12 +1,11 @@
 """What a provider states and is no number is ignored, and counted, wherever it stands."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.proxy.sidecars import GOOD, HELLO, call, eventually, in_front_of, sidecar
-from tests.proxy.test_relay import scripted
+from tests.proxy.sidecars import GOOD, HELLO, call, in_front_of, sidecar
+from tests.proxy.test_relay import InTurn, scripted
 
 NONE = ["1" + "0" * 400, "-1", "1e99", "NaN", "-Infinity", '"7"', "true", "[]", "7.5"]
 """What is no count of tokens, as JSON and what Python writes in place of it."""
@@ -78,12 +77,8 @@ def test_a_limit_that_is_none_is_ignored_and_counted(head: str, count: int) -> N
 )
 def test_a_wait_that_is_none_is_ignored_and_counted(head: str, error: dict[str, object]) -> None:
     busy = answer(json.dumps({"error": {"message": "busy", **error}}), status=503, head=head)
-    with scripted([busy]) as upstream, ThreadPoolExecutor(1) as caller:
-        upstream.go(1)
+    with scripted(InTurn([busy, answer(GOOD.decode())])) as upstream:
+        upstream.go(2)
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
-            asked = caller.submit(call, proxy.port)
-            eventually(lambda: proxy.snapshot().ignored_numbers == 1)
-            upstream.pieces = [answer(GOOD.decode())]
-            upstream.go()
-            assert asked.result().status == 200
+            assert call(proxy.port).status == 200
             assert proxy.snapshot().ignored_numbers == 1

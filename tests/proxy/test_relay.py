@@ -28,6 +28,13 @@ REPLY = b'{"choices":[{"message":{"content":"x"}}]}'
 DONE = b"e\r\ndata: [DONE]\n\n\r\n"
 
 
+class InTurn(list[bytes]):
+    """Whole answers, of which each request gets the next, and those after them the last."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.pop(0) if len(self) > 1 else self[0]
+
+
 class Scripted:
     """An upstream that writes the given pieces, each only when the test says so."""
 

@@ -19,7 +19,7 @@ from tests.proxy.sidecars import (
     raw_request,
     sidecar,
 )
-from tests.proxy.test_relay import SSE, Scripted, scripted
+from tests.proxy.test_relay import SSE, InTurn, Scripted, scripted
 
 STREAM = {**HELLO, "stream": True}
 END = b"0\r\n\r\n"
@@ -60,18 +60,11 @@ def test_a_stream_that_begins_with_an_error_is_a_refusal_and_tried_again(
     path: str, error: bytes
 ) -> None:
     end = b'data: {"type":"message_stop"}\n\n' if path != CHAT else STOP + MARK
-    with scripted([SSE + _chunk(error) + END]) as upstream, sidecar(_to(upstream)) as proxy:
-        with connect(proxy.port) as caller:
-            upstream.go()
-            caller.sendall(raw_request(STREAM, path=path))
-            eventually(lambda: upstream.left() == 0 and len(upstream.requests) == 1)
-            upstream.pieces = [SSE + _chunk(end) + END]
-            upstream.go(10)
-            got = b""
-            while not got.endswith(END):
-                got += caller.recv(65536)
-        assert end in got
-        assert b"error" not in got
+    answers = InTurn([SSE + _chunk(each) + END for each in (error, end)])
+    with scripted(answers) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(2)
+        assert call(proxy.port, path, body=STREAM).body == end
+        assert len(upstream.requests) == 2
         assert 'outcome="refused_overload"' in proxy.metrics()
 
 
@@ -225,17 +218,10 @@ def test_a_body_that_stays_open_behind_its_end_mark_ends_for_the_caller_and_the_
 
 
 def test_a_stream_that_ends_before_anything_was_relayed_is_tried_again() -> None:
-    with scripted([SSE + END]) as upstream, sidecar(_to(upstream)) as proxy:
-        with connect(proxy.port) as caller:
-            caller.sendall(raw_request(STREAM))
-            eventually(lambda: len(upstream.requests) == 1)
-            # The first answer is begun with the pieces of before; the next has these.
-            upstream.pieces = [SSE + _chunk(TOKEN + MARK) + END]
-            upstream.go(10)
-            got = b""
-            while not got.endswith(END):
-                got += caller.recv(65536)
-        assert TOKEN in got
+    answers = InTurn([SSE + END, SSE + _chunk(TOKEN + MARK) + END])
+    with scripted(answers) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go(2)
+        assert call(proxy.port, body=STREAM).body == TOKEN + MARK
         assert len(upstream.requests) == 2
 
 

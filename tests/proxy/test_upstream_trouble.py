@@ -22,7 +22,7 @@ from tests.proxy.sidecars import (
     raw_request,
     sidecar,
 )
-from tests.proxy.test_relay import scripted
+from tests.proxy.test_relay import InTurn, scripted
 
 STREAM = {**HELLO, "stream": True}
 HASTY = "first_byte_timeout_s = 0.3\nidle_timeout_s = 0.3"
@@ -163,17 +163,10 @@ def test_nobody_listening_is_a_502() -> None:
 def test_an_upstream_that_recovers_serves_the_retry() -> None:
     ok = GOOD_REPLY
     down = b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
-    pieces = [down, ok]
-    with scripted([]) as upstream:
-        upstream.pieces = pieces[:1]
-        upstream.go()
+    with scripted(InTurn([down, ok])) as upstream:
+        upstream.go(10)
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
-            with connect(proxy.port) as caller:
-                caller.sendall(raw_request())
-                eventually(lambda: len(upstream.requests) == 1)
-                upstream.pieces = pieces[1:]
-                upstream.go(10)
-                assert caller.recv(65536).startswith(b"HTTP/1.1 200 OK")
+            assert call(proxy.port).status == 200
     assert len(upstream.requests) == 2
     assert upstream.requests[0] == upstream.requests[1]
 
@@ -181,18 +174,14 @@ def test_an_upstream_that_recovers_serves_the_retry() -> None:
 def test_a_caller_with_time_never_sees_the_429() -> None:
     ok = GOOD_REPLY
     busy = b"HTTP/1.1 429 No\r\nretry-after-ms: 150\r\ncontent-length: 2\r\n\r\n{}"
-    with scripted([busy]) as upstream:
-        upstream.go()
+    with scripted(InTurn([busy, ok])) as upstream:
+        upstream.go(10)
         with sidecar(in_front_of(f"http://127.0.0.1:{upstream.port}")) as proxy:
-            with connect(proxy.port) as caller:
-                caller.sendall(raw_request())
-                eventually(lambda: len(upstream.requests) == 1)
-                upstream.pieces = [ok]
-                upstream.go(5)
-                answer = caller.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 200 OK")
-    waited_ms = int(answer.split(b"x-penstock-queue-ms: ")[1].split(b"\r\n")[0])
-    assert waited_ms >= 150  # it waited as long as the provider asked, in the queue
+            reply = call(proxy.port)
+    assert (reply.status, len(upstream.requests)) == (200, 2)
+    assert (
+        int(reply.headers["x-penstock-queue-ms"]) >= 150
+    )  # it waited as long as the provider asked, in the queue
 
 
 def test_a_crowd_at_a_rate_limited_provider_is_paced_not_refused() -> None:
