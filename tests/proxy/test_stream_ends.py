@@ -266,7 +266,8 @@ def test_a_compressed_429_of_a_spent_account_is_no_rate_limit() -> None:
         assert 'outcome="refused_quota"' in proxy.metrics()
 
 
-def test_a_reply_of_many_megabytes_says_its_usage() -> None:
+def test_a_reply_of_many_megabytes_says_its_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "CALLER_S", 60.0)  # a busy machine reads it in a second or two
     body = b'{"data":["' + b"x" * 3_000_000 + b'"],"usage":{"prompt_tokens":7}}'
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     with scripted([head % len(body) + body]) as upstream, sidecar(_to(upstream)) as proxy:
