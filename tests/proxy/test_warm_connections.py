@@ -222,3 +222,30 @@ async def test_a_closed_connection_is_not_kept_for_as_long_as_an_answer_may_take
         gc.collect()
 
         assert not [each for each in gc.get_objects() if isinstance(each, ResponseHandler)]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_answer_whose_last_byte_fills_the_room_is_complete(chunked: bool) -> None:
+    body = b"x" * (2 * http.BUFFER_BYTES + 1)  # at its last byte reading is held back
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)
+    reply = head + body
+    if chunked:
+        head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        reply = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with Scripted([reply]) as upstream:
+        upstream.go(2)
+        client = HttpClient(Address.parse(f"http://127.0.0.1:{upstream.port}/v1"), Timeouts())
+        try:
+            for _ in range(2):
+                answer = await client.send("POST", "/x", [], b"{}")
+                while answer._content.total_bytes < len(body):  # it is read by nobody yet
+                    await asyncio.sleep(0.001)
+                async with asyncio.timeout(20):
+                    got = b""
+                    while not answer.complete:
+                        got += await answer.chunk()
+                assert got == body
+                answer.close()
+            assert client.open_connections == 1
+        finally:
+            await client.close()

@@ -133,6 +133,7 @@ class _WireConnection(ResponseHandler):
         self._silent_until = math.inf
 
     def data_received(self, data: bytes) -> None:
+        """Read on; no data are aiohttp's word that its parser may go on where it was held back."""
         self._receiving = True
         if self._awaits_head and (mended := with_one_length(data)) is not data:
             self.force_close()  # after it: who frames an answer twice may have framed two
@@ -167,11 +168,12 @@ class _WireConnection(ResponseHandler):
             end = self._last_chunk.end_in(data)
             super().data_received(data[:end])
             data = data[end:]
-            if data and self._payload is not None and self._payload.is_eof():
+            if not data:
+                return
+            if self._payload is not None and self._payload.is_eof():
                 self.force_close()
                 return
-        if data:
-            super().data_received(data)
+        super().data_received(data)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Read on, where reading was held back; aiohttp asks for that after every piece."""
