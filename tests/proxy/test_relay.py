@@ -184,16 +184,30 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
         (LENGTH + CHUNKED, b"%x\r\n%s\r\n0\r\n\r\n" % (len(REPLY), REPLY)),
         (CHUNKED + LENGTH, b"%x\r\n%s\r\n0\r\n\r\n" % (len(REPLY), REPLY)),
         (LENGTH + b"x-penstock-a: b\r\n" * 500, REPLY),
+        (b"HTTP/1.2 200 OK\r\n" + LENGTH, REPLY),
     ],
 )
 def test_a_head_that_the_sdks_libraries_read_is_read(head: bytes, body: bytes) -> None:
-    answer = b"HTTP/1.1 200 OK\r\n" + head + b"content-type: application/json\r\n\r\n" + body
+    first = b"" if head.startswith(b"HTTP/") else b"HTTP/1.1 200 OK\r\n"
+    answer = first + head + b"content-type: application/json\r\n\r\n" + body
     with scripted([answer]) as upstream, sidecar(_to(upstream)) as proxy:
         upstream.go(2)
         found = [call(proxy.port) for _ in range(2)]
 
     assert [(each.status, each.body) for each in found] == [(200, REPLY)] * 2
     assert found[0].headers["content-length"] == str(len(REPLY))
+
+
+@pytest.mark.parametrize("kind", [b"", b"content-type: text/event-stream; charset=utf-8\r\n"])
+def test_a_stream_says_what_it_is_and_that_no_server_between_is_to_gather_it(kind: bytes) -> None:
+    events = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: [DONE]\n\n'
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n" % len(events) + kind + b"\r\n"
+    with scripted([head + events]) as upstream, sidecar(_to(upstream)) as proxy:
+        upstream.go()
+        found = call(proxy.port, body={**HELLO, "stream": True})
+
+    assert found.headers["content-type"].startswith("text/event-stream")
+    assert found.headers["x-accel-buffering"] == "no"
 
 
 def test_two_lengths_that_differ_are_no_http() -> None:

@@ -128,6 +128,21 @@ def text_headers(headers: list[Header]) -> dict[str, str]:
     return found
 
 
+def of_events(kept: list[Header]) -> list[Header]:
+    """Return a stream's headers: its type, and that a server between is not to gather its events.
+
+    nginx, and what understands its header, would hand them on once there are some kilobytes.
+    """
+    names = {name for name, _value in kept}
+    return kept + [item for item in EVENT_HEADERS if item[0] not in names]
+
+
+EVENT_HEADERS: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
 def our_headers(id_: str, decision: str, queued_s: float) -> list[Header]:
     """Return what penstock says on every scheduled answer."""
     return [

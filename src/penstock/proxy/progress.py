@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from penstock.proxy.declined import Declined
-from penstock.proxy.headers import Header, Send, one
+from penstock.proxy.headers import EVENT_HEADERS, Header, Send, one
 from penstock.proxy.request_reader import Prepared
 
 EVERY_S = 2.0
@@ -54,8 +54,9 @@ class Progress:
                     return
                 if not self._begun:
                     self._begun = True
-                    kind = b"text/event-stream" if self._is_stream else b"application/json"
-                    headers = [(b"content-type", kind), (b"cache-control", b"no-store")]
+                    whole = ((b"content-type", b"application/json"),)
+                    kind = EVENT_HEADERS if self._is_stream else whole
+                    headers = [*kind, (b"cache-control", b"no-store")]
                     start = {"type": "http.response.start", "status": 200, "headers": headers}
                     await self._send(start)
                 await self._piece(_comment(told()) if self._is_stream else b"\n")

@@ -24,7 +24,7 @@ from penstock.proxy.declined import (
     check_method,
     no_key,
 )
-from penstock.proxy.headers import Header, Send, downward, one, upward
+from penstock.proxy.headers import Header, Send, downward, of_events, one, upward
 from penstock.proxy.routing import Route, serves
 from penstock.proxy.upstream.client import UpstreamClient
 from penstock.proxy.upstream.http import UpstreamAnswer
@@ -218,7 +218,8 @@ class UnscheduledRelay:
         seen = downward([(name, said(value)) for name, value in answer.headers])
         kept: list[bytes] = []
         size = 0
-        head = {"type": "http.response.start", "status": answer.status, "headers": seen.kept}
+        headers = of_events(seen.kept) if seen.is_stream else seen.kept
+        head = {"type": "http.response.start", "status": answer.status, "headers": headers}
         try:
             await self._send(head)
             while call.method != "HEAD" and (data := await answer.chunk()):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.proxy.declined import ResetError, UpstreamError
 from penstock.proxy.failures import UnusableReplyError
-from penstock.proxy.headers import Downward, Send, our_headers
+from penstock.proxy.headers import Downward, Send, of_events, our_headers
 from penstock.proxy.upstream.http import UpstreamAnswer
 from penstock.runtime.slot import Slot
 from penstock.wire.endpoint import MEDIA, Kind
@@ -74,6 +74,8 @@ class Streamed:
             UnusableReplyError: it begins with a refusal; nothing was relayed.
 
         """
+        if form is Form.EVENTS:
+            self._seen.kept = of_events(self._seen.kept)
         unread: UsageTap = UnreadableTap()
         self._tap = self._parts.guard.run(
             "stream",

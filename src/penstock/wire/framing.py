@@ -17,10 +17,21 @@ _LAST_CHUNK = re.compile(rb"\n0+[ \t]*(?:;[^\n]*)?\r?\n(?:[^\r\n][^\n]*\n){0,8}\
 _BEFORE_BYTES = 256
 """How much of the pieces before may belong to a last chunk."""
 _BODILESS = (b"204", b"304")
+_LATER_VERSION = re.compile(rb"HTTP/1\.[2-9] ")
 
 
-def with_one_length(data: bytes) -> bytes:
-    """Return an answer's first bytes with its length stated once; the same object if they have it.
+def mended(data: bytes) -> bytes:
+    """Return an answer's first bytes as aiohttp takes them; the same object if they are so.
+
+    A later version of HTTP/1 is to be read as 1.1 (RFC 9110, section 2.5).
+    """
+    if _LATER_VERSION.match(data):
+        data = b"HTTP/1.1" + data[8:]
+    return _with_one_length(data)
+
+
+def _with_one_length(data: bytes) -> bytes:
+    """State the length once.
 
     Some servers state it twice, or beside chunks, which then count. aiohttp refuses both, though a
     recipient may put it right (RFC 9110, section 8.6; RFC 9112, section 6.3), as the SDKs' do.

@@ -30,7 +30,7 @@ from penstock.proxy.declined import (
     UpstreamError,
 )
 from penstock.proxy.headers import Header, is_ascii
-from penstock.wire.framing import LastChunk, body_left, with_one_length
+from penstock.wire.framing import LastChunk, body_left, mended
 
 LONG_IDLE_S, AT_ONCE_S = 1.0, 0.01
 """Where a request and an idle upstream's goodbye cross on the way, it looks as if the upstream had
@@ -135,9 +135,9 @@ class _WireConnection(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Read on; no data are aiohttp's word that its parser may go on where it was held back."""
         self._receiving = True
-        if self._awaits_head and (mended := with_one_length(data)) is not data:
+        if self._awaits_head and (better := mended(data)) is not data:
             self.force_close()  # after it: who frames an answer twice may have framed two
-            data = mended
+            data = better
         if self._left_bytes is not None:
             self._left_bytes -= len(data)
         elif self._awaits_head:
