@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.calls.factory import RequestFactory
@@ -86,6 +86,15 @@ async def call(gate: Gate, body: str, name: str, work_s: float, expires_s: float
                 await asyncio.sleep(work_s)
 
 
+@example(
+    [
+        *[(0.0, "settle", "interactive", 0.0, None, 0.5)] * 8,
+        (0.0, "settle", "interactive", 1.0, None, 0.5),
+        (0.0, "quota", "interactive", 1.0, None, 0.5),
+        (0.0, "settle", "interactive", 0.0, 3.0, 3.0),
+    ],
+    0,
+)  # cancelled at the instant of the refusal, which it has not heard yet
 @settings(max_examples=150, deadline=None)
 @given(callers, st.integers(0, 2**32))
 def test_every_request_ends_once_and_nothing_stays(

@@ -227,6 +227,13 @@ class Hold:
         self.request.inside = _outer_of(self.driver)
         self.driver.submit(self.request, waiter)
 
+    def _leave_queue(self, waiter: Waiter) -> None:
+        """End a request whose caller leaves as it waits, perhaps at the very moment of the word."""
+        if waiter.refused:  # it has ended, and ends once
+            self.ended = True
+        else:
+            self.cancel()
+
     def _begin_trace(self, tracer: Tracer, spec: RequestSpec) -> None:
         try:
             tracer.begin(self.id, self.request, spec)
@@ -384,8 +391,7 @@ class Slot(Hold):
                 self._submit(self._waiter)
             self._take(await self._waiter.word())
         except BaseException:
-            # Cancelled while waiting, perhaps at the very moment of the dispatch.
-            self.cancel()
+            self._leave_queue(self._waiter)
             raise
 
 
@@ -450,7 +456,7 @@ class SyncSlot(Hold):
                 self._refuse_to_block()
             self._take(self._waiter.word())
         except BaseException:
-            self.cancel()
+            self._leave_queue(self._waiter)
             raise
 
     def _refuse_to_block(self) -> NoReturn:

@@ -11,7 +11,7 @@ Word = Dispatch | Reject
 class AsyncWaiter:
     """Waits in a coroutine. Made and awaited on one event loop; told from anywhere."""
 
-    __slots__ = ("_first", "_future", "_thread", "_word", "loop")
+    __slots__ = ("_first", "_future", "_thread", "_word", "loop", "refused")
 
     def __init__(self) -> None:
         """Belong to the running loop.
@@ -32,12 +32,14 @@ class AsyncWaiter:
         self._future: asyncio.Future[None] | None = None
         self._word: Word | BaseException | None = None
         self._first = True
+        self.refused = False
 
     def deliver(self, action: Decision, *, first: bool) -> bool:
         """Take the word; False if the loop is closed and the coroutine with it."""
         if isinstance(action, Defer):
             return True
         self._first = first
+        self.refused = isinstance(action, Reject)
         return self._hand_over(action)
 
     def fail(self, error: BaseException) -> None:
@@ -85,7 +87,7 @@ class AsyncWaiter:
 class ThreadWaiter:
     """Waits in a plain thread."""
 
-    __slots__ = ("_told", "_word")
+    __slots__ = ("_told", "_word", "refused")
     loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self) -> None:
@@ -94,11 +96,13 @@ class ThreadWaiter:
         self._told = threading.Lock()
         self._told.acquire()
         self._word: Word | BaseException | None = None
+        self.refused = False
 
     def deliver(self, action: Decision, *, first: bool) -> bool:
         """Hand the scheduler's decision to the thread; a deferral goes on waiting."""
         if isinstance(action, Defer):
             return True
+        self.refused = isinstance(action, Reject)
         self._set(action)
         return True
 
@@ -139,5 +143,6 @@ def _said(word: Word | BaseException | None) -> Word:
 Waiter = AsyncWaiter | ThreadWaiter
 """Somebody who waits for the scheduler's word about one request.
 
-`deliver` takes a word, and `fail` that there will be none; `loop` is that of a coroutine.
+`deliver` takes a word, and `fail` that there will be none; `loop` is that of a coroutine, and
+`refused` says that the word is the last, also to a caller that leaves before it is heard.
 """
