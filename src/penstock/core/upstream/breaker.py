@@ -217,10 +217,10 @@ class CircuitBreaker:
     ) -> tuple[float | None, float | None]:
         """Return for how long its request and all others heed a refusal; None if it does not say.
 
-        A wait of 0 is none. Others believe one step by step; where calls were answered before a
-        long wait or a spent account is believed so by the request itself too, and an overload's
-        always. Where many are refused at any load, the steps are as much shorter as probes are
-        closer together, and so many refusals are one step.
+        A wait of 0 is none. Others believe one step by step, and where calls were answered before,
+        a long wait or a spent account is believed so by the request itself too. Where many are
+        refused at any load, the steps are as much shorter as probes are closer together, and so
+        many refusals are one step.
         """
         wait_s = min(retry_after_s, self.max_pause_s) if retry_after_s else None
         grave = cause is RefusalCause.QUOTA or (wait_s is not None and wait_s > LONGEST_PAUSE_S)
@@ -234,7 +234,7 @@ class CircuitBreaker:
         doubt_s = FIRST_DOUBT_S / hopes * 2.0 ** min(doubts / hopes, 30.0)
         doubt_s = doubt_s if grave else min(longest_s / hopes, doubt_s)
         believed_s = min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
-        return believed_s if grave else wait_s, believed_s
+        return believed_s if grave and self._has_served else wait_s, believed_s
 
     @property
     def _has_served(self) -> bool:
