@@ -63,6 +63,11 @@ help:
 .venv/.dev: .venv/.run requirements/dev.txt
 	$(call install,.venv,dev)
 
+# Once after an install: workers that start together compile the same files side by side, 10 s of CPU in each.
+.venv/.compiled: .venv/.dev
+	@$(BIN)/pytest -q --collect-only >/dev/null 2>&1 || true  # the run itself tells what cannot be collected
+	@touch $@
+
 # Apart from .venv: LiteLLM (examples) and matplotlib want other python-dateutils, Ray brings 200 MB for one optional
 # feature, llama.cpp (engines) is a server that only a benchmark and its test start, atheris (fuzz) has wheels for few.
 .venv-%/.stamp: .venv/.base requirements/%.txt $(PINNED)
@@ -77,7 +82,7 @@ setup-engines: .venv-engines/.stamp
 demo: .venv/.run
 	@$(BIN)/penstock demo
 
-test: .venv/.dev
+test: .venv/.compiled
 	$(PYTEST)
 
 test-quick: .venv/.dev

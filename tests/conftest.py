@@ -39,20 +39,16 @@ settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give those time that install things, and put the longest files first.
+    """Put the longest files first.
 
     The others would wait at the end for a file that began last.
     """
-    for item in items:
-        installs = "environments" in getattr(item, "fixturenames", ())
-        if installs and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(300))
     if not hasattr(config, "workerinput"):
         return  # one process runs all, in the order of the folders
     length_s: Counter[Path] = Counter()
     for item in items:
         limit = item.get_closest_marker("timeout")
-        slow_s = limit.args[0] if limit else 120
+        slow_s = limit.args[0] if limit else 300
         length_s[item.path] += slow_s if item.get_closest_marker("slow") else 1
     items.sort(key=lambda item: -length_s[item.path])
 

@@ -35,7 +35,6 @@ def test_every_example_is_run() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == HERE.keys() | ELSEWHERE
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", HERE)
 def test_the_example_runs(mock: MockServer, name: str) -> None:
     done = subprocess.run(

@@ -15,7 +15,6 @@ from tests.conftest import ROOT
 
 PYTHON = ROOT / ".venv-examples" / "bin" / "python"
 pytestmark = [
-    pytest.mark.timeout(300),  # LiteLLM takes seconds to import; beside others, minutes
     pytest.mark.slow,
     pytest.mark.skipif(not PYTHON.exists(), reason="make test-examples runs it"),
 ]

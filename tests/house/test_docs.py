@@ -68,7 +68,6 @@ def usual_ports() -> Iterator[list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
 def test_a_reader_who_types_what_the_page_says_gets_through(
     page: Path, tmp_path: Path, environments: Path, usual_ports: list[str]

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.browsers import launched
 from tests.listening import serving_http
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

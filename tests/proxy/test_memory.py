@@ -38,7 +38,6 @@ MANY = [{"role": "user", "content": [{"type": "text", "text": "a"}]}] * 20_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold to RLIMIT_AS")
-@pytest.mark.timeout(240)
 def test_a_sidecar_without_memory_refuses_bodies_and_serves_on(
     mock: MockServer, tmp_path: Path
 ) -> None:

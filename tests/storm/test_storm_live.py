@@ -17,7 +17,6 @@ async def _play_together(*storms: Storm) -> list[Played]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_nobody_is_lost_nothing_is_sent_twice_and_goodput_comes_back() -> None:
     overloaded = replace(BRIEF, status=529)
     limited = replace(BRIEF, status=429, retry_after_s=2.0)

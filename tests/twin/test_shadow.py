@@ -109,7 +109,6 @@ def test_the_logs_end_has_the_run_and_the_settings_that_it_had(log: Path, tmp_pa
     assert 100 < len(history.calls) < 400
 
 
-@pytest.mark.timeout(300)  # of the lowest priority, and the machine may be busy
 def test_a_log_that_says_nothing_yet_is_a_problem_in_words(tmp_path: Path) -> None:
     bounds = {"most_bytes": 1 << 30, "most_calls": 1 << 30}
     question = {"log": str(tmp_path / "none.jsonl"), "policies": {}, **bounds}
@@ -216,7 +215,6 @@ def test_before_the_first_answer_the_page_says_when_it_is_asked_for(tmp_path: Pa
     assert "the first is asked for 60 s after the start" in shown.json()["report"]["soon"]
 
 
-@pytest.mark.timeout(300)  # as above
 def test_a_sidecar_asks_by_itself_and_shows_the_answer(tmp_path: Path) -> None:
     log = tmp_path / "decisions.jsonl"
     more = f"[log]\ndecisions_path = '{log}'\n[shadow]\nenabled = true\nevery_s = 1.0\n"
