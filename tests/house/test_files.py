@@ -16,6 +16,8 @@ TEXT = {
     "",
 }  # fmt: skip
 LINES_AT_MOST = 500
+PROSE_AT_MOST = 120
+FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 
 SOMEBODYS_FOLDER = re.compile(r"(?<![\w.~-])/(home|Users|root|work|workspace|mnt)/\w")
 
@@ -40,6 +42,18 @@ def test_no_room_is_too_large(root: Path) -> None:
 
     assert lengths
     assert {name: n for name, n in lengths.items() if n > LINES_AT_MOST} == {}
+
+
+def test_no_line_of_prose_is_wider_than_its_reader(root: Path) -> None:
+    wide = [
+        f"{file.relative_to(root)}: {line[:40]}"
+        for file in files(root)
+        if file.suffix == ".md" and file.name != "api.md"  # made of signatures
+        for line in FENCED.sub("", file.read_text()).splitlines()
+        if len(line) > PROSE_AT_MOST and not line.lstrip().startswith(("|", "!["))
+    ]
+
+    assert wide == []
 
 
 def test_a_class_name_stands_for_one_idea(root: Path) -> None:

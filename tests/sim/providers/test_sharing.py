@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.bounds import FARTHEST_S
 from penstock.sim.providers.base import Job
 from penstock.sim.providers.registry import build_provider
 from tests.sim.providers.story import drain, ends, firsts, run
@@ -135,3 +136,10 @@ def test_who_does_not_listen_for_first_tokens_sees_the_same_ends(
     not_listening = ends(run(build_provider(table, seed=0, first_tokens=False), arrivals))
 
     assert not_listening == pytest.approx(listening, abs=1e-5)
+
+
+def test_the_largest_crowd_on_the_steepest_slope_ends_at_a_time_that_can_be_counted() -> None:
+    provider = build_provider({**THRASH, "theta": 10.0}, seed=0)
+    seen = run(provider, [(0.0, number, 100) for number in range(1000)])
+
+    assert max(ends(seen).values()) < FARTHEST_S

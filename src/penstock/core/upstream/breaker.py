@@ -124,10 +124,10 @@ class CircuitBreaker:
 
         After a refusal for the rate it stays, whatever came before: more probes would be why.
         """
-        return PROBE_GAP_S / (1.0 if self.cause == RefusalCause.RATE else self._hopes)
+        return PROBE_GAP_S / (1.0 if self.cause == RefusalCause.RATE else self._chance_run)
 
     @property
-    def _hopes(self) -> float:
+    def _chance_run(self) -> float:
         """How many attempts are refused, all of them, as easily by chance as one is usually.
 
         Where most are refused and some are not, one probe that is refused says nothing.
@@ -229,10 +229,10 @@ class CircuitBreaker:
         if not doubtful:
             return wait_s, wait_s
         doubts = self._streak if sent_at >= self._last_bad_at else max(0, self._streak - 1)
-        hopes = self._hopes
+        chance_run = self._chance_run
         longest_s = LAST_DOUBT_S if cause is RefusalCause.RATE else FIRST_DOUBT_S
-        doubt_s = FIRST_DOUBT_S / hopes * 2.0 ** min(doubts / hopes, 30.0)
-        doubt_s = doubt_s if grave else min(longest_s / hopes, doubt_s)
+        doubt_s = FIRST_DOUBT_S / chance_run * 2.0 ** min(doubts / chance_run, 30.0)
+        doubt_s = doubt_s if grave else min(longest_s / chance_run, doubt_s)
         believed_s = min(LONGEST_PAUSE_S if wait_s is None else wait_s, doubt_s)
         return believed_s if grave and self._has_served else wait_s, believed_s
 

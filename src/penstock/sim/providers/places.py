@@ -101,6 +101,8 @@ def prefill_s(params: Prompts, job: Job, cached_tokens: int | None) -> float:
 
 STEEPEST_THETA = 10.0
 """With one more than fits in a hundred already a tenth is lost."""
+LEAST_SHARE = 1e-6
+"""Of its speed a request keeps that much, or a crowd's end is later than time can be counted."""
 
 
 class PlacesParams(Jittered):
@@ -179,7 +181,7 @@ class ThrashParams(SharedParams):
     """As `shared`, but beyond capacity the total falls as (capacity/n)^theta.
 
     What preemption of the KV cache looks like from outside: work is thrown away and done again.
-    Each request thus emits tokens_per_s x (capacity/n)^(1 + theta).
+    Each request thus emits tokens_per_s x (capacity/n)^(1 + theta), or a millionth of its speed.
 
     Source:
         PAPER.md's provider models; the constants are ours.
@@ -190,5 +192,5 @@ class ThrashParams(SharedParams):
 
     def speeds(self, active: int) -> tuple[float, float]:
         """Return (prefill seconds per second, tokens per second) of each active request."""
-        share = min(1.0, self.capacity / active) ** (1.0 + self.theta)
+        share = max(LEAST_SHARE, min(1.0, self.capacity / active) ** (1.0 + self.theta))
         return share, self.tokens_per_s * share
