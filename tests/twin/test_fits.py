@@ -165,6 +165,16 @@ def test_limits_are_found_stated_or_not(limits: dict[str, Any], expected: dict[s
     assert ("silent" in found) == ("silent" in limits)
 
 
+def test_what_a_bucket_holds_is_read_from_when_it_is_full_again() -> None:
+    """Every reply says what is left without its own tokens, so that it is never seen full."""
+    stated = [
+        LimitsSeen("main", limit_tokens=4000.0, remaining_tokens=left, reset_tokens_s=reset_s)
+        for left, reset_s in ((1600.0, 6.0), (1000.0, 15.0), (1400.0, 9.0))
+    ]
+
+    assert limits_of([], [], stated) == {"tpm": 4000.0, "burst_s": 30.0, "dialect": "openai"}
+
+
 def test_two_limits_that_nobody_states_are_each_found() -> None:
     """Whom one of the buckets refused says nothing of what the other one holds."""
     limits = {"rpm": 60.0, "tpm": 40_000.0, "burst_s": 10.0, "silent": True}

@@ -26,11 +26,12 @@ _UNEXPLAINED = 0.9
 _GAP_S = 60.0
 """Refusals for overload that are further apart than this are two times of trouble."""
 _STATED = (
-    ("rpm", "limit_requests", "remaining_requests"),
-    ("tpm", "limit_tokens", "remaining_tokens"),
-    ("input_tpm", "limit_input_tokens", "remaining_input_tokens"),
-    ("output_tpm", "limit_output_tokens", "remaining_output_tokens"),
+    ("rpm", "requests"),
+    ("tpm", "tokens"),
+    ("input_tpm", "input_tokens"),
+    ("output_tpm", "output_tokens"),
 )
+"""Limits by the names that headers have for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +171,11 @@ def _stated(stated: Sequence[LimitsSeen]) -> dict[str, Any] | None:
     table: dict[str, Any] = {}
     bursts_s: list[float] = []
     lone_s: list[float] = []
-    for name, limit, remaining in _STATED:
-        limits = [getattr(s, limit) for s in stated if getattr(s, limit) is not None]
-        left = [getattr(s, remaining) for s in stated if getattr(s, remaining) is not None]
+    for name, what in _STATED:
+        limits = [s for s in (getattr(s, f"limit_{what}") for s in stated) if s is not None]
         if limits and limits[-1] > 0:
             table[name] = limits[-1]
-            full = _full(left) if left else limits[-1]
+            full = _full(stated, what, limits[-1])
             # What holds one request holds one however short the burst is.
             (bursts_s if full > 1.0 else lone_s).append(60.0 * full / limits[-1])
     if not table:
@@ -184,10 +184,22 @@ def _stated(stated: Sequence[LimitsSeen]) -> dict[str, Any] | None:
     return table | {"burst_s": burst_s, "dialect": "openai"}
 
 
-def _full(left: Sequence[float]) -> float:
-    """Return what a bucket holds when it is full: seen more than once, it was not just taken of."""
-    most = max(left)
-    often = sum(each > 0.999 * most for each in left) > 1
+def _full(stated: Sequence[LimitsSeen], what: str, limit: float) -> float:
+    """Return what a bucket holds when it is full: what is left, and what comes until it is full.
+
+    Where nobody states when that is, the most that was left: seen more than once, it was not just
+    taken of.
+    """
+    left = [
+        (getattr(s, f"remaining_{what}"), getattr(s, f"reset_{what}_s"))
+        for s in stated
+        if getattr(s, f"remaining_{what}") is not None
+    ]
+    fulls = [remaining + reset_s * limit / 60.0 for remaining, reset_s in left if reset_s]
+    if fulls:
+        return float(np.median(fulls))
+    most = max((remaining for remaining, _ in left), default=limit)
+    often = sum(remaining > 0.999 * most for remaining, _ in left) != 1
     return most if often else most + 1.0
 
 
