@@ -5,7 +5,10 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -77,27 +80,40 @@ def test_who_was_refused_and_never_asks_keeps_out_nobody_once_there_is_room(
             sock.close()
 
 
-def test_silent_callers_at_both_doors_leave_descriptors_to_serve_with(tmp_path: Path) -> None:
-    config = tmp_path / "penstock.toml"
+@contextmanager
+def few_descriptors(number: int, folder: Path) -> Iterator[IO[str]]:
+    """Run a sidecar that may open so many files; yields what it says."""
+    config = folder / "penstock.toml"
     upstream = 'name = "u"\nbase_url = "http://127.0.0.1:9/v1"\n'
     config.write_text(f"[server]\nport = 0\n[admin]\nport = 0\n[[upstreams]]\n{upstream}")
     code = (
-        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, 64));"
+        f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({number}, {number}));"
         "from penstock.cli.main import main; main()"
     )
     serve = [sys.executable, "-c", code, "serve", "--config", str(config)]
     with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as started:
         assert started.stderr is not None
-        said = "".join(started.stderr.readline() for _ in range(3))
+        try:
+            yield started.stderr
+        finally:
+            started.terminate()
+
+
+def test_a_start_says_where_descriptors_leave_room_for_few_connections(tmp_path: Path) -> None:
+    with few_descriptors(200, tmp_path) as words:
+        said = words.readline()
+    assert "max_connections = 10000, but this process may open descriptors for 20" in said
+
+
+def test_silent_callers_at_both_doors_leave_descriptors_to_serve_with(tmp_path: Path) -> None:
+    with few_descriptors(64, tmp_path) as words:
+        said = "".join(words.readline() for _ in range(3))
         ports = [int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", said)]
         silent = [connect(port) for _ in range(40) for port in ports]
-        assert [call(port, "/healthz", method="GET", body=None).status for port in ports] == [
-            200,
-            200,
-        ]
+        answers = [call(port, "/healthz", method="GET", body=None) for port in ports]
         for sock in silent:
             sock.close()
-        started.terminate()
+    assert [answer.status for answer in answers] == [200, 200]
 
 
 def test_replies_that_nobody_reads_keep_out_nobody_who_sends_a_request() -> None:

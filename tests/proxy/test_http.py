@@ -297,22 +297,6 @@ def test_the_limit_leaves_descriptors_for_the_upstreams() -> None:
     assert connection_limit(7) == 7
 
 
-def test_a_start_says_where_descriptors_leave_room_for_few_connections(tmp_path: Path) -> None:
-    config = tmp_path / "penstock.toml"
-    upstream = 'name = "u"\nbase_url = "http://127.0.0.1:9/v1"\n'
-    config.write_text(f"[server]\nport = 0\n[admin]\nport = 0\n[[upstreams]]\n{upstream}")
-    code = (
-        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (200, 200));"
-        "from penstock.cli.main import main; main()"
-    )
-    serve = [sys.executable, "-c", code, "serve", "--config", str(config)]
-    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as started:
-        assert started.stderr is not None
-        said = started.stderr.readline()
-        started.terminate()
-    assert "max_connections = 10000, but this process may open descriptors for 20" in said
-
-
 def test_a_wrong_method_is_told_the_right_one(shared: SidecarThread) -> None:
     assert call(shared.port, CHAT, method="GET", body=None).headers["allow"] == "POST"
     assert call(shared.port, "/v1/models", method="PUT").headers["allow"] == "GET, HEAD"
